@@ -1,0 +1,1 @@
+"""Build a minimal, reproducible OCI image of a Python project: `hatch build -t docker`."""

@@ -1,0 +1,163 @@
+"""The cache on disk: blobs by digest, and small JSON documents by key.
+
+Entries are written to a temporary name beside their place, flushed, and renamed, so that a killed process or two
+processes at once never leave half an entry. Blobs are verified when they are looked up: a corrupt one is a miss.
+Temporary files of processes that died are swept away after a day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.errors import DigestMismatchError, OutputError
+
+CHUNK = 1 << 18
+_STALE_SECONDS = 24 * 3600
+
+
+class Cache:
+    """A folder of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>.json`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._temporary = root / "tmp"
+        self._verified: set[str] = set()
+
+    def blob(self, digest: str) -> Path | None:
+        """The path of a blob whose bytes have been checked, once in this process; None when there is none."""
+        path = self._place(digest)
+        if digest in self._verified and path.exists():
+            return path
+        try:
+            with path.open("rb") as file:
+                found = file_digest(file, digest.partition(":")[0])
+        except OSError:
+            return None
+        if found != digest:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        self._verified.add(digest)
+        return path
+
+    def add(self, chunks: Iterable[bytes], digest: str, *, what: str) -> Path:
+        """Store a blob while it streams; raise DigestMismatchError, and keep nothing, when it is not `digest`.
+
+        `what` names the blob in the error. An existing blob is replaced: the caller found it missing or corrupt.
+        """
+        algorithm = digest.partition(":")[0]
+        hasher = hashlib.new(algorithm)
+        with self.temporary() as partial:
+            with partial.open("wb") as file:
+                for chunk in chunks:
+                    hasher.update(chunk)
+                    file.write(chunk)
+                found = f"{algorithm}:{hasher.hexdigest()}"
+                if found != digest:
+                    raise DigestMismatchError(
+                        f"{what} has the wrong content: expected {digest}, got {found}",
+                        hint="it was changed after it was locked, or damaged on its way; nothing of it was kept",
+                    )
+            return self._publish(partial, digest)
+
+    def adopt(self, partial: Path, digest: str) -> Path:
+        """Move a finished file made under `temporary()` to its place; `digest` was computed while it was written."""
+        return self._publish(partial, digest)
+
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """A temporary file name inside the cache, gone at the end of the block unless it was adopted."""
+        with writing(self._temporary):
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            handle, name = tempfile.mkstemp(dir=self._temporary)
+            os.close(handle)
+            partial = Path(name)
+            try:
+                yield partial
+            finally:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+
+    def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        """A JSON document; None where there is none or it cannot be read."""
+        try:
+            document = json.loads(self._document(kind, key).read_bytes())
+        except (OSError, ValueError):
+            return None
+        if not isinstance(document, dict) or document.get("key") != key:
+            return None
+        value = document.get("value")
+        return value if isinstance(value, dict) else None
+
+    def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
+        """Store a JSON document. `key` says everything that shaped it."""
+        path = self._document(kind, key)
+        with self.temporary() as partial:
+            partial.write_text(json.dumps({"key": key, "value": value}, sort_keys=True), encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(partial, path)
+
+    def _publish(self, partial: Path, digest: str) -> Path:
+        path = self._place(digest)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(partial, path)
+        self._verified.add(digest)
+        return path
+
+    def _place(self, digest: str) -> Path:
+        algorithm, _, value = digest.partition(":")
+        return self.root / "blobs" / algorithm / value
+
+    def _document(self, kind: str, key: str) -> Path:
+        return self.root / kind / (hashlib.sha256(key.encode()).hexdigest() + ".json")
+
+    def _sweep(self) -> None:
+        oldest = time.time() - _STALE_SECONDS
+        for entry in os.scandir(self._temporary):
+            with contextlib.suppress(OSError):
+                if entry.stat().st_mtime < oldest:
+                    Path(entry.path).unlink()
+
+
+def file_digest(file: Any, algorithm: str = "sha256") -> str:
+    """The digest of what is left of a binary file."""
+    hasher = hashlib.new(algorithm)
+    while chunk := file.read(CHUNK):
+        hasher.update(chunk)
+    return f"{algorithm}:{hasher.hexdigest()}"
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn what the file system refuses into an OutputError that names `place`."""
+    try:
+        yield
+    except OSError as error:
+        hint = {
+            errno.ENOSPC: "the disk is full: free some space, or name another folder with HATCH_DOCKER_CACHE_DIR",
+            errno.EDQUOT: "your quota is used up: free some space, or name another folder with HATCH_DOCKER_CACHE_DIR",
+            errno.EACCES: "check who owns that folder, or name another one with HATCH_DOCKER_CACHE_DIR",
+            errno.EROFS: "that file system is read-only: name another folder with HATCH_DOCKER_CACHE_DIR",
+        }.get(error.errno or 0, "")
+        raise OutputError(f"cannot write: {error.strerror or error}", place=str(place), hint=hint) from None
+
+
+def _replace(partial: Path, path: Path) -> None:
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    # mkstemp makes private files; a cache may be shared.
+    umask = os.umask(0)
+    os.umask(umask)
+    partial.chmod(0o666 & ~umask)
+    partial.replace(path)

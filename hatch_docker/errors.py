@@ -1,0 +1,108 @@
+"""The tree of errors that a user, a file or a network can cause. It imports nothing.
+
+```
+HatchDockerError
+├── ConfigError            [tool.hatch.build.targets.docker]: every mistake at once
+├── InvalidReferenceError  a malformed image reference, tag or digest
+├── ImageError             an image, layout or archive that is not what the OCI specification says
+│   └── BaseError          the base image cannot carry this project (family, platform, Python, libc)
+├── LockError              a lock that is missing, stale, unreadable or without hashes
+│   └── ResolveError       the resolver found no solution, or there is no resolver
+├── ArtifactError          a file of the index: not found, not fetched
+│   ├── NoWheelError       a package without a wheel for the target
+│   └── DigestMismatchError     bytes that are not the ones that were named; nothing of them is kept
+├── WheelError             a wheel that breaks its specification (paths, RECORD, metadata)
+├── NetworkError           a host that does not answer, or not as HTTP says
+│   └── RegistryError      a registry that refuses: 401, 403, 404, 429, 5xx
+├── EngineError            no container engine, or one that refuses
+└── OutputError            the result cannot be written (disk full, permissions)
+```
+
+Each carries what happened, where (`place`) and what to do (`hint`). Foreign errors are translated once, at the edge
+they come in by. Credentials are never part of any of the three.
+"""
+
+from __future__ import annotations
+
+
+class HatchDockerError(Exception):
+    """Something went wrong that a person can mend.
+
+    `message` says what happened, `place` where (a TOML path, a file, a URL without credentials), `hint` what to do.
+    """
+
+    def __init__(self, message: str, *, place: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [f"{self.place}: {self.message}" if self.place else self.message]
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class ConfigError(HatchDockerError):
+    """All mistakes of a configuration at once; `problems` holds one `(place, message)` for each."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{place}: {message}" for place, message in problems))
+
+
+class InvalidReferenceError(HatchDockerError):
+    """An image reference, tag or digest that does not follow the grammar."""
+
+
+class ImageError(HatchDockerError):
+    """An image, image layout or archive that is not what the OCI image specification says."""
+
+
+class BaseError(ImageError):
+    """The base image cannot carry this project: unknown family, platform, Python or libc."""
+
+
+class LockError(HatchDockerError):
+    """A lock file that is missing, stale, unreadable, or lacks hashes."""
+
+
+class ResolveError(LockError):
+    """Dependencies that cannot be resolved for the target, or no resolver to do it."""
+
+
+class ArtifactError(HatchDockerError):
+    """A file of a package index that cannot be found or fetched."""
+
+
+class NoWheelError(ArtifactError):
+    """A package that offers no wheel for the target."""
+
+
+class DigestMismatchError(ArtifactError):
+    """Bytes that are not the ones that were named. Nothing of them is kept."""
+
+
+class WheelError(HatchDockerError):
+    """A wheel that breaks the binary distribution format: its paths, its RECORD, its metadata."""
+
+
+class NetworkError(HatchDockerError):
+    """A host that does not answer, or answers something that is not what HTTP or the API says."""
+
+
+class RegistryError(NetworkError):
+    """A registry that refuses; `status` is the HTTP status (0 where there was none)."""
+
+    def __init__(self, message: str, *, status: int = 0, place: str = "", hint: str = "") -> None:
+        super().__init__(message, place=place, hint=hint)
+        self.status = status
+
+
+class EngineError(HatchDockerError):
+    """No container engine answers, or it refuses what was asked."""
+
+
+class OutputError(HatchDockerError):
+    """A result that cannot be written: no space, no permission."""

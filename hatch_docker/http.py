@@ -1,0 +1,216 @@
+"""HTTP for package indexes and registries: kept-alive, retried with back-off, resumed, and errors with a hint.
+
+It knows neither API. Credentials are the callers'; no error of ours ever shows a URL's user part or query.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import proxy_bypass_environment
+
+import truststore
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from hatch_docker.errors import NetworkError
+
+CHUNK = 1 << 18
+_RETRIED = (429, 500, 502, 503, 504)
+_ATTEMPTS = 5
+_LONGEST_WAIT = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How this machine reaches others, as its environment says.
+
+    `ca_file` is trusted besides the system's authorities; `proxies` is as `urllib.request.getproxies()` gives it.
+    """
+
+    ca_file: str = ""
+    proxies: Mapping[str, str] = field(default_factory=dict)
+
+
+class Http:
+    """A pool of connections. Thread-safe."""
+
+    def __init__(self, network: Network | None = None, *, user_agent: str = "hatch-docker") -> None:
+        self._network = network or Network()
+        self._headers = {"User-Agent": user_agent}
+        self._pools: dict[str, urllib3.PoolManager] = {}
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | BinaryIO | Iterable[bytes] | None = None,
+        redirect: bool = True,
+        retry: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request and return the response, whatever its status, with its body unread.
+
+        Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110, Retry-After honoured), but
+        for a `body` that cannot be sent twice: pass `retry=False` and repeat it from its beginning. Authorization is
+        not sent on to another host. Raises NetworkError when the host does not answer.
+        """
+        retries = urllib3.Retry(
+            total=_ATTEMPTS,
+            redirect=10 if redirect else 0,
+            status_forcelist=_RETRIED,
+            allowed_methods=None,
+            backoff_factor=0.3,
+            backoff_max=_LONGEST_WAIT,
+            backoff_jitter=0.2,
+            retry_after_max=int(_LONGEST_WAIT),
+            raise_on_status=False,
+            raise_on_redirect=False,
+        )
+        try:
+            return self._pool(url).request(
+                method,
+                url,
+                headers={**self._headers, **(headers or {})},
+                body=body,
+                redirect=redirect,
+                retries=retries if retry else False,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=15, read=90),
+            )
+        except HTTPError as error:
+            raise translate(error, url) from None
+
+    def read(self, url: str, *, headers: Mapping[str, str] | None = None, limit: int = 1 << 28) -> tuple[int, bytes]:
+        """The status and whole body of a GET; raises NetworkError when the body is longer than `limit` bytes."""
+        response = self.request("GET", url, headers=headers)
+        try:
+            body = response.read(limit + 1)
+        except HTTPError as error:
+            raise translate(error, url) from None
+        finally:
+            response.release_conn()
+        if len(body) > limit:
+            raise NetworkError("the answer is larger than anything expected there", place=redact(url))
+        return response.status, body
+
+    def resume(self, response: urllib3.BaseHTTPResponse, url: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """The body of a GET's response in chunks; where the connection breaks, the rest is asked for (RFC 9110, 14.2).
+
+        `url` and `headers` are the request's. The bytes are not checked here: hash them.
+        """
+        received = 0
+        for attempt in range(_ATTEMPTS):
+            try:
+                for chunk in _after(response, received):
+                    received += len(chunk)
+                    yield chunk
+                return
+            except HTTPError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise translate(error, url) from None
+                time.sleep(min(_LONGEST_WAIT, 0.3 * 2**attempt + random.random() * 0.2))  # noqa: S311 (jitter)
+            finally:
+                response.release_conn()
+            response = self.request("GET", url, headers={**headers, "Range": f"bytes={received}-"})
+            if response.status not in (200, 206):
+                raise NetworkError(
+                    f"the download broke off and cannot go on: HTTP {response.status}", place=redact(url)
+                )
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        proxies = dict(self._network.proxies)
+        proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
+        if proxy and proxy_bypass_environment(parts.hostname or "", proxies):
+            proxy = ""
+        if proxy not in self._pools:
+            self._pools[proxy] = self._connect(proxy)
+        return self._pools[proxy]
+
+    def _connect(self, proxy: str) -> urllib3.PoolManager:
+        # What SSL_CERT_FILE names is trusted by OpenSSL's own default; on macOS and Windows it is the system's store.
+        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if self._network.ca_file:
+                context.load_verify_locations(self._network.ca_file)
+        except OSError as error:
+            raise NetworkError(
+                f"the certificate authorities cannot be read: {error.strerror or error}",
+                place=self._network.ca_file,
+                hint="PIP_CERT, REQUESTS_CA_BUNDLE or pip's 'cert' setting names that file",
+            ) from None
+        if not proxy:
+            return urllib3.PoolManager(maxsize=16, ssl_context=context)
+        user = urlsplit(proxy)
+        auth = {}
+        if user.username:
+            auth = urllib3.make_headers(proxy_basic_auth=f"{user.username}:{user.password or ''}")
+        return urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context)
+
+
+def redact(url: str) -> str:
+    """The URL without its user part, query and fragment, where secrets travel."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def translate(error: HTTPError, url: str) -> NetworkError:
+    """Our error for one of urllib3's, with the cause in plain words."""
+    cause: BaseException = error
+    while isinstance(cause, MaxRetryError) and cause.reason is not None:
+        cause = cause.reason
+    proxied = isinstance(cause, ProxyError)
+    if isinstance(cause, ProxyError) and cause.original_error is not None:
+        cause = cause.original_error
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    what, hint = "the connection broke", "try again; if it stays so, check the network between here and there"
+    for kind, (text, advice) in _CAUSES.items():
+        if isinstance(cause, kind):
+            what, hint = text.format(host=host), advice
+            break
+    if proxied:
+        what, hint = f"the proxy: {what}", "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+    return NetworkError(what, place=redact(url), hint=hint)
+
+
+_CAUSES: dict[type[BaseException], tuple[str, str]] = {
+    NameResolutionError: ("the host {host} is unknown", "check its name, and that this machine is online"),
+    NewConnectionError: ("{host} cannot be reached", "check its name and port, and that it is running"),
+    ConnectTimeoutError: ("{host} does not answer", "check its name, and the network or proxy between here and there"),
+    ReadTimeoutError: ("{host} stopped answering", "try again"),
+    SSLError: (
+        "no trusted TLS connection to {host}",
+        "trust its certificate authority with SSL_CERT_FILE, PIP_CERT or REQUESTS_CA_BUNDLE; a registry that speaks "
+        "plain HTTP is named in HATCH_DOCKER_INSECURE_REGISTRIES",
+    ),
+    LocationParseError: ("that is not a URL", "check how it is written"),
+}
+
+
+def _after(response: urllib3.BaseHTTPResponse, received: int) -> Iterator[bytes]:
+    """The body's chunks from byte `received` on, also where the server ignored the Range header."""
+    skip = received if response.status == 200 else 0
+    # Bodies are compared by digest: never let a Content-Encoding change them.
+    for chunk in response.stream(CHUNK, decode_content=False):
+        if skip >= len(chunk):
+            skip -= len(chunk)
+            continue
+        yield chunk[skip:] if skip else chunk
+        skip = 0

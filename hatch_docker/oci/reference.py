@@ -1,0 +1,105 @@
+"""Image references by the grammar of distribution/reference, with Docker Hub's short names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from hatch_docker.errors import InvalidReferenceError
+from hatch_docker.oci.spec import check_digest
+
+DOCKER_HUB = "docker.io"
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Where an image is: registry host (with port), repository, and a tag, a digest or both."""
+
+    registry: str = DOCKER_HUB
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read `[registry/]repository[:tag][@digest]`; raise InvalidReferenceError with what is wrong.
+
+        `python:3.13-slim` is `docker.io/library/python:3.13-slim`. The first part is a host when it has a dot, a
+        colon or is `localhost`. Neither tag nor digest is filled in.
+        """
+        name, at, digest = text.partition("@")
+        if at:
+            check_digest(digest)
+        head, slash, tail = name.rpartition("/")
+        last, colon, tag = tail.partition(":")
+        if colon:
+            check_tag(tag)
+        registry, repository = _split_host(head + slash + last)
+        if not _REPOSITORY.fullmatch(repository):
+            raise InvalidReferenceError(f"{text!r} is not an image reference: {_why(repository)}")
+        if len(registry) + 1 + len(repository) > 255:
+            raise InvalidReferenceError(f"{text!r} is not an image reference: its name is longer than 255 characters")
+        return cls(registry=registry, repository=repository, tag=tag, digest=digest)
+
+    @property
+    def identifier(self) -> str:
+        """What the registry is asked for: the digest where there is one, else the tag, else `latest`."""
+        return self.digest or self.tag or "latest"
+
+    def with_tag(self, tag: str) -> Reference:
+        """The same repository by another tag."""
+        return replace(self, tag=check_tag(tag), digest="")
+
+    def with_digest(self, digest: str) -> Reference:
+        """The same repository by digest alone."""
+        return replace(self, tag="", digest=check_digest(digest))
+
+    def __str__(self) -> str:
+        """The whole name, with registry."""
+        return f"{self.registry}/{self.repository}{self._suffix()}"
+
+    @property
+    def familiar(self) -> str:
+        """The name as `docker images` shows it: without `docker.io/` and `library/`."""
+        if self.registry != DOCKER_HUB:
+            return str(self)
+        return self.repository.removeprefix("library/") + self._suffix()
+
+    def _suffix(self) -> str:
+        return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+def check_tag(tag: str) -> str:
+    """Return `tag` when it follows the grammar; raise InvalidReferenceError otherwise."""
+    if not _TAG.fullmatch(tag):
+        raise InvalidReferenceError(
+            f"{tag!r} is not a tag",
+            hint="a tag has 1 to 128 letters, digits, '_', '.' and '-', and starts with a letter, digit or '_'",
+        )
+    return tag
+
+
+def _split_host(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        if not _HOST.fullmatch(first):
+            raise InvalidReferenceError(f"{name!r} is not an image reference: {first!r} is not a host")
+        # Docker Hub has two names, of which one is on every credential and image that exists.
+        if first.lower() == "index.docker.io":
+            first = DOCKER_HUB
+        return (first, rest) if first != DOCKER_HUB or "/" in rest else (first, f"library/{rest}")
+    return DOCKER_HUB, name if slash else f"library/{name}"
+
+
+def _why(repository: str) -> str:
+    if not repository.removeprefix("library/"):
+        return "it names no repository"
+    if repository != repository.lower():
+        return f"a repository is in lower case ({repository.lower()!r}?)"
+    return f"{repository!r} is not a repository (lower-case letters, digits, and single separators '.', '_', '-', '/')"

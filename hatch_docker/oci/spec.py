@@ -1,0 +1,403 @@
+"""The documents of the OCI image specification 1.1 as frozen values that read and write JSON.
+
+Reading ignores unknown fields and a missing mediaType, and takes Docker's schema 2 as the dialect it is; writing is
+canonical (sorted keys, no spaces), so that equal values have equal digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hatch_docker.errors import ImageError, InvalidReferenceError
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER_TAR = "application/vnd.oci.image.layer.v1.tar"
+LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+
+MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
+INDEXES = (INDEX, DOCKER_INDEX)
+
+_OCI_NAME_OF = {
+    DOCKER_MANIFEST: MANIFEST,
+    DOCKER_INDEX: INDEX,
+    DOCKER_CONFIG: CONFIG,
+    "application/vnd.docker.image.rootfs.diff.tar": LAYER_TAR,
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": LAYER_GZIP,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": LAYER_ZSTD,
+}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "i386": "386",
+    "i686": "386",
+}
+
+
+def digest_of(data: bytes) -> str:
+    """The content's digest (image-spec, descriptor.md), always sha256."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def check_digest(digest: str) -> str:
+    """Return `digest` when it is one that we can verify (sha256, sha512); raise InvalidReferenceError otherwise."""
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidReferenceError(
+            f"{digest!r} is not a digest", hint="a digest is 'sha256:' and 64 lower-case hexadecimal digits"
+        )
+    return digest
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: equal documents have equal bytes."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def load(data: bytes, what: str) -> dict[str, Any]:
+    """Parse a JSON object; `what` names it in the ImageError that anything else raises."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise ImageError(f"{what} is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ImageError(f"{what} is not a JSON object")
+    return document
+
+
+def oci_media_type(media_type: str) -> str:
+    """OCI's name of a media type that has a Docker dialect."""
+    return _OCI_NAME_OF.get(media_type, media_type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """An operating system and CPU, as image indexes name them (image-index.md, GOOS and GOARCH)."""
+
+    os: str = "linux"
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """`linux/arm64`, `linux/arm/v7`, or an architecture alone, by Go's or the kernel's name."""
+        parts = text.split("/")
+        if len(parts) == 1:
+            parts = ["linux", *parts]
+        if len(parts) > 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
+            raise InvalidReferenceError(
+                f"{text!r} is not a platform", hint="write it like 'linux/amd64' or 'linux/arm64'"
+            )
+        return cls.of(parts[0], parts[1], parts[2] if len(parts) == 3 else "")
+
+    @classmethod
+    def of(cls, os: str, architecture: str, variant: str = "") -> Platform:
+        """Normalize the kernel's names and the variants that say nothing (arm64/v8, amd64/v1)."""
+        architecture = _ARCHITECTURES.get(architecture.lower(), architecture.lower())
+        if (architecture, variant) in {("arm64", "v8"), ("arm64", "8"), ("amd64", "v1")}:
+            variant = ""
+        return cls(os=os.lower(), architecture=architecture, variant=variant)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """What identifies content (descriptor.md); `size` in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform | None = None
+
+    @classmethod
+    def from_json(cls, document: object) -> Descriptor:
+        """Read a descriptor; raise ImageError when it has no valid digest and size."""
+        if not isinstance(document, dict):
+            raise ImageError("a descriptor is not a JSON object")
+        digest, size = document.get("digest"), document.get("size")
+        if not isinstance(digest, str) or not isinstance(size, int) or size < 0 or not _DIGEST.fullmatch(digest):
+            raise ImageError(f"a descriptor lacks a valid digest and size: {digest!r}, {size!r}")
+        where = document.get("platform")
+        platform = None
+        if isinstance(where, dict):
+            platform = Platform.of(
+                str(where.get("os", "")), str(where.get("architecture", "")), str(where.get("variant") or "")
+            )
+        return cls(
+            media_type=oci_media_type(str(document.get("mediaType") or "")),
+            digest=digest,
+            size=size,
+            annotations=_strings(document.get("annotations")),
+            platform=platform,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The descriptor as a JSON object."""
+        document: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        if self.platform is not None:
+            document["platform"] = {
+                key: value
+                for key, value in (
+                    ("os", self.platform.os),
+                    ("architecture", self.platform.architecture),
+                    ("variant", self.platform.variant),
+                )
+                if value
+            }
+        return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """An image manifest (manifest.md)."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Manifest:
+        """Read an OCI or Docker schema 2 manifest; raise ImageError on anything else."""
+        layers = document.get("layers")
+        if not isinstance(layers, list) or "config" not in document:
+            raise ImageError("not an image manifest: it has no config and layers")
+        return cls(
+            config=Descriptor.from_json(document["config"]),
+            layers=tuple(Descriptor.from_json(layer) for layer in layers),
+            annotations=_strings(document.get("annotations")),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as a JSON object, with OCI's media type."""
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": self.config.to_json(),
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """An image index (image-index.md)."""
+
+    manifests: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Index:
+        """Read an OCI index or Docker manifest list; raise ImageError on anything else."""
+        manifests = document.get("manifests")
+        if not isinstance(manifests, list):
+            raise ImageError("not an image index: it has no manifests")
+        return cls(
+            manifests=tuple(Descriptor.from_json(manifest) for manifest in manifests),
+            annotations=_strings(document.get("annotations")),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The index as a JSON object."""
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": INDEX,
+            "manifests": [manifest.to_json() for manifest in self.manifests],
+        }
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        return document
+
+    def select(self, platform: Platform) -> Descriptor | None:
+        """The manifest for `platform`: the same variant first, else one of that architecture. Attestations never."""
+        exact = [manifest for manifest in self.manifests if manifest.platform == platform]
+        near = [
+            manifest
+            for manifest in self.manifests
+            if manifest.platform is not None
+            and (manifest.platform.os, manifest.platform.architecture) == (platform.os, platform.architecture)
+        ]
+        unnamed = [m for m in self.manifests if m.platform is None] if len(self.manifests) == 1 else []
+        return next(iter([*exact, *(near if not platform.variant else []), *unnamed]), None)
+
+    def platforms(self) -> list[str]:
+        """The platforms that the index has images for, sorted; attestations (`unknown/unknown`) left out."""
+        names = {str(m.platform) for m in self.manifests if m.platform is not None and m.platform.os != "unknown"}
+        return sorted(names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """One step of an image's history (config.md)."""
+
+    created_by: str = ""
+    created: str = ""
+    comment: str = ""
+    author: str = ""
+    empty_layer: bool = False
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> History:
+        """Read one entry; what is missing is empty."""
+        return cls(
+            created_by=str(document.get("created_by") or ""),
+            created=str(document.get("created") or ""),
+            comment=str(document.get("comment") or ""),
+            author=str(document.get("author") or ""),
+            empty_layer=bool(document.get("empty_layer")),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry without its empty fields."""
+        fields = ("created_by", "created", "comment", "author", "empty_layer")
+        return {name: getattr(self, name) for name in fields if getattr(self, name)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healthcheck:
+    """Docker's HEALTHCHECK; times in nanoseconds. OCI has none, so Podman drops it from OCI manifests."""
+
+    test: tuple[str, ...]
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    retries: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As the image config holds it."""
+        fields = {
+            "Interval": self.interval,
+            "Timeout": self.timeout,
+            "StartPeriod": self.start_period,
+            "Retries": self.retries,
+        }
+        return {"Test": list(self.test)} | {key: value for key, value in fields.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """An image's configuration (config.md), but for rootfs and history, which belong to the image's layers.
+
+    `created` is RFC 3339. `entrypoint` and `cmd` are None where the image has none.
+    """
+
+    platform: Platform
+    created: str = ""
+    author: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    user: str = ""
+    working_dir: str = ""
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: str = ""
+    healthcheck: Healthcheck | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ImageConfig:
+        """Read an OCI or Docker image config; unknown fields are ignored."""
+        config = document.get("config") or {}
+        if not isinstance(config, dict):
+            raise ImageError("the image config's 'config' is not a JSON object")
+        return cls(
+            platform=Platform.of(
+                str(document.get("os") or "linux"),
+                str(document.get("architecture") or ""),
+                str(document.get("variant") or ""),
+            ),
+            created=str(document.get("created") or ""),
+            author=str(document.get("author") or ""),
+            env=dict(item.partition("=")[::2] for item in config.get("Env") or () if isinstance(item, str)),
+            entrypoint=_words(config.get("Entrypoint")),
+            cmd=_words(config.get("Cmd")),
+            user=str(config.get("User") or ""),
+            working_dir=str(config.get("WorkingDir") or ""),
+            exposed_ports=tuple(sorted(config.get("ExposedPorts") or ())),
+            volumes=tuple(sorted(config.get("Volumes") or ())),
+            labels=_strings(config.get("Labels")),
+            stop_signal=str(config.get("StopSignal") or ""),
+            healthcheck=_healthcheck(config.get("Healthcheck")),
+        )
+
+    def to_json(self, diff_ids: tuple[str, ...], history: tuple[History, ...]) -> dict[str, Any]:
+        """The whole document, with the rootfs and history that its layers give."""
+        config: dict[str, Any] = {
+            "Env": [f"{name}={value}" for name, value in self.env.items()],
+            "Entrypoint": None if self.entrypoint is None else list(self.entrypoint),
+            "Cmd": None if self.cmd is None else list(self.cmd),
+            "User": self.user,
+            "WorkingDir": self.working_dir,
+            "ExposedPorts": {port: {} for port in self.exposed_ports},
+            "Volumes": {volume: {} for volume in self.volumes},
+            "Labels": dict(self.labels),
+            "StopSignal": self.stop_signal,
+            "Healthcheck": None if self.healthcheck is None else self.healthcheck.to_json(),
+        }
+        document = {
+            "architecture": self.platform.architecture,
+            "os": self.platform.os,
+            "variant": self.platform.variant,
+            "created": self.created,
+            "author": self.author,
+            "config": {key: value for key, value in config.items() if value},
+            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+            "history": [step.to_json() for step in history],
+        }
+        required = {"architecture", "os", "rootfs", "config"}
+        return {key: value for key, value in document.items() if value or key in required}
+
+
+def diff_ids_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The diff IDs of an image config document; raise ImageError where they are missing or malformed."""
+    rootfs = document.get("rootfs")
+    ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(i, str) and _DIGEST.fullmatch(i) for i in ids):
+        raise ImageError("the image config has no valid rootfs.diff_ids")
+    return tuple(ids)
+
+
+def history_of(document: Mapping[str, Any]) -> tuple[History, ...]:
+    """The history of an image config document, empty where it has none."""
+    return tuple(History.from_json(step) for step in document.get("history") or () if isinstance(step, dict))
+
+
+def _strings(value: object) -> dict[str, str]:
+    return {str(key): str(text) for key, text in value.items()} if isinstance(value, dict) else {}
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        return ("/bin/sh", "-c", value)
+    return tuple(str(word) for word in value) if isinstance(value, list) and value else None
+
+
+def _healthcheck(value: object) -> Healthcheck | None:
+    if not isinstance(value, dict) or not value.get("Test"):
+        return None
+    return Healthcheck(
+        test=tuple(str(word) for word in value["Test"]),
+        interval=int(value.get("Interval") or 0),
+        timeout=int(value.get("Timeout") or 0),
+        start_period=int(value.get("StartPeriod") or 0),
+        retries=int(value.get("Retries") or 0),
+    )

@@ -1,0 +1,110 @@
+"""The image's Python as markers and wheel tags see it. Pure: nothing here asks the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from packaging.markers import Environment
+from packaging.tags import Tag, compatible_tags, cpython_tags
+
+from hatch_docker.oci.spec import Platform
+
+# The kernel's name of a CPU, as wheel tags and markers write it, by Go's name.
+MACHINES = {
+    "amd64": "x86_64",
+    "arm64": "aarch64",
+    "386": "i686",
+    "arm": "armv7l",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+    "loong64": "loongarch64",
+}
+# PEP 600: names of manylinux tags from before the perennial scheme, by glibc version.
+_LEGACY_MANYLINUX = {(2, 5): "manylinux1", (2, 12): "manylinux2010", (2, 17): "manylinux2014"}
+_OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Libc:
+    """The C library that extension modules link to: `glibc` or `musl`, and its version (major, minor)."""
+
+    kind: str
+    version: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.version[0]}.{self.version[1]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPython:
+    """A CPython in an image: what it is, where it is, and what it is linked to.
+
+    `version` is the full version (`3.13.5`), `interpreter` its absolute path in the image.
+    """
+
+    version: str
+    interpreter: str
+    platform: Platform
+    libc: Libc
+    free_threaded: bool = False
+
+    @property
+    def minor(self) -> str:
+        """`3.13`."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def lib_name(self) -> str:
+        """The name of the directory below lib/: `python3.13`, `python3.13t`."""
+        return f"python{self.minor}{'t' if self.free_threaded else ''}"
+
+    @property
+    def machine(self) -> str:
+        """The CPU as the kernel names it: `x86_64`, `aarch64`."""
+        return MACHINES.get(self.platform.architecture, self.platform.architecture)
+
+    @property
+    def environment(self) -> Environment:
+        """The environment of dependency markers (PyPA: Dependency specifiers), complete, without asking the host."""
+        return Environment(
+            implementation_name="cpython",
+            implementation_version=self.version,
+            os_name="posix",
+            platform_machine=self.machine,
+            platform_release="",
+            platform_system="Linux",
+            platform_version="",
+            python_full_version=self.version,
+            platform_python_implementation="CPython",
+            python_version=self.minor,
+            sys_platform="linux",
+        )
+
+    @property
+    def tags(self) -> list[Tag]:
+        """Every wheel tag that this Python takes, best first (PyPA: Platform compatibility tags)."""
+        major, minor = (int(part) for part in self.minor.split("."))
+        abi = f"cp{major}{minor}{'t' if self.free_threaded else ''}"
+        platforms = list(self._platforms())
+        return [
+            *cpython_tags((major, minor), [abi], platforms),
+            *compatible_tags((major, minor), f"cp{major}{minor}", platforms),
+        ]
+
+    def _platforms(self) -> Iterator[str]:
+        major, minor = self.libc.version
+        if self.libc.kind == "musl":
+            for each in range(minor, -1, -1):
+                yield f"musllinux_{major}_{each}_{self.machine}"
+        else:
+            for each in range(minor, _OLDEST_GLIBC.get(self.machine, 17) - 1, -1):
+                yield f"manylinux_{major}_{each}_{self.machine}"
+                if legacy := _LEGACY_MANYLINUX.get((major, each)):
+                    yield f"{legacy}_{self.machine}"
+        yield f"linux_{self.machine}"
+
+    def __str__(self) -> str:
+        threads = " free-threaded" if self.free_threaded else ""
+        return f"CPython {self.version}{threads} on {self.platform} ({self.libc})"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 import truststore
 import urllib3
@@ -197,8 +197,7 @@ _CAUSES: dict[type[BaseException], tuple[str, str]] = {
     ReadTimeoutError: ("{host} stopped answering", "try again"),
     SSLError: (
         "no trusted TLS connection to {host}",
-        "trust its certificate authority with SSL_CERT_FILE, PIP_CERT or REQUESTS_CA_BUNDLE; a registry that speaks "
-        "plain HTTP is named in HATCH_DOCKER_INSECURE_REGISTRIES",
+        "trust its certificate authority with SSL_CERT_FILE, PIP_CERT or REQUESTS_CA_BUNDLE",
     ),
     LocationParseError: ("that is not a URL", "check how it is written"),
 }

@@ -6,7 +6,7 @@ member), and a stream of plain chunks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -24,20 +24,23 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deflated:
-    """Content that is a raw DEFLATE stream (RFC 1951) somewhere; sizes in bytes, `crc32` of the plain content."""
+    """Content that is a raw DEFLATE stream (RFC 1951) somewhere; sizes in bytes, `crc32` of the plain content.
+
+    `read(offset, length)` gives bytes of the stream; it is thread-safe.
+    """
 
     size: int
     compressed_size: int
     crc32: int
-    open: Callable[[], BinaryIO]
+    read: Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain:
-    """Content that is read as it is; `size` in bytes."""
+    """Content that is read as it is: `size` in bytes, `read(offset, length)` gives some of them, thread-safe."""
 
     size: int
-    open: Callable[[], BinaryIO]
+    read: Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class Entry:
     """One member of a layer: a directory (no content, no link), a regular file, or a symbolic link.
 
     `path` is relative, with `/`, without `.` or `..`. `checksum` is `(algorithm, digest)` of the content, which is
-    verified while it is written. Owner, group and mtime are the same for all entries unless set.
+    verified while it is written.
     """
 
     path: str
@@ -55,10 +58,3 @@ class Entry:
     checksum: tuple[str, bytes] | None = None
     uid: int = 0
     gid: int = 0
-
-
-def chunks_of(layer: Layer, size: int = 1 << 18) -> Iterator[bytes]:
-    """The layer's blob in chunks of `size` bytes."""
-    with layer.open() as file:
-        while chunk := file.read(size):
-            yield chunk

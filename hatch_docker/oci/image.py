@@ -1,0 +1,166 @@
+"""Images as immutable values: a config, layers and history. Manifest and digests are derived, never stored."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci import spec
+from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.spec import Descriptor, History, ImageConfig, Manifest
+
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image for one platform."""
+
+    config: ImageConfig
+    layers: tuple[Layer, ...] = ()
+    history: tuple[History, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def config_bytes(self) -> bytes:
+        """The image config document; its digest is the image ID."""
+        return spec.dump(self.config.to_json(tuple(layer.diff_id for layer in self.layers), self.history))
+
+    @property
+    def config_descriptor(self) -> Descriptor:
+        """What the manifest says of the config."""
+        data = self.config_bytes
+        return Descriptor(media_type=spec.CONFIG, digest=spec.digest_of(data), size=len(data))
+
+    @property
+    def manifest(self) -> Manifest:
+        """The image's manifest."""
+        return Manifest(
+            config=self.config_descriptor,
+            layers=tuple(layer.descriptor for layer in self.layers),
+            annotations=self.annotations,
+        )
+
+    @property
+    def manifest_bytes(self) -> bytes:
+        """The manifest document; its digest is the image's."""
+        return spec.dump(self.manifest.to_json())
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What an index says of the image."""
+        data = self.manifest_bytes
+        return Descriptor(
+            media_type=spec.MANIFEST, digest=spec.digest_of(data), size=len(data), platform=self.config.platform
+        )
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest: what a registry knows the image by."""
+        return self.descriptor.digest
+
+
+def append(image: Image, layers: tuple[Layer, ...], history: tuple[History, ...], config: ImageConfig) -> Image:
+    """A new image: `layers` on top of those of `image`, under `config`. `history` has a step for each layer."""
+    steps = image.history
+    if image.layers and not steps:
+        # Engines pair history with layers: a base without any gets a step for each of its layers.
+        steps = tuple(History(comment="base") for _ in image.layers)
+    return replace(image, layers=image.layers + layers, history=steps + history, config=config)
+
+
+def validate(image: Image) -> list[str]:
+    """Recompute every digest, size and diff ID; return what is wrong, nothing when the image is sound.
+
+    Checks the image specification's rules: config.md (diff IDs, history), layer.md, manifest.md.
+    """
+    problems = []
+    steps = sum(not step.empty_layer for step in image.history)
+    if image.history and steps != len(image.layers):
+        problems.append(f"history has {steps} steps with a layer, the image has {len(image.layers)} layers")
+    for position, layer in enumerate(image.layers):
+        problems += [f"layer {position} ({layer.descriptor.digest}): {text}" for text in _check(layer)]
+    try:
+        read_back = Manifest.from_json(spec.load(image.manifest_bytes, "the manifest"))
+        if read_back != image.manifest:
+            problems.append("the manifest does not survive being written and read")
+        document = spec.load(image.config_bytes, "the config")
+        if spec.diff_ids_of(document) != tuple(layer.diff_id for layer in image.layers):
+            problems.append("the config's diff IDs are not the layers'")
+    except ImageError as error:
+        problems.append(str(error))
+    return problems
+
+
+def _check(layer: Layer) -> Iterator[str]:
+    blob, plain, size = hashlib.sha256(), hashlib.sha256(), 0
+
+    def hashed(file: BinaryIO) -> Iterator[bytes]:
+        nonlocal size
+        while chunk := file.read(CHUNK):
+            size += len(chunk)
+            blob.update(chunk)
+            yield chunk
+
+    try:
+        with layer.open() as file:
+            for chunk in decompressed(hashed(file), layer.descriptor.media_type):
+                plain.update(chunk)
+    except (ImageError, OSError) as error:
+        yield f"cannot be read: {error}"
+        return
+    if f"sha256:{blob.hexdigest()}" != layer.descriptor.digest:
+        yield f"its digest is sha256:{blob.hexdigest()}"
+    if size != layer.descriptor.size:
+        yield f"its size is {size}, not {layer.descriptor.size}"
+    if f"sha256:{plain.hexdigest()}" != layer.diff_id:
+        yield f"its diff ID is sha256:{plain.hexdigest()}, not {layer.diff_id}"
+
+
+def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
+    """The plain tar of a layer's blob, whatever its compression; raises ImageError where it cannot be read."""
+    source = _Reader(chunks)
+    try:
+        if media_type.endswith("zstd"):
+            from hatch_docker.oci import zstd
+
+            yield from _read_all(zstd.ZstdFile(source))
+        elif media_type.endswith("gzip"):
+            yield from _read_all(gzip.GzipFile(fileobj=source))
+        else:
+            yield from iter(lambda: source.read(CHUNK), b"")
+    except (OSError, EOFError, zlib.error) as error:
+        raise ImageError(f"a layer cannot be decompressed: {error}") from None
+
+
+def _read_all(file: io.BufferedIOBase) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+class _Reader(io.RawIOBase):
+    """Chunks as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return self._rest + b"".join(self._chunks)
+        while not self._rest:
+            try:
+                self._rest = next(self._chunks)
+            except StopIteration:
+                return b""
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken

@@ -1,0 +1,12 @@
+"""Zstandard from the standard library, or its backport (Python before 3.14). Imported only where it is needed."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import CompressionParameter, ZstdCompressor, ZstdFile
+else:
+    from backports.zstd import CompressionParameter, ZstdCompressor, ZstdFile
+
+__all__ = ["CompressionParameter", "ZstdCompressor", "ZstdFile"]

@@ -12,7 +12,7 @@ class Progress:
     """Shows nothing. What shows progress overrides both methods; they are called from several threads."""
 
     @contextlib.contextmanager
-    def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+    def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:  # noqa: ARG002
         """One piece of work: `step` is a verb ("download", "layer", "push"), `total` bytes, 0 where it is not known.
 
         The block calls what it is given with each number of bytes done.

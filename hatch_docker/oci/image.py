@@ -125,7 +125,7 @@ def _check(layer: Layer) -> Iterator[str]:
 
 def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
     """The plain tar of a layer's blob, whatever its compression; raises ImageError where it cannot be read."""
-    source = _Reader(chunks)
+    source = ChunkReader(chunks)
     try:
         if media_type.endswith("zstd"):
             from hatch_docker.oci import zstd
@@ -144,17 +144,19 @@ def _read_all(file: io.BufferedIOBase) -> Iterator[bytes]:
         yield chunk
 
 
-class _Reader(io.RawIOBase):
-    """Chunks as a file."""
+class ChunkReader(io.RawIOBase):
+    """Chunks as a file that is read once, from its beginning."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = b""
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, fewer at the end of a chunk; nothing only at the end."""
         if size < 0:
             return self._rest + b"".join(self._chunks)
         while not self._rest:

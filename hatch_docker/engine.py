@@ -1,0 +1,169 @@
+"""The container engine, through the Docker SDK: as little of it as we need. Podman's socket speaks the same API.
+
+The SDK is imported where it is used, since it takes a tenth of a second that other builds need not pay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.errors import EngineError
+from hatch_docker.oci.archive import archive
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.reference import Reference
+from hatch_docker.progress import Progress
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+_TIMEOUT_SECONDS = 600
+_NO_ENGINE = (
+    "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
+    "hatch build -t docker:archive"
+)
+
+
+class Engine:
+    """A connection to one engine."""
+
+    def __init__(self, api: APIClient) -> None:
+        self._api = api
+
+    @classmethod
+    def connect(cls, environ: Mapping[str, str]) -> Engine:
+        """The engine that DOCKER_HOST names, else the current Docker context's; raises EngineError where none answers."""
+        import docker
+        from docker.errors import DockerException
+
+        try:
+            settings = docker.utils.kwargs_from_env(environment=dict(environ))
+            if not environ.get("DOCKER_HOST"):
+                settings |= _current_context()
+            api = docker.APIClient(version="auto", timeout=_TIMEOUT_SECONDS, **settings)
+        except (DockerException, OSError, ValueError) as error:
+            place = environ.get("DOCKER_HOST", "").rpartition("@")[2] or "the default socket"
+            raise EngineError(f"no container engine answers: {_text(error)}", place=place, hint=_NO_ENGINE) from None
+        return cls(api)
+
+    def save(self, name: str) -> Iterator[bytes]:
+        """An image as `docker save` writes it, in chunks; raises EngineError where the engine has no such image."""
+        with _translated(f"the engine has no image {name}, or cannot save it"):
+            yield from self._api.get_image(name, chunk_size=1 << 20)
+
+    def image_id(self, name: str) -> str:
+        """The ID of an image, by any name or ID; empty where the engine does not have it."""
+        return str(self._inspect(name).get("Id", ""))
+
+    def load(self, image: Image, references: Sequence[Reference], *, base: str = "", progress: Progress) -> None:
+        """Load `image` under all `references`. Layers that the engine already has do not travel.
+
+        `base` is a name of the base image that the engine may know. When the engine does not take an archive without
+        those layers, it gets the whole. Raises EngineError.
+        """
+        if not self._has(image, image.config_descriptor.digest):
+            there = self._layers_there(image, [references[0].familiar, base])
+            if not there or not self._send(image, references, there, progress):
+                self._send(image, references, frozenset(), progress, final=True)
+            self._tag(references[0].familiar, references[1:])
+        else:
+            self._tag(image.config_descriptor.digest, references)
+
+    def _send(
+        self,
+        image: Image,
+        references: Sequence[Reference],
+        without: frozenset[str],
+        progress: Progress,
+        final: bool = False,
+    ) -> bool:
+        """Send the archive; return whether the engine then has the image. With `final`, raise when it has not."""
+        total = sum(layer.descriptor.size for layer in image.layers if layer.descriptor.digest not in without)
+        failure = ""
+        try:
+            with progress.task("load", references[0].familiar, total) as advance:
+                chunks = _counted(archive(image, references, without=without), advance)
+                with _translated("the engine does not take the image"):
+                    for message in self._api.load_image(chunks):
+                        failure = failure or str(message.get("error") or "")
+        except EngineError:
+            if final:
+                raise
+            return False
+        if not failure and self._has(image, references[0].familiar):
+            return True
+        if final:
+            raise EngineError(f"the engine does not take the image: {failure or 'it loaded another one'}")
+        return False
+
+    def _has(self, image: Image, name: str) -> bool:
+        return self._diff_ids(name) == [layer.diff_id for layer in image.layers]
+
+    def _layers_there(self, image: Image, names: list[str]) -> frozenset[str]:
+        """The digests of the layers that the engine has as the lowest ones of a named image."""
+        best = 0
+        for name in filter(None, names):
+            common = 0
+            for layer, diff_id in zip(image.layers, self._diff_ids(name), strict=False):
+                if layer.diff_id != diff_id:
+                    break
+                common += 1
+            best = max(best, common)
+        return frozenset(layer.descriptor.digest for layer in image.layers[:best])
+
+    def _diff_ids(self, name: str) -> list[str]:
+        rootfs = self._inspect(name).get("RootFS") or {}
+        return list(rootfs.get("Layers") or ())
+
+    def _inspect(self, name: str) -> dict[str, Any]:
+        from docker.errors import NotFound
+
+        with _translated("the engine does not answer"):
+            try:
+                return dict(self._api.inspect_image(name))
+            except NotFound:
+                return {}
+
+    def _tag(self, name: str, references: Sequence[Reference]) -> None:
+        for reference in references:
+            with _translated(f"the engine cannot tag {reference.familiar}"):
+                self._api.tag(name, reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag)
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn whatever the SDK and its HTTP library raise into an EngineError."""
+    import requests
+    import urllib3
+    from docker.errors import DockerException
+
+    try:
+        yield
+    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        hint = "the engine's disk is full: 'docker system prune'" if "no space left" in str(error) else ""
+        raise EngineError(f"{what}: {_text(error)}", hint=hint) from None
+
+
+def _current_context() -> dict[str, Any]:
+    """What the current Docker context says (Docker Desktop, Colima and rootless engines are found by it)."""
+    from docker.context import ContextAPI
+
+    with contextlib.suppress(Exception):
+        context = ContextAPI.get_current_context()
+        if context is not None and context.name != "default" and context.Host:
+            return {"base_url": context.Host, "tls": context.TLSConfig or False}
+    return {}
+
+
+def _text(error: BaseException) -> str:
+    """The innermost reason, on one line."""
+    explanation = getattr(error, "explanation", None)
+    text = str(explanation or error).strip().splitlines()
+    return text[-1][:300] if text else type(error).__name__
+
+
+def _counted(chunks: Iterator[bytes], advance: Any) -> Iterator[bytes]:
+    for chunk in chunks:
+        advance(len(chunk))
+        yield chunk

@@ -1,0 +1,158 @@
+"""Which Python a base image has: read from its config and its layers, never by running it.
+
+The interpreter is the first `python3` on the image's own PATH. Its version is the string in its own binary or shared
+library, its ABI and CPU the suffix of the extension modules beside it, the C library the one that is there.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hatch_docker.errors import BaseError
+from hatch_docker.oci.filesystem import Filesystem, Node
+from hatch_docker.oci.spec import ImageConfig, Platform
+from hatch_docker.target import MACHINES, Libc, TargetPython
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_INTERPRETER = re.compile(r"python(3\.\d+)(t?)")
+_READ = re.compile(
+    r"(?:.*/)?bin/python3\.\d+t?"
+    r"|(?:.*/)?libpython3\.\d+t?\.so[\d.]*"
+    r"|(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu[^/]*/)?libc\.so\.6"
+    r"|(?:usr/)?lib/ld-musl-[^/]+\.so\.1"
+    r"|(?:.*/)?bin/python3?"
+)
+# Debian's name of a CPU in a multiarch triplet, where it is not the kernel's.
+_TRIPLET = {"i686": "i386", "armv7l": "arm", "ppc64le": "powerpc64le"}
+_GLIBC = re.compile(rb"GNU C Library [^\n\0]*?version (\d+)\.(\d+)")
+_MUSL = re.compile(rb"\0(1)\.(\d+)\.\d+\0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseFacts:
+    """What the build needs to know of a base's contents, small enough to be remembered by the base's digest.
+
+    `links` are the base's symbolic links outside the interpreter's own tree, so that nothing is written over one.
+    """
+
+    python: TargetPython
+    links: Mapping[str, str]
+    occupied: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """For the cache."""
+        python = self.python
+        return {
+            "version": python.version,
+            "interpreter": python.interpreter,
+            "platform": str(python.platform),
+            "libc": [python.libc.kind, *python.libc.version],
+            "free_threaded": python.free_threaded,
+            "links": dict(self.links),
+            "occupied": self.occupied,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> BaseFacts:
+        """The inverse of `to_json`; raises KeyError, TypeError or ValueError on anything else."""
+        kind, major, minor = document["libc"]
+        python = TargetPython(
+            version=document["version"],
+            interpreter=document["interpreter"],
+            platform=Platform.parse(document["platform"]),
+            libc=Libc(kind=kind, version=(major, minor)),
+            free_threaded=document["free_threaded"],
+        )
+        return cls(python=python, links=dict(document["links"]), occupied=bool(document["occupied"]))
+
+
+def wanted(path: str) -> bool:
+    """Whether a file's content is needed to tell which Python an image has."""
+    return _READ.fullmatch(path) is not None
+
+
+def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFacts:
+    """Find the image's Python; raises BaseError where there is none that can carry a venv."""
+    path, minor, threads = _interpreter(files, config)
+    prefix = posixpath.dirname(posixpath.dirname(path))
+    python = TargetPython(
+        version=_version(files, path, minor),
+        interpreter=path,
+        platform=config.platform,
+        libc=_libc(files),
+        free_threaded=bool(threads),
+    )
+    _check_machine(files, prefix, python)
+    links = {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _is_a_way(files, name)}
+    return BaseFacts(python=python, links=links, occupied=files.get(venv) is not None)
+
+
+def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:
+    search = [each for each in config.env.get("PATH", _DEFAULT_PATH).split(":") if each.startswith("/")]
+    for directory in search:
+        for name in ("python3", "python"):
+            resolved = files.resolve(f"{directory}/{name}")
+            match = _INTERPRETER.fullmatch(posixpath.basename(resolved))
+            if match and files.nodes.get(resolved, Node(kind="other")).kind == "file":
+                return "/" + resolved, match[1], match[2]
+    for directory in search:
+        for name in sorted(files.below(directory), reverse=True):
+            if match := _INTERPRETER.fullmatch(name):
+                return posixpath.join(directory, name), match[1], match[2]
+    raise BaseError(
+        "the base image has no Python: no python3 on its PATH",
+        place=":".join(search),
+        hint='take a base with CPython, such as "slim", "alpine" or "python:3.13-slim"',
+    )
+
+
+def _version(files: Filesystem, path: str, minor: str) -> str:
+    """The full version, by the version string that every CPython binary or its shared library carries."""
+    pattern = re.compile(rb"\0(" + re.escape(minor).encode() + rb"\.\d+(?:(?:a|b|rc)\d+)?)\+?\0")
+    prefix = posixpath.dirname(posixpath.dirname(path)).strip("/")
+    libraries = [
+        name for name in files.nodes if f"libpython{minor}" in name and name.startswith((f"{prefix}/lib", "usr/lib"))
+    ]
+    for name in [path, *sorted(libraries)]:
+        node = files.get(name)
+        if node is not None and node.data and (match := pattern.search(node.data)):
+            return match[1].decode()
+    raise BaseError(f"the version of {path} in the base image cannot be told", hint="is it CPython?")
+
+
+def _libc(files: Filesystem) -> Libc:
+    for name, node in files.nodes.items():
+        if node.data and "ld-musl-" in name and (match := _MUSL.search(node.data)):
+            return Libc(kind="musl", version=(int(match[1]), int(match[2])))
+    for name, node in files.nodes.items():
+        if node.data and name.endswith("/libc.so.6") and (match := _GLIBC.search(node.data)):
+            return Libc(kind="glibc", version=(int(match[1]), int(match[2])))
+    raise BaseError(
+        "the base image has no C library that wheels are built for: neither glibc nor musl was found",
+        hint='take a base such as "slim" (glibc) or "alpine" (musl)',
+    )
+
+
+def _check_machine(files: Filesystem, prefix: str, python: TargetPython) -> None:
+    """Compare with the suffix of the interpreter's own extension modules (PEP 3149): `cpython-313-x86_64-linux-gnu`."""
+    cpu = re.escape(_TRIPLET.get(python.machine, python.machine))
+    suffix = re.compile(rf".*\.cpython-\d+[a-z]*-{cpu}-linux-(gnu|musl)[^.]*\.so")
+    modules = [n for n in files.below(f"{prefix}/lib/{python.lib_name}/lib-dynload") if ".cpython-" in n]
+    odd = next((name for name in modules if not suffix.fullmatch(name)), "")
+    if odd:
+        raise BaseError(
+            f"the base image says it is {python.platform}, but its Python has modules for another machine: {odd}",
+            hint="the image's platform is wrong: take another base, or a corrected one",
+        )
+    if python.platform.architecture not in MACHINES or python.platform.os != "linux":
+        raise BaseError(f"{python.platform} is not a platform that wheels exist for", hint='take "linux/amd64"')
+
+
+def _is_a_way(files: Filesystem, name: str) -> bool:
+    """Whether a link leads to a directory, or stands where an image's own files may go."""
+    target = files.get(name)
+    return (target is not None and target.kind == "dir") or name.count("/") <= 1

@@ -1,0 +1,211 @@
+"""Images as files: OCI image layouts (a folder, or a tar of it) and what `docker save` writes.
+
+What we write is both at once: `oci-layout`, `index.json` and `blobs/` (image-layout.md), and the `manifest.json` that
+`docker load` reads. Archives are read in place, never unpacked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci import spec
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.spec import Index
+
+CHUNK = 1 << 18
+_REF_NAME = "org.opencontainers.image.ref.name"
+_CONTAINERD_NAME = "io.containerd.image.name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """The files of an image layout or archive; `open` takes a name in it and raises KeyError where it is missing."""
+
+    place: str
+    open: Callable[[str], BinaryIO]
+
+    def read(self, name: str, limit: int = 8 << 20) -> bytes:
+        """A small file; raises ImageError where it is missing or larger than `limit` bytes."""
+        try:
+            with self.open(name) as file:
+                data = file.read(limit + 1)
+        except (KeyError, OSError, tarfile.TarError):
+            raise ImageError(f"it has no readable {name}", place=self.place) from None
+        if len(data) > limit:
+            raise ImageError(f"{name} is larger than such a document can be", place=self.place)
+        return data
+
+
+def open_files(path: Path) -> Files:
+    """A layout's folder, or a tar of one or of `docker save`; raises ImageError where it is neither."""
+    if path.is_dir():
+        return Files(place=str(path), open=lambda name: _inside(path, name))
+    try:
+        with tarfile.open(path, mode="r:") as tar:
+            members = {member.name.removeprefix("./"): member for member in tar if not member.isdir()}
+    except (OSError, tarfile.TarError) as error:
+        raise ImageError(
+            f"not an image layout or an uncompressed tar of one: {error}", place=str(path), hint="check the path"
+        ) from None
+
+    def open_member(name: str) -> BinaryIO:
+        member = members[name]
+        if member.issym() or member.islnk():
+            # docker save before version 25 links layers that two images share.
+            parent = name.rpartition("/")[0] if member.issym() else ""
+            member = members[_normal(f"{parent}/{member.linkname}")]
+        return io.BufferedReader(_Section(path, member.offset_data, member.size))
+
+    return Files(place=str(path), open=open_member)
+
+
+def root_of_layout(files: Files, ref_name: str) -> bytes:
+    """The index of a layout, narrowed to the one manifest that `ref_name` names where it is given.
+
+    Raises ImageError, with the names there are, when none or several fit.
+    """
+    index = Index.from_json(spec.load(files.read("index.json"), "index.json"))
+    names = sorted({m.annotations.get(_REF_NAME, "") for m in index.manifests} - {""})
+    if ref_name:
+        chosen = [m for m in index.manifests if ref_name in (m.annotations.get(_REF_NAME), m.digest)]
+    else:
+        chosen = list(index.manifests)
+    digests = {manifest.digest for manifest in chosen}
+    if len(digests) == 1:
+        # What stands in for an image may be an index itself: the document tells.
+        return files.read(blob_name(chosen[0].digest))
+    if not chosen or not all(manifest.platform for manifest in chosen):
+        raise ImageError(
+            f"it has no image named {ref_name!r}" if ref_name else "it holds several images",
+            place=files.place,
+            hint=f"add one of its names, as in {files.place}:{names[0]} (it has {', '.join(names)})" if names else "",
+        )
+    return spec.dump(replace(index, manifests=tuple(chosen)).to_json())
+
+
+def saved_images(files: Files) -> list[dict[str, Any]]:
+    """The entries of a `docker save` archive's manifest.json; raises ImageError where it is not as Docker writes it."""
+    try:
+        entries = json.loads(files.read("manifest.json"))
+    except ValueError:
+        entries = None
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("Config"), str) and isinstance(e.get("Layers"), list) for e in entries
+    ):
+        raise ImageError("its manifest.json is not what 'docker save' writes", place=files.place)
+    return entries
+
+
+def blob_name(digest: str) -> str:
+    """Where a layout keeps a blob (image-layout.md)."""
+    return "blobs/" + digest.replace(":", "/", 1)
+
+
+def archive(image: Image, references: Sequence[Reference], *, without: frozenset[str] = frozenset()) -> Iterator[bytes]:
+    """The tar of `image` in chunks: for `docker load`, `podman load` and skopeo's `oci-archive:`.
+
+    `references` are the image's names with tags. index.json has one entry, by the first of them, since skopeo takes a
+    layout without choosing only then. `without` names layers by digest that the reader is known to have; their bytes
+    are left out. Raises ImageError where a layer's bytes are not what its descriptor says.
+    """
+    for name, data in _documents(image, references):
+        yield from _member(name, len(data), [data])
+    written = set(without)
+    for layer in image.layers:
+        if layer.descriptor.digest not in written:
+            written.add(layer.descriptor.digest)
+            yield from _member(blob_name(layer.descriptor.digest), layer.descriptor.size, _verified(layer))
+    yield bytes(2 * 512)
+
+
+def _documents(image: Image, references: Sequence[Reference]) -> Iterator[tuple[str, bytes]]:
+    config, manifest = image.config_bytes, image.manifest_bytes
+    names = {_REF_NAME: references[0].tag, _CONTAINERD_NAME: str(references[0])} if references else {}
+    index = Index(manifests=(replace(image.descriptor, annotations=names),), annotations=image.annotations)
+    saved = [
+        {
+            "Config": blob_name(image.config_descriptor.digest),
+            "RepoTags": [reference.familiar for reference in references],
+            "Layers": [blob_name(layer.descriptor.digest) for layer in image.layers],
+        }
+    ]
+    yield "oci-layout", spec.dump({"imageLayoutVersion": "1.0.0"})
+    yield "index.json", spec.dump(index.to_json())
+    yield "manifest.json", json.dumps(saved, sort_keys=True).encode()
+    yield blob_name(image.config_descriptor.digest), config
+    yield blob_name(image.digest), manifest
+
+
+def _member(name: str, size: int, chunks: Iterator[bytes] | list[bytes]) -> Iterator[bytes]:
+    header = tarfile.TarInfo(name)
+    header.size = size
+    header.mode = 0o644
+    yield header.tobuf(tarfile.PAX_FORMAT)
+    yield from chunks
+    yield bytes(-size % 512)
+
+
+def _verified(layer: Layer) -> Iterator[bytes]:
+    """A layer's bytes; at their end, raise ImageError when they were not what the descriptor says."""
+    hasher = hashlib.new(layer.descriptor.digest.partition(":")[0])
+    left = layer.descriptor.size
+    with layer.open() as file:
+        while chunk := file.read(CHUNK):
+            hasher.update(chunk)
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
+    if left or hasher.hexdigest() != layer.descriptor.digest.partition(":")[2]:
+        raise ImageError(
+            f"layer {layer.descriptor.digest} changed while it was read", hint="build again: it is made or fetched anew"
+        )
+
+
+def _inside(folder: Path, name: str) -> BinaryIO:
+    try:
+        return (folder / name).open("rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise KeyError(name) from None
+
+
+def _normal(name: str) -> str:
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", ".", ".."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+class _Section(io.RawIOBase):
+    """A part of a file, as a file of its own."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self._file = path.open("rb")
+        self._file.seek(offset)
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,132 @@
+"""What a stack of layers looks like when an engine mounts it: names, links, and the bytes of a few files.
+
+Layers are read, never unpacked. Whiteouts follow the image specification (layer.md).
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.image import ChunkReader, decompressed
+from hatch_docker.oci.layer import Layer
+
+CHUNK = 1 << 18
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_LARGEST_READ = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One name: `kind` is `file`, `dir`, `link` (symbolic) or `other`; `data` only where it was asked for."""
+
+    kind: str
+    link: str = ""
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """The merged listing; paths are relative and have no trailing slash."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def resolve(self, path: str) -> str:
+        """Follow every symbolic link on the way to `path`; what does not exist is taken as it is.
+
+        Raises ImageError on a loop.
+        """
+        done: list[str] = []
+        rest = [part for part in path.split("/") if part not in ("", ".")]
+        for _ in range(400):
+            if not rest:
+                return "/".join(done)
+            part = rest.pop(0)
+            if part == "..":
+                done = done[:-1]
+                continue
+            node = self.nodes.get("/".join([*done, part]))
+            if node is None or node.kind != "link":
+                done.append(part)
+                continue
+            if node.link.startswith("/"):
+                done = []
+            rest = [each for each in node.link.split("/") if each not in ("", ".")] + rest
+        raise ImageError(f"symbolic links on the way to /{path} go round in a circle")
+
+    def get(self, path: str) -> Node | None:
+        """What `path` is, links followed; None where nothing is."""
+        resolved = self.resolve(path)
+        return self.nodes.get(resolved) if resolved else Node(kind="dir")
+
+    def below(self, path: str) -> Iterator[str]:
+        """The names right below a directory."""
+        prefix = self.resolve(path) + "/"
+        for name in self.nodes:
+            if name.startswith(prefix) and "/" not in name[len(prefix) :]:
+                yield name[len(prefix) :]
+
+
+def merge(layers: Iterable[Layer], wanted: Callable[[str], bool]) -> Filesystem:
+    """List `layers`, lowest first, keeping the content of the files that `wanted(path)` names (64 MiB at most each)."""
+    nodes: dict[str, Node] = {}
+    for layer in layers:
+        removed, added = _list(layer, wanted)
+        for path in removed:
+            _remove(nodes, path)
+        for path, node in added.items():
+            old = nodes.get(path)
+            if old is not None and old.kind == "dir" and node.kind != "dir":
+                _remove(nodes, path)
+            nodes[path] = node
+    return Filesystem(nodes)
+
+
+def _list(layer: Layer, wanted: Callable[[str], bool]) -> tuple[list[str], dict[str, Node]]:
+    """A layer's whiteouts (an opaque directory ends in a slash), which concern lower layers only, and its entries."""
+    removed: list[str] = []
+    added: dict[str, Node] = {}
+    try:
+        with layer.open() as blob:
+            plain = ChunkReader(decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type))
+            with tarfile.open(fileobj=plain, mode="r|") as tar:
+                for member in tar:
+                    path = posixpath.normpath("/" + member.name).lstrip("/")
+                    parent, name = posixpath.split(path)
+                    if name == _OPAQUE:
+                        removed.append(parent + "/")
+                    elif name.startswith(_WHITEOUT):
+                        removed.append(posixpath.join(parent, name[len(_WHITEOUT) :]))
+                    elif path:
+                        added[path] = _node(tar, member, added, wanted(path))
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ImageError(f"layer {layer.descriptor.digest} cannot be read: {error}") from None
+    return removed, added
+
+
+def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node], wanted: bool) -> Node:
+    if member.isdir():
+        return Node(kind="dir")
+    if member.issym():
+        return Node(kind="link", link=member.linkname)
+    if member.islnk():
+        target = posixpath.normpath("/" + member.linkname).lstrip("/")
+        return added.get(target, Node(kind="file"))
+    if not member.isreg():
+        return Node(kind="other")
+    file: BinaryIO | None = tar.extractfile(member) if wanted and member.size <= _LARGEST_READ else None  # type: ignore[assignment]
+    return Node(kind="file", data=file.read() if file is not None else None)
+
+
+def _remove(nodes: dict[str, Node], path: str) -> None:
+    """Take a name out, with all below it; with a trailing slash only what is below it."""
+    prefix = path.rstrip("/") + "/" if path.rstrip("/") else ""
+    if not path.endswith("/"):
+        nodes.pop(path, None)
+    for name in [each for each in nodes if each.startswith(prefix)]:
+        del nodes[name]

@@ -1,0 +1,234 @@
+"""Pull an image from wherever it is into the cache: one path for registries, layouts and archives.
+
+A source is three functions. Documents and blobs are cached by digest, so an image that is named by digest needs its
+source only once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+import deflate
+
+from hatch_docker.cache import Cache
+from hatch_docker.errors import BaseError, ImageError
+from hatch_docker.oci import spec
+from hatch_docker.oci.archive import Files, blob_name, root_of_layout, saved_images
+from hatch_docker.oci.image import Image, decompressed
+from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.spec import Descriptor, ImageConfig, Index, Manifest, Platform
+from hatch_docker.progress import Progress
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where an image is: `root` gives its index or manifest, the others what these name, unverified."""
+
+    name: str
+    root: Callable[[], bytes]
+    document: Callable[[Descriptor], bytes]
+    blob: Callable[[Descriptor], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """An image and the digest that its source knows it by: that of the index where there is one."""
+
+    image: Image
+    digest: str
+
+
+def registry_source(registry: Registry, reference: Reference, cache: Cache) -> Source:
+    """An image in a registry. By digest, what the cache has is not asked for again."""
+
+    def root() -> bytes:
+        path = cache.blob(reference.digest) if reference.digest else None
+        return path.read_bytes() if path else registry.manifest(reference)[1]
+
+    return Source(
+        name=reference.familiar,
+        root=root,
+        document=lambda descriptor: _document(registry, reference, descriptor),
+        blob=lambda descriptor: registry.blob(reference, descriptor),
+    )
+
+
+def layout_source(files: Files, ref_name: str) -> Source:
+    """An image in an OCI image layout, a folder or a tar of it."""
+
+    def blob(descriptor: Descriptor) -> Iterator[bytes]:
+        try:
+            with files.open(blob_name(descriptor.digest)) as file:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+        except KeyError:
+            raise ImageError(f"it lacks the blob {descriptor.digest}", place=files.place) from None
+
+    return Source(
+        name=files.place,
+        root=lambda: root_of_layout(files, ref_name),
+        document=lambda descriptor: files.read(blob_name(descriptor.digest)),
+        blob=blob,
+    )
+
+
+def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
+    """The image for `platform`, its documents in the cache, its layers fetched when they are first opened.
+
+    Raises BaseError, with the platforms there are, when the source has none for it.
+    """
+    data = _remember(cache, source.root(), source.name)
+    root = spec.load(data, f"the manifest of {source.name}")
+    document: Mapping[str, Any] = root
+    if "manifests" in root:
+        chosen = _choose(Index.from_json(root), platform, source.name)
+        document = spec.load(_cached(cache, source, chosen), f"the manifest of {source.name}")
+    manifest = Manifest.from_json(document)
+    config_document = spec.load(_cached(cache, source, manifest.config), f"the config of {source.name}")
+    config = ImageConfig.from_json(config_document)
+    if (config.platform.os, config.platform.architecture) != (platform.os, platform.architecture):
+        raise _lacks(source.name, platform, [str(config.platform)])
+    diff_ids = spec.diff_ids_of(config_document)
+    if len(diff_ids) != len(manifest.layers):
+        raise ImageError("the config has another number of layers than the manifest", place=source.name)
+    layers = tuple(
+        Layer(
+            descriptor=descriptor,
+            diff_id=diff_id,
+            open=partial(_open, cache, source, descriptor, progress),
+        )
+        for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True)
+    )
+    history = spec.history_of(config_document)
+    return Pulled(image=Image(config=config, layers=layers, history=history), digest=spec.digest_of(data))
+
+
+def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
+    """An image out of a `docker save` archive. Plain layers are compressed into the cache, once for each diff ID."""
+    entries = saved_images(files)
+    fitting = [e for e in entries if wanted in (e.get("RepoTags") or ())] if wanted else entries
+    if len(fitting) != 1:
+        tags = sorted({tag for entry in entries for tag in entry.get("RepoTags") or ()})
+        raise ImageError(
+            f"it has no image named {wanted!r}" if wanted else "it holds several images",
+            place=files.place,
+            hint=f"add one of its names: {', '.join(tags)}",
+        )
+    document = spec.load(files.read(fitting[0]["Config"]), f"the config of {files.place}")
+    config = ImageConfig.from_json(document)
+    if (config.platform.os, config.platform.architecture) != (platform.os, platform.architecture):
+        raise _lacks(files.place, platform, [str(config.platform)])
+    diff_ids = spec.diff_ids_of(document)
+    names = fitting[0]["Layers"]
+    if len(names) != len(diff_ids):
+        raise ImageError("the config has another number of layers than the archive", place=files.place)
+    with ThreadPoolExecutor(4) as pool:
+        layers = tuple(
+            pool.map(lambda name, diff_id: _compressed(files, name, diff_id, cache, progress), names, diff_ids)
+        )
+    image = Image(config=config, layers=layers, history=spec.history_of(document))
+    return Pulled(image=image, digest=image.digest)
+
+
+def fetch(image: Image, *, threads: int) -> None:
+    """Have every layer in the cache, several at once."""
+
+    def touch(layer: Layer) -> None:
+        layer.open().close()
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(touch, image.layers))
+
+
+def _document(registry: Registry, reference: Reference, descriptor: Descriptor) -> bytes:
+    if descriptor.media_type in (*spec.MANIFESTS, *spec.INDEXES):
+        return registry.manifest(reference.with_digest(descriptor.digest))[1]
+    return b"".join(registry.blob(reference, descriptor))
+
+
+def _choose(index: Index, platform: Platform, name: str) -> Descriptor:
+    chosen = index.select(platform)
+    if chosen is None:
+        raise _lacks(name, platform, index.platforms())
+    return chosen
+
+
+def _lacks(name: str, platform: Platform, there: list[str]) -> BaseError:
+    return BaseError(
+        f"the base image {name} has nothing for {platform}; it has {', '.join(there) or 'no platforms at all'}",
+        hint=f'set platforms = ["{there[0]}"], or take another base' if there else "take another base",
+    )
+
+
+def _remember(cache: Cache, data: bytes, name: str) -> bytes:
+    cache.add([data], spec.digest_of(data), what=name)
+    return data
+
+
+def _cached(cache: Cache, source: Source, descriptor: Descriptor) -> bytes:
+    path = cache.blob(descriptor.digest)
+    if path is None:
+        path = cache.add([source.document(descriptor)], descriptor.digest, what=f"a document of {source.name}")
+    return path.read_bytes()
+
+
+def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progress) -> BinaryIO:
+    path = cache.blob(descriptor.digest)
+    if path is None:
+        with progress.task("pull", f"{source.name} {descriptor.digest[7:19]}", descriptor.size) as advance:
+            path = cache.add(
+                _counted(source.blob(descriptor), advance), descriptor.digest, what=f"a layer of {source.name}"
+            )
+    return path.open("rb")
+
+
+def _counted(chunks: Iterator[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        advance(len(chunk))
+        yield chunk
+
+
+def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: Progress) -> Layer:
+    """The layer `name` of an archive as a gzip blob of ours, verified by its diff ID."""
+    known = cache.get("compressed", diff_id)
+    digest = str(known["digest"]) if known else ""
+    path = cache.blob(digest) if digest else None
+    if path is None:
+        with progress.task("pull", f"{files.place} {diff_id[7:19]}") as advance, cache.temporary() as partial_file:
+            hasher = hashlib.sha256()
+            with partial_file.open("wb") as out:
+                for chunk in _plain(files, name, diff_id):
+                    # Members of a megabyte, one after the other: gzip as RFC 1952 has it, without holding a layer.
+                    member = deflate.gzip_compress(chunk, 6)
+                    hasher.update(member)
+                    out.write(member)
+                    advance(len(chunk))
+            digest = f"sha256:{hasher.hexdigest()}"
+            path = cache.adopt(partial_file, digest)
+        cache.put("compressed", diff_id, {"digest": digest})
+    descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=path.stat().st_size)
+    return Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
+
+
+def _plain(files: Files, name: str, diff_id: str) -> Iterator[bytes]:
+    hasher = hashlib.sha256()
+    try:
+        with files.open(name) as file:
+            gzipped = file.peek(2)[:2] == b"\x1f\x8b"  # type: ignore[attr-defined]
+            media_type = spec.LAYER_GZIP if gzipped else spec.LAYER_TAR
+            for chunk in decompressed(iter(lambda: file.read(CHUNK), b""), media_type):
+                hasher.update(chunk)
+                yield chunk
+    except KeyError:
+        raise ImageError(f"it lacks the layer {name}", place=files.place) from None
+    if f"sha256:{hasher.hexdigest()}" != diff_id:
+        raise ImageError(f"the layer {name} is not {diff_id}, which the config names", place=files.place)

@@ -85,11 +85,19 @@ def check_tag(tag: str) -> str:
     return tag
 
 
+def check_host(host: str) -> str:
+    """Return `host`, with or without a port, when it is one; raise InvalidReferenceError otherwise."""
+    if not _HOST.fullmatch(host):
+        raise InvalidReferenceError(
+            f"{host!r} is not a registry's host", hint="write it like 'registry.example' or '127.0.0.1:5000'"
+        )
+    return host
+
+
 def _split_host(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
-        if not _HOST.fullmatch(first):
-            raise InvalidReferenceError(f"{name!r} is not an image reference: {first!r} is not a host")
+        check_host(first)
         # Docker Hub has two names, of which one is on every credential and image that exists.
         if first.lower() == "index.docker.io":
             first = DOCKER_HUB

@@ -1,0 +1,23 @@
+"""`[tool.hatch.build.targets.docker]` and `HATCH_DOCKER_*`: read once, all mistakes at once, into frozen values.
+
+Pure: it takes the table and the environment as values and looks nothing up.
+"""
+
+from hatch_docker.config.checks import check_names, check_push, default_script, expand_tags
+from hatch_docker.config.keys import parse
+from hatch_docker.config.model import PRUNED, BaseSpec, Config, ExtraFiles, Settings
+from hatch_docker.config.times import created_time
+
+__all__ = [
+    "PRUNED",
+    "BaseSpec",
+    "Config",
+    "ExtraFiles",
+    "Settings",
+    "check_names",
+    "check_push",
+    "created_time",
+    "default_script",
+    "expand_tags",
+    "parse",
+]

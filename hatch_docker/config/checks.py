@@ -1,0 +1,90 @@
+"""What a Config can only be asked once the project, or the wanted output, is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import NoReturn
+
+from packaging.utils import canonicalize_name
+
+from hatch_docker.config.model import TABLE, Config
+from hatch_docker.config.naming import checked_tag, fill
+from hatch_docker.config.values import fail, gather, nearest
+from hatch_docker.oci.reference import DOCKER_HUB
+
+
+def expand_tags(
+    tags: Iterable[str], *, version: str, name: str, git_sha: str, place: str = f"{TABLE}.tags"
+) -> tuple[str, ...]:
+    """The tags that templates stand for, without repetitions; raises ConfigError at `place`.
+
+    `version` is normalized (PEP 440), `name` too; `git_sha` is empty where there is no commit. A tag cannot hold the
+    `+` of a local version nor the `!` of an epoch: they become `_`, as in Helm's tags, and `-`. A normalized version
+    has neither of these, so that two versions never share a tag.
+    """
+    values = {"version": version.replace("+", "_").replace("!", "-"), "name": name, "git-sha": git_sha}
+
+    def expand(template: str, where: str) -> str:
+        if "{git-sha}" in template and not git_sha:
+            fail(where, "{git-sha} stands for the commit, and the project is not in a Git repository that has one")
+        return checked_tag(fill(template, values), where)
+
+    expanded = gather(partial(expand, each, f"{place}[{position}]") for position, each in enumerate(tags))
+    return tuple(dict.fromkeys(expanded))
+
+
+def check_names(config: Config, *, extras: Collection[str], groups: Collection[str], scripts: Collection[str]) -> None:
+    """Raise ConfigError for each extra, dependency group and script that the project does not have.
+
+    `extras` and `groups` in any spelling (PEP 685, PEP 735); `scripts` are the names below `[project.scripts]`.
+    """
+    known_extras = sorted({canonicalize_name(extra) for extra in extras})
+    known_groups = sorted({canonicalize_name(group) for group in groups})
+    calls: list[Callable[[], None]] = [
+        *_absent(config.extras, known_extras, config.place("extras"), "extra"),
+        *_absent(config.dependency_groups, known_groups, config.place("dependency-groups"), "dependency group"),
+    ]
+    for key, command in (("entrypoint", config.entrypoint), ("cmd", config.cmd)):
+        if isinstance(command, str) and command not in scripts:
+            note = f"{_choices(command, sorted(scripts), 'script')}; any other program is written as a list"
+            calls.append(partial(fail, config.place(key), f"{note}: [{command!r}]"))
+    gather(calls)
+
+
+def default_script(scripts: Collection[str], *, project: str) -> str:
+    """The script that the image starts where `entrypoint` says nothing: the only one, or the one named as the project.
+
+    Empty where the project has none; raises ConfigError where it has several and none of them stands out.
+    """
+    if len(scripts) == 1:
+        return next(iter(scripts))
+    named = [script for script in scripts if canonicalize_name(script) == canonicalize_name(project)]
+    if scripts and len(named) != 1:
+        known = ", ".join(repr(script) for script in sorted(scripts))
+        fail(f"{TABLE}.entrypoint", f"the project has several scripts, name the one to start: {known}")
+    return "".join(named)
+
+
+def check_push(config: Config) -> None:
+    """Raise ConfigError when the image is named as Docker Hub's own: a name without a registry is meant for no push."""
+    if config.image.registry == DOCKER_HUB and config.image.repository.startswith("library/"):
+        fail(
+            config.place("image"),
+            f"{config.image.familiar!r} cannot be pushed, for it names no registry: "
+            f"write it like 'registry.example/team/{config.image.familiar}'",
+        )
+
+
+def _absent(names: Iterable[str], known: Collection[str], place: str, what: str) -> list[Callable[[], NoReturn]]:
+    return [
+        partial(fail, f"{place}[{position}]", _choices(name, known, what))
+        for position, name in enumerate(names)
+        if name not in known
+    ]
+
+
+def _choices(name: str, known: Collection[str], what: str) -> str:
+    if not known:
+        return f"the project has no {what}s, so not {name!r} either"
+    return f"the project has no {what} {name!r}{nearest(name, known) or ', only ' + ', '.join(map(repr, known))}"

@@ -33,15 +33,16 @@ class Engine:
 
     @classmethod
     def connect(cls, environ: Mapping[str, str]) -> Engine:
-        """The engine that DOCKER_HOST names, else the current Docker context's; raises EngineError where none answers."""
-        import docker
+        """The engine that DOCKER_HOST names, else the current context's; raises EngineError where none answers."""
+        from docker import APIClient
         from docker.errors import DockerException
+        from docker.utils import kwargs_from_env
 
         try:
-            settings = docker.utils.kwargs_from_env(environment=dict(environ))
+            settings = kwargs_from_env(environment=dict(environ))
             if not environ.get("DOCKER_HOST"):
                 settings |= _current_context()
-            api = docker.APIClient(version="auto", timeout=_TIMEOUT_SECONDS, **settings)
+            api = APIClient(version="auto", timeout=_TIMEOUT_SECONDS, **settings)
         except (DockerException, OSError, ValueError) as error:
             place = environ.get("DOCKER_HOST", "").rpartition("@")[2] or "the default socket"
             raise EngineError(f"no container engine answers: {_text(error)}", place=place, hint=_NO_ENGINE) from None
@@ -85,7 +86,7 @@ class Engine:
             with progress.task("load", references[0].familiar, total) as advance:
                 chunks = _counted(archive(image, references, without=without), advance)
                 with _translated("the engine does not take the image"):
-                    for message in self._api.load_image(chunks):
+                    for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
                         failure = failure or str(message.get("error") or "")
         except EngineError:
             if final:
@@ -98,7 +99,11 @@ class Engine:
         return False
 
     def _has(self, image: Image, name: str) -> bool:
-        return self._diff_ids(name) == [layer.diff_id for layer in image.layers]
+        """Whether `name` is this image: its ID is the config's digest, in a containerd store the manifest's."""
+        there = self._inspect(name)
+        return there.get("Id") in {image.config_descriptor.digest, image.digest} and self._diff_ids(name) == [
+            layer.diff_id for layer in image.layers
+        ]
 
     def _layers_there(self, image: Image, names: list[str]) -> frozenset[str]:
         """The digests of the layers that the engine has as the lowest ones of a named image."""
@@ -121,7 +126,7 @@ class Engine:
 
         with _translated("the engine does not answer"):
             try:
-                return dict(self._api.inspect_image(name))
+                return dict(self._api.inspect_image(name))  # type: ignore[no-untyped-call]
             except NotFound:
                 return {}
 

@@ -95,8 +95,7 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
     manifest = Manifest.from_json(document)
     config_document = spec.load(_cached(cache, source, manifest.config), f"the config of {source.name}")
     config = ImageConfig.from_json(config_document)
-    if (config.platform.os, config.platform.architecture) != (platform.os, platform.architecture):
-        raise _lacks(source.name, platform, [str(config.platform)])
+    check_platform(source.name, config, platform)
     diff_ids = spec.diff_ids_of(config_document)
     if len(diff_ids) != len(manifest.layers):
         raise ImageError("the config has another number of layers than the manifest", place=source.name)
@@ -125,8 +124,7 @@ def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, p
         )
     document = spec.load(files.read(fitting[0]["Config"]), f"the config of {files.place}")
     config = ImageConfig.from_json(document)
-    if (config.platform.os, config.platform.architecture) != (platform.os, platform.architecture):
-        raise _lacks(files.place, platform, [str(config.platform)])
+    check_platform(files.place, config, platform)
     diff_ids = spec.diff_ids_of(document)
     names = fitting[0]["Layers"]
     if len(names) != len(diff_ids):
@@ -136,6 +134,39 @@ def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, p
             pool.map(lambda name, diff_id: _compressed(files, name, diff_id, cache, progress), names, diff_ids)
         )
     image = Image(config=config, layers=layers, history=spec.history_of(document))
+    return Pulled(image=image, digest=image.digest)
+
+
+def check_platform(name: str, config: ImageConfig, platform: Platform) -> None:
+    """Raise BaseError where an image is not for `platform`."""
+    if (config.platform.os, config.platform.architecture) != (platform.os, platform.architecture):
+        raise _lacks(name, platform, [str(config.platform)])
+
+
+def remember(cache: Cache, identity: str, pulled: Pulled) -> None:
+    """Note which cached blobs an engine's image became, by its ID."""
+    image = pulled.image
+    config = cache.add([image.config_bytes], image.config_descriptor.digest, what="a config")
+    layers = [layer.descriptor.to_json() for layer in image.layers]
+    cache.put("saved", identity, {"config": f"sha256:{config.name}", "layers": layers})
+
+
+def recall(cache: Cache, identity: str) -> Pulled | None:
+    """The image that `remember` noted; None where something of it is gone."""
+    known = cache.get("saved", identity)
+    config_path = cache.blob(str(known.get("config"))) if known else None
+    if known is None or config_path is None:
+        return None
+    document = spec.load(config_path.read_bytes(), "a cached config")
+    descriptors = [Descriptor.from_json(each) for each in known.get("layers", ())]
+    layers = []
+    for descriptor, diff_id in zip(descriptors, spec.diff_ids_of(document), strict=True):
+        path = cache.blob(descriptor.digest)
+        if path is None:
+            return None
+        layers.append(Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb")))  # type: ignore[arg-type]
+    config = ImageConfig.from_json(document)
+    image = Image(config=config, layers=tuple(layers), history=spec.history_of(document))
     return Pulled(image=image, digest=image.digest)
 
 

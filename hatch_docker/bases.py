@@ -1,0 +1,228 @@
+"""Base images: the families that have a name of their own, and where else a base may come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+
+from hatch_docker.cache import Cache
+from hatch_docker.config import BaseSpec
+from hatch_docker.engine import Engine
+from hatch_docker.errors import BaseError, NetworkError, RegistryError
+from hatch_docker.interpreter import BaseFacts, read_facts, wanted
+from hatch_docker.oci import source
+from hatch_docker.oci.archive import open_files
+from hatch_docker.oci.filesystem import merge
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.source import Pulled
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+
+# Families of docker-library, whose images are named by Python version.
+BASES: Mapping[str, str] = {"slim": "python:{python}-slim", "alpine": "python:{python}-alpine"}
+PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
+
+_FACTS = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base image. `name` is for people; `reference` is where it can be pulled from, None where it is no registry."""
+
+    name: str
+    image: Image
+    digest: str
+    reference: Reference | None
+    facts: BaseFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where bases come from. `engine` connects when it is called, since most builds need none."""
+
+    registry: Registry
+    engine: Callable[[], Engine]
+    cache: Cache
+    root: Path
+
+
+def open_base(
+    base: BaseSpec,
+    *,
+    python: str,
+    requires_python: str,
+    platform: Platform,
+    venv: str,
+    places: Places,
+    threads: int,
+    progress: Progress,
+) -> Base:
+    """Find the base image for `platform` and read which Python it has.
+
+    Raises BaseError where it cannot carry the project: no such family or platform, another Python than `python` or
+    `requires_python` ask for, no Python at all, or a venv that is there already.
+    """
+    reference, pulled = _TRANSPORTS[base.transport](base, python, requires_python, platform, places, progress)
+    name = reference.familiar if reference else f"{base.transport}:{base.value}"
+    facts = _facts(pulled.image, venv, places.cache, threads)
+    _check(name, facts, python, requires_python, venv)
+    return Base(name=name, image=pulled.image, digest=pulled.digest, reference=reference, facts=facts)
+
+
+def admitted(requires_python: str, python: str = "") -> list[str]:
+    """The families' Python versions that a project admits, newest first; raises BaseError where there are none."""
+    specifier = SpecifierSet(requires_python)
+    # A bound may lie between two patch releases: the oldest and the newest stand for all of them.
+    fitting = [p for p in PYTHONS if any(specifier.contains(f"{p}.{patch}") for patch in (0, 99))]
+    if python and python not in fitting:
+        raise BaseError(
+            f'Python {python} is excluded by requires-python = "{requires_python}"'
+            if python in PYTHONS
+            else f"the base families have no Python {python}; they have {', '.join(PYTHONS)}",
+            place="tool.hatch.build.targets.docker.python",
+            hint=f"take one of {', '.join(fitting)}" if fitting else "",
+        )
+    if not fitting:
+        raise BaseError(
+            f'requires-python = "{requires_python}" admits no Python that the base families have',
+            hint=f"they have {', '.join(PYTHONS)}; another base image can be named with base",
+        )
+    return [python] if python else fitting
+
+
+_Found = tuple[Reference | None, Pulled]
+
+
+def _from_family(
+    base: BaseSpec, python: str, requires_python: str, platform: Platform, places: Places, progress: Progress
+) -> _Found:
+    """The image of the newest admitted Python that the registry has."""
+    missing: RegistryError | None = None
+    for each in admitted(requires_python, python):
+        reference = Reference.parse(BASES[base.value].format(python=each))
+        try:
+            return reference, _pull(reference, platform, places, progress)
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            progress.note(f"{reference.familiar} is not in the registry")
+            missing = missing or error
+    there = [each for each in PYTHONS if _exists(Reference.parse(BASES[base.value].format(python=each)), places)]
+    raise BaseError(
+        f"the base {base.value!r} has no Python that fits: {missing.message if missing else ''}",
+        hint=f"it has {', '.join(there)}: set python, or widen requires-python" if there else "name another base",
+    )
+
+
+def _from_registry(
+    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
+) -> _Found:
+    reference = base.reference or Reference.parse(base.value)
+    return reference, _pull(reference, platform, places, progress)
+
+
+def _from_layout(
+    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
+) -> _Found:
+    files = open_files(places.root / base.value)
+    return None, source.pull(source.layout_source(files, base.name), platform, places.cache, progress=progress)
+
+
+def _from_saved(
+    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
+) -> _Found:
+    files = open_files(places.root / base.value)
+    return None, source.pull_saved(files, base.name, platform, places.cache, progress=progress)
+
+
+def _from_engine(
+    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
+) -> _Found:
+    engine = places.engine()
+    identity = engine.image_id(base.value)
+    pulled = source.recall(places.cache, identity) if identity else None
+    if pulled is None:
+        with places.cache.temporary() as partial:
+            with partial.open("wb") as file:
+                file.writelines(engine.save(base.value))
+            pulled = source.pull_saved(open_files(partial), "", platform, places.cache, progress=progress)
+        source.remember(places.cache, identity, pulled)
+    source.check_platform(f"docker-daemon:{base.value}", pulled.image.config, platform)
+    return None, pulled
+
+
+_TRANSPORTS: Mapping[str, Callable[[BaseSpec, str, str, Platform, Places, Progress], _Found]] = {
+    "family": _from_family,
+    "registry": _from_registry,
+    "oci": _from_layout,
+    "oci-archive": _from_layout,
+    "docker-archive": _from_saved,
+    "docker-daemon": _from_engine,
+}
+
+
+def _pull(reference: Reference, platform: Platform, places: Places, progress: Progress) -> Pulled:
+    """Pull, and remember which digest a tag had, for the hint when its registry cannot be reached."""
+    key = f"{reference} {platform}"
+    try:
+        pulled = source.pull(
+            source.registry_source(places.registry, reference, places.cache), platform, places.cache, progress=progress
+        )
+    except NetworkError as error:
+        known = None if reference.digest or getattr(error, "status", 0) else places.cache.get("tags", key)
+        if known:
+            error.hint += (
+                f'\n  hint: by digest it needs no registry: base = "{reference.familiar}@{known["digest"]}" '
+                "is what it was when it was last reached"
+            )
+        raise
+    if not reference.digest:
+        places.cache.put("tags", key, {"digest": pulled.digest})
+    return pulled
+
+
+def _exists(reference: Reference, places: Places) -> bool:
+    try:
+        places.registry.resolve(reference)
+    except NetworkError:
+        return False
+    return True
+
+
+def _facts(image: Image, venv: str, cache: Cache, threads: int) -> BaseFacts:
+    key = f"{_FACTS} {image.config_descriptor.digest} {venv}"
+    known = cache.get("bases", key)
+    if known is not None:
+        try:
+            return BaseFacts.from_json(known)
+        except (KeyError, TypeError, ValueError):
+            pass
+    source.fetch(image, threads=threads)
+    facts = read_facts(merge(image.layers, wanted), image.config, venv=venv)
+    cache.put("bases", key, facts.to_json())
+    return facts
+
+
+def _check(name: str, facts: BaseFacts, python: str, requires_python: str, venv: str) -> None:
+    found = facts.python
+    if python and found.minor != python:
+        raise BaseError(
+            f"the base image {name} has Python {found.version}, not {python}",
+            place="tool.hatch.build.targets.docker.python",
+            hint=f'set python = "{found.minor}", or leave it out, or take another base',
+        )
+    if not SpecifierSet(requires_python).contains(found.version, prereleases=True):
+        raise BaseError(
+            f'the base image {name} has Python {found.version}, which requires-python = "{requires_python}" excludes',
+            hint="take another base, or widen requires-python",
+        )
+    if facts.occupied:
+        raise BaseError(
+            f"the base image {name} already has something at /{venv}, where the project's venv goes",
+            hint="take a base without a venv of its own; an image made by hatch-docker is not a base for another",
+        )

@@ -1,0 +1,129 @@
+"""What a person sees while an image is made: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from hatch_docker.progress import Advance, Progress
+
+_REDRAW_SECONDS = 0.1
+_WORTH_A_LINE = 5_000_000
+# A step's verb while it goes on, and when it is done.
+_VERBS = {
+    "pull": ("pulling", "pulled"),
+    "download": ("downloading", "downloaded"),
+    "layer": ("making layers", "made layers"),
+    "load": ("loading", "loaded"),
+    "push": ("pushing", "pushed"),
+    "archive": ("writing", "wrote"),
+}
+
+
+@dataclass(slots=True)
+class _Step:
+    name: str
+    started: float
+    count: int = 0
+    finished: int = 0
+    done: int = 0
+    total: int = 0
+    running: dict[int, str] = field(default_factory=dict)
+
+
+class Terminal(Progress):
+    """Shows steps by `line`, which prints a finished line, and on a terminal (`stream`) a live one below them."""
+
+    def __init__(self, line: Callable[[str], None], stream: TextIO | None) -> None:
+        self._line = line
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._step: _Step | None = None
+        self._drawn = 0.0
+        self._next = 0
+
+    @contextlib.contextmanager
+    def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+        """See Progress."""
+        with self._lock:
+            if self._step is None or self._step.name != step:
+                self._close()
+                self._step = _Step(step, time.monotonic())
+            current, self._next = self._step, self._next + 1
+            key = self._next
+            current.count += 1
+            current.total += total
+            current.running[key] = name
+
+        def advance(count: int) -> None:
+            with self._lock:
+                current.done += count
+                self._draw()
+
+        try:
+            yield advance
+        finally:
+            with self._lock:
+                current.running.pop(key, None)
+                current.finished += 1
+                if self._stream is None and total >= _WORTH_A_LINE:
+                    self._line(f"  {_VERBS.get(step, (step, step))[1]} {name} ({human(total)})")
+
+    def note(self, text: str) -> None:
+        """See Progress."""
+        with self._lock:
+            self._clear()
+            self._line(f"  {text}")
+
+    def close(self) -> None:
+        """End the step that goes on, with its line."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        step, self._step = self._step, None
+        if step is None:
+            return
+        self._clear()
+        what = _VERBS.get(step.name, (step.name, step.name))[1]
+        size = f", {human(step.done)}" if step.done else ""
+        self._line(f"  {what}: {step.finished}{size} in {time.monotonic() - step.started:.1f} s")
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if self._stream is None or self._step is None or now - self._drawn < _REDRAW_SECONDS:
+            return
+        self._drawn = now
+        step = self._step
+        of = f" of {human(step.total)}" if step.total else ""
+        names = ", ".join(step.running.values())
+        verb = _VERBS.get(step.name, (step.name,))[0]
+        text = f"  {verb} {step.finished}/{step.count} · {human(step.done)}{of} · {names}"
+        with contextlib.suppress(OSError, ValueError):
+            width = os.get_terminal_size(self._stream.fileno()).columns
+            text = text if len(text) < width else text[: max(width - 2, 0)] + "…"
+        self._stream.write(f"\r\x1b[K{text}")
+        self._stream.flush()
+
+    def _clear(self) -> None:
+        if self._stream is not None and self._drawn:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._drawn = 0.0
+
+
+def human(size: int) -> str:
+    """A size in decimal units, as registries and engines show it."""
+    if size < 1000:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.5 or unit == "GB":
+            break
+    return f"{value:.{0 if value >= 100 else 1}f} {unit}"

@@ -12,8 +12,8 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,9 @@ class Cache:
         with writing(self._temporary):
             self._temporary.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            handle, name = tempfile.mkstemp(dir=self._temporary)
-            os.close(handle)
-            partial = Path(name)
+            partial = self._temporary / uuid.uuid4().hex
+            # Unlike mkstemp's, with the modes of the umask: a cache may be shared.
+            partial.touch(exist_ok=False)
             try:
                 yield partial
             finally:
@@ -156,8 +156,4 @@ def writing(place: Path) -> Iterator[None]:
 def _replace(partial: Path, path: Path) -> None:
     with partial.open("rb") as file:
         os.fsync(file.fileno())
-    # mkstemp makes private files; a cache may be shared.
-    umask = os.umask(0)
-    os.umask(umask)
-    partial.chmod(0o666 & ~umask)
     partial.replace(path)

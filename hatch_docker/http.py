@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 import truststore
@@ -96,6 +96,9 @@ class Http:
             )
         except HTTPError as error:
             raise translate(error, url) from None
+        except ValueError:
+            # A malformed URL, here or in a redirect, of which urllib.parse thinks less than urllib3.
+            raise translate(LocationParseError(""), url) from None
 
     def read(self, url: str, *, headers: Mapping[str, str] | None = None, limit: int = 1 << 28) -> tuple[int, bytes]:
         """The status and whole body of a GET; raises NetworkError when the body is longer than `limit` bytes."""
@@ -105,7 +108,7 @@ class Http:
         except HTTPError as error:
             raise translate(error, url) from None
         finally:
-            response.release_conn()
+            response.close()
         if len(body) > limit:
             raise NetworkError("the answer is larger than anything expected there", place=redact(url))
         return response.status, body
@@ -127,7 +130,8 @@ class Http:
                     raise translate(error, url) from None
                 time.sleep(min(_LONGEST_WAIT, 0.3 * 2**attempt + random.random() * 0.2))  # noqa: S311 (jitter)
             finally:
-                response.release_conn()
+                # A connection whose body was read to its end is back in the pool; any other cannot be used again.
+                response.close()
             response = self.request("GET", url, headers={**headers, "Range": f"bytes={received}-"})
             if response.status not in (200, 206):
                 raise NetworkError(
@@ -167,8 +171,18 @@ class Http:
 
 def redact(url: str) -> str:
     """The URL without its user part, query and fragment, where secrets travel."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(a malformed URL)"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def final_url(response: urllib3.BaseHTTPResponse, url: str) -> str:
+    """Where the response to a request for `url` came from, after redirects: what its relative links are relative to."""
+    for step in response.retries.history if response.retries else ():
+        url = urljoin(url, step.redirect_location or "")
+    return url
 
 
 def translate(error: HTTPError, url: str) -> NetworkError:
@@ -179,7 +193,7 @@ def translate(error: HTTPError, url: str) -> NetworkError:
     proxied = isinstance(cause, ProxyError)
     if isinstance(cause, ProxyError) and cause.original_error is not None:
         cause = cause.original_error
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    host = urlsplit(redact(url)).netloc
     what, hint = "the connection broke", "try again; if it stays so, check the network between here and there"
     for kind, (text, advice) in _CAUSES.items():
         if isinstance(cause, kind):

@@ -1,0 +1,242 @@
+"""Which package indexes this project and this machine use, and the logins for them.
+
+The configured `index-url` comes first, then what uv is told (its environment, the project's and the user's files), then
+what pip is told. No index is named here: the last resort is the one that the installed pip defaults to.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.errors import ArtifactError
+from hatch_docker.index_credentials import Credentials, Login, read_netrc, split_login
+from hatch_docker.progress import Progress
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_SILENT = Progress()
+
+
+class Pip:
+    """The pip of this interpreter, asked through its command line (0.5 s), once for each question."""
+
+    def __init__(self, environ: Mapping[str, str], *, executable: str = sys.executable) -> None:
+        self._executable = executable
+        # A wide terminal, or the help text is broken within the URL.
+        self._environ = {
+            **environ,
+            "COLUMNS": "1000",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PYTHONIOENCODING": "utf-8",
+        }
+
+    @cached_property
+    def configuration(self) -> dict[str, str]:
+        """Its settings by name: the environment's before those for installing, before the global ones."""
+        found: dict[str, str] = {}
+        lines = (self._run("config", "list") or "").splitlines()
+        for section in ("global", "download", "install", ":env:"):
+            for line in lines:
+                key, _, value = line.partition("=")
+                if key.startswith(f"{section}."):
+                    found[key[len(section) + 1 :]] = _literal(value)
+        return found
+
+    @cached_property
+    def default_index(self) -> str:
+        """The index that pip uses when it is told none; ArtifactError when there is no pip to say so."""
+        text = self._run("download", "--help") or ""
+        match = re.search(r"--index-url\b[^()]*\(default:?\s+(\S+?)\)", text)
+        if not match:
+            raise ArtifactError(
+                "no package index is named, and there is no pip to say which one is the default",
+                hint="set index-url in [tool.hatch.build.targets.docker], or HATCH_DOCKER_INDEX_URL",
+            )
+        return match[1]
+
+    def _run(self, *arguments: str) -> str | None:
+        """What pip prints; None where there is no pip, or it fails."""
+        try:
+            done = subprocess.run(  # noqa: S603 (our own interpreter)
+                [self._executable, "-m", "pip", *arguments],
+                env=self._environ,
+                # `-m` puts the working directory on the path: never the project's.
+                cwd=sys.prefix,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return None
+        return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSettings:
+    """The package indexes (PEP 503 roots) and how to reach them. No URL in it holds a login.
+
+    `url` is the main index, empty where nothing names one; `urls()` then asks pip. `ca_file` is pip's `cert`, if pip
+    was asked; else the environment's.
+    """
+
+    url: str = ""
+    extra_urls: tuple[str, ...] = ()
+    credentials: Credentials = field(default_factory=Credentials)
+    ca_file: str = ""
+    pip: Pip = field(default_factory=lambda: Pip({}), repr=False, compare=False)
+
+    def urls(self) -> tuple[str, ...]:
+        """Every index, the main one first; ArtifactError when nothing names that one."""
+        main, _ = split_login(self.url or self.pip.default_index)
+        return tuple(dict.fromkeys((main, *self.extra_urls)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """What one tool says: URLs with the logins they came with, and its certificate authorities."""
+
+    url: str = field(default="", repr=False)
+    extra_urls: tuple[str, ...] = field(default=(), repr=False)
+    ca_file: str = ""
+
+
+def discover(
+    *, configured: str = "", root: Path, environ: Mapping[str, str], home: Path, progress: Progress = _SILENT
+) -> IndexSettings:
+    """The indexes of a project in the folder `root`; `configured` is its own `index-url`.
+
+    The first of configuration, uv and pip that names a main index ends the search; extra indexes met on the way count
+    too, and all are searched, as pip does. Files that cannot be read are passed over with a note. Asks pip only when
+    nothing before it names an index: call this where an index is really needed.
+    """
+    pip = Pip(environ)
+    url, ca_file = "", ca_file_of(environ)
+    extra: list[str] = []
+    for source in _sources(configured, pip, root=root, environ=environ, home=home, progress=progress):
+        extra += source.extra_urls
+        ca_file = ca_file or source.ca_file
+        url = source.url
+        if url:
+            break
+    clean, logins = _without_logins([url, *extra], root)
+    return IndexSettings(
+        url=clean[0],
+        extra_urls=tuple(clean[1:]),
+        credentials=Credentials(by_url=logins, by_host=read_netrc(environ, home=home, progress=progress)),
+        ca_file=ca_file,
+        pip=pip,
+    )
+
+
+def ca_file_of(environ: Mapping[str, str]) -> str:
+    """The file of certificate authorities that the environment names for Python's tools; empty where it names none."""
+    names = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    return next((environ[name] for name in names if environ.get(name)), "")
+
+
+def _sources(
+    configured: str, pip: Pip, *, root: Path, environ: Mapping[str, str], home: Path, progress: Progress
+) -> Iterator[_Source]:
+    yield _Source(url=configured)
+    yield _uv_source(environ, _uv_tables(root, environ, home=home, progress=progress))
+    told = pip.configuration
+    yield _Source(
+        url=told.get("index-url", ""),
+        extra_urls=tuple(told.get("extra-index-url", "").split()),
+        ca_file=told.get("cert", ""),
+    )
+
+
+def _uv_source(environ: Mapping[str, str], tables: list[dict[str, Any]]) -> _Source:
+    """The indexes of uv: https://docs.astral.sh/uv/concepts/indexes/ and its environment variables."""
+    mains = [environ.get("UV_DEFAULT_INDEX", ""), environ.get("UV_INDEX_URL", "")]
+    extras = [*environ.get("UV_INDEX", "").split(), *environ.get("UV_EXTRA_INDEX_URL", "").split()]
+    for table in tables:
+        for entry in _list(table.get("index")):
+            if isinstance(entry, dict) and isinstance(entry.get("url"), str):
+                name = entry.get("name")
+                (mains if entry.get("default") is True else extras).append(
+                    f"{name}={entry['url']}" if isinstance(name, str) else entry["url"]
+                )
+        mains += [url for url in [table.get("index-url")] if isinstance(url, str)]
+        extras += [url for url in _list(table.get("extra-index-url")) if isinstance(url, str)]
+    main = next(filter(None, mains), "")
+    return _Source(url=_uv_url(main, environ), extra_urls=tuple(_uv_url(entry, environ) for entry in extras))
+
+
+def _uv_url(entry: str, environ: Mapping[str, str]) -> str:
+    """The URL of `url` or `name=url`, with the login that the environment has for that name."""
+    match = re.match(r"([A-Za-z0-9][\w.-]*)=(.+)", entry)
+    if not match:
+        return entry
+    name, url = re.sub(r"[^A-Z0-9]", "_", match[1].upper()), match[2]
+    username, password = (environ.get(f"UV_INDEX_{name}_{key}", "") for key in ("USERNAME", "PASSWORD"))
+    if not username and not password:
+        return url
+    return Credentials(by_url=((url, Login(username=username, password=password)),)).embed(split_login(url)[0])
+
+
+def _uv_tables(root: Path, environ: Mapping[str, str], *, home: Path, progress: Progress) -> list[dict[str, Any]]:
+    """What uv is told, strongest first: UV_CONFIG_FILE alone, or the nearest project's, the user's, the system's."""
+    if environ.get("UV_CONFIG_FILE"):
+        return [_toml(Path(environ["UV_CONFIG_FILE"]), progress) or {}]
+    if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
+        return []
+    user = Path(environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME") or home / ".config")
+    system = Path((os.name == "nt" and environ.get("PROGRAMDATA")) or "/etc")
+    tables = [_uv_project(root, progress), *(_toml(folder / "uv" / "uv.toml", progress) for folder in (user, system))]
+    return [table for table in tables if table]
+
+
+def _uv_project(root: Path, progress: Progress) -> dict[str, Any] | None:
+    """The settings of the nearest folder, from `root` up, that holds any; uv.toml goes before pyproject.toml."""
+    for folder in (root, *root.parents):
+        table = _toml(folder / "uv.toml", progress)
+        if table is None:
+            tool = (_toml(folder / "pyproject.toml", progress) or {}).get("tool")
+            table = tool.get("uv") if isinstance(tool, dict) else None
+        if isinstance(table, dict):
+            return table
+    return None
+
+
+def _toml(path: Path, progress: Progress) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError):
+        progress.note(f"{path} cannot be read: what it says of package indexes is not used")
+        return None
+
+
+def _without_logins(urls: list[str], root: Path) -> tuple[list[str], tuple[tuple[str, Login], ...]]:
+    """The URLs as they can be shown, and the logins they held. A path becomes a file URL."""
+    split = [split_login(url if not url or "://" in url else (root / url).resolve().as_uri()) for url in urls]
+    return [url for url, _ in split], tuple((url, login) for url, login in split if login)
+
+
+def _literal(text: str) -> str:
+    """A value of `pip config list`, which prints each as a Python string."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ""
+    return value if isinstance(value, str) else ""
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

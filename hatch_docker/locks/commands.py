@@ -1,0 +1,47 @@
+"""The commands that make and refresh locks, as hints tell them. Pure."""
+
+from __future__ import annotations
+
+from hatch_docker.target import TargetPython
+
+# The values of uv's --python-platform: glibc minors it knows, by machine.
+_UV_GLIBC_MINORS = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
+_UV_MACHINES = ("x86_64", "aarch64")
+
+
+def uv_platform(target: TargetPython) -> str:
+    """The value of `uv pip compile --python-platform` for the target; empty where uv has none.
+
+    For glibc it is the newest that uv knows and that is not newer than the target's.
+    """
+    machine = target.machine
+    if machine == "riscv64" and target.libc.kind == "glibc":
+        return "riscv64-unknown-linux"
+    if machine not in _UV_MACHINES:
+        return ""
+    if target.libc.kind == "musl":
+        return f"{machine}-unknown-linux-musl"
+    for minor in _UV_GLIBC_MINORS:
+        if (2, minor) <= target.libc.version:
+            return f"{machine}-manylinux_2_{minor}"
+    return ""
+
+
+def refresh_pylock(name: str, target: TargetPython) -> str:
+    """How to make the pylock file `name` for the target."""
+    return f"uv pip compile pyproject.toml{_for(target)} -o {name}"
+
+
+def refresh_uv(name: str, target: TargetPython) -> str:  # noqa: ARG001
+    """How to refresh a uv.lock, which holds every platform."""
+    return "uv lock"
+
+
+def refresh_requirements(name: str, target: TargetPython) -> str:
+    """How to make the hashed requirements file `name` for the target."""
+    return f"uv pip compile pyproject.toml --generate-hashes{_for(target)} -o {name}"
+
+
+def _for(target: TargetPython) -> str:
+    platform = uv_platform(target)
+    return f"{f' --python-platform {platform}' if platform else ''} --python-version {target.minor}"

@@ -1,0 +1,83 @@
+"""What every lock reader is given, and how it reads files and markers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion
+
+from hatch_docker.cache import Cache
+from hatch_docker.errors import LockError
+from hatch_docker.index import IndexFile
+from hatch_docker.target import TargetPython
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# What evaluating a marker that parsed may still raise.
+MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, TypeError, KeyError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What of the project is to be installed, and for which Python.
+
+    `project` is the project's normalized name, `requirements` its own requirements with those of the chosen `extras`
+    and dependency `groups` (normalized names).
+    """
+
+    project: str
+    target: TargetPython
+    requirements: Sequence[Requirement] = ()
+    extras: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """Where a lock that holds no URLs finds its files.
+
+    `files` lists an index's files of one normalized name, and is called from several threads; `indexes` gives the
+    URLs it asks, which are part of the cache's key without their credentials.
+    """
+
+    files: Callable[[str], Sequence[IndexFile]]
+    indexes: Callable[[], Sequence[str]] = tuple
+    cache: Cache | None = None
+    threads: int = 8
+
+
+def read_text(path: Path) -> str:
+    """The text of a lock file. Raises LockError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LockError(f"cannot read the lock: {error.strerror or error}", place=str(path)) from None
+    except ValueError:
+        raise LockError("the lock is not UTF-8 text", place=str(path)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The document of a lock in TOML. Raises LockError."""
+    try:
+        return tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise LockError(f"the lock is not valid TOML: {error}", place=str(path)) from None
+
+
+def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: Set[str] = frozenset()) -> bool:
+    """Whether a marker holds for the target: `extra` as in core metadata, `extras` as in a lock file (PEP 751).
+
+    Raises one of MARKER_ERRORS for a marker that compares what cannot be compared.
+    """
+    environment: dict[str, str | Set[str]] = {**cast("Mapping[str, str]", target.environment), "extra": extra}
+    environment |= {"extras": extras, "dependency_groups": frozenset()}
+    return marker.evaluate(environment, context="requirement")

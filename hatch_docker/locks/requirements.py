@@ -1,0 +1,130 @@
+"""Hashed requirements → Pylock. They hold no URLs: an index is asked for each name, and its files chosen by hash.
+
+What a hash leads to never changes, so the answer is cached, and a rebuild asks no index.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from packaging.pylock import Pylock
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.version import Version
+
+from hatch_docker.errors import LockError
+from hatch_docker.http import redact
+from hatch_docker.index import IndexFile
+from hatch_docker.locks.pins import Pin, read_pins
+from hatch_docker.locks.pylock import validated
+from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate
+
+_KIND = "requirements-lock"
+
+
+def read_requirements(path: Path, wanted: Wanted, lookup: Lookup) -> Pylock:
+    """Read a hashed requirements file and find its files in the index.
+
+    Raises LockError for what is not pinned or hashed, or where the index has no file with a locked hash.
+    """
+    pins = [pin for pin in read_pins(path) if _applies(pin, wanted, path)]
+    _check_unique(pins, path)
+    key = _key(pins, lookup)
+    document = lookup.cache.get(_KIND, key) if lookup.cache else None
+    if document is None:
+        document = _find(pins, lookup, place=str(path))
+        if lookup.cache and not any(urlsplit(url).query for url in _urls(document)):
+            lookup.cache.put(_KIND, key, document)
+    return validated(document, place=str(path))
+
+
+def _applies(pin: Pin, wanted: Wanted, path: Path) -> bool:
+    try:
+        return pin.marker is None or evaluate(pin.marker, wanted.target)
+    except MARKER_ERRORS as error:
+        raise LockError(f"the marker of {pin.name} cannot be evaluated: {error}", place=str(path)) from None
+
+
+def _check_unique(pins: Sequence[Pin], path: Path) -> None:
+    versions: dict[str, set[Version]] = {}
+    for pin in pins:
+        versions.setdefault(pin.name, set()).add(pin.version)
+    for name, found in versions.items():
+        if len(found) > 1:
+            listed = ", ".join(str(version) for version in sorted(found))
+            raise LockError(f"{name} is pinned to several versions: {listed}", place=str(path))
+
+
+def _key(pins: Sequence[Pin], lookup: Lookup) -> str:
+    """All that shapes the answer, without credentials."""
+    locked = sorted((pin.name, str(pin.version), sorted(pin.hashes)) for pin in pins)
+    return json.dumps({"pins": locked, "indexes": [redact(url) for url in lookup.indexes()]})
+
+
+def _find(pins: Sequence[Pin], lookup: Lookup, *, place: str) -> dict[str, Any]:
+    """The pylock document of the pins, from the index's answers; all that are missing are reported at once."""
+    merged: dict[str, Pin] = {}
+    for pin in pins:
+        known = merged.get(pin.name)
+        hashes = pin.hashes | known.hashes if known else pin.hashes
+        merged[pin.name] = Pin(name=pin.name, version=pin.version, marker=None, hashes=hashes)
+    ordered = sorted(merged.values(), key=lambda pin: pin.name)
+    pool = ThreadPoolExecutor(lookup.threads)
+    try:
+        answers = list(pool.map(lambda pin: lookup.files(pin.name), ordered))
+    finally:
+        # Without waiting, so that Ctrl-C ends it.
+        pool.shutdown(wait=False, cancel_futures=True)
+    packages = [_package(pin, files) for pin, files in zip(ordered, answers, strict=True)]
+    if missing := [f"{each['name']} {each['version']}" for each in packages if not each.keys() & {"wheels", "sdist"}]:
+        raise LockError(
+            f"the index has no file with a locked hash of {', '.join(missing)}",
+            place=place,
+            hint="was it locked from another index (index-url)? else lock again",
+        )
+    return {"lock-version": "1.0", "created-by": "hatch-docker", "packages": packages}
+
+
+def _package(pin: Pin, files: Iterable[IndexFile]) -> dict[str, Any]:
+    package: dict[str, Any] = {"name": pin.name, "version": str(pin.version)}
+    for file in sorted(files, key=lambda file: file.filename):
+        hashes = {
+            algorithm: value for algorithm, value in file.hashes.items() if f"{algorithm}:{value}".lower() in pin.hashes
+        }
+        if not hashes or not _is_of(file.filename, pin):
+            continue
+        entry: dict[str, Any] = {"name": file.filename, "url": _without_user(file.url), "hashes": hashes}
+        if file.size is not None:
+            entry["size"] = file.size
+        if file.filename.endswith(".whl"):
+            package.setdefault("wheels", []).append(entry)
+        else:
+            package.setdefault("sdist", entry)
+    return package
+
+
+def _is_of(filename: str, pin: Pin) -> bool:
+    try:
+        name, version = (
+            parse_wheel_filename(filename)[:2] if filename.endswith(".whl") else parse_sdist_filename(filename)
+        )
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return False
+    return name == pin.name and version == pin.version
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+
+
+def _urls(document: dict[str, Any]) -> list[str]:
+    return [
+        file["url"]
+        for package in document["packages"]
+        for file in [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+    ]

@@ -1,0 +1,280 @@
+"""uv.lock → Pylock, for one target: read here, without running uv, so that it needs neither uv nor a network.
+
+The lock is a graph of all platforms: a package's dependencies are edges with markers, extras and, where one name has
+several versions, the version and source meant. What the root's requirements, extras and groups reach for the target
+is the Pylock; `uv export --frozen` is the oracle of the tests.
+
+Packages that conflict by extra or group have markers such as `extra == 'extra-3-foo-cpu'` (its length, the package
+and the extra). They are only known when all extras have been found: hence a first walk that collects them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.markers import InvalidMarker, Marker
+from packaging.pylock import (
+    Package,
+    PackageArchive,
+    PackageDirectory,
+    PackageSdist,
+    PackageVcs,
+    PackageWheel,
+    Pylock,
+    PylockValidationError,
+)
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from hatch_docker.errors import LockError
+from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, read_toml
+from hatch_docker.target import TargetPython
+
+Table = Mapping[str, Any]
+
+# The format's version that this reads; its `revision` only ever adds (uv: versioning of the lockfile).
+_VERSION = 1
+_EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
+_SOURCE_KEYS = ("url", "git", "path", "directory", "editable", "virtual")
+# The root's package in the lock lies where the lock does.
+_LOCAL = ("virtual", "editable", "directory")
+
+
+def read_uv(path: Path, wanted: Wanted, lookup: Lookup) -> Pylock:  # noqa: ARG001
+    """Read a uv.lock for a target, with the project's chosen extras and groups.
+
+    The Pylock's `tool.hatch-docker.overridden` lists the names whose requirements `tool.uv` overrides. Raises
+    LockError where the lock is not one, is stale, or its chosen extras and groups conflict.
+    """
+    document = read_toml(path)
+    try:
+        return _read(document, wanted)
+    except LockError as error:
+        error.place = error.place or str(path)
+        error.hint = error.hint or "refresh it: uv lock"
+        raise
+    except PylockValidationError as error:
+        raise LockError(f"the lock holds what no lock may: {error}", place=str(path)) from None
+    except (InvalidVersion, InvalidMarker, InvalidSpecifier, InvalidRequirement, *MARKER_ERRORS) as error:
+        raise LockError(f"the lock is damaged: {error}", place=str(path), hint="make it again: uv lock") from None
+    except (AttributeError, ValueError, RecursionError):
+        raise LockError("the lock is not a uv.lock", place=str(path), hint="make it again: uv lock") from None
+
+
+def _read(document: Table, wanted: Wanted) -> Pylock:
+    if document.get("version") != _VERSION:
+        raise LockError(
+            f"version {document.get('version')!r} of uv.lock is not known, only {_VERSION}",
+            hint="export it: uv export --format pylock.toml -o pylock.toml",
+        )
+    graph = _Graph(packages=_by_name(document), target=wanted.target)
+    root = graph.find({"name": wanted.project})
+    _check_conflicts(document, wanted)
+    _check_current(root, wanted)
+    reached = _reach(graph, root, wanted, first=bool(document.get("conflicts")))
+    manifest = document.get("manifest", {})
+    # A file without a hash is for select() to name, with all others.
+    return Pylock(
+        lock_version=Version("1.0"),
+        created_by="uv",
+        requires_python=_specifiers(document.get("requires-python")),
+        environments=[Marker(each) for each in document.get("supported-markers", [])] or None,
+        packages=[_package(package) for package in reached if package is not root],
+        tool={"hatch-docker": {"overridden": sorted({each["name"] for each in manifest.get("overrides", [])})}},
+    )
+
+
+def _specifiers(text: str | None) -> SpecifierSet | None:
+    return SpecifierSet(text) if text else None
+
+
+def _by_name(document: Table) -> dict[str, list[Table]]:
+    packages: dict[str, list[Table]] = {}
+    for package in document.get("package", []):
+        packages.setdefault(package["name"], []).append(package)
+    return packages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Graph:
+    """The packages of a lock by name, and the target that chooses among forks."""
+
+    packages: Mapping[str, Sequence[Table]]
+    target: TargetPython
+
+    def find(self, dependency: Table) -> Table:
+        """The package that an edge means."""
+        name = dependency["name"]
+        found = [
+            package
+            for package in self.packages.get(name, ())
+            if all(package.get(key) == dependency[key] for key in ("version", "source") if key in dependency)
+        ]
+        if len(found) > 1:
+            found = [each for each in found if self._in_fork(each)]
+        if len(found) != 1:
+            raise LockError(f"the lock has {'several packages' if found else 'no package'} {name}")
+        return found[0]
+
+    def _in_fork(self, package: Table) -> bool:
+        markers = package.get("resolution-markers", [])
+        return not markers or any(self.holds(marker, frozenset()) for marker in markers)
+
+    def holds(self, marker: str | None, active: Set[str]) -> bool:
+        """Whether an edge's marker holds; `active` are extras and groups in uv's encoding."""
+        if not marker:
+            return True
+        # A marker of core metadata knows one extra at a time; a lock's knows the set (PEP 751).
+        as_set = _EXTRA.sub(lambda match: f"'{match['name']}' {'in' if match[1] == '==' else 'not in'} extras", marker)
+        return evaluate(Marker(as_set), self.target, extras=active)
+
+
+def _reach(graph: _Graph, root: Table, wanted: Wanted, *, first: bool) -> list[Table]:
+    """Every package that is reached, in the order of the lock's names."""
+    active = {f"project-{len(wanted.project)}-{wanted.project}"}
+    active |= {_encoded("extra", wanted.project, extra) for extra in wanted.extras}
+    active |= {_encoded("group", wanted.project, group) for group in wanted.groups}
+    if first:
+        for _, extras in _walk(graph, root, wanted, active):
+            active |= extras
+    reached: dict[int, Table] = {}
+    for package, _ in _walk(graph, root, wanted, active):
+        reached[id(package)] = package
+    return sorted(reached.values(), key=lambda package: str(package["name"]))
+
+
+def _walk(graph: _Graph, root: Table, wanted: Wanted, active: Set[str]) -> Iterator[tuple[Table, set[str]]]:
+    """Packages reached from the root, each with the encoded extras by which it is reached."""
+    queue = deque([root.get("dependencies", [])])
+    queue.extend(root.get("optional-dependencies", {}).get(extra, []) for extra in sorted(wanted.extras))
+    queue.extend(root.get("dev-dependencies", {}).get(group, []) for group in sorted(wanted.groups))
+    seen: set[tuple[int, str]] = set()
+    while queue:
+        for edge in queue.popleft():
+            own = {_encoded("extra", edge["name"], extra) for extra in edge.get("extra", [])}
+            if not graph.holds(edge.get("marker"), active | own):
+                continue
+            package = graph.find(edge)
+            yield package, own
+            for part in ("", *edge.get("extra", [])):
+                if (id(package), part) not in seen:
+                    seen.add((id(package), part))
+                    optional = package.get("optional-dependencies", {})
+                    queue.append(optional.get(part, []) if part else package.get("dependencies", []))
+
+
+def _encoded(kind: str, package: str, name: str) -> str:
+    return f"{kind}-{len(package)}-{package}-{name}"
+
+
+def _check_conflicts(document: Table, wanted: Wanted) -> None:
+    for conflict in document.get("conflicts", []):
+        chosen = [
+            f"{kind} {item[kind]}"
+            for item in conflict
+            for kind, names in (("extra", wanted.extras), ("group", wanted.groups))
+            if item.get("package") == wanted.project and item.get(kind) in names
+        ]
+        if len(chosen) > 1:
+            raise LockError(
+                f"{' and '.join(chosen)} conflict: the lock has no set of packages with both",
+                hint="choose one of them in tool.hatch.build.targets.docker",
+            )
+
+
+def _check_current(root: Table, wanted: Wanted) -> None:
+    """Raise LockError when the project's requirements are not those that were locked, as far as the target sees."""
+    metadata = root.get("metadata")
+    if metadata is None:
+        return
+    locked = set(_locked_requirements(metadata, wanted))
+    direct = {name for name, _, specifier in locked if specifier is None}
+    asked = {
+        _requirement_key(each, direct=canonicalize_name(each.name) in direct)
+        for each in wanted.requirements
+        if each.marker is None or evaluate(each.marker, wanted.target)
+    }
+    added = [_shown(key) for key in sorted(asked - locked, key=str)]
+    removed = [_shown(key) for key in sorted(locked - asked, key=str)]
+    if added or removed:
+        changes = [f"requires {each}, which is not locked" for each in added]
+        changes += [f"no longer requires {each}" for each in removed]
+        raise LockError(f"the lock is stale: the project {'; '.join(changes)}", hint="refresh it: uv lock")
+
+
+_Key = tuple[str, tuple[str, ...], SpecifierSet | None]
+
+
+def _locked_requirements(metadata: Table, wanted: Wanted) -> Iterator[_Key]:
+    """The locked requirements of the root that hold for the target, its groups and extras."""
+    groups = metadata.get("requires-dev", {})
+    entries = [*metadata.get("requires-dist", []), *(each for group in wanted.groups for each in groups.get(group, []))]
+    # A group may ask for extras of the project itself.
+    own = {extra for entry in entries if entry["name"] == wanted.project for extra in entry.get("extras", [])}
+    extras = ("", *sorted(wanted.extras | own))
+    for entry in entries:
+        marker = entry.get("marker")
+        holds = not marker or any(evaluate(Marker(marker), wanted.target, extra=extra) for extra in extras)
+        if not holds or entry["name"] == wanted.project:
+            continue
+        direct = any(key in entry for key in _SOURCE_KEYS)
+        name = canonicalize_name(entry["name"])
+        yield name, tuple(sorted(entry.get("extras", []))), None if direct else SpecifierSet(entry.get("specifier", ""))
+
+
+def _requirement_key(requirement: Requirement, *, direct: bool) -> _Key:
+    extras = tuple(sorted(canonicalize_name(extra) for extra in requirement.extras))
+    specifier = None if direct or requirement.url else requirement.specifier
+    return canonicalize_name(requirement.name), extras, specifier
+
+
+def _shown(key: _Key) -> str:
+    name, extras, specifier = key
+    return name + (f"[{','.join(extras)}]" if extras else "") + str(specifier or "")
+
+
+def _package(package: Table) -> Package:
+    """A package of the lock as pylock.toml has it."""
+    name, source = NormalizedName(package["name"]), package["source"]
+    version = Version(package["version"]) if "version" in package else None
+    for key in _LOCAL:
+        if key in source:
+            return Package(name=name, version=version, directory=PackageDirectory(path=source[key]))
+    if "git" in source:
+        url, _, commit = source["git"].partition("#")
+        return Package(name=name, version=version, vcs=PackageVcs(type="git", url=url, commit_id=commit))
+    if "url" in source or "path" in source:
+        return Package(name=name, version=version, archive=_archive(package, source))
+    registry = source["registry"]
+    sdist = package.get("sdist")
+    return Package(
+        name=name,
+        version=version,
+        index=registry if "://" in registry else None,
+        sdist=PackageSdist(**_file(sdist, registry)) if sdist else None,
+        wheels=[PackageWheel(**_file(wheel, registry)) for wheel in package.get("wheels", [])] or None,
+    )
+
+
+def _archive(package: Table, source: Table) -> PackageArchive:
+    """The one file of a package that is named by URL or path."""
+    file = next(iter(package.get("wheels", [])), None) or package.get("sdist", {})
+    return PackageArchive(url=source.get("url"), path=source.get("path"), size=file.get("size"), hashes=_hashes(file))
+
+
+def _file(file: Table, registry: str) -> dict[str, Any]:
+    """Arguments for a wheel or sdist of a registry; of a folder of files (find-links) the path is given."""
+    path = None if "://" in registry or "path" not in file else f"{registry}/{file['path']}"
+    return {"url": file.get("url"), "path": path, "size": file.get("size"), "hashes": _hashes(file)}
+
+
+def _hashes(file: Table) -> dict[str, str]:
+    algorithm, _, value = file.get("hash", "").partition(":")
+    return {algorithm: value} if value else {}

@@ -1,0 +1,154 @@
+"""Resolve a project's requirements for a target with uv, into the text of a pylock.toml.
+
+uv is the one resolver that takes a foreign target's markers and tags. It runs in the project's folder, so that its own
+configuration there holds. The result is kept beside the image, and says what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hatch_docker.errors import ResolveError
+from hatch_docker.http import redact
+from hatch_docker.locks.commands import uv_platform
+from hatch_docker.target import TargetPython
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TABLE = "hatch-docker"
+_USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
+_LINES_SHOWN = 24
+# Words of uv's explanation, and what to do about it.
+_HINTS = (
+    ("no solution found", "loosen the requirements, or choose another Python or base"),
+    ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),
+    ("error sending request", "check the network, and the package index that pip and uv are configured with"),
+    ("invalid value", "update uv: it does not know this platform"),
+    ("unexpected argument", "update uv: pip install -U uv"),
+)
+
+
+def find_uv(environ: Mapping[str, str]) -> str:
+    """The path of uv: Hatch's own ($HATCH_UV), the one on PATH, or the one installed with this Python.
+
+    Raises ResolveError when there is none.
+    """
+    hatch_uv = environ.get("HATCH_UV", "")
+    if hatch_uv and Path(hatch_uv).is_file():
+        return hatch_uv
+    if on_path := shutil.which("uv", path=environ.get("PATH", "")):
+        return on_path
+    try:
+        import uv
+
+        return str(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        raise ResolveError(
+            "there is no lock, and no uv to resolve the dependencies with",
+            hint="install uv (pip install uv), or add a lock: pylock.toml, uv.lock or hashed requirements.txt",
+        ) from None
+
+
+def resolve(
+    requirements: Sequence[str],
+    *,
+    target: TargetPython,
+    uv: str,
+    root: Path,
+    environ: Mapping[str, str],
+    indexes: Sequence[str] = (),
+    embed: Callable[[str], str] = str,
+) -> str:
+    """Resolve requirements for the target; the text of a pylock.toml whose `tool.hatch-docker` says its inputs.
+
+    `indexes` are package indexes without logins, the main one first; none leaves them to uv's own configuration.
+    `embed` puts the login into an index's URL: that reaches uv through its environment and nothing else. Raises
+    ResolveError with uv's explanation.
+    """
+    platform = uv_platform(target)
+    if not platform:
+        raise ResolveError(f"uv cannot resolve for {target}", hint="add a lock that was made on that platform")
+    output = _run(
+        [
+            *(uv, "pip", "compile", "-", "--python-platform", platform, "--python-version", target.minor),
+            *("--python", sys.executable, "--format", "pylock.toml", "--no-header", "--no-annotate"),
+            *("--color", "never", "--no-progress"),
+        ],
+        "\n".join(sorted(requirements)) + "\n",
+        root=root,
+        environ=_environment(environ, [embed(url) for url in indexes]),
+        target=target,
+    )
+    body = "\n".join(line for line in output.splitlines() if not line.startswith("#")).strip()
+    inputs = inputs_digest(requirements, target, indexes)
+    return f'{_USER.sub("", body)}\n\n[tool.{_TABLE}]\ninputs = "{inputs}"\n'
+
+
+def inputs_digest(requirements: Iterable[str], target: TargetPython, indexes: Iterable[str]) -> str:
+    """The digest of all that shapes a resolution, but for the index's contents and uv's own configuration."""
+    values = {
+        "requirements": sorted(set(requirements)),
+        "python": target.minor,
+        "platform": uv_platform(target),
+        "indexes": [redact(url) for url in indexes],
+    }
+    return f"sha256:{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}"
+
+
+def is_current(text: str, requirements: Iterable[str], target: TargetPython, indexes: Iterable[str]) -> bool:
+    """Whether a pylock's text is what `resolve` wrote for these inputs. False for any other text."""
+    try:
+        document = tomllib.loads(text)
+        return bool(document["tool"][_TABLE]["inputs"] == inputs_digest(requirements, target, indexes))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _environment(environ: Mapping[str, str], indexes: Sequence[str]) -> dict[str, str]:
+    settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+    if indexes:
+        settings |= {"UV_DEFAULT_INDEX": indexes[0], "UV_INDEX": " ".join(indexes[1:])}
+    return {**environ, **settings}
+
+
+def _run(
+    command: Sequence[str], requirements: str, *, root: Path, environ: Mapping[str, str], target: TargetPython
+) -> str:
+    """The standard output of uv; an interrupt ends it too."""
+    try:
+        done = subprocess.run(  # noqa: S603 (no shell; the program is the user's own uv)
+            command,
+            input=requirements,
+            cwd=root,
+            env=environ,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ResolveError(f"uv cannot be run: {error.strerror or error}", place=command[0]) from None
+    if done.returncode != 0:
+        raise _refusal(done.stderr, target)
+    return done.stdout
+
+
+def _refusal(stderr: str, target: TargetPython) -> ResolveError:
+    """What uv explains as our error: without its warnings, shortened, without logins."""
+    lines = [line.rstrip() for line in _USER.sub("", stderr).splitlines() if not line.startswith("warning:")]
+    shown = [line for line in lines if line.strip()]
+    if len(shown) > _LINES_SHOWN:
+        shown = [*shown[:_LINES_SHOWN], f"… and {len(shown) - _LINES_SHOWN} more lines"]
+    explanation = "\n  ".join(shown) or "uv did not say why"
+    hint = next((hint for words, hint in _HINTS if words in explanation.lower()), "")
+    return ResolveError(f"the dependencies cannot be resolved for {target}\n  {explanation}", hint=hint)

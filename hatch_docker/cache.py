@@ -8,7 +8,6 @@ Temporary files of processes that died are swept away after a day.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -18,10 +17,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.errors import DigestMismatchError, OutputError
+from hatch_docker.atomic import publish, writing
+from hatch_docker.errors import DigestMismatchError
 
 CHUNK = 1 << 18
 _STALE_SECONDS = 24 * 3600
+_ELSEWHERE = "name another folder with HATCH_DOCKER_CACHE_DIR"
 
 
 class Cache:
@@ -76,7 +77,7 @@ class Cache:
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
         """A temporary file name inside the cache, gone at the end of the block unless it was adopted."""
-        with writing(self._temporary):
+        with writing(self._temporary, otherwise=_ELSEWHERE):
             self._temporary.mkdir(parents=True, exist_ok=True)
             self._sweep()
             partial = self._temporary / uuid.uuid4().hex
@@ -105,13 +106,13 @@ class Cache:
         with self.temporary() as partial:
             partial.write_text(json.dumps({"key": key, "value": value}, sort_keys=True), encoding="utf-8")
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(partial, path)
+            publish(partial, path)
 
     def _publish(self, partial: Path, digest: str) -> Path:
         path = self._place(digest)
-        with writing(path):
+        with writing(path, otherwise=_ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(partial, path)
+            publish(partial, path)
         self._verified.add(digest)
         return path
 
@@ -136,24 +137,3 @@ def file_digest(file: Any, algorithm: str = "sha256") -> str:
     while chunk := file.read(CHUNK):
         hasher.update(chunk)
     return f"{algorithm}:{hasher.hexdigest()}"
-
-
-@contextlib.contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turn what the file system refuses into an OutputError that names `place`."""
-    try:
-        yield
-    except OSError as error:
-        hint = {
-            errno.ENOSPC: "the disk is full: free some space, or name another folder with HATCH_DOCKER_CACHE_DIR",
-            errno.EDQUOT: "your quota is used up: free some space, or name another folder with HATCH_DOCKER_CACHE_DIR",
-            errno.EACCES: "check who owns that folder, or name another one with HATCH_DOCKER_CACHE_DIR",
-            errno.EROFS: "that file system is read-only: name another folder with HATCH_DOCKER_CACHE_DIR",
-        }.get(error.errno or 0, "")
-        raise OutputError(f"cannot write: {error.strerror or error}", place=str(place), hint=hint) from None
-
-
-def _replace(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)

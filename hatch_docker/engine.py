@@ -39,7 +39,7 @@ class Engine:
         from docker.utils import kwargs_from_env
 
         try:
-            settings = kwargs_from_env(environment=dict(environ))
+            settings: dict[str, Any] = dict(kwargs_from_env(environment=dict(environ)))
             if not environ.get("DOCKER_HOST"):
                 settings |= _current_context()
             api = APIClient(version="auto", timeout=_TIMEOUT_SECONDS, **settings)

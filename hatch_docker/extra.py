@@ -1,0 +1,79 @@
+"""Files of the host that the image gets besides the venv. They are read here and written only into a layer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pathspec
+
+from hatch_docker.config import ExtraFiles
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.filesystem import Filesystem, Node
+from hatch_docker.oci.layer import Entry, Plain
+
+# What version control and editors leave behind is never meant to be shipped.
+_NEVER = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
+
+
+def extra_entries(files: Sequence[ExtraFiles], root: Path, links: Mapping[str, str], place: str) -> list[Entry]:
+    """The layer entries of `extra-files`; `links` are the base's symbolic links, which are followed, not replaced.
+
+    Raises ConfigError, all at once, for sources that do not exist or match nothing. Later tables win.
+    """
+    problems: list[tuple[str, str]] = []
+    entries: dict[str, Entry] = {}
+    for position, each in enumerate(files):
+        where = f"{place}[{position}].from"
+        source = root / each.source
+        if not source.exists():
+            problems.append((where, f"{each.source!r} does not exist in {root}"))
+            continue
+        found = {entry.path: entry for entry in _entries(each, source, links)}
+        if not found:
+            problems.append((where, f"no file below {each.source!r} is chosen by include and exclude"))
+        entries |= found
+    if problems:
+        raise ConfigError(problems)
+    return list(entries.values())
+
+
+def through(path: str, links: Mapping[str, str]) -> str:
+    """`path` as it is after the base's symbolic links: `lib/x` is `usr/lib/x` where /lib leads there."""
+    return Filesystem({name: Node(kind="link", link=link) for name, link in links.items()}).resolve(path)
+
+
+def _entries(files: ExtraFiles, source: Path, links: Mapping[str, str]) -> Iterator[Entry]:
+    into = files.into.strip("/")
+    if not source.is_dir():
+        yield _entry(files, source, through(into, links))
+        return
+    include = pathspec.PathSpec.from_lines("gitwildmatch", files.include or ["*"])
+    exclude = pathspec.PathSpec.from_lines("gitwildmatch", files.exclude)
+    for path, name in _walk(source):
+        if include.match_file(name) and not exclude.match_file(name):
+            yield _entry(files, path, through(f"{into}/{name}" if into else name, links))
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The files below a folder, with their names relative to it. Links are followed by their reader, not descended."""
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _NEVER)
+        for name in sorted(names):
+            path = Path(here) / name
+            if name not in _NEVER:
+                yield path, path.relative_to(folder).as_posix()
+
+
+def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:
+    """One file. Its mode comes from its executable bit alone, so that no umask or checkout changes the image."""
+    status = path.stat()
+    mode = files.mode if files.mode is not None else (0o755 if status.st_mode & 0o111 else 0o644)
+
+    def read(offset: int, length: int) -> bytes:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    return Entry(path=name, mode=mode, content=Plain(size=status.st_size, read=read), uid=files.uid, gid=files.gid)

@@ -1,0 +1,91 @@
+"""Where an image goes. The keys of OUTPUTS are the versions of Hatch's target: `-t docker:archive,push`.
+
+Another place is one function and one row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.atomic import replacing
+from hatch_docker.engine import Engine
+from hatch_docker.oci.archive import archive
+from hatch_docker.oci.registry import Registry
+from hatch_docker.progress import Progress
+from hatch_docker.result import Built, document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """What outputs write to. `engine` connects when it is called; `directory` is Hatch's, usually `dist/`."""
+
+    directory: Path
+    engine: Callable[[], Engine]
+    registry: Registry
+    threads: int
+    progress: Progress
+
+
+def to_archive(built: Built, to: Destination) -> str:
+    """One tar for `docker load`, `podman load` and skopeo's `oci-archive:`; returns its path."""
+    path = to.directory / f"{stem(built)}.docker.tar"
+    total = sum(layer.descriptor.size for layer in built.image.layers)
+    with (
+        to.progress.task("archive", path.name, total) as advance,
+        replacing(path) as partial,
+        partial.open("wb") as file,
+    ):
+        for chunk in archive(built.image, built.references):
+            file.write(chunk)
+            advance(len(chunk))
+    return str(path)
+
+
+def to_engine(built: Built, to: Destination) -> str:
+    """The engine's store, under every tag; returns the first."""
+    to.engine().load(built.image, built.references, base=built.base, progress=to.progress)
+    return built.references[0].familiar
+
+
+def to_registry(built: Built, to: Destination) -> str:
+    """The registry that `image` names, under every tag; returns the name by digest."""
+    to.registry.push(
+        built.image, built.references, mount_from=built.base_reference, threads=to.threads, progress=to.progress
+    )
+    return built.digest_reference
+
+
+OUTPUTS: Mapping[str, Callable[[Built, Destination], str]] = {
+    "archive": to_archive,
+    "load": to_engine,
+    "push": to_registry,
+}
+
+
+def write_result(built: Built, outputs: Mapping[str, str], directory: Path) -> Path:
+    """Write `<name>-<version>.docker.json`, which says what was built and where it went; returns its path."""
+    path = directory / f"{stem(built)}.docker.json"
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(document(built, outputs), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def write_lock(text: str, name: str, directory: Path) -> Path:
+    """Write the lock that was resolved, beside the image, as `pylock.<name>.toml` (PEP 751); returns its path."""
+    path = lock_path(name, directory)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+def lock_path(name: str, directory: Path) -> Path:
+    """Where the lock that a build resolves is written, and found again by the next."""
+    return directory / f"pylock.{name}.toml"
+
+
+def stem(built: Built) -> str:
+    """The beginning of the result's file names, escaped as a wheel's is (PyPA: binary distribution format)."""
+    return f"{built.name.replace('-', '_')}-{built.version}"

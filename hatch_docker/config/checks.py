@@ -47,8 +47,10 @@ def check_names(config: Config, *, extras: Collection[str], groups: Collection[s
     ]
     for key, command in (("entrypoint", config.entrypoint), ("cmd", config.cmd)):
         if isinstance(command, str) and command not in scripts:
-            note = f"{_choices(command, sorted(scripts), 'script')}; any other program is written as a list"
-            calls.append(partial(fail, config.place(key), f"{note}: [{command!r}]"))
+            message = _choices(command, sorted(scripts), "script")
+            end = "" if message.endswith("?") else "."
+            advice = f"Another program is written as a list: [{command!r}]"
+            calls.append(partial(fail, config.place(key), f"{message}{end} {advice}"))
     gather(calls)
 
 

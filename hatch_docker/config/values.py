@@ -159,8 +159,10 @@ def record(
 
 
 def below(place: str, key: str) -> str:
-    """The TOML path of a table's key, quoted where TOML would have it so."""
-    return f"{place}.{key if re.fullmatch(r'[A-Za-z0-9_-]+', key) else json.dumps(key, ensure_ascii=False)}"
+    """The TOML path of a table's key, quoted where TOML would have it so, and printable whatever is in it."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
+        key = json.dumps(key, ensure_ascii=False).encode(errors="backslashreplace").decode()
+    return f"{place}.{key}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

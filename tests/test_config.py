@@ -1,0 +1,705 @@
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hatchling.builders.config import BuilderConfig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.config import (
+    PRUNED,
+    BaseSpec,
+    Config,
+    ExtraFiles,
+    Settings,
+    check_names,
+    check_push,
+    created_time,
+    default_script,
+    expand_tags,
+    parse,
+)
+from hatch_docker.config.keys import HATCHLING, KEYS, SETTINGS
+from hatch_docker.config.model import variable
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.reference import Reference, check_tag
+from hatch_docker.oci.spec import Healthcheck, Platform
+
+PLACE = "tool.hatch.build.targets.docker"
+
+
+def config(environ: Mapping[str, str] | None = None, /, **keys: Any) -> Config:
+    return parse(_table(keys), environ or {}, project="My_App")[0]
+
+
+def machine(**environ: str) -> Settings:
+    return parse({}, environ, project="app")[1]
+
+
+def problems(environ: Mapping[str, str] | None = None, /, **keys: Any) -> list[tuple[str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        config(environ, **keys)
+    return [(place.removeprefix(f"{PLACE}."), message) for place, message in caught.value.problems]
+
+
+def problem(environ: Mapping[str, str] | None = None, /, **keys: Any) -> tuple[str, str]:
+    (only,) = problems(environ, **keys)
+    return only
+
+
+def _table(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.replace("_", "-"): value for key, value in keys.items()}
+
+
+class TestWhole:
+    def test_an_empty_table_has_every_default(self) -> None:
+        made = config()
+        assert made.image == Reference(repository="library/my-app")
+        assert made.tags == ("{version}", "latest")
+        assert made.base == BaseSpec(transport="family", value="slim")
+        assert (made.user, made.working_dir, made.max_layers) == ("65532:65532", "/app", 40)
+        assert (made.created, made.compression, made.prune) == ("commit", "gzip", PRUNED)
+        assert made.entrypoint is None
+
+    def test_every_mistake_is_reported_at_once_with_its_path(self) -> None:
+        found = problems(
+            {"HATCH_DOCKER_MAX_LAYERS": "1000", "HATCH_DOCKER_PROTS": "1"},
+            prots=[1],
+            ports=[8080, 0, "x"],
+            image="Registry.example/App",
+            env={"1A": "x", "B": True},
+            healthcheck={"interval": "soon", "retires": 3},
+            extra_files=[{"from": "a"}, {"from": "", "into": "b"}],
+        )
+        assert [place for place, _ in found] == [
+            "prots",
+            "ports[1]",
+            "ports[2]",
+            "image",
+            "env.1A",
+            "env.B",
+            "healthcheck.interval",
+            "healthcheck.retires",
+            "healthcheck",
+            "extra-files[0]",
+            "extra-files[1].from",
+            "extra-files[1].into",
+            "HATCH_DOCKER_MAX_LAYERS",
+            "HATCH_DOCKER_PROTS",
+        ]
+
+    def test_the_error_reads_as_one_line_per_mistake(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse({"port": 1, "user": 1.5}, {}, project="app")
+        assert str(caught.value).splitlines() == [
+            f"{PLACE}.port: unknown key; did you mean 'ports'?",
+            f'{PLACE}.user: expected a user like 1000, "1000:1000" or "www-data", got a float',
+        ]
+
+    @pytest.mark.parametrize(
+        ("value", "name"),
+        [
+            (1, "an integer"),
+            (True, "a boolean"),
+            (1.5, "a float"),
+            ("x", "a string"),
+            ({}, "a table"),
+            (datetime.datetime(2026, 1, 1), "a date and time"),
+            (datetime.date(2026, 1, 1), "a date"),
+            (datetime.time(1, 1), "a time"),
+        ],
+    )
+    def test_wrong_types_are_named(self, value: object, name: str) -> None:
+        assert problem(volumes=value) == ("volumes", f"expected a list of strings, got {name}")
+
+    def test_a_key_that_toml_would_quote_is_quoted_in_its_path(self) -> None:
+        assert problem(labels={"org.example": 1})[0] == 'labels."org.example"'
+
+    def test_a_table_that_is_none(self) -> None:
+        with pytest.raises(ConfigError, match="docker: expected a table, got a list"):
+            parse([], {}, project="app")
+
+    def test_a_setting_of_the_machine_is_sent_to_the_environment(self) -> None:
+        assert problem(threads=4) == (
+            "threads",
+            "it is a setting of the machine, not of the image: set HATCH_DOCKER_THREADS",
+        )
+
+    def test_keys_that_hatchling_reads_are_let_through(self) -> None:
+        read: set[str] = set()
+
+        class Seen(dict[str, Any]):
+            def get(self, key: str, default: Any = None) -> Any:
+                read.add(key)
+                return super().get(key, default)
+
+            def __contains__(self, key: object) -> bool:
+                read.add(str(key))
+                return super().__contains__(key)
+
+        builder = type("Builder", (), {"PLUGIN_NAME": "docker", "get_version_api": dict, "get_default_versions": list})
+        theirs: Any = BuilderConfig(builder(), ".", "docker", {}, Seen())
+        for name in dir(BuilderConfig):
+            if isinstance(getattr(BuilderConfig, name), property) or hasattr(getattr(BuilderConfig, name), "func"):
+                try:
+                    getattr(theirs, name)
+                except (AttributeError, FileNotFoundError):
+                    continue
+        assert {"dependencies", "hooks", "directory"} <= read
+        assert read - KEYS.keys() <= HATCHLING
+        assert not HATCHLING & KEYS.keys()
+        assert config(**dict.fromkeys(HATCHLING, 1)) == config()
+
+
+# Everything that TOML can say, and the environment too: undecodable bytes come as lone surrogates.
+_TEXT = st.one_of(
+    st.text(st.characters() | st.sampled_from("\udcff\0[]{}\"',=:@/"), max_size=12),
+    st.sampled_from(
+        ["8080", "8080/udp", "{version}", "{x}", "1m30s", "a:b", "oci:", "oci:a:b", "http://[", "linux/amd64", "+1"]
+    ),
+    st.sampled_from(["2026-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "docker-daemon:", "a'b", "1_0", "٣:٣"]),
+)
+_SCALARS = st.one_of(
+    _TEXT,
+    st.integers(),
+    st.booleans(),
+    st.floats(),
+    st.datetimes(timezones=st.none() | st.just(datetime.timezone.utc)),
+    st.dates(),
+    st.times(),
+)
+_NAMES = st.sampled_from(["cmd", "interval", "retries", "from", "into", "mode", "owner", "include", "A"]) | _TEXT
+_VALUES = st.recursive(
+    _SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(_NAMES, v, max_size=4), max_leaves=6
+)
+
+
+class TestNothingElseIsEverRaised:
+    @settings(max_examples=150, deadline=None)
+    @given(st.dictionaries(st.sampled_from([*KEYS, *HATCHLING]) | _TEXT, _VALUES, max_size=4))
+    def test_by_any_table(self, table: dict[str, Any]) -> None:
+        self._check(table, {})
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.dictionaries(st.sampled_from([variable(key) for key in (*KEYS, *SETTINGS)]), _TEXT, max_size=4))
+    def test_by_any_environment(self, environ: dict[str, str]) -> None:
+        self._check({}, environ)
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.sampled_from([*KEYS]), _VALUES, st.sampled_from(["", "[", "{", '"', "[1,", "[[["]))
+    def test_by_any_toml_in_the_environment(self, key: str, value: object, prefix: str) -> None:
+        self._check({}, {variable(key): prefix + json.dumps(value, default=str)})
+
+    @pytest.mark.parametrize("text", ["[" * 100_000, "{a=" * 50_000, '"', "[1]\nother = 2", "'''"])
+    def test_by_hostile_toml(self, text: str) -> None:
+        self._check({}, {variable(key): text for key in KEYS})
+
+    @pytest.mark.parametrize("key", KEYS)
+    def test_by_a_huge_number(self, key: str) -> None:
+        self._check({key: 10**5000}, {})
+        self._check({key: [10**5000]}, {})
+        self._check({}, {variable(key): "9" * 5000})
+
+    @staticmethod
+    def _check(table: object, environ: Mapping[str, str]) -> None:
+        """What is accepted can stand in a JSON document; what is not is a ConfigError that can be printed."""
+        try:
+            made, _ = parse(table, environ, project="app")
+        except ConfigError as error:
+            str(error).encode()
+            places = [place for place, message in error.problems if message]
+        else:
+            places = [PLACE]
+            TestNothingElseIsEverRaised._check_values(made)
+        assert places
+        assert all(place.startswith((PLACE, "HATCH_DOCKER_")) for place in places)
+
+    @staticmethod
+    def _check_values(made: Config) -> None:
+        written = json.dumps([made.env, made.labels, made.entrypoint, made.user, made.tags], ensure_ascii=False)
+        assert "\\u0000" not in written
+        written.encode()
+        assert isinstance(hash((made.image, made.base, made.tags, made.extra_files)), int)
+
+
+class TestEnvironment:
+    def test_a_variable_replaces_the_whole_key(self) -> None:
+        made = config({"HATCH_DOCKER_ENV": "A=1, B=x=y"}, env={"C": "2", "not a name": 1})
+        assert made.env == {"A": "1", "B": "x=y"}
+        assert made.place("env") == "HATCH_DOCKER_ENV"
+        assert made.place("ports") == f"{PLACE}.ports"
+
+    @pytest.mark.parametrize("empty", ["", " ", "\n"])
+    def test_an_empty_one_is_as_if_unset(self, empty: str) -> None:
+        assert config({variable(key): empty for key in KEYS}, user="1000").user == "1000"
+
+    def test_templates_are_not_taken_for_toml(self) -> None:
+        assert config({"HATCH_DOCKER_TAGS": "{version}, edge"}).tags == ("{version}", "edge")
+
+    def test_toml_is_read_where_the_value_starts_as_the_keys_does(self) -> None:
+        made = config(
+            {
+                "HATCH_DOCKER_CMD": '["a", "b c"]',
+                "HATCH_DOCKER_ENV": '{A = "1,2", B = 3}',
+                "HATCH_DOCKER_USER": "'1000'",
+                "HATCH_DOCKER_HEALTHCHECK": '{cmd = "true", retries = 3}',
+                "HATCH_DOCKER_EXTRA_FILES": '[{from = "a", into = "/b"}]',
+            }
+        )
+        assert made.cmd == ("a", "b c")
+        assert made.env == {"A": "1,2", "B": "3"}
+        assert made.user == "1000"
+        assert made.healthcheck == Healthcheck(test=("CMD-SHELL", "true"), retries=3)
+        assert made.extra_files == (ExtraFiles(source="a", into="/b"),)
+
+    def test_plain_text_is_read_by_the_keys_type(self) -> None:
+        made = config(
+            {
+                "HATCH_DOCKER_PORTS": "8080, 53/udp",
+                "HATCH_DOCKER_MAX_LAYERS": "7",
+                "HATCH_DOCKER_ENTRYPOINT": "my-app",
+                "HATCH_DOCKER_STOP_SIGNAL": "15",
+            }
+        )
+        assert made.ports == ("8080/tcp", "53/udp")
+        assert made.max_layers == 7
+        assert made.entrypoint == "my-app"
+        assert made.stop_signal == "15"
+
+    @pytest.mark.parametrize(
+        ("name", "text", "place", "message"),
+        [
+            ("HATCH_DOCKER_PORTS", "1,0", "HATCH_DOCKER_PORTS[1]", "'0' is not a port"),
+            ("HATCH_DOCKER_PORTS", "[1,", "HATCH_DOCKER_PORTS", "is not a TOML value"),
+            ("HATCH_DOCKER_MAX_LAYERS", "many", "HATCH_DOCKER_MAX_LAYERS", "expected an integer, got a string"),
+            ("HATCH_DOCKER_ENV", "A=1,B", "HATCH_DOCKER_ENV", "item 2 is not of the form name=value"),
+            ("HATCH_DOCKER_HEALTHCHECK", "cmd=x", "HATCH_DOCKER_HEALTHCHECK", "write it as TOML, like {cmd"),
+            ("HATCH_DOCKER_EXTRA_FILES", "a", "HATCH_DOCKER_EXTRA_FILES", "write it as TOML, like [{from"),
+            ("HATCH_DOCKER_THREADS", "0", "HATCH_DOCKER_THREADS", "from 1 to"),
+            ("HATCH_DOCKER_CACHEDIR", "x", "HATCH_DOCKER_CACHEDIR", "did you mean 'HATCH_DOCKER_CACHE_DIR'?"),
+        ],
+    )
+    def test_mistakes_name_the_variable(self, name: str, text: str, place: str, message: str) -> None:
+        found = problem({name: text})
+        assert found[0] == place
+        assert message in found[1]
+
+    def test_what_only_the_tests_and_others_read_is_ignored(self) -> None:
+        assert config({"HATCH_DOCKER_TEST_REGISTRY": "x", "HATCH_VERBOSE": "1", "PATH": "/"}) == config()
+
+    def test_settings_of_the_machine(self) -> None:
+        made = machine(
+            HATCH_DOCKER_REGISTRY_MIRRORS="docker.io=127.0.0.1:5000, ghcr.io=mirror.example",
+            HATCH_DOCKER_INSECURE_REGISTRIES="registry.example:5000",
+            HATCH_DOCKER_CACHE_DIR="/cache",
+            HATCH_DOCKER_THREADS="3",
+        )
+        assert made == Settings(
+            registry_mirrors={"docker.io": "127.0.0.1:5000", "ghcr.io": "mirror.example"},
+            insecure_registries=frozenset({"registry.example:5000"}),
+            cache_dir="/cache",
+            threads=3,
+        )
+        assert machine() == Settings()
+
+    def test_a_mirror_is_a_host(self) -> None:
+        place, message = problem({"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=http://127.0.0.1"})
+        assert place == 'HATCH_DOCKER_REGISTRY_MIRRORS."docker.io"'
+        assert "is not a registry's host" in message
+
+
+class TestBase:
+    @pytest.mark.parametrize(
+        ("written", "expected"),
+        [
+            ("alpine", BaseSpec(transport="family", value="alpine")),
+            ("oci:dir/layout", BaseSpec(transport="oci", value="dir/layout")),
+            ("oci:/layout:v1:x", BaseSpec(transport="oci", value="/layout", name="v1:x")),
+            ("oci-archive:C:\\a.tar:v1", BaseSpec(transport="oci-archive", value="C:\\a.tar", name="v1")),
+            (
+                "docker-archive:a.tar:app:1.0",
+                BaseSpec(transport="docker-archive", value="a.tar", name="app:1.0"),
+            ),
+            ("docker-daemon:sha256:" + "a" * 64, BaseSpec(transport="docker-daemon", value="sha256:" + "a" * 64)),
+        ],
+    )
+    def test_forms(self, written: str, expected: BaseSpec) -> None:
+        assert config(base=written).base == expected
+
+    @pytest.mark.parametrize(
+        "written",
+        ["python:3.13-slim", "acme/base", "registry.example:5000/base:1", "python@sha256:" + "a" * 64],
+    )
+    def test_a_reference_is_parsed(self, written: str) -> None:
+        base = config(base=written).base
+        assert (base.transport, base.value, base.reference) == ("registry", written, Reference.parse(written))
+
+    def test_the_engines_image_has_a_reference(self) -> None:
+        base = config(base="docker-daemon:app").base
+        assert base == BaseSpec(transport="docker-daemon", value="app", reference=Reference.parse("app"))
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ("slin", "did you mean 'slim'?"),
+            ("python", "like 'python:latest'"),
+            ("Slim:1", "a repository is in lower case"),
+            ("docker://python:3.13", "write it without its scheme, like 'python:3.13'"),
+            ("oci:", "oci: needs a path"),
+            ("docker-daemon:", "it names no repository"),
+            ("python:3.13:x", "is not a tag"),
+            ("python@sha256:abc", "is not a digest"),
+            ("", "an empty string"),
+        ],
+    )
+    def test_mistakes(self, written: str, message: str) -> None:
+        place, found = problem(base=written)
+        assert place == "base"
+        assert message in found
+
+
+class TestNaming:
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ("app:1.0", "'1.0' is a tag: tags go in `tags`"),
+            ("app@sha256:" + "a" * 64, "has no digest"),
+            ("ghcr.io/App", "'app'?"),
+            ("", "an empty string"),
+        ],
+    )
+    def test_an_image_is_a_repository(self, written: str, message: str) -> None:
+        assert message in problem(image=written)[1]
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ("{versoin}", "'{versoin}' is not a placeholder; the known ones are {version}, {name}, {git-sha}"),
+            ("a b", "is not a tag"),
+            ("{version", "is not a tag"),
+            ("-x", "is not a tag"),
+            ("", "an empty string"),
+        ],
+    )
+    def test_tags_are_checked_as_templates(self, written: str, message: str) -> None:
+        place, found = problem(tags=["ok", written])
+        assert place == "tags[1]"
+        assert message in found
+
+    def test_an_image_has_a_tag(self) -> None:
+        assert problem(tags=[])[0] == "tags"
+
+    def test_tags_are_expanded_without_repetition(self) -> None:
+        made = expand_tags(
+            ["{version}", "v{version}-{name}", "1.0", "{git-sha}"], version="1.0", name="a", git_sha="c0"
+        )
+        assert made == ("1.0", "v1.0-a", "c0")
+
+    def test_a_tag_that_needs_a_commit_without_one(self) -> None:
+        with pytest.raises(ConfigError, match=r"HATCH_DOCKER_TAGS\[1\]: .*commit"):
+            expand_tags(["x", "{git-sha}"], version="1", name="a", git_sha="", place="HATCH_DOCKER_TAGS")
+
+    def test_an_expanded_tag_that_is_too_long(self) -> None:
+        with pytest.raises(ConfigError, match="is not a tag"):
+            expand_tags(["{name}"], version="1", name="a" * 129, git_sha="")
+
+    @given(
+        st.lists(
+            st.from_regex(
+                r"([1-9]!)?[0-9](\.[0-9]){0,2}((a|b|rc)[0-9])?(\.post[0-9])?(\.dev[0-9])?(\+[a-z0-9](\.[a-z0-9]){0,2})?",
+                fullmatch=True,
+            ),
+            min_size=2,
+            max_size=2,
+            unique=True,
+        )
+    )
+    def test_two_versions_never_share_a_tag(self, versions: list[str]) -> None:
+        one, other = (expand_tags(["{version}"], version=v, name="a", git_sha="")[0] for v in versions)
+        assert one != other
+        assert check_tag(one) == one
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            (3.13, 'expected a string in quotes, like "3.13", got a float'),
+            ("3.13.5", "write '3.13', and name a patch release with base = \"python:3.13.5-slim\""),
+            ("2.7", "not a Python version of the form X.Y"),
+            ("3.13\n", "not a Python version of the form X.Y"),
+        ],
+    )
+    def test_python_is_a_minor_version(self, written: object, message: str) -> None:
+        assert config(python="3.13").python == "3.13"
+        assert message in problem(python=written)[1]
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            (["linux/amd64", "linux/arm64"], "one platform is built at a time"),
+            (["windows/amd64"], "not a Linux platform"),
+            (["linux amd64"], "is not a platform"),
+            ([], "an empty list"),
+            ("all", "expected a list of strings"),
+        ],
+    )
+    def test_there_is_one_platform(self, written: object, message: str) -> None:
+        assert config(platforms=["aarch64"]).platforms == (Platform(architecture="arm64"),)
+        assert message in problem(platforms=written)[1]
+
+    def test_extras_and_groups_are_normalized(self) -> None:
+        made = config(extras=["My_Extra", "my.extra"], dependency_groups=["Dev"])
+        assert (made.extras, made.dependency_groups) == (("my-extra",), ("dev",))
+        assert problem(extras=["a b"])[0] == "extras[0]"
+
+    def test_the_indexs_url_is_never_shown(self) -> None:
+        url = "https://user:secret@pypi.example/simple/"
+        made = config(index_url=url)
+        assert made.index_url == url
+        assert "secret" not in repr(made)
+        for wrong in (
+            "user:secret@pypi.example",
+            "https://user:secret@",
+            "https://u:secret@h:port/",
+            "https://secret h",
+        ):
+            assert "secret" not in str(problem(index_url=wrong))
+
+    def test_names_that_the_project_lacks(self) -> None:
+        made = config(extras=["grpc", "htpt"], dependency_groups=["docs"], entrypoint="run", cmd=["x"])
+        with pytest.raises(ConfigError) as caught:
+            check_names(made, extras=["GRPC", "http"], groups=[], scripts=["runs"])
+        assert caught.value.problems == [
+            (f"{PLACE}.extras[1]", "the project has no extra 'htpt'; did you mean 'http'?"),
+            (f"{PLACE}.dependency-groups[0]", "the project has no dependency groups, so not 'docs' either"),
+            (
+                f"{PLACE}.entrypoint",
+                "the project has no script 'run'; did you mean 'runs'? Another program is written as a list: ['run']",
+            ),
+        ]
+        check_names(made, extras=["grpc", "htpt"], groups=["Docs"], scripts=["run"])
+
+    def test_the_script_to_start(self) -> None:
+        assert default_script(["serve"], project="app") == "serve"
+        assert default_script(["serve", "my_app"], project="My-App") == "my_app"
+        assert default_script([], project="app") == ""
+        with pytest.raises(ConfigError, match=r"docker\.entrypoint: .*: 'a', 'b'"):
+            default_script(["b", "a"], project="app")
+
+    def test_a_push_needs_a_registry(self) -> None:
+        with pytest.raises(ConfigError, match=r"docker\.image: 'my-app' cannot be pushed"):
+            check_push(config())
+        check_push(config(image="acme/app"))
+        check_push(config(image="registry.example/app"))
+
+
+class TestRuntime:
+    def test_commands(self) -> None:
+        assert config(entrypoint=["a", "a", ""], cmd="serve").entrypoint == ("a", "a", "")
+        assert config(cmd=[]).cmd == ()
+        assert problem(entrypoint=["a", 1])[0] == "entrypoint[1]"
+        assert problem(entrypoint=[""])[0] == "entrypoint[0]"
+        assert "like ['python', '-m', 'my app']" in problem(entrypoint="python -m 'my app'")[1]
+
+    @pytest.mark.parametrize(
+        ("written", "expected"), [(8080, "8080/tcp"), ("8080", "8080/tcp"), ("53/udp", "53/udp"), ("080", "80/tcp")]
+    )
+    def test_ports(self, written: object, expected: str) -> None:
+        assert config(ports=[written, written]).ports == (expected,)
+
+    @pytest.mark.parametrize("written", [0, 65536, True, -1, "80/icmp", "80-90", "", "٨", 8.5])
+    def test_what_is_no_port(self, written: object) -> None:
+        assert problem(ports=[written])[0] == "ports[0]"
+
+    def test_the_environment(self) -> None:
+        assert config(env={"A": "x=y\n", "_b": 1, "C": ""}).env == {"A": "x=y\n", "_b": "1", "C": ""}
+        assert "got a boolean: write what the program reads" in problem(env={"A": True})[1]
+        assert [place for place, _ in problems(env={"A": "\0", "B": 1.5, "C-D": [], "": "x"})] == [
+            "env.A",
+            "env.B",
+            "env.C-D",
+            "env.C-D",
+            'env.""',
+        ]
+
+    def test_a_value_of_the_environment_is_never_shown(self) -> None:
+        assert "secret" not in str(problem(env={"A": "secret\0"}))
+        assert "secret" not in str(problem({"HATCH_DOCKER_ENV": "A=1,secret"}))
+        assert "secret" not in str(problem({"HATCH_DOCKER_ENV": '{A = "secret'}))
+        assert "secret" not in repr(config(env={"A": "secret"}))
+
+    def test_paths_are_absolute_and_normalized(self) -> None:
+        assert config(working_dir="//srv/./app/").working_dir == "/srv/app"
+        assert config(working_dir="/").working_dir == "/"
+        assert config(volumes=["/data", "/data/"]).volumes == ("/data",)
+        for wrong in ("data", "/a/../b", "", "C:\\data"):
+            assert problem(volumes=[wrong])[0] == "volumes[0]"
+        assert problem(volumes=["/"]) == ("volumes[0]", "the whole image cannot be a volume")
+
+    @pytest.mark.parametrize(
+        ("written", "expected"), [(0, "0"), ("1000:1000", "1000:1000"), ("www-data", "www-data"), ("a:0", "a:0")]
+    )
+    def test_users(self, written: object, expected: str) -> None:
+        assert config(user=written).user == expected
+
+    @pytest.mark.parametrize("written", [-1, 2**32, "a b", "1:2:3", ":", "1:", "", "-a", True])
+    def test_what_is_no_user(self, written: object) -> None:
+        assert problem(user=written)[0] == "user"
+
+    @pytest.mark.parametrize(
+        ("written", "expected"),
+        [("SIGTERM", "SIGTERM"), ("int", "SIGINT"), (9, "9"), ("15", "15"), ("SIGRTMIN+3", "SIGRTMIN+3")],
+    )
+    def test_signals(self, written: object, expected: str) -> None:
+        assert config(stop_signal=written).stop_signal == expected
+
+    def test_what_is_no_signal(self) -> None:
+        assert problem(stop_signal="SIGTREM")[1] == "'SIGTREM' is not a signal; did you mean 'SIGTERM'?"
+        for wrong in (0, 65, "SIGRTMIN+31", "", "99999"):
+            assert problem(stop_signal=wrong)[0] == "stop-signal"
+
+    def test_labels(self) -> None:
+        assert config(labels={"a b": ""}).labels == {"a b": ""}
+        assert [place for place, _ in problems(labels={"": "x"}, annotations={"a": 1})] == [
+            'labels.""',
+            "annotations.a",
+        ]
+
+    def test_a_healthcheck(self) -> None:
+        made = config(
+            healthcheck={
+                "cmd": ["a", "b", "b"],
+                "interval": "1m30s",
+                "timeout": "1.5s",
+                "start-period": "500ms",
+                "retries": 3,
+            }
+        ).healthcheck
+        assert made == Healthcheck(
+            test=("CMD", "a", "b", "b"),
+            interval=90 * 10**9,
+            timeout=15 * 10**8,
+            start_period=5 * 10**8,
+            retries=3,
+        )
+
+    @pytest.mark.parametrize("written", ["30", 30, "", "s", "1m 30s", "-1s", "0s", "1us", "9999999h", "1.s", "1d"])
+    def test_what_is_no_duration(self, written: object) -> None:
+        assert problem(healthcheck={"cmd": "x", "timeout": written})[0] == "healthcheck.timeout"
+
+    @pytest.mark.parametrize(
+        ("written", "place"),
+        [
+            ({}, "healthcheck"),
+            ("curl", "healthcheck"),
+            ({"cmd": []}, "healthcheck.cmd"),
+            ({"cmd": 1}, "healthcheck.cmd"),
+        ],
+    )
+    def test_a_healthcheck_has_a_command(self, written: object, place: str) -> None:
+        assert problem(healthcheck=written)[0] == place
+
+
+class TestFiles:
+    def test_everything_said(self) -> None:
+        entry = {
+            "from": "../conf",
+            "into": "/etc/app",
+            "include": ["*.toml"],
+            "exclude": ["*~"],
+            "mode": "0640",
+            "owner": "1000:100",
+        }
+        assert config(extra_files=[entry]).extra_files == (
+            ExtraFiles(
+                source="../conf",
+                into="/etc/app",
+                include=("*.toml",),
+                exclude=("*~",),
+                mode=0o640,
+                uid=1000,
+                gid=100,
+            ),
+        )
+
+    @pytest.mark.parametrize("owner", [7, "7"])
+    def test_an_owner_without_a_group_has_that_of_the_same_number(self, owner: object) -> None:
+        (made,) = config(extra_files=[{"from": "a", "into": "/a", "owner": owner}]).extra_files
+        assert (made.uid, made.gid) == (7, 7)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("into", "a"),
+            ("into", "/a/"),
+            ("into", "/a/../b"),
+            ("mode", 0o755),
+            ("mode", "888"),
+            ("mode", "77777"),
+            ("owner", "root"),
+            ("owner", "1:"),
+            ("owner", -1),
+            ("include", "*.py"),
+            ("form", "a"),
+        ],
+    )
+    def test_mistakes(self, key: str, value: object) -> None:
+        assert problem(extra_files=[{"from": "a", "into": "/a"} | {key: value}])[0] == f"extra-files[0].{key}"
+
+
+class TestImage:
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("compression", "gz", "'gz' is none of 'gzip', 'gzip-single', 'zstd'; did you mean 'gzip'?"),
+            ("outputs", ["puhs"], "'puhs' is none of 'archive', 'load', 'push'; did you mean 'push'?"),
+            ("outputs", [], "an empty list"),
+            ("max-layers", 2, "expected an integer from 3 to 100, got 2"),
+            ("max-layers", True, "expected an integer, got a boolean"),
+            ("created", "comit", "did you mean 'commit'?"),
+            ("created", "2026-13-01", "is not a time"),
+            ("created", 1, "expected"),
+            ("prune", ["test"], "did you mean 'tests'?"),
+        ],
+    )
+    def test_mistakes(self, key: str, value: object, message: str) -> None:
+        assert message in problem(**{key: value})[1]
+
+    @pytest.mark.parametrize(
+        ("written", "expected"),
+        [
+            ("now", "now"),
+            ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+            ("2026-01-31 12:00:00.999+02:00", "2026-01-31T10:00:00Z"),
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            (datetime.date(2026, 1, 31), "2026-01-31T00:00:00Z"),
+            (datetime.datetime(2026, 1, 31, 12), "2026-01-31T12:00:00Z"),
+        ],
+    )
+    def test_times(self, written: object, expected: str) -> None:
+        assert config(created=written).created == expected
+
+    def test_the_time_of_creation(self) -> None:
+        def made(created: str, source_date_epoch: str | None = None, commit_time: int | None = 86400) -> str:
+            return created_time(created, source_date_epoch=source_date_epoch, commit_time=commit_time, now=1.9)
+
+        assert made("commit") == "1970-01-02T00:00:00Z"
+        assert made("commit", commit_time=None) == made("epoch") == "1970-01-01T00:00:00Z"
+        assert made("now") == "1970-01-01T00:00:01Z"
+        assert made("2026-01-31T12:00:00Z") == "2026-01-31T12:00:00Z"
+        assert made("2026-01-31T12:00:00Z", "") == "2026-01-31T12:00:00Z"
+        assert made("2026-01-31T12:00:00Z", "60") == "1970-01-01T00:01:00Z"
+
+    @pytest.mark.parametrize("wrong", ["x", "-1", "1.5", "9" * 12, "9" * 5000, "٣", "1\n"])
+    def test_a_malformed_source_date_epoch(self, wrong: str) -> None:
+        with pytest.raises(ConfigError, match=r"^SOURCE_DATE_EPOCH: expected whole seconds since 1970"):
+            created_time("now", source_date_epoch=wrong, commit_time=None, now=0)
+
+    @given(st.integers(0, 253402300799))
+    def test_every_second_is_written_as_it_is_read(self, seconds: int) -> None:
+        written = created_time("now", source_date_epoch=str(seconds), commit_time=None, now=0)
+        assert config(created=written).created == written
+        assert datetime.datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp() == seconds

@@ -1,0 +1,170 @@
+"""What a wheel's `.dist-info` says: WHEEL, METADATA, RECORD, entry_points.txt. Pure; `place` names the wheel in errors.
+
+PyPA specifications: Binary distribution format, Recording installed projects, Core metadata, Entry points.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Iterable
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from typing import NamedTuple
+
+from packaging.metadata import parse_email
+from packaging.utils import InvalidName, canonicalize_name
+
+from hatch_docker.errors import WheelError
+
+BROKEN = "the wheel is broken: lock another version, or tell its authors"
+
+# RECORD's hashes are "sha256 or better"; 43, 64 and 86 digits are their sizes in base64 without padding.
+_HASH = re.compile(r"sha256=[A-Za-z0-9_-]{43}|sha384=[A-Za-z0-9_-]{64}|sha512=[A-Za-z0-9_-]{86}")
+_SIZE = re.compile(r"[0-9]{0,19}")
+_REFERENCE = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?\s*")
+_END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
+
+
+class Record(NamedTuple):
+    """One file's row in RECORD: `hash` as it is written there (`sha256=…`), `size` in bytes or empty."""
+
+    hash: str
+    size: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """The fields of METADATA that an installation needs; `requires_dist` as it is written there."""
+
+    name: str
+    version: str
+    requires_dist: tuple[str, ...]
+    requires_python: str
+
+
+class EntryPoint(NamedTuple):
+    """One line of entry_points.txt."""
+
+    group: str
+    name: str
+    value: str
+
+
+class Script(NamedTuple):
+    """A console or gui script: the file `name`, and the object that it calls."""
+
+    name: str
+    module: str
+    attribute: str
+
+
+def check_wheel(data: bytes, place: str) -> None:
+    """Raise WheelError unless WHEEL names a major version that we know and a root scheme."""
+    fields = HeaderParser().parsestr(_text(data, "WHEEL", place))
+    version = str(fields.get("Wheel-Version", "")).strip()
+    if not re.fullmatch(r"\d+\.\d+", version):
+        raise WheelError(f"WHEEL has no valid Wheel-Version: {version!r}", place=place, hint=BROKEN)
+    if version.split(".")[0] != "1":
+        raise WheelError(
+            f"Wheel-Version {version} is not supported, only 1.x", place=place, hint="lock an older version of it"
+        )
+    root = str(fields.get("Root-Is-Purelib", "")).strip().lower()
+    if root not in {"true", "false"}:
+        raise WheelError(f"WHEEL's Root-Is-Purelib is {root!r}, not true or false", place=place, hint=BROKEN)
+
+
+def parse_metadata(data: bytes, place: str) -> Metadata:
+    """Read METADATA; raise WheelError where it has no valid name, or no version."""
+    raw, _ = parse_email(_END_OF_HEADERS.split(data, maxsplit=1)[0] + b"\n\n")
+    name, version = raw.get("name", ""), raw.get("version", "")
+    try:
+        canonicalize_name(name, validate=True)
+    except InvalidName:
+        raise WheelError(f"METADATA has no valid Name: {name!r}", place=place, hint=BROKEN) from None
+    if not version:
+        raise WheelError("METADATA has no Version", place=place, hint=BROKEN)
+    return Metadata(
+        name=name,
+        version=version,
+        requires_dist=tuple(raw.get("requires_dist", ())),
+        requires_python=raw.get("requires_python", ""),
+    )
+
+
+def parse_record(data: bytes, place: str) -> dict[str, Record]:
+    """Read RECORD by path, its hashes and sizes well-formed; a row without a hash stands for a file that has none."""
+    records: dict[str, Record] = {}
+    try:
+        rows = list(csv.reader(io.StringIO(_text(data, "RECORD", place), newline="")))
+    except csv.Error as error:
+        raise WheelError(f"RECORD is not CSV: {error}", place=place, hint=BROKEN) from None
+    for row in rows:
+        if not row:
+            continue
+        if len(row) != 3:
+            raise WheelError(f"a row of RECORD has not three columns: {row!r}", place=place, hint=BROKEN)
+        path, record = row[0].replace("\\", "/"), Record(row[1], row[2])
+        _check_row(path, record, place)
+        if records.setdefault(path, record) != record:
+            raise WheelError(f"RECORD lists {path!r} twice, and differently", place=place, hint=BROKEN)
+    return records
+
+
+def _check_row(path: str, record: Record, place: str) -> None:
+    if record.hash and not _HASH.fullmatch(record.hash):
+        raise WheelError(
+            f"RECORD's hash of {path!r} is not sha256, sha384 or sha512: {record.hash!r}", place=place, hint=BROKEN
+        )
+    if not _SIZE.fullmatch(record.size):
+        raise WheelError(f"RECORD's size of {path!r} is not a number: {record.size!r}", place=place, hint=BROKEN)
+
+
+def write_record(rows: Iterable[tuple[str, str, str]]) -> bytes:
+    """RECORD's bytes out of `(path, hash, size)` rows, in their order."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def hash_text(algorithm: str, digest: bytes) -> str:
+    """A digest as RECORD writes it."""
+    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def checksum_of(text: str) -> tuple[str, bytes]:
+    """The algorithm and digest of a hash out of `parse_record`."""
+    algorithm, _, value = text.partition("=")
+    return algorithm, base64.urlsafe_b64decode(value + "==")
+
+
+def parse_entry_points(data: bytes, place: str) -> tuple[EntryPoint, ...]:
+    """Read entry_points.txt; of two of one name in one group the last one counts."""
+    parser = ConfigParser(delimiters="=", interpolation=None, strict=False, default_section="")
+    parser.optionxform = str  # type: ignore[method-assign,assignment]
+    try:
+        parser.read_string(_text(data, "entry_points.txt", place))
+    except ConfigParserError as error:
+        raise WheelError(f"entry_points.txt cannot be read: {error.message}", place=place, hint=BROKEN) from None
+    return tuple(EntryPoint(group, name, value) for group in parser.sections() for name, value in parser.items(group))
+
+
+def script_of(entry: EntryPoint, place: str) -> Script:
+    """The script that an entry point of `console_scripts` or `gui_scripts` declares; else raise WheelError."""
+    match = _REFERENCE.fullmatch(entry.value)
+    if match is None:
+        raise WheelError(f"the script {entry.name!r} names no function: {entry.value!r}", place=place, hint=BROKEN)
+    if not entry.name.isprintable() or "/" in entry.name or "\\" in entry.name or entry.name in {".", ".."}:
+        raise WheelError(f"the script's name {entry.name!r} is not a file name", place=place, hint=BROKEN)
+    return Script(entry.name, match["module"], match["attribute"])
+
+
+def _text(data: bytes, name: str, place: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise WheelError(f"{name} is not UTF-8", place=place, hint=BROKEN) from None

@@ -1,0 +1,155 @@
+"""A wheel as a file (PyPA: Binary distribution format): what it says about itself agrees with what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from zipfile import ZipInfo
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from hatch_docker.distinfo import BROKEN, Metadata, Record, check_wheel, checksum_of, parse_metadata, parse_record
+from hatch_docker.errors import WheelError
+from hatch_docker.oci.layer import Deflated, Plain
+from hatch_docker.zipmembers import READ_LIMIT, ZipMembers
+
+SCHEMES = ("purelib", "platlib", "scripts", "headers", "data")
+# Files that RECORD cannot hold the hash of: itself and its signatures.
+_UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+
+
+class WheelFile:
+    """An open wheel, closed by `close` or at the end of a `with` block.
+
+    `members` are its files by path, every path safe and relative; `records` their rows in RECORD; `dist_info` and
+    `data` its two directories. `filename` is the wheel's name where the file itself is not called so, as in a cache.
+    Raises WheelError for whatever breaks the specification; hashes are checked when content is read.
+    """
+
+    def __init__(self, path: Path, filename: str = "") -> None:
+        self.filename = filename or path.name
+        name, version = _parse_filename(self.filename)
+        self._zip = ZipMembers(path, self.filename)
+        try:
+            self._check(name, version)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, name: str, version: Version) -> None:
+        self.members: Mapping[str, ZipInfo] = self._zip.members
+        self.dist_info = self._find_dist_info(name, version)
+        self.data = self.dist_info.removesuffix(".dist-info") + ".data"
+        self.records: Mapping[str, Record] = parse_record(self._required("RECORD"), self.filename)
+        self._check_records()
+        self._check_schemes()
+        check_wheel(self._required("WHEEL"), self.filename)
+        self.metadata: Metadata = parse_metadata(self._required("METADATA"), self.filename)
+        if canonicalize_name(self.metadata.name) != name or not _same_version(self.metadata.version, version):
+            said = f"{self.metadata.name} {self.metadata.version}"
+            raise self.error(f"METADATA is of {said}, which is not what the file name says")
+
+    def error(self, message: str, *, hint: str = BROKEN) -> WheelError:
+        """A WheelError about this wheel."""
+        return WheelError(message, place=self.filename, hint=hint)
+
+    def close(self) -> None:
+        """Close the file. Content that was handed out cannot be read afterwards."""
+        self._zip.close()
+
+    def __enter__(self) -> WheelFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def split(self, path: str) -> tuple[str, str]:
+        """A member's scheme, and its path below that. Outside of `.data` it is `purelib`: `platlib` is the same place."""
+        if not path.startswith(f"{self.data}/"):
+            return "purelib", path
+        _, scheme, rest = path.split("/", 2)
+        return scheme, rest
+
+    def content(self, path: str) -> Deflated | Plain:
+        """A member's content as it is compressed; thread-safe, and nothing is read until it is read itself."""
+        return self._zip.content(path)
+
+    def checksum(self, path: str) -> tuple[str, bytes] | None:
+        """The algorithm and digest that RECORD has for a member; None for RECORD itself and its signatures."""
+        record = self.records.get(path)
+        return checksum_of(record.hash) if record is not None and record.hash else None
+
+    def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
+        """A member's whole content, checked against RECORD; raise WheelError beyond `limit` bytes."""
+        data = self._zip.read(path, limit)
+        if checksum := self.checksum(path):
+            algorithm, digest = checksum
+            if hashlib.new(algorithm, data).digest() != digest:
+                raise self.error(f"{path!r} is not what RECORD says: its {algorithm} differs")
+        return data
+
+    def head(self, path: str, length: int) -> bytes:
+        """The first bytes of a member, unverified, whatever its size."""
+        return self._zip.head(path, length)
+
+    def executable(self, path: str) -> bool:
+        """Whether the wheel marks a member as executable."""
+        return self._zip.executable(path)
+
+    def _required(self, name: str) -> bytes:
+        path = f"{self.dist_info}/{name}"
+        if path not in self.members:
+            raise self.error(f"has no {name}")
+        return self._zip.read(path)
+
+    def _find_dist_info(self, name: str, version: Version) -> str:
+        roots = {path.partition("/")[0] for path in self.members if "/" in path}
+        found = sorted(root for root in roots if root.endswith(".dist-info"))
+        if len(found) != 1:
+            raise self.error(f"has {len(found)} .dist-info directories, not one: {', '.join(found) or 'none'}")
+        its_name, _, its_version = found[0].removesuffix(".dist-info").rpartition("-")
+        if canonicalize_name(its_name) != name or not _same_version(its_version, version):
+            raise self.error(f"holds {found[0]!r}, which is not what its file name says")
+        return found[0]
+
+    def _check_records(self) -> None:
+        unrecorded = {f"{self.dist_info}/{name}" for name in _UNRECORDED}
+        for path, info in self.members.items():
+            if path in unrecorded:
+                continue
+            record = self.records.get(path)
+            if record is None or not record.hash:
+                raise self.error(f"RECORD has no {'hash of' if record else 'row for'} {path!r}")
+            if record.size and int(record.size) != info.file_size:
+                raise self.error(f"{path!r} has {info.file_size} bytes, RECORD says {record.size}")
+        for path in self.records:
+            if path not in self.members and not path.endswith("/"):
+                raise self.error(f"RECORD lists {path!r}, which is not in the wheel")
+
+    def _check_schemes(self) -> None:
+        for path in self.members:
+            if path.startswith(f"{self.data}/"):
+                _, scheme, *rest = path.split("/", 2)
+                if scheme not in SCHEMES or not rest:
+                    raise self.error(f"{path!r} is in no scheme that an installer knows: {', '.join(SCHEMES)}")
+
+
+def _parse_filename(filename: str) -> tuple[str, Version]:
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except InvalidWheelFilename as error:
+        hint = "a wheel is called name-version-python-abi-platform.whl"
+        raise WheelError(str(error), place=filename, hint=hint) from None
+    return name, version
+
+
+def _same_version(text: str, version: Version) -> bool:
+    try:
+        return Version(text) == version
+    except InvalidVersion:
+        return False

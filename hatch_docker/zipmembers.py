@@ -1,0 +1,246 @@
+"""A zip file that is read where it lies: its members, checked, and their content as it is compressed.
+
+Everything that a zip can lie about (APPNOTE.TXT) is either refused when it is opened or checked when content is read:
+paths that leave their folder, two members of one name, links, overlaps, a local header unlike the directory's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from isal import isal_zlib
+
+from hatch_docker.distinfo import BROKEN
+from hatch_docker.errors import WheelError
+from hatch_docker.oci.layer import Deflated, Plain
+
+# What is read whole into memory (metadata, modules to look into, scripts to rewrite) may have this many bytes.
+READ_LIMIT = 16 << 20
+
+_UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|$)")
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
+_ZIP64 = 0xFFFFFFFF
+
+Read = Callable[[int, int], bytes]
+
+
+class ZipMembers:
+    """The files of an open zip: `members` by path, every path safe and relative. `place` names the zip in errors.
+
+    Content may be read from several threads until `close`. Raises WheelError for whatever is wrong with the file.
+    """
+
+    def __init__(self, path: Path, place: str) -> None:
+        self._place = place
+        self._path = path
+        self._closing = ExitStack()
+        with ExitStack() as opening:
+            opening.callback(self.close)
+            try:
+                self._file = self._closing.enter_context(path.open("rb"))
+                self._pread = _pread(self._file)
+                infos, self._end = _central_directory(self._file, place)
+            except OSError as error:
+                raise self._error(f"cannot be read: {error.strerror or error}", hint="") from None
+            self.members: Mapping[str, zipfile.ZipInfo] = _members(infos, place)
+            _check_overlap(infos, self._end, place)
+            opening.pop_all()
+
+    def close(self) -> None:
+        """Close the file. Content that was handed out cannot be read afterwards."""
+        self._closing.close()
+
+    def content(self, path: str) -> Deflated | Plain:
+        """A member's content. Nothing is read until it is read itself."""
+        info = self.members[path]
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            return Deflated(
+                size=info.file_size, compressed_size=info.compress_size, crc32=info.CRC, read=self._raw(info)
+            )
+        if info.compress_type == zipfile.ZIP_STORED:
+            return Plain(size=info.file_size, read=self._raw(info))
+        return Plain(size=info.file_size, read=self._decompressed(info))
+
+    def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
+        """A member's whole content, checked against its size and CRC; raise WheelError beyond `limit` bytes."""
+        info = self.members[path]
+        if info.file_size > limit or info.compress_size > limit + (limit >> 3):
+            raise self._error(f"{path!r} is too large to be read: {info.file_size} bytes", hint="")
+        content = self.content(path)
+        if isinstance(content, Deflated):
+            data = self._inflate(path, content.read(0, content.compressed_size), content.size + 1)
+        else:
+            data = content.read(0, content.size)
+        if len(data) != info.file_size or isal_zlib.crc32(data) != info.CRC:
+            raise self._error(f"{path!r} is damaged: its size or CRC is not what the zip says")
+        return data
+
+    def head(self, path: str, length: int) -> bytes:
+        """The first bytes of a member, unverified, whatever its size."""
+        content = self.content(path)
+        if isinstance(content, Deflated):
+            # The header of a DEFLATE block takes some hundred bytes before the first byte comes out.
+            return self._inflate(path, content.read(0, 4096), length)
+        return content.read(0, min(length, content.size))
+
+    def executable(self, path: str) -> bool:
+        """Whether the zip marks a member as executable."""
+        mode = self.members[path].external_attr >> 16
+        return stat.S_ISREG(mode) and bool(mode & 0o111)
+
+    def _error(self, message: str, *, hint: str = BROKEN) -> WheelError:
+        return WheelError(message, place=self._place, hint=hint)
+
+    def _inflate(self, path: str, raw: bytes, length: int) -> bytes:
+        try:
+            data: bytes = isal_zlib.decompressobj(wbits=-15).decompress(raw, length)
+        except isal_zlib.IsalError:
+            raise self._error(f"{path!r} is damaged: it cannot be decompressed") from None
+        return data
+
+    def _raw(self, info: zipfile.ZipInfo) -> Read:
+        start = -1
+
+        def read(offset: int, length: int) -> bytes:
+            nonlocal start
+            try:
+                if start < 0:
+                    start = self._start(info)
+                return self._pread(start + offset, min(length, info.compress_size - offset))
+            except OSError as error:
+                raise self._error(f"cannot be read: {error.strerror or error}", hint="") from None
+
+        return read
+
+    def _start(self, info: zipfile.ZipInfo) -> int:
+        """Where a member's data starts, by its local header, which has to agree with the central directory."""
+        name = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+        header = self._pread(info.header_offset, _LOCAL_HEADER.size + len(name))
+        if len(header) < _LOCAL_HEADER.size:
+            raise self._error(f"is truncated at {info.orig_filename!r}")
+        signature, _, flags, method, _, _, crc, compressed, size, name_length, extra = _LOCAL_HEADER.unpack_from(header)
+        its_name = header[_LOCAL_HEADER.size :]
+        agrees = (signature, method, its_name, name_length) == (b"PK\3\4", info.compress_type, name, len(name))
+        if not flags & _SIZES_FOLLOW:
+            agrees = agrees and crc == info.CRC
+            agrees = agrees and compressed in {info.compress_size, _ZIP64} and size in {info.file_size, _ZIP64}
+        start: int = info.header_offset + _LOCAL_HEADER.size + name_length + extra
+        if not agrees or flags & _ENCRYPTED or start + info.compress_size > self._end:
+            raise self._error(f"{info.orig_filename!r} is not at the place that the zip's directory says")
+        return start
+
+    def _decompressed(self, info: zipfile.ZipInfo) -> Read:
+        """Read a member of a rare method (bzip2, LZMA, Zstandard) through zipfile, forward in the best case."""
+        lock = threading.Lock()
+        opened: list[IO[bytes]] = []
+
+        def read(offset: int, length: int) -> bytes:
+            with lock:
+                try:
+                    if not opened:
+                        archive = self._closing.enter_context(zipfile.ZipFile(self._path))
+                        opened.append(self._closing.enter_context(archive.open(info)))
+                    opened[0].seek(offset)
+                    return opened[0].read(length)
+                # zipfile lets through whatever each of the decompressors raises.
+                except Exception as error:
+                    what = f"{info.orig_filename!r} cannot be decompressed (method {info.compress_type}): {error}"
+                    raise self._error(what, hint="lock another version of it") from None
+
+        return read
+
+
+def file_below_file(paths: Iterable[str]) -> str:
+    """A path that is both a file and the directory of another one; empty where there is none."""
+    files, seen = set(paths), set[str]()
+    for path in files:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in seen:
+            seen.add(parent)
+            parent = parent.rpartition("/")[0]
+    return min(files & seen, default="")
+
+
+def _pread(file: BinaryIO) -> Read:
+    if hasattr(os, "pread"):
+        return lambda offset, length: os.pread(file.fileno(), max(length, 0), offset)
+    lock = threading.Lock()
+
+    def read(offset: int, length: int) -> bytes:
+        with lock:
+            file.seek(offset)
+            return file.read(max(length, 0))
+
+    return read
+
+
+def _central_directory(file: BinaryIO, place: str) -> tuple[list[zipfile.ZipInfo], int]:
+    """The zip's directory, and where it starts: no member ends beyond that."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.infolist(), archive.start_dir
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        EOFError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        raise WheelError(f"is not a zip file, or is truncated: {error}", place=place, hint=BROKEN) from None
+
+
+def _members(infos: list[zipfile.ZipInfo], place: str) -> dict[str, zipfile.ZipInfo]:
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        # Not `filename`, which zipfile cuts at a NUL and rewrites on Windows.
+        path = info.orig_filename
+        directory = path.endswith("/")
+        if _UNSAFE.search(path[:-1] if directory else path):
+            raise WheelError(f"has a member with an unsafe path: {path!r}", place=place, hint=BROKEN)
+        if problem := _problem(info, directory=directory):
+            raise WheelError(f"{path!r} is {problem}", place=place, hint=BROKEN)
+        if directory:
+            continue
+        if path in members:
+            raise WheelError(f"has {path!r} twice", place=place, hint=BROKEN)
+        members[path] = info
+    if clash := file_below_file(members):
+        raise WheelError(f"has {clash!r} as a file and as a directory", place=place, hint=BROKEN)
+    return members
+
+
+def _problem(info: zipfile.ZipInfo, *, directory: bool) -> str:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind and kind != (stat.S_IFDIR if directory else stat.S_IFREG):
+        return "a symbolic link" if kind == stat.S_IFLNK else "neither a file nor a directory"
+    if info.flag_bits & _ENCRYPTED:
+        return "encrypted"
+    if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+        return "stored with two sizes"
+    return ""
+
+
+def _check_overlap(infos: list[zipfile.ZipInfo], end: int, place: str) -> None:
+    """Members that share bytes make a small file of what unpacks to a huge one."""
+    free = 0
+    for info in sorted(infos, key=attrgetter("header_offset")):
+        if info.header_offset < free:
+            raise WheelError(f"{info.orig_filename!r} overlaps another member", place=place, hint=BROKEN)
+        free = info.header_offset + _LOCAL_HEADER.size + len(info.orig_filename) + info.compress_size
+    if free > end:
+        raise WheelError("is truncated: members reach into the zip's directory", place=place, hint=BROKEN)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -113,11 +113,20 @@ class Http:
             raise NetworkError("the answer is larger than anything expected there", place=redact(url))
         return response.status, body
 
-    def resume(self, response: urllib3.BaseHTTPResponse, url: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+    def resume(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        again: Callable[[Mapping[str, str]], urllib3.BaseHTTPResponse] | None = None,
+    ) -> Iterator[bytes]:
         """The body of a GET's response in chunks; where the connection breaks, the rest is asked for (RFC 9110, 14.2).
 
-        `url` and `headers` are the request's. The bytes are not checked here: hash them.
+        `url` and `headers` are the request's; `again` sends it with other headers where a plain request would not do.
+        The bytes are not checked here: hash them.
         """
+        again = again or (lambda changed: self.request("GET", url, headers=changed))
         received = 0
         for attempt in range(_ATTEMPTS):
             try:
@@ -132,7 +141,7 @@ class Http:
             finally:
                 # A connection whose body was read to its end is back in the pool; any other cannot be used again.
                 response.close()
-            response = self.request("GET", url, headers={**headers, "Range": f"bytes={received}-"})
+            response = again({**headers, "Range": f"bytes={received}-"})
             if response.status not in (200, 206):
                 raise NetworkError(
                     f"the download broke off and cannot go on: HTTP {response.status}", place=redact(url)

@@ -70,7 +70,7 @@ def load(data: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object; `what` names it in the ImageError that anything else raises."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise ImageError(f"{what} is not a JSON object")

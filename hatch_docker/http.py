@@ -149,6 +149,8 @@ class Http:
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise LocationParseError(url)
         proxies = dict(self._network.proxies)
         proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
         if proxy and proxy_bypass_environment(parts.hostname or "", proxies):

@@ -39,10 +39,11 @@ class Credentials:
         clean, own = split_login(url)
         if own:
             return own
-        near = [entry for entry in self.by_url if _origin(entry[0]) == _origin(clean)]
+        origin, path = _place(clean)
+        near = [(_place(index)[1], login) for index, login in self.by_url if _place(index)[0] == origin]
         if near:
-            return max(near, key=lambda entry: len(posixpath.commonpath([entry[0], clean])))[1]
-        return self.by_host.get(_origin(clean)[1])
+            return max(near, key=lambda entry: len(posixpath.commonpath([entry[0], path])))[1]
+        return self.by_host.get(origin[1])
 
     def headers(self, url: str) -> dict[str, str]:
         """The Authorization header for a URL (RFC 7617), or nothing."""
@@ -91,11 +92,11 @@ def split_login(url: str) -> tuple[str, Login | None]:
     return match[1] + match[3], Login(username=unquote(username), password=unquote(password))
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port (RFC 6454), the port as the scheme implies it; a malformed URL is like none but itself."""
+def _place(url: str) -> tuple[tuple[str, str, int | None], str]:
+    """Origin (scheme, host, port: RFC 6454) and path; a malformed URL is an origin of its own."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
-        return ("", url, None)
-    return (parts.scheme, parts.hostname or "", port or {"http": 80, "https": 443}.get(parts.scheme))
+        return ("", url, None), "/"
+    return (parts.scheme, parts.hostname or "", port), f"/{parts.path}"

@@ -1,0 +1,217 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from fake_index import Notes
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatch_docker.errors import ArtifactError
+from hatch_docker.index_credentials import Credentials, Login, read_netrc, split_login
+from hatch_docker.index_settings import IndexSettings, Pip, ca_file_of, discover
+from hatch_docker.progress import Progress
+
+
+@pytest.fixture
+def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test when pip is asked."""
+
+    def run(self: Pip, *arguments: str) -> str:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(Pip, "_run", run)
+
+
+def says(monkeypatch: pytest.MonkeyPatch, listing: str, usage: str = "(default https://main.example/simple)") -> None:
+    def run(self: Pip, *arguments: str) -> str:
+        return listing if arguments[0] == "config" else f"-i, --index-url <url>  Base URL of the index {usage}"
+
+    monkeypatch.setattr(Pip, "_run", run)
+
+
+def find(tmp_path: Path, *, configured: str = "", progress: Progress | None = None, **environ: str) -> IndexSettings:
+    root = tmp_path / "project"
+    root.mkdir(exist_ok=True)
+    return discover(configured=configured, root=root, environ=environ, home=tmp_path, progress=progress or Progress())
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_configured_index_is_the_only_one(tmp_path: Path) -> None:
+    settings = find(tmp_path, configured="https://mine.example/simple", UV_DEFAULT_INDEX="https://uv.example/simple")
+    assert settings.urls() == ("https://mine.example/simple",)
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_uv_environment_goes_before_its_files(tmp_path: Path) -> None:
+    (tmp_path / "uv.toml").write_text('index-url = "https://file.example/simple"\n')
+    settings = find(tmp_path, UV_DEFAULT_INDEX="https://env.example/simple", UV_EXTRA_INDEX_URL="https://a/ https://b/")
+    assert settings.urls() == ("https://env.example/simple", "https://a/", "https://b/")
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_project_tables_of_uv(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        """
+        [[tool.uv.index]]
+        name = "corp-tools"
+        url = "https://corp.example/simple"
+        [[tool.uv.index]]
+        url = "https://main.example/simple"
+        default = true
+        """
+    )
+    settings = find(tmp_path, UV_INDEX_CORP_TOOLS_USERNAME="ann", UV_INDEX_CORP_TOOLS_PASSWORD="p@ss/w")
+    assert settings.urls() == ("https://main.example/simple", "https://corp.example/simple")
+    assert settings.credentials.login("https://corp.example/files/x.whl") == Login(username="ann", password="p@ss/w")
+    assert settings.credentials.login("https://main.example/files/x.whl") is None
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_user_file_of_uv_and_a_path_as_index(tmp_path: Path) -> None:
+    (tmp_path / "config" / "uv").mkdir(parents=True)
+    (tmp_path / "config" / "uv" / "uv.toml").write_text('index-url = "../mirror"\n')
+    settings = find(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config"), APPDATA=str(tmp_path / "config"))
+    assert settings.urls() == ((tmp_path / "mirror").as_uri(),)
+
+
+def test_broken_file_is_passed_over_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, "")
+    (tmp_path / "uv.toml").write_text("index-url = [")
+    progress = Notes()
+    assert find(tmp_path, progress=progress).urls() == ("https://main.example/simple",)
+    assert "uv.toml" in progress.notes[0]
+
+
+def test_configuration_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(
+        monkeypatch,
+        r"""global.index-url='https://global.example/simple'
+global.cert='/corp.pem'
+install.index-url='https://ann:secret@install.example/simple'
+global.extra-index-url='\nhttps://a.example/simple\nhttps://b.example/simple'
+broken.line
+global.index-url=not python
+""",
+    )
+    settings = find(tmp_path)
+    assert settings.urls() == (
+        "https://install.example/simple",
+        "https://a.example/simple",
+        "https://b.example/simple",
+    )
+    assert settings.ca_file == "/corp.pem"
+    assert "secret" not in repr(settings)
+    assert settings.credentials.headers("https://install.example/x.whl") == {"Authorization": "Basic YW5uOnNlY3JldA=="}
+    assert settings.credentials.headers("https://install.example:8443/x.whl") == {}
+
+
+def test_extra_indexes_of_uv_join_the_main_one_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, ":env:.index-url='https://pip.example/simple'\n")
+    settings = find(tmp_path, UV_INDEX="corp=https://corp.example/simple")
+    assert settings.urls() == ("https://pip.example/simple", "https://corp.example/simple")
+
+
+def test_the_real_pip_is_asked(tmp_path: Path) -> None:
+    environ = {
+        **os.environ,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_EXTRA_INDEX_URL": "https://u:p@long-extra.example/simple",
+    }
+    environ = {name: value for name, value in environ.items() if not name.startswith("UV_") and name != "PIP_INDEX_URL"}
+    settings = discover(root=tmp_path, environ=environ, home=tmp_path)
+    assert settings.url == ""
+    assert settings.extra_urls == ("https://long-extra.example/simple",)
+    assert settings.urls()[0].startswith("https://")
+
+
+def test_the_default_of_pip_is_read_whole_however_long(tmp_path: Path) -> None:
+    url = "https://a-very-long-host-name-with-hyphens.example/" + "some-folder/" * 20 + "simple"
+    assert Pip({**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": url}).default_index == url
+
+
+def test_a_pip_module_of_the_project_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert Pip(os.environ).default_index
+
+
+@pytest.mark.parametrize("executable", ["", "/nowhere/python", sys.executable])
+def test_without_pip_the_hint_says_what_to_set(executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pip = Pip({**os.environ, "PIP_NO_SUCH_THING": "1"}, executable=executable)
+    if executable == sys.executable:
+        monkeypatch.setattr(Pip, "_run", lambda *_: "pip changed how its help looks")
+    assert pip.configuration == {}
+    with pytest.raises(ArtifactError, match="HATCH_DOCKER_INDEX_URL"):
+        _ = pip.default_index
+
+
+def test_ca_file_of_the_environment() -> None:
+    assert ca_file_of({}) == ""
+    assert ca_file_of({"SSL_CERT_FILE": "/c", "PIP_CERT": "", "REQUESTS_CA_BUNDLE": "/b"}) == "/b"
+
+
+def test_netrc_serves_its_hosts_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("machine a.example login ann password x\ndefault login any password secret\n")
+    credentials = Credentials(by_host=read_netrc({}, home=tmp_path))
+    assert credentials.login("https://a.example:8443/simple/x/") == Login(username="ann", password="x")
+    assert credentials.login("https://b.example/simple/x/") is None
+
+
+def test_named_netrc_replaces_the_users(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("machine a.example login home password x\n")
+    (tmp_path / "other").write_text("machine a.example login named password x\n")
+    login = read_netrc({"NETRC": str(tmp_path / "other")}, home=tmp_path)["a.example"]
+    assert login.username == "named"
+
+
+@pytest.mark.parametrize("content", [b"machine", b"\xff\xfe", b"nonsense here\n"])
+def test_malformed_netrc_is_passed_over_with_a_note(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".netrc").write_bytes(content)
+    progress = Notes()
+    assert read_netrc({}, home=tmp_path, progress=progress) == {}
+    assert ".netrc" in progress.notes[0]
+
+
+def test_nearest_index_of_a_host_gives_the_login() -> None:
+    credentials = Credentials(
+        by_url=(
+            ("https://h.example/one/simple", Login(username="1", password="")),
+            ("https://h.example/other/simple", Login(username="2", password="")),
+        )
+    )
+    for url in ("https://h.example:443/other/files/x.whl", "https://h.example/other/simple"):
+        assert credentials.login(url) == Login(username="2", password="")
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("https://ann:p%40ss@h.example/simple", "https://h.example/simple"),
+        ("https://token@h.example", "https://h.example"),
+        ("https://h.example/@scope/x", "https://h.example/@scope/x"),
+        ("https://h.example?q=a@b", "https://h.example?q=a@b"),
+        ("http://u:p@[broken", "http://[broken"),
+        ("", ""),
+    ],
+)
+def test_logins_are_cut_from_urls(url: str, clean: str) -> None:
+    assert split_login(url)[0] == clean
+
+
+@given(username=st.text(min_size=1), password=st.text())
+def test_an_embedded_login_is_the_one_cut_out_again(username: str, password: str) -> None:
+    login = Login(username=username, password=password)
+    url = "https://h.example:8443/simple/"
+    try:
+        embedded = Credentials(by_url=((url, login),)).embed(url)
+    except UnicodeEncodeError:  # lone surrogates are no text
+        return
+    assert split_login(embedded) == (url, login)
+
+
+@given(st.text())
+def test_any_text_as_url_is_survived(text: str) -> None:
+    credentials = Credentials(by_url=((text, Login(username="a", password="b")),))
+    credentials.login(text)
+    credentials.headers(f"http://{text}")

@@ -1,16 +1,36 @@
 """Layers: what a layer is, what goes into one, and how one is written.
 
-Three shapes of content cover everything: bytes in memory, a raw DEFLATE stream that can be copied as it is (a wheel's
-member), and a stream of plain chunks.
+A `tar+gzip` layer is written without compressing again what already is. A gzip file is a series of members (RFC 1952,
+section 2.2), so a DEFLATE stream becomes a member of its own, as it is, between a header and its CRC and size.
+Everything else (headers, padding, small files, whose streams would cost more than they save) is compressed in batches
+between these. The stream is inflated nevertheless: for the diff ID, the hash of the plain tar, and to verify it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from hatch_docker.errors import ImageError
+from hatch_docker.oci import tar
+from hatch_docker.oci.compression import LEVEL, codec
+from hatch_docker.oci.content import Checksum, Content, Deflated, Plain, plain_chunks
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.progress import Advance
+
+__all__ = ["Deflated", "Entry", "Layer", "Plain", "Written", "arrange", "fingerprint", "write_layer"]
+
+BATCH = 1 << 20
+# Smaller files are compressed again, many at once: alone, their streams would cost more than the time that they save.
+SPLICE_FROM = 32 << 10
+
+_FORMAT = 1
+_MEMBER_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")
+_MEMBER_TRAILER = struct.Struct("<LL")
+_NOT_NAMES = frozenset(("", ".", ".."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,27 +43,6 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deflated:
-    """Content that is a raw DEFLATE stream (RFC 1951) somewhere; sizes in bytes, `crc32` of the plain content.
-
-    `read(offset, length)` gives bytes of the stream; it is thread-safe.
-    """
-
-    size: int
-    compressed_size: int
-    crc32: int
-    read: Callable[[int, int], bytes]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plain:
-    """Content that is read as it is: `size` in bytes, `read(offset, length)` gives some of them, thread-safe."""
-
-    size: int
-    read: Callable[[int, int], bytes]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One member of a layer: a directory (no content, no link), a regular file, or a symbolic link.
 
@@ -53,8 +52,166 @@ class Entry:
 
     path: str
     mode: int = 0o644
-    content: bytes | Deflated | Plain | None = None
+    content: Content | None = None
     link: str = ""
-    checksum: tuple[str, bytes] | None = None
+    checksum: Checksum | None = None
     uid: int = 0
     gid: int = 0
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory: neither a file nor a link."""
+        return self.content is None and not self.link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What came out of writing a layer; `unpacked` is the size of the plain tar in bytes."""
+
+    descriptor: Descriptor
+    diff_id: str
+    unpacked: int
+
+
+def write_layer(
+    entries: Iterable[Entry],
+    out: BinaryIO,
+    *,
+    compression: str = "gzip",
+    splice: bool = True,
+    advance: Advance | None = None,
+) -> Written:
+    """Write a layer (image-spec, layer.md) to `out`; the same entries give the same bytes, in whatever order they come.
+
+    `compression` is a key of COMPRESSIONS. `splice` copies DEFLATE streams as they are, where the compression can.
+    `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in a layer, WheelError
+    for a stream that is damaged, DigestMismatchError for content that is not what its checksum says; what is in `out`
+    then is worth nothing. Memory: a few batches, whatever the sizes.
+    """
+    writer = _Writer(out, compression, advance)
+    for entry in arrange(entries):
+        content = entry.content
+        if content is None:
+            writer.write(_header(entry, tar.SYMLINK if entry.link else tar.DIRECTORY))
+            continue
+        size = len(content) if isinstance(content, bytes) else content.size
+        writer.write(_header(entry, tar.FILE, size))
+        if splice and writer.codec.members and isinstance(content, Deflated) and size >= SPLICE_FROM:
+            writer.splice(entry.path, content, entry.checksum)
+        else:
+            for chunk in plain_chunks(entry.path, content, entry.checksum):
+                writer.write(chunk)
+        writer.write(tar.padding(size))
+    return writer.finish()
+
+
+def fingerprint(compression: str, *, splice: bool = True) -> str:
+    """Whatever shapes a layer's bytes besides its entries: part of the key that a written layer is cached under."""
+    return f"{_FORMAT} {compression} {codec(compression).version} {LEVEL} {BATCH} {SPLICE_FROM if splice else 0}"
+
+
+def arrange(entries: Iterable[Entry]) -> list[Entry]:
+    """The members of a layer in the order they are written: sorted, each path once, every parent directory there.
+
+    A directory that no entry names is 0755 and root's. Raises ImageError for paths that are absolute, leave the root,
+    delete (`.wh.`, layer.md), come twice, or are both a file and a directory.
+    """
+    arranged: dict[str, Entry] = {}
+    for entry in entries:
+        _check_path(entry.path)
+        other = arranged.setdefault(entry.path, entry)
+        if other is not entry and not (entry.is_directory and entry == other):
+            raise ImageError(f"{entry.path!r} would be in one layer twice")
+    for path in list(arranged):
+        parent = path.rpartition("/")[0]
+        while parent and parent not in arranged:
+            arranged[parent] = Entry(path=parent, mode=0o755)
+            parent = parent.rpartition("/")[0]
+        if parent and not arranged[parent].is_directory:
+            raise ImageError(f"{parent!r} would be in one layer as a file and as the directory of {path!r}")
+    return [arranged[path] for path in sorted(arranged)]
+
+
+def _check_path(path: str) -> None:
+    names = path.split("/")
+    if not _NOT_NAMES.isdisjoint(names):
+        raise ImageError(f"{path!r} is not a relative path in normal form")
+    if ".wh." in path and any(name.startswith(".wh.") for name in names):
+        raise ImageError(f"{path!r} would delete files of the layers below: names in '.wh.' are reserved")
+
+
+def _header(entry: Entry, kind: bytes, size: int = 0) -> bytes:
+    return tar.header(
+        entry.path,
+        kind,
+        mode=0o777 if entry.link else entry.mode,
+        size=size,
+        link=entry.link,
+        uid=entry.uid,
+        gid=entry.gid,
+    )
+
+
+class _Writer:
+    """A layer's blob while it grows: the plain tar goes in, batches and spliced streams come out, both are hashed."""
+
+    def __init__(self, out: BinaryIO, compression: str, advance: Advance | None) -> None:
+        self.codec = codec(compression)
+        self._out = out
+        self._advance = advance
+        self._plain, self._blob = hashlib.sha256(), hashlib.sha256()
+        self._unpacked = self._size = 0
+        self._pending: list[bytes] = []
+        self._length = 0
+
+    def write(self, data: bytes) -> None:
+        """Add plain bytes of the tar."""
+        self._pending.append(data)
+        self._length += len(data)
+        if self._length >= BATCH:
+            self._compress(BATCH)
+
+    def splice(self, path: str, content: Deflated, checksum: Checksum | None) -> None:
+        """Add a stream as a gzip member of its own, copied while it is inflated."""
+        self._compress(1)
+        self._emit(_MEMBER_HEADER)
+        for plain in plain_chunks(path, content, checksum, copy=self._emit):
+            self._account(plain)
+        self._emit(_MEMBER_TRAILER.pack(content.crc32, content.size & 0xFFFFFFFF))
+
+    def finish(self) -> Written:
+        """End the tar and the blob."""
+        self.write(tar.END)
+        self._compress(1)
+        self._emit(self.codec.finish())
+        descriptor = Descriptor(
+            media_type=self.codec.media_type, digest=f"sha256:{self._blob.hexdigest()}", size=self._size
+        )
+        return Written(descriptor=descriptor, diff_id=f"sha256:{self._plain.hexdigest()}", unpacked=self._unpacked)
+
+    def _compress(self, least: int) -> None:
+        """Compress what is pending until less than `least` bytes are left.
+
+        Batches are cut at BATCH exactly, so that the blob does not depend on the pieces that the tar came in.
+        """
+        data = b"".join(self._pending)
+        start = 0
+        while len(data) - start >= least:
+            batch = data[start : start + BATCH]
+            start += len(batch)
+            self._account(batch)
+            self._emit(self.codec.compress(batch))
+        self._pending = [data[start:]]
+        self._length = len(data) - start
+
+    def _account(self, plain: bytes) -> None:
+        self._plain.update(plain)
+        self._unpacked += len(plain)
+        if self._advance:
+            self._advance(len(plain))
+
+    def _emit(self, data: bytes | bytearray) -> None:
+        """Add bytes of the blob."""
+        self._size += len(data)
+        self._blob.update(data)
+        self._out.write(data)

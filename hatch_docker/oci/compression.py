@@ -1,0 +1,85 @@
+"""How layers are compressed: tables of codecs whose output depends on their input alone.
+
+No codec here looks at the CPU, the number of threads or the sizes of the pieces it is given. That rules ISA-L out for
+compressing: it is the fastest, but its bytes differ between CPUs.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import deflate
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.spec import LAYER_GZIP, LAYER_ZSTD
+
+LEVEL = 6
+_ZSTD_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """A running compressor: `compress` takes a batch of plain bytes, `finish` gives what is left at the end.
+
+    `members` is true where each batch is a gzip member of its own, so that other members may come between two batches.
+    `version` names whatever else decides the bytes.
+    """
+
+    media_type: str
+    compress: Callable[[bytes], bytes | bytearray]
+    finish: Callable[[], bytes]
+    version: str
+    members: bool = False
+
+
+def codec(compression: str) -> Codec:
+    """A fresh codec by its name in COMPRESSIONS; raises ImageError for another name."""
+    try:
+        return COMPRESSIONS[compression]()
+    except KeyError:
+        raise ImageError(
+            f"{compression!r} is not a compression of layers", hint=f"choose one of {', '.join(COMPRESSIONS)}"
+        ) from None
+
+
+def _gzip_members() -> Codec:
+    """RFC 1952, section 2.2: a file is a series of members. By libdeflate, that compresses whole buffers only."""
+    return Codec(
+        media_type=LAYER_GZIP,
+        compress=lambda batch: deflate.gzip_compress(batch, LEVEL),
+        finish=bytes,
+        version=f"deflate {deflate.__version__}",
+        members=True,
+    )
+
+
+def _gzip_single() -> Codec:
+    """One member, for readers that stop after the first. The layer's digest (not its diff ID) is the host's zlib's."""
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return Codec(
+        media_type=LAYER_GZIP,
+        compress=compressor.compress,
+        finish=compressor.flush,
+        version=f"zlib {zlib.ZLIB_RUNTIME_VERSION}",
+    )
+
+
+def _zstd() -> Codec:
+    """One frame (RFC 8878) with a content checksum, made in one thread."""
+    from hatch_docker.oci import zstd
+
+    parameter = zstd.CompressionParameter
+    compressor = zstd.ZstdCompressor(
+        options={parameter.compression_level: _ZSTD_LEVEL, parameter.checksum_flag: 1, parameter.nb_workers: 0}
+    )
+    return Codec(
+        media_type=LAYER_ZSTD,
+        compress=compressor.compress,
+        finish=compressor.flush,
+        version=f"zstd {zstd.zstd_version}",
+    )
+
+
+COMPRESSIONS: dict[str, Callable[[], Codec]] = {"gzip": _gzip_members, "gzip-single": _gzip_single, "zstd": _zstd}

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import Requirement
-from packaging.version import InvalidVersion
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from hatch_docker.cache import Cache
 from hatch_docker.errors import LockError
@@ -81,3 +83,17 @@ def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: S
     environment: dict[str, str | Set[str]] = {**cast("Mapping[str, str]", target.environment), "extra": extra}
     environment |= {"extras": extras, "dependency_groups": frozenset()}
     return marker.evaluate(environment, context="requirement")
+
+
+def filename(file: Mapping[str, Any]) -> str:
+    """The name of a lock's file, from its path or URL."""
+    return unquote(urlsplit(file.get("path") or file.get("url") or "").path).rpartition("/")[2]
+
+
+def is_file_of(name: str, package: str, version: Version) -> bool:
+    """Whether a file's name is that of a wheel or sdist of a package's version (PyPA: binary and source formats)."""
+    try:
+        found = parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return False
+    return found == (package, version)

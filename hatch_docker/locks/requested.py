@@ -31,7 +31,9 @@ def project_requirements(
     A project's requirement of its own extras (`demo[postgres]`) is replaced by what they hold. Raises ConfigError for
     an extra or a group that does not exist, and for requirements that are none.
     """
-    by_extra = {canonicalize_name(name): (f"project.optional-dependencies.{name}", optional[name]) for name in optional}
+    by_extra: dict[str, tuple[str, Sequence[str]]] = {
+        canonicalize_name(name): (f"project.optional-dependencies.{name}", optional[name]) for name in optional
+    }
     queue = deque([("project.dependencies", list(dependencies))])
     queue.extend(("dependency-groups", list(_group(name, dependency_groups))) for name in groups)
     queue.extend(_extra(name, by_extra) for name in extras)

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from packaging.pylock import Pylock
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
 from hatch_docker.errors import LockError
@@ -21,7 +20,7 @@ from hatch_docker.http import redact
 from hatch_docker.index import IndexFile
 from hatch_docker.locks.pins import Pin, read_pins
 from hatch_docker.locks.pylock import validated
-from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate
+from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, is_file_of
 
 _KIND = "requirements-lock"
 
@@ -95,7 +94,7 @@ def _package(pin: Pin, files: Iterable[IndexFile]) -> dict[str, Any]:
         hashes = {
             algorithm: value for algorithm, value in file.hashes.items() if f"{algorithm}:{value}".lower() in pin.hashes
         }
-        if not hashes or not _is_of(file.filename, pin):
+        if not hashes or not is_file_of(file.filename, pin.name, pin.version):
             continue
         entry: dict[str, Any] = {"name": file.filename, "url": _without_user(file.url), "hashes": hashes}
         if file.size is not None:
@@ -105,16 +104,6 @@ def _package(pin: Pin, files: Iterable[IndexFile]) -> dict[str, Any]:
         else:
             package.setdefault("sdist", entry)
     return package
-
-
-def _is_of(filename: str, pin: Pin) -> bool:
-    try:
-        name, version = (
-            parse_wheel_filename(filename)[:2] if filename.endswith(".whl") else parse_sdist_filename(filename)
-        )
-    except (InvalidWheelFilename, InvalidSdistFilename):
-        return False
-    return name == pin.name and version == pin.version
 
 
 def _without_user(url: str) -> str:

@@ -18,23 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from packaging.markers import InvalidMarker, Marker
-from packaging.pylock import (
-    Package,
-    PackageArchive,
-    PackageDirectory,
-    PackageSdist,
-    PackageVcs,
-    PackageWheel,
-    Pylock,
-    PylockValidationError,
-)
+from packaging.pylock import Pylock
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.errors import LockError
-from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, read_toml
+from hatch_docker.locks.pylock import validated
+from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, filename, is_file_of, read_toml
 from hatch_docker.target import TargetPython
 
 Table = Mapping[str, Any]
@@ -60,8 +52,6 @@ def read_uv(path: Path, wanted: Wanted, lookup: Lookup) -> Pylock:  # noqa: ARG0
         error.place = error.place or str(path)
         error.hint = error.hint or "refresh it: uv lock"
         raise
-    except PylockValidationError as error:
-        raise LockError(f"the lock holds what no lock may: {error}", place=str(path)) from None
     except (InvalidVersion, InvalidMarker, InvalidSpecifier, InvalidRequirement, *MARKER_ERRORS) as error:
         raise LockError(f"the lock is damaged: {error}", place=str(path), hint="make it again: uv lock") from None
     except (AttributeError, ValueError, RecursionError):
@@ -79,20 +69,20 @@ def _read(document: Table, wanted: Wanted) -> Pylock:
     _check_conflicts(document, wanted)
     _check_current(root, wanted)
     reached = _reach(graph, root, wanted, first=bool(document.get("conflicts")))
-    manifest = document.get("manifest", {})
-    # A file without a hash is for select() to name, with all others.
-    return Pylock(
-        lock_version=Version("1.0"),
-        created_by="uv",
-        requires_python=_specifiers(document.get("requires-python")),
-        environments=[Marker(each) for each in document.get("supported-markers", [])] or None,
-        packages=[_package(package) for package in reached if package is not root],
-        tool={"hatch-docker": {"overridden": sorted({each["name"] for each in manifest.get("overrides", [])})}},
-    )
+    # The values are the file's own, some of them None: validating checks their types.
+    pylock = {
+        "lock-version": "1.0",
+        "created-by": "uv",
+        "packages": [_package(package) for package in reached if package is not root],
+        "environments": document.get("supported-markers"),
+        "requires-python": document.get("requires-python"),
+        "tool": {"hatch-docker": {"overridden": _overridden(document)}},
+    }
+    return validated(pylock, place="")
 
 
-def _specifiers(text: str | None) -> SpecifierSet | None:
-    return SpecifierSet(text) if text else None
+def _overridden(document: Table) -> list[str]:
+    return sorted({str(each["name"]) for each in document.get("manifest", {}).get("overrides", [])})
 
 
 def _by_name(document: Table) -> dict[str, list[Table]]:
@@ -240,41 +230,40 @@ def _shown(key: _Key) -> str:
     return name + (f"[{','.join(extras)}]" if extras else "") + str(specifier or "")
 
 
-def _package(package: Table) -> Package:
+def _package(package: Table) -> dict[str, Any]:
     """A package of the lock as pylock.toml has it."""
-    name, source = NormalizedName(package["name"]), package["source"]
-    version = Version(package["version"]) if "version" in package else None
-    for key in _LOCAL:
-        if key in source:
-            return Package(name=name, version=version, directory=PackageDirectory(path=source[key]))
+    source = package["source"]
+    common = {key: package[key] for key in ("name", "version") if key in package}
     if "git" in source:
         url, _, commit = source["git"].partition("#")
-        return Package(name=name, version=version, vcs=PackageVcs(type="git", url=url, commit_id=commit))
+        return {**common, "vcs": {"type": "git", "url": url, "commit-id": commit}}
+    for key in _LOCAL:
+        if key in source:
+            return {**common, "directory": {"path": source[key]}}
     if "url" in source or "path" in source:
-        return Package(name=name, version=version, archive=_archive(package, source))
-    registry = source["registry"]
-    sdist = package.get("sdist")
-    return Package(
-        name=name,
-        version=version,
-        index=registry if "://" in registry else None,
-        sdist=PackageSdist(**_file(sdist, registry)) if sdist else None,
-        wheels=[PackageWheel(**_file(wheel, registry)) for wheel in package.get("wheels", [])] or None,
-    )
+        file = next(iter(package.get("wheels", [])), None) or package.get("sdist", {})
+        return {**common, "archive": _file(file, **{key: source.get(key) for key in ("url", "path")})}
+    return {**common, **_registry_files(package, source["registry"])}
 
 
-def _archive(package: Table, source: Table) -> PackageArchive:
-    """The one file of a package that is named by URL or path."""
-    file = next(iter(package.get("wheels", [])), None) or package.get("sdist", {})
-    return PackageArchive(url=source.get("url"), path=source.get("path"), size=file.get("size"), hashes=_hashes(file))
+def _registry_files(package: Table, registry: str) -> dict[str, Any]:
+    """The wheels and sdist of an index, or of a folder of files (find-links), whose paths are relative to it."""
+    listed = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+    files = [
+        _file(file, url=file.get("url"), path=f"{registry}/{file['path']}" if "path" in file else None)
+        for file in listed
+    ]
+    # Names from before the specification cannot be chosen, and no valid pylock may hold them.
+    named = [(filename(file), file) for file in files]
+    proper = [(name, file) for name, file in named if is_file_of(name, package["name"], Version(package["version"]))]
+    if not proper:
+        raise LockError(f"{package['name']} has no file whose name follows the specification")
+    wheels = [file for name, file in proper if name.endswith(".whl")]
+    sdist = next((file for name, file in proper if not name.endswith(".whl")), None)
+    index = registry if "://" in registry else None
+    return {"index": index, "wheels": wheels, "sdist": sdist}
 
 
-def _file(file: Table, registry: str) -> dict[str, Any]:
-    """Arguments for a wheel or sdist of a registry; of a folder of files (find-links) the path is given."""
-    path = None if "://" in registry or "path" not in file else f"{registry}/{file['path']}"
-    return {"url": file.get("url"), "path": path, "size": file.get("size"), "hashes": _hashes(file)}
-
-
-def _hashes(file: Table) -> dict[str, str]:
+def _file(file: Table, *, url: str | None, path: str | None) -> dict[str, Any]:
     algorithm, _, value = file.get("hash", "").partition(":")
-    return {algorithm: value} if value else {}
+    return {"url": url, "path": path, "size": file.get("size"), "hashes": {algorithm: value} if value else {}}

@@ -1,0 +1,915 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
+from hatch_docker.cache import Cache
+from hatch_docker.errors import ConfigError, HatchDockerError, LockError, NoWheelError
+from hatch_docker.http import Http
+from hatch_docker.index import Index, IndexFile
+from hatch_docker.index_settings import discover
+from hatch_docker.locks import (
+    Artifact,
+    Lookup,
+    Wanted,
+    check_complete,
+    check_fresh,
+    find_lock,
+    indexes,
+    read_lock,
+    select,
+)
+from hatch_docker.locks.commands import uv_platform
+from hatch_docker.locks.pylock import validated
+from hatch_docker.locks.requested import project_requirements
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+from hatch_docker.resolve import find_uv
+from hatch_docker.target import Libc, TargetPython
+
+HASH = "0" * 64
+HOST = "https://files.example"
+
+
+def target(version: str = "3.13.5", platform: str = "linux/amd64", libc: str = "glibc 2.36") -> TargetPython:
+    kind, _, number = libc.partition(" ")
+    major, minor = (int(part) for part in number.split("."))
+    return TargetPython(
+        version=version,
+        interpreter="/usr/local/bin/python3",
+        platform=Platform.parse(platform),
+        libc=Libc(kind=kind, version=(major, minor)),
+    )
+
+
+SLIM = target()
+ALPINE_ARM = target(platform="linux/arm64", libc="musl 1.2")
+
+
+def wheel(filename: str, **changes: Any) -> dict[str, Any]:
+    return {"url": f"{HOST}/{filename}", "hashes": {"sha256": HASH}, "size": 7} | changes
+
+
+def package(name: str, version: str = "1", tags: Sequence[str] = ("py3-none-any",), **more: Any) -> dict[str, Any]:
+    """A package of a pylock with a wheel for each of `tags`."""
+    wheels = [wheel(f"{name.replace('-', '_')}-{version}-{tag}.whl") for tag in tags]
+    return {"name": name, "version": version} | ({"wheels": wheels} if wheels else {}) | more
+
+
+def sdist(name: str, version: str = "1") -> dict[str, Any]:
+    return {"url": f"{HOST}/{name}-{version}.tar.gz", "hashes": {"sha256": HASH}}
+
+
+def pylock(*packages: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {"lock-version": "1.0", "created-by": "test", "packages": list(packages)} | more
+
+
+def chosen(document: Mapping[str, Any], to: TargetPython = SLIM, **more: Any) -> list[Artifact]:
+    lock = Path("/src/pylock.toml")
+    arguments = {"lock": lock, "project": "demo", "refresh": "uv pip compile …"} | more
+    return select(validated(document, place=str(lock)), to, **arguments)
+
+
+def toml(value: Any) -> str:
+    """A value as inline TOML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f'"{key}" = {toml(each)}' for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + "".join(f"\\u{ord(each):04x}" if not each.isalnum() else each for each in value) + '"'
+    return str(value)
+
+
+def write(path: Path, document: Mapping[str, Any]) -> Path:
+    path.write_text("".join(f'"{key}" = {toml(value)}\n' for key, value in document.items()), encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- which file is the lock
+
+
+HASHED = f"six==1.16.0 \\\n    --hash=sha256:{HASH}\n"
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        ({}, None),
+        ({"pylock.docker.toml": "", "pylock.toml": "", "uv.lock": ""}, "pylock.docker.toml"),
+        ({"pylock.toml": "", "uv.lock": ""}, "pylock.toml"),
+        ({"uv.lock": "", "requirements.txt": HASHED}, "uv.lock"),
+        ({"requirements.txt": HASHED, "requirements-docker.txt": HASHED}, "requirements.txt"),
+        ({"requirements-docker.txt": HASHED, "requirements-dev.txt": HASHED}, "requirements-docker.txt"),
+        ({"requirements_test.txt": HASHED, "requirements.docs.txt": HASHED, "requirements-lint.txt": HASHED}, None),
+        ({"requirements.txt": "six==1.16.0\n"}, None),
+    ],
+)
+def test_the_first_lock_by_kind_is_found(tmp_path: Path, present: Mapping[str, str], expected: str | None) -> None:
+    for name, text in present.items():
+        (tmp_path / name).write_text(text)
+    found = find_lock(tmp_path)
+    assert (found.name if found else None) == expected
+
+
+def test_several_requirements_files_are_not_guessed_among(tmp_path: Path) -> None:
+    for name in ("requirements-a.txt", "requirements-b.txt"):
+        (tmp_path / name).write_text(HASHED)
+    with pytest.raises(LockError, match=r"requirements-a.txt, requirements-b.txt(.|\n)*set `lock`"):
+        find_lock(tmp_path)
+
+
+def test_a_configured_lock_must_be_there_known_and_hashed(tmp_path: Path) -> None:
+    (tmp_path / "req").mkdir()
+    (tmp_path / "req" / "app.txt").write_text("six==1.16.0\n")
+    (tmp_path / "req" / "app.in").write_text("six\n")
+    (tmp_path / "conda.yml").write_text("")
+    with pytest.raises(LockError, match="there is no such lock"):
+        find_lock(tmp_path, "pylock.toml")
+    with pytest.raises(LockError, match=r"missing hashes(.|\n)*pip-compile --generate-hashes -o app.txt app.in"):
+        find_lock(tmp_path, "req/app.txt")
+    with pytest.raises(LockError, match="kind of lock is not known"):
+        find_lock(tmp_path, "conda.yml")
+
+
+def test_a_requirements_file_that_is_passed_over_is_noted(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Notes(Progress):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    (tmp_path / "requirements.txt").write_text("six\n")
+    assert find_lock(tmp_path, progress=Notes()) is None
+    assert "no hashes" in notes[0]
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def test_the_best_wheel_of_each_package_is_chosen_for_the_target() -> None:
+    tags = (
+        "cp313-cp313-manylinux_2_28_x86_64",
+        "cp313-cp313-manylinux_2_39_x86_64",
+        "cp313-cp313-musllinux_1_2_aarch64",
+    )
+    document = pylock(package("zed"), package("fast", tags=(*tags, "py3-none-any")))
+    assert [artifact.filename for artifact in chosen(document)] == [
+        "fast-1-cp313-cp313-manylinux_2_28_x86_64.whl",
+        "zed-1-py3-none-any.whl",
+    ]
+    assert [artifact.filename for artifact in chosen(document, ALPINE_ARM)] == [
+        "fast-1-cp313-cp313-musllinux_1_2_aarch64.whl",
+        "zed-1-py3-none-any.whl",
+    ]
+
+
+def test_an_artifact_says_where_it_is_and_what_vouches_for_it() -> None:
+    (artifact,) = chosen(pylock(package("a-b", "1.0")))
+    assert artifact == Artifact(
+        name="a-b",
+        version="1.0",
+        filename="a_b-1.0-py3-none-any.whl",
+        url=f"{HOST}/a_b-1.0-py3-none-any.whl",
+        hashes={"sha256": HASH},
+        size=7,
+    )
+    assert artifact.is_wheel
+
+
+def test_markers_extras_groups_and_default_groups_choose_packages() -> None:
+    document = pylock(
+        package("always"),
+        package("windows", marker="sys_platform == 'win32'"),
+        package("postgres", marker="'pg' in extras"),
+        package("tests", marker="'test' in dependency_groups"),
+        package("own", marker="'default' in dependency_groups"),
+        package("demo"),
+        extras=["pg"],
+        **{"dependency-groups": ["test", "default"], "default-groups": ["default"]},
+    )
+    assert [each.name for each in chosen(document)] == ["always", "own"]
+    more = chosen(document, extras=frozenset({"pg"}), groups=frozenset({"test"}))
+    assert [each.name for each in more] == ["always", "own", "postgres", "tests"]
+    with pytest.raises(LockError, match="no extra mysql; it has pg"):
+        chosen(document, extras=frozenset({"mysql"}))
+
+
+def test_a_lock_that_does_not_cover_the_target_says_what_it_is_for() -> None:
+    with pytest.raises(LockError, match=r"for Python <3\.13, the image has 3\.13\.5"):
+        chosen(pylock(package("a"), **{"requires-python": "<3.13"}))
+    with pytest.raises(LockError, match="it is for sys_platform == .win32."):
+        chosen(pylock(package("a"), environments=["sys_platform == 'win32'"]))
+    with pytest.raises(LockError, match="Multiple packages with the name 'a'"):
+        chosen(pylock(package("a"), package("a", "2")))
+
+
+def test_every_package_without_a_wheel_is_named_with_what_it_has() -> None:
+    document = pylock(
+        package("fine"),
+        package(
+            "windows-only",
+            "2",
+            ("cp39-abi3-win_amd64", "cp313-cp313-macosx_11_0_arm64"),
+            sdist=sdist("windows-only", "2"),
+        ),
+        package("source", "3", (), sdist=sdist("source", "3")),
+    )
+    with pytest.raises(NoWheelError) as caught:
+        chosen(document, refresh="uv pip compile --python-platform x86_64-manylinux_2_36")
+    text = str(caught.value)
+    assert "CPython 3.13.5 on linux/amd64 (glibc 2.36)" in text
+    assert "windows-only 2 has wheels for cp39-abi3, cp313-cp313 on macosx_11_0_arm64, win_amd64, and an sdist" in text
+    assert "source 3 has only an sdist" in text
+    assert "lock for this one: uv pip compile --python-platform x86_64-manylinux_2_36" in text
+    assert "fine" not in text.splitlines()[0]
+
+
+def test_a_musl_target_without_wheels_is_sent_to_glibc_where_that_has_them() -> None:
+    document = pylock(package("fast", tags=("cp313-cp313-manylinux_2_17_aarch64.manylinux2014_aarch64",)))
+    with pytest.raises(NoWheelError, match='base = "slim"'):
+        chosen(document, ALPINE_ARM)
+
+
+def test_every_file_without_a_hash_is_named_at_once() -> None:
+    bare = {"url": f"{HOST}/a-1-py3-none-any.whl"}
+    document = pylock(
+        {"name": "a", "version": "1", "wheels": [bare]}, package("b"), {"name": "c", "version": "1", "sdist": bare}
+    )
+    with pytest.raises(LockError, match="missing hashes for a, c"):
+        chosen(document)
+    weak = package("a") | {"wheels": [wheel("a-1-py3-none-any.whl", hashes={"md5": "0" * 32, "sha256": "../../x"})]}
+    with pytest.raises(LockError, match="a 1 has no SHA-2 hash"):
+        chosen(pylock(weak))
+
+
+def test_sources_that_are_no_hashed_wheel_are_refused_together() -> None:
+    document = pylock(
+        {"name": "git", "vcs": {"type": "git", "url": "https://git.example/x", "commit-id": "abc"}},
+        {"name": "folder", "directory": {"path": "../folder"}},
+        {"name": "tar", "archive": {"url": f"{HOST}/tar-1.tar.gz", "hashes": {"sha256": HASH}}},
+        {"name": "demo", "directory": {"path": ".", "editable": True}},
+    )
+    with pytest.raises(LockError) as caught:
+        chosen(document)
+    assert caught.value.message == (
+        "git comes from version control (git); folder is a local directory (../folder); "
+        "tar is a source archive (tar-1.tar.gz)"
+    )
+
+
+def test_a_wheel_named_by_url_or_path_is_as_good_as_one_of_an_index() -> None:
+    by_url = {"name": "a", "archive": {"url": f"{HOST}/a-1%2Blocal-py3-none-any.whl", "hashes": {"sha512": "A" * 128}}}
+    by_path = package("b") | {"wheels": [{"path": "wheels/b-1-py3-none-any.whl", "hashes": {"sha256": HASH}}]}
+    first, second = chosen(pylock(by_url, by_path))
+    assert (first.version, first.filename, first.hashes) == (
+        "1+local",
+        "a-1+local-py3-none-any.whl",
+        {"sha512": "a" * 128},
+    )
+    assert second.url == Path("/src/wheels/b-1-py3-none-any.whl").absolute().as_uri()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("lock-version = ", "not valid TOML"),
+        ('lock-version = "1.0"', "created-by"),
+        ('lock-version = "9.0"\ncreated-by = "x"\npackages = []', "9.0 is not supported"),
+        ('lock-version = "1.0"\ncreated-by = "x"\npackages = [{name = "A_B"}]', r"packages\[0\]\.name"),
+    ],
+)
+def test_a_broken_pylock_says_which_key(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "pylock.toml").write_text(text)
+    with pytest.raises(LockError, match=problem) as caught:
+        read_lock(tmp_path / "pylock.toml", Wanted(project="demo", target=SLIM), nothing())
+    assert caught.value.place.endswith("pylock.toml")
+
+
+def nothing(name: str = "") -> Lookup:
+    def files(name: str) -> Sequence[IndexFile]:
+        raise AssertionError(f"asked the index for {name}")
+
+    return Lookup(files=files)
+
+
+# ---------------------------------------------------------------- freshness
+
+
+def fresh(*requirements: str, **more: Any) -> None:
+    check_fresh(
+        chosen(pylock(package("six", "1.16.0"), package("pre", "2.0rc1"))),
+        [Requirement(each) for each in requirements],
+        SLIM,
+        lock=Path("pylock.toml"),
+        project="demo",
+        refresh="uv lock",
+        **more,
+    )
+
+
+def test_a_lock_that_meets_the_requirements_is_fresh() -> None:
+    fresh("six>=1", "Pre>=2.0b1", "demo[all]", "colorama; sys_platform == 'win32'", "six @ https://x.example/six.zip")
+    fresh("six>=2", overridden=("six",))
+
+
+def test_a_stale_lock_names_all_that_it_lacks() -> None:
+    with pytest.raises(LockError) as caught:
+        fresh("six>=2", "new-thing", "pre")
+    assert "six>=2 (the lock has 1.16.0); new-thing (it is not in the lock)" in caught.value.message
+    assert caught.value.hint == "refresh it: uv lock"
+
+
+def test_what_wheels_require_is_looked_for_in_the_selection() -> None:
+    artifacts = chosen(pylock(package("web"), package("loop"), package("old", "1"), package("demo")))
+    requires = {
+        "web": [
+            "old>=2",
+            "loop; extra == 'standard'",
+            "gone; extra == 'standard'",
+            "never; extra == 'other'",
+            "demo",
+            "~",
+        ],
+        "loop": ["web", "windows; sys_platform == 'win32'"],
+    }
+    wants = [Requirement("web[Standard]"), Requirement("absent")]
+    assert check_complete(artifacts, requires, wants, SLIM, project="demo") == [
+        "the project requires absent: it is not in the lock",
+        "web 1 requires old>=2: the lock has 1",
+        'web 1 requires gone; extra == "standard": it is not in the lock',
+    ]
+
+
+def test_the_projects_requirements_follow_extras_groups_and_self_references() -> None:
+    found = project_requirements(
+        "demo",
+        ["web", "old; python_version < '3'"],
+        {"all": ["demo[pg]", "rich"], "pg": ["psycopg"], "unused": ["x"]},
+        {"dev": [{"include-group": "lint"}, "Demo[pg]"], "lint": ["ruff"]},
+        extras=["all"],
+        groups=["dev"],
+        target=SLIM,
+    )
+    assert sorted(map(str, found)) == ["psycopg", "rich", "ruff", "web"]
+
+
+@pytest.mark.parametrize(
+    ("extras", "groups", "problem"),
+    [
+        (["nope"], [], "no extra 'nope'; it has pg"),
+        ([], ["nope"], "nope"),
+        ([], ["loop"], "Cyclic"),
+        (["pg"], [], "'not a requirement' is not a requirement"),
+    ],
+)
+def test_requirements_that_are_none_are_configuration_errors(
+    extras: list[str], groups: list[str], problem: str
+) -> None:
+    cyclic: dict[str, list[str | Mapping[str, str]]] = {"loop": [{"include-group": "loop"}]}
+    with pytest.raises(ConfigError, match=problem):
+        project_requirements(
+            "demo", [], {"pg": ["not a requirement"]}, cyclic, extras=extras, groups=groups, target=SLIM
+        )
+
+
+# ---------------------------------------------------------------- requirements files
+
+
+def index_file(filename: str, digest: str = HASH, **more: Any) -> IndexFile:
+    return IndexFile(filename=filename, url=f"{HOST}/{filename}", hashes={"sha256": digest}, **more)
+
+
+def serving(**by_name: Sequence[IndexFile]) -> Callable[[str], Sequence[IndexFile]]:
+    return lambda name: by_name.get(name, [])
+
+
+def requirements(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "requirements.txt"
+    path.write_text(text)
+    return path
+
+
+def test_files_are_found_by_hash(tmp_path: Path) -> None:
+    other = "1" * 64
+    path = requirements(
+        tmp_path,
+        f"""#
+# This file is autogenerated by pip-compile
+--index-url https://index.example/simple
+--no-binary=:none:
+
+Six[extra]==1.16.0 ; python_version >= "3" \\
+    --hash=sha256:{HASH.upper()} \\
+    --hash sha256:{other}
+    # via demo
+colorama==0.4.6 ; sys_platform == "win32" --hash=sha256:{HASH}
+""",
+    )
+    files = serving(
+        six=[
+            index_file("six-1.16.0-py2.py3-none-any.whl", size=11),
+            index_file("six-1.16.0.tar.gz", other),
+            index_file("six-1.16.0-py3-none-any.whl", "2" * 64),
+            index_file("other-1.16.0-py3-none-any.whl"),
+        ]
+    )
+    found = read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=files))
+    (only,) = found.packages
+    assert [each.filename for each in only.wheels or ()] == ["six-1.16.0-py2.py3-none-any.whl"]
+    assert only.sdist
+    (artifact,) = select(found, SLIM, lock=path, project="demo")
+    assert (artifact.url, artifact.size) == (f"{HOST}/six-1.16.0-py2.py3-none-any.whl", 11)
+    assert indexes(path) == ("https://index.example/simple", ())
+
+
+def test_included_files_are_read_relative_to_the_one_that_includes_them(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "base.txt").write_text(
+        f"{HASHED}-r ../requirements.txt\n-c limits.txt\n--extra-index-url=https://more.example\n"
+    )
+    path = requirements(tmp_path, "-r sub/base.txt\n")
+    files = serving(six=[index_file("six-1.16.0-py3-none-any.whl")])
+    assert len(read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=files)).packages) == 1
+    assert indexes(path) == ("", ("https://more.example",))
+
+
+def test_one_name_with_a_version_for_each_marker(tmp_path: Path) -> None:
+    path = requirements(
+        tmp_path,
+        f"a==1 ; python_version < '3.13' --hash=sha256:{HASH}\na==2 ; python_version >= '3.13' --hash=sha256:{HASH}\n",
+    )
+    files = serving(a=[index_file("a-1-py3-none-any.whl"), index_file("a-2-py3-none-any.whl")])
+    found = read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=files))
+    assert [str(each.version) for each in found.packages] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"a>=1 --hash=sha256:{HASH}\nb==1\nc\nd==1\n", r"not pinned with ==: a>=1, c; missing hashes for b, d"),
+        (f"-e ./local\n{HASHED}", "requirements.txt:1: an editable requirement"),
+        (f"{HASHED}\na @ https://x.example/a.whl --hash=sha256:{HASH}\n", "requirements.txt:4: a is named by URL"),
+        (f"{HASHED}./local.whl\n", "requirements.txt:3: that is no requirement"),
+        ("--frobnicate\n", "unknown option --frobnicate"),
+        (f"a==1 --hash=sha256:{HASH}\na==2 --hash=sha256:{HASH}\n", "a is pinned to several versions: 1, 2"),
+        (f"{HASHED}a==1 --hash=sha256:{HASH}\n", r"no file with a locked hash of a 1, six 1\.16\.0"),
+        ("-r missing.txt\n", "missing.txt: cannot read the lock"),
+    ],
+)
+def test_requirements_that_cannot_be_a_lock(tmp_path: Path, text: str, problem: str) -> None:
+    path = requirements(tmp_path, text)
+    with pytest.raises(LockError, match=problem):
+        read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=serving()))
+
+
+def test_a_rebuild_asks_no_index_and_the_cache_holds_no_login(tmp_path: Path) -> None:
+    path = requirements(tmp_path, HASHED)
+    cache = Cache(tmp_path / "cache")
+    secret = "https://me:hunter2@index.example/simple"
+    file = IndexFile(
+        filename="six-1.16.0-py3-none-any.whl",
+        url="https://me:hunter2@index.example/six-1.16.0-py3-none-any.whl",
+        hashes={"sha256": HASH},
+    )
+    wanted = Wanted(project="demo", target=SLIM)
+    first = read_lock(path, wanted, Lookup(files=serving(six=[file]), indexes=lambda: (secret,), cache=cache))
+    again = read_lock(path, wanted, Lookup(files=nothing().files, indexes=lambda: (secret,), cache=cache))
+    assert first == again
+    stored = [each.read_text() for each in cache.root.rglob("*.json")]
+    assert stored
+    assert not any("hunter2" in each for each in stored)
+
+
+# ---------------------------------------------------------------- uv.lock
+
+
+def uv_package(name: str, version: str, *edges: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": version,
+        "source": {"registry": "https://index.example/simple"},
+        "dependencies": list(edges),
+        "wheels": [{"url": f"{HOST}/{name}-{version}-py3-none-any.whl", "hash": f"sha256:{HASH}", "size": 5}],
+    } | more
+
+
+def uv_lock(*packages: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {"version": 1, "revision": 3, "requires-python": ">=3.10", "package": list(packages)} | more
+
+
+FORK = [
+    uv_package("numpy", "1", **{"resolution-markers": ["python_full_version < '3.12'"]}),
+    uv_package("numpy", "2", **{"resolution-markers": ["python_full_version >= '3.12'"]}),
+]
+ROOT: dict[str, Any] = {"name": "demo", "source": {"editable": "."}}
+
+
+def uv_chosen(path: Path, document: Mapping[str, Any], to: TargetPython = SLIM, **wanted: Any) -> dict[str, str]:
+    write(path / "uv.lock", document)
+    found = read_lock(path / "uv.lock", Wanted(project="demo", target=to, **wanted), nothing())
+    return {each.name: each.version for each in select(found, to, lock=path / "uv.lock", project="demo")}
+
+
+def test_a_fork_is_taken_by_edge_or_by_resolution_marker(tmp_path: Path) -> None:
+    named = ROOT | {
+        "dependencies": [
+            {"name": "numpy", "version": "1", "marker": "python_full_version < '3.12'"},
+            {"name": "numpy", "version": "2", "marker": "python_full_version >= '3.12'"},
+        ]
+    }
+    unnamed = ROOT | {"dependencies": [{"name": "numpy"}]}
+    for root in (named, unnamed):
+        assert uv_chosen(tmp_path, uv_lock(root, *FORK)) == {"numpy": "2"}
+        assert uv_chosen(tmp_path, uv_lock(root, *FORK), target("3.11.2")) == {"numpy": "1"}
+
+
+def test_extras_of_dependencies_and_groups_of_the_project_are_followed(tmp_path: Path) -> None:
+    root = ROOT | {
+        "dependencies": [{"name": "web", "extra": ["fast"]}],
+        "optional-dependencies": {"pg": [{"name": "psycopg"}]},
+        "dev-dependencies": {"dev": [{"name": "demo", "extra": ["pg"]}, {"name": "ruff"}]},
+    }
+    web = uv_package("web", "1", {"name": "web", "extra": ["more"]})
+    web["optional-dependencies"] = {"fast": [{"name": "loop"}], "more": [{"name": "plus"}], "other": [{"name": "ruff"}]}
+    rest = [uv_package(name, "1") for name in ("loop", "plus", "psycopg", "ruff")]
+    document = uv_lock(root, web, *rest)
+    assert sorted(uv_chosen(tmp_path, document)) == ["loop", "plus", "web"]
+    assert "psycopg" in uv_chosen(tmp_path, document, extras=frozenset({"pg"}))
+    assert sorted(uv_chosen(tmp_path, document, groups=frozenset({"dev"}))) == [
+        "loop",
+        "plus",
+        "psycopg",
+        "ruff",
+        "web",
+    ]
+
+
+def test_packages_that_conflict_by_extra(tmp_path: Path) -> None:
+    root = ROOT | {
+        "dependencies": [{"name": "torch", "version": "1", "marker": "extra != 'extra-4-demo-gpu'"}, {"name": "lib"}],
+        "optional-dependencies": {"cpu": [], "gpu": [{"name": "torch", "version": "2"}]},
+    }
+    lib = uv_package(
+        "lib",
+        "1",
+        {"name": "torch", "version": "1", "marker": "extra == 'extra-4-demo-cpu' or extra != 'extra-4-demo-gpu'"},
+        {"name": "torch", "version": "2", "marker": "extra == 'extra-4-demo-gpu'"},
+    )
+    conflicts = [[{"package": "demo", "extra": "cpu"}, {"package": "demo", "extra": "gpu"}]]
+    document = uv_lock(root, lib, uv_package("torch", "1"), uv_package("torch", "2"), conflicts=conflicts)
+    assert uv_chosen(tmp_path, document) == {"lib": "1", "torch": "1"}
+    assert uv_chosen(tmp_path, document, extras=frozenset({"gpu"})) == {"lib": "1", "torch": "2"}
+    with pytest.raises(LockError, match="extra cpu and extra gpu conflict"):
+        uv_chosen(tmp_path, document, extras=frozenset({"cpu", "gpu"}))
+
+
+def test_a_uv_lock_that_is_not_the_projects_any_more(tmp_path: Path) -> None:
+    root = ROOT | {
+        "dependencies": [{"name": "six"}],
+        "metadata": {
+            "requires-dist": [
+                {"name": "six", "specifier": ">=1.10"},
+                {"name": "windows", "marker": "sys_platform == 'win32'"},
+                {"name": "extra", "marker": "extra == 'more'"},
+            ]
+        },
+    }
+    document = uv_lock(root, uv_package("six", "1.16"))
+    assert uv_chosen(tmp_path, document, requirements=[Requirement("six >= 1.10")]) == {"six": "1.16"}
+    with pytest.raises(LockError) as caught:
+        uv_chosen(tmp_path, document, requirements=[Requirement("six>=1.11"), Requirement("new[a]")])
+    assert "requires new[a], which is not locked; requires six>=1.11, which" in caught.value.message
+    assert "no longer requires six>=1.10" in caught.value.message
+    assert caught.value.hint == "refresh it: uv lock"
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        (uv_lock(ROOT) | {"version": 2}, "version 2 of uv.lock is not known"),
+        (uv_lock(), "the lock has no package demo"),
+        (uv_lock(ROOT | {"dependencies": [{"name": "gone"}]}), "no package gone"),
+        (
+            uv_lock(
+                ROOT | {"dependencies": [{"name": "six"}]},
+                uv_package("six", "1", wheels=[{"url": f"{HOST}/six-1-py3-none-any.whl"}]),
+            ),
+            "missing hashes for six",
+        ),
+        (
+            uv_lock(ROOT | {"dependencies": [{"name": "m"}]}, {"name": "m", "source": {"editable": "m"}}),
+            "m is a local directory",
+        ),
+        (
+            uv_lock(
+                ROOT | {"dependencies": [{"name": "g"}]},
+                {"name": "g", "source": {"git": "https://g.example/g?rev=1#abc"}},
+            ),
+            "g comes from version control",
+        ),
+        (uv_lock(ROOT) | {"requires-python": ">=3.14"}, r"for Python >=3\.14"),
+        (uv_lock(ROOT | {"dependencies": [{"name": 3}]}), "no package 3"),
+        (uv_lock(ROOT | {"dependencies": 3}), "damaged"),
+    ],
+)
+def test_a_uv_lock_that_cannot_be_used(tmp_path: Path, document: Mapping[str, Any], problem: str) -> None:
+    with pytest.raises(LockError, match=problem):
+        uv_chosen(tmp_path, document)
+
+
+def test_a_wheel_by_url_and_a_folder_of_wheels(tmp_path: Path) -> None:
+    root = ROOT | {"dependencies": [{"name": "a"}, {"name": "b"}]}
+    url = f"{HOST}/a-1-py3-none-any.whl"
+    by_url = uv_package("a", "1") | {"source": {"url": url}}
+    flat = uv_package("b", "1") | {
+        "source": {"registry": "wheels"},
+        "wheels": [{"path": "b-1-py3-none-any.whl", "hash": f"sha256:{HASH}"}],
+    }
+    write(tmp_path / "uv.lock", uv_lock(root, by_url, flat))
+    found = read_lock(tmp_path / "uv.lock", Wanted(project="demo", target=SLIM), nothing())
+    first, second = select(found, SLIM, lock=tmp_path / "uv.lock", project="demo")
+    assert first.url == url
+    assert second.url == (tmp_path / "wheels" / "b-1-py3-none-any.whl").as_uri()
+
+
+# ---------------------------------------------------------------- whatever the bytes are
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 99) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def damaged(value: Any, data: st.DataObject) -> Any:
+    """The value with one place in it replaced or left out."""
+    choice = data.draw(st.integers(0, 9))
+    if choice == 0:
+        return data.draw(JUNK.filter(lambda junk: "None" not in repr(junk)))
+    if isinstance(value, Mapping) and value:
+        key = data.draw(st.sampled_from(sorted(value)))
+        rest = {each: value[each] for each in value if each != key}
+        return rest if choice == 1 else {**value, key: damaged(value[key], data)}
+    if isinstance(value, list) and value:
+        place = data.draw(st.integers(0, len(value) - 1))
+        return [*value[:place], damaged(value[place], data), *value[place + 1 :]]
+    return data.draw(JUNK.filter(lambda junk: "None" not in repr(junk)))
+
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+VALID_UV = uv_lock(
+    ROOT
+    | {
+        "dependencies": [{"name": "web", "extra": ["fast"], "marker": "sys_platform == 'linux'"}, {"name": "numpy"}],
+        "dev-dependencies": {"dev": [{"name": "url"}]},
+        "metadata": {
+            "requires-dist": [{"name": "web", "specifier": ">=0", "extras": ["fast"]}, {"name": "numpy"}],
+            "requires-dev": {"dev": [{"name": "url", "url": f"{HOST}/url-1.zip"}]},
+        },
+    },
+    uv_package("web", "1", **{"optional-dependencies": {"fast": [{"name": "numpy"}]}}),
+    *FORK,
+    {
+        "name": "url",
+        "version": "1",
+        "source": {"url": f"{HOST}/url-1-py3-none-any.whl"},
+        "wheels": [{"url": f"{HOST}/url-1-py3-none-any.whl", "hash": f"sha256:{HASH}"}],
+    },
+    conflicts=[[{"package": "demo", "extra": "a"}]],
+    manifest={"overrides": [{"name": "six"}]},
+)
+VALID_PYLOCK = pylock(
+    package("a", marker="sys_platform == 'linux' or 'x' in extras", sdist=sdist("a")),
+    {"name": "b", "archive": {"url": f"{HOST}/b-1-py3-none-any.whl", "hashes": {"sha256": HASH}}},
+    environments=["sys_platform == 'linux'"],
+    **{"requires-python": ">=3.8", "default-groups": ["default"]},
+)
+
+
+def attempt(path: Path, lookup: Lookup) -> None:
+    """Read and select; only errors of ours may come out."""
+    asked = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
+    wanted = Wanted(project="demo", target=SLIM, requirements=asked, groups=frozenset({"dev"}))
+    try:
+        select(read_lock(path, wanted, lookup), SLIM, lock=path, project="demo")
+    except HatchDockerError as error:
+        assert str(path) in str(error) or error.place  # noqa: PT017
+
+
+def test_the_fuzzed_locks_are_valid_to_begin_with(tmp_path: Path) -> None:
+    asked = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
+    dev = frozenset({"dev"})
+    assert uv_chosen(tmp_path, VALID_UV, requirements=asked, groups=dev) == {"numpy": "2", "url": "1", "web": "1"}
+    assert [each.name for each in chosen(VALID_PYLOCK)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("name", "valid"), [("uv.lock", VALID_UV), ("pylock.toml", VALID_PYLOCK)])
+@given(data=st.data())
+@FUZZ
+def test_no_damaged_lock_ends_in_a_traceback(
+    tmp_path: Path, name: str, valid: Mapping[str, Any], data: st.DataObject
+) -> None:
+    broken = damaged(valid, data)
+    attempt(write(tmp_path / name, broken if isinstance(broken, Mapping) else {"x": broken}), nothing())
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            "six==1",
+            "a",
+            ";",
+            "python_version<'3'",
+            "--hash=sha256:" + HASH,
+            "--hash",
+            "\\\n",
+            "\n",
+            "#",
+            "-r",
+            "-",
+            "--",
+            "'",
+            '"',
+            " ",
+            "@",
+            "[",
+            "]",
+            "(" * 300,
+            "==*",
+            "\x00",
+            "é",
+            "requirements.txt",
+            "-c",
+            "--index-url=x",
+        ]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(text=LINES | st.text(max_size=40))
+@FUZZ
+def test_no_requirements_file_ends_in_a_traceback(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    attempt(path, Lookup(files=serving(six=[index_file("six-1-py3-none-any.whl")])))
+
+
+# ---------------------------------------------------------------- against the real tools
+
+
+PROJECT = """
+[project]
+name = "demo"
+version = "1"
+requires-python = ">=3.11"
+dependencies = [
+    "uvicorn[standard]>=0.20",
+    "requests[socks]; sys_platform == 'linux'",
+    "colorama; sys_platform == 'win32'",
+    "numpy",
+    "numpy<2; python_version < '3.12'",
+    "jsonschema",
+    "overridden-by-uv>=5",
+]
+[project.optional-dependencies]
+pg = ["psycopg[binary]"]
+all = ["demo[pg]", "rich"]
+old = ["attrs==23.1.0"]
+new = ["attrs==24.2.0"]
+[dependency-groups]
+dev = ["iniconfig", {include-group = "lint"}]
+lint = ["ruff", "demo[pg]"]
+[tool.uv]
+conflicts = [[{extra = "old"}, {extra = "new"}]]
+override-dependencies = ["overridden-by-uv; sys_platform == 'never'"]
+"""
+TARGETS = (target("3.11.9"), target("3.13.5", libc="glibc 2.41"), ALPINE_ARM, target("3.13.1", libc="musl 1.2"))
+
+
+def uv(*arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [find_uv(os.environ), *arguments],
+        cwd=cwd,
+        env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("locked")
+    (root / "pyproject.toml").write_text(PROJECT)
+    uv("lock", "-q", cwd=root)
+    return root
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("extras", "groups"), [((), ()), (("pg",), ()), (("all",), ("dev",)), (("old",), ()), (("new",), ("lint",))]
+)
+def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
+    options = [*(f"--extra={each}" for each in extras), *(f"--group={each}" for each in groups)]
+    exported = locked / f"pylock.{'-'.join((*extras, *groups, 'x'))}.toml"
+    uv(
+        "export",
+        "-q",
+        "--frozen",
+        "--no-emit-project",
+        "--no-default-groups",
+        "--format=pylock.toml",
+        f"-o={exported.name}",
+        *options,
+        cwd=locked,
+    )
+    for to in TARGETS:
+        wanted = Wanted(
+            project="demo",
+            target=to,
+            requirements=declared(locked, extras, groups, to),
+            extras=frozenset(extras),
+            groups=frozenset(groups),
+        )
+        ours = select(read_lock(locked / "uv.lock", wanted, nothing()), to, lock=locked, project="demo")
+        theirs = select(read_lock(exported, wanted, nothing()), to, lock=locked, project="demo")
+        assert [each.url for each in ours] == [each.url for each in theirs]
+        assert [(each.version, each.hashes, each.size) for each in ours] == [
+            (each.version, each.hashes, each.size) for each in theirs
+        ]
+        assert len(ours) > 15
+
+
+def declared(root: Path, extras: Sequence[str], groups: Sequence[str], to: TargetPython) -> list[Requirement]:
+    document = toml_of(root / "pyproject.toml")
+    project = document["project"]
+    return project_requirements(
+        "demo",
+        project["dependencies"],
+        project["optional-dependencies"],
+        document["dependency-groups"],
+        extras=extras,
+        groups=groups,
+        target=to,
+    )
+
+
+def toml_of(path: Path) -> dict[str, Any]:
+    from hatch_docker.locks.reading import read_toml
+
+    return read_toml(path)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("to", [SLIM, ALPINE_ARM], ids=str)
+def test_hashed_requirements_lead_to_the_wheels_that_uv_locks(tmp_path: Path, to: TargetPython) -> None:
+    (tmp_path / "requirements.in").write_text("cryptography\nuvicorn[standard]\n")
+    options = ("-q", f"--python-platform={uv_platform(to)}", f"--python-version={to.minor}", "--no-emit-index-url")
+    compile_ = ("pip", "compile", "requirements.in", *options)
+    uv(*compile_, "--generate-hashes", "-o", "requirements.txt", cwd=tmp_path)
+    uv(*compile_, "-c", "requirements.txt", "-o", "pylock.toml", cwd=tmp_path)
+    index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
+    lookup = Lookup(files=index.files, indexes=lambda: index.urls)
+    wanted = Wanted(project="demo", target=to)
+    ours, theirs = (
+        select(read_lock(tmp_path / name, wanted, lookup), to, lock=tmp_path / name, project="demo")
+        for name in ("requirements.txt", "pylock.toml")
+    )
+    assert [(each.name, each.version, each.hashes) for each in ours] == [
+        (each.name, each.version, each.hashes) for each in theirs
+    ]
+
+
+@pytest.mark.network
+def test_what_pip_compile_writes_is_read(tmp_path: Path) -> None:
+    import sys
+
+    (tmp_path / "requirements.in").write_text("six\nidna==3.10\n")
+    subprocess.run(
+        [sys.executable, "-m", "piptools", "compile", "-q", "--generate-hashes", "requirements.in"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    found = find_lock(tmp_path)
+    assert found is not None
+    index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
+    read = read_lock(found, Wanted(project="demo", target=SLIM), Lookup(files=index.files))
+    artifacts = select(read, SLIM, lock=found, project="demo")
+    assert [each.name for each in artifacts] == ["idna", "six"]
+    check_fresh(artifacts, [Requirement("idna<4"), Requirement("six")], SLIM, lock=found, project="demo", refresh="")

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -114,9 +114,15 @@ class _Source:
 
 
 def discover(
-    *, configured: str = "", root: Path, environ: Mapping[str, str], home: Path, progress: Progress = _SILENT
+    *,
+    configured: str = "",
+    extra_urls: Sequence[str] = (),
+    root: Path,
+    environ: Mapping[str, str],
+    home: Path,
+    progress: Progress = _SILENT,
 ) -> IndexSettings:
-    """The indexes of a project in the folder `root`; `configured` is its own `index-url`.
+    """The indexes of a project in the folder `root`; `configured` is its own `index-url`, `extra_urls` its lock's.
 
     The first of configuration, uv and pip that names a main index ends the search; extra indexes met on the way count
     too, and all are searched, as pip does. Files that cannot be read are passed over with a note. Asks pip only when
@@ -124,7 +130,7 @@ def discover(
     """
     pip = Pip(environ)
     url, ca_file = "", ca_file_of(environ)
-    extra: list[str] = []
+    extra = list(filter(None, extra_urls))
     for source in _sources(configured, pip, root=root, environ=environ, home=home, progress=progress):
         extra += source.extra_urls
         ca_file = ca_file or source.ca_file
@@ -225,8 +231,15 @@ def _toml(path: Path, progress: Progress) -> dict[str, Any] | None:
 
 def _without_logins(urls: list[str], root: Path) -> tuple[list[str], tuple[tuple[str, Login], ...]]:
     """The URLs as they can be shown, and the logins they held. A path becomes a file URL."""
-    split = [split_login(url if not url or "://" in url else (root / url).resolve().as_uri()) for url in urls]
+    split = [split_login(url if not url or "://" in url else _file_url(root, url)) for url in urls]
     return [url for url, _ in split], tuple((url, login) for url, login in split if login)
+
+
+def _file_url(root: Path, path: str) -> str:
+    try:
+        return (root / path).resolve().as_uri()
+    except (OSError, ValueError, RuntimeError):
+        return path
 
 
 def _literal(text: str) -> str:

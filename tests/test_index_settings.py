@@ -1,12 +1,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_index import Notes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatch_docker import index_settings
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index_credentials import Credentials, Login, read_netrc, split_login
 from hatch_docker.index_settings import IndexSettings, Pip, ca_file_of, discover
@@ -65,6 +67,18 @@ def test_project_tables_of_uv(tmp_path: Path) -> None:
     assert settings.urls() == ("https://main.example/simple", "https://corp.example/simple")
     assert settings.credentials.login("https://corp.example/files/x.whl") == Login(username="ann", password="p@ss/w")
     assert settings.credentials.login("https://main.example/files/x.whl") is None
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_indexes_of_the_lock_join_in_with_the_logins_of_others(tmp_path: Path) -> None:
+    settings = discover(
+        extra_urls=("", "https://uv.example/simple", "https://lock.example/simple"),
+        root=tmp_path,
+        environ={"UV_DEFAULT_INDEX": "https://ann:x@uv.example/simple"},
+        home=tmp_path,
+    )
+    assert settings.urls() == ("https://uv.example/simple", "https://lock.example/simple")
+    assert settings.credentials.login("https://uv.example/simple") == Login(username="ann", password="x")
 
 
 @pytest.mark.usefixtures("no_pip")
@@ -208,6 +222,19 @@ def test_an_embedded_login_is_the_one_cut_out_again(username: str, password: str
     except UnicodeEncodeError:  # lone surrogates are no text
         return
     assert split_login(embedded) == (url, login)
+
+
+TOML = st.recursive(
+    st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["index", "url", "name", "default"]), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["index", "index-url", "extra-index-url"]), TOML), st.text())
+def test_any_settings_of_uv_are_survived(table: dict[str, Any], text: str) -> None:
+    source = index_settings._uv_source({"UV_INDEX": text, "UV_DEFAULT_INDEX": text}, [table])
+    index_settings._without_logins([source.url, *source.extra_urls], Path.cwd())
 
 
 @given(st.text())

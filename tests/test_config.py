@@ -28,6 +28,7 @@ from hatch_docker.config.model import variable
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.reference import Reference, check_tag
 from hatch_docker.oci.spec import Healthcheck, Platform
+from hatch_docker.prune import RULES
 
 PLACE = "tool.hatch.build.targets.docker"
 
@@ -469,18 +470,14 @@ class TestNaming:
             assert "secret" not in str(problem(index_url=wrong))
 
     def test_names_that_the_project_lacks(self) -> None:
-        made = config(extras=["grpc", "htpt"], dependency_groups=["docs"], entrypoint="run", cmd=["x"])
+        made = config({"HATCH_DOCKER_EXTRAS": "grpc,htpt"}, dependency_groups=["docs"])
         with pytest.raises(ConfigError) as caught:
-            check_names(made, extras=["GRPC", "http"], groups=[], scripts=["runs"])
+            check_names(made, extras=["GRPC", "http"], groups=[])
         assert caught.value.problems == [
-            (f"{PLACE}.extras[1]", "the project has no extra 'htpt'; did you mean 'http'?"),
+            ("HATCH_DOCKER_EXTRAS[1]", "the project has no extra 'htpt'; did you mean 'http'?"),
             (f"{PLACE}.dependency-groups[0]", "the project has no dependency groups, so not 'docs' either"),
-            (
-                f"{PLACE}.entrypoint",
-                "the project has no script 'run'; did you mean 'runs'? Another program is written as a list: ['run']",
-            ),
         ]
-        check_names(made, extras=["grpc", "htpt"], groups=["Docs"], scripts=["run"])
+        check_names(made, extras=["grpc", "htpt"], groups=["Docs"])
 
     def test_the_script_to_start(self) -> None:
         assert default_script(["serve"], project="app") == "serve"
@@ -643,11 +640,24 @@ class TestFiles:
             ("owner", "1:"),
             ("owner", -1),
             ("include", "*.py"),
+            ("exclude", ["[z-a]"]),
             ("form", "a"),
         ],
     )
     def test_mistakes(self, key: str, value: object) -> None:
-        assert problem(extra_files=[{"from": "a", "into": "/a"} | {key: value}])[0] == f"extra-files[0].{key}"
+        place, _ = problem(extra_files=[{"from": "a", "into": "/a"} | {key: value}])
+        assert place.removeprefix("extra-files[0].").partition("[")[0] == key
+
+    def test_what_is_pruned_and_kept(self) -> None:
+        made = config(prune=["tests", "pandas/_testing/", "*.md"], keep=["h5py", "scipy/**/tests/"])
+        assert made.prune == ("tests", "pandas/_testing/", "*.md")
+        assert made.keep == ("h5py", "scipy/**/tests/")
+        assert config(prune=[]).prune == ()
+        assert set(PRUNED) == set(RULES)
+
+    @pytest.mark.parametrize("wrong", ["!", "a\\", "[z-a]", "[[:x:]]", " "])
+    def test_what_is_no_glob(self, wrong: str) -> None:
+        assert [place for place, _ in problems(prune=[wrong], keep=[wrong])] == ["prune[0]", "keep[0]"]
 
 
 class TestImage:

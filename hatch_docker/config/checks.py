@@ -34,24 +34,16 @@ def expand_tags(
     return tuple(dict.fromkeys(expanded))
 
 
-def check_names(config: Config, *, extras: Collection[str], groups: Collection[str], scripts: Collection[str]) -> None:
-    """Raise ConfigError for each extra, dependency group and script that the project does not have.
-
-    `extras` and `groups` in any spelling (PEP 685, PEP 735); `scripts` are the names below `[project.scripts]`.
-    """
+def check_names(config: Config, *, extras: Collection[str], groups: Collection[str]) -> None:
+    """Raise ConfigError for each extra and dependency group, in any spelling (PEP 685, PEP 735), that is none."""
     known_extras = sorted({canonicalize_name(extra) for extra in extras})
     known_groups = sorted({canonicalize_name(group) for group in groups})
-    calls: list[Callable[[], None]] = [
-        *_absent(config.extras, known_extras, config.place("extras"), "extra"),
-        *_absent(config.dependency_groups, known_groups, config.place("dependency-groups"), "dependency group"),
-    ]
-    for key, command in (("entrypoint", config.entrypoint), ("cmd", config.cmd)):
-        if isinstance(command, str) and command not in scripts:
-            message = _choices(command, sorted(scripts), "script")
-            end = "" if message.endswith("?") else "."
-            advice = f"Another program is written as a list: [{command!r}]"
-            calls.append(partial(fail, config.place(key), f"{message}{end} {advice}"))
-    gather(calls)
+    gather(
+        [
+            *_absent(config.extras, known_extras, config.place("extras"), "extra"),
+            *_absent(config.dependency_groups, known_groups, config.place("dependency-groups"), "dependency group"),
+        ]
+    )
 
 
 def default_script(scripts: Collection[str], *, project: str) -> str:

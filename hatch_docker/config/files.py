@@ -1,12 +1,37 @@
-"""The key `extra-files`."""
+"""The keys that choose files: `prune`, `keep`, `extra-files`."""
 
 from __future__ import annotations
 
 import re
+import warnings
 
-from hatch_docker.config.model import ExtraFiles
+from pathspec import GitIgnoreSpec
+
+from hatch_docker.config.model import PRUNED, ExtraFiles
 from hatch_docker.config.runtime import MOST_ID, absolute, identity
-from hatch_docker.config.values import fail, integer, list_of, record, shown, text, word
+from hatch_docker.config.values import fail, integer, list_of, nearest, record, shown, text, word
+
+
+def glob(value: object, place: str) -> str:
+    """A pattern as .gitignore has them."""
+    found = word(value, place)
+    try:
+        with warnings.catch_warnings():
+            # A character class that Python's expressions will read otherwise one day.
+            warnings.simplefilter("error")
+            GitIgnoreSpec.from_lines([found])
+    except (ValueError, re.error, Warning):
+        fail(place, f"{shown(found)} is not a pattern as .gitignore has them")
+    return found
+
+
+def pruned(value: object, place: str) -> str:
+    """A kind of files, or a glob; a bare word is no glob, so that a misspelt kind is a mistake."""
+    found = word(value, place)
+    if found not in PRUNED and not re.search(r"[/.*?\[]", found):
+        known = ", ".join(repr(name) for name in PRUNED)
+        fail(place, f"{shown(found)} is none of {known}{nearest(found, PRUNED)} (a folder is written 'name/')")
+    return glob(found, place)
 
 
 def extra_files(value: object, place: str) -> ExtraFiles:
@@ -14,8 +39,8 @@ def extra_files(value: object, place: str) -> ExtraFiles:
     keys = {
         "from": word,
         "into": _into,
-        "include": list_of(word),
-        "exclude": list_of(word),
+        "include": list_of(glob),
+        "exclude": list_of(glob),
         "mode": _mode,
         "owner": _owner,
     }

@@ -11,12 +11,11 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.config import environment as env
 from hatch_docker.config.base import base, reference
-from hatch_docker.config.files import extra_files
+from hatch_docker.config.files import extra_files, glob, pruned
 from hatch_docker.config.model import (
     COMPRESSIONS,
     OUTPUTS,
     PREFIX,
-    PRUNED,
     TABLE,
     Config,
     Settings,
@@ -69,8 +68,8 @@ KEYS: dict[str, Key] = {
     "extras": Key(list_of(normalized), env.LIST),
     "dependency-groups": Key(list_of(normalized), env.LIST),
     "index-url": Key(index_url, env.TEXT),
-    "prune": Key(list_of(choice(*PRUNED)), env.LIST),
-    "keep": Key(list_of(word), env.LIST),
+    "prune": Key(list_of(pruned), env.LIST),
+    "keep": Key(list_of(glob), env.LIST),
     "entrypoint": Key(command, env.COMMAND),
     "cmd": Key(command, env.COMMAND),
     "env": Key(table_of(variable_name, variable_value), env.TABLE),

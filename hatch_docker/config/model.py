@@ -14,7 +14,7 @@ PREFIX = "HATCH_DOCKER_"
 FAMILIES = ("alpine", "slim")
 COMPRESSIONS = ("gzip", "gzip-single", "zstd")
 OUTPUTS = ("archive", "load", "push")
-PRUNED = ("tests", "caches", "sources", "static-libraries")
+PRUNED = ("tests", "caches", "c-sources", "static-libraries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,8 @@ class ExtraFiles:
 
     `source` is a file or folder, absolute or relative to the project, as in Hatch's own `force-include`. `into` is
     what it becomes: the file's own path in the image, or the folder that takes a folder's contents. `include` and
-    `exclude` are glob patterns for what is below a folder, nothing meaning everything and nothing. `mode` holds for
-    each file; None is 0644, or 0755 where it can be executed.
+    `exclude` are .gitignore's globs for what is below a folder, nothing meaning everything and nothing. `mode` holds
+    for each file; None is 0644, or 0755 where it can be executed.
     """
 
     source: str
@@ -61,8 +61,9 @@ class Config:
     Base: `python` is `X.Y`, or empty for the newest that requires-python admits; `platforms` empty for the host's.
 
     Packages: `lock` is a path relative to the project, or empty to look for one; `extras` and `dependency_groups` are
-    normalized names (PEP 685, PEP 735); `index_url` may hold credentials and is never shown; `prune` has the kinds
-    of `PRUNED` to leave out of the venv, `keep` glob patterns of paths below site-packages to keep nevertheless.
+    normalized names (PEP 685, PEP 735); `index_url` may hold credentials and is never shown; `prune` has what
+    to leave out of the venv, the kinds of `PRUNED` and globs, `keep` globs and names of distributions that stay all
+    the same. Globs are .gitignore's, relative to site-packages.
 
     Runtime (config.md): `entrypoint` and `cmd` are a command, a script's name, or None where nothing is said;
     `ports` are like `8080/tcp`; `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pathspec
@@ -37,6 +37,20 @@ def extra_entries(files: Sequence[ExtraFiles], root: Path, links: Mapping[str, s
     if problems:
         raise ConfigError(problems)
     return list(entries.values())
+
+
+def folders(
+    working_dir: str, volumes: Sequence[str], user: str, links: Mapping[str, str], present: Collection[str]
+) -> list[Entry]:
+    """The working directory and the volumes, where the base has none: volumes belong to the user, who writes there."""
+    uid, _, gid = user.partition(":")
+    owner = (int(uid), int(gid or uid)) if uid.isdecimal() and (gid or uid).isdecimal() else (0, 0)
+    wanted = {through(working_dir, links): (0, 0)} | {through(volume, links): owner for volume in volumes}
+    return [
+        Entry(path=path, mode=0o755, uid=owner[0], gid=owner[1])
+        for path, owner in wanted.items()
+        if path and path not in present
+    ]
 
 
 def through(path: str, links: Mapping[str, str]) -> str:

@@ -36,11 +36,13 @@ _MUSL = re.compile(rb"\0(1)\.(\d+)\.\d+\0")
 class BaseFacts:
     """What the build needs to know of a base's contents, small enough to be remembered by the base's digest.
 
-    `links` are the base's symbolic links outside the interpreter's own tree, so that nothing is written over one.
+    `links` are its symbolic links to directories and `directories` its directories, so that nothing is written over
+    one; `occupied` is whether something is already where the venv goes.
     """
 
     python: TargetPython
     links: Mapping[str, str]
+    directories: frozenset[str]
     occupied: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class BaseFacts:
             "libc": [python.libc.kind, *python.libc.version],
             "free_threaded": python.free_threaded,
             "links": dict(self.links),
+            "directories": sorted(self.directories),
             "occupied": self.occupied,
         }
 
@@ -67,7 +70,12 @@ class BaseFacts:
             libc=Libc(kind=kind, version=(major, minor)),
             free_threaded=document["free_threaded"],
         )
-        return cls(python=python, links=dict(document["links"]), occupied=bool(document["occupied"]))
+        return cls(
+            python=python,
+            links=dict(document["links"]),
+            directories=frozenset(document["directories"]),
+            occupied=bool(document["occupied"]),
+        )
 
 
 def wanted(path: str) -> bool:
@@ -88,7 +96,8 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
     )
     _check_machine(files, prefix, python)
     links = {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _is_a_way(files, name)}
-    return BaseFacts(python=python, links=links, occupied=files.get(venv) is not None)
+    directories = frozenset(name for name, node in files.nodes.items() if node.kind == "dir")
+    return BaseFacts(python=python, links=links, directories=directories, occupied=files.get(venv) is not None)
 
 
 def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -79,17 +79,19 @@ def write_layer(
     *,
     compression: str = "gzip",
     splice: bool = True,
+    present: Collection[str] = (),
     advance: Advance | None = None,
 ) -> Written:
     """Write a layer (image-spec, layer.md) to `out`; the same entries give the same bytes, in whatever order they come.
 
     `compression` is a key of COMPRESSIONS. `splice` copies DEFLATE streams as they are, where the compression can.
-    `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in a layer, WheelError
+    `present` are directories of the layers below, which are not written again as parents, since that would change their
+    mode and owner. `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in a layer, WheelError
     for a stream that is damaged, DigestMismatchError for content that is not what its checksum says; what is in `out`
     then is worth nothing. Memory: a few batches, whatever the sizes.
     """
     writer = _Writer(out, compression, advance)
-    for entry in arrange(entries):
+    for entry in arrange(entries, present):
         content = entry.content
         if content is None:
             writer.write(_header(entry, tar.SYMLINK if entry.link else tar.DIRECTORY))
@@ -110,11 +112,12 @@ def fingerprint(compression: str, *, splice: bool = True) -> str:
     return f"{_FORMAT} {compression} {codec(compression).version} {LEVEL} {BATCH} {SPLICE_FROM if splice else 0}"
 
 
-def arrange(entries: Iterable[Entry]) -> list[Entry]:
+def arrange(entries: Iterable[Entry], present: Collection[str] = ()) -> list[Entry]:
     """The members of a layer in the order they are written: sorted, each path once, every parent directory there.
 
-    A directory that no entry names is 0755 and root's. Raises ImageError for paths that are absolute, leave the root,
-    delete (`.wh.`, layer.md), come twice, or are both a file and a directory.
+    A directory that no entry names is 0755 and root's; it is left out where it is `present` below. Raises ImageError
+    for paths that are absolute, leave the root, delete (`.wh.`, layer.md), come twice, or are both a file and a
+    directory.
     """
     arranged: dict[str, Entry] = {}
     for entry in entries:
@@ -124,10 +127,10 @@ def arrange(entries: Iterable[Entry]) -> list[Entry]:
             raise ImageError(f"{entry.path!r} would be in one layer twice")
     for path in list(arranged):
         parent = path.rpartition("/")[0]
-        while parent and parent not in arranged:
+        while parent and parent not in arranged and parent not in present:
             arranged[parent] = Entry(path=parent, mode=0o755)
             parent = parent.rpartition("/")[0]
-        if parent and not arranged[parent].is_directory:
+        if parent in arranged and not arranged[parent].is_directory:
             raise ImageError(f"{parent!r} would be in one layer as a file and as the directory of {path!r}")
     return [arranged[path] for path in sorted(arranged)]
 

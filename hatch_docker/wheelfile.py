@@ -69,7 +69,7 @@ class WheelFile:
         self.close()
 
     def split(self, path: str) -> tuple[str, str]:
-        """A member's scheme, and its path below that. Outside of `.data` it is `purelib`: `platlib` is the same place."""
+        """A member's scheme and its path below that; outside of `.data` it is `purelib`, where `platlib` is too."""
         if not path.startswith(f"{self.data}/"):
             return "purelib", path
         _, scheme, rest = path.split("/", 2)

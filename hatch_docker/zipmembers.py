@@ -33,6 +33,9 @@ _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _ZIP64 = 0xFFFFFFFF
 
+# isal's stubs say that it is an instance.
+_IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment]
+
 Read = Callable[[int, int], bytes]
 
 
@@ -106,7 +109,7 @@ class ZipMembers:
     def _inflate(self, path: str, raw: bytes, length: int) -> bytes:
         try:
             data: bytes = isal_zlib.decompressobj(wbits=-15).decompress(raw, length)
-        except isal_zlib.IsalError:
+        except _IsalError:
             raise self._error(f"{path!r} is damaged: it cannot be decompressed") from None
         return data
 

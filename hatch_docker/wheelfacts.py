@@ -1,0 +1,149 @@
+"""What the rest of a build asks of a wheel without opening it again: small, and cached by the wheel's hash."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from hatch_docker.distinfo import EntryPoint, Script, parse_entry_points, script_of
+from hatch_docker.scan import Reach, loose_tests, reach, surroundings, test_directory, tests_of_module
+from hatch_docker.wheelfile import WheelFile
+from hatch_docker.zipmembers import READ_LIMIT
+
+# Part of the key under which facts are cached: another format, or another way to find them, has another number.
+FORMAT = 1
+
+# Scripts are looked into as modules are, but not a compiled program that a wheel ships as one.
+_SCRIPT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelFacts:
+    """Facts of one wheel.
+
+    `name` and the strings of METADATA are as they are written there. `scripts` are those to generate: the object
+    reference (`module:attribute`) by file name. `files` has the hash (as RECORD writes it; empty where it has none) of
+    every member by its path in the wheel; `unpacked` is their size in bytes. `reaches` has the test directories that
+    modules reach into: under `""` modules outside of any, otherwise under the test directory they lie in. `sources`
+    are the directories whose C sources belong to a module that names one of them.
+    """
+
+    name: str
+    version: str
+    requires_dist: tuple[str, ...]
+    requires_python: str
+    scripts: Mapping[str, str]
+    data: str
+    files: Mapping[str, str]
+    unpacked: int
+    reaches: Mapping[str, tuple[str, ...]]
+    sources: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The normalized name (PyPA: Names and normalization)."""
+        return canonicalize_name(self.name)
+
+    def site_path(self, path: str) -> str:
+        """A member's path below site-packages; empty for what is installed elsewhere."""
+        if not path.startswith(f"{self.data}/"):
+            return path
+        _, scheme, rest = path.split("/", 2)
+        return rest if scheme in {"purelib", "platlib"} else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> WheelFacts | None:
+        """What `to_json` made; None where the document is anything else, as a damaged cache may hold."""
+        if document.keys() != _FIELDS.keys():
+            return None
+        if not all(isinstance(document[name], kind) for name, kind in _FIELDS.items()):
+            return None
+        reaches = document["reaches"].items()
+        return cls(
+            **dict(document)
+            | {
+                "requires_dist": tuple(document["requires_dist"]),
+                "sources": tuple(document["sources"]),
+                "reaches": {origin: tuple(tests) for origin, tests in reaches if isinstance(tests, (list, tuple))},
+            }
+        )
+
+
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "version": str,
+    "requires_dist": (list, tuple),
+    "requires_python": str,
+    "scripts": dict,
+    "data": str,
+    "files": dict,
+    "unpacked": int,
+    "reaches": dict,
+    "sources": (list, tuple),
+}
+
+
+def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
+    """The entry points of a wheel; raise WheelError where they cannot be read."""
+    path = f"{wheel.dist_info}/entry_points.txt"
+    return parse_entry_points(wheel.read(path), wheel.filename) if path in wheel.members else ()
+
+
+def scripts_of(wheel: WheelFile) -> list[Script]:
+    """The scripts that an installer has to generate; raise WheelError where one is malformed or declared twice."""
+    scripts: dict[str, Script] = {}
+    for entry in entry_points_of(wheel):
+        if entry.group in {"console_scripts", "gui_scripts"}:
+            if entry.name in scripts:
+                raise wheel.error(f"declares the script {entry.name!r} twice")
+            scripts[entry.name] = script_of(entry, wheel.filename)
+    return list(scripts.values())
+
+
+def read_facts(wheel: WheelFile) -> WheelFacts:
+    """Read a wheel's facts. Every module is read once; few have to be parsed."""
+    reaches: dict[str, set[str]] = {
+        "": {tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel)}
+    }
+    sources: set[str] = set()
+    for origin, found in _scan(wheel):
+        reaches.setdefault(origin, set()).update(found.tests - {origin})
+        sources |= found.sources
+    return WheelFacts(
+        name=wheel.metadata.name,
+        version=wheel.metadata.version,
+        requires_dist=wheel.metadata.requires_dist,
+        requires_python=wheel.metadata.requires_python,
+        scripts={script.name: f"{script.module}:{script.attribute}" for script in scripts_of(wheel)},
+        data=wheel.data,
+        files={path: wheel.records[path].hash if path in wheel.records else "" for path in sorted(wheel.members)},
+        unpacked=sum(info.file_size for info in wheel.members.values()),
+        reaches={origin: tuple(sorted(tests - {""})) for origin, tests in sorted(reaches.items()) if tests - {""}},
+        sources=tuple(sorted(sources)),
+    )
+
+
+def _scan(wheel: WheelFile) -> Iterator[tuple[str, Reach]]:
+    """What each module reaches for, with the test directory that it lies in."""
+    around = surroundings(
+        place for scheme, place in map(wheel.split, wheel.members) if scheme in {"purelib", "platlib"}
+    )
+    for path, info in wheel.members.items():
+        scheme, place = wheel.split(path)
+        if scheme == "scripts":
+            if info.file_size <= _SCRIPT_BYTES:
+                yield "", reach(wheel.read(path), f"bin/{place}", around)
+        elif path.endswith(".py") and info.file_size <= READ_LIMIT:
+            if origin := test_directory(place):
+                yield origin, Reach(tests=loose_tests(wheel.read(path), place))
+            # Only pytest imports it, and what it reaches for are the tests.
+            elif posixpath.basename(place) != "conftest.py":
+                yield "", reach(wheel.read(path), place, around)

@@ -66,10 +66,14 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The name as `docker images` shows it: without `docker.io/` and `library/`."""
+        """The name as `docker images` shows it: without `docker.io/` and `library/`, unless it would mean another."""
         if self.registry != DOCKER_HUB:
             return str(self)
-        return self.repository.removeprefix("library/") + self._suffix()
+        short = self.repository.removeprefix("library/")
+        first, slash, _ = short.partition("/")
+        if slash and (short != self.repository or _is_host(first)):
+            return str(self)
+        return short + self._suffix()
 
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
@@ -96,13 +100,17 @@ def check_host(host: str) -> str:
 
 def _split_host(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and _is_host(first):
         check_host(first)
         # Docker Hub has two names, of which one is on every credential and image that exists.
-        if first.lower() == "index.docker.io":
+        if first.lower() in (DOCKER_HUB, "index.docker.io"):
             first = DOCKER_HUB
         return (first, rest) if first != DOCKER_HUB or "/" in rest else (first, f"library/{rest}")
     return DOCKER_HUB, name if slash else f"library/{name}"
+
+
+def _is_host(first: str) -> bool:
+    return "." in first or ":" in first or first == "localhost"
 
 
 def _why(repository: str) -> str:

@@ -70,6 +70,8 @@ def load(data: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object; `what` names it in the ImageError that anything else raises."""
     try:
         document = json.loads(data)
+        # A lone surrogate can be read, but not written again.
+        dump(document)
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} is not JSON: {error}") from None
     if not isinstance(document, dict):
@@ -130,13 +132,14 @@ class Descriptor:
         if not isinstance(document, dict):
             raise ImageError("a descriptor is not a JSON object")
         digest, size = document.get("digest"), document.get("size")
-        if not isinstance(digest, str) or not isinstance(size, int) or size < 0 or not _DIGEST.fullmatch(digest):
+        # In Python, true is an integer.
+        if not isinstance(digest, str) or type(size) is not int or size < 0 or not _DIGEST.fullmatch(digest):
             raise ImageError(f"a descriptor lacks a valid digest and size: {digest!r}, {size!r}")
         where = document.get("platform")
         platform = None
         if isinstance(where, dict):
             platform = Platform.of(
-                str(where.get("os", "")), str(where.get("architecture", "")), str(where.get("variant") or "")
+                str(where.get("os") or ""), str(where.get("architecture") or ""), str(where.get("variant") or "")
             )
         return cls(
             media_type=oci_media_type(str(document.get("mediaType") or "")),
@@ -327,13 +330,13 @@ class ImageConfig:
             ),
             created=str(document.get("created") or ""),
             author=str(document.get("author") or ""),
-            env=dict(item.partition("=")[::2] for item in config.get("Env") or () if isinstance(item, str)),
+            env=dict(item.partition("=")[::2] for item in _list(config.get("Env")) if isinstance(item, str)),
             entrypoint=_words(config.get("Entrypoint")),
             cmd=_words(config.get("Cmd")),
             user=str(config.get("User") or ""),
             working_dir=str(config.get("WorkingDir") or ""),
-            exposed_ports=tuple(sorted(config.get("ExposedPorts") or ())),
-            volumes=tuple(sorted(config.get("Volumes") or ())),
+            exposed_ports=_keys(config.get("ExposedPorts")),
+            volumes=_keys(config.get("Volumes")),
             labels=_strings(config.get("Labels")),
             stop_signal=str(config.get("StopSignal") or ""),
             healthcheck=_healthcheck(config.get("Healthcheck")),
@@ -378,11 +381,23 @@ def diff_ids_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 def history_of(document: Mapping[str, Any]) -> tuple[History, ...]:
     """The history of an image config document, empty where it has none."""
-    return tuple(History.from_json(step) for step in document.get("history") or () if isinstance(step, dict))
+    return tuple(History.from_json(step) for step in _list(document.get("history")) if isinstance(step, dict))
 
 
 def _strings(value: object) -> dict[str, str]:
     return {str(key): str(text) for key, text in value.items()} if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _keys(value: object) -> tuple[str, ...]:
+    return tuple(sorted(str(key) for key in value)) if isinstance(value, dict) else ()
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _words(value: object) -> tuple[str, ...] | None:
@@ -392,12 +407,12 @@ def _words(value: object) -> tuple[str, ...] | None:
 
 
 def _healthcheck(value: object) -> Healthcheck | None:
-    if not isinstance(value, dict) or not value.get("Test"):
+    if not isinstance(value, dict) or not _list(value.get("Test")):
         return None
     return Healthcheck(
         test=tuple(str(word) for word in value["Test"]),
-        interval=int(value.get("Interval") or 0),
-        timeout=int(value.get("Timeout") or 0),
-        start_period=int(value.get("StartPeriod") or 0),
-        retries=int(value.get("Retries") or 0),
+        interval=_integer(value.get("Interval")),
+        timeout=_integer(value.get("Timeout")),
+        start_period=_integer(value.get("StartPeriod")),
+        retries=_integer(value.get("Retries")),
     )

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatch_docker.errors import ImageError, InvalidReferenceError
+from hatch_docker.oci import spec
+from hatch_docker.oci.spec import Descriptor, Healthcheck, History, ImageConfig, Index, Manifest, Platform
+
+DIGEST = "sha256:" + "0a" * 32
+DESCRIPTOR = {"mediaType": spec.MANIFEST, "digest": DIGEST, "size": 1}
+AMD64, ARM64 = Platform(architecture="amd64"), Platform(architecture="arm64")
+
+_text = st.text(max_size=8)
+_words = st.lists(_text, min_size=1, max_size=3).map(tuple)
+_names = st.sets(st.text(min_size=1, max_size=5), max_size=3).map(lambda names: tuple(sorted(names)))
+_texts = st.dictionaries(_text, _text, max_size=3)
+_digests = st.sampled_from([DIGEST, "sha512:" + "0b" * 64])
+_platforms = st.builds(
+    Platform.of,
+    st.sampled_from(["linux", "Windows"]),
+    st.sampled_from(["amd64", "x86_64", "arm64", "aarch64", "arm", "riscv64"]),
+    st.sampled_from(["", "v6", "v7", "v8", "v1"]),
+)
+_descriptors = st.builds(
+    Descriptor,
+    media_type=st.sampled_from([spec.MANIFEST, spec.LAYER_GZIP, "application/example"]),
+    digest=_digests,
+    size=st.integers(0, 2**63),
+    annotations=_texts,
+    platform=st.none() | _platforms,
+)
+_histories = st.builds(History, created_by=_text, created=_text, comment=_text, author=_text, empty_layer=st.booleans())
+_numbers = st.integers(0, 2**63 - 1)
+_configs = st.builds(
+    ImageConfig,
+    platform=_platforms,
+    created=_text,
+    author=_text,
+    env=st.dictionaries(st.from_regex("[A-Z_]{1,4}", fullmatch=True), _text, max_size=3),
+    entrypoint=st.none() | _words,
+    cmd=st.none() | _words,
+    user=_text,
+    working_dir=_text,
+    exposed_ports=_names,
+    volumes=_names,
+    labels=_texts,
+    stop_signal=_text,
+    healthcheck=st.none()
+    | st.builds(Healthcheck, test=_words, interval=_numbers, timeout=_numbers, start_period=_numbers, retries=_numbers),
+)
+_json: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def some(fields: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Documents in which some known fields are as they should be, and some are anything."""
+    return st.fixed_dictionaries({}, optional={name: _json | st.just(value) for name, value in fields.items()})
+
+
+class TestRoundTrips:
+    @given(
+        st.builds(
+            Manifest, config=_descriptors, layers=st.lists(_descriptors, max_size=3).map(tuple), annotations=_texts
+        )
+    )
+    def test_a_manifest(self, manifest: Manifest) -> None:
+        assert Manifest.from_json(spec.load(spec.dump(manifest.to_json()), "it")) == manifest
+
+    @given(st.builds(Index, manifests=st.lists(_descriptors, max_size=3).map(tuple), annotations=_texts))
+    def test_an_index(self, index: Index) -> None:
+        assert Index.from_json(spec.load(spec.dump(index.to_json()), "it")) == index
+
+    @given(_configs, st.lists(_digests, max_size=3).map(tuple), st.lists(_histories, max_size=3).map(tuple))
+    def test_a_config(self, config: ImageConfig, diff_ids: tuple[str, ...], history: tuple[History, ...]) -> None:
+        document = spec.load(spec.dump(config.to_json(diff_ids, history)), "it")
+        assert ImageConfig.from_json(document) == config
+        assert spec.diff_ids_of(document) == diff_ids
+        assert spec.history_of(document) == history
+
+    @given(_configs)
+    def test_equal_values_have_equal_bytes(self, config: ImageConfig) -> None:
+        document = config.to_json((), ())
+        shuffled = json.loads(json.dumps(dict(reversed(document.items()))))
+        assert spec.digest_of(spec.dump(document)) == spec.digest_of(spec.dump(shuffled))
+
+    @given(_platforms)
+    def test_a_platform(self, platform: Platform) -> None:
+        assert Platform.parse(str(platform)) == platform
+
+
+class TestAnyDocument:
+    """Whatever a registry, an archive or an engine sends is read or refused, never a crash."""
+
+    @given(some({**DESCRIPTOR, "annotations": {"a": 1}, "platform": {"os": "linux"}}) | _json)
+    def test_a_descriptor(self, document: Any) -> None:
+        try:
+            read = Descriptor.from_json(document)
+        except ImageError:
+            return
+        spec.dump(read.to_json())
+
+    @given(some({"config": DESCRIPTOR, "layers": [DESCRIPTOR], "manifests": [DESCRIPTOR]}))
+    def test_a_manifest_and_an_index(self, document: dict[str, Any]) -> None:
+        for kind in (Manifest, Index):
+            try:
+                read = kind.from_json(document)
+            except ImageError:
+                continue
+            spec.dump(read.to_json())
+
+    @given(
+        some({"os": "linux", "architecture": "amd64", "variant": "v8", "rootfs": {}, "history": [{}], "created": "x"}),
+        some(
+            {
+                "Env": ["A=1", 1],
+                "Entrypoint": "x",
+                "Cmd": ["x"],
+                "ExposedPorts": {"1/tcp": {}},
+                "Volumes": {"/": {}},
+                "Labels": {"a": None},
+                "Healthcheck": {"Test": ["NONE"], "Interval": "1s", "Retries": 1.5},
+            }
+        )
+        | _json,
+    )
+    def test_a_config(self, document: dict[str, Any], inner: Any) -> None:
+        whole = {**document, "config": inner}
+        try:
+            read = ImageConfig.from_json(whole)
+            written = spec.dump(read.to_json(spec.diff_ids_of(whole), spec.history_of(whole)))
+        except ImageError:
+            return
+        assert ImageConfig.from_json(spec.load(written, "it")) == read
+
+    @pytest.mark.parametrize(
+        "data",
+        [b"", b"{", b"[]", b"\xff", b"1", b"[" * 100_000, b'{"a":"\\ud800"}', b'{"a":"\xed\xa0\x80"}', b"9" * 5000],
+    )
+    def test_what_is_no_json_object(self, data: bytes) -> None:
+        with pytest.raises(ImageError, match=r"^the config is not"):
+            spec.load(data, "the config")
+
+    @pytest.mark.parametrize(
+        "wrong", [{}, {"digest": DIGEST}, {"digest": DIGEST, "size": True}, {"digest": "sha256:1", "size": 1}, [], None]
+    )
+    def test_a_descriptor_has_digest_and_size(self, wrong: object) -> None:
+        with pytest.raises(ImageError):
+            Descriptor.from_json(wrong)
+
+
+class TestReading:
+    def test_dockers_dialect_is_read_as_ocis(self) -> None:
+        layer = {"digest": DIGEST, "size": 1, "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip"}
+        config = {"digest": DIGEST, "size": 1, "mediaType": spec.DOCKER_CONFIG}
+        manifest = Manifest.from_json({"config": config, "layers": [layer], "schemaVersion": 2, "other": 1})
+        assert manifest.config.media_type == spec.CONFIG
+        assert manifest.layers[0].media_type == spec.LAYER_GZIP
+
+    def test_a_missing_media_type_is_tolerated(self) -> None:
+        assert Descriptor.from_json({"digest": DIGEST, "size": 1}).media_type == ""
+
+    def test_an_entrypoint_in_shell_form_is_what_a_shell_is_given(self) -> None:
+        read = ImageConfig.from_json({"config": {"Entrypoint": "run me", "Cmd": [], "Env": ["A=b=c", "EMPTY"]}})
+        assert read.entrypoint == ("/bin/sh", "-c", "run me")
+        assert read.cmd is None
+        assert read.env == {"A": "b=c", "EMPTY": ""}
+
+    def test_what_is_not_set_is_not_written(self) -> None:
+        assert ImageConfig(platform=AMD64).to_json((), ()) == {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": []},
+        }
+
+    def test_diff_ids_are_required(self) -> None:
+        for wrong in ({}, {"rootfs": 1}, {"rootfs": {"diff_ids": ["x"]}}, {"rootfs": {"diff_ids": [1]}}):
+            with pytest.raises(ImageError, match=r"rootfs\.diff_ids"):
+                spec.diff_ids_of(wrong)
+
+
+class TestPlatforms:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("amd64", "linux/amd64"),
+            ("x86_64", "linux/amd64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm/v7", "linux/arm/v7"),
+            ("windows/amd64", "windows/amd64"),
+        ],
+    )
+    def test_are_normalized(self, text: str, expected: str) -> None:
+        assert str(Platform.parse(text)) == expected
+
+    @pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux amd64", "Linux/amd64", "linux/amd64\n"])
+    def test_malformed(self, text: str) -> None:
+        with pytest.raises(InvalidReferenceError, match="is not a platform"):
+            Platform.parse(text)
+
+
+class TestSelection:
+    @staticmethod
+    def index(*platforms: Platform | None) -> Index:
+        return Index(
+            manifests=tuple(
+                Descriptor(media_type=spec.MANIFEST, digest=DIGEST, size=position, platform=platform)
+                for position, platform in enumerate(platforms)
+            )
+        )
+
+    def chosen(self, wanted: str, *platforms: str | None) -> int | None:
+        index = self.index(*(None if name is None else Platform.parse(name) for name in platforms))
+        found = index.select(Platform.parse(wanted))
+        return None if found is None else found.size
+
+    def test_the_same_platform(self) -> None:
+        assert self.chosen("arm64", "amd64", "arm64", "unknown/unknown") == 1
+
+    def test_the_same_variant_comes_first(self) -> None:
+        assert self.chosen("linux/arm/v7", "linux/arm/v6", "linux/arm/v7") == 1
+        assert self.chosen("linux/arm", "linux/arm/v6", "linux/arm") == 1
+
+    def test_any_variant_where_none_was_asked_for(self) -> None:
+        assert self.chosen("linux/arm", "linux/amd64", "linux/arm/v7") == 1
+
+    def test_never_another_variant_than_was_asked_for(self) -> None:
+        assert self.chosen("linux/arm/v6", "linux/arm/v7") is None
+
+    def test_a_lone_manifest_without_a_platform(self) -> None:
+        assert self.chosen("amd64", None) == 0
+        assert self.chosen("amd64", None, None) is None
+
+    def test_attestations_are_no_platforms(self) -> None:
+        index = self.index(ARM64, Platform.parse("unknown/unknown"), AMD64, None)
+        assert index.platforms() == ["linux/amd64", "linux/arm64"]
+
+
+def test_digests() -> None:
+    assert spec.digest_of(b"") == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert spec.check_digest(DIGEST) == DIGEST
+    for wrong in ("", "sha256:", DIGEST.upper(), DIGEST + "\n", "sha256:../../etc/passwd", "md5:" + "a" * 32):
+        with pytest.raises(InvalidReferenceError, match="is not a digest"):
+            spec.check_digest(wrong)

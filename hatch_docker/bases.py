@@ -174,7 +174,8 @@ def _pull(reference: Reference, platform: Platform, places: Places, progress: Pr
             source.registry_source(places.registry, reference, places.cache), platform, places.cache, progress=progress
         )
     except NetworkError as error:
-        known = None if reference.digest or getattr(error, "status", 0) else places.cache.get("tags", key)
+        answered = isinstance(error, RegistryError) and error.status
+        known = None if reference.digest or answered else places.cache.get("tags", key)
         if known:
             error.hint += (
                 f'\n  hint: by digest it needs no registry: base = "{reference.familiar}@{known["digest"]}" '

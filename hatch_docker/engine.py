@@ -136,6 +136,15 @@ class Engine:
                 self._api.tag(name, reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag)
 
 
+def answers(environ: Mapping[str, str]) -> bool:
+    """Whether a container engine answers."""
+    try:
+        Engine.connect(environ)
+    except EngineError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def _translated(what: str) -> Iterator[None]:
     """Turn whatever the SDK and its HTTP library raise into an EngineError."""

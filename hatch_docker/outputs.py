@@ -73,14 +73,6 @@ def write_result(built: Built, outputs: Mapping[str, str], directory: Path) -> P
     return path
 
 
-def write_lock(text: str, name: str, directory: Path) -> Path:
-    """Write the lock that was resolved, beside the image, as `pylock.<name>.toml` (PEP 751); returns its path."""
-    path = lock_path(name, directory)
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-    return path
-
-
 def lock_path(name: str, directory: Path) -> Path:
     """Where the lock that a build resolves is written, and found again by the next."""
     return directory / f"pylock.{name}.toml"

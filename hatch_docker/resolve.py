@@ -67,13 +67,15 @@ def resolve(
     root: Path,
     environ: Mapping[str, str],
     indexes: Sequence[str] = (),
+    configured: Sequence[str] = (),
     embed: Callable[[str], str] = str,
 ) -> str:
     """Resolve requirements for the target; the text of a pylock.toml whose `tool.hatch-docker` says its inputs.
 
     `indexes` are package indexes without logins, the main one first; none leaves them to uv's own configuration.
-    `embed` puts the login into an index's URL: that reaches uv through its environment and nothing else. Raises
-    ResolveError with uv's explanation.
+    `configured` are those that the project itself names: only they are inputs, since the machine's own may differ from
+    one to the next. `embed` puts the login into an index's URL: that reaches uv through its environment and nothing
+    else. Raises ResolveError with uv's explanation.
     """
     platform = uv_platform(target)
     if not platform:
@@ -90,7 +92,7 @@ def resolve(
         target=target,
     )
     body = "\n".join(line for line in output.splitlines() if not line.startswith("#")).strip()
-    inputs = inputs_digest(requirements, target, indexes)
+    inputs = inputs_digest(requirements, target, configured)
     return f'{_USER.sub("", body)}\n\n[tool.{_TABLE}]\ninputs = "{inputs}"\n'
 
 

@@ -6,10 +6,8 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from packaging.utils import canonicalize_name
-
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.spec import ImageConfig
+from hatch_docker.oci.spec import Healthcheck, ImageConfig
 from hatch_docker.project import Project
 
 _OCI = "org.opencontainers.image."
@@ -36,22 +34,6 @@ def command(wanted: tuple[str, ...] | str | None, scripts: Sequence[str], venv: 
     return [f"/{venv}/bin/{wanted}"]
 
 
-def default_entrypoint(project: Project, place: str) -> str | None:
-    """The project's only script, or the one of the project's name; None where it has no script at all.
-
-    Raises ConfigError, with the choices, where several could be meant.
-    """
-    names = sorted(project.scripts)
-    same = [name for name in names if canonicalize_name(name) == project.normalized_name]
-    chosen = names if len(names) == 1 else same
-    if len(chosen) == 1:
-        return chosen[0]
-    if names:
-        choices = ", ".join(f'"{name}"' for name in names)
-        raise ConfigError([(place, f"the project has several scripts: choose one of {choices}")])
-    return None
-
-
 def configure(
     base: ImageConfig,
     *,
@@ -66,6 +48,7 @@ def configure(
     working_dir: str,
     labels: Mapping[str, str],
     stop_signal: str,
+    healthcheck: Healthcheck | None,
 ) -> ImageConfig:
     """The image's config on that of its base. A new entrypoint drops the base's command, as in a Dockerfile.
 
@@ -92,6 +75,7 @@ def configure(
         volumes=tuple(sorted({*base.volumes, *volumes})),
         labels={**inherited, **labels},
         stop_signal=stop_signal or base.stop_signal,
+        healthcheck=healthcheck or base.healthcheck,
     )
 
 

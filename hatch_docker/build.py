@@ -1,0 +1,138 @@
+"""The main path: a project in, an image out.
+
+project ─▶ config ─▶ base image ─▶ target Python ─▶ lock ─▶ artifacts ─▶ wheels ─▶ layers ─▶ image
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hatch_docker.bases import Base, open_base
+from hatch_docker.config import Config, default_script, expand_tags
+from hatch_docker.dependencies import artifacts_of
+from hatch_docker.extra import extra_entries, folders
+from hatch_docker.layers import files_part, group, make_layers, own_part
+from hatch_docker.locks import Wanted
+from hatch_docker.machine import Machine
+from hatch_docker.oci.image import Image, append
+from hatch_docker.oci.spec import History
+from hatch_docker.project import Project
+from hatch_docker.result import Built, MadeLayer
+from hatch_docker.runtime import command, configure, describe
+from hatch_docker.units import check_units, scripts_of, units_of
+from hatch_docker.venv import venv_skeleton
+from hatch_docker.wheels import obtain
+
+VENV = "app/.venv"
+
+
+def build(project: Project, wheel: Path, config: Config, machine: Machine, *, created: str, written: Path) -> Built:
+    """Make the image of `project`, whose own wheel is at `wheel`.
+
+    `created` is RFC 3339; `written` is where the lock goes that is resolved when the project has none. Raises
+    HatchDockerError for whatever keeps the image from being made.
+    """
+    cache, progress, threads = machine.places.cache, machine.progress, machine.threads
+    tags = expand_tags(
+        config.tags, version=project.version, name=project.normalized_name, git_sha=project.revision[:12]
+    )
+    base = open_base(
+        config.base,
+        python=config.python,
+        requires_python=project.requires_python,
+        platform=next(iter(config.platforms), machine.platform),
+        venv=VENV,
+        places=machine.places,
+        threads=threads,
+        progress=progress,
+    )
+    target, links, present = base.facts.python, base.facts.links, base.facts.directories
+    wanted = Wanted(
+        project=project.normalized_name,
+        target=target,
+        requirements=project.requirements(config.extras, config.dependency_groups),
+        extras=frozenset(config.extras),
+        groups=frozenset(config.dependency_groups),
+    )
+    lock, artifacts = artifacts_of(
+        wanted,
+        root=project.root,
+        lock=config.lock,
+        lookup=machine.lookup,
+        resolver=machine.resolver,
+        written=written,
+        progress=progress,
+    )
+    wheels = obtain(artifacts, cache=cache, http=machine.http, headers=machine.headers, progress=progress)
+    units, own = units_of(wheels, wheel, cache, prune=config.prune, keep=config.keep, threads=threads)
+    check_units(units, own, artifacts, wanted, progress)
+    extra = extra_entries(config.extra_files, project.root, links, config.place("extra-files"))
+    parts = [
+        *group(units, config.max_layers - 1 - bool(extra)),
+        *files_part(extra, present),
+        own_part(
+            own,
+            [
+                *venv_skeleton(target, VENV),
+                *folders(config.working_dir, config.volumes, config.user, links, present),
+            ],
+            present,
+        ),
+    ]
+    layers = make_layers(
+        parts,
+        target=target,
+        venv=VENV,
+        compression=config.compression,
+        cache=cache,
+        threads=threads,
+        progress=progress,
+    )
+    return Built(
+        name=project.normalized_name,
+        version=project.version,
+        image=_image(base, layers, project, config, created, scripts_of([*units, own])),
+        references=tuple(config.image.with_tag(tag) for tag in tags),
+        base=base.name,
+        base_digest=base.digest,
+        base_reference=base.reference,
+        layers=tuple(layers),
+        lock=lock.name if lock else "",
+    )
+
+
+def _image(
+    base: Base, layers: list[MadeLayer], project: Project, config: Config, created: str, scripts: list[str]
+) -> Image:
+    """The layers on the base, under the config and annotations that say how and what the image is."""
+    reference = base.reference
+    facts = describe(
+        project,
+        created=created,
+        base_name=str(replace(reference, digest="")) if reference else "",
+        base_digest=base.digest,
+    )
+    entrypoint = config.entrypoint
+    if entrypoint is None:
+        entrypoint = default_script(project.scripts, project=project.name) or None
+    image_config = configure(
+        base.image.config,
+        venv=VENV,
+        created=created,
+        entrypoint=command(entrypoint, scripts, VENV, config.place("entrypoint")),
+        cmd=command(config.cmd, scripts, VENV, config.place("cmd")),
+        env=config.env,
+        ports=config.ports,
+        volumes=config.volumes,
+        user=config.user,
+        working_dir=config.working_dir,
+        labels={**facts, **config.labels},
+        stop_signal=config.stop_signal,
+        healthcheck=config.healthcheck,
+    )
+    history = tuple(
+        History(created=created, created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]) for made in layers
+    )
+    image = append(base.image, tuple(made.layer for made in layers), history, image_config)
+    return replace(image, annotations={**facts, **config.annotations})

@@ -1,0 +1,106 @@
+"""From what a project requires to the artifacts of its image: by its lock, or resolved and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from hatch_docker.atomic import replacing
+from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, find_lock, read_lock, select
+from hatch_docker.locks.formats import lock_format
+from hatch_docker.progress import Progress
+from hatch_docker.resolve import find_uv, is_current, resolve
+from hatch_docker.target import TargetPython
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolver:
+    """What resolving takes from the machine: `indexes` gives URLs without logins, `embed` puts a login in.
+
+    `configured` are the indexes that the project itself names.
+    """
+
+    environ: Mapping[str, str]
+    configured: Sequence[str]
+    indexes: Callable[[], Sequence[str]]
+    embed: Callable[[str], str]
+
+
+def artifacts_of(
+    wanted: Wanted,
+    *,
+    root: Path,
+    lock: str,
+    lookup: Lookup,
+    resolver: Resolver,
+    written: Path,
+    progress: Progress,
+) -> tuple[Path | None, list[Artifact]]:
+    """The lock that was used, and the artifacts that it names for the target; no lock where nothing is required.
+
+    `lock` is the configured path; without it the project's own lock is looked for, and where there is none the
+    requirements are resolved and the result written to `written`, which later builds read while it fits. Raises
+    LockError and what reading locks raises.
+    """
+    path = find_lock(root, lock, progress=progress)
+    resolved = path is None
+    if path is None and not wanted.requirements:
+        return None, []
+    if path is None:
+        path = _resolved(wanted.requirements, wanted.target, root, resolver, written, progress)
+    else:
+        progress.note(f"lock: {_shown(path, root)}")
+    refresh = f"delete {path.name}" if resolved else lock_format(path).refresh(path.name, wanted.target)
+    pylock = read_lock(path, wanted, lookup)
+    artifacts = select(
+        pylock,
+        wanted.target,
+        lock=path,
+        project=wanted.project,
+        extras=frozenset() if resolved else wanted.extras,
+        groups=frozenset() if resolved else wanted.groups,
+        refresh=refresh,
+    )
+    check_fresh(artifacts, wanted.requirements, wanted.target, lock=path, project=wanted.project, refresh=refresh)
+    return path, artifacts
+
+
+def _resolved(
+    requirements: Sequence[Requirement],
+    target: TargetPython,
+    root: Path,
+    resolver: Resolver,
+    written: Path,
+    progress: Progress,
+) -> Path:
+    """The written result of an earlier build while its inputs are the same, else that of a new resolution."""
+    texts = [str(requirement) for requirement in requirements]
+    try:
+        text = written.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    if is_current(text, texts, target, resolver.configured):
+        progress.note(f"lock: {_shown(written, root)}, resolved earlier (delete it to resolve again)")
+        return written
+    with progress.task("resolve", f"{len(texts)} requirements"):
+        text = resolve(
+            texts,
+            target=target,
+            uv=find_uv(resolver.environ),
+            root=root,
+            environ=resolver.environ,
+            indexes=resolver.indexes(),
+            configured=resolver.configured,
+            embed=resolver.embed,
+        )
+    with replacing(written) as partial:
+        partial.write_text(text, encoding="utf-8")
+    progress.note(f"lock: none, so {_shown(written, root)} was resolved")
+    return written
+
+
+def _shown(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -1,0 +1,171 @@
+"""Wheels → layers: which wheels share a layer, and each layer made once for all projects.
+
+A wheel's layer depends on the wheel, the target's library folder, what is pruned, and how layers are written; on
+nothing of the project. That is its recipe, and the key of its place in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hatch_docker.cache import Cache
+from hatch_docker.install import lay_out
+from hatch_docker.oci.layer import Entry, Layer, Plain, Written, fingerprint, write_layer
+from hatch_docker.oci.spec import Descriptor
+from hatch_docker.progress import Progress
+from hatch_docker.result import MadeLayer
+from hatch_docker.target import TargetPython
+from hatch_docker.units import Unit
+from hatch_docker.wheelfile import WheelFile
+
+# Another layout of the same wheel has another number: a part of the recipe.
+LAYOUT = 1
+# A wheel of this size (bytes, zipped) has a layer of its own: about where a request to a registry costs less than
+# sending the wheel again because another one in its group has changed.
+_BIG = 1_000_000
+_GROUPS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one layer is made of: wheels, and other entries, which `key` identifies (empty: made anew each time).
+
+    `present` are the base's directories, which are left as they are. `splice` copies compressed members as they are:
+    not for what this machine compressed, since another one's zlib gives other bytes.
+    """
+
+    contents: tuple[str, ...]
+    units: tuple[Unit, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    present: frozenset[str] = frozenset()
+    splice: bool = True
+
+
+def group(units: Sequence[Unit], budget: int) -> list[Part]:
+    """Distribute wheels over at most `budget` layers: each big one has its own, the others share stable groups.
+
+    The group follows from the name alone, so that a new dependency changes one group. Where the budget is too small
+    for all big wheels, the biggest have a layer of their own. The order is the same in all projects: engines share
+    layers from the lowest up.
+    """
+    groups = max(1, min(_GROUPS, budget - 1))
+    by_size = sorted(units, key=lambda unit: (-unit.path.stat().st_size, unit.facts.name))
+    alone = {unit.facts.name for unit in by_size[: max(0, budget - groups)] if unit.path.stat().st_size >= _BIG}
+    shared: dict[int, list[Unit]] = {}
+    parts = []
+    for unit in sorted(units, key=lambda unit: unit.facts.name):
+        if unit.facts.name in alone:
+            parts.append(_part([unit]))
+        else:
+            number = hashlib.sha256(unit.facts.name.encode()).digest()[0] % groups
+            shared.setdefault(number, []).append(unit)
+    return parts + [_part(shared[number]) for number in sorted(shared)]
+
+
+def own_part(own: Unit, entries: Sequence[Entry], present: frozenset[str]) -> Part:
+    """The last layer: the project's own wheel, and the entries that make a venv of what lies below."""
+    label = f"{own.facts.name} {own.facts.version}"
+    return Part(contents=(label,), units=(own,), entries=tuple(entries), present=present, splice=False)
+
+
+def files_part(entries: Sequence[Entry], present: frozenset[str]) -> list[Part]:
+    """The layer of the files that are no wheel's; none where there are none."""
+    return [Part(contents=("extra files",), entries=tuple(entries), present=present, splice=False)] if entries else []
+
+
+def make_layers(
+    parts: Sequence[Part],
+    *,
+    target: TargetPython,
+    venv: str,
+    compression: str,
+    cache: Cache,
+    threads: int,
+    progress: Progress,
+) -> list[MadeLayer]:
+    """The layers of `parts`, in their order: from the cache, else made, several at once.
+
+    Raises WheelError for a wheel whose content is not what it says, OutputError where the cache cannot be written.
+    """
+    make = partial(_make, target=target, venv=venv, compression=compression, cache=cache, progress=progress)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(make, parts))
+
+
+def _part(units: Sequence[Unit]) -> Part:
+    return Part(units=tuple(units), contents=tuple(f"{unit.facts.name} {unit.facts.version}" for unit in units))
+
+
+def _make(
+    part: Part, *, target: TargetPython, venv: str, compression: str, cache: Cache, progress: Progress
+) -> MadeLayer:
+    recipe = _recipe(part, target, venv, compression)
+    known = cache.get("layers", recipe) if recipe else None
+    made = _known(known, part, cache) if known else None
+    if made is not None:
+        return made
+    with ExitStack() as stack, cache.temporary() as partial_file:
+        size = sum(unit.facts.unpacked for unit in part.units)
+        advance = stack.enter_context(progress.task("layer", ", ".join(part.contents), size))
+        entries = [*part.entries]
+        for unit in part.units:
+            wheel = stack.enter_context(WheelFile(unit.path, unit.filename))
+            entries += lay_out(wheel, target, prefix=venv, pruned=unit.pruned)
+        with partial_file.open("wb") as out:
+            written = write_layer(
+                _last_of_each(entries),
+                out,
+                compression=compression,
+                splice=part.splice,
+                present=part.present,
+                advance=advance,
+            )
+        path = cache.adopt(partial_file, written.descriptor.digest)
+    if recipe:
+        cache.put("layers", recipe, _document(written))
+    layer = Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
+    return MadeLayer(layer=layer, contents=part.contents, unpacked=written.unpacked, reused=False)
+
+
+def _recipe(part: Part, target: TargetPython, venv: str, compression: str) -> str:
+    """All that shapes a layer, as a key; empty for a layer with files of the host, whose content has no name."""
+    if any(isinstance(entry.content, Plain) for entry in part.entries):
+        return ""
+    wheels = [[unit.digest, hashlib.sha256("\n".join(sorted(unit.pruned)).encode()).hexdigest()] for unit in part.units]
+    entries = [repr(entry) for entry in part.entries]
+    present = sorted(part.present) if part.entries else []
+    shape = [LAYOUT, fingerprint(compression, splice=part.splice), venv, target.lib_name, wheels, entries, present]
+    return json.dumps(shape, separators=(",", ":"))
+
+
+def _document(written: Written) -> dict[str, Any]:
+    return {
+        "descriptor": written.descriptor.to_json(),
+        "diff_id": written.diff_id,
+        "unpacked": written.unpacked,
+    }
+
+
+def _known(known: dict[str, Any], part: Part, cache: Cache) -> MadeLayer | None:
+    try:
+        descriptor = Descriptor.from_json(known["descriptor"])
+        diff_id, unpacked = str(known["diff_id"]), int(known["unpacked"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    path = cache.blob(descriptor.digest)
+    if path is None:
+        return None
+    layer = Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
+    return MadeLayer(layer=layer, contents=part.contents, unpacked=unpacked, reused=True)
+
+
+def _last_of_each(entries: Iterable[Entry]) -> list[Entry]:
+    """Where two wheels of a layer write one path, the later one has it, as it would in a layer above."""
+    return list({entry.path: entry for entry in entries}.values())

@@ -1,0 +1,245 @@
+"""Hatch's door: the only module that knows Hatch, reads the environment and the clock, and prints.
+
+Hatch asks for its builders whenever it lists them, also for plain wheels: whatever is heavy is imported when an image
+is built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.plugin.interface import BuilderInterface
+from hatchling.builders.wheel import WheelBuilder
+from hatchling.plugin import hookimpl
+from hatchling.plugin.manager import PluginManager
+
+from hatch_docker.errors import ConfigError, HatchDockerError
+
+if TYPE_CHECKING:
+    from hatch_docker.config import Config, Settings
+    from hatch_docker.machine import Machine
+    from hatch_docker.project import Project
+    from hatch_docker.result import Built
+    from hatch_docker.terminal import Terminal
+
+VERSIONS = ("archive", "load", "push")
+_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", "pylock.*.toml")
+
+
+@hookimpl
+def hatch_register_builder() -> type[DockerBuilder]:
+    """Hatch's entry point."""
+    return DockerBuilder
+
+
+class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
+    """The target `docker`. Its versions are the outputs, and all that are asked for share one image."""
+
+    PLUGIN_NAME = "docker"
+
+    def build(self, **options: Any) -> Generator[str, None, None]:
+        """Build as Hatch does; then tell what was built, and print the image's name by digest to standard output."""
+        self._made: dict[str, str] = {}
+        with self._reporting():
+            self._check(options.get("versions") or [])
+            yield from super().build(**options)
+            self._tell()
+
+    def get_version_api(self) -> dict[str, Callable[..., str]]:
+        """One function for each output, as Hatch calls them."""
+        return {name: partial(self._output, name) for name in VERSIONS}
+
+    def get_default_versions(self) -> list[str]:
+        """What `-t docker` alone makes: the key `outputs`; else an archive, and a load where an engine answers."""
+        from hatch_docker.engine import answers
+
+        if outputs := self._configuration[0].outputs:
+            return list(outputs)
+        return ["archive", "load"] if answers(os.environ) else ["archive"]
+
+    def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
+        """Remove what builds left in `directory`, as Hatch's --clean asks."""
+        for pattern in _LEFT_BEHIND:
+            for path in Path(directory).glob(pattern):
+                path.unlink()
+
+    def _check(self, versions: list[str]) -> None:
+        """Find what is wrong with the call and the project before anything is done."""
+        if unknown := sorted(set(versions) - set(VERSIONS)):
+            raise ConfigError([("-t docker", f"unknown output {', '.join(unknown)}; known are {', '.join(VERSIONS)}")])
+        try:
+            self.metadata.validate_fields()
+        except (TypeError, ValueError, OSError) as error:
+            raise ConfigError([("pyproject.toml", str(error))]) from None
+
+    def _output(self, name: str, directory: str, **_build_data: Any) -> str:
+        """Make one output of the image; the path of what it left in `directory`."""
+        from hatch_docker.config import check_push
+        from hatch_docker.outputs import OUTPUTS, Destination, write_result
+
+        if name == "push":
+            check_push(self._configuration[0])
+        machine = self._machine
+        destination = Destination(
+            directory=Path(directory),
+            engine=machine.places.engine,
+            registry=machine.places.registry,
+            threads=machine.threads,
+            progress=machine.progress,
+        )
+        built = self._image(Path(directory))
+        self._made[name] = OUTPUTS[name](built, destination)
+        result = write_result(built, self._made, Path(directory))
+        return self._made[name] if name == "archive" else str(result)
+
+    def _image(self, directory: Path) -> Built:
+        """The image, built once for all outputs."""
+        from hatch_docker.build import build
+        from hatch_docker.outputs import lock_path
+
+        if self._built is None:
+            config, project = self._configuration[0], self._project
+            written = lock_path(project.normalized_name, directory)
+            with self._wheel() as wheel:
+                self._built = build(project, wheel, config, self._machine, created=self._created(), written=written)
+        return self._built
+
+    _built: Built | None = None
+
+    @contextlib.contextmanager
+    def _wheel(self) -> Iterator[Path]:
+        """The project's own wheel, built in process, for as long as the block lasts."""
+        builder = WheelBuilder(self.root, plugin_manager=self.plugin_manager, metadata=self.metadata, app=self.app)
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+            try:
+                (path,) = builder.build(directory=folder, versions=["standard"])
+            except (TypeError, ValueError, OSError) as error:
+                raise HatchDockerError(
+                    f"the project's own wheel cannot be built: {error}", hint="'hatch build -t wheel' says the same"
+                ) from None
+            yield Path(path)
+
+    @cached_property
+    def _configuration(self) -> tuple[Config, Settings]:
+        from hatch_docker.config import check_names, parse
+
+        config, settings = parse(self.target_config, os.environ, project=self.metadata.core.raw_name)
+        project = self._project
+        check_names(config, extras=project.optional_dependencies, groups=project.dependency_groups)
+        return config, settings
+
+    @cached_property
+    def _project(self) -> Project:
+        from packaging.utils import canonicalize_name
+
+        from hatch_docker.project import Project
+
+        core = self.metadata.core
+        extras = {str(canonicalize_name(name)): tuple(texts) for name, texts in core.optional_dependencies.items()}
+        return Project(
+            root=Path(self.root),
+            name=core.raw_name,
+            version=self.metadata.version,
+            requires_python=core.requires_python,
+            dependencies=tuple(core.dependencies),
+            optional_dependencies=extras,
+            dependency_groups=self.metadata.config.get("dependency-groups", {}),
+            scripts=core.scripts,
+            gui_scripts=core.gui_scripts,
+            description=core.description,
+            license=core.license_expression or core.license,
+            authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
+            urls=core.urls,
+            revision=self._commit[0],
+        )
+
+    @cached_property
+    def _machine(self) -> Machine:
+        import platformdirs
+
+        from hatch_docker.machine import machine_of
+        from hatch_docker.oci.spec import Platform
+
+        config, settings = self._configuration
+        return machine_of(
+            settings,
+            os.environ,
+            proxies=getproxies(),
+            root=Path(self.root),
+            home=Path.home(),
+            cache_dir=platformdirs.user_cache_path("hatch-docker", appauthor=False),
+            index_url=config.index_url,
+            platform=Platform.of("linux", platform.machine()),
+            processors=os.cpu_count() or 1,
+            progress=self._terminal,
+        )
+
+    @cached_property
+    def _terminal(self) -> Terminal:
+        from hatch_docker.terminal import Terminal
+
+        live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and self.app.verbosity >= 0
+        return Terminal(self.app.display_info, sys.stderr if live else None)
+
+    @cached_property
+    def _commit(self) -> tuple[str, int | None]:
+        """The commit that is checked out and its time, in seconds since the epoch; empty and None without one."""
+        command = ["git", "-C", self.root, "log", "-1", "--format=%H %ct"]
+        try:
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)  # noqa: S603
+            revision, _, seconds = done.stdout.strip().partition(" ")
+            return revision, int(seconds)
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            return "", None
+
+    def _created(self) -> str:
+        from hatch_docker.config import created_time
+
+        return created_time(
+            self._configuration[0].created,
+            source_date_epoch=os.environ.get("SOURCE_DATE_EPOCH"),
+            commit_time=self._commit[1],
+            now=time.time(),
+        )
+
+    def _tell(self) -> None:
+        from hatch_docker.result import how_to_run, table
+
+        self._terminal.close()
+        if self._built is None:
+            return
+        for line in ["", *table(self._built), ""]:
+            self.app.display_info(line)
+        if "load" in self._made:
+            self.app.display_info(f"  {how_to_run(self._built)}")
+        elif "archive" in self._made:
+            self.app.display_info(f"  docker load -i {self._made['archive']} && {how_to_run(self._built)}")
+        self.app.display(self._built.digest_reference)
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Show what a person can mend as a message, without a traceback."""
+        try:
+            yield
+        except ConfigError as error:
+            self._terminal.close()
+            head = f"{len(error.problems)} mistakes in the configuration:\n  " if len(error.problems) > 1 else ""
+            self.app.abort(head + "\n  ".join(f"{place}: {message}" for place, message in error.problems))
+        except HatchDockerError as error:
+            self._terminal.close()
+            self.app.abort(str(error))
+        except KeyboardInterrupt:
+            self._terminal.close()
+            self.app.abort("interrupted", code=130)

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.distinfo import EntryPoint, Script, parse_entry_points, script_of
 from hatch_docker.scan import Reach, loose_tests, reach, surroundings, test_directory, tests_of_module
-from hatch_docker.wheelfile import WheelFile
+from hatch_docker.wheelfile import WheelFile, split_scheme
 from hatch_docker.zipmembers import READ_LIMIT
 
 # Part of the key under which facts are cached: another format, or another way to find them, has another number.
@@ -48,12 +48,14 @@ class WheelFacts:
         """The normalized name (PyPA: Names and normalization)."""
         return canonicalize_name(self.name)
 
+    def split(self, path: str) -> tuple[str, str]:
+        """A member's scheme and its path below that."""
+        return split_scheme(path, self.data)
+
     def site_path(self, path: str) -> str:
         """A member's path below site-packages; empty for what is installed elsewhere."""
-        if not path.startswith(f"{self.data}/"):
-            return path
-        _, scheme, rest = path.split("/", 2)
-        return rest if scheme in {"purelib", "platlib"} else ""
+        scheme, place = self.split(path)
+        return place if scheme in {"purelib", "platlib"} else ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""

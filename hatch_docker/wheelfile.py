@@ -69,11 +69,8 @@ class WheelFile:
         self.close()
 
     def split(self, path: str) -> tuple[str, str]:
-        """A member's scheme and its path below that; outside of `.data` it is `purelib`, where `platlib` is too."""
-        if not path.startswith(f"{self.data}/"):
-            return "purelib", path
-        _, scheme, rest = path.split("/", 2)
-        return scheme, rest
+        """A member's scheme and its path below that."""
+        return split_scheme(path, self.data)
 
     def content(self, path: str) -> Deflated | Plain:
         """A member's content as it is compressed; thread-safe, and nothing is read until it is read itself."""
@@ -137,6 +134,17 @@ class WheelFile:
                 _, scheme, *rest = path.split("/", 2)
                 if scheme not in SCHEMES or not rest:
                     raise self.error(f"{path!r} is in no scheme that an installer knows: {', '.join(SCHEMES)}")
+
+
+def split_scheme(path: str, data: str) -> tuple[str, str]:
+    """The scheme of a path in a wheel and its path below that, `data` being the wheel's `.data` directory.
+
+    What is outside of that is `purelib`: in an environment `platlib` is the same place.
+    """
+    if not path.startswith(data) or path[len(data)] != "/":
+        return "purelib", path
+    scheme, _, rest = path[len(data) + 1 :].partition("/")
+    return scheme, rest
 
 
 def _parse_filename(filename: str) -> tuple[str, Version]:

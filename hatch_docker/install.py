@@ -1,0 +1,194 @@
+"""A wheel laid out in an environment without running Python: entries of a layer; nothing is extracted.
+
+The same as what PyPA's `installer` writes (Binary distribution format, "Installing a wheel"; Recording installed
+projects), but for what was pruned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from hatch_docker.distinfo import Script, hash_text, write_record
+from hatch_docker.oci.layer import Entry
+from hatch_docker.target import TargetPython
+from hatch_docker.wheelfacts import WheelFacts, scripts_of
+from hatch_docker.wheelfile import WheelFile
+from hatch_docker.zipmembers import file_below_file, is_safe
+
+PREFIX = "app/.venv"
+INSTALLER = b"hatch-docker\n"
+
+_SHEBANG = b"#!python"
+_SCRIPT = """\
+#!/{prefix}/bin/python
+# -*- coding: utf-8 -*-
+import re
+import sys
+from {module} import {imported}
+if __name__ == "__main__":
+    sys.argv[0] = re.sub(r"(-script\\.pyw|\\.exe)?$", "", sys.argv[0])
+    sys.exit({attribute}())
+"""
+
+_CONFIG = """\
+home = {home}
+implementation = CPython
+include-system-site-packages = false
+version = {version}
+"""
+
+
+class _File(NamedTuple):
+    """A file to install: its scheme, its path there, and its row in RECORD."""
+
+    scheme: str
+    path: str
+    entry: Entry
+    hash: str
+    size: int
+
+
+def lay_out(
+    wheel: WheelFile, target: TargetPython, *, prefix: str = PREFIX, pruned: Collection[str] = frozenset()
+) -> list[Entry]:
+    """The entries of a wheel's files in the environment at `prefix`, sorted; `pruned` are members to leave out.
+
+    The wheel's content is not read but handed on, with the checksum to verify it by: the wheel has to stay open until
+    it is written. Raises WheelError where two files would have one path, or one that is the environment's own.
+    """
+    schemes = _schemes(target, wheel.metadata.name, prefix)
+    files = [*_generated(wheel, schemes, prefix), *_members(wheel, schemes, prefix, pruned)]
+    record = f"{wheel.dist_info}/RECORD"
+    rows = [(file.path, (_record_path(file.scheme, file.path, schemes), file.hash, str(file.size))) for file in files]
+    rows.append((record, (record, "", "")))
+    text = write_record(row for _, row in sorted(rows, key=lambda each: each[0]))
+    entries = [*(file.entry for file in files), _written("purelib", record, text, schemes).entry]
+    _check(wheel, entries, venv_skeleton(target, prefix))
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def installed(
+    facts: WheelFacts, target: TargetPython, *, prefix: str = PREFIX, pruned: Collection[str] = frozenset()
+) -> dict[str, str]:
+    """The paths that `lay_out` gives, with the hash of each file's content as RECORD writes it, out of facts alone.
+
+    Two wheels with one path and one hash bring the same file. The hash is empty for what RECORD does not have, and of
+    the wheel's own script for one whose shebang is rewritten.
+    """
+    schemes = _schemes(target, facts.name, prefix)
+    paths = {_place(*facts.split(path), schemes): digest for path, digest in facts.files.items() if path not in pruned}
+    for name, reference in facts.scripts.items():
+        module, _, attribute = reference.partition(":")
+        paths[_place("scripts", name, schemes)] = _hash(_script_text(Script(name, module, attribute), prefix))
+    dist_info = facts.data.removesuffix(".data") + ".dist-info"
+    return paths | {_place("purelib", f"{dist_info}/INSTALLER", schemes): _hash(INSTALLER)}
+
+
+def venv_skeleton(target: TargetPython, prefix: str = PREFIX) -> list[Entry]:
+    """The interpreter's links, `pyvenv.cfg`, and `lib64`, as entries below `prefix`.
+
+    Without `include-system-site-packages` the base's own packages would leak in. `lib64` is a link to `lib` as where
+    `venv` makes it, since the Python of some distributions looks for compiled modules there.
+    """
+    threads = "t" if target.free_threaded else ""
+    names = ["python3", f"python{target.minor}", *([f"python{target.minor}t"] if threads else [])]
+    config = _CONFIG.format(home=posixpath.dirname(target.interpreter), version=target.version)
+    return [
+        _link(f"{prefix}/bin/python", target.interpreter),
+        *(_link(f"{prefix}/bin/{name}", "python") for name in names),
+        _link(f"{prefix}/lib64", "lib"),
+        Entry(path=f"{prefix}/pyvenv.cfg", content=config.encode()),
+    ]
+
+
+def _schemes(target: TargetPython, name: str, prefix: str) -> dict[str, str]:
+    """Where each scheme is, as sysconfig's `venv` scheme says; headers as pip places them."""
+    site = f"{prefix}/lib/{target.lib_name}/site-packages"
+    return {
+        "purelib": site,
+        "platlib": site,
+        "scripts": f"{prefix}/bin",
+        "headers": f"{prefix}/include/site/{target.lib_name}/{name}",
+        "data": prefix,
+    }
+
+
+def _place(scheme: str, path: str, schemes: Mapping[str, str]) -> str:
+    # The environment's lib64 is a link to lib: a layer must not make a directory of it.
+    if scheme == "data" and path.startswith("lib64/"):
+        path = f"lib/{path.removeprefix('lib64/')}"
+    return f"{schemes[scheme]}/{path}"
+
+
+def _record_path(scheme: str, path: str, schemes: Mapping[str, str]) -> str:
+    """A path as RECORD has it: relative to site-packages."""
+    if scheme in {"purelib", "platlib"}:
+        return path
+    return f"{posixpath.relpath(schemes[scheme], schemes['purelib'])}/{path}"
+
+
+def _generated(wheel: WheelFile, schemes: Mapping[str, str], prefix: str) -> Iterator[_File]:
+    for script in scripts_of(wheel):
+        yield _written("scripts", script.name, _script_text(script, prefix), schemes, mode=0o755)
+    yield _written("purelib", f"{wheel.dist_info}/INSTALLER", INSTALLER, schemes)
+
+
+def _members(wheel: WheelFile, schemes: Mapping[str, str], prefix: str, pruned: Collection[str]) -> Iterator[_File]:
+    ours = {f"{wheel.dist_info}/RECORD", f"{wheel.dist_info}/INSTALLER"}
+    for member, info in wheel.members.items():
+        if member in pruned or member in ours:
+            continue
+        scheme, path = wheel.split(member)
+        mode = 0o755 if scheme == "scripts" or wheel.executable(member) else 0o644
+        checksum = wheel.checksum(member)
+        if checksum is None:
+            yield _written(scheme, path, wheel.read(member), schemes, mode)
+        elif scheme == "scripts" and wheel.head(member, len(_SHEBANG)) == _SHEBANG:
+            yield _written(scheme, path, _with_shebang(wheel.read(member), prefix), schemes, mode)
+        else:
+            entry = Entry(
+                path=_place(scheme, path, schemes), mode=mode, content=wheel.content(member), checksum=checksum
+            )
+            yield _File(scheme, path, entry, wheel.records[member].hash, info.file_size)
+
+
+def _written(scheme: str, path: str, content: bytes, schemes: Mapping[str, str], mode: int = 0o644) -> _File:
+    entry = Entry(path=_place(scheme, path, schemes), mode=mode, content=content)
+    return _File(scheme, path, entry, _hash(content), len(content))
+
+
+def _hash(content: bytes) -> str:
+    return hash_text("sha256", hashlib.sha256(content).digest())
+
+
+def _script_text(script: Script, prefix: str) -> bytes:
+    imported = script.attribute.partition(".")[0]
+    text = _SCRIPT.format(prefix=prefix, module=script.module, imported=imported, attribute=script.attribute)
+    return text.encode()
+
+
+def _with_shebang(content: bytes, prefix: str) -> bytes:
+    """A script whose first line, `#!python` or `#!pythonw` with whatever follows, names the environment's Python."""
+    return f"#!/{prefix}/bin/python\n".encode() + content.partition(b"\n")[2]
+
+
+def _check(wheel: WheelFile, entries: list[Entry], skeleton: list[Entry]) -> None:
+    own = {entry.path for entry in skeleton}
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.path in own:
+            raise wheel.error(f"would replace the environment's own {entry.path!r}")
+        if entry.path in seen:
+            raise wheel.error(f"would install {entry.path!r} twice: as a file or script of its own and by another way")
+        if not is_safe(entry.path):
+            raise wheel.error(f"would install a file at an unsafe path: {entry.path!r}")
+        seen.add(entry.path)
+    if clash := file_below_file(seen | own):
+        raise wheel.error(f"would install {clash!r} as a file and as a directory")
+
+
+def _link(path: str, to: str) -> Entry:
+    return Entry(path=path, mode=0o777, link=to)

@@ -88,11 +88,12 @@ class Pip:
 class IndexSettings:
     """The package indexes (PEP 503 roots) and how to reach them. No URL in it holds a login.
 
-    `url` is the main index, empty where nothing names one; `urls()` then asks pip. `ca_file` is pip's `cert`, if pip
-    was asked; else the environment's.
+    `url` is the main index, empty where nothing names one; `urls()` then asks pip. `by_uv` is whether uv's own
+    configuration names it. `ca_file` is pip's `cert`, if pip was asked; else the environment's.
     """
 
     url: str = ""
+    by_uv: bool = False
     extra_urls: tuple[str, ...] = ()
     credentials: Credentials = field(default_factory=Credentials)
     ca_file: str = ""
@@ -111,6 +112,7 @@ class _Source:
     url: str = field(default="", repr=False)
     extra_urls: tuple[str, ...] = field(default=(), repr=False)
     ca_file: str = ""
+    is_uv: bool = False
 
 
 def discover(
@@ -129,17 +131,18 @@ def discover(
     nothing before it names an index: call this where an index is really needed.
     """
     pip = Pip(environ)
-    url, ca_file = "", ca_file_of(environ)
+    url, by_uv, ca_file = "", False, ca_file_of(environ)
     extra = list(filter(None, extra_urls))
     for source in _sources(configured, pip, root=root, environ=environ, home=home, progress=progress):
         extra += source.extra_urls
         ca_file = ca_file or source.ca_file
-        url = source.url
+        url, by_uv = source.url, source.is_uv
         if url:
             break
     clean, logins = _without_logins([url, *extra], root)
     return IndexSettings(
         url=clean[0],
+        by_uv=by_uv,
         extra_urls=tuple(clean[1:]),
         credentials=Credentials(by_url=logins, by_host=read_netrc(environ, home=home, progress=progress)),
         ca_file=ca_file,
@@ -180,7 +183,9 @@ def _uv_source(environ: Mapping[str, str], tables: list[dict[str, Any]]) -> _Sou
         mains += [url for url in [table.get("index-url")] if isinstance(url, str)]
         extras += [url for url in _list(table.get("extra-index-url")) if isinstance(url, str)]
     main = next(filter(None, mains), "")
-    return _Source(url=_uv_url(main, environ), extra_urls=tuple(_uv_url(entry, environ) for entry in extras))
+    return _Source(
+        url=_uv_url(main, environ), extra_urls=tuple(_uv_url(entry, environ) for entry in extras), is_uv=True
+    )
 
 
 def _uv_url(entry: str, environ: Mapping[str, str]) -> str:

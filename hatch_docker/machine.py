@@ -79,7 +79,8 @@ def machine_of(
         resolver=Resolver(
             environ=environ,
             configured=(index_url,) if index_url else (),
-            indexes=lambda: found().urls(),
+            # What uv's own configuration names, uv finds by itself.
+            indexes=lambda: () if found().by_uv else found().urls(),
             embed=lambda url: found().credentials.embed(url),  # noqa: PLW0108
         ),
         platform=platform,

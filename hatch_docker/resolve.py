@@ -120,6 +120,9 @@ def _environment(environ: Mapping[str, str], indexes: Sequence[str]) -> dict[str
     settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
     if indexes:
         settings |= {"UV_DEFAULT_INDEX": indexes[0], "UV_INDEX": " ".join(indexes[1:])}
+    if len(indexes) > 1:
+        # They are pip's, to which all of its indexes are equal; uv would stop at the first that has the package.
+        settings["UV_INDEX_STRATEGY"] = environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
     return {**environ, **settings}
 
 

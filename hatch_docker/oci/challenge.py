@@ -50,13 +50,13 @@ def parse(header: str) -> dict[str, dict[str, str]]:
 
 def basic(credential: Credential) -> str:
     """The Authorization header of RFC 7617."""
-    return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
+    return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode(errors="replace")).decode()
 
 
 def token_request(
     bearer: Mapping[str, str], scopes: Sequence[str], credential: Credential, *, plain_http: bool, place: str
 ) -> TokenRequest:
-    """How to get a token for `scopes`, and for what the challenge itself asks, from the service that it names.
+    """How to get a token for `scopes`, and for what else the challenge asks, from the service that it names.
 
     Raises RegistryError for a service that is no URL, or that would get a password over plain HTTP although the
     registry is not `plain_http` itself; `place` is where the error says it happened.
@@ -75,7 +75,9 @@ def token_request(
             place=place,
             hint="name the registry in HATCH_DOCKER_INSECURE_REGISTRIES if that is meant",
         )
-    wanted = list(dict.fromkeys([*scopes, *bearer.get("scope", "").split()]))
+    ours = {scope.rpartition(":")[0] for scope in scopes}
+    # A registry may know the repository by another name than its URL does.
+    wanted = [*scopes, *(scope for scope in bearer.get("scope", "").split() if scope.rpartition(":")[0] not in ours)]
     service = [("service", bearer["service"])] if bearer.get("service") else []
     if credential.identity_token:
         form = [
@@ -86,7 +88,7 @@ def token_request(
             ("refresh_token", credential.identity_token),
         ]
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return TokenRequest(method="POST", url=realm, headers=headers, body=urlencode(form).encode())
+        return TokenRequest(method="POST", url=realm, headers=headers, body=urlencode(form, errors="replace").encode())
     query = urlencode([*service, *(("scope", scope) for scope in wanted)])
     headers = {"Authorization": basic(credential)} if credential.username else {}
     return TokenRequest(method="GET", url=f"{realm}{'&' if '?' in realm else '?'}{query}", headers=headers)

@@ -108,7 +108,11 @@ class Session:
         # Where a redirect led elsewhere, what is there must not learn our credentials by asking for them.
         if response.status != 401 or not self._is_registry(final_url(response, url), access.reference):
             return response
-        renewed = self._authorize(response.headers.get("WWW-Authenticate", ""), access, used)
+        try:
+            renewed = self._authorize(response.headers.get("WWW-Authenticate", ""), access, used)
+        except RegistryError:
+            response.close()
+            raise
         if not renewed or not (body is None or isinstance(body, bytes)):
             return response
         self.read(response, url, access)

@@ -1,0 +1,339 @@
+"""A registry in this process: the distribution specification's happy path, and what real registries do besides."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+USER, PASSWORD = "rosa", "correct horse"
+_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<rest>.+|uploads/.*)")
+_REASONS = {
+    401: "UNAUTHORIZED",
+    404: "MANIFEST_UNKNOWN",
+    413: "SIZE_INVALID",
+    416: "RANGE_INVALID",
+    429: "TOOMANYREQUESTS",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the registry was sent."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Failure:
+    """An answer to the next `times` requests whose method and path match, in place of the right one."""
+
+    method: str
+    path: str
+    status: int
+    times: int = 1
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass
+class FakeRegistry:
+    """A registry on a loopback port for as long as its `with` block lasts; its fields may be changed at any time."""
+
+    auth: str = ""  # "", "basic" or "bearer"
+    anonymous_pull: bool = False
+    realm: str = ""  # of the token service, its own unless told
+    identity_token: str = ""
+    token_uses: int = 1 << 30
+    mounts: bool = True
+    unmountable: frozenset[str] = frozenset()  # repositories that no token service gives access to
+    largest_put: int = 1 << 30
+    smallest_chunk: int = 0
+    absolute_location: bool = False
+    location: str = ""  # sent as it is
+    storage: str = ""  # the host that blobs are redirected to
+    digest_header: str | None = None
+    cut_uploads: int = 0
+    cut_downloads: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+    blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+    tokens: dict[str, list[str]] = field(default_factory=dict)
+    uses: dict[str, int] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> FakeRegistry:
+        registry = self
+
+        class Handler(_Handler):
+            fake = registry
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def host(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def sent(self, method: str, path: str = "") -> list[Request]:
+        """The requests of `method` whose path holds `path`."""
+        return [request for request in self.requests if request.method == method and path in request.path]
+
+    def add_manifest(self, name: str, reference: str, data: bytes, media_type: str) -> str:
+        """Have a manifest by tag and by digest; return its digest."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self.manifests[name, reference] = self.manifests[name, digest] = (media_type, data)
+        return digest
+
+    def add_blob(self, name: str, data: bytes) -> str:
+        """Have a blob; return its digest."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self.blobs[name, digest] = data
+        return digest
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeRegistry
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.fake.connections += 1
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+        pass
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 (http.server's names)
+
+    def _serve(self) -> None:
+        parts = urlsplit(self.path)
+        self.query = parse_qs(parts.query)
+        self.read = False
+        fake = self.fake
+        with fake.lock:
+            fake.requests.append(Request(self.command, parts.path, self.query, dict(self.headers.items())))
+            failure = next(
+                (f for f in fake.failures if f.method == self.command and f.path in parts.path and f.times), None
+            )
+            if failure:
+                failure.times -= 1
+        if failure:
+            self._body()
+            self._answer(failure.status, failure.body, dict(failure.headers))
+        elif parts.path == "/token":
+            self._token()
+        elif found := _PATH.fullmatch(parts.path):
+            self.name, rest = found["name"], found["rest"]
+            if self._authorized():
+                getattr(self, f"_{found['kind']}")(rest)
+        else:
+            self._answer(404)
+
+    def _body(self) -> bytes:
+        if self.read:
+            return b""
+        self.read = True
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+    def _answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        if not self.read:
+            self._body()
+        if status >= 400 and not body:
+            code = _REASONS.get(status, "UNKNOWN")
+            body = json.dumps({"errors": [{"code": code, "message": f"no luck with {status}"}]}).encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if "Content-Length" not in (headers or {}):
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    # identity
+
+    def _authorized(self) -> bool:
+        fake = self.fake
+        sent = self.headers.get("Authorization", "")
+        needed = "pull" if self.command in ("GET", "HEAD") else "push"
+        if not fake.auth:
+            return True
+        if fake.auth == "basic":
+            if sent == _basic() or (fake.anonymous_pull and needed == "pull" and not sent):
+                return True
+            self._answer(401, headers={"WWW-Authenticate": 'Basic realm="the fake, \\"really\\""'})
+            return False
+        token = sent.removeprefix("Bearer ")
+        with fake.lock:
+            fake.uses[token] = fake.uses.get(token, 0) + 1
+            granted = fake.tokens.get(token, []) if fake.uses[token] <= fake.token_uses else []
+        if any(_grants(scope, self.name, needed) for scope in granted):
+            return True
+        scope = f"repository:{self.name}:{'pull' if needed == 'pull' else 'pull,push'}"
+        realm = fake.realm or f"http://{fake.host}/token"
+        bearer = f'Bearer realm="{realm}",service="fake",scope="{scope}",error="invalid_token"'
+        self._answer(401, headers={"WWW-Authenticate": f"Negotiate YII=, {bearer}"})
+        return False
+
+    def _token(self) -> None:
+        fake = self.fake
+        if self.command == "POST":
+            form = dict(parse_qsl(self._body().decode()))
+            scopes = form["scope"].split()
+            known = form["grant_type"] == "refresh_token" and form["refresh_token"] == fake.identity_token != ""
+        else:
+            scopes = self.query.get("scope", [])
+            known = self.headers.get("Authorization", "") == _basic()
+            if not known and (not fake.anonymous_pull or "Authorization" in self.headers):
+                self._answer(401, b'{"details": "incorrect username or password"}')
+                return
+        if (self.command == "POST" and not known) or any(scope.split(":")[1] in fake.unmountable for scope in scopes):
+            self._answer(403)
+            return
+        token = secrets.token_hex(8)
+        with fake.lock:
+            fake.tokens[token] = scopes if known else [scope.replace("push", "") for scope in scopes]
+        name = "access_token" if self.command == "POST" else "token"
+        self._answer(200, json.dumps({name: token, "expires_in": 60}).encode())
+
+    # content
+
+    def _manifests(self, reference: str) -> None:
+        fake = self.fake
+        if self.command == "PUT":
+            data = self._body()
+            digest = fake.add_manifest(self.name, reference, data, self.headers["Content-Type"])
+            document = json.loads(data)
+            wanted = [document["config"], *document["layers"]]
+            if all((self.name, blob["digest"]) in fake.blobs for blob in wanted):
+                self._answer(201, headers={"Docker-Content-Digest": digest})
+            else:
+                del fake.manifests[self.name, reference]
+                self._answer(404, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}')
+            return
+        if (self.name, reference) not in fake.manifests:
+            self._answer(404)
+            return
+        media_type, data = fake.manifests[self.name, reference]
+        digest = "sha256:" + hashlib.sha256(data).hexdigest() if fake.digest_header is None else fake.digest_header
+        headers = {"Docker-Content-Digest": digest, "Content-Length": str(len(data))}
+        self._answer(200, data, headers | ({"Content-Type": media_type} if media_type else {}))
+
+    def _blobs(self, rest: str) -> None:
+        if rest.startswith("uploads/"):
+            self._upload(rest.removeprefix("uploads/"))
+            return
+        data = self.fake.blobs.get((self.name, rest))
+        if data is None:
+            self._answer(404)
+        elif self.command == "HEAD":
+            self._answer(200, headers={"Content-Length": str(len(data))})
+        elif self.fake.storage:
+            self._answer(
+                307, headers={"Location": f"http://{self.fake.storage}/v2/{self.name}/blobs/{rest}?signature=s"}
+            )
+        else:
+            self._download(data)
+
+    def _download(self, data: bytes) -> None:
+        start = int((re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) or ["", "0"])[1])
+        data = data[start:]
+        if self.fake.cut_downloads:
+            self.fake.cut_downloads -= 1
+            self._answer(206 if start else 200, data[: len(data) // 2], {"Content-Length": str(len(data))})
+            self.close_connection = True
+            return
+        self._answer(206 if start else 200, data)
+
+    def _upload(self, upload: str) -> None:
+        fake = self.fake
+        if self.command == "POST":
+            self._begin()
+        elif upload not in fake.uploads:
+            self._answer(404, b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}')
+        elif "state" not in self.query:
+            self._answer(400)
+        elif self.command == "PATCH":
+            self._chunk(upload)
+        elif int(self.headers.get("Content-Length", "0")) > fake.largest_put:
+            self._answer(413)
+        elif fake.cut_uploads and self.headers.get("Content-Length") != "0":
+            fake.cut_uploads -= 1
+            self.rfile.read(int(self.headers["Content-Length"]) // 2)
+            self.close_connection = True
+        else:
+            self._finish(upload)
+
+    def _begin(self) -> None:
+        fake = self.fake
+        digest, source = (self.query.get(name, [""])[0] for name in ("mount", "from"))
+        if digest and fake.mounts and (source, digest) in fake.blobs:
+            fake.blobs[self.name, digest] = fake.blobs[source, digest]
+            self._answer(201, headers={"Location": f"/v2/{self.name}/blobs/{digest}"})
+            return
+        upload = secrets.token_hex(8)
+        fake.uploads[upload] = bytearray()
+        self._answer(202, headers={**self._where(upload), "OCI-Chunk-Min-Length": str(fake.smallest_chunk)})
+
+    def _where(self, upload: str) -> dict[str, str]:
+        path = f"/v2/{self.name}/blobs/uploads/{upload}?state=a%2Fb%3D"
+        return {
+            "Location": self.fake.location
+            or (f"http://{self.fake.host}{path}" if self.fake.absolute_location else path)
+        }
+
+    def _chunk(self, upload: str) -> None:
+        so_far = self.fake.uploads[upload]
+        data = self._body()
+        if self.headers["Content-Range"] != f"{len(so_far)}-{len(so_far) + len(data) - 1}":
+            self._answer(416)
+            return
+        so_far += data
+        self._answer(202, headers={**self._where(upload), "Range": f"0-{len(so_far) - 1}"})
+
+    def _finish(self, upload: str) -> None:
+        data = bytes(self.fake.uploads.pop(upload)) + self._body()
+        if "sha256:" + hashlib.sha256(data).hexdigest() != self.query["digest"][0]:
+            self._answer(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+            return
+        self.fake.add_blob(self.name, data)
+        self._answer(201)
+
+
+def _basic() -> str:
+    return "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+def _grants(scope: str, name: str, action: str) -> bool:
+    _, granted, actions = scope.split(":")
+    return granted == name and action in actions.split(",")

@@ -1,0 +1,706 @@
+"""Pull and push, against a registry in this process and (marker `registry`) real ones."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import secrets
+import socket
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+from fake_registry import PASSWORD, USER, Failure, FakeRegistry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, NetworkError, RegistryError
+from hatch_docker.http import Http
+from hatch_docker.oci import spec, upload
+from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.spec import Descriptor, ImageConfig, Platform
+from hatch_docker.progress import Advance, Progress
+
+
+def layer(name: str, content: bytes = b"") -> Layer:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    blob = gzip.compress(plain.getvalue(), mtime=0)
+    return Layer(
+        descriptor=Descriptor(media_type=spec.LAYER_GZIP, digest=spec.digest_of(blob), size=len(blob)),
+        diff_id=spec.digest_of(plain.getvalue()),
+        open=lambda: io.BytesIO(blob),
+    )
+
+
+def image(*layers: Layer, env: str = "") -> Image:
+    return Image(config=ImageConfig(platform=Platform(architecture="amd64"), env={"OF": env}), layers=layers)
+
+
+def credentials_for(tmp_path: Path, host: str, user: str = USER, password: str = PASSWORD, **more: str) -> Credentials:
+    path = tmp_path / f"{host.replace(':', '-')}.json"
+    entry = {"username": user, "password": password, **more}
+    path.write_text(json.dumps({"auths": {host: entry}}))
+    return Credentials(files=(path,))
+
+
+def client(credentials: Credentials | None = None, **mirrors: str) -> Registry:
+    names = {name.replace("_", "."): host for name, host in mirrors.items()}
+    return Registry(Http(), credentials=credentials or Credentials(), mirrors=names)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(upload, "_FIRST_WAIT", 0.001)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+
+
+# The contract: the fake, and real registries, behave alike.
+
+
+@dataclass(frozen=True)
+class Place:
+    host: str
+    user: str = ""
+    password: str = ""
+
+    def reference(self, suffix: str = "", tag: str = "1.0") -> Reference:
+        name = f"hatch-docker-test/{secrets.token_hex(6)}{suffix}"
+        return Reference(registry=self.host, repository=name, tag=tag)
+
+    def client(self, tmp_path: Path) -> Registry:
+        return client(credentials_for(tmp_path, self.host, self.user, self.password) if self.user else None)
+
+
+@contextmanager
+def real(host: str, user: str = "", password: str = "") -> Iterator[Place]:
+    yield Place(os.environ[host], os.environ.get(user, ""), os.environ.get(password, ""))
+
+
+@contextmanager
+def made(auth: str) -> Iterator[Place]:
+    with FakeRegistry(auth=auth) as registry:
+        yield Place(registry.host, USER if auth else "", PASSWORD if auth else "")
+
+
+AUTH = ("HATCH_DOCKER_TEST_AUTH_REGISTRY", "HATCH_DOCKER_TEST_AUTH_USER", "HATCH_DOCKER_TEST_AUTH_PASSWORD")
+OPEN_PLACES = [
+    pytest.param(lambda: made(""), id="fake"),
+    pytest.param(lambda: real("HATCH_DOCKER_TEST_REGISTRY"), id="real", marks=pytest.mark.registry),
+]
+LOCKED_PLACES = [
+    pytest.param(lambda: made("basic"), id="fake-basic"),
+    pytest.param(lambda: made("bearer"), id="fake-bearer"),
+    pytest.param(lambda: real(*AUTH), id="real-password", marks=pytest.mark.registry),
+]
+Opened = Callable[[], AbstractContextManager[Place]]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    opened: Opened = request.param
+    with opened() as found:
+        yield found
+
+
+@pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
+def test_what_is_pushed_can_be_pulled(place: Place, tmp_path: Path) -> None:
+    pushed = image(layer("a", b"one"), layer("b", b"two" * 1000), layer("a", b"one"))
+    first = place.reference()
+    second = first.with_tag("latest")
+    assert place.client(tmp_path).push(pushed, [first, second]) == pushed.digest
+    pulling = place.client(tmp_path)
+    for reference in (first, second, first.with_digest(pushed.digest)):
+        descriptor, data = pulling.manifest(reference)
+        assert data == pushed.manifest_bytes
+        assert descriptor == Descriptor(media_type=spec.MANIFEST, digest=pushed.digest, size=len(data))
+        assert pulling.resolve(reference) == descriptor
+    for each in (pushed.config_descriptor, *pushed.manifest.layers):
+        assert spec.digest_of(b"".join(pulling.blob(first, each))) == each.digest
+
+
+@pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
+def test_blobs_of_the_base_are_mounted_and_not_opened(place: Place, tmp_path: Path) -> None:
+    base, own = layer("base", secrets.token_bytes(100)), layer("own", secrets.token_bytes(100))
+    source, target = place.reference("/base"), place.reference("/app")
+    place.client(tmp_path).push(image(base), [source])
+
+    def refuse() -> BinaryIO:
+        raise AssertionError("opened")
+
+    remote = Layer(descriptor=base.descriptor, diff_id=base.diff_id, open=refuse)
+    pushed = image(remote, own)
+    assert place.client(tmp_path).push(pushed, [target], mount_from=source) == pushed.digest
+    assert place.client(tmp_path).resolve(target).digest == pushed.digest
+
+
+@pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
+def test_an_image_that_is_not_there(place: Place, tmp_path: Path) -> None:
+    there = place.reference()
+    place.client(tmp_path).push(image(layer("a")), [there])
+    for missing in (there.with_tag("9.9"), place.reference(), there.with_digest(spec.digest_of(b"other"))):
+        for ask in (place.client(tmp_path).manifest, place.client(tmp_path).resolve):
+            with pytest.raises(RegistryError) as caught:
+                ask(missing)
+            assert caught.value.status == 404
+            assert missing.repository in caught.value.message
+            assert caught.value.place == str(missing)
+
+
+@pytest.mark.parametrize("place", LOCKED_PLACES, indirect=True)
+@pytest.mark.parametrize("user", [USER, ""])
+def test_a_wrong_password_and_none_at_all(place: Place, user: str, tmp_path: Path) -> None:
+    credentials = credentials_for(tmp_path, place.host, user, "hush-hush") if user else Credentials()
+    source = str(credentials.files[0]) if user else "there are none"
+    reference = place.reference()
+    attempts: list[Callable[[Registry], object]] = [
+        lambda registry: registry.manifest(reference),
+        lambda registry: registry.resolve(reference),
+        lambda registry: list(registry.blob(reference, layer("a").descriptor)),
+        lambda registry: registry.push(image(layer("a")), [reference]),
+    ]
+    for attempt in attempts:
+        with pytest.raises(RegistryError) as caught:
+            attempt(client(credentials))
+        assert caught.value.status == 401
+        assert source in str(caught.value)
+        assert f"docker login {place.host}" in caught.value.hint
+        assert "hush" not in str(caught.value)
+
+
+@pytest.mark.registry
+def test_a_mirror_of_docker_hub_has_its_images() -> None:
+    registry = client(docker_io=os.environ["HATCH_DOCKER_TEST_REGISTRY"])
+    reference = Reference.parse("python:3.13-slim")
+    descriptor, data = registry.manifest(reference)
+    assert registry.resolve(reference).digest == descriptor.digest == spec.digest_of(data)
+
+
+# Pulling
+
+
+def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth = "bearer"
+    with FakeRegistry(auth="basic", anonymous_pull=True) as storage:
+        fake.storage = storage.host
+        digest = fake.add_blob("app", b"content")
+        storage.add_blob("app", b"content")
+        reference = Reference(registry=fake.host, repository="app")
+        descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=7)
+        registry = client(credentials_for(tmp_path, fake.host))
+        assert b"".join(registry.blob(reference, descriptor)) == b"content"
+        assert [request.query for request in storage.sent("GET", "/blobs/")] == [{"signature": ["s"]}]
+        # Nor when the storage asks for them.
+        storage.anonymous_pull = False
+        with pytest.raises(RegistryError):
+            list(registry.blob(reference, descriptor))
+        assert not [request for request in storage.requests if "Authorization" in request.headers]
+
+
+def test_a_registry_without_credentials_of_its_own_gets_none(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth, fake.anonymous_pull = "bearer", True
+    fake.add_manifest("app", "latest", image().manifest_bytes, spec.MANIFEST)
+    client(credentials_for(tmp_path, "127.0.0.1:1")).manifest(Reference(registry=fake.host, repository="app"))
+    assert not any(r.headers.get("Authorization", "").startswith("Basic") for r in fake.requests)
+
+
+def test_a_broken_download_goes_on_where_it_broke(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth, fake.cut_downloads, fake.token_uses = "bearer", 3, 2
+    content = secrets.token_bytes(1 << 20)
+    digest = fake.add_blob("app", content)
+    reference = Reference(registry=fake.host, repository="app")
+    descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=len(content))
+    chunks = client(credentials_for(tmp_path, fake.host)).blob(reference, descriptor)
+    assert spec.digest_of(b"".join(chunks)) == digest
+    # Its token ran out on the way.
+    assert len(fake.sent("GET", "/token")) == 2
+
+
+def test_a_blob_longer_than_said_is_cut_off(fake: FakeRegistry) -> None:
+    digest = fake.add_blob("app", b"x" * 100)
+    descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=99)
+    with pytest.raises(DigestMismatchError):
+        list(client().blob(Reference(registry=fake.host, repository="app"), descriptor))
+
+
+def test_a_manifest_must_be_what_its_digest_says(fake: FakeRegistry) -> None:
+    data = image().manifest_bytes
+    other = spec.digest_of(b"other")
+    fake.add_manifest("app", "latest", data, spec.MANIFEST)
+    fake.manifests["app", other] = (spec.MANIFEST, data)
+    reference = Reference(registry=fake.host, repository="app")
+    with pytest.raises(DigestMismatchError, match=other):
+        client().manifest(reference.with_digest(other))
+    fake.digest_header = other
+    with pytest.raises(DigestMismatchError, match=other):
+        client().manifest(reference)
+    # Asked for by digest, the header's word counts for nothing.
+    assert client().manifest(reference.with_digest(spec.digest_of(data)))[1] == data
+    assert client().resolve(reference.with_digest(spec.digest_of(data))).digest == spec.digest_of(data)
+    for header in ("", "nonsense", "sha256:" + "z" * 64):
+        fake.digest_header = header
+        assert client().resolve(reference).digest == client().manifest(reference)[0].digest == spec.digest_of(data)
+
+
+@pytest.mark.parametrize(
+    ("document", "header", "expected"),
+    [
+        ({"layers": []}, "", spec.MANIFEST),
+        ({"manifests": []}, "", spec.INDEX),
+        ({"manifests": []}, "application/vnd.docker.distribution.manifest.list.v2+json; charset=utf-8", spec.INDEX),
+        ({"layers": []}, "Application/VND.docker.distribution.manifest.v2+JSON", spec.MANIFEST),
+        ({"mediaType": spec.INDEX, "manifests": []}, "text/plain", spec.INDEX),
+        ({"mediaType": None, "layers": []}, "application/octet-stream", spec.MANIFEST),
+    ],
+)
+def test_the_media_type_of_a_manifest_is_found(
+    fake: FakeRegistry, document: dict[str, Any], header: str, expected: str
+) -> None:
+    fake.add_manifest("app", "latest", json.dumps(document).encode(), header)
+    reference = Reference(registry=fake.host, repository="app")
+    assert client().manifest(reference)[0].media_type == expected
+    assert client().resolve(reference).media_type == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "header", "says"),
+    [
+        (b'{"schemaVersion": 1, "fsLayers": []}', "", "schema 1"),
+        (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws", "schema 1"),
+        (b"{}", "application/json", "not an image"),
+        (b'{"mediaType": "application/vnd.example\\u001b[31m"}', "", "not an image"),
+        (b"<html>", "text/html", "not JSON"),
+        (b"[" * 100_000, spec.MANIFEST, "not JSON"),
+        (b"[]", spec.MANIFEST, "not a JSON object"),
+        (b"", spec.MANIFEST, "not JSON"),
+        (b"\xff\xfe{", spec.MANIFEST, "not JSON"),
+    ],
+)
+def test_what_is_no_image_is_one_clean_error(fake: FakeRegistry, data: bytes, header: str, says: str) -> None:
+    fake.add_manifest("app", "latest", data, header)
+    with pytest.raises(ImageError, match=says) as caught:
+        client().manifest(Reference(registry=fake.host, repository="app"))
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_manifest_without_end_is_not_read(fake: FakeRegistry) -> None:
+    fake.add_manifest("app", "latest", b" " * (4 << 20) + b"{}", spec.MANIFEST)
+    with pytest.raises(RegistryError, match="larger"):
+        client().manifest(Reference(registry=fake.host, repository="app"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    body=st.binary(max_size=50)
+    | st.recursive(
+        st.none() | st.integers() | st.text() | st.sampled_from(["errors", "code", "message"]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["errors", "code", "message", "details"]), inner)
+        ),
+    ).map(lambda value: json.dumps(value).encode()),
+    status=st.sampled_from([200, 201, 204, 301, 307, 400, 401, 403, 404, 418, 599]),
+    header=st.sampled_from(["WWW-Authenticate", "Location", "Content-Type", "Docker-Content-Digest"]),
+    value=st.text(alphabet=st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=30)
+    | st.sampled_from(
+        ['Bearer realm="http://[/"', "http://[", "//", "Bearer", 'Bearer realm="ftp://x"', "http://a:b/"]
+    ),
+)
+def test_no_answer_is_a_traceback(body: bytes, status: int, header: str, value: str) -> None:
+    with FakeRegistry() as fake:
+        fake.failures = [
+            Failure(method, "", status, times=99, headers={header: value}, body=b"" if status == 204 else body)
+            for method in ("GET", "POST", "PUT", "HEAD")
+        ]
+        reference = Reference(registry=fake.host, repository="app")
+        for attempt in (
+            lambda: client().manifest(reference),
+            lambda: client().resolve(reference),
+            lambda: list(client().blob(reference, Descriptor(media_type="", digest=spec.digest_of(b""), size=0))),
+            lambda: client().push(image(), [reference]),
+        ):
+            assert told(attempt).replace("\n  hint: ", "").isprintable()
+
+
+# Mirrors
+
+
+def test_a_mirror_is_asked_first_and_the_registry_when_it_lacks_the_image(tmp_path: Path) -> None:
+    with FakeRegistry() as mirror, FakeRegistry(auth="basic") as upstream:
+        for registry, name in ((mirror, "mirrored"), (upstream, "only-here")):
+            data = image(env=name).manifest_bytes
+            registry.add_manifest(name, "latest", data, spec.MANIFEST)
+            registry.add_blob(name, b"content")
+        puller = Registry(
+            Http(), credentials=credentials_for(tmp_path, upstream.host), mirrors={upstream.host: mirror.host}
+        )
+        descriptor = Descriptor(media_type="", digest=spec.digest_of(b"content"), size=7)
+        for name in ("mirrored", "only-here"):
+            reference = Reference(registry=upstream.host, repository=name)
+            assert puller.manifest(reference)[1] == image(env=name).manifest_bytes
+            assert b"".join(puller.blob(reference, descriptor)) == b"content"
+        assert not upstream.sent("GET", "/mirrored/")
+        assert not [request for request in mirror.requests if "Authorization" in request.headers]
+
+
+def test_a_mirror_that_is_down_or_lies_does_no_harm(fake: FakeRegistry) -> None:
+    data = image().manifest_bytes
+    digest = fake.add_manifest("app", "latest", data, spec.MANIFEST)
+    reference = Reference(registry=fake.host, repository="app", digest=digest)
+    with FakeRegistry() as lying:
+        lying.manifests["app", digest] = (spec.MANIFEST, image(env="other").manifest_bytes)
+        for mirror in (lying.host, f"127.0.0.1:{free_port()}"):
+            registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror})
+            assert registry.manifest(reference)[1] == data
+            assert registry.manifest(reference)[1] == data
+
+
+def test_when_both_fail_both_are_named(fake: FakeRegistry) -> None:
+    with FakeRegistry() as mirror:
+        registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror.host})
+        with pytest.raises(RegistryError, match="its mirror failed too") as caught:
+            registry.manifest(Reference(registry=fake.host, repository="app"))
+        assert caught.value.status == 404
+        assert mirror.host in caught.value.message
+        assert fake.host in caught.value.message
+
+
+def test_a_mirror_may_have_a_prefix_and_is_never_pushed_to(fake: FakeRegistry) -> None:
+    with FakeRegistry() as mirror:
+        base = image(layer("base"))
+        registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: f"{mirror.host}/hub/proxy"})
+        mirror.add_manifest("hub/proxy/library/base", "latest", base.manifest_bytes, spec.MANIFEST)
+        source = Reference(registry=fake.host, repository="library/base")
+        assert registry.manifest(source)[1] == base.manifest_bytes
+        registry.push(base, [Reference(registry=fake.host, repository="app")], mount_from=source)
+        assert not mirror.sent("PUT")
+        assert not mirror.sent("POST")
+        # What the mirror holds can be mounted in the mirror's own registry.
+        mirror.blobs["hub/proxy/library/base", base.layers[0].descriptor.digest] = base.layers[0].open().read()
+        registry.push(base, [Reference(registry=mirror.host, repository="app")], mount_from=source)
+        assert len(mirror.sent("PUT", "/blobs/")) == 1
+
+
+# Pushing
+
+
+def push(fake: FakeRegistry, pushed: Image, credentials: Credentials | None = None, **options: Any) -> None:
+    reference = Reference(registry=fake.host, repository="app", tag="1.0")
+    client(credentials).push(pushed, [reference], **options)
+    assert fake.manifests["app", "1.0"] == (spec.MANIFEST, pushed.manifest_bytes)
+    for each in (pushed.config_descriptor, *pushed.manifest.layers):
+        assert spec.digest_of(fake.blobs["app", each.digest]) == each.digest
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_only_what_is_lacking_is_sent_once_and_tags_come_last(fake: FakeRegistry, absolute: bool) -> None:
+    fake.absolute_location = absolute
+    shared, own = layer("shared", b"1" * 5000), layer("own", b"2" * 5000)
+    push(fake, image(shared))
+    fake.requests.clear()
+    push(fake, image(shared, own, own))
+    puts = [request.path for request in fake.sent("PUT")]
+    assert len([path for path in puts if "/blobs/" in path]) == 2
+    assert [path for path in puts if "/manifests/" in path] == puts[-1:]
+
+
+def test_connections_are_kept_alive(fake: FakeRegistry) -> None:
+    push(fake, image(*(layer(str(number)) for number in range(12))), threads=3)
+    assert fake.connections <= 4
+
+
+def test_a_token_is_asked_for_once_and_for_the_mount_too(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth = "bearer"
+    base = layer("base")
+    fake.add_blob("library/base", base.open().read())
+    source = Reference(registry=fake.host, repository="library/base")
+    own = [layer(str(number)) for number in range(6)]
+    push(fake, image(base, *own), credentials_for(tmp_path, fake.host), mount_from=source)
+    scopes = [request.query["scope"] for request in fake.sent("GET", "/token")]
+    assert scopes == [["repository:app:pull,push"], ["repository:app:pull,push", "repository:library/base:pull"]]
+    assert not [r for r in fake.sent("PUT", "/blobs/") if base.descriptor.digest in r.query["digest"]]
+
+
+@pytest.mark.parametrize("auth", ["", "bearer"])
+def test_a_mount_that_is_not_possible_is_an_upload(fake: FakeRegistry, tmp_path: Path, auth: str) -> None:
+    fake.auth, fake.mounts, fake.unmountable = auth, False, frozenset({"private/base"})
+    source = Reference(registry=fake.host, repository="private/base")
+    push(fake, image(layer("base")), credentials_for(tmp_path, fake.host), mount_from=source)
+
+
+def test_nothing_is_mounted_from_another_registry(fake: FakeRegistry) -> None:
+    push(fake, image(layer("base")), mount_from=Reference(registry="other.example", repository="base"))
+    assert not any("mount" in request.query for request in fake.requests)
+
+
+def test_a_token_that_runs_out_is_renewed(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth, fake.token_uses = "bearer", 3
+    push(fake, image(*(layer(str(number)) for number in range(5))), credentials_for(tmp_path, fake.host), threads=1)
+    assert len(fake.tokens) > 2
+
+
+def test_an_identity_token_is_exchanged(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth, fake.identity_token = "bearer", "refresh me"
+    credentials = credentials_for(tmp_path, fake.host, "", "", identitytoken="refresh me")
+    push(fake, image(layer("a")), credentials)
+    assert [request.path for request in fake.sent("POST", "/token")] == ["/token"]
+    wrong = credentials_for(tmp_path, fake.host, "", "", identitytoken="hush")
+    with pytest.raises(RegistryError) as caught:
+        push(fake, image(layer("b")), wrong)
+    assert caught.value.status == 403
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cuts", [1, 3])
+def test_an_upload_that_breaks_off_is_repeated(fake: FakeRegistry, cuts: int) -> None:
+    fake.cut_uploads = cuts
+    push(fake, image(layer("a", secrets.token_bytes(1 << 20))))
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "GET"])
+def test_passing_troubles_pass(fake: FakeRegistry, status: int, method: str) -> None:
+    fake.failures = [
+        Failure(method, "", status, times=2, headers={"Retry-After": "1"}),
+        Failure(method, "/manifests/", status, headers={"Retry-After": "1"}),
+    ]
+    pushed = image(layer("a"))
+    push(fake, pushed)
+    assert client().manifest(Reference(registry=fake.host, repository="app", tag="1.0"))[0].digest == pushed.digest
+
+
+def test_an_upload_that_arrived_though_its_answer_did_not_is_not_repeated(fake: FakeRegistry) -> None:
+    pushed = image(layer("a"))
+    fake.failures = [Failure("PUT", "/blobs/", 504)]
+    digest = pushed.config_descriptor.digest
+    opened = fake.blobs
+    heads = 0
+
+    class Late(dict[tuple[str, str], bytes]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            nonlocal heads
+            heads += key == ("app", digest)
+            if heads == 2 and key == ("app", digest):
+                self[key] = pushed.config_bytes
+            return super().get(key, default)
+
+    fake.blobs = Late(opened)
+    push(fake, pushed)
+    assert len([r for r in fake.sent("PUT", "/blobs/") if digest in r.query["digest"]]) == 1
+
+
+@pytest.mark.parametrize("smallest", [0, 9 << 20])
+def test_what_is_too_large_for_one_request_goes_in_chunks(fake: FakeRegistry, smallest: int) -> None:
+    fake.largest_put, fake.smallest_chunk = 1000, smallest
+    content = secrets.token_bytes(20 << 20)
+    big = Layer(
+        descriptor=Descriptor(media_type=spec.LAYER_TAR, digest=spec.digest_of(content), size=len(content)),
+        diff_id=spec.digest_of(content),
+        open=lambda: io.BytesIO(content),
+    )
+    push(fake, image(big))
+    sizes = [int(request.headers["Content-Length"]) for request in fake.sent("PATCH")]
+    assert sum(sizes) == len(content)
+    assert min(sizes[:-1]) >= max(5_000_000, smallest)
+
+
+@pytest.mark.parametrize("location", ["http://[", "ftp://127.0.0.1/x", "mailto:x", "//"])
+def test_an_upload_that_goes_nowhere(fake: FakeRegistry, location: str) -> None:
+    fake.location = location
+    with pytest.raises(RegistryError):
+        push(fake, image(layer("a")))
+
+
+def test_a_layer_that_is_not_what_it_says_is_no_hanging_request(fake: FakeRegistry) -> None:
+    good = layer("a")
+    short = Layer(descriptor=good.descriptor, diff_id=good.diff_id, open=lambda: io.BytesIO(b"short"))
+    with pytest.raises(ImageError, match="shorter"):
+        push(fake, image(short))
+    wrong = bytes(good.descriptor.size)
+    changed = Layer(descriptor=good.descriptor, diff_id=good.diff_id, open=lambda: io.BytesIO(wrong))
+    with pytest.raises(RegistryError, match="DIGEST_INVALID"):
+        push(fake, image(changed))
+
+    def gone() -> BinaryIO:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with pytest.raises(ImageError, match="No such file"):
+        push(fake, image(Layer(descriptor=good.descriptor, diff_id=good.diff_id, open=gone)))
+    assert not fake.manifests
+
+
+def test_an_error_stops_the_other_uploads(fake: FakeRegistry) -> None:
+    endless = threading.Event()
+    good = layer("waits")
+
+    class Waiting(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            endless.wait(5)
+            return super().read(1)
+
+    def broken() -> BinaryIO:
+        raise OSError("broken")
+
+    slow = Layer(descriptor=good.descriptor, diff_id=good.diff_id, open=lambda: Waiting(good.open().read()))
+    bad = Layer(descriptor=layer("bad").descriptor, diff_id=layer("bad").diff_id, open=broken)
+    with pytest.raises(ImageError, match="broken"):
+        push(fake, image(slow, bad), threads=2)
+    endless.set()
+    for thread in [t for t in threading.enumerate() if t.name.startswith("push")]:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert ("app", good.descriptor.digest) not in fake.blobs
+
+
+def test_progress_counts_every_byte_that_is_sent(fake: FakeRegistry) -> None:
+    counted: dict[str, tuple[int, list[int]]] = {}
+    notes: list[str] = []
+
+    class Counting(Progress):
+        @contextmanager
+        def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+            assert step == "push"
+            counted[name] = (total, [])
+            yield counted[name][1].append
+
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    present, new = layer("present"), layer("new", secrets.token_bytes(1 << 20))
+    push(fake, image(present))
+    push(fake, image(present, new), progress=Counting())
+    assert all(total == sum(done) for total, done in counted.values())
+    assert max(total for total, _ in counted.values()) == new.descriptor.size
+    assert "1 present, 2 uploaded" in notes[0] or "2 present, 1 uploaded" in notes[0]
+
+
+def test_references_of_two_repositories_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="one repository"):
+        client().push(image(), [Reference(repository="a"), Reference(repository="b")])
+
+
+# What a person is told
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "advises"),
+    [
+        (403, "does not let us pull from app anonymously", "docker login"),
+        (404, "has no image app:1.0", "check"),
+        (418, "HTTP 418", ""),
+        (429, "too many requests", "HATCH_DOCKER_REGISTRY_MIRRORS"),
+        (500, "HTTP 500", "later"),
+    ],
+)
+def test_a_refusal_says_what_to_do(fake: FakeRegistry, status: int, says: str, advises: str) -> None:
+    body = json.dumps({"errors": [{"code": "WHY", "message": "because\x1b[31m\n" + "x" * 500}]}).encode()
+    fake.failures = [Failure("GET", "", status, times=99, body=body)]
+    with pytest.raises(RegistryError) as caught:
+        client().manifest(Reference(registry=fake.host, repository="app", tag="1.0"))
+    error = caught.value
+    assert error.status == status
+    assert says in error.message
+    assert advises in error.hint
+    assert "WHY: because" in error.message
+    assert len(error.message) < 400
+    assert error.message.isprintable()
+
+
+def test_a_registry_that_repeats_a_secret_does_not_make_us_say_it(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth = "basic"
+    said = json.dumps({"errors": [{"code": "X", "message": f"{USER}:{PASSWORD} may not"}]}).encode()
+    fake.failures = [Failure("PUT", "/manifests/", 403, body=said)]
+    with pytest.raises(RegistryError) as caught:
+        push(fake, image(), credentials_for(tmp_path, fake.host))
+    assert PASSWORD not in str(caught.value)
+    assert str(tmp_path) in caught.value.message
+
+
+def test_a_registry_that_is_not_there() -> None:
+    host = f"127.0.0.1:{free_port()}"
+    for attempt in (
+        lambda: client().manifest(Reference(registry=host, repository="app")),
+        lambda: client().push(image(), [Reference(registry=host, repository="app")]),
+    ):
+        with pytest.raises(RegistryError, match="cannot be reached") as caught:
+            attempt()
+        assert caught.value.status == 0
+        assert host in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("registry", "url"),
+    [
+        ("docker.io", "https://registry-1.docker.io"),
+        ("registry.example", "https://registry.example"),
+        ("localhost", "http://localhost"),
+        ("localhost:5000", "http://localhost:5000"),
+        ("127.9.9.9:5000", "http://127.9.9.9:5000"),
+        ("[::1]:5000", "http://[::1]:5000"),
+        ("localhost.example", "https://localhost.example"),
+        ("127.0.0.1.example:5000", "https://127.0.0.1.example:5000"),
+        ("10.0.0.1:5000", "https://10.0.0.1:5000"),
+        ("plain.example:80", "http://plain.example:80"),
+        ("lab.example:5000", "http://lab.example:5000"),
+        ("lab.example:5001", "https://lab.example:5001"),
+    ],
+)
+def test_only_loopback_and_named_hosts_are_spoken_to_in_plain(
+    registry: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def request(self: Http, method: str, url: str, **options: Any) -> Any:
+        asked.append(url)
+        raise NetworkError("no")
+
+    monkeypatch.setattr(Http, "request", request)
+    insecure = frozenset({"plain.example", "lab.example:5000"})
+    with pytest.raises(RegistryError):
+        Registry(Http(), credentials=Credentials(), insecure=insecure).manifest(
+            Reference(registry=registry, repository="app")
+        )
+    assert asked == [f"{url}/v2/app/manifests/latest"]
+
+
+def told(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except HatchDockerError as error:
+        return str(error)
+    return ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_the_builder_of_test_images_is_sound() -> None:
+    made_layer = layer("a", b"content")
+    with made_layer.open() as file:
+        blob = file.read()
+    assert hashlib.sha256(gzip.decompress(blob)).hexdigest() == made_layer.diff_id[7:]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from hatch_docker.cache import Cache
-from hatch_docker.errors import ConfigError, HatchDockerError, LockError, NoWheelError
+from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
 from hatch_docker.http import Http
 from hatch_docker.index import Index, IndexFile
 from hatch_docker.index_settings import discover
@@ -24,14 +24,16 @@ from hatch_docker.locks import (
     check_fresh,
     find_lock,
     indexes,
+    overridden,
     read_lock,
     select,
 )
 from hatch_docker.locks.commands import uv_platform
 from hatch_docker.locks.pylock import validated
-from hatch_docker.locks.requested import project_requirements
+from hatch_docker.locks.reading import read_toml
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
+from hatch_docker.project import Project
 from hatch_docker.resolve import find_uv
 from hatch_docker.target import Libc, TargetPython
 
@@ -74,7 +76,7 @@ def pylock(*packages: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 
 def chosen(document: Mapping[str, Any], to: TargetPython = SLIM, **more: Any) -> list[Artifact]:
     lock = Path("/src/pylock.toml")
-    arguments = {"lock": lock, "project": "demo", "refresh": "uv pip compile …"} | more
+    arguments: dict[str, Any] = {"lock": lock, "project": "demo", "refresh": "uv pip compile …"} | more
     return select(validated(document, place=str(lock)), to, **arguments)
 
 
@@ -208,7 +210,7 @@ def test_markers_extras_groups_and_default_groups_choose_packages() -> None:
 def test_a_lock_that_does_not_cover_the_target_says_what_it_is_for() -> None:
     with pytest.raises(LockError, match=r"for Python <3\.13, the image has 3\.13\.5"):
         chosen(pylock(package("a"), **{"requires-python": "<3.13"}))
-    with pytest.raises(LockError, match="it is for sys_platform == .win32."):
+    with pytest.raises(LockError, match=r"it is for sys_platform == .win32."):
         chosen(pylock(package("a"), environments=["sys_platform == 'win32'"]))
     with pytest.raises(LockError, match="Multiple packages with the name 'a'"):
         chosen(pylock(package("a"), package("a", "2")))
@@ -349,38 +351,6 @@ def test_what_wheels_require_is_looked_for_in_the_selection() -> None:
         "web 1 requires old>=2: the lock has 1",
         'web 1 requires gone; extra == "standard": it is not in the lock',
     ]
-
-
-def test_the_projects_requirements_follow_extras_groups_and_self_references() -> None:
-    found = project_requirements(
-        "demo",
-        ["web", "old; python_version < '3'"],
-        {"all": ["demo[pg]", "rich"], "pg": ["psycopg"], "unused": ["x"]},
-        {"dev": [{"include-group": "lint"}, "Demo[pg]"], "lint": ["ruff"]},
-        extras=["all"],
-        groups=["dev"],
-        target=SLIM,
-    )
-    assert sorted(map(str, found)) == ["psycopg", "rich", "ruff", "web"]
-
-
-@pytest.mark.parametrize(
-    ("extras", "groups", "problem"),
-    [
-        (["nope"], [], "no extra 'nope'; it has pg"),
-        ([], ["nope"], "nope"),
-        ([], ["loop"], "Cyclic"),
-        (["pg"], [], "'not a requirement' is not a requirement"),
-    ],
-)
-def test_requirements_that_are_none_are_configuration_errors(
-    extras: list[str], groups: list[str], problem: str
-) -> None:
-    cyclic: dict[str, list[str | Mapping[str, str]]] = {"loop": [{"include-group": "loop"}]}
-    with pytest.raises(ConfigError, match=problem):
-        project_requirements(
-            "demo", [], {"pg": ["not a requirement"]}, cyclic, extras=extras, groups=groups, target=SLIM
-        )
 
 
 # ---------------------------------------------------------------- requirements files
@@ -628,6 +598,38 @@ def test_a_uv_lock_that_cannot_be_used(tmp_path: Path, document: Mapping[str, An
         uv_chosen(tmp_path, document)
 
 
+def test_requirements_of_the_project_itself_are_locked_by_what_they_hold(tmp_path: Path) -> None:
+    root = ROOT | {
+        "optional-dependencies": {"all": [{"name": "demo", "extra": ["pg"]}], "pg": [{"name": "psycopg"}]},
+        "metadata": {
+            "requires-dist": [
+                {"name": "demo", "extras": ["pg"], "marker": "extra == 'all'"},
+                {"name": "psycopg", "marker": "extra == 'pg'"},
+            ]
+        },
+    }
+    document = uv_lock(root, uv_package("psycopg", "1"))
+    assert uv_chosen(tmp_path, document) == {}
+    asked = [Requirement("psycopg")]
+    assert uv_chosen(tmp_path, document, requirements=asked, extras=frozenset({"all"})) == {"psycopg": "1"}
+
+
+def test_overridden_requirements_are_told_apart(tmp_path: Path) -> None:
+    document = uv_lock(ROOT, manifest={"overrides": [{"name": "zipp", "specifier": "<4"}]})
+    found = read_lock(write(tmp_path / "uv.lock", document), Wanted(project="demo", target=SLIM), nothing())
+    assert overridden(found) == {"zipp"}
+    wants = [Requirement("zipp>=99")]
+    assert check_complete([], {}, wants, SLIM, project="demo", overridden=overridden(found)) == []
+
+
+def test_a_lock_of_all_platforms_is_not_to_be_made_again_for_lack_of_a_wheel(tmp_path: Path) -> None:
+    windows = uv_package("w", "1") | {"wheels": [{"url": f"{HOST}/w-1-py3-none-win32.whl", "hash": f"sha256:{HASH}"}]}
+    write(tmp_path / "uv.lock", uv_lock(ROOT | {"dependencies": [{"name": "w"}]}, windows))
+    found = read_lock(tmp_path / "uv.lock", Wanted(project="demo", target=SLIM), nothing())
+    with pytest.raises(NoWheelError, match=r"on win32\n  hint: choose versions that have a wheel for this target"):
+        select(found, SLIM, lock=tmp_path / "uv.lock", project="demo", refresh="uv lock")
+
+
 def test_a_wheel_by_url_and_a_folder_of_wheels(tmp_path: Path) -> None:
     root = ROOT | {"dependencies": [{"name": "a"}, {"name": "b"}]}
     url = f"{HOST}/a-1-py3-none-any.whl"
@@ -782,7 +784,7 @@ dependencies = [
     "numpy",
     "numpy<2; python_version < '3.12'",
     "jsonschema",
-    "overridden-by-uv>=5",
+    "zipp>=99",
 ]
 [project.optional-dependencies]
 pg = ["psycopg[binary]"]
@@ -791,10 +793,10 @@ old = ["attrs==23.1.0"]
 new = ["attrs==24.2.0"]
 [dependency-groups]
 dev = ["iniconfig", {include-group = "lint"}]
-lint = ["ruff", "demo[pg]"]
+lint = ["ruff"]
 [tool.uv]
 conflicts = [[{extra = "old"}, {extra = "new"}]]
-override-dependencies = ["overridden-by-uv; sys_platform == 'never'"]
+override-dependencies = ["zipp<4"]
 """
 TARGETS = (target("3.11.9"), target("3.13.5", libc="glibc 2.41"), ALPINE_ARM, target("3.13.1", libc="musl 1.2"))
 
@@ -842,7 +844,7 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
         wanted = Wanted(
             project="demo",
             target=to,
-            requirements=declared(locked, extras, groups, to),
+            requirements=declared(locked, extras, groups),
             extras=frozenset(extras),
             groups=frozenset(groups),
         )
@@ -855,30 +857,23 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
         assert len(ours) > 15
 
 
-def declared(root: Path, extras: Sequence[str], groups: Sequence[str], to: TargetPython) -> list[Requirement]:
-    document = toml_of(root / "pyproject.toml")
-    project = document["project"]
-    return project_requirements(
-        "demo",
-        project["dependencies"],
-        project["optional-dependencies"],
-        document["dependency-groups"],
-        extras=extras,
-        groups=groups,
-        target=to,
+def declared(root: Path, extras: Sequence[str], groups: Sequence[str]) -> tuple[Requirement, ...]:
+    document = read_toml(root / "pyproject.toml")
+    project = Project(
+        root=root,
+        name="demo",
+        version="1",
+        dependencies=document["project"]["dependencies"],
+        optional_dependencies=document["project"]["optional-dependencies"],
+        dependency_groups=document["dependency-groups"],
     )
-
-
-def toml_of(path: Path) -> dict[str, Any]:
-    from hatch_docker.locks.reading import read_toml
-
-    return read_toml(path)
+    return project.requirements(extras, groups)
 
 
 @pytest.mark.network
 @pytest.mark.parametrize("to", [SLIM, ALPINE_ARM], ids=str)
 def test_hashed_requirements_lead_to_the_wheels_that_uv_locks(tmp_path: Path, to: TargetPython) -> None:
-    (tmp_path / "requirements.in").write_text("cryptography\nuvicorn[standard]\n")
+    (tmp_path / "requirements.in").write_text("markupsafe\nhttptools\nclick; python_version > '3'\n")
     options = ("-q", f"--python-platform={uv_platform(to)}", f"--python-version={to.minor}", "--no-emit-index-url")
     compile_ = ("pip", "compile", "requirements.in", *options)
     uv(*compile_, "--generate-hashes", "-o", "requirements.txt", cwd=tmp_path)

@@ -6,7 +6,7 @@
 from hatch_docker.locks.formats import LOCK_READERS, LockFormat, find_lock, read_lock
 from hatch_docker.locks.freshness import check_complete, check_fresh
 from hatch_docker.locks.pins import indexes
-from hatch_docker.locks.reading import Lookup, Wanted
+from hatch_docker.locks.reading import Lookup, Wanted, overridden
 from hatch_docker.locks.selection import Artifact, select
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "check_fresh",
     "find_lock",
     "indexes",
+    "overridden",
     "read_lock",
     "select",
 ]

@@ -53,11 +53,13 @@ def check_complete(
     target: TargetPython,
     *,
     project: str,
+    overridden: Collection[str] = (),
 ) -> list[str]:
     """What the selected wheels require and the selection does not hold: one line each, as `pip check` would find.
 
     `requires` is each wheel's Requires-Dist by normalized name (core metadata), `requirements` the project's own,
-    which say what extras are asked for. A requirement that cannot be parsed is passed over, as pip does.
+    which say what extras are asked for. Names in `overridden` and the project itself are not looked at; a requirement
+    that cannot be parsed is passed over, as pip does.
     """
     versions = {artifact.name: artifact.version for artifact in artifacts}
     problems: dict[str, None] = {}
@@ -67,7 +69,7 @@ def check_complete(
     while queue:
         origin, requirement = queue.popleft()
         name = canonicalize_name(requirement.name)
-        if name == project:
+        if name == project or name in overridden:
             continue
         if found := _mismatch(requirement, versions):
             who = f"{origin} {versions[origin]}" if origin else "the project"

@@ -10,6 +10,7 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.pylock import Pylock
 from packaging.requirements import Requirement
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -55,6 +56,22 @@ class Lookup:
     indexes: Callable[[], Sequence[str]] = tuple
     cache: Cache | None = None
     threads: int = 8
+
+
+def overridden(pylock: Pylock) -> frozenset[str]:
+    """The names whose requirements the lock's tool was told to override: what asks for them is not to be believed."""
+    names = _own_table(pylock).get("overridden", ())
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+
+
+def is_universal(pylock: Pylock) -> bool:
+    """Whether it was taken from a lock of all platforms, so that locking again finds no more wheels."""
+    return _own_table(pylock).get("universal") is True
+
+
+def _own_table(pylock: Pylock) -> Mapping[str, Any]:
+    table = (pylock.tool or {}).get("hatch-docker")
+    return table if isinstance(table, Mapping) else {}
 
 
 def read_text(path: Path) -> str:

@@ -24,7 +24,7 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
-from hatch_docker.locks.reading import MARKER_ERRORS
+from hatch_docker.locks.reading import MARKER_ERRORS, is_universal
 from hatch_docker.target import TargetPython
 
 Source: TypeAlias = PackageVcs | PackageDirectory | PackageArchive | PackageWheel | PackageSdist
@@ -79,7 +79,7 @@ def select(
             for package in pylock.packages
             if package.name != project and _applies(package.marker, target, extras, chosen_groups)
         ]
-        _check_wheels(packages, target, refresh)
+        _check_wheels(packages, target, "" if is_universal(pylock) else refresh)
         chosen = _select(pylock, packages, target, extras, chosen_groups)
         return _artifacts(chosen, target, lock)
     except HatchDockerError as error:

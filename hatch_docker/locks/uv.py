@@ -19,14 +19,14 @@ from typing import Any
 
 from packaging.markers import InvalidMarker, Marker
 from packaging.pylock import Pylock
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.requirements import InvalidRequirement
+from packaging.specifiers import InvalidSpecifier
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.errors import LockError
 from hatch_docker.locks.pylock import validated
 from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, filename, is_file_of, read_toml
+from hatch_docker.locks.uv_metadata import check_current
 from hatch_docker.target import TargetPython
 
 Table = Mapping[str, Any]
@@ -34,7 +34,6 @@ Table = Mapping[str, Any]
 # The format's version that this reads; its `revision` only ever adds (uv: versioning of the lockfile).
 _VERSION = 1
 _EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
-_SOURCE_KEYS = ("url", "git", "path", "directory", "editable", "virtual")
 # The root's package in the lock lies where the lock does.
 _LOCAL = ("virtual", "editable", "directory")
 
@@ -42,8 +41,8 @@ _LOCAL = ("virtual", "editable", "directory")
 def read_uv(path: Path, wanted: Wanted, lookup: Lookup) -> Pylock:  # noqa: ARG001
     """Read a uv.lock for a target, with the project's chosen extras and groups.
 
-    The Pylock's `tool.hatch-docker.overridden` lists the names whose requirements `tool.uv` overrides. Raises
-    LockError where the lock is not one, is stale, or its chosen extras and groups conflict.
+    The Pylock's `tool.hatch-docker` says that it was taken from a lock of all platforms, and which names' requirements
+    `tool.uv` overrides. Raises LockError where the lock is not one, is stale, or its chosen extras and groups conflict.
     """
     document = read_toml(path)
     try:
@@ -67,7 +66,7 @@ def _read(document: Table, wanted: Wanted) -> Pylock:
     graph = _Graph(packages=_by_name(document), target=wanted.target)
     root = graph.find({"name": wanted.project})
     _check_conflicts(document, wanted)
-    _check_current(root, wanted)
+    check_current(root.get("metadata"), wanted)
     reached = _reach(graph, root, wanted, first=bool(document.get("conflicts")))
     # The values are the file's own, some of them None: validating checks their types.
     pylock = {
@@ -76,7 +75,7 @@ def _read(document: Table, wanted: Wanted) -> Pylock:
         "packages": [_package(package) for package in reached if package is not root],
         "environments": document.get("supported-markers"),
         "requires-python": document.get("requires-python"),
-        "tool": {"hatch-docker": {"overridden": _overridden(document)}},
+        "tool": {"hatch-docker": {"universal": True, "overridden": _overridden(document)}},
     }
     return validated(pylock, place="")
 
@@ -177,57 +176,6 @@ def _check_conflicts(document: Table, wanted: Wanted) -> None:
                 f"{' and '.join(chosen)} conflict: the lock has no set of packages with both",
                 hint="choose one of them in tool.hatch.build.targets.docker",
             )
-
-
-def _check_current(root: Table, wanted: Wanted) -> None:
-    """Raise LockError when the project's requirements are not those that were locked, as far as the target sees."""
-    metadata = root.get("metadata")
-    if metadata is None:
-        return
-    locked = set(_locked_requirements(metadata, wanted))
-    direct = {name for name, _, specifier in locked if specifier is None}
-    asked = {
-        _requirement_key(each, direct=canonicalize_name(each.name) in direct)
-        for each in wanted.requirements
-        if each.marker is None or evaluate(each.marker, wanted.target)
-    }
-    added = [_shown(key) for key in sorted(asked - locked, key=str)]
-    removed = [_shown(key) for key in sorted(locked - asked, key=str)]
-    if added or removed:
-        changes = [f"requires {each}, which is not locked" for each in added]
-        changes += [f"no longer requires {each}" for each in removed]
-        raise LockError(f"the lock is stale: the project {'; '.join(changes)}", hint="refresh it: uv lock")
-
-
-_Key = tuple[str, tuple[str, ...], SpecifierSet | None]
-
-
-def _locked_requirements(metadata: Table, wanted: Wanted) -> Iterator[_Key]:
-    """The locked requirements of the root that hold for the target, its groups and extras."""
-    groups = metadata.get("requires-dev", {})
-    entries = [*metadata.get("requires-dist", []), *(each for group in wanted.groups for each in groups.get(group, []))]
-    # A group may ask for extras of the project itself.
-    own = {extra for entry in entries if entry["name"] == wanted.project for extra in entry.get("extras", [])}
-    extras = ("", *sorted(wanted.extras | own))
-    for entry in entries:
-        marker = entry.get("marker")
-        holds = not marker or any(evaluate(Marker(marker), wanted.target, extra=extra) for extra in extras)
-        if not holds or entry["name"] == wanted.project:
-            continue
-        direct = any(key in entry for key in _SOURCE_KEYS)
-        name = canonicalize_name(entry["name"])
-        yield name, tuple(sorted(entry.get("extras", []))), None if direct else SpecifierSet(entry.get("specifier", ""))
-
-
-def _requirement_key(requirement: Requirement, *, direct: bool) -> _Key:
-    extras = tuple(sorted(canonicalize_name(extra) for extra in requirement.extras))
-    specifier = None if direct or requirement.url else requirement.specifier
-    return canonicalize_name(requirement.name), extras, specifier
-
-
-def _shown(key: _Key) -> str:
-    name, extras, specifier = key
-    return name + (f"[{','.join(extras)}]" if extras else "") + str(specifier or "")
 
 
 def _package(package: Table) -> dict[str, Any]:

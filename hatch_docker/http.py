@@ -10,25 +10,32 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 import truststore
 import urllib3
+from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     LocationParseError,
+    LocationValueError,
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
     ProxyError,
+    ProxySchemeUnknown,
     ReadTimeoutError,
     SSLError,
 )
 
 from hatch_docker.errors import NetworkError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CHUNK = 1 << 18
 _RETRIED = (429, 500, 502, 503, 504)
@@ -45,6 +52,23 @@ class Network:
 
     ca_file: str = ""
     proxies: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Retry(urllib3.Retry):
+    """Retries, but for an answer that asks for a longer wait than a person would take without a word."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        if response is not None and _pool and (self.get_retry_after(response) or 0) > _LONGEST_WAIT:
+            raise MaxRetryError(_pool, url or "", None)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
 class Http:
@@ -67,11 +91,11 @@ class Http:
     ) -> urllib3.BaseHTTPResponse:
         """Send a request and return the response, whatever its status, with its body unread.
 
-        Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110, Retry-After honoured), but
-        for a `body` that cannot be sent twice: pass `retry=False` and repeat it from its beginning. Authorization is
-        not sent on to another host. Raises NetworkError when the host does not answer.
+        Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110, Retry-After honoured up to half
+        a minute), but for a `body` that cannot be sent twice: pass `retry=False` and repeat it from its beginning.
+        Authorization is not sent on to another host. Raises NetworkError when the host does not answer.
         """
-        retries = urllib3.Retry(
+        retries = _Retry(
             total=_ATTEMPTS,
             redirect=10 if redirect else 0,
             status_forcelist=_RETRIED,
@@ -79,7 +103,6 @@ class Http:
             backoff_factor=0.3,
             backoff_max=_LONGEST_WAIT,
             backoff_jitter=0.2,
-            retry_after_max=int(_LONGEST_WAIT),
             raise_on_status=False,
             raise_on_redirect=False,
         )
@@ -153,8 +176,10 @@ class Http:
             raise LocationParseError(url)
         proxies = dict(self._network.proxies)
         proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
-        if proxy and proxy_bypass_environment(parts.hostname or "", proxies):
+        if proxy and proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
             proxy = ""
+        if proxy and "://" not in proxy:
+            proxy = f"http://{proxy}"
         if proxy not in self._pools:
             self._pools[proxy] = self._connect(proxy)
         return self._pools[proxy]
@@ -176,7 +201,7 @@ class Http:
         user = urlsplit(proxy)
         auth = {}
         if user.username:
-            auth = urllib3.make_headers(proxy_basic_auth=f"{user.username}:{user.password or ''}")
+            auth = urllib3.make_headers(proxy_basic_auth=f"{unquote(user.username)}:{unquote(user.password or '')}")
         return urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context)
 
 
@@ -204,19 +229,19 @@ def translate(error: HTTPError, url: str) -> NetworkError:
     proxied = isinstance(cause, ProxyError)
     if isinstance(cause, ProxyError) and cause.original_error is not None:
         cause = cause.original_error
-    host = urlsplit(redact(url)).netloc
-    what, hint = "the connection broke", "try again; if it stays so, check the network between here and there"
+    host = "the proxy" if proxied else urlsplit(redact(url)).netloc
+    what, hint = f"the connection to {host} broke", "try again; if it stays so, check the network in between"
     for kind, (text, advice) in _CAUSES.items():
         if isinstance(cause, kind):
             what, hint = text.format(host=host), advice
             break
     if proxied:
-        what, hint = f"the proxy: {what}", "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+        hint = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
     return NetworkError(what, place=redact(url), hint=hint)
 
 
 _CAUSES: dict[type[BaseException], tuple[str, str]] = {
-    NameResolutionError: ("the host {host} is unknown", "check its name, and that this machine is online"),
+    NameResolutionError: ("{host} is unknown to this machine", "check its name, and that this machine is online"),
     NewConnectionError: ("{host} cannot be reached", "check its name and port, and that it is running"),
     ConnectTimeoutError: ("{host} does not answer", "check its name, and the network or proxy between here and there"),
     ReadTimeoutError: ("{host} stopped answering", "try again"),
@@ -224,7 +249,8 @@ _CAUSES: dict[type[BaseException], tuple[str, str]] = {
         "no trusted TLS connection to {host}",
         "trust its certificate authority with SSL_CERT_FILE, PIP_CERT or REQUESTS_CA_BUNDLE",
     ),
-    LocationParseError: ("that is not a URL", "check how it is written"),
+    ProxySchemeUnknown: ("the proxy is none that speaks HTTP", "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"),
+    LocationValueError: ("that is not a URL", "check how it is written"),
 }
 
 

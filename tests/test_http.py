@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ReadTimeoutError, SSLError
+
+from hatch_docker.errors import NetworkError
+from hatch_docker.http import Http, Network, final_url, redact, translate
+
+BODY = bytes(range(256)) * 40
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def answer(status: int = 200, body: bytes = b"", *, sent: int | None = None, **headers: str) -> Answer:
+    """A whole answer, or one of whose body only `sent` bytes come before the connection breaks."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body[:sent])
+        handler.close_connection = sent is not None
+
+    return send
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+
+
+class Server(ThreadingHTTPServer):
+    """Gives the answers it was told, the last one again and again, and remembers what it was asked."""
+
+    # Kept-alive connections are the client's to close; nothing waits for them.
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[Answer] = [answer()]
+        self.seen: list[BaseHTTPRequestHandler] = []
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 5
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.seen.append(self)
+        answers = self.server.answers
+        (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Server]:
+    with Server() as running:
+        thread = Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited before each retry, instead of waiting."""
+    seconds: list[float] = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+class TestRequests:
+    def test_an_answer(self, server: Server) -> None:
+        server.answers = [answer(200, BODY)]
+        assert Http(user_agent="test/1").read(f"{server.url}/a", headers={"Accept": "x/y"}) == (200, BODY)
+        assert server.seen[0].headers["User-Agent"] == "test/1"
+        assert server.seen[0].headers["Accept"] == "x/y"
+
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    def test_a_passing_failure_is_retried(self, server: Server, waits: list[float], status: int) -> None:
+        server.answers = [answer(status), hang_up, answer(200, b"x")]
+        assert Http().read(server.url) == (200, b"x")
+        assert len(server.seen) == 3
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404])
+    def test_a_refusal_is_not(self, server: Server, status: int) -> None:
+        server.answers = [answer(status, b"no")]
+        assert Http().read(server.url) == (status, b"no")
+        assert len(server.seen) == 1
+
+    def test_a_lasting_failure_is_returned(self, server: Server, waits: list[float]) -> None:
+        server.answers = [answer(503, b"down")]
+        assert Http().read(server.url) == (503, b"down")
+        assert len(server.seen) == 6
+        assert waits == sorted(waits)
+
+    def test_the_server_says_how_long_to_wait(self, server: Server, waits: list[float]) -> None:
+        server.answers = [answer(429, Retry_After="7"), answer(503, Retry_After="86400"), answer()]
+        Http().read(server.url)
+        assert waits == [7, 30]
+
+    def test_nothing_is_repeated_that_cannot_be_sent_twice(self, server: Server) -> None:
+        server.answers = [answer(503)]
+        response = Http().request("PUT", server.url, body=b"x", retry=False)
+        assert response.status == 503
+        assert len(server.seen) == 1
+
+    def test_connections_are_kept(self, server: Server) -> None:
+        server.answers = [answer(200, BODY)]
+        http = Http()
+        for _ in range(3):
+            assert http.read(server.url) == (200, BODY)
+        assert len({handler.client_address for handler in server.seen}) == 1
+
+    def test_an_answer_larger_than_expected(self, server: Server) -> None:
+        server.answers = [answer(200, BODY)]
+        http = Http()
+        with pytest.raises(NetworkError, match="larger than anything expected"):
+            http.read(server.url, limit=10)
+        assert http.read(server.url, limit=len(BODY)) == (200, BODY)
+
+
+class TestRedirects:
+    def test_are_followed(self, server: Server) -> None:
+        server.answers = [answer(307, Location="/b/c"), answer(200, b"x")]
+        response = Http().request("GET", f"{server.url}/a")
+        assert response.read() == b"x"
+        assert final_url(response, f"{server.url}/a") == f"{server.url}/b/c"
+
+    def test_are_shown_where_the_caller_follows_them(self, server: Server) -> None:
+        server.answers = [answer(307, Location="/b")]
+        assert Http().request("GET", server.url, redirect=False).status == 307
+
+    def test_never_take_credentials_to_another_host(self, server: Server) -> None:
+        with serving() as second:
+            server.answers = [answer(307, Location="/same"), answer(307, Location=f"{second.url}/")]
+            Http().read(server.url, headers={"Authorization": "Bearer secret"})
+        assert [handler.headers["Authorization"] for handler in server.seen] == ["Bearer secret"] * 2
+        assert second.seen[0].headers["Authorization"] is None
+
+    def test_without_end(self, server: Server) -> None:
+        server.answers = [answer(307, Location="/")]
+        assert Http().read(server.url)[0] == 307
+
+
+class TestResume:
+    def body(self, server: Server, url: str = "") -> bytes:
+        http, headers = Http(), {"Accept": "x/y"}
+        url = url or f"{server.url}/blob"
+        return b"".join(http.resume(http.request("GET", url, headers=headers), url, headers))
+
+    @pytest.mark.parametrize("sent", [0, 1, 5000, len(BODY) - 1])
+    def test_only_the_rest_is_asked_for(self, server: Server, waits: list[float], sent: int) -> None:
+        server.answers = [answer(200, BODY, sent=sent), answer(206, BODY[sent:])]
+        assert self.body(server) == BODY
+        assert server.seen[1].headers["Range"] == f"bytes={sent}-"
+        assert server.seen[1].headers["Accept"] == "x/y"
+
+    def test_a_server_that_starts_again(self, server: Server, waits: list[float]) -> None:
+        server.answers = [answer(200, BODY, sent=1000), answer(200, BODY, sent=500), answer(200, BODY)]
+        assert self.body(server) == BODY
+
+    def test_a_server_that_breaks_off_again_and_again(self, server: Server, waits: list[float]) -> None:
+        server.answers = [answer(200, BODY, sent=10)]
+        with pytest.raises(NetworkError, match=f"the connection to {server.host} broke"):
+            self.body(server)
+        assert len(server.seen) == 5
+
+    def test_a_server_that_has_it_no_longer(self, server: Server, waits: list[float]) -> None:
+        server.answers = [answer(200, BODY, sent=10), answer(404)]
+        with pytest.raises(NetworkError, match="cannot go on: HTTP 404"):
+            self.body(server)
+
+    def test_an_encoding_changes_no_byte(self, server: Server) -> None:
+        server.answers = [answer(200, BODY, Content_Encoding="gzip")]
+        assert self.body(server) == BODY
+
+    def test_the_rest_of_a_body_is_never_taken_for_another_answer(self, server: Server) -> None:
+        server.answers = [answer(200, b"old" * 1_000_000), answer(200, b"new")]
+        http = Http()
+        chunks = http.resume(http.request("GET", server.url), server.url, {})
+        assert next(chunks).startswith(b"old")
+        chunks.close()  # type: ignore[attr-defined]
+        assert http.request("PUT", server.url, body=b"", retry=False).read() == b"new"
+
+
+class TestProxies:
+    @pytest.mark.parametrize("scheme", ["", "http://"])
+    def test_a_proxy_is_asked_with_its_own_credentials(self, server: Server, scheme: str) -> None:
+        network = Network(proxies={"http": f"{scheme}me:p%40ss@{server.host}"})
+        assert Http(network).read("http://index.example/simple/")[0] == 200
+        assert server.seen[0].path == "http://index.example/simple/"
+        assert server.seen[0].headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'me:p@ss').decode()}"
+
+    @pytest.mark.parametrize("exception", ["127.0.0.1", "a.example,{host}", "*"])
+    def test_but_not_for_what_is_excepted(self, server: Server, exception: str) -> None:
+        proxies = {"all": "http://proxy.example:1", "no": exception.format(host=server.host)}
+        assert Http(Network(proxies=proxies)).read(f"{server.url}/x")[0] == 200
+        assert server.seen[0].path == "/x"
+
+    def test_one_that_is_not_there(self, waits: list[float]) -> None:
+        with pytest.raises(NetworkError, match="the proxy cannot be reached") as caught:
+            Http(Network(proxies={"http": "http://me:secret@127.0.0.1:1"})).read("http://index.example/")
+        assert "NO_PROXY" in caught.value.hint
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "proxy", ["socks5://me:secret@127.0.0.1:1", "http://me:secret@[::1", "http://me:secret@a:x"]
+    )
+    def test_one_that_cannot_be_used(self, proxy: str) -> None:
+        with pytest.raises(NetworkError) as caught:
+            Http(Network(proxies={"https": proxy})).read("https://index.example/")
+        assert "secret" not in str(caught.value)
+
+
+class TestErrors:
+    def test_a_host_that_is_not_there(self, waits: list[float]) -> None:
+        with pytest.raises(NetworkError) as caught:
+            Http().read("http://me:secret@127.0.0.1:1/path?token=secret#secret")
+        assert caught.value.message == "127.0.0.1:1 cannot be reached"
+        assert caught.value.place == "http://127.0.0.1:1/path"
+        assert caught.value.hint
+
+    def test_no_tls_where_it_was_asked_for(self, server: Server, waits: list[float]) -> None:
+        with pytest.raises(NetworkError, match="no trusted TLS connection") as caught:
+            Http().read(f"https://{server.host}/")
+        assert "SSL_CERT_FILE" in caught.value.hint
+
+    def test_certificate_authorities_that_cannot_be_read(self, tmp_path: Path) -> None:
+        (tmp_path / "empty.pem").touch()
+        for name in ("absent.pem", "empty.pem"):
+            with pytest.raises(NetworkError, match="certificate authorities cannot be read") as caught:
+                Http(Network(ca_file=str(tmp_path / name))).read("https://index.example/")
+            assert caught.value.place.endswith(name)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "a",
+            "ftp://a.example/",
+            "http://",
+            "http:///a",
+            "http://[::1",
+            "http://a:b/",
+            "http://a..b/",
+            "file:///etc",
+        ],
+    )
+    def test_what_is_no_url(self, url: str, waits: list[float]) -> None:
+        with pytest.raises(NetworkError, match="that is not a URL"):
+            Http().read(url)
+
+    def test_a_redirect_to_what_is_no_url(self, server: Server) -> None:
+        server.answers = [answer(302, Location="http://[::1")]
+        with pytest.raises(NetworkError):
+            Http().read(server.url)
+
+    def test_a_header_that_cannot_be_sent_is_not_shown(self, server: Server) -> None:
+        for wrong in ("secret\n", "secret\u2014"):
+            with pytest.raises(NetworkError) as caught:
+                Http().read(server.url, headers={"Authorization": wrong})
+            assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (NameResolutionError("h", None, OSError()), "index.example:1 is unknown to this machine"),  # type: ignore[arg-type]
+            (ConnectTimeoutError(), "index.example:1 does not answer"),
+            (ReadTimeoutError(None, "", ""), "index.example:1 stopped answering"),  # type: ignore[arg-type]
+            (SSLError(), "no trusted TLS connection to index.example:1"),
+        ],
+    )
+    def test_causes_are_told_in_plain_words(self, error: Exception, message: str) -> None:
+        wrapped = MaxRetryError(None, "", error)  # type: ignore[arg-type]
+        told = translate(wrapped, "https://me:secret@index.example:1/a?b=secret")
+        assert told.message == message
+        assert told.hint
+        assert "secret" not in str(told)
+
+    @given(st.text(), st.sampled_from(["http://", "https://", ""]), st.text("@:/?#[]a", max_size=9))
+    def test_no_url_that_is_shown_has_a_secret(self, text: str, scheme: str, rest: str) -> None:
+        redact(text)
+        shown = redact(f"{scheme}me:secret@host.example/{rest}?secret")
+        assert "secret" not in shown.partition("://")[2].partition("/")[0]
+        assert "?" not in shown
+        assert urlsplit(shown).username is None

@@ -93,7 +93,7 @@ class Cache:
         """A JSON document; None where there is none or it cannot be read."""
         try:
             document = json.loads(self._document(kind, key).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(document, dict) or document.get("key") != key:
             return None

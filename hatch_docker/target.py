@@ -94,6 +94,8 @@ class TargetPython:
         ]
 
     def _platforms(self) -> Iterator[str]:
+        # The order is packaging's own: what was built for this very platform first.
+        yield f"linux_{self.machine}"
         major, minor = self.libc.version
         if self.libc.kind == "musl":
             for each in range(minor, -1, -1):
@@ -103,7 +105,6 @@ class TargetPython:
                 yield f"manylinux_{major}_{each}_{self.machine}"
                 if legacy := _LEGACY_MANYLINUX.get((major, each)):
                     yield f"{legacy}_{self.machine}"
-        yield f"linux_{self.machine}"
 
     def __str__(self) -> str:
         threads = " free-threaded" if self.free_threaded else ""

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.cache import Cache, file_digest
+from hatch_docker.errors import DigestMismatchError, OutputError
+from hatch_docker.oci.spec import digest_of
+
+DATA = b"content" * 1000
+DIGEST = digest_of(DATA)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def files(cache: Cache) -> list[Path]:
+    return [path for path in cache.root.rglob("*") if path.is_file()]
+
+
+def chunks_then(error: BaseException) -> Iterator[bytes]:
+    yield DATA
+    raise error
+
+
+class TestBlobs:
+    def test_what_was_added_is_found(self, cache: Cache) -> None:
+        path = cache.add([DATA[:10], DATA[10:]], DIGEST, what="it")
+        assert path.read_bytes() == DATA
+        assert cache.blob(DIGEST) == path
+        assert Cache(cache.root).blob(DIGEST) == path
+        assert files(cache) == [path]
+
+    def test_nothing_is_found_where_nothing_is(self, cache: Cache) -> None:
+        assert cache.blob(DIGEST) is None
+
+    @pytest.mark.parametrize("damage", [b"", DATA[:-1], DATA + b"x"])
+    def test_a_damaged_blob_is_a_miss_and_can_be_replaced(self, cache: Cache, damage: bytes) -> None:
+        cache.add([DATA], DIGEST, what="it").write_bytes(damage)
+        later = Cache(cache.root)
+        assert later.blob(DIGEST) is None
+        assert later.add([DATA], DIGEST, what="it").read_bytes() == DATA
+        assert later.blob(DIGEST) is not None
+
+    def test_a_blob_that_vanishes_is_a_miss(self, cache: Cache) -> None:
+        cache.add([DATA], DIGEST, what="it").unlink()
+        assert cache.blob(DIGEST) is None
+
+    def test_of_wrong_content_nothing_is_kept(self, cache: Cache) -> None:
+        with pytest.raises(DigestMismatchError, match=r"app\.whl has the wrong content: expected sha256:") as caught:
+            cache.add([b"other"], DIGEST, what="app.whl")
+        assert digest_of(b"other") in caught.value.message
+        assert caught.value.hint
+        assert files(cache) == []
+        assert cache.blob(DIGEST) is None
+
+    @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512", "blake2b", "md5"])
+    def test_a_lock_may_have_other_algorithms(self, cache: Cache, algorithm: str) -> None:
+        data = cache.root.parent / "data"
+        data.write_bytes(DATA)
+        with data.open("rb") as file:
+            digest = file_digest(file, algorithm)
+        cache.add([DATA], digest, what="it")
+        assert Cache(cache.root).blob(digest) is not None
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError()])
+    def test_of_what_was_interrupted_nothing_is_kept(self, cache: Cache, error: BaseException) -> None:
+        with pytest.raises(type(error)):
+            cache.add(chunks_then(error), DIGEST, what="it")
+        assert files(cache) == []
+
+    def test_what_was_hashed_while_it_was_written_is_adopted(self, cache: Cache) -> None:
+        with cache.temporary() as partial:
+            partial.write_bytes(DATA)
+            path = cache.adopt(partial, DIGEST)
+        assert cache.blob(DIGEST) == path
+        assert files(cache) == [path]
+
+    def test_many_threads_may_want_the_same(self, cache: Cache) -> None:
+        def add(_turn: int) -> bytes:
+            path = cache.blob(DIGEST) or cache.add([DATA], DIGEST, what="it")
+            return path.read_bytes()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(add, range(40))) == {DATA}
+        assert len(files(cache)) == 1
+
+    def test_a_killed_process_leaves_no_half_entry(self, cache: Cache) -> None:
+        program = (
+            "import os, pathlib, sys; from hatch_docker.cache import Cache\n"
+            "def chunks():\n    yield b'half'\n    os._exit(9)\n"
+            "Cache(pathlib.Path(sys.argv[1])).add(chunks(), sys.argv[2], what='it')"
+        )
+        root = Path(__file__).parent.parent
+        ended = subprocess.run([sys.executable, "-c", program, str(cache.root), DIGEST], cwd=root, check=False)
+        assert ended.returncode == 9
+        assert Cache(cache.root).blob(DIGEST) is None
+        assert cache.add([DATA], DIGEST, what="it").read_bytes() == DATA
+
+    @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
+    def test_a_cache_can_be_shared_as_far_as_the_umask_lets_it(self, cache: Cache) -> None:
+        created = cache.root.parent / "created"
+        created.touch()
+        path = cache.add([DATA], DIGEST, what="it")
+        assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(created.stat().st_mode)
+
+
+class TestTemporaryFiles:
+    def test_old_ones_are_swept_away_and_young_ones_are_not(self, cache: Cache) -> None:
+        with cache.temporary() as kept:
+            old = kept.parent / "old"
+            old.touch()
+            os.utime(old, (time.time() - 2 * 86400,) * 2)
+            with cache.temporary():
+                assert kept.exists()
+                assert not old.exists()
+        assert files(cache) == []
+
+
+class TestDocuments:
+    @settings(max_examples=10, deadline=None)
+    @given(st.text(), st.dictionaries(st.text(), st.recursive(st.integers() | st.text() | st.none(), st.lists)))
+    def test_come_back_as_they_were(
+        self, tmp_path_factory: pytest.TempPathFactory, key: str, value: dict[str, object]
+    ) -> None:
+        cache = Cache(tmp_path_factory.getbasetemp() / "documents")
+        cache.put("facts", key, value)
+        assert Cache(cache.root).get("facts", key) == value
+        assert cache.get("others", key) is None
+        assert cache.get("facts", key + "x") is None
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"\xff",
+            b"{}",
+            b'{"key": "other", "value": {}}',
+            b'{"key": "k", "value": []}',
+            b"[" * 100_000,
+        ],
+    )
+    def test_a_damaged_one_is_a_miss(self, cache: Cache, damage: bytes) -> None:
+        cache.put("facts", "k", {"a": 1})
+        (path,) = files(cache)
+        path.write_bytes(damage)
+        assert cache.get("facts", "k") is None
+        cache.put("facts", "k", {"a": 2})
+        assert cache.get("facts", "k") == {"a": 2}
+
+
+class TestRefusals:
+    def test_a_full_disk(self, cache: Cache) -> None:
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with pytest.raises(OutputError, match="cannot write: No space left on device") as caught:
+            cache.add(chunks_then(error), DIGEST, what="it")
+        assert "HATCH_DOCKER_CACHE_DIR" in caught.value.hint
+        assert str(cache.root) in caught.value.place
+        assert files(cache) == []
+
+    def test_a_folder_that_cannot_be_one(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        cache = Cache(tmp_path / "file" / "cache")
+        assert cache.blob(DIGEST) is None
+        assert cache.get("facts", "k") is None
+        with pytest.raises(OutputError, match="cannot write"):
+            cache.add([DATA], DIGEST, what="it")
+        with pytest.raises(OutputError, match="cannot write"):
+            cache.put("facts", "k", {})
+
+    def test_something_else_in_a_blobs_place(self, cache: Cache) -> None:
+        (cache.root / "blobs" / "sha256" / DIGEST.removeprefix("sha256:") / "x").mkdir(parents=True)
+        assert cache.blob(DIGEST) is None
+        with pytest.raises(OutputError, match="cannot write"):
+            cache.add([DATA], DIGEST, what="it")

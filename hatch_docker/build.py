@@ -12,8 +12,9 @@ from hatch_docker.bases import Base, open_base
 from hatch_docker.config import Config, default_script, expand_tags
 from hatch_docker.dependencies import artifacts_of
 from hatch_docker.extra import extra_entries, folders
+from hatch_docker.install import venv_skeleton
 from hatch_docker.layers import files_part, group, make_layers, own_part
-from hatch_docker.locks import Wanted
+from hatch_docker.locks import Wanted, find_lock
 from hatch_docker.machine import Machine
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.spec import History
@@ -21,7 +22,6 @@ from hatch_docker.project import Project
 from hatch_docker.result import Built, MadeLayer
 from hatch_docker.runtime import command, configure, describe
 from hatch_docker.units import check_units, scripts_of, units_of
-from hatch_docker.venv import venv_skeleton
 from hatch_docker.wheels import obtain
 
 VENV = "app/.venv"
@@ -55,18 +55,20 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         extras=frozenset(config.extras),
         groups=frozenset(config.dependency_groups),
     )
-    lock, artifacts = artifacts_of(
+    lock = find_lock(project.root, config.lock, progress=progress)
+    indexes = machine.indexes(lock)
+    locked = artifacts_of(
         wanted,
         root=project.root,
-        lock=config.lock,
-        lookup=machine.lookup,
-        resolver=machine.resolver,
+        lock=lock,
+        lookup=indexes.lookup,
+        resolver=indexes.resolver,
         written=written,
         progress=progress,
     )
-    wheels = obtain(artifacts, cache=cache, http=machine.http, headers=machine.headers, progress=progress)
+    wheels = obtain(locked.artifacts, cache=cache, http=machine.http, headers=indexes.headers, progress=progress)
     units, own = units_of(wheels, wheel, cache, prune=config.prune, keep=config.keep, threads=threads)
-    check_units(units, own, artifacts, wanted, progress)
+    check_units(units, own, locked, wanted, progress)
     extra = extra_entries(config.extra_files, project.root, links, config.place("extra-files"))
     parts = [
         *group(units, config.max_layers - 1 - bool(extra)),
@@ -98,7 +100,7 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         base_digest=base.digest,
         base_reference=base.reference,
         layers=tuple(layers),
-        lock=lock.name if lock else "",
+        lock=locked.path.name if locked.path else "",
     )
 
 

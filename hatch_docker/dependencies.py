@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from hatch_docker.atomic import replacing
-from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, find_lock, read_lock, select
+from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.progress import Progress
 from hatch_docker.resolve import find_uv, is_current, resolve
@@ -29,30 +29,40 @@ class Resolver:
     embed: Callable[[str], str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """What a lock says for the target. `path` is None where nothing is required, `resolved` where this build made it.
+
+    `overridden` are names whose requirements the lock's maker was told to disregard.
+    """
+
+    path: Path | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    overridden: frozenset[str] = frozenset()
+    resolved: bool = False
+
+
 def artifacts_of(
     wanted: Wanted,
     *,
     root: Path,
-    lock: str,
+    lock: Path | None,
     lookup: Lookup,
     resolver: Resolver,
     written: Path,
     progress: Progress,
-) -> tuple[Path | None, list[Artifact]]:
-    """The lock that was used, and the artifacts that it names for the target; no lock where nothing is required.
+) -> Locked:
+    """The artifacts that the lock names for the target.
 
-    `lock` is the configured path; without it the project's own lock is looked for, and where there is none the
-    requirements are resolved and the result written to `written`, which later builds read while it fits. Raises
-    LockError and what reading locks raises.
+    Where there is no lock the requirements are resolved and the result written to `written`, which later builds read
+    while it fits. Raises LockError and what reading locks raises.
     """
-    path = find_lock(root, lock, progress=progress)
-    resolved = path is None
-    if path is None and not wanted.requirements:
-        return None, []
-    if path is None:
-        path = _resolved(wanted.requirements, wanted.target, root, resolver, written, progress)
-    else:
-        progress.note(f"lock: {_shown(path, root)}")
+    if lock is None and not wanted.requirements:
+        return Locked()
+    resolved = lock is None
+    path = lock or _resolved(wanted.requirements, wanted.target, root, resolver, written, progress)
+    if lock:
+        progress.note(f"lock: {_shown(lock, root)}")
     refresh = f"delete {path.name}" if resolved else lock_format(path).refresh(path.name, wanted.target)
     pylock = read_lock(path, wanted, lookup)
     artifacts = select(
@@ -64,8 +74,16 @@ def artifacts_of(
         groups=frozenset() if resolved else wanted.groups,
         refresh=refresh,
     )
-    check_fresh(artifacts, wanted.requirements, wanted.target, lock=path, project=wanted.project, refresh=refresh)
-    return path, artifacts
+    check_fresh(
+        artifacts,
+        wanted.requirements,
+        wanted.target,
+        lock=path,
+        project=wanted.project,
+        refresh=refresh,
+        overridden=overridden(pylock),
+    )
+    return Locked(path=path, artifacts=tuple(artifacts), overridden=overridden(pylock), resolved=resolved)
 
 
 def _resolved(

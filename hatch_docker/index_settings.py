@@ -88,12 +88,12 @@ class Pip:
 class IndexSettings:
     """The package indexes (PEP 503 roots) and how to reach them. No URL in it holds a login.
 
-    `url` is the main index, empty where nothing names one; `urls()` then asks pip. `by_uv` is whether uv's own
-    configuration names it. `ca_file` is pip's `cert`, if pip was asked; else the environment's.
+    `url` is the main index, empty where nothing names one; `urls()` then asks pip. `by_uv` are those that uv's own
+    configuration names. `ca_file` is pip's `cert`, if pip was asked; else the environment's.
     """
 
     url: str = ""
-    by_uv: bool = False
+    by_uv: frozenset[str] = frozenset()
     extra_urls: tuple[str, ...] = ()
     credentials: Credentials = field(default_factory=Credentials)
     ca_file: str = ""
@@ -103,6 +103,15 @@ class IndexSettings:
         """Every index, the main one first; ArtifactError when nothing names that one."""
         main, _ = split_login(self.url or self.pip.default_index)
         return tuple(dict.fromkeys((main, *self.extra_urls)))
+
+    def urls_for_uv(self) -> tuple[str, ...]:
+        """What uv has to be told: nothing where its own configuration names the main index, else all it does not know.
+
+        uv's explicit indexes are never told: they are for single packages.
+        """
+        if self.url in self.by_uv:
+            return ()
+        return tuple(url for url in self.urls() if url not in self.by_uv)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,18 +140,20 @@ def discover(
     nothing before it names an index: call this where an index is really needed.
     """
     pip = Pip(environ)
-    url, by_uv, ca_file = "", False, ca_file_of(environ)
+    url, ca_file = "", ca_file_of(environ)
+    by_uv: list[str] = []
     extra = list(filter(None, extra_urls))
     for source in _sources(configured, pip, root=root, environ=environ, home=home, progress=progress):
         extra += source.extra_urls
         ca_file = ca_file or source.ca_file
-        url, by_uv = source.url, source.is_uv
+        by_uv += [source.url, *source.extra_urls] if source.is_uv else []
+        url = source.url
         if url:
             break
     clean, logins = _without_logins([url, *extra], root)
     return IndexSettings(
         url=clean[0],
-        by_uv=by_uv,
+        by_uv=frozenset(split_login(each)[0] for each in by_uv if each),
         extra_urls=tuple(clean[1:]),
         credentials=Credentials(by_url=logins, by_host=read_netrc(environ, home=home, progress=progress)),
         ca_file=ca_file,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hatch_docker.http import Http, Network
 from hatch_docker.index import Index
 from hatch_docker.index_settings import IndexSettings, ca_file_of, discover
 from hatch_docker.locks import Lookup
+from hatch_docker.locks import indexes as index_lines
 from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Platform
@@ -24,14 +25,24 @@ from hatch_docker.wheels import Headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Indexes:
+    """The package indexes as three steps need them: locks without URLs, a resolution, and downloads."""
+
+    lookup: Lookup
+    resolver: Resolver
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Clients and limits. `platform` is the machine's own, which images are for unless the project says otherwise."""
+    """Clients and limits. `platform` is the machine's own, which images are for unless the project says otherwise.
+
+    `indexes` is called with the project's lock, since a requirements file may name indexes of its own.
+    """
 
     places: Places
     http: Http
-    headers: Headers
-    lookup: Lookup
-    resolver: Resolver
+    indexes: Callable[[Path | None], Indexes]
     platform: Platform
     threads: int
     progress: Progress
@@ -60,30 +71,55 @@ def machine_of(
         insecure=settings.insecure_registries,
     )
 
-    @functools.cache
-    def found() -> IndexSettings:
-        return discover(configured=index_url, root=root, environ=environ, home=home, progress=progress)
-
-    @functools.cache
-    def index() -> Index:
-        # pip's own certificate setting is known only once pip was asked, and it counts for indexes alone.
-        return Index(found(), Http(Network(ca_file=found().ca_file, proxies=proxies)), progress=progress)
+    def indexes(lock: Path | None) -> Indexes:
+        url, extra = index_lines(lock) if lock and lock.suffix == ".txt" else ("", ())
+        discovered = functools.cache(
+            lambda: discover(
+                configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress
+            )
+        )
+        return _indexes(discovered, (index_url or url, *extra), environ, proxies, cache, progress)
 
     return Machine(
         places=Places(
             registry=registry, engine=functools.cache(lambda: Engine.connect(environ)), cache=cache, root=root
         ),
         http=http,
-        headers=lambda url: found().credentials.headers(url),  # noqa: PLW0108 (found() asks pip: when it must)
-        lookup=Lookup(files=lambda name: index().files(name), cache=cache),
-        resolver=Resolver(
-            environ=environ,
-            configured=(index_url,) if index_url else (),
-            # What uv's own configuration names, uv finds by itself.
-            indexes=lambda: () if found().by_uv else found().urls(),
-            embed=lambda url: found().credentials.embed(url),  # noqa: PLW0108
-        ),
+        indexes=indexes,
         platform=platform,
         threads=settings.threads or processors,
         progress=progress,
+    )
+
+
+def _indexes(
+    discovered: Callable[[], IndexSettings],
+    named: Sequence[str],
+    environ: Mapping[str, str],
+    proxies: Mapping[str, str],
+    cache: Cache,
+    progress: Progress,
+) -> Indexes:
+    """Functions that discover the settings when they are first called: that may take asking pip, half a second.
+
+    What the project and the environment name (`named` and two variables) is known without, so it alone is part of keys.
+    """
+
+    @functools.cache
+    def index() -> Index:
+        # pip's own certificate setting is known only once pip was asked, and it counts for indexes alone.
+        settings = discovered()
+        return Index(settings, Http(Network(ca_file=settings.ca_file, proxies=proxies)), progress=progress)
+
+    configured = [url for url in named if url]
+    keys = [*configured, *(environ[each] for each in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL") if environ.get(each))]
+    return Indexes(
+        lookup=Lookup(files=lambda name: index().files(name), indexes=lambda: keys, cache=cache),
+        resolver=Resolver(
+            environ=environ,
+            configured=configured,
+            indexes=lambda: discovered().urls_for_uv(),
+            embed=lambda url: discovered().credentials.embed(url),  # noqa: PLW0108 (not discovered before)
+        ),
+        headers=lambda url: discovered().credentials.headers(url),  # noqa: PLW0108
     )

@@ -46,25 +46,21 @@ class Project:
     def requirements(self, extras: Sequence[str], groups: Sequence[str]) -> tuple[Requirement, ...]:
         """What an image with these extras and dependency groups (PEP 735) asks for directly, sorted.
 
-        An extra of the project that names other extras of it (`app[a,b]`) is followed. Raises ConfigError for what is
-        no requirement.
+        What asks for extras of the project itself (`app[a,b]`) stands for their requirements. Raises ConfigError for
+        what is no requirement.
         """
-        texts = [*self.dependencies]
+        pending = [*self.dependencies, *self._of_groups(groups), *(f"{self.name}[{extra}]" for extra in extras)]
+        found: set[Requirement] = set()
         seen: set[str] = set()
-        pending = [str(canonicalize_name(extra)) for extra in extras]
         while pending:
-            extra = pending.pop()
-            if extra in seen:
+            requirement = _parse(pending.pop())
+            if canonicalize_name(requirement.name) != self.normalized_name:
+                found.add(requirement)
                 continue
-            seen.add(extra)
-            for text in self.optional_dependencies.get(extra, ()):
-                requirement = _parse(text, f"project.optional-dependencies.{extra}")
-                if canonicalize_name(requirement.name) == self.normalized_name:
-                    pending += [str(canonicalize_name(each)) for each in requirement.extras]
-                else:
-                    texts.append(text)
-        texts += self._of_groups(groups)
-        return tuple(sorted({_parse(text, "project.dependencies") for text in texts}, key=str))
+            for extra in map(canonicalize_name, requirement.extras):
+                pending += self.optional_dependencies.get(extra, ()) if extra not in seen else ()
+                seen.add(extra)
+        return tuple(sorted(found, key=str))
 
     def _of_groups(self, groups: Sequence[str]) -> list[str]:
         try:
@@ -76,8 +72,8 @@ class Project:
             raise ConfigError([("dependency-groups", str(error))]) from None
 
 
-def _parse(text: str, place: str) -> Requirement:
+def _parse(text: str) -> Requirement:
     try:
         return Requirement(text)
     except InvalidRequirement as error:
-        raise ConfigError([(place, f"{text!r} is not a requirement: {error}")]) from None
+        raise ConfigError([("pyproject.toml", f"{text!r} is not a requirement: {error}")]) from None

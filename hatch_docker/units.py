@@ -10,9 +10,10 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from hatch_docker.cache import Cache, file_digest
+from hatch_docker.dependencies import Locked
 from hatch_docker.errors import LockError, NoWheelError
 from hatch_docker.install import installed
-from hatch_docker.locks import Artifact, Wanted, check_complete
+from hatch_docker.locks import Wanted, check_complete
 from hatch_docker.progress import Progress
 from hatch_docker.prune import plan
 from hatch_docker.target import TargetPython
@@ -51,18 +52,25 @@ def units_of(
     return units[:-1], units[-1]
 
 
-def check_units(
-    units: Sequence[Unit], own: Unit, artifacts: Sequence[Artifact], wanted: Wanted, progress: Progress
-) -> None:
+def check_units(units: Sequence[Unit], own: Unit, locked: Locked, wanted: Wanted, progress: Progress) -> None:
     """Compare the wheels with each other and with the target.
 
     Raises NoWheelError where the project's own wheel does not fit the target, LockError where wheels require what the
     lock does not hold; notes paths that two wheels write with different content.
     """
     _check_own(own, wanted.target)
-    requires = {unit.facts.key: unit.facts.requires_dist for unit in units}
-    missing = check_complete(artifacts, requires, wanted.requirements, wanted.target, project=wanted.project)
-    if missing:
+    missing = check_complete(
+        locked.artifacts,
+        {unit.facts.key: unit.facts.requires_dist for unit in units},
+        wanted.requirements,
+        wanted.target,
+        project=wanted.project,
+        overridden=locked.overridden,
+    )
+    # What uv resolved is complete but for what its own configuration overrides, of which the result does not tell.
+    if missing and locked.resolved:
+        progress.note("warning: overridden in uv's configuration: " + "; ".join(missing))
+    elif missing:
         raise LockError(
             "the lock is not complete for this image:" + "".join(f"\n  {each}" for each in missing),
             hint=f"lock again, for {wanted.target}",

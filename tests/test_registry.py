@@ -202,7 +202,7 @@ def test_a_mirror_of_docker_hub_has_its_images() -> None:
 
 def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth = "bearer"
-    with FakeRegistry(auth="basic", anonymous_pull=True) as storage:
+    with FakeRegistry() as storage:
         fake.storage = storage.host
         digest = fake.add_blob("app", b"content")
         storage.add_blob("app", b"content")
@@ -212,7 +212,7 @@ def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Pat
         assert b"".join(registry.blob(reference, descriptor)) == b"content"
         assert [request.query for request in storage.sent("GET", "/blobs/")] == [{"signature": ["s"]}]
         # Nor when the storage asks for them.
-        storage.anonymous_pull = False
+        storage.auth = "bearer"
         with pytest.raises(RegistryError):
             list(registry.blob(reference, descriptor))
         assert not [request for request in storage.requests if "Authorization" in request.headers]
@@ -310,7 +310,7 @@ def test_a_manifest_without_end_is_not_read(fake: FakeRegistry) -> None:
         client().manifest(Reference(registry=fake.host, repository="app"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     body=st.binary(max_size=50)
     | st.recursive(
@@ -374,6 +374,23 @@ def test_a_mirror_that_is_down_or_lies_does_no_harm(fake: FakeRegistry) -> None:
             registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror})
             assert registry.manifest(reference)[1] == data
             assert registry.manifest(reference)[1] == data
+
+
+def test_a_mirror_that_is_down_is_not_waited_for_again(fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.add_manifest("app", "latest", image().manifest_bytes, spec.MANIFEST)
+    asked: list[str] = []
+    request = Http.request
+
+    def counted(self: Http, method: str, url: str, **options: Any) -> Any:
+        asked.append(url)
+        return request(self, method, url, **options)
+
+    monkeypatch.setattr(Http, "request", counted)
+    down = f"127.0.0.1:{free_port()}"
+    registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: down})
+    for _ in range(3):
+        registry.manifest(Reference(registry=fake.host, repository="app"))
+    assert len([url for url in asked if down in url]) == 1
 
 
 def test_when_both_fail_both_are_named(fake: FakeRegistry) -> None:
@@ -488,6 +505,14 @@ def test_passing_troubles_pass(fake: FakeRegistry, status: int, method: str) -> 
     pushed = image(layer("a"))
     push(fake, pushed)
     assert client().manifest(Reference(registry=fake.host, repository="app", tag="1.0"))[0].digest == pushed.digest
+
+
+def test_a_rate_limit_of_hours_is_told_of_rather_than_waited_for(fake: FakeRegistry) -> None:
+    fake.failures = [Failure("GET", "", 429, times=99, headers={"Retry-After": "3600"})]
+    with pytest.raises(RegistryError) as caught:
+        client().manifest(Reference(registry=fake.host, repository="app"))
+    assert caught.value.status == 429
+    assert len(fake.sent("GET")) == 1
 
 
 def test_an_upload_that_arrived_though_its_answer_did_not_is_not_repeated(fake: FakeRegistry) -> None:

@@ -38,7 +38,7 @@ def _reached(path: str, _facts: WheelFacts, kept: Collection[str]) -> bool:
 
 def _sourceless(path: str, facts: WheelFacts, _kept: Collection[str]) -> bool:
     """A .pyc outside of `__pycache__` without its source is the module itself."""
-    return "__pycache__/" not in path and f"{path[:-1]}" not in facts.files
+    return "__pycache__/" not in path and path[:-1] not in facts.files
 
 
 def _named(path: str, facts: WheelFacts, _kept: Collection[str]) -> bool:
@@ -106,9 +106,9 @@ def _kept_tests(wheels: Sequence[WheelFacts], spared: Sequence[Collection[str]])
         for origin, found in facts.reaches.items():
             reaches.setdefault(origin, set()).update(found)
     waiting = ["", *(directory for facts in wheels for directory in _only_tests(facts))]
-    waiting += [
-        test_directory(facts.site_path(path)) for facts, paths in zip(wheels, spared, strict=True) for path in paths
-    ]
+    for facts, paths in zip(wheels, spared, strict=True):
+        origins = {test_directory(facts.site_path(path)) for path in paths if path.endswith(".py")}
+        waiting.extend(directory for origin in origins for directory in reaches.get(origin, ()))
     kept: set[str] = set()
     while waiting:
         origin = waiting.pop()

@@ -63,7 +63,7 @@ class WheelFacts:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> WheelFacts | None:
-        """What `to_json` made; None where the document is anything else, as a damaged cache may hold."""
+        """What `to_json` made; None where the document has another shape, as one of another version has."""
         if document.keys() != _FIELDS.keys():
             return None
         if not all(isinstance(document[name], kind) for name, kind in _FIELDS.items()):

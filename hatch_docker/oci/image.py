@@ -8,12 +8,15 @@ import io
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor, History, ImageConfig, Manifest
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 CHUNK = 1 << 18
 
@@ -125,17 +128,24 @@ def _check(layer: Layer) -> Iterator[str]:
 
 def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
     """The plain tar of a layer's blob, whatever its compression; raises ImageError where it cannot be read."""
-    source = ChunkReader(chunks)
+    source = reader(chunks)
     try:
         if media_type.endswith("zstd"):
-            from hatch_docker.oci import zstd
-
-            yield from _read_all(zstd.ZstdFile(source))
+            yield from _zstd(source)
         elif media_type.endswith("gzip"):
             yield from _read_all(gzip.GzipFile(fileobj=source))
         else:
             yield from iter(lambda: source.read(CHUNK), b"")
     except (OSError, EOFError, zlib.error) as error:
+        raise ImageError(f"a layer cannot be decompressed: {error}") from None
+
+
+def _zstd(source: io.BufferedReader) -> Iterator[bytes]:
+    from hatch_docker.oci import zstd
+
+    try:
+        yield from _read_all(zstd.ZstdFile(source))
+    except zstd.ZstdError as error:
         raise ImageError(f"a layer cannot be decompressed: {error}") from None
 
 
@@ -149,20 +159,26 @@ class ChunkReader(io.RawIOBase):
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         """Always."""
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, fewer at the end of a chunk; nothing only at the end."""
-        if size < 0:
-            return self._rest + b"".join(self._chunks)
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` as far as one chunk does; nothing only at the end."""
         while not self._rest:
-            try:
-                self._rest = next(self._chunks)
-            except StopIteration:
-                return b""
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return taken
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        into = memoryview(buffer).cast("B")
+        count = min(len(into), len(self._rest))
+        into[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def reader(chunks: Iterator[bytes]) -> io.BufferedReader:
+    """Chunks as a file whose reads are never short but at its end: gzip's headers may lie across two chunks."""
+    return io.BufferedReader(ChunkReader(chunks), CHUNK)

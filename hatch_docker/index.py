@@ -6,6 +6,7 @@ JSON (PEP 691) where the index speaks it, else HTML (PEP 503), over HTTP or in a
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -226,6 +227,17 @@ def _parse_html(page: _Page) -> Iterator[IndexFile | None]:
 _PARSERS: dict[str, Callable[[_Page], Iterable[IndexFile | None]]] = {"json": _parse_json, "html": _parse_html}
 
 
+# Nothing to resolve and no login: what nearly every URL is, on pages of ten thousand files.
+_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/[!-~]*")
+
+
+def _resolved(base: str, url: str) -> str:
+    """A URL of a page as an absolute one without login; raises ValueError where it is malformed."""
+    absolute, _ = split_login(urljoin(base, url))
+    urlsplit(absolute)
+    return absolute
+
+
 def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
     """A file of a page; None for an entry that names none."""
     filename, url, hashes, size = (entry.get(key) for key in ("filename", "url", "hashes", "size"))
@@ -235,8 +247,7 @@ def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
     if not filename.isprintable() or not url.isprintable() or "/" in filename:
         return None
     try:
-        absolute, _ = split_login(urljoin(base, url))
-        urlsplit(absolute)
+        absolute = url if _ABSOLUTE.fullmatch(url) else _resolved(base, url)
     except ValueError:
         return None
     requires_python = entry.get("requires-python")

@@ -1,0 +1,103 @@
+"""What tests need of the machine: found once, skipped where it is missing, and told in one closing summary.
+
+`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,tools` makes a missing one an error instead: nothing is skipped
+unnoticed where everything is meant to be there.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.engine import answers
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.http import Http
+from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+
+BASES = ("python:3.13-slim", "python:3.13-alpine")
+TOOLS = ("skopeo", "umoci")
+
+
+def mirrors() -> dict[str, str]:
+    """HATCH_DOCKER_REGISTRY_MIRRORS as a mapping."""
+    pairs = os.environ.get("HATCH_DOCKER_REGISTRY_MIRRORS", "").split(",")
+    return dict(pair.strip().split("=", 1) for pair in pairs if "=" in pair)
+
+
+def _engine() -> bool:
+    return answers(os.environ)
+
+
+def _registry() -> bool:
+    names = ("HATCH_DOCKER_TEST_REGISTRY", "HATCH_DOCKER_TEST_AUTH_REGISTRY")
+    return all(os.environ.get(name) for name in names)
+
+
+def _base() -> bool:
+    registry = Registry(Http(), credentials=Credentials(), mirrors=mirrors())
+    try:
+        for base in BASES:
+            registry.resolve(Reference.parse(base))
+    except HatchDockerError:
+        return False
+    return True
+
+
+def _network() -> bool:
+    from hatch_docker.http import Network
+    from hatch_docker.index import Index
+    from hatch_docker.index_settings import discover
+
+    try:
+        settings = discover(root=Path.cwd(), environ=os.environ, home=Path.home())
+        return bool(Index(settings, Http(Network(ca_file=settings.ca_file))).files("packaging"))
+    except HatchDockerError:
+        return False
+
+
+def _tools() -> bool:
+    return all(shutil.which(tool) for tool in TOOLS)
+
+
+NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "engine": (functools.cache(_engine), "a container engine (DOCKER_HOST, or the local socket)"),
+    "registry": (
+        functools.cache(_registry),
+        "two registries (HATCH_DOCKER_TEST_REGISTRY, and with a password HATCH_DOCKER_TEST_AUTH_REGISTRY, "
+        "HATCH_DOCKER_TEST_AUTH_USER, HATCH_DOCKER_TEST_AUTH_PASSWORD)",
+    ),
+    "base": (functools.cache(_base), f"a registry with {' and '.join(BASES)} (HATCH_DOCKER_REGISTRY_MIRRORS)"),
+    "network": (functools.cache(_network), "a Python package index (pip's configuration)"),
+    "tools": (functools.cache(_tools), f"the programs {' and '.join(TOOLS)}"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    required = os.environ.get("HATCH_DOCKER_TEST_REQUIRE", "").split(",")
+    for need, (there, what) in NEEDS.items():
+        if item.get_closest_marker(need) is None or there():
+            continue
+        if need in required:
+            pytest.fail(f"HATCH_DOCKER_TEST_REQUIRE asks for {what}: there is none", pytrace=False)
+        pytest.skip(f"needs {what}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    missing = Counter(
+        need
+        for report in terminalreporter.stats.get("skipped", [])
+        for need, (_, what) in NEEDS.items()
+        if f"needs {what}" in str(report.longrepr)
+    )
+    if missing:
+        terminalreporter.section("not tested here")
+    for need, count in missing.items():
+        terminalreporter.line(f"{count} tests need {NEEDS[need][1]}")

@@ -129,9 +129,14 @@ class TestRequests:
         assert waits == sorted(waits)
 
     def test_the_server_says_how_long_to_wait(self, server: Server, waits: list[float]) -> None:
-        server.answers = [answer(429, Retry_After="7"), answer(503, Retry_After="86400"), answer()]
-        Http().read(server.url)
-        assert waits == [7, 30]
+        server.answers = [answer(429, Retry_After="7"), answer(200, b"x")]
+        assert Http().read(server.url) == (200, b"x")
+        assert waits == [7]
+
+    def test_nobody_waits_for_a_day(self, server: Server, waits: list[float]) -> None:
+        server.answers = [answer(429, b"later", Retry_After="86400")]
+        assert Http().read(server.url) == (429, b"later")
+        assert waits == []
 
     def test_nothing_is_repeated_that_cannot_be_sent_twice(self, server: Server) -> None:
         server.answers = [answer(503)]

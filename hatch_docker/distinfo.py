@@ -6,6 +6,7 @@ PyPA specifications: Binary distribution format, Recording installed projects, C
 from __future__ import annotations
 
 import base64
+import binascii
 import csv
 import io
 import re
@@ -25,8 +26,11 @@ BROKEN = "the wheel is broken: lock another version, or tell its authors"
 
 # RECORD's hashes are "sha256 or better"; 43, 64 and 86 digits are their sizes in base64 without padding.
 _HASH = re.compile(r"sha256=[A-Za-z0-9_-]{43}|sha384=[A-Za-z0-9_-]{64}|sha512=[A-Za-z0-9_-]{86}")
+_STANDARD_BASE64 = str.maketrans("-_", "+/")
 _SIZE = re.compile(r"[0-9]{0,19}")
 _REFERENCE = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?\s*")
+# Not a name that a layer would take for a deletion either (image-spec, layer.md).
+_FILE_NAME = re.compile(r"(?!\.{1,2}$|\.wh\.)[^/\\]+")
 _END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
 
 
@@ -139,7 +143,7 @@ def hash_text(algorithm: str, digest: bytes) -> str:
 def checksum_of(text: str) -> tuple[str, bytes]:
     """The algorithm and digest of a hash out of `parse_record`."""
     algorithm, _, value = text.partition("=")
-    return algorithm, base64.urlsafe_b64decode(value + "==")
+    return algorithm, binascii.a2b_base64(value.translate(_STANDARD_BASE64) + "==")
 
 
 def parse_entry_points(data: bytes, place: str) -> tuple[EntryPoint, ...]:
@@ -158,7 +162,7 @@ def script_of(entry: EntryPoint, place: str) -> Script:
     match = _REFERENCE.fullmatch(entry.value)
     if match is None:
         raise WheelError(f"the script {entry.name!r} names no function: {entry.value!r}", place=place, hint=BROKEN)
-    if not entry.name.isprintable() or "/" in entry.name or "\\" in entry.name or entry.name in {".", ".."}:
+    if not entry.name.isprintable() or not _FILE_NAME.fullmatch(entry.name):
         raise WheelError(f"the script's name {entry.name!r} is not a file name", place=place, hint=BROKEN)
     return Script(entry.name, match["module"], match["attribute"])
 

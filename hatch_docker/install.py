@@ -16,7 +16,7 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.target import TargetPython
 from hatch_docker.wheelfacts import WheelFacts, scripts_of
 from hatch_docker.wheelfile import WheelFile
-from hatch_docker.zipmembers import file_below_file, is_safe
+from hatch_docker.zipmembers import file_below_file
 
 PREFIX = "app/.venv"
 INSTALLER = b"hatch-docker\n"
@@ -183,8 +183,6 @@ def _check(wheel: WheelFile, entries: list[Entry], skeleton: list[Entry]) -> Non
             raise wheel.error(f"would replace the environment's own {entry.path!r}")
         if entry.path in seen:
             raise wheel.error(f"would install {entry.path!r} twice: as a file or script of its own and by another way")
-        if not is_safe(entry.path):
-            raise wheel.error(f"would install a file at an unsafe path: {entry.path!r}")
         seen.add(entry.path)
     if clash := file_below_file(seen | own):
         raise wheel.error(f"would install {clash!r} as a file and as a directory")

@@ -28,7 +28,7 @@ from hatch_docker.oci.layer import Deflated, Plain
 # What is read whole into memory (metadata, modules to look into, scripts to rewrite) may have this many bytes.
 READ_LIMIT = 16 << 20
 
-# Also what a layer would take for a deletion (image-spec, layer.md).
+# Paths that are absolute or leave the directory they are unpacked into, on any system, and what a layer would take for a deletion (image-spec, layer.md).
 _UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)(?:\.{0,2}(?:/|$)|\.wh\.)")
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
@@ -166,11 +166,6 @@ class ZipMembers:
         return read
 
 
-def is_safe(path: str) -> bool:
-    """Whether a path is relative, stays where it is unpacked on every system, and deletes nothing there."""
-    return not _UNSAFE.search(path)
-
-
 def file_below_file(paths: Iterable[str]) -> str:
     """A path that is both a file and the directory of another one; empty where there is none."""
     files, seen = set(paths), set[str]()
@@ -219,7 +214,7 @@ def _members(infos: list[zipfile.ZipInfo], place: str) -> dict[str, zipfile.ZipI
         # Not `filename`, which zipfile cuts at a NUL and rewrites on Windows.
         path = info.orig_filename
         directory = path.endswith("/")
-        if not is_safe(path[:-1] if directory else path):
+        if _UNSAFE.search(path[:-1] if directory else path):
             raise WheelError(f"has a member with an unsafe path: {path!r}", place=place, hint=BROKEN)
         if problem := _problem(info, directory=directory):
             raise WheelError(f"{path!r} is {problem}", place=place, hint=BROKEN)

@@ -206,7 +206,6 @@ def test_lib64_is_the_link_that_the_environment_has(tmp_path: Path) -> None:
         ({"demo-1.0.data/data/lib": ""}, ""),
         ({"demo-1.0.data/data/bin": ""}, ""),
         ({"demo-1.0.data/data/pyvenv.cfg/x": ""}, ""),
-        ({}, "[console_scripts]\n.wh.python = demo:main"),
     ],
 )
 def test_files_in_each_others_way_are_refused(tmp_path: Path, files: dict[str, str], entry_points: str) -> None:

@@ -237,7 +237,8 @@ def test_damaged_facts_are_no_facts(document: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[console_scripts]\na = b\n", "[console_scripts]\n../a = b:c\n", "a = b", "[console_scripts]\na = b:c; d\n",
+    ["[console_scripts]\na = b\n", "[console_scripts]\n../a = b:c\n", "[console_scripts]\n.wh.a = b:c\n",
+     "[console_scripts]\n.. = b:c\n", "a = b", "[console_scripts]\na = b:c; d\n",
      "[console_scripts]\na = b:c\n[gui_scripts]\na = b:d\n", "\udcff"],
 )  # fmt: skip
 def test_malformed_entry_points_are_refused(tmp_path: Path, text: str) -> None:

@@ -28,7 +28,8 @@ from hatch_docker.oci.layer import Deflated, Plain
 # What is read whole into memory (metadata, modules to look into, scripts to rewrite) may have this many bytes.
 READ_LIMIT = 16 << 20
 
-# Paths that are absolute or leave the directory they are unpacked into, on any system, and what a layer would take for a deletion (image-spec, layer.md).
+# Paths that leave the directory they are unpacked into, on any system, and what a layer would take for a deletion
+# (image-spec, layer.md).
 _UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)(?:\.{0,2}(?:/|$)|\.wh\.)")
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800

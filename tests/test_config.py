@@ -10,6 +10,7 @@ from hatchling.builders.config import BuilderConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hatch_docker.bases import BASES
 from hatch_docker.config import (
     PRUNED,
     BaseSpec,
@@ -24,7 +25,7 @@ from hatch_docker.config import (
     parse,
 )
 from hatch_docker.config.keys import HATCHLING, KEYS, SETTINGS
-from hatch_docker.config.model import variable
+from hatch_docker.config.model import FAMILIES, variable
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.reference import Reference, check_tag
 from hatch_docker.oci.spec import Healthcheck, Platform
@@ -314,6 +315,9 @@ class TestEnvironment:
 
 
 class TestBase:
+    def test_every_family_is_known(self) -> None:
+        assert set(FAMILIES) == set(BASES)
+
     @pytest.mark.parametrize(
         ("written", "expected"),
         [

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from hatch_docker.engine import answers
@@ -21,6 +22,11 @@ from hatch_docker.http import Http
 from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
+
+# Where the same result is wanted every time, the examples are the same every time.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 BASES = ("python:3.13-slim", "python:3.13-alpine")
 TOOLS = ("skopeo", "umoci")
@@ -71,8 +77,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "engine": (functools.cache(_engine), "a container engine (DOCKER_HOST, or the local socket)"),
     "registry": (
         functools.cache(_registry),
-        "two registries (HATCH_DOCKER_TEST_REGISTRY, and with a password HATCH_DOCKER_TEST_AUTH_REGISTRY, "
-        "HATCH_DOCKER_TEST_AUTH_USER, HATCH_DOCKER_TEST_AUTH_PASSWORD)",
+        "two registries (HATCH_DOCKER_TEST_REGISTRY, and HATCH_DOCKER_TEST_AUTH_REGISTRY, …_USER, …_PASSWORD)",
     ),
     "base": (functools.cache(_base), f"a registry with {' and '.join(BASES)} (HATCH_DOCKER_REGISTRY_MIRRORS)"),
     "network": (functools.cache(_network), "a Python package index (pip's configuration)"),

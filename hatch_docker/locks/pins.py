@@ -111,8 +111,8 @@ def _lines(path: Path, including: tuple[Path, ...] = ()) -> Iterator[_Line]:
     for line in _logical(read_text(path), str(path)):
         option, value = _option(line)
         if option in _INCLUDE:
-            if "://" in value:
-                raise LockError("a requirements file by URL cannot be included", place=line.place)
+            if "://" in value or "\0" in value:
+                raise LockError("only a requirements file by its path can be included", place=line.place)
             yield from _lines(path.parent / value, (*including, path.resolve()))
         else:
             yield line

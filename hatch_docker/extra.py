@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pathspec
+from pathspec import GitIgnoreSpec
 
 from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError
@@ -63,8 +63,8 @@ def _entries(files: ExtraFiles, source: Path, links: Mapping[str, str]) -> Itera
     if not source.is_dir():
         yield _entry(files, source, through(into, links))
         return
-    include = pathspec.PathSpec.from_lines("gitwildmatch", files.include or ["*"])
-    exclude = pathspec.PathSpec.from_lines("gitwildmatch", files.exclude)
+    include = GitIgnoreSpec.from_lines(files.include or ["*"])
+    exclude = GitIgnoreSpec.from_lines(files.exclude)
     for path, name in _walk(source):
         if include.match_file(name) and not exclude.match_file(name):
             yield _entry(files, path, through(f"{into}/{name}" if into else name, links))

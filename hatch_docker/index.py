@@ -69,7 +69,8 @@ class Index:
         An index that fails is passed over with a note as long as another one has the package, and is not asked again.
         Raises ArtifactError where no index has it, or where one refuses; NetworkError where one does not answer.
         """
-        pages = [page for url in self.urls if (page := self._ask(url, name)) is not None]
+        with self._progress.task("look up", name):
+            pages = [page for url in self.urls if (page := self._ask(url, name)) is not None]
         if pages:
             return [file for page in pages for file in page]
         for url in self.urls:

@@ -101,6 +101,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         )
         built = self._image(Path(directory))
         self._made[name] = OUTPUTS[name](built, destination)
+        self._terminal.close()
         result = write_result(built, self._made, Path(directory))
         return self._made[name] if name == "archive" else str(result)
 

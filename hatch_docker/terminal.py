@@ -17,6 +17,8 @@ _WORTH_A_LINE = 5_000_000
 # A step's verb while it goes on, and when it is done.
 _VERBS = {
     "pull": ("pulling", "pulled"),
+    "look up": ("looking up", "looked up"),
+    "resolve": ("resolving", "resolved"),
     "download": ("downloading", "downloaded"),
     "layer": ("making layers", "made layers"),
     "load": ("loading", "loaded"),
@@ -29,6 +31,7 @@ _VERBS = {
 class _Step:
     name: str
     started: float
+    ended: float = 0.0
     count: int = 0
     finished: int = 0
     done: int = 0
@@ -71,6 +74,7 @@ class Terminal(Progress):
             with self._lock:
                 current.running.pop(key, None)
                 current.finished += 1
+                current.ended = time.monotonic()
                 if self._stream is None and total >= _WORTH_A_LINE:
                     self._line(f"  {_VERBS.get(step, (step, step))[1]} {name} ({human(total)})")
 
@@ -92,7 +96,7 @@ class Terminal(Progress):
         self._clear()
         what = _VERBS.get(step.name, (step.name, step.name))[1]
         size = f", {human(step.done)}" if step.done else ""
-        self._line(f"  {what}: {step.finished}{size} in {time.monotonic() - step.started:.1f} s")
+        self._line(f"  {what}: {step.finished}{size} in {step.ended - step.started:.1f} s")
 
     def _draw(self) -> None:
         now = time.monotonic()

@@ -85,10 +85,10 @@ def write_layer(
     """Write a layer (image-spec, layer.md) to `out`; the same entries give the same bytes, in whatever order they come.
 
     `compression` is a key of COMPRESSIONS. `splice` copies DEFLATE streams as they are, where the compression can.
-    `present` are directories of the layers below, which are not written again as parents, since that would change their
-    mode and owner. `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in a layer, WheelError
-    for a stream that is damaged, DigestMismatchError for content that is not what its checksum says; what is in `out`
-    then is worth nothing. Memory: a few batches, whatever the sizes.
+    `present` are directories of the layers below, which are not written again as parents, since that would change
+    their mode and owner. `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in
+    a layer, WheelError for a stream that is damaged, DigestMismatchError for content that is not what its checksum
+    says; what is in `out` then is worth nothing. Memory: a few batches, whatever the sizes.
     """
     writer = _Writer(out, compression, advance)
     for entry in arrange(entries, present):

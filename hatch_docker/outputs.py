@@ -30,7 +30,7 @@ class Destination:
 
 
 def to_archive(built: Built, to: Destination) -> str:
-    """One tar for `docker load`, `podman load` and skopeo's `oci-archive:`; returns its path."""
+    """One tar for `docker load`, `podman load` and skopeo's `oci-archive:`; returns its name."""
     path = to.directory / f"{stem(built)}.docker.tar"
     total = sum(layer.descriptor.size for layer in built.image.layers)
     with (
@@ -41,7 +41,7 @@ def to_archive(built: Built, to: Destination) -> str:
         for chunk in archive(built.image, built.references):
             file.write(chunk)
             advance(len(chunk))
-    return str(path)
+    return path.name
 
 
 def to_engine(built: Built, to: Destination) -> str:

@@ -103,7 +103,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         self._made[name] = OUTPUTS[name](built, destination)
         self._terminal.close()
         result = write_result(built, self._made, Path(directory))
-        return self._made[name] if name == "archive" else str(result)
+        return str(result.with_name(self._made[name]) if name == "archive" else result)
 
     def _image(self, directory: Path) -> Built:
         """The image, built once for all outputs."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from hatch_docker.cache import Cache, file_digest
@@ -59,6 +60,7 @@ def check_units(units: Sequence[Unit], own: Unit, locked: Locked, wanted: Wanted
     lock does not hold; notes paths that two wheels write with different content.
     """
     _check_own(own, wanted.target)
+    _check_python(units, wanted.target)
     missing = check_complete(
         locked.artifacts,
         {unit.facts.key: unit.facts.requires_dist for unit in units},
@@ -110,6 +112,26 @@ def _check_own(own: Unit, target: TargetPython) -> None:
             hint="a build hook compiled it for this machine: a project with extension modules of its own needs a wheel "
             "of the target's kind",
         )
+
+
+def _check_python(units: Sequence[Unit], target: TargetPython) -> None:
+    excluding = [
+        f"{unit.facts.name} {unit.facts.version} requires {unit.facts.requires_python}"
+        for unit in units
+        if not _admits(unit.facts.requires_python, target.version)
+    ]
+    if excluding:
+        raise LockError(
+            f"the image has Python {target.version}, and {', '.join(excluding)}", hint=f"lock again, for {target}"
+        )
+
+
+def _admits(requires_python: str, version: str) -> bool:
+    try:
+        return SpecifierSet(requires_python).contains(version, prereleases=True)
+    except InvalidSpecifier:
+        # As installers do with what an old wheel says there.
+        return True
 
 
 def _clashes(units: Sequence[Unit], target: TargetPython) -> Iterator[str]:

@@ -100,6 +100,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             progress=machine.progress,
         )
         built = self._image(Path(directory))
+        self._directory = Path(directory)
         self._made[name] = OUTPUTS[name](built, destination)
         self._terminal.close()
         result = write_result(built, self._made, Path(directory))
@@ -226,7 +227,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if "load" in self._made:
             self.app.display_info(f"  {how_to_run(self._built)}")
         elif "archive" in self._made:
-            self.app.display_info(f"  docker load -i {self._made['archive']} && {how_to_run(self._built)}")
+            archive = os.path.relpath(self._directory / self._made["archive"])
+            self.app.display_info(f"  docker load -i {archive} && {how_to_run(self._built)}")
         self.app.display(self._built.digest_reference)
 
     @contextlib.contextmanager

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18
 _RETRIED = (429, 500, 502, 503, 504)
 _ATTEMPTS = 5
+# A host that is unknown or refuses the connection will do so again: a person who mistyped it should learn it soon.
+_CONNECTION_ATTEMPTS = 2
 _LONGEST_WAIT = 30.0
 
 
@@ -92,11 +94,13 @@ class Http:
         """Send a request and return the response, whatever its status, with its body unread.
 
         Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110, Retry-After honoured up to half
-        a minute), but for a `body` that cannot be sent twice: pass `retry=False` and repeat it from its beginning.
-        Authorization is not sent on to another host. Raises NetworkError when the host does not answer.
+        a minute), connections that cannot be made twice and soon; but not for a `body` that cannot be sent twice: pass
+        `retry=False` and repeat it from its beginning. Authorization is not sent on to another host. Raises
+        NetworkError when the host does not answer.
         """
         retries = _Retry(
             total=_ATTEMPTS,
+            connect=_CONNECTION_ATTEMPTS,
             redirect=10 if redirect else 0,
             status_forcelist=_RETRIED,
             allowed_methods=None,

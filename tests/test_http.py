@@ -260,6 +260,12 @@ class TestErrors:
         assert caught.value.place == "http://127.0.0.1:1/path"
         assert caught.value.hint
 
+    @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://nowhere.invalid/"])
+    def test_a_host_that_is_not_there_is_not_waited_for(self, waits: list[float], url: str) -> None:
+        with pytest.raises(NetworkError):
+            Http().read(url)
+        assert sum(waits) < 2
+
     def test_no_tls_where_it_was_asked_for(self, server: Server, waits: list[float]) -> None:
         with pytest.raises(NetworkError, match="no trusted TLS connection") as caught:
             Http().read(f"https://{server.host}/")

@@ -403,6 +403,17 @@ def test_when_both_fail_both_are_named(fake: FakeRegistry) -> None:
         assert fake.host in caught.value.message
 
 
+def test_a_mirror_is_taken_at_its_word_when_the_registry_does_not_answer() -> None:
+    down = f"127.0.0.1:{free_port()}"
+    with FakeRegistry() as mirror:
+        registry = Registry(Http(), credentials=Credentials(), mirrors={down: mirror.host})
+        with pytest.raises(RegistryError, match=f"{down} cannot be reached.*{mirror.host} has no") as caught:
+            registry.manifest(Reference(registry=down, repository="app"))
+        assert caught.value.status == 404
+        mirror.add_manifest("app", "latest", image().manifest_bytes, spec.MANIFEST)
+        assert registry.manifest(Reference(registry=down, repository="app"))[1] == image().manifest_bytes
+
+
 def test_a_mirror_may_have_a_prefix_and_is_never_pushed_to(fake: FakeRegistry) -> None:
     with FakeRegistry() as mirror:
         base = image(layer("base"))

@@ -51,7 +51,7 @@ class Registry:
         self._http = http
         self._session = Session(http, credentials, insecure)
         self._mirrors = dict(mirrors or {})
-        self._silent_mirrors: set[str] = set()
+        self._silent: dict[str, RegistryError] = {}
 
     def resolve(self, reference: Reference) -> Descriptor:
         """What a tag or digest stands for now: media type, digest and size of a manifest or index.
@@ -154,19 +154,30 @@ class Registry:
     def _pull(self, reference: Reference, fetch: Callable[[Reference], _T]) -> _T:
         """What `fetch` gets from the registry's mirror, or else from the registry."""
         mirror = self._mirror(reference)
-        if mirror is None or mirror.registry in self._silent_mirrors:
-            return fetch(reference)
+        if mirror is None:
+            return self._ask(reference, fetch)
         try:
-            return fetch(mirror)
+            return self._ask(mirror, fetch)
         except (NetworkError, ImageError, DigestMismatchError) as error:
             failure = error
-        if isinstance(failure, RegistryError) and failure.status == 0:
-            self._silent_mirrors.add(mirror.registry)
         try:
-            return fetch(reference)
+            return self._ask(reference, fetch)
         except RegistryError as error:
             message = f"{error.message}; its mirror failed too: {failure.message}"
-            raise RegistryError(message, status=error.status, place=error.place, hint=error.hint) from None
+            # Where only the mirror answers, what it says is all that is known.
+            status = error.status or (failure.status if isinstance(failure, RegistryError) else 0)
+            raise RegistryError(message, status=status, place=error.place, hint=error.hint) from None
+
+    def _ask(self, place: Reference, fetch: Callable[[Reference], _T]) -> _T:
+        """What `fetch` gets from one registry, or mirror: a host that once did not answer is not waited for again."""
+        if silent := self._silent.get(place.registry):
+            raise RegistryError(silent.message, place=str(place), hint=silent.hint)
+        try:
+            return fetch(place)
+        except RegistryError as error:
+            if error.status == 0:
+                self._silent[place.registry] = error
+            raise
 
     def _mirror(self, reference: Reference) -> Reference | None:
         host, _, prefix = self._mirrors.get(reference.registry, "").partition("/")

@@ -1,0 +1,220 @@
+"""Runs builds through Hatch's door, and reads what they made, by nothing of the code that made it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import hatchling.cli
+from base_maker import FakeBase, make_base
+from project_maker import make_project
+from wheel_maker import make_wheel
+
+from hatch_docker.cache import Cache
+from hatch_docker.oci.archive import open_files
+from hatch_docker.oci.image import validate
+from hatch_docker.oci.source import layout_source, pull, pull_saved
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+
+NOWHERE = "tcp://127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a build ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """An archive's image: its documents, and the files of all its layers as a container sees them."""
+
+    manifest: Mapping[str, Any]
+    document: Mapping[str, Any]
+    members: Mapping[str, tarfile.TarInfo]
+    contents: Mapping[str, bytes]
+    layers: tuple[tuple[str, ...], ...]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The part of the image config that says how to run it."""
+        config: dict[str, Any] = self.document["config"]
+        return config
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment."""
+        return dict(each.partition("=")[::2] for each in self.config["Env"])
+
+    def text(self, path: str) -> str:
+        """A file's text."""
+        return self.contents[path].decode()
+
+
+def environment(cache: Path, **changes: str) -> dict[str, str]:
+    """What a build sees of this machine: a cache, no engine, and no configuration of the person who runs the tests."""
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP") if name in os.environ}
+    home = str(cache.parent / "home")
+    return {
+        **kept,
+        "HOME": home,
+        "USERPROFILE": home,
+        "HATCH_DOCKER_CACHE_DIR": str(cache),
+        "DOCKER_HOST": NOWHERE,
+        "PIP_CONFIG_FILE": os.devnull,
+        **changes,
+    }
+
+
+def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = "docker:archive") -> Outcome:
+    """`python -m hatchling build` in `project`, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    before = Path.cwd()
+    os.chdir(project)
+    try:
+        with (
+            mock.patch.dict(os.environ, env, clear=True),
+            mock.patch.object(sys, "argv", ["hatchling", "build", "-t", target, *arguments]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = hatchling.cli.hatchling()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        os.chdir(before)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def start(
+    project: Path, *arguments: str, env: Mapping[str, str], target: str = "docker:archive", **options: Any
+) -> subprocess.Popen[str]:
+    """`python -m hatchling build` in `project`, as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hatchling", "build", "-t", target, *arguments],
+        cwd=project,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        **options,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> Outcome:
+    """How a process ended."""
+    out, err = process.communicate(timeout=120)
+    return Outcome(process.returncode, out, err)
+
+
+def archive_of(project: Path) -> Path:
+    """The only archive in the project's dist."""
+    (path,) = (project / "dist").glob("*.docker.tar")
+    return path
+
+
+def result_of(project: Path) -> dict[str, Any]:
+    """The only result file in the project's dist."""
+    (path,) = (project / "dist").glob("*.docker.json")
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def check_sound(archive: Path, scratch: Path) -> None:
+    """Read the archive back as a layout and as `docker save` writes it, and recompute whatever both say."""
+    cache, platform, progress = Cache(scratch), platform_of(archive), Progress()
+    files = open_files(archive)
+    layout = pull(layout_source(files, ""), platform, cache, progress=progress).image
+    assert validate(layout) == []
+    saved = pull_saved(files, "", platform, cache, progress=progress).image
+    assert validate(saved) == []
+    assert saved.config_bytes == layout.config_bytes
+
+
+def platform_of(archive: Path) -> Platform:
+    """The platform that the archive's image is for."""
+    document = read(archive).document
+    return Platform.of(document["os"], document["architecture"])
+
+
+def read(archive: Path) -> Made:
+    """What is in an archive."""
+    with tarfile.open(archive) as tar:
+        blobs = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+    def blob(descriptor: Mapping[str, Any]) -> bytes:
+        return blobs["blobs/" + descriptor["digest"].replace(":", "/")]
+
+    (entry,) = json.loads(blobs["index.json"])["manifests"]
+    manifest = json.loads(blob(entry))
+    members: dict[str, tarfile.TarInfo] = {}
+    contents: dict[str, bytes] = {}
+    layers = []
+    for descriptor in manifest["layers"]:
+        with tarfile.open(fileobj=io.BytesIO(_plain(descriptor, blob(descriptor)))) as tar:
+            found = {member.name: member for member in tar}
+            members |= found
+            contents |= {name: tar.extractfile(each).read() for name, each in found.items() if each.isreg()}  # type: ignore[union-attr]
+            layers.append(tuple(found))
+    return Made(manifest, json.loads(blob(manifest["config"])), members, contents, tuple(layers))
+
+
+def _plain(descriptor: Mapping[str, Any], data: bytes) -> bytes:
+    if descriptor["mediaType"].endswith("zstd"):
+        from hatch_docker.oci import zstd
+
+        return zstd.decompress(data)
+    return gzip.decompress(data)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder with wheels, base images, projects, and the cache that their builds share."""
+
+    root: Path
+
+    @property
+    def cache(self) -> Path:
+        """The cache of all builds here."""
+        return self.root / "cache"
+
+    def base(self, *bases: FakeBase) -> Path:
+        """A base image of these contents; the same path for the same ones."""
+        folder = self.root / f"base-{hash(repr(bases)) & 0xFFFFFFFF:08x}"
+        return folder if folder.exists() else make_base(folder, *bases)
+
+    def wheel(self, name: str, version: str = "1.0", files: Mapping[str, str | bytes] = {}, **options: Any) -> Path:
+        """A wheel with one module besides `files`."""
+        folder = self.root / "wheels"
+        folder.mkdir(exist_ok=True)
+        return make_wheel(folder, name, version, {f"{name}.py": f"VERSION = {version!r}\n", **files}, **options)
+
+    def project(self, folder: str = "project", **options: Any) -> Path:
+        """A project on a small glibc base, as `make_project` makes it."""
+        return make_project(self.root / folder, **{"base": self.base(), **options})
+
+    def build(self, project: Path, *arguments: str, target: str = "docker:archive", **env: str) -> Outcome:
+        """Build in this process, with `env` on top of an environment that has nothing in it."""
+        return build(project, *arguments, env=environment(self.cache, **env), target=target)
+
+    def made(self, project: Path, *arguments: str, target: str = "docker:archive", **env: str) -> Made:
+        """Build an archive, check that it is sound, and read it."""
+        outcome = self.build(project, *arguments, target=target, **env)
+        assert outcome.code == 0, outcome.err
+        check_sound(archive_of(project), self.root / "scratch")
+        return read(archive_of(project))

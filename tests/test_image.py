@@ -100,6 +100,12 @@ class TestImages:
         assert len(made.history) == 3
         assert validate(made) == []
 
+    @pytest.mark.parametrize("steps", [1, 3])
+    def test_a_base_whose_history_does_not_fit_its_layers_gets_another(self, steps: int) -> None:
+        history = (History(empty_layer=True), *(History(created_by="x") for _ in range(steps)))
+        base = Image(config=CONFIG, layers=(layer("a"), layer("b")), history=history)
+        assert validate(append(base, (layer("c"),), (History(),), CONFIG)) == []
+
 
 class TestValidation:
     @every_codec

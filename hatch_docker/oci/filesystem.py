@@ -66,47 +66,68 @@ class Filesystem:
 
     def below(self, path: str) -> Iterator[str]:
         """The names right below a directory."""
-        prefix = self.resolve(path) + "/"
+        directory = self.resolve(path)
+        prefix = f"{directory}/" if directory else ""
         for name in self.nodes:
             if name.startswith(prefix) and "/" not in name[len(prefix) :]:
                 yield name[len(prefix) :]
 
 
 def merge(layers: Iterable[Layer], wanted: Callable[[str], bool]) -> Filesystem:
-    """List `layers`, lowest first, keeping the content of the files that `wanted(path)` names (64 MiB at most each)."""
+    """List `layers`, lowest first, keeping the content of the files that `wanted(path)` names (64 MiB at most each).
+
+    Directories that no layer names, but that files lie in, are listed too. Raises ImageError for what is no layer.
+    """
     nodes: dict[str, Node] = {}
     for layer in layers:
-        removed, added = _list(layer, wanted)
-        for path in removed:
-            _remove(nodes, path)
+        added, removed, emptied = _list(layer, wanted)
+        removed |= {path for path, node in added.items() if node.kind != "dir"}
+        emptied |= removed
+        nodes = {
+            path: node
+            for path, node in nodes.items()
+            if path not in removed and emptied.isdisjoint(_directories_of(path))
+        }
         for path, node in added.items():
-            old = nodes.get(path)
-            if old is not None and old.kind == "dir" and node.kind != "dir":
-                _remove(nodes, path)
             nodes[path] = node
+            for parent in _directories_of(path):
+                if parent and (parent not in nodes or nodes[parent].kind in ("file", "other")):
+                    nodes[parent] = Node(kind="dir")
     return Filesystem(nodes)
 
 
-def _list(layer: Layer, wanted: Callable[[str], bool]) -> tuple[list[str], dict[str, Node]]:
-    """A layer's whiteouts (an opaque directory ends in a slash), which concern lower layers only, and its entries."""
-    removed: list[str] = []
+def _directories_of(path: str) -> list[str]:
+    """The directories that a path lies in, from its parent up to the root, which is empty."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:length]) for length in range(len(parts), -1, -1)]
+
+
+def _list(layer: Layer, wanted: Callable[[str], bool]) -> tuple[dict[str, Node], set[str], set[str]]:
+    """A layer's entries, and its whiteouts, which concern lower layers only: names removed, directories emptied."""
     added: dict[str, Node] = {}
+    removed: set[str] = set()
+    emptied: set[str] = set()
     try:
         with layer.open() as blob:
             plain = ChunkReader(decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type))
             with tarfile.open(fileobj=plain, mode="r|") as tar:
                 for member in tar:
-                    path = posixpath.normpath("/" + member.name).lstrip("/")
+                    path = _normal(member.name)
                     parent, name = posixpath.split(path)
                     if name == _OPAQUE:
-                        removed.append(parent + "/")
+                        emptied.add(parent)
                     elif name.startswith(_WHITEOUT):
-                        removed.append(posixpath.join(parent, name[len(_WHITEOUT) :]))
+                        removed.add(posixpath.join(parent, name[len(_WHITEOUT) :]))
                     elif path:
                         added[path] = _node(tar, member, added, wanted(path))
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
         raise ImageError(f"layer {layer.descriptor.digest} cannot be read: {error}") from None
-    return removed, added
+    return added, removed, emptied
+
+
+def _normal(name: str) -> str:
+    """A member's path, relative to the root, which no `..` leaves."""
+    return posixpath.normpath("/" + name).lstrip("/")
 
 
 def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node], wanted: bool) -> Node:
@@ -115,18 +136,8 @@ def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node],
     if member.issym():
         return Node(kind="link", link=member.linkname)
     if member.islnk():
-        target = posixpath.normpath("/" + member.linkname).lstrip("/")
-        return added.get(target, Node(kind="file"))
+        return added.get(_normal(member.linkname), Node(kind="file"))
     if not member.isreg():
         return Node(kind="other")
     file: BinaryIO | None = tar.extractfile(member) if wanted and member.size <= _LARGEST_READ else None  # type: ignore[assignment]
     return Node(kind="file", data=file.read() if file is not None else None)
-
-
-def _remove(nodes: dict[str, Node], path: str) -> None:
-    """Take a name out, with all below it; with a trailing slash only what is below it."""
-    prefix = path.rstrip("/") + "/" if path.rstrip("/") else ""
-    if not path.endswith("/"):
-        nodes.pop(path, None)
-    for name in [each for each in nodes if each.startswith(prefix)]:
-        del nodes[name]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
+
+from isal import igzip, isal_zlib
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import spec
@@ -72,8 +72,8 @@ class Image:
 def append(image: Image, layers: tuple[Layer, ...], history: tuple[History, ...], config: ImageConfig) -> Image:
     """A new image: `layers` on top of those of `image`, under `config`. `history` has a step for each layer."""
     steps = image.history
-    if image.layers and not steps:
-        # Engines pair history with layers: a base without any gets a step for each of its layers.
+    if sum(not step.empty_layer for step in steps) != len(image.layers):
+        # Engines pair history with layers: a base whose own history does not fit gets a step for each of its layers.
         steps = tuple(History(comment="base") for _ in image.layers)
     return replace(image, layers=image.layers + layers, history=steps + history, config=config)
 
@@ -133,10 +133,10 @@ def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
         if media_type.endswith("zstd"):
             yield from _zstd(source)
         elif media_type.endswith("gzip"):
-            yield from _read_all(gzip.GzipFile(fileobj=source))
+            yield from _read_all(igzip.IGzipFile(fileobj=source))  # type: ignore[no-untyped-call]
         else:
             yield from iter(lambda: source.read(CHUNK), b"")
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc]  # a class, whatever its stub says
         raise ImageError(f"a layer cannot be decompressed: {error}") from None
 
 

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import io
+import posixpath
+import tarfile
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci import spec
+from hatch_docker.oci.filesystem import Filesystem, Node, merge
+from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.spec import Descriptor
+
+Member = tuple[str, str, str]  # name, kind, content or target
+
+
+def layer_of(data: bytes, media_type: str = spec.LAYER_TAR) -> Layer:
+    digest = spec.digest_of(data)
+    descriptor = Descriptor(media_type=media_type, digest=digest, size=len(data))
+    return Layer(descriptor=descriptor, diff_id=digest, open=lambda: io.BytesIO(data))
+
+
+def tar_of(*members: Member) -> bytes:
+    types = {"dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "other": tarfile.FIFOTYPE}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, kind, text in members:
+            info = tarfile.TarInfo(name)
+            info.type = types.get(kind, tarfile.REGTYPE)
+            info.linkname = text if kind in ("link", "hard") else ""
+            info.size = len(text.encode()) if kind == "file" else 0
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def file(name: str, text: str = "") -> Member:
+    return (name, "file", text)
+
+
+def folder(name: str) -> Member:
+    return (name, "dir", "")
+
+
+def link(name: str, target: str) -> Member:
+    return (name, "link", target)
+
+
+def merged(*layers: list[Member], wanted: Callable[[str], bool] = lambda _path: True) -> Filesystem:
+    return merge([layer_of(tar_of(*layer)) for layer in layers], wanted)
+
+
+def listing(files: Filesystem) -> dict[str, str]:
+    return {path: node.kind for path, node in files.nodes.items()}
+
+
+def content(files: Filesystem, path: str) -> bytes | None:
+    node = files.get(path)
+    assert node is not None
+    return node.data
+
+
+class TestLayers:
+    def test_a_higher_layer_has_the_last_word(self) -> None:
+        files = merged([file("etc/a", "old"), file("etc/b", "old")], [file("etc/a", "new")])
+        assert content(files, "etc/a") == b"new"
+        assert content(files, "/etc/b") == b"old"
+
+    def test_only_wanted_files_are_read(self) -> None:
+        files = merged([file("a", "1"), file("b", "2")], wanted=lambda path: path == "a")
+        assert content(files, "a") == b"1"
+        assert content(files, "b") is None
+
+    def test_a_whiteout_removes_a_name_and_all_below_it(self) -> None:
+        files = merged(
+            [folder("a"), file("a/x"), file("a/b/y"), file("ab/z")], [file("a/.wh.x"), file(".wh.ab"), file("a/.wh.no")]
+        )
+        assert listing(files) == {"a": "dir", "a/b": "dir", "a/b/y": "file"}
+
+    def test_an_opaque_directory_hides_what_lower_layers_have_in_it(self) -> None:
+        files = merged([file("a/x"), file("a/b/y"), file("c")], [file("a/new"), file("a/.wh..wh..opq")])
+        assert listing(files) == {"a": "dir", "a/new": "file", "c": "file"}
+
+    def test_an_opaque_root_hides_everything(self) -> None:
+        assert listing(merged([file("a/x"), file("b")], [file(".wh..wh..opq"), file("c")])) == {"c": "file"}
+
+    def test_a_whiteout_concerns_lower_layers_only(self) -> None:
+        files = merged([file("a/x", "old")], [file("a/x", "new"), file("a/.wh.x")])
+        assert content(files, "a/x") == b"new"
+
+    def test_what_was_removed_can_come_back(self) -> None:
+        files = merged([file("a", "1")], [file(".wh.a")], [file("a", "2")])
+        assert content(files, "a") == b"2"
+
+    def test_a_directory_becomes_a_file_and_a_directory_again(self) -> None:
+        layers = [[folder("a"), file("a/x")], [file("a", "file")], [folder("a"), file("a/y")]]
+        assert listing(merged(*layers[:2])) == {"a": "file"}
+        assert listing(merged(*layers)) == {"a": "dir", "a/y": "file"}
+
+    def test_a_directory_becomes_a_link(self) -> None:
+        files = merged([file("lib/x"), folder("usr/lib")], [link("lib", "usr/lib")])
+        assert listing(files) == {"usr": "dir", "usr/lib": "dir", "lib": "link"}
+
+    def test_directories_that_no_layer_names_are_there(self) -> None:
+        # Not every builder writes them: what lies in a venv makes the venv's place occupied.
+        assert listing(merged([file("app/.venv/bin/x")]))["app/.venv"] == "dir"
+        assert listing(merged([file("a", "1")], [file("a/b")])) == {"a": "dir", "a/b": "file"}
+
+    @pytest.mark.parametrize("name", ["./a/x", "/a/x", "a//x", "../../a/x", "a/../a/./x", "b/../../a/x"])
+    def test_no_name_leaves_the_root(self, name: str) -> None:
+        assert listing(merged([file(name)])) == {"a": "dir", "a/x": "file"}
+        assert listing(merged([file("a/x"), file("c")], [file(posixpath.dirname(name) + "/.wh.x")])) == {
+            "a": "dir",
+            "c": "file",
+        }
+
+    def test_a_hard_link_is_the_file_itself(self) -> None:
+        files = merged([file("bin/python3.13", "binary"), ("bin/python3", "hard", "./bin/python3.13")])
+        assert content(files, "bin/python3") == b"binary"
+        assert listing(merged([("a", "hard", "not/there")])) == {"a": "file"}
+
+    def test_devices_and_pipes_are_something(self) -> None:
+        assert listing(merged([("dev/null", "other", "")])) == {"dev": "dir", "dev/null": "other"}
+
+    def test_many_whiteouts_in_a_large_image_take_no_time_to_speak_of(self) -> None:
+        names = [f"d{number % 50}/f{number}" for number in range(4000)]
+        gone = [file(posixpath.join(posixpath.dirname(name), ".wh." + posixpath.basename(name))) for name in names]
+        assert "file" not in listing(merged([file(name) for name in names], gone)).values()
+
+
+class TestBrokenLayers:
+    @given(st.data())
+    @settings(max_examples=150)
+    def test_are_refused_or_read(self, data: st.DataObject) -> None:
+        blob = bytearray(tar_of(folder("a"), file("a/b", "text"), link("c", "a"), file("long" * 50, "x")))
+        for _ in range(data.draw(st.integers(1, 4))):
+            position = data.draw(st.integers(0, len(blob) - 1))
+            blob[position] = data.draw(st.integers(0, 255))
+        cut = data.draw(st.integers(0, len(blob)))
+        try:
+            merge([layer_of(bytes(blob[:cut]))], lambda _path: True)
+        except ImageError as error:
+            assert "cannot be read" in error.message  # noqa: PT017 (either outcome is fine)
+
+    @pytest.mark.parametrize("media_type", [spec.LAYER_GZIP, spec.LAYER_ZSTD, spec.LAYER_TAR])
+    def test_name_the_layer(self, media_type: str) -> None:
+        with pytest.raises(ImageError) as caught:
+            merge([layer_of(b"nonsense" * 100, media_type)], lambda _path: True)
+        assert "cannot be" in caught.value.message
+
+
+class TestLinks:
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("bin/sh", "usr/bin/dash"),
+            ("/bin/../bin//./sh", "usr/bin/dash"),
+            ("deep/link/sh", "usr/bin/dash"),
+            ("up/etc", "etc"),
+            ("../../etc", "etc"),
+            ("bin/new/file", "usr/bin/new/file"),
+            ("dangling", "nowhere"),
+            ("", ""),
+            ("/..", ""),
+        ],
+    )
+    def test_are_followed_on_the_whole_way(self, path: str, expected: str) -> None:
+        files = merged(
+            [
+                file("usr/bin/dash"),
+                link("bin", "usr/bin"),
+                link("usr/bin/sh", "dash"),
+                link("deep/link", "/bin"),
+                link("up", "usr/../../.."),
+                link("dangling", "/nowhere"),
+                folder("etc"),
+            ]
+        )
+        assert files.resolve(path) == expected
+
+    @pytest.mark.parametrize("links", [{"a": "a"}, {"a": "b", "b": "/a"}, {"a": "b/x", "b": "a"}, {"a": "./a/a"}])
+    def test_a_circle_is_an_error_and_no_endless_loop(self, links: dict[str, str]) -> None:
+        files = Filesystem({name: Node(kind="link", link=target) for name, target in links.items()})
+        with pytest.raises(ImageError, match="in a circle"):
+            files.resolve("a/file")
+
+    def test_the_root_is_a_directory(self) -> None:
+        files = merged([link("root", "/")])
+        assert (files.get("") or files.nodes["root"]).kind == "dir"
+        assert (files.get("root") or files.nodes["root"]).kind == "dir"
+        assert files.get("nothing") is None
+
+    def test_what_is_below_a_link_to_a_directory(self) -> None:
+        files = merged([file("usr/lib/x"), file("usr/lib/sub/y"), file("usr/library"), link("lib", "usr/lib")])
+        assert sorted(files.below("lib")) == ["sub", "x"]
+        assert sorted(files.below("/")) == ["lib", "usr"]
+
+
+_NAMES = st.sampled_from(["a", "b", "c"])
+_PATHS = st.lists(_NAMES, min_size=1, max_size=3).map("/".join)
+_CHANGES = st.lists(
+    st.tuples(st.sampled_from(["file", "dir", "link", "remove", "empty"]), _PATHS), min_size=1, max_size=6
+)
+
+Tree = dict[str, "Tree | str"]
+
+
+@given(st.lists(_CHANGES, min_size=1, max_size=4))
+@settings(max_examples=150)
+def test_layers_are_as_if_each_were_unpacked_over_the_one_below(layers: list[list[tuple[str, str]]]) -> None:
+    root: Tree = {}
+    members: list[list[Member]] = []
+    for changes in layers:
+        # A layer names each path once, and nothing lies below what is no directory.
+        paths = {path: kind for kind, path in changes}
+        solid = {path for path, kind in paths.items() if kind in ("file", "link")}
+        layer = {p: k for p, k in paths.items() if not any(p.startswith(s + "/") for s in solid)}
+        links = _links(root)
+        layer = {p: k for p, k in layer.items() if not any(p.startswith(each + "/") for each in links)}
+        members.append([_member(path, kind) for path, kind in layer.items()])
+        _unpack(root, layer)
+    assert listing(merged(*members)) == _flat(root)
+
+
+def _member(path: str, kind: str) -> Member:
+    parent, name = posixpath.split(path)
+    if kind == "remove":
+        return file(posixpath.join(parent, f".wh.{name}"))
+    if kind == "empty":
+        return file(f"{path}/.wh..wh..opq")
+    return (path, kind, "nowhere" if kind == "link" else "")
+
+
+def _unpack(root: Tree, layer: dict[str, str]) -> None:
+    """What an engine does, on a tree of dicts: first the whiteouts, then the entries."""
+    for path, kind in layer.items():
+        parent = _walk(root, path.split("/")[:-1], make=False)
+        name = path.rpartition("/")[2]
+        if parent is None or name not in parent:
+            continue
+        if kind == "remove":
+            del parent[name]
+        elif kind == "empty" and isinstance(parent[name], dict):
+            parent[name] = {}
+    for path, kind in layer.items():
+        if kind not in ("file", "dir", "link"):
+            continue
+        parent = _walk(root, path.split("/")[:-1], make=True)
+        assert parent is not None
+        name = path.rpartition("/")[2]
+        if kind == "dir":
+            there = parent.get(name)
+            parent[name] = there if isinstance(there, dict) else {}
+        else:
+            parent[name] = kind
+
+
+def _walk(tree: Tree, parts: list[str], *, make: bool) -> Tree | None:
+    for part in parts:
+        inner = tree.get(part)
+        if not isinstance(inner, dict):
+            if not make:
+                return None
+            inner = tree[part] = {}
+        tree = inner
+    return tree
+
+
+def _links(tree: Tree, prefix: str = "") -> set[str]:
+    return {path for path, kind in _flat(tree, prefix).items() if kind == "link"}
+
+
+def _flat(tree: Tree, prefix: str = "") -> dict[str, str]:
+    found = {}
+    for name, inner in tree.items():
+        found[prefix + name] = "dir" if isinstance(inner, dict) else inner
+        if isinstance(inner, dict):
+            found |= _flat(inner, f"{prefix}{name}/")
+    return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from hatch_docker.cache import Cache
 from hatch_docker.install import lay_out
 from hatch_docker.oci.layer import Entry, Layer, Plain, Written, fingerprint, write_layer
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 from hatch_docker.result import MadeLayer
 from hatch_docker.target import TargetPython
@@ -95,8 +95,7 @@ def make_layers(
     Raises WheelError for a wheel whose content is not what it says, OutputError where the cache cannot be written.
     """
     make = partial(_make, target=target, venv=venv, compression=compression, cache=cache, progress=progress)
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(make, parts))
+    return together(make, parts, threads=threads)
 
 
 def _part(units: Sequence[Unit]) -> Part:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hatch_docker.dependencies import Locked
 from hatch_docker.errors import LockError, NoWheelError
 from hatch_docker.install import installed
 from hatch_docker.locks import Wanted, check_complete
+from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 from hatch_docker.prune import plan
 from hatch_docker.target import TargetPython
@@ -46,8 +46,7 @@ def units_of(
     with own.open("rb") as file:
         digest = file_digest(file)
     named = [(wheel.artifact.filename, wheel.path, wheel.digest) for wheel in wheels] + [(own.name, own, digest)]
-    with ThreadPoolExecutor(threads) as pool:
-        units = list(pool.map(lambda each: _unit(each[0], each[1], each[2], cache), named))
+    units = together(lambda each: _unit(*each, cache), named, threads=threads)
     pruned = plan([unit.facts for unit in units], prune=prune, keep=keep)
     units = [replace(unit, pruned=left_out) for unit, left_out in zip(units, pruned, strict=True)]
     return units[:-1], units[-1]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from hatch_docker.cache import CHUNK, Cache
 from hatch_docker.errors import ArtifactError, DigestMismatchError
@@ -16,12 +13,10 @@ from hatch_docker.http import Http, redact
 from hatch_docker.index import local_path, refusal
 from hatch_docker.index_credentials import split_login
 from hatch_docker.locks import Artifact
+from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 
 Headers = Callable[[str], Mapping[str, str]]
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-_GRACE_SECONDS = 1.0
 # In the order they are looked for among an artifact's hashes.
 _ALGORITHMS = ("sha256", "sha512", "sha384")
 
@@ -53,15 +48,21 @@ def obtain(
     NetworkError and OutputError at once. Nothing of a failed download is kept.
     """
     wanted = {_digest(artifact): artifact for artifact in artifacts}
-    found = _together(cache.blob, list(wanted), threads=threads)
+    found = together(cache.blob, list(wanted), threads=threads)
     paths = {digest: path for digest, path in zip(wanted, found, strict=True) if isinstance(path, Path)}
     # The largest first, so that none is left to run alone at the end.
     missing = sorted(wanted.keys() - paths.keys(), key=lambda digest: (-(wanted[digest].size or 0), digest))
-    sent = {digest: headers(wanted[digest].url) for digest in missing}
+    remote = [digest for digest in missing if wanted[digest].url.startswith("http")]
+    sent = {digest: headers(wanted[digest].url) for digest in remote}
     fetch = _Fetch(cache=cache, http=http, progress=progress or Progress(), stop=threading.Event())
-    fetched = _together(
-        lambda digest: fetch(wanted[digest], digest, sent[digest]), missing, threads=threads, stop=fetch.stop
-    )
+
+    def attempt(digest: str) -> Path | ArtifactError:
+        try:
+            return fetch(wanted[digest], digest, sent.get(digest, {}))
+        except ArtifactError as error:
+            return error
+
+    fetched = together(attempt, missing, threads=threads, stop=fetch.stop)
     _raise_all([outcome for outcome in fetched if isinstance(outcome, ArtifactError)])
     paths |= {digest: path for digest, path in zip(missing, fetched, strict=True) if isinstance(path, Path)}
     return [Wheel(artifact=each, path=paths[_digest(each)], digest=_digest(each)) for each in artifacts]
@@ -149,55 +150,6 @@ def _local(artifact: Artifact) -> Iterator[bytes]:
 
 class _StoppedError(Exception):
     """Another artifact's failure, or the user, ended this download."""
-
-
-def _together(
-    work: Callable[[_T], _R], items: Sequence[_T], *, threads: int, stop: threading.Event | None = None
-) -> list[_R | ArtifactError]:
-    """What `work` gives for each item, or the ArtifactError it raises; any other error ends everything at once.
-
-    The threads are daemons, unlike those of an executor: Ctrl-C ends the process though one of them waits for a host.
-    """
-    stop = stop or threading.Event()
-    waiting = deque(enumerate(items))
-    outcomes: dict[int, _R | ArtifactError] = {}
-    fatal: list[BaseException] = []
-
-    def run() -> None:
-        while not stop.is_set():
-            try:
-                number, item = waiting.popleft()
-            except IndexError:
-                return
-            try:
-                outcomes[number] = work(item)
-            except ArtifactError as error:
-                outcomes[number] = error
-            except BaseException as error:
-                fatal.append(error)
-                stop.set()
-
-    workers = [threading.Thread(target=run, daemon=True) for _ in range(min(threads, len(items)))]
-    for worker in workers:
-        worker.start()
-    try:
-        # Waiting without a timeout cannot be interrupted on Windows.
-        for worker in workers:
-            while worker.is_alive() and not stop.is_set():
-                worker.join(0.1)
-    finally:
-        _wind_up(workers, stop)
-    if fatal:
-        raise fatal[0]
-    return [outcomes[number] for number in range(len(items))]
-
-
-def _wind_up(workers: Sequence[threading.Thread], stop: threading.Event) -> None:
-    """Give the threads a moment to remove their temporary files."""
-    stop.set()
-    deadline = time.monotonic() + _GRACE_SECONDS
-    for worker in workers:
-        worker.join(max(0.0, deadline - time.monotonic()))
 
 
 def _raise_all(errors: Sequence[ArtifactError]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +20,7 @@ from hatch_docker.index import IndexFile
 from hatch_docker.locks.pins import Pin, read_pins
 from hatch_docker.locks.pylock import validated
 from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, is_file_of
+from hatch_docker.parallel import together
 
 _KIND = "requirements-lock"
 
@@ -72,12 +72,7 @@ def _find(pins: Sequence[Pin], lookup: Lookup, *, place: str) -> dict[str, Any]:
         hashes = pin.hashes | known.hashes if known else pin.hashes
         merged[pin.name] = Pin(name=pin.name, version=pin.version, marker=None, hashes=hashes)
     ordered = sorted(merged.values(), key=lambda pin: pin.name)
-    pool = ThreadPoolExecutor(lookup.threads)
-    try:
-        answers = list(pool.map(lambda pin: lookup.files(pin.name), ordered))
-    finally:
-        # Without waiting, so that Ctrl-C ends it.
-        pool.shutdown(wait=False, cancel_futures=True)
+    answers = together(lambda pin: lookup.files(pin.name), ordered, threads=lookup.threads)
     packages = [_package(pin, files) for pin, files in zip(ordered, answers, strict=True)]
     if missing := [f"{each['name']} {each['version']}" for each in packages if not each.keys() & {"wheels", "sdist"}]:
         raise LockError(

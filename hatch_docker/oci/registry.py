@@ -8,7 +8,6 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.session import Access, Answer, Session
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.oci.upload import Blob, Outcome, Uploads
+from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 
 _ACCEPT = ", ".join([*spec.MANIFESTS, *spec.INDEXES])
@@ -112,7 +112,7 @@ class Registry:
         config, *layers = _blobs(image)
         # Alone, and small: who may not push learns it from one request.
         outcomes = Counter([uploads.send(config)])
-        outcomes.update(_in_parallel(uploads.send, layers, threads=threads, stopped=stopped))
+        outcomes.update(together(uploads.send, layers, threads=threads, stop=stopped))
         data = image.manifest_bytes
         for reference in references:
             self._put_manifest(reference, data)
@@ -205,21 +205,6 @@ def _blobs(image: Image) -> list[Blob]:
     blobs = [Blob(descriptor=image.config_descriptor, open=lambda: io.BytesIO(config))]
     blobs += [Blob(descriptor=layer.descriptor, open=layer.open) for layer in image.layers]
     return list({blob.descriptor.digest: blob for blob in blobs}.values())
-
-
-def _in_parallel(
-    send: Callable[[Blob], Outcome], blobs: Sequence[Blob], *, threads: int, stopped: threading.Event
-) -> list[Outcome]:
-    """`send` each blob; the first error, and Ctrl-C, stop the others without waiting for them."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="push")
-    try:
-        futures = [pool.submit(send, blob) for blob in blobs]
-        return [future.result() for future in as_completed(futures)]
-    except BaseException:
-        stopped.set()
-        raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _verified_digest(answer: Answer, reference: Reference) -> str:

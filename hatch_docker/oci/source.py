@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -24,6 +23,7 @@ from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Descriptor, ImageConfig, Index, Manifest, Platform
+from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 
 CHUNK = 1 << 20
@@ -129,11 +129,9 @@ def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, p
     names = fitting[0]["Layers"]
     if len(names) != len(diff_ids):
         raise ImageError("the config has another number of layers than the archive", place=files.place)
-    with ThreadPoolExecutor(4) as pool:
-        layers = tuple(
-            pool.map(lambda name, diff_id: _compressed(files, name, diff_id, cache, progress), names, diff_ids)
-        )
-    image = Image(config=config, layers=layers, history=spec.history_of(document))
+    named = list(zip(names, diff_ids, strict=True))
+    layers = together(lambda each: _compressed(files, *each, cache, progress), named, threads=4)
+    image = Image(config=config, layers=tuple(layers), history=spec.history_of(document))
     return Pulled(image=image, digest=image.digest)
 
 
@@ -176,8 +174,7 @@ def fetch(image: Image, *, threads: int) -> None:
     def touch(layer: Layer) -> None:
         layer.open().close()
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(touch, image.layers))
+    together(touch, image.layers, threads=threads)
 
 
 def _document(registry: Registry, reference: Reference, descriptor: Descriptor) -> bytes:

@@ -77,7 +77,7 @@ def manifest_of(layout: Path) -> dict[str, Any]:
 def _image(base: FakeBase, blobs: dict[str, bytes]) -> dict[str, Any]:
     plain = layer(base)
     platform = {"os": "linux", "architecture": base.architecture}
-    config = {
+    config: dict[str, Any] = {
         **platform,
         "config": {"Env": [f"PATH={PATH}", "LANG=C.UTF-8"], "Cmd": ["python3"], **base.config},
         "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},

@@ -23,7 +23,7 @@ from wheel_maker import make_wheel
 
 from hatch_docker.cache import Cache
 from hatch_docker.oci.archive import open_files
-from hatch_docker.oci.image import validate
+from hatch_docker.oci.image import decompressed, validate
 from hatch_docker.oci.source import layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
@@ -176,9 +176,7 @@ def read(archive: Path) -> Made:
 
 def _plain(descriptor: Mapping[str, Any], data: bytes) -> bytes:
     if descriptor["mediaType"].endswith("zstd"):
-        from hatch_docker.oci import zstd
-
-        return zstd.decompress(data)
+        return b"".join(decompressed(iter([data]), descriptor["mediaType"]))
     return gzip.decompress(data)
 
 

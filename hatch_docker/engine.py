@@ -6,6 +6,8 @@ The SDK is imported where it is used, since it takes a tenth of a second that ot
 from __future__ import annotations
 
 import contextlib
+import re
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from hatch_docker.progress import Progress
 if TYPE_CHECKING:
     from docker import APIClient
 
+_CONNECT_SECONDS = 15
 _TIMEOUT_SECONDS = 600
 _NO_ENGINE = (
     "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
@@ -26,14 +29,18 @@ _NO_ENGINE = (
 
 
 class Engine:
-    """A connection to one engine."""
+    """A connection to one engine, open for as long as somebody holds it."""
 
     def __init__(self, api: APIClient) -> None:
         self._api = api
+        weakref.finalize(self, api.close)
 
     @classmethod
     def connect(cls, environ: Mapping[str, str]) -> Engine:
-        """The engine that DOCKER_HOST names, else the current context's; raises EngineError where none answers."""
+        """The engine that DOCKER_HOST names, else the context's that DOCKER_CONTEXT names or that is the current one.
+
+        Raises EngineError where none answers.
+        """
         from docker import APIClient
         from docker.errors import DockerException
         from docker.utils import kwargs_from_env
@@ -41,8 +48,9 @@ class Engine:
         try:
             settings: dict[str, Any] = dict(kwargs_from_env(environment=dict(environ)))
             if not environ.get("DOCKER_HOST"):
-                settings |= _current_context()
-            api = APIClient(version="auto", timeout=_TIMEOUT_SECONDS, **settings)
+                settings |= _context(environ.get("DOCKER_CONTEXT", ""))
+            api = APIClient(version="auto", timeout=_CONNECT_SECONDS, use_ssh_client=True, **settings)
+            api.timeout = _TIMEOUT_SECONDS
         except (DockerException, OSError, ValueError) as error:
             place = environ.get("DOCKER_HOST", "").rpartition("@")[2] or "the default socket"
             raise EngineError(f"no container engine answers: {_text(error)}", place=place, hint=_NO_ENGINE) from None
@@ -87,7 +95,8 @@ class Engine:
                 chunks = _counted(archive(image, references, without=without), advance)
                 with _translated("the engine does not take the image"):
                     for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
-                        failure = failure or str(message.get("error") or "")
+                        # A refusal at once is a message; one while it loads is an error in the stream.
+                        failure = failure or str(message.get("error") or message.get("message") or "")
         except EngineError:
             if final:
                 raise
@@ -95,7 +104,9 @@ class Engine:
         if not failure and self._has(image, references[0].familiar):
             return True
         if final:
-            raise EngineError(f"the engine does not take the image: {failure or 'it loaded another one'}")
+            raise EngineError(
+                f"the engine does not take the image: {failure or 'it loaded another one'}", hint=_hint(failure)
+            )
         return False
 
     def _has(self, image: Image, name: str) -> bool:
@@ -155,26 +166,36 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        hint = "the engine's disk is full: 'docker system prune'" if "no space left" in str(error) else ""
-        raise EngineError(f"{what}: {_text(error)}", hint=hint) from None
+        raise EngineError(f"{what}: {_text(error)}", hint=_hint(str(error))) from None
 
 
-def _current_context() -> dict[str, Any]:
-    """What the current Docker context says (Docker Desktop, Colima and rootless engines are found by it)."""
+def _context(name: str) -> dict[str, Any]:
+    """Where the engine of a Docker context is: the current one leads to Docker Desktop, Colima and rootless engines.
+
+    Raises EngineError where `name` is given and there is none of that name.
+    """
     from docker.context import ContextAPI
 
+    context = None
+    # A file that is damaged raises whatever the SDK stumbles over.
     with contextlib.suppress(Exception):
-        context = ContextAPI.get_current_context()
-        if context is not None and context.name != "default" and context.Host:
-            return {"base_url": context.Host, "tls": context.TLSConfig or False}
-    return {}
+        context = ContextAPI.get_context(name or None)
+    if context is None and name:
+        raise EngineError(f"there is no Docker context named {name!r}", hint="'docker context ls' lists them")
+    if context is None or context.name == "default" or not context.Host:
+        return {}
+    return {"base_url": context.Host, "tls": context.TLSConfig or False}
 
 
 def _text(error: BaseException) -> str:
-    """The innermost reason, on one line."""
+    """The innermost reason, on one line, without the user and password that an address may have."""
     explanation = getattr(error, "explanation", None)
     text = str(explanation or error).strip().splitlines()
-    return text[-1][:300] if text else type(error).__name__
+    return re.sub(r"//[^/@\s]*@", "//", text[-1])[:300] if text else type(error).__name__
+
+
+def _hint(reason: str) -> str:
+    return "the engine's disk is full: 'docker system prune'" if "no space left" in reason else ""
 
 
 def _counted(chunks: Iterator[bytes], advance: Any) -> Iterator[bytes]:

@@ -7,8 +7,10 @@ unnoticed where everything is meant to be there.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +41,12 @@ def mirrors() -> dict[str, str]:
 
 
 def _engine() -> bool:
-    return answers(os.environ)
+    with warnings.catch_warnings():
+        # Where nothing listens, the SDK leaves its socket to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        there = answers(os.environ)
+        gc.collect()
+    return there
 
 
 def _registry() -> bool:

@@ -1,0 +1,128 @@
+"""A container engine in this process: the part of Docker's API that loads, names and saves images."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+CUT = "cut"
+
+
+@dataclass
+class FakeEngine:
+    """An engine on a loopback port for as long as its `with` block lasts.
+
+    `answers` are given to the next loads in place of the right ones: a status and a body, CUT to hang up in the middle
+    of the request. `images` has an image's config, as `docker inspect` tells it, under each name and under its ID.
+    """
+
+    answers: list[tuple[int, bytes] | str] = field(default_factory=list)
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loads: list[set[str]] = field(default_factory=list)
+    saved: bytes = b""
+    cut_saves: bool = False
+
+    def __enter__(self) -> FakeEngine:
+        fake_engine = self
+
+        class Handler(_Handler):
+            fake = fake_engine
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def address(self) -> str:
+        """What DOCKER_HOST is set to."""
+        return f"tcp://127.0.0.1:{self._server.server_address[1]}"
+
+    def take(self, data: bytes) -> tuple[int, bytes]:
+        """Load an archive as Docker does: layers may be missing where an image that is here has them."""
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        self.loads.append(set(members))
+        (entry,) = json.loads(members["manifest.json"])
+        rootfs = json.loads(members[entry["Config"]])["rootfs"]["diff_ids"]
+        known = {layer for image in self.images.values() for layer in image["RootFS"]["Layers"]}
+        for name, diff_id in zip(entry["Layers"], rootfs, strict=True):
+            if name not in members and diff_id not in known:
+                return 200, json.dumps({"error": f"open {name}: no such file or directory"}).encode()
+        identity = "sha256:" + entry["Config"].rpartition("/")[2]
+        image = {"Id": identity, "RootFS": {"Layers": rootfs}}
+        self.images |= dict.fromkeys([identity, *entry["RepoTags"]], image)
+        return 200, b'{"stream":"Loaded image"}'
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeEngine
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+        pass
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if path == "/version":
+            self._answer(200, b'{"ApiVersion": "1.45"}')
+        elif found := re.fullmatch(r"/v[\d.]+/images/(.+)/json", path):
+            image = self.fake.images.get(unquote(found[1]))
+            self._answer(200 if image else 404, json.dumps(image or {"message": "No such image"}).encode())
+        elif re.fullmatch(r"/v[\d.]+/images/(.+)/get", path):
+            self._save()
+
+    def do_POST(self) -> None:
+        parts = urlsplit(self.path)
+        if parts.path.endswith("/images/load"):
+            self._load()
+        elif found := re.fullmatch(r"/v[\d.]+/images/(.+)/tag", parts.path):
+            query = parse_qs(parts.query)
+            self.fake.images[f"{query['repo'][0]}:{query['tag'][0]}"] = self.fake.images[unquote(found[1])]
+            self._answer(201)
+
+    def _load(self) -> None:
+        answer = self.fake.answers.pop(0) if self.fake.answers else None
+        if isinstance(answer, str):
+            self.rfile.read(1 << 10)
+            self.close_connection = True
+            return
+        data = b"".join(self._chunks())
+        self._answer(*(answer or self.fake.take(data)))
+
+    def _chunks(self) -> Any:
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def _save(self) -> None:
+        data = self.fake.saved
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if self.fake.cut_saves else data)
+        self.close_connection = self.fake.cut_saves
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

@@ -1,0 +1,345 @@
+"""The engine: the same contract for Docker and for Podman, and what a broken one is told as."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import posixpath
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fake_engine import CUT, FakeEngine
+
+from hatch_docker import engine as engine_module
+from hatch_docker.cache import Cache
+from hatch_docker.engine import Engine, answers
+from hatch_docker.errors import EngineError, ImageError
+from hatch_docker.oci import spec
+from hatch_docker.oci.archive import open_files
+from hatch_docker.oci.image import Image, validate
+from hatch_docker.oci.layer import BATCH, Entry, Layer, write_layer
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.source import pull_saved
+from hatch_docker.oci.spec import Descriptor, History, ImageConfig, Platform
+from hatch_docker.progress import Advance, Progress
+
+PLATFORM = Platform(architecture="amd64")
+LARGE, SMALL = 200_000, 1_000
+
+
+class Counting(Progress):
+    """How many bytes each archive that was sent had."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    @contextlib.contextmanager
+    def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+        self.sent.append(0)
+
+        def advance(count: int) -> None:
+            self.sent[-1] += count
+
+        yield advance
+
+
+def layer(size: int) -> Layer:
+    """A layer that no engine has: random bytes under a random name."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        member = tarfile.TarInfo(secrets.token_hex(8))
+        member.size = size
+        tar.addfile(member, io.BytesIO(random.randbytes(size)))
+    data = plain.getvalue()
+    descriptor = Descriptor(media_type=spec.LAYER_TAR, digest=spec.digest_of(data), size=len(data))
+    return Layer(descriptor=descriptor, diff_id=descriptor.digest, open=lambda: io.BytesIO(data))
+
+
+def image(*layers: Layer) -> Image:
+    history = tuple(History(created_by="test") for _ in layers)
+    return Image(config=ImageConfig(platform=PLATFORM), layers=layers, history=history)
+
+
+def saved(engine: Engine, reference: Reference) -> list[str]:
+    """The diff IDs of an image's layers, out of what the engine saves of it."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(engine.save(reference.familiar)))) as tar:
+        members = {member.name: member for member in tar}
+
+        def read(name: str) -> bytes:
+            member = members[name]
+            while member.issym():
+                member = members[posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))]
+            return tar.extractfile(member).read()  # type: ignore[union-attr]
+
+        (entry,) = json.loads(read("manifest.json"))
+        diff_ids = json.loads(read(entry["Config"]))["rootfs"]["diff_ids"]
+        plain = [spec.digest_of(read(name)) for name in entry["Layers"]]
+    assert diff_ids == plain
+    return plain
+
+
+@contextlib.contextmanager
+def podman(folder: Path) -> Iterator[dict[str, str]]:
+    """Podman's service on a socket of its own, with a store of its own."""
+    address = folder / "podman.sock"
+    command = ["podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+    process = subprocess.Popen(
+        [*command, "system", "service", "--time=0", f"unix://{address}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    environ = {"DOCKER_HOST": f"unix://{address}"}
+    try:
+        while process.poll() is None and not (address.exists() and answers(environ)):
+            time.sleep(0.05)
+        yield environ
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("docker", marks=pytest.mark.engine),
+        pytest.param("podman", marks=pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")),
+    ],
+)
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    if request.param == "docker":
+        yield Engine.connect(os.environ)
+        return
+    with podman(tmp_path_factory.mktemp("podman")) as environ:
+        yield Engine.connect(environ)
+
+
+@pytest.fixture
+def name(engine: Engine) -> Iterator[Callable[[str], Reference]]:
+    """Makes references of one new repository, which is taken out of the engine at the end."""
+    repository = Reference.parse(f"hatch-docker-test-{secrets.token_hex(6)}")
+    made = set()
+
+    def tagged(tag: str) -> Reference:
+        made.add(tag)
+        return repository.with_tag(tag)
+
+    yield tagged
+    for tag in made:
+        if engine.image_id(repository.with_tag(tag).familiar):
+            engine._api.remove_image(repository.with_tag(tag).familiar, force=True)
+
+
+class TestContract:
+    def test_an_image_is_loaded_under_every_tag(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+        one, progress = image(layer(LARGE), layer(SMALL)), Counting()
+        engine.load(one, [name("1"), name("1.0"), name("latest")], progress=progress)
+        for tag in ("1", "1.0", "latest"):
+            assert engine.image_id(name(tag).familiar).endswith(one.config_descriptor.digest.partition(":")[2])
+        assert len(progress.sent) == 1
+
+    def test_what_is_there_does_not_travel_again(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+        one, progress = image(layer(SMALL)), Counting()
+        engine.load(one, [name("1")], progress=progress)
+        engine.load(one, [name("1"), name("2")], progress=progress)
+        assert len(progress.sent) == 1
+        assert engine.image_id(name("1").familiar) == engine.image_id(name("2").familiar) != ""
+
+    def test_a_changed_layer_travels_alone(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+        common, progress = layer(LARGE), Counting()
+        engine.load(image(common, layer(SMALL)), [name("1")], progress=progress)
+        changed = image(common, layer(SMALL))
+        engine.load(changed, [name("1")], progress=progress)
+        assert progress.sent[0] > LARGE > progress.sent[1]
+        assert saved(engine, name("1")) == [each.diff_id for each in changed.layers]
+
+    def test_the_bases_layers_do_not_travel(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+        base, progress = image(layer(LARGE)), Counting()
+        engine.load(base, [name("base")], progress=progress)
+        on_it = image(*base.layers, layer(SMALL))
+        engine.load(on_it, [name("1")], base=name("base").familiar, progress=progress)
+        assert progress.sent[0] > LARGE > progress.sent[1]
+        assert saved(engine, name("1")) == [each.diff_id for each in on_it.layers]
+
+    def test_a_tag_moves_to_the_new_image(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+        engine.load(image(layer(SMALL)), [name("1")], progress=Progress())
+        other = image(layer(SMALL))
+        engine.load(other, [name("1")], progress=Progress())
+        assert saved(engine, name("1")) == [other.layers[0].diff_id]
+
+    @pytest.mark.parametrize("compression", ["gzip", "gzip-single", "zstd"])
+    def test_every_compression_is_read(
+        self, engine: Engine, name: Callable[[str], Reference], compression: str
+    ) -> None:
+        out = io.BytesIO()
+        content = random.randbytes(SMALL) * (2 * BATCH // SMALL)
+        written = write_layer([Entry(path=secrets.token_hex(8), content=content)], out, compression=compression)
+        one = Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=lambda: io.BytesIO(out.getvalue()))
+        made = image(one)
+        engine.load(made, [name("1")], progress=Progress())
+        assert engine.image_id(name("1").familiar).endswith(made.config_descriptor.digest.partition(":")[2])
+
+    def test_what_is_saved_is_the_image(self, engine: Engine, name: Callable[[str], Reference], tmp_path: Path) -> None:
+        one = image(layer(SMALL), layer(LARGE))
+        engine.load(one, [name("1")], progress=Progress())
+        path = tmp_path / "saved.tar"
+        with path.open("wb") as file:
+            file.writelines(engine.save(name("1").familiar))
+        back = pull_saved(open_files(path), "", PLATFORM, Cache(tmp_path / "cache"), progress=Progress()).image
+        assert [each.diff_id for each in back.layers] == [each.diff_id for each in one.layers]
+        assert validate(back) == []
+
+    def test_an_image_that_is_not_there(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+        assert engine.image_id(name("none").familiar) == ""
+        with pytest.raises(EngineError, match=f"no image {name('none').familiar}"):
+            list(engine.save(name("none").familiar))
+
+    def test_an_image_that_changes_while_it_is_read_is_not_loaded(
+        self, engine: Engine, name: Callable[[str], Reference]
+    ) -> None:
+        good, other = layer(SMALL), layer(SMALL)
+        with pytest.raises(ImageError, match="changed while it was read"):
+            engine.load(
+                image(Layer(descriptor=good.descriptor, diff_id=good.diff_id, open=other.open)),
+                [name("1")],
+                progress=Progress(),
+            )
+        assert engine.image_id(name("1").familiar) == ""
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeEngine]:
+    with FakeEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def client(fake: FakeEngine) -> Engine:
+    return Engine.connect({"DOCKER_HOST": fake.address})
+
+
+APP = Reference.parse("app:1")
+FULL = b'{"message": "write /layer.tar: no space left on device"}'
+
+
+def names(*layers: Layer) -> set[str]:
+    return {"blobs/" + each.descriptor.digest.replace(":", "/") for each in layers}
+
+
+class TestTrouble:
+    def test_an_engine_without_the_layers_gets_them_all(self, fake: FakeEngine, client: Engine) -> None:
+        common, changed = layer(SMALL), image(layer(SMALL))
+        client.load(image(common), [APP], progress=Progress())
+        changed = image(common, layer(SMALL))
+        fake.answers = [(200, b'{"error": "layer does not exist"}')]
+        client.load(changed, [APP], progress=Progress())
+        assert names(*changed.layers) <= fake.loads[-1]
+        assert client.image_id("app:1") == changed.config_descriptor.digest
+
+    @pytest.mark.parametrize("answer", [CUT, (500, b'{"message": "no"}'), (200, b'{"stream": "Loaded image"}')])
+    def test_whatever_goes_wrong_with_a_part_is_tried_with_the_whole(
+        self, fake: FakeEngine, client: Engine, answer: tuple[int, bytes] | str
+    ) -> None:
+        common = layer(SMALL)
+        client.load(image(common), [APP], progress=Progress())
+        fake.answers = [answer]
+        client.load(image(common, layer(SMALL)), [APP], progress=Progress())
+        assert len(fake.loads) == 2
+        assert names(common) <= fake.loads[-1]
+
+    @pytest.mark.parametrize("status", [200, 500])
+    def test_a_full_disk_is_told(self, fake: FakeEngine, client: Engine, status: int) -> None:
+        fake.answers = [(status, FULL if status == 500 else FULL.replace(b"message", b"error"))]
+        with pytest.raises(EngineError, match="no space left on device") as caught:
+            client.load(image(layer(SMALL)), [APP], progress=Progress())
+        assert "docker system prune" in caught.value.hint
+
+    def test_a_connection_that_breaks(self, fake: FakeEngine, client: Engine) -> None:
+        fake.answers = [CUT]
+        with pytest.raises(EngineError, match="does not take the image"):
+            client.load(image(layer(LARGE * 10)), [APP], progress=Progress())
+
+    def test_an_engine_that_says_yes_and_has_nothing(self, fake: FakeEngine, client: Engine) -> None:
+        fake.answers = [(200, b'{"stream": "Loaded image"}')]
+        with pytest.raises(EngineError, match="does not take the image"):
+            client.load(image(layer(SMALL)), [APP], progress=Progress())
+
+    def test_an_answer_that_is_none(self, fake: FakeEngine, client: Engine) -> None:
+        fake.answers = [(200, b"<html>a proxy's</html>")]
+        with pytest.raises(EngineError, match="does not take the image"):
+            client.load(image(layer(SMALL)), [APP], progress=Progress())
+
+    def test_a_save_that_breaks(self, fake: FakeEngine, client: Engine) -> None:
+        fake.saved, fake.cut_saves = bytes(LARGE), True
+        with pytest.raises(EngineError, match="cannot save it"):
+            list(client.save("app:1"))
+
+
+def context(folder: Path, name: str, host: str) -> None:
+    """Have a Docker context, as `docker context create` writes it."""
+    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
+    meta.mkdir(parents=True)
+    endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
+    (meta / "meta.json").write_text(json.dumps({"Name": name, "Metadata": {}, "Endpoints": endpoints}))
+
+
+class TestConnecting:
+    def test_nothing_listens(self) -> None:
+        with pytest.raises(EngineError, match="no container engine answers") as caught:
+            Engine.connect({"DOCKER_HOST": "tcp://127.0.0.1:1"})
+        assert caught.value.place == "tcp://127.0.0.1:1"
+        assert "docker:archive" in caught.value.hint
+
+    def test_an_engine_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engine_module, "_CONNECT_SECONDS", 0.1)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            assert not answers({"DOCKER_HOST": f"tcp://127.0.0.1:{server.getsockname()[1]}"})
+
+    @pytest.mark.parametrize("host", ["nonsense://x", "tcp://", "tcp://user:secret@127.0.0.1:1", "tcp://127.0.0.1:x"])
+    def test_addresses_that_lead_nowhere(self, host: str) -> None:
+        with pytest.raises(EngineError) as caught:
+            Engine.connect({"DOCKER_HOST": host})
+        assert "secret" not in str(caught.value)
+
+    def test_the_current_context_is_followed(
+        self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        context(tmp_path, "colima", fake.address)
+        (tmp_path / "config.json").write_text('{"currentContext": "colima"}')
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        fake.images["app:1"] = {"Id": "sha256:1"}
+        assert Engine.connect({}).image_id("app:1") == "sha256:1"
+
+    def test_another_context_can_be_named(
+        self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        context(tmp_path, "remote", fake.address)
+        context(tmp_path, "colima", "tcp://127.0.0.1:1")
+        (tmp_path / "config.json").write_text('{"currentContext": "colima"}')
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        assert answers({"DOCKER_CONTEXT": "remote"})
+        assert not answers({})
+
+    def test_docker_host_is_above_contexts(
+        self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        context(tmp_path, "colima", "tcp://127.0.0.1:1")
+        (tmp_path / "config.json").write_text('{"currentContext": "colima"}')
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        assert answers({"DOCKER_HOST": fake.address})
+
+    def test_a_context_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "config.json").write_text("{}")
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        with pytest.raises(EngineError, match="no Docker context named 'gone'"):
+            Engine.connect({"DOCKER_CONTEXT": "gone"})

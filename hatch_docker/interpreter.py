@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.errors import BaseError
+from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.spec import ImageConfig, Platform
 from hatch_docker.target import MACHINES, Libc, TargetPython
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_INTERPRETER = re.compile(r"python(3\.\d+)(t?)")
+_INTERPRETER = re.compile(r"python(3\.([0-9]{1,3}))(t?)")
 _READ = re.compile(
     r"(?:.*/)?bin/python3\.\d+t?"
     r"|(?:.*/)?libpython3\.\d+t?\.so[\d.]*"
-    r"|(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu[^/]*/)?libc\.so\.6"
+    r"|(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu[^/]*/)?libc(?:-2\.\d+\.so|\.so\.6)"
     r"|(?:usr/)?lib/ld-musl-[^/]+\.so\.1"
     r"|(?:.*/)?bin/python3?"
 )
 # Debian's name of a CPU in a multiarch triplet, where it is not the kernel's.
 _TRIPLET = {"i686": "i386", "armv7l": "arm", "ppc64le": "powerpc64le"}
-_GLIBC = re.compile(rb"GNU C Library [^\n\0]*?version (\d+)\.(\d+)")
-_MUSL = re.compile(rb"\0(1)\.(\d+)\.\d+\0")
+_GLIBC = re.compile(rb"GNU C Library [^\n\0]*?version (\d{1,3})\.(\d{1,3})")
+_MUSL = re.compile(rb"\0(1)\.(\d{1,3})\.\d+(?:-git-[^\0]*)?\0")
+_LIBCS = (("musl", re.compile(r"lib/ld-musl-[^/]+$"), _MUSL), ("glibc", re.compile(r"lib.*/libc\.so\.6$"), _GLIBC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +103,13 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
 
 def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:
     search = [each for each in config.env.get("PATH", _DEFAULT_PATH).split(":") if each.startswith("/")]
-    for directory in search:
-        for name in ("python3", "python"):
-            resolved = files.resolve(f"{directory}/{name}")
-            match = _INTERPRETER.fullmatch(posixpath.basename(resolved))
-            if match and files.nodes.get(resolved, Node(kind="other")).kind == "file":
-                return "/" + resolved, match[1], match[2]
-    for directory in search:
-        for name in sorted(files.below(directory), reverse=True):
-            if match := _INTERPRETER.fullmatch(name):
-                return posixpath.join(directory, name), match[1], match[2]
+    names = [(directory, name) for directory in search for name in ("python3", "python")]
+    names += [(directory, name) for directory in search for name in _versioned(files.below(directory))]
+    for directory, name in names:
+        resolved = files.resolve(f"{directory}/{name}")
+        match = _INTERPRETER.fullmatch(posixpath.basename(resolved))
+        if match and files.nodes.get(resolved, Node(kind="other")).kind == "file":
+            return f"/{resolved}", match[1], match[3]
     raise BaseError(
         "the base image has no Python: no python3 on its PATH",
         place=":".join(search),
@@ -119,13 +117,18 @@ def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]
     )
 
 
+def _versioned(names: Iterable[str]) -> list[str]:
+    """The interpreters among `names`, the newest first, those with the GIL before those without."""
+    found = [match for name in names if (match := _INTERPRETER.fullmatch(name))]
+    return [match[0] for match in sorted(found, key=lambda match: (-int(match[2]), match[3]))]
+
+
 def _version(files: Filesystem, path: str, minor: str) -> str:
     """The full version, by the version string that every CPython binary or its shared library carries."""
     pattern = re.compile(rb"\0(" + re.escape(minor).encode() + rb"\.\d+(?:(?:a|b|rc)\d+)?)\+?\0")
     prefix = posixpath.dirname(posixpath.dirname(path)).strip("/")
-    libraries = [
-        name for name in files.nodes if f"libpython{minor}" in name and name.startswith((f"{prefix}/lib", "usr/lib"))
-    ]
+    folders = (f"{prefix}/lib".lstrip("/"), "usr/lib")
+    libraries = [name for name in files.nodes if f"libpython{minor}" in name and name.startswith(folders)]
     for name in [path, *sorted(libraries)]:
         node = files.get(name)
         if node is not None and node.data and (match := pattern.search(node.data)):
@@ -134,12 +137,12 @@ def _version(files: Filesystem, path: str, minor: str) -> str:
 
 
 def _libc(files: Filesystem) -> Libc:
-    for name, node in files.nodes.items():
-        if node.data and "ld-musl-" in name and (match := _MUSL.search(node.data)):
-            return Libc(kind="musl", version=(int(match[1]), int(match[2])))
-    for name, node in files.nodes.items():
-        if node.data and name.endswith("/libc.so.6") and (match := _GLIBC.search(node.data)):
-            return Libc(kind="glibc", version=(int(match[1]), int(match[2])))
+    for kind, library, pattern in _LIBCS:
+        for name in files.nodes:
+            # Before glibc 2.34 libc.so.6 was a link to the library, libc-2.31.so.
+            node = files.get(name) if library.search(name) else None
+            if node is not None and node.data and (match := pattern.search(node.data)):
+                return Libc(kind=kind, version=(int(match[1]), int(match[2])))
     raise BaseError(
         "the base image has no C library that wheels are built for: neither glibc nor musl was found",
         hint='take a base such as "slim" (glibc) or "alpine" (musl)',
@@ -163,5 +166,11 @@ def _check_machine(files: Filesystem, prefix: str, python: TargetPython) -> None
 
 def _is_a_way(files: Filesystem, name: str) -> bool:
     """Whether a link leads to a directory, or stands where an image's own files may go."""
-    target = files.get(name)
-    return (target is not None and target.kind == "dir") or name.count("/") <= 1
+    if name.count("/") <= 1:
+        return True
+    try:
+        target = files.get(name)
+    except ImageError:
+        # A circle leads nowhere, and is nobody's business while nobody follows it.
+        return False
+    return target is not None and target.kind == "dir"

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from conftest import mirrors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatch_docker.cache import Cache
+from hatch_docker.errors import BaseError
+from hatch_docker.http import Http
+from hatch_docker.interpreter import BaseFacts, read_facts, wanted
+from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.filesystem import Filesystem, Node, merge
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.source import pull, registry_source
+from hatch_docker.oci.spec import ImageConfig, Platform
+from hatch_docker.progress import Progress
+from hatch_docker.target import Libc, TargetPython
+
+VENV = "app/.venv"
+GLIBC = b"\x7fELF...GNU C Library (Debian GLIBC 2.41-12+deb13u1) stable release version 2.41.\nCopyright"
+MUSL = b"\x7fELF\x00\x00musl libc (%s)\nVersion %s\0" + b"1.2.5\0..."
+
+
+def binary(version: str) -> bytes:
+    return b"\x7fELF\0%d.%d\0" + version.encode() + b"\0more"
+
+
+def filesystem(files: Mapping[str, bytes], links: Mapping[str, str] = {}) -> Filesystem:
+    """A merged image as `merge` gives it: the content of wanted files only, and every directory."""
+    nodes = {path: Node(kind="file", data=data if wanted(path) else None) for path, data in files.items()}
+    nodes |= {path: Node(kind="link", link=target) for path, target in links.items()}
+    for path in list(nodes):
+        while path := path.rpartition("/")[0]:
+            nodes.setdefault(path, Node(kind="dir"))
+    return Filesystem(nodes)
+
+
+def config(path: str | None = None, platform: str = "linux/amd64") -> ImageConfig:
+    return ImageConfig(platform=Platform.parse(platform), env={} if path is None else {"PATH": path})
+
+
+def facts(
+    files: Mapping[str, bytes], links: Mapping[str, str] = {}, *, path: str | None = None, platform: str = "linux/amd64"
+) -> BaseFacts:
+    return read_facts(filesystem(files, links), config(path, platform), venv=VENV)
+
+
+SLIM = {
+    "usr/local/bin/python3.13": b"\x7fELF a stub",
+    "usr/local/lib/libpython3.13.so.1.0": binary("3.13.5"),
+    "usr/local/lib/python3.13/lib-dynload/_json.cpython-313-x86_64-linux-gnu.so": b"",
+    "usr/lib/x86_64-linux-gnu/libc.so.6": GLIBC,
+}
+SLIM_LINKS = {
+    "usr/local/bin/python3": "python3.13",
+    "usr/local/bin/python": "python3",
+    "usr/local/lib/libpython3.13.so": "libpython3.13.so.1.0",
+    "lib": "usr/lib",
+    "bin": "usr/bin",
+    "etc/alternatives/x": "/usr/local/bin/python3.13",
+}
+ALPINE = {
+    "usr/local/bin/python3.13": binary("3.13.2"),
+    "usr/local/lib/python3.13/lib-dynload/_json.cpython-313-x86_64-linux-musl.so": b"",
+    "lib/ld-musl-x86_64.so.1": MUSL,
+}
+ALPINE_LINKS = {"usr/local/bin/python3": "python3.13", "lib/libc.musl-x86_64.so.1": "ld-musl-x86_64.so.1"}
+
+
+class TestPython:
+    def test_docker_librarys_slim(self) -> None:
+        assert facts(SLIM, SLIM_LINKS).python == TargetPython(
+            version="3.13.5",
+            interpreter="/usr/local/bin/python3.13",
+            platform=Platform(architecture="amd64"),
+            libc=Libc(kind="glibc", version=(2, 41)),
+        )
+
+    def test_docker_librarys_alpine(self) -> None:
+        found = facts(ALPINE, ALPINE_LINKS).python
+        assert (found.version, str(found.libc)) == ("3.13.2", "musl 1.2")
+
+    def test_debians_own_layout(self) -> None:
+        files = {
+            "usr/bin/python3.13": binary("3.13.5"),
+            "usr/lib/python3.13/lib-dynload/_json.cpython-313-x86_64-linux-gnu.so": b"",
+            "usr/lib/x86_64-linux-gnu/libc.so.6": GLIBC,
+        }
+        found = facts(
+            files, {"usr/bin/python3": "python3.13", "bin": "usr/bin", "lib": "usr/lib"}, path="/bin:/usr/bin"
+        )
+        assert found.python.interpreter == "/usr/bin/python3.13"
+        assert found.python.version == "3.13.5"
+        assert found.links["lib"] == "usr/lib"
+
+    def test_a_glibc_from_before_2_34_is_a_link_to_the_library(self) -> None:
+        files = {path: data for path, data in SLIM.items() if "libc.so" not in path}
+        files["lib/x86_64-linux-gnu/libc-2.31.so"] = GLIBC.replace(b"2.41", b"2.31")
+        links = {path: target for path, target in SLIM_LINKS.items() if path != "lib"}
+        found = facts(files, {**links, "lib/x86_64-linux-gnu/libc.so.6": "libc-2.31.so"})
+        assert found.python.libc == Libc(kind="glibc", version=(2, 31))
+
+    def test_the_red_hats_have_lib64(self) -> None:
+        files = {"usr/bin/python3.12": b"", "usr/lib64/libpython3.12.so.1.0": binary("3.12.9")}
+        files["usr/lib64/libc.so.6"] = b"GNU C Library (GNU libc) stable release version 2.39.\n"
+        found = facts(files, {"usr/bin/python3": "python3.12", "lib64": "usr/lib64"}).python
+        assert (found.version, found.libc.version) == ("3.12.9", (2, 39))
+
+    @pytest.mark.parametrize("version", ["3.14.0", "3.14.0rc1", "3.14.0a7", "3.14.0b2+", "3.14.10"])
+    def test_its_version_is_whole(self, version: str) -> None:
+        files = {"opt/python/bin/python3.14": binary(version), "lib/libc.so.6": GLIBC}
+        found = facts(files, {"usr/bin/python3": "/opt/python/bin/python3.14"}).python
+        assert found.version == version.rstrip("+")
+        assert found.interpreter == "/opt/python/bin/python3.14"
+
+    def test_without_the_gil(self) -> None:
+        files = {"usr/local/bin/python3.14t": binary("3.14.1"), "lib/libc.so.6": GLIBC}
+        found = facts(files, {"usr/local/bin/python3": "python3.14t"}).python
+        assert found.free_threaded
+        assert found.lib_name == "python3.14t"
+
+    def test_the_first_on_the_path_is_the_one(self) -> None:
+        files = {"a/bin/python3.12": binary("3.12.1"), "b/bin/python3.13": binary("3.13.1"), "lib/libc.so.6": GLIBC}
+        links = {"a/bin/python3": "python3.12", "b/bin/python3": "python3.13"}
+        assert facts(files, links, path="/none:b/bin:/b/bin:/a/bin").python.minor == "3.13"
+        assert facts(files, links, path="/a/bin:/b/bin").python.minor == "3.12"
+
+    def test_without_a_plain_name_the_newest(self) -> None:
+        files = {f"usr/bin/python{minor}": binary(f"{minor}.1") for minor in ("3.9", "3.13", "3.13t", "3.12")}
+        files |= {"usr/bin/python3.14-config": b"", "usr/bin/python2.7": b"", "lib/libc.so.6": GLIBC}
+        assert facts(files).python.interpreter == "/usr/bin/python3.13"
+
+    def test_a_lone_link_with_a_version_is_followed_to_where_its_library_is(self) -> None:
+        files = {"opt/py/bin/python3.13": b"", "opt/py/lib/libpython3.13.so.1.0": binary("3.13.1")}
+        files["lib/libc.so.6"] = GLIBC
+        found = facts(files, {"usr/local/bin/python3.13": "/opt/py/bin/python3.13"}).python
+        assert (found.interpreter, found.version) == ("/opt/py/bin/python3.13", "3.13.1")
+
+    def test_other_versions_of_the_library_are_not_taken_for_its_own(self) -> None:
+        files = {**SLIM, "usr/lib/libpython3.11.so.1.0": binary("3.11.2"), "usr/lib/libpython3.1.so": binary("3.13.9")}
+        assert facts(files, SLIM_LINKS).python.version == "3.13.5"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("files", "links"),
+        [
+            ({}, {}),
+            ({"usr/bin/pypy3.11": b""}, {"usr/bin/python3": "pypy3.11"}),
+            ({}, {"usr/bin/python3": "python3.13"}),
+            ({"usr/bin/python2.7": b""}, {"usr/bin/python": "python2.7"}),
+            ({"usr/bin/python3.13/file": b""}, {}),
+        ],
+    )
+    def test_no_python(self, files: dict[str, bytes], links: dict[str, str]) -> None:
+        with pytest.raises(BaseError, match="has no Python") as caught:
+            facts(files, links)
+        assert caught.value.hint
+
+    def test_a_python_that_does_not_tell_its_version(self) -> None:
+        with pytest.raises(BaseError, match=r"version of /usr/local/bin/python3\.13 .* cannot be told"):
+            facts({**SLIM, "usr/local/lib/libpython3.13.so.1.0": binary("3.12.1")}, SLIM_LINKS)
+
+    def test_no_c_library_that_wheels_are_built_for(self) -> None:
+        files = {path: data for path, data in SLIM.items() if "libc" not in path}
+        with pytest.raises(BaseError, match="neither glibc nor musl"):
+            facts(files, SLIM_LINKS)
+
+    def test_an_image_for_another_machine_than_it_says(self) -> None:
+        with pytest.raises(BaseError, match=r"linux/arm64.*another machine: _json\.cpython-313-x86_64-linux-gnu\.so"):
+            facts(SLIM, SLIM_LINKS, platform="linux/arm64")
+
+    @pytest.mark.parametrize(
+        ("platform", "triplet"),
+        [
+            ("linux/arm64", "aarch64-linux-gnu"),
+            ("linux/386", "i386-linux-gnu"),
+            ("linux/arm/v7", "arm-linux-gnueabihf"),
+            ("linux/arm/v7", "arm-linux-musleabihf"),
+            ("linux/ppc64le", "powerpc64le-linux-gnu"),
+            ("linux/s390x", "s390x-linux-gnu"),
+            ("linux/riscv64", "riscv64-linux-gnu"),
+        ],
+    )
+    def test_but_not_one_for_the_machine_that_it_says(self, platform: str, triplet: str) -> None:
+        files = {path: data for path, data in SLIM.items() if "lib-dynload" not in path}
+        files[f"usr/local/lib/python3.13/lib-dynload/_json.cpython-313-{triplet}.so"] = b""
+        assert facts(files, SLIM_LINKS, platform=platform).python.platform == Platform.parse(platform)
+
+    def test_a_platform_that_no_wheel_is_for(self) -> None:
+        files = {path: data for path, data in SLIM.items() if "lib-dynload" not in path}
+        for platform in ("linux/mips64le", "windows/amd64"):
+            with pytest.raises(BaseError, match=f"{platform} is not a platform that wheels exist for"):
+                facts(files, SLIM_LINKS, platform=platform)
+
+
+class TestSurroundings:
+    def test_links_that_files_could_be_written_through_are_known(self) -> None:
+        found = facts(SLIM, SLIM_LINKS)
+        assert found.links["lib"] == "usr/lib"
+        assert {"usr/local/lib", "usr/lib/x86_64-linux-gnu"} <= found.directories
+        assert "lib" not in found.directories
+
+    @pytest.mark.parametrize(
+        ("files", "links", "occupied"),
+        [
+            ({}, {}, False),
+            ({"app/main.py": b""}, {}, False),
+            ({"app/.venv/bin/x": b""}, {}, True),
+            ({"srv/.venv/x": b""}, {"app": "/srv"}, True),
+            ({}, {"app/.venv": "/opt/venv"}, False),
+        ],
+    )
+    def test_whether_there_is_something_in_the_venvs_place(
+        self, files: dict[str, bytes], links: dict[str, str], occupied: bool
+    ) -> None:
+        assert facts({**SLIM, **files}, {**SLIM_LINKS, **links}).occupied is occupied
+
+
+_names = st.text(min_size=1, max_size=8)
+_facts = st.builds(
+    BaseFacts,
+    python=st.builds(
+        TargetPython,
+        version=st.sampled_from(["3.13.5", "3.14.0rc1"]),
+        interpreter=_names,
+        platform=st.sampled_from(["linux/amd64", "linux/arm/v7"]).map(Platform.parse),
+        libc=st.builds(
+            Libc, kind=st.sampled_from(["glibc", "musl"]), version=st.tuples(st.integers(0, 9), st.integers(0, 99))
+        ),
+        free_threaded=st.booleans(),
+    ),
+    links=st.dictionaries(_names, _names, max_size=3),
+    directories=st.frozensets(_names, max_size=3),
+    occupied=st.booleans(),
+)
+
+
+@given(_facts)
+def test_facts_come_back_out_of_the_cache_as_they_were(known: BaseFacts) -> None:
+    assert BaseFacts.from_json(json.loads(json.dumps(known.to_json()))) == known
+
+
+@given(st.dictionaries(_names, st.binary(max_size=40), max_size=4), st.dictionaries(_names, _names, max_size=4))
+def test_whatever_an_image_holds_it_is_read_or_refused(files: dict[str, bytes], links: dict[str, str]) -> None:
+    there = {f"usr/bin/python3.13{name}": data for name, data in files.items()} | SLIM
+    read_facts(filesystem(there, {**SLIM_LINKS, **links}), config(), venv="nowhere/at/all")
+
+
+@pytest.mark.base
+@pytest.mark.parametrize(("name", "libc"), [("python:3.13-slim", "glibc"), ("python:3.13-alpine", "musl")])
+def test_real_bases(name: str, libc: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    cache = Cache(tmp_path_factory.getbasetemp() / "bases")
+    registry = Registry(Http(), credentials=Credentials.from_environment(os.environ, Path.home()), mirrors=mirrors())
+    source = registry_source(registry, Reference.parse(name), cache)
+    image = pull(source, Platform(architecture="amd64"), cache, progress=Progress()).image
+    found = read_facts(merge(image.layers, wanted), image.config, venv=VENV)
+    # docker-library tells the version in a variable, too.
+    assert found.python.version == image.config.env["PYTHON_VERSION"]
+    assert found.python.interpreter == "/usr/local/bin/python3.13"
+    assert found.python.libc.kind == libc
+    assert found.python.libc.version >= {"glibc": (2, 36), "musl": (1, 2)}[libc]
+    assert not found.occupied
+    assert {"usr/local/bin", "tmp", "etc"} <= found.directories

@@ -208,6 +208,10 @@ class TestSurroundings:
         assert {"usr/local/lib", "usr/lib/x86_64-linux-gnu"} <= found.directories
         assert "lib" not in found.directories
 
+    def test_a_link_to_itself_is_in_nobodys_way(self) -> None:
+        loops = {"loop": "loop", "srv/deep/loop": "../deep/loop"}
+        assert facts(SLIM, {**SLIM_LINKS, **loops}).links.keys() == facts(SLIM, SLIM_LINKS).links.keys() | {"loop"}
+
     @pytest.mark.parametrize(
         ("files", "links", "occupied"),
         [

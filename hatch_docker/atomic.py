@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hatch_docker.errors import OutputError
 
+_STALE_SECONDS = 24 * 3600
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "your quota is used up: free some space",
@@ -35,8 +38,7 @@ def writing(place: Path, *, otherwise: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = _HINTS.get(error.errno or 0, "")
-        hint = f"{hint}, or {otherwise}" if hint and otherwise else hint
+        hint = ", or ".join(filter(None, (_HINTS.get(error.errno or 0, ""), otherwise)))
         raise OutputError(f"cannot write: {error.strerror or error}", place=str(place), hint=hint) from None
 
 
@@ -48,6 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, f".{glob.escape(path.name)}.*")
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         partial = Path(name)
@@ -66,3 +69,12 @@ def publish(partial: Path, path: Path) -> None:
     # mkstemp makes private files, but a cache or a dist folder may be shared.
     partial.chmod(0o666 & ~_UMASK)
     partial.replace(path)
+
+
+def sweep(folder: Path, pattern: str = "*") -> None:
+    """Remove the temporary files of processes that died a day ago or before."""
+    oldest = time.time() - _STALE_SECONDS
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()

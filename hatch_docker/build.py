@@ -34,9 +34,9 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
     HatchDockerError for whatever keeps the image from being made.
     """
     cache, progress, threads = machine.places.cache, machine.progress, machine.threads
-    tags = expand_tags(
-        config.tags, version=project.version, name=project.normalized_name, git_sha=project.revision[:12]
-    )
+    tags = tags_of(project, config)
+    requirements = project.requirements(config.extras, config.dependency_groups)
+    lock = find_lock(project.root, config.lock, progress=progress)
     base = open_base(
         config.base,
         python=config.python,
@@ -51,11 +51,10 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
     wanted = Wanted(
         project=project.normalized_name,
         target=target,
-        requirements=project.requirements(config.extras, config.dependency_groups),
+        requirements=requirements,
         extras=frozenset(config.extras),
         groups=frozenset(config.dependency_groups),
     )
-    lock = find_lock(project.root, config.lock, progress=progress)
     indexes = machine.indexes(lock)
     locked = artifacts_of(
         wanted,
@@ -69,7 +68,7 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
     wheels = obtain(locked.artifacts, cache=cache, http=machine.http, headers=indexes.headers, progress=progress)
     units, own = units_of(wheels, wheel, cache, prune=config.prune, keep=config.keep, threads=threads)
     check_units(units, own, locked, wanted, progress)
-    extra = extra_entries(config.extra_files, project.root, links, config.place("extra-files"))
+    extra = extra_entries(config.extra_files, project.root, links, present, config.place("extra-files"))
     parts = [
         *group(units, config.max_layers - 1 - bool(extra)),
         *files_part(extra, present),
@@ -101,6 +100,17 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         base_reference=base.reference,
         layers=tuple(layers),
         lock=locked.path.name if locked.path else "",
+    )
+
+
+def tags_of(project: Project, config: Config) -> tuple[str, ...]:
+    """The image's tags; raises ConfigError where a template has no value, or too long a one."""
+    return expand_tags(
+        config.tags,
+        version=project.version,
+        name=project.normalized_name,
+        git_sha=project.revision[:12],
+        place=config.place("tags"),
     )
 
 

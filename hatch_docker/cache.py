@@ -10,18 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.atomic import publish, writing
+from hatch_docker.atomic import publish, sweep, writing
 from hatch_docker.errors import DigestMismatchError
 
 CHUNK = 1 << 18
-_STALE_SECONDS = 24 * 3600
 _ELSEWHERE = "name another folder with HATCH_DOCKER_CACHE_DIR"
 
 
@@ -32,6 +29,7 @@ class Cache:
         self.root = root
         self._temporary = root / "tmp"
         self._verified: set[str] = set()
+        self._partials: set[Path] = set()
 
     def blob(self, digest: str) -> Path | None:
         """The path of a blob whose bytes have been checked, once in this process; None when there is none."""
@@ -66,7 +64,7 @@ class Cache:
                 if found != digest:
                     raise DigestMismatchError(
                         f"{what} has the wrong content: expected {digest}, got {found}",
-                        hint="it was changed after it was locked, or damaged on its way; nothing of it was kept",
+                        hint="it was changed since, or damaged on its way; nothing of it was kept",
                     )
             return self._publish(partial, digest)
 
@@ -79,15 +77,23 @@ class Cache:
         """A temporary file name inside the cache, gone at the end of the block unless it was adopted."""
         with writing(self._temporary, otherwise=_ELSEWHERE):
             self._temporary.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            sweep(self._temporary)
             partial = self._temporary / uuid.uuid4().hex
+            self._partials.add(partial)
             # Unlike mkstemp's, with the modes of the umask: a cache may be shared.
             partial.touch(exist_ok=False)
             try:
                 yield partial
             finally:
+                self._partials.discard(partial)
                 with contextlib.suppress(OSError):
                     partial.unlink()
+
+    def abandon(self) -> None:
+        """Remove the temporary files of threads that were given up while they waited for something."""
+        for partial in list(self._partials):
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """A JSON document; None where there is none or it cannot be read."""
@@ -122,13 +128,6 @@ class Cache:
 
     def _document(self, kind: str, key: str) -> Path:
         return self.root / kind / (hashlib.sha256(key.encode()).hexdigest() + ".json")
-
-    def _sweep(self) -> None:
-        oldest = time.time() - _STALE_SECONDS
-        for entry in os.scandir(self._temporary):
-            with contextlib.suppress(OSError):
-                if entry.stat().st_mtime < oldest:
-                    Path(entry.path).unlink()
 
 
 def file_digest(file: Any, algorithm: str = "sha256") -> str:

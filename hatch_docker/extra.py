@@ -17,22 +17,37 @@ from hatch_docker.oci.layer import Entry, Plain
 _NEVER = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
 
 
-def extra_entries(files: Sequence[ExtraFiles], root: Path, links: Mapping[str, str], place: str) -> list[Entry]:
-    """The layer entries of `extra-files`; `links` are the base's symbolic links, which are followed, not replaced.
+def check_sources(files: Sequence[ExtraFiles], root: Path, place: str) -> None:
+    """Raise ConfigError for each source that does not exist."""
+    problems = [
+        (f"{place}[{position}].from", f"{each.source!r} does not exist in {root}")
+        for position, each in enumerate(files)
+        if not (root / each.source).exists()
+    ]
+    if problems:
+        raise ConfigError(problems)
 
-    Raises ConfigError, all at once, for sources that do not exist or match nothing. Later tables win.
+
+def extra_entries(
+    files: Sequence[ExtraFiles], root: Path, links: Mapping[str, str], present: Collection[str], place: str
+) -> list[Entry]:
+    """The layer entries of `extra-files`, whose sources exist. Later tables win.
+
+    `links` are the base's symbolic links, which are followed, not replaced, and `present` its directories. Raises
+    ConfigError, all at once, for tables that match nothing, and files that would replace a directory.
     """
     problems: list[tuple[str, str]] = []
     entries: dict[str, Entry] = {}
     for position, each in enumerate(files):
-        where = f"{place}[{position}].from"
-        source = root / each.source
-        if not source.exists():
-            problems.append((where, f"{each.source!r} does not exist in {root}"))
-            continue
-        found = {entry.path: entry for entry in _entries(each, source, links)}
+        found = {entry.path: entry for entry in _entries(each, root / each.source, links)}
         if not found:
+            where = f"{place}[{position}].from"
             problems.append((where, f"no file below {each.source!r} is chosen by include and exclude"))
+        problems += [
+            (f"{place}[{position}].into", f"/{path} is a directory of the base image: name the file itself")
+            for path in found
+            if path in present or not path
+        ]
         entries |= found
     if problems:
         raise ConfigError(problems)

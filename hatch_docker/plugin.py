@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from hatch_docker.terminal import Terminal
 
 VERSIONS = ("archive", "load", "push")
-_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", "pylock.*.toml")
+# With what a killed build left half-written.
+_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", ".*.docker.tar.*", ".*.docker.json.*")
 
 
 @hookimpl
@@ -71,26 +72,48 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what builds left in `directory`, as Hatch's --clean asks."""
+        from hatch_docker.outputs import lock_path
+
         for pattern in _LEFT_BEHIND:
             for path in Path(directory).glob(pattern):
                 path.unlink()
+        lock_path(self._project.normalized_name, Path(directory)).unlink(missing_ok=True)
 
     def _check(self, versions: list[str]) -> None:
         """Find what is wrong with the call and the project before anything is done."""
-        if unknown := sorted(set(versions) - set(VERSIONS)):
-            raise ConfigError([("-t docker", f"unknown output {', '.join(unknown)}; known are {', '.join(VERSIONS)}")])
         try:
             self.metadata.validate_fields()
+            wanted = versions or self.config.versions
+            self.get_build_hooks(self.config.directory)
         except (TypeError, ValueError, OSError) as error:
             raise ConfigError([("pyproject.toml", str(error))]) from None
+        if unknown := sorted(set(wanted) - set(VERSIONS)):
+            raise ConfigError([("-t docker", f"unknown output {', '.join(unknown)}; known are {', '.join(VERSIONS)}")])
+        self._check_project(push="push" in wanted)
+        if "load" in wanted:
+            self._machine.places.engine()
+
+    def _check_project(self, *, push: bool) -> None:
+        """Compare the configuration with the project, all mistakes at once."""
+        from hatch_docker.build import tags_of
+        from hatch_docker.config import check_names, check_push, default_script, gather
+        from hatch_docker.extra import check_sources
+
+        config, project = self._configuration[0], self._project
+        checks: list[Callable[[], object]] = [
+            partial(check_names, config, extras=project.optional_dependencies, groups=project.dependency_groups),
+            partial(tags_of, project, config),
+            partial(check_sources, config.extra_files, project.root, config.place("extra-files")),
+            self._created,
+        ]
+        checks += [partial(default_script, project.scripts, project=project.name)] if config.entrypoint is None else []
+        checks += [partial(check_push, config)] if push else []
+        gather(checks)
 
     def _output(self, name: str, directory: str, **_build_data: Any) -> str:
         """Make one output of the image; the path of what it left in `directory`."""
-        from hatch_docker.config import check_push
         from hatch_docker.outputs import OUTPUTS, Destination, write_result
 
-        if name == "push":
-            check_push(self._configuration[0])
         machine = self._machine
         destination = Destination(
             directory=Path(directory),
@@ -135,12 +158,9 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     @cached_property
     def _configuration(self) -> tuple[Config, Settings]:
-        from hatch_docker.config import check_names, parse
+        from hatch_docker.config import parse
 
-        config, settings = parse(self.target_config, os.environ, project=self.metadata.core.raw_name)
-        project = self._project
-        check_names(config, extras=project.optional_dependencies, groups=project.dependency_groups)
-        return config, settings
+        return parse(self.target_config, os.environ, project=self.metadata.core.raw_name)
 
     @cached_property
     def _project(self) -> Project:
@@ -246,3 +266,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         except KeyboardInterrupt:
             self._terminal.close()
             self.app.abort("interrupted", code=130)
+        except OSError as error:
+            self._terminal.close()
+            place = f"{error.filename}: " if error.filename else ""
+            self.app.abort(f"{place}{error.strerror or error}")
+        finally:
+            if "_machine" in self.__dict__:
+                self._machine.places.cache.abandon()

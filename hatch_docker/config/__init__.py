@@ -7,6 +7,7 @@ from hatch_docker.config.checks import check_names, check_push, default_script, 
 from hatch_docker.config.keys import parse
 from hatch_docker.config.model import PRUNED, BaseSpec, Config, ExtraFiles, Settings
 from hatch_docker.config.times import created_time
+from hatch_docker.config.values import gather
 
 __all__ = [
     "PRUNED",
@@ -19,5 +20,6 @@ __all__ = [
     "created_time",
     "default_script",
     "expand_tags",
+    "gather",
     "parse",
 ]

@@ -89,7 +89,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise LockError(f"the lock is not valid TOML: {error}", place=str(path)) from None
+        raise LockError(
+            f"the lock is not valid TOML: {error}", place=str(path), hint="make it again with the tool it comes from"
+        ) from None
 
 
 def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: Set[str] = frozenset()) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,16 +34,23 @@ class Files:
     place: str
     open: Callable[[str], BinaryIO]
 
-    def read(self, name: str, limit: int = 8 << 20) -> bytes:
-        """A small file; raises ImageError where it is missing or larger than `limit` bytes."""
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """A file's bytes; raises ImageError where it is missing or cannot be read."""
         try:
             with self.open(name) as file:
-                data = file.read(limit + 1)
-        except (KeyError, OSError, tarfile.TarError):
+                while chunk := file.read(CHUNK):
+                    yield chunk
+        except (KeyError, OSError):
             raise ImageError(f"it has no readable {name}", place=self.place) from None
-        if len(data) > limit:
-            raise ImageError(f"{name} is larger than such a document can be", place=self.place)
-        return data
+
+    def read(self, name: str, limit: int = spec.LARGEST_DOCUMENT) -> bytes:
+        """A small file; raises ImageError where it is missing or larger than `limit` bytes."""
+        data = bytearray()
+        for chunk in self.chunks(name):
+            data += chunk
+            if len(data) > limit:
+                raise ImageError(f"{name} is larger than such a document can be", place=self.place)
+        return bytes(data)
 
 
 def open_files(path: Path) -> Files:
@@ -53,7 +60,7 @@ def open_files(path: Path) -> Files:
     try:
         with tarfile.open(path, mode="r:") as tar:
             members = {member.name.removeprefix("./"): member for member in tar if not member.isdir()}
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, ValueError, RecursionError) as error:
         raise ImageError(
             f"not an image layout or an uncompressed tar of one: {error}", place=str(path), hint="check the path"
         ) from None
@@ -75,35 +82,48 @@ def root_of_layout(files: Files, ref_name: str) -> bytes:
     Raises ImageError, with the names there are, when none or several fit.
     """
     index = Index.from_json(spec.load(files.read("index.json"), "index.json"))
-    names = sorted({m.annotations.get(_REF_NAME, "") for m in index.manifests} - {""})
-    if ref_name:
-        chosen = [m for m in index.manifests if ref_name in (m.annotations.get(_REF_NAME), m.digest)]
-    else:
-        chosen = list(index.manifests)
-    digests = {manifest.digest for manifest in chosen}
-    if len(digests) == 1:
+    names = {m.annotations.get(_REF_NAME, "") for m in index.manifests}
+    chosen = [m for m in index.manifests if not ref_name or ref_name in (m.annotations.get(_REF_NAME), m.digest)]
+    images = {m.digest: m.platform for m in chosen if m.platform is None or m.platform.os != "unknown"}
+    if len(images) == 1:
         # What stands in for an image may be an index itself: the document tells.
-        return files.read(blob_name(chosen[0].digest))
-    if not chosen or not all(manifest.platform for manifest in chosen):
-        raise ImageError(
-            f"it has no image named {ref_name!r}" if ref_name else "it holds several images",
-            place=files.place,
-            hint=f"add one of its names, as in {files.place}:{names[0]} (it has {', '.join(names)})" if names else "",
-        )
+        return files.read(blob_name(next(iter(images))))
+    platforms = set(images.values())
+    if not images or None in platforms or len(platforms) < len(images):
+        raise not_one(files, len(images), ref_name, names)
     return spec.dump(replace(index, manifests=tuple(chosen)).to_json())
 
 
+def not_one(files: Files, count: int, wanted: str, names: Iterable[str]) -> ImageError:
+    """The error for a place that holds no image, or several, where one is `wanted`."""
+    known = sorted(filter(None, names))
+    several = "several images" if count else "no image"
+    return ImageError(
+        f"it has {several} named {wanted!r}" if wanted else f"it has {several}",
+        place=files.place,
+        hint=f"add the name of one, as in {files.place}:{known[0]} (it has {', '.join(known)})" if known else "",
+    )
+
+
 def saved_images(files: Files) -> list[dict[str, Any]]:
-    """The entries of a `docker save` archive's manifest.json; raises ImageError where it is not as Docker writes it."""
+    """The entries of a `docker save` archive's manifest.json: `Config`, `RepoTags` and `Layers`, of names.
+
+    Raises ImageError where it is not as Docker writes it.
+    """
     try:
         entries = json.loads(files.read("manifest.json"))
-    except ValueError:
+    except (ValueError, RecursionError):
         entries = None
-    if not isinstance(entries, list) or not all(
-        isinstance(e, dict) and isinstance(e.get("Config"), str) and isinstance(e.get("Layers"), list) for e in entries
-    ):
+    if not isinstance(entries, list) or not all(map(_is_saved, entries)):
         raise ImageError("its manifest.json is not what 'docker save' writes", place=files.place)
-    return entries
+    return [{**entry, "RepoTags": entry.get("RepoTags") or []} for entry in entries]
+
+
+def _is_saved(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("Config"), str):
+        return False
+    lists = (entry.get("Layers"), entry.get("RepoTags") or [])
+    return all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
 
 
 def blob_name(digest: str) -> str:
@@ -174,12 +194,13 @@ def _verified(layer: Layer) -> Iterator[bytes]:
 
 def _inside(folder: Path, name: str) -> BinaryIO:
     try:
-        return (folder / name).open("rb")
+        return (folder / _normal(name)).open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise KeyError(name) from None
 
 
 def _normal(name: str) -> str:
+    """A name that stays inside, whatever `..` it has."""
     parts: list[str] = []
     for part in name.split("/"):
         if part == ".." and parts:

@@ -10,23 +10,23 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, BinaryIO
-
-import deflate
 
 from hatch_docker.cache import Cache
 from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci import spec
-from hatch_docker.oci.archive import Files, blob_name, root_of_layout, saved_images
+from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, saved_images
+from hatch_docker.oci.compression import codec
 from hatch_docker.oci.image import Image, decompressed
-from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.layer import BATCH, Layer, fingerprint
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Descriptor, ImageConfig, Index, Manifest, Platform
 from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 
-CHUNK = 1 << 20
+_MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +64,11 @@ def registry_source(registry: Registry, reference: Reference, cache: Cache) -> S
 
 def layout_source(files: Files, ref_name: str) -> Source:
     """An image in an OCI image layout, a folder or a tar of it."""
-
-    def blob(descriptor: Descriptor) -> Iterator[bytes]:
-        try:
-            with files.open(blob_name(descriptor.digest)) as file:
-                while chunk := file.read(CHUNK):
-                    yield chunk
-        except KeyError:
-            raise ImageError(f"it lacks the blob {descriptor.digest}", place=files.place) from None
-
     return Source(
         name=files.place,
         root=lambda: root_of_layout(files, ref_name),
         document=lambda descriptor: files.read(blob_name(descriptor.digest)),
-        blob=blob,
+        blob=lambda descriptor: files.chunks(blob_name(descriptor.digest)),
     )
 
 
@@ -114,14 +105,9 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
 def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
     """An image out of a `docker save` archive. Plain layers are compressed into the cache, once for each diff ID."""
     entries = saved_images(files)
-    fitting = [e for e in entries if wanted in (e.get("RepoTags") or ())] if wanted else entries
+    fitting = [entry for entry in entries if not wanted or wanted in entry["RepoTags"]]
     if len(fitting) != 1:
-        tags = sorted({tag for entry in entries for tag in entry.get("RepoTags") or ()})
-        raise ImageError(
-            f"it has no image named {wanted!r}" if wanted else "it holds several images",
-            place=files.place,
-            hint=f"add one of its names: {', '.join(tags)}",
-        )
+        raise not_one(files, len(fitting), wanted, {tag for entry in entries for tag in entry["RepoTags"]})
     document = spec.load(files.read(fitting[0]["Config"]), f"the config of {files.place}")
     config = ImageConfig.from_json(document)
     check_platform(files.place, config, platform)
@@ -155,17 +141,20 @@ def recall(cache: Cache, identity: str) -> Pulled | None:
     config_path = cache.blob(str(known.get("config"))) if known else None
     if known is None or config_path is None:
         return None
-    document = spec.load(config_path.read_bytes(), "a cached config")
-    descriptors = [Descriptor.from_json(each) for each in known.get("layers", ())]
-    layers = []
-    for descriptor, diff_id in zip(descriptors, spec.diff_ids_of(document), strict=True):
-        path = cache.blob(descriptor.digest)
-        if path is None:
-            return None
-        layers.append(Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb")))  # type: ignore[arg-type]
+    try:
+        document = spec.load(config_path.read_bytes(), "a cached config")
+        descriptors = [Descriptor.from_json(each) for each in known["layers"]]
+        paths = [cache.blob(descriptor.digest) for descriptor in descriptors]
+        layers = [
+            Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
+            for descriptor, diff_id, path in zip(descriptors, spec.diff_ids_of(document), paths, strict=True)
+            if path is not None
+        ]
+    except (ImageError, KeyError, TypeError, ValueError):
+        return None
     config = ImageConfig.from_json(document)
     image = Image(config=config, layers=tuple(layers), history=spec.history_of(document))
-    return Pulled(image=image, digest=image.digest)
+    return Pulled(image=image, digest=image.digest) if len(layers) == len(descriptors) else None
 
 
 def fetch(image: Image, *, threads: int) -> None:
@@ -203,6 +192,8 @@ def _remember(cache: Cache, data: bytes, name: str) -> bytes:
 
 
 def _cached(cache: Cache, source: Source, descriptor: Descriptor) -> bytes:
+    if descriptor.size > spec.LARGEST_DOCUMENT:
+        raise ImageError(f"{descriptor.digest} is larger than such a document can be", place=source.name)
     path = cache.blob(descriptor.digest)
     if path is None:
         path = cache.add([source.document(descriptor)], descriptor.digest, what=f"a document of {source.name}")
@@ -227,36 +218,46 @@ def _counted(chunks: Iterator[bytes], advance: Callable[[int], None]) -> Iterato
 
 def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: Progress) -> Layer:
     """The layer `name` of an archive as a gzip blob of ours, verified by its diff ID."""
-    known = cache.get("compressed", diff_id)
-    digest = str(known["digest"]) if known else ""
-    path = cache.blob(digest) if digest else None
+    key = f"{diff_id} {fingerprint('gzip', splice=False)}"
+    known = cache.get("compressed", key)
+    digest = str(known.get("digest")) if known else ""
+    path = cache.blob(digest) if known else None
     if path is None:
         with progress.task("pull", f"{files.place} {diff_id[7:19]}") as advance, cache.temporary() as partial_file:
             hasher = hashlib.sha256()
+            gzip = codec("gzip")
             with partial_file.open("wb") as out:
-                for chunk in _plain(files, name, diff_id):
-                    # Members of a megabyte, one after the other: gzip as RFC 1952 has it, without holding a layer.
-                    member = deflate.gzip_compress(chunk, 6)
+                for batch in _batches(_counted(_plain(files, name, diff_id), advance)):
+                    member = gzip.compress(batch)
                     hasher.update(member)
                     out.write(member)
-                    advance(len(chunk))
             digest = f"sha256:{hasher.hexdigest()}"
             path = cache.adopt(partial_file, digest)
-        cache.put("compressed", diff_id, {"digest": digest})
+        cache.put("compressed", key, {"digest": digest})
     descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=path.stat().st_size)
     return Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
 
 
+def _batches(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes cut at BATCH exactly, so that what becomes of them does not depend on how they came."""
+    pending = bytearray()
+    for chunk in chunks:
+        pending += chunk
+        while len(pending) >= BATCH:
+            yield bytes(pending[:BATCH])
+            del pending[:BATCH]
+    if pending:
+        yield bytes(pending)
+
+
 def _plain(files: Files, name: str, diff_id: str) -> Iterator[bytes]:
+    """The plain tar of a layer in an archive: what is compressed, Docker tells by its first bytes, too."""
     hasher = hashlib.sha256()
-    try:
-        with files.open(name) as file:
-            gzipped = file.peek(2)[:2] == b"\x1f\x8b"  # type: ignore[attr-defined]
-            media_type = spec.LAYER_GZIP if gzipped else spec.LAYER_TAR
-            for chunk in decompressed(iter(lambda: file.read(CHUNK), b""), media_type):
-                hasher.update(chunk)
-                yield chunk
-    except KeyError:
-        raise ImageError(f"it lacks the layer {name}", place=files.place) from None
+    chunks = files.chunks(name)
+    first = next(chunks, b"")
+    media_type = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), spec.LAYER_TAR)
+    for chunk in decompressed(chain([first], chunks), media_type):
+        hasher.update(chunk)
+        yield chunk
     if f"sha256:{hasher.hexdigest()}" != diff_id:
         raise ImageError(f"the layer {name} is not {diff_id}, which the config names", place=files.place)

@@ -36,6 +36,8 @@ _OCI_NAME_OF = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": LAYER_GZIP,
     "application/vnd.docker.image.rootfs.diff.tar.zstd": LAYER_ZSTD,
 }
+# No document of an image is larger, in bytes: whoever claims one wants our memory.
+LARGEST_DOCUMENT = 8 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _ARCHITECTURES = {
     "x86_64": "amd64",

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_maker import AMD64, ARM64, make_image, tar_of
+
+from hatch_docker.cache import Cache
+from hatch_docker.errors import BaseError, DigestMismatchError, ImageError
+from hatch_docker.oci import spec
+from hatch_docker.oci.archive import Files, archive, blob_name, open_files, root_of_layout, saved_images
+from hatch_docker.oci.image import Image, validate
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.source import Pulled, fetch, layout_source, pull, pull_saved
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+
+ONE, TWO = Reference.parse("registry.example:5000/team/app:1.0"), Reference.parse("app:latest")
+
+
+IMAGE = make_image("one", "two")
+
+
+def written(path: Path, made: Image = IMAGE, references: tuple[Reference, ...] = (ONE, TWO)) -> Path:
+    path.write_bytes(b"".join(archive(made, references)))
+    return path
+
+
+def layout(folder: Path, manifests: list[Any], blobs: Sequence[bytes] = ()) -> Path:
+    folder.mkdir()
+    for data in blobs:
+        place = folder / blob_name(spec.digest_of(data))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": manifests}))
+    return folder
+
+
+def entry(made: Image, name: str = "", *, platform: bool = True) -> dict[str, Any]:
+    annotations = {"org.opencontainers.image.ref.name": name} if name else {}
+    there = made.descriptor if platform else replace(made.descriptor, platform=None)
+    return replace(there, annotations=annotations).to_json()
+
+
+class TestWriting:
+    def test_our_own_readers_get_the_image_back(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "app.tar")
+        cache = Cache(tmp_path / "cache")
+        as_layout = pull(layout_source(open_files(path), ""), AMD64, cache, progress=Progress())
+        assert as_layout.digest == IMAGE.digest
+        assert as_layout.image.manifest_bytes == IMAGE.manifest_bytes
+        assert validate(as_layout.image) == []
+        as_saved = pull_saved(open_files(path), "app:latest", AMD64, cache, progress=Progress())
+        assert as_saved.image.config_bytes == IMAGE.config_bytes
+        assert validate(as_saved.image) == []
+
+    def test_it_is_an_image_layout_with_docker_saves_manifest(self, tmp_path: Path) -> None:
+        with tarfile.open(written(tmp_path / "app.tar")) as tar:
+            files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        assert json.loads(files.pop("oci-layout")) == {"imageLayoutVersion": "1.0.0"}
+        (manifest,) = json.loads(files.pop("index.json"))["manifests"]
+        assert manifest["digest"] == IMAGE.digest
+        assert manifest["annotations"]["org.opencontainers.image.ref.name"] == "1.0"
+        (saved,) = json.loads(files.pop("manifest.json"))
+        assert saved["RepoTags"] == ["registry.example:5000/team/app:1.0", "app:latest"]
+        assert files[saved["Config"]] == IMAGE.config_bytes
+        assert {blob_name("sha256:" + hashlib.sha256(data).hexdigest()) for data in files.values()} == set(files)
+        assert len(files) == 2 + len(IMAGE.layers)
+
+    def test_the_same_image_gives_the_same_bytes(self) -> None:
+        assert b"".join(archive(IMAGE, [ONE])) == b"".join(archive(make_image("one", "two"), [ONE]))
+
+    def test_a_layer_that_comes_twice_is_written_once(self) -> None:
+        twice = b"".join(archive(make_image("one", "one"), [ONE]))
+        with tarfile.open(fileobj=io.BytesIO(twice)) as tar:
+            names = tar.getnames()
+        assert len(names) == len(set(names))
+
+    def test_layers_that_the_reader_has_are_left_out(self) -> None:
+        kept, left = IMAGE.layers[1].descriptor.digest, IMAGE.layers[0].descriptor.digest
+        with tarfile.open(fileobj=io.BytesIO(b"".join(archive(IMAGE, [ONE], without=frozenset({left}))))) as tar:
+            assert blob_name(kept) in tar.getnames()
+            assert blob_name(left) not in tar.getnames()
+
+    @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b + b"x", lambda b: b[:-1] + b"x", lambda b: b""])
+    def test_a_layer_that_changed_while_it_was_read_is_an_error(self, damage: Callable[[bytes], bytes]) -> None:
+        with IMAGE.layers[0].open() as file:
+            data = damage(file.read())
+        changed = replace(IMAGE.layers[0], open=lambda: io.BytesIO(data))
+        with pytest.raises(ImageError, match="changed while it was read"):
+            list(archive(replace(IMAGE, layers=(changed, IMAGE.layers[1])), [ONE]))
+
+
+class TestChoosing:
+    """`oci:place:name`, `oci-archive:place:name`."""
+
+    A, B = make_image("a"), make_image("b")
+    ARM = make_image("arm", platform=ARM64)
+    ATTESTATION = entry(make_image("attestation", platform=Platform(os="unknown", architecture="unknown")))
+
+    def root(self, tmp_path: Path, manifests: list[Any], name: str = "") -> bytes:
+        blobs = [made.manifest_bytes for made in (self.A, self.B, self.ARM)]
+        return root_of_layout(open_files(layout(tmp_path / "layout", manifests, blobs)), name)
+
+    def test_the_only_image(self, tmp_path: Path) -> None:
+        assert self.root(tmp_path, [entry(self.A, "1.0")]) == self.A.manifest_bytes
+
+    @pytest.mark.parametrize("platform", [True, False])
+    def test_by_name_or_digest(self, tmp_path: Path, platform: bool) -> None:
+        manifests = [entry(self.A, "a", platform=platform), entry(self.B, "b", platform=platform)]
+        assert self.root(tmp_path, manifests, "b") == self.B.manifest_bytes
+        files = open_files(tmp_path / "layout")
+        assert root_of_layout(files, self.A.digest) == self.A.manifest_bytes
+
+    @pytest.mark.parametrize("platform", [True, False])
+    def test_several_are_never_chosen_from_by_chance(self, tmp_path: Path, platform: bool) -> None:
+        with pytest.raises(ImageError, match="it has several images") as caught:
+            self.root(tmp_path, [entry(self.A, "a", platform=platform), entry(self.B, "b", platform=platform)])
+        assert ":a (it has a, b)" in caught.value.hint
+
+    def test_one_under_several_names_is_one(self, tmp_path: Path) -> None:
+        assert self.root(tmp_path, [entry(self.A, "1.0"), entry(self.A, "latest")]) == self.A.manifest_bytes
+
+    def test_one_for_several_platforms_is_one(self, tmp_path: Path) -> None:
+        manifests = [entry(self.A, "x"), entry(self.ARM, "x"), self.ATTESTATION, entry(self.B, "other")]
+        root = json.loads(self.root(tmp_path, manifests, "x"))
+        assert [each["digest"] for each in root["manifests"]] == [self.A.digest, self.ARM.digest]
+
+    def test_attestations_are_no_images(self, tmp_path: Path) -> None:
+        assert self.root(tmp_path, [self.ATTESTATION, entry(self.A)]) == self.A.manifest_bytes
+
+    def test_an_index_that_stands_for_an_image(self, tmp_path: Path) -> None:
+        inner = spec.dump({"manifests": [entry(self.A), entry(self.ARM)]})
+        outer = {"mediaType": spec.INDEX, "digest": spec.digest_of(inner), "size": len(inner)}
+        assert root_of_layout(open_files(layout(tmp_path / "layout", [outer], [inner])), "") == inner
+
+    def test_no_image_of_that_name(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match="it has no image named 'c'") as caught:
+            self.root(tmp_path, [entry(self.A, "a")], "c")
+        assert "(it has a)" in caught.value.hint
+
+    def test_no_image_at_all(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match=r"it has no image$"):
+            self.root(tmp_path, [])
+
+
+class TestSaved:
+    """`docker-archive:place:name`, and what engines save."""
+
+    @staticmethod
+    def saved(
+        path: Path, entries: Any, files: dict[str, bytes], links: Mapping[str, str] = {}, kind: bytes = tarfile.SYMTYPE
+    ) -> Files:
+        with tarfile.open(path, "w") as tar:
+            for name, data in {**files, "manifest.json": json.dumps(entries).encode()}.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+            for name, target in links.items():
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, target
+                tar.addfile(info)
+        return open_files(path)
+
+    @pytest.mark.parametrize(
+        ("kind", "target"), [(tarfile.SYMTYPE, "../a/layer.tar"), (tarfile.LNKTYPE, "a/layer.tar")]
+    )
+    def test_layers_that_images_share_are_links(self, tmp_path: Path, kind: bytes, target: str) -> None:
+        plain = tar_of({"file": b"shared"})
+        config = IMAGE.config.to_json((spec.digest_of(plain),) * 2, ())
+        entries = [{"Config": "c.json", "RepoTags": None, "Layers": ["a/layer.tar", "b/layer.tar"]}]
+        files = self.saved(
+            tmp_path / "x.tar",
+            entries,
+            {"c.json": spec.dump(config), "a/layer.tar": plain},
+            {"b/layer.tar": target},
+            kind,
+        )
+        pulled = pull_saved(files, "", AMD64, Cache(tmp_path / "cache"), progress=Progress())
+        assert validate(pulled.image) == []
+        assert len(pulled.image.layers) == 2
+
+    def test_names_choose(self, tmp_path: Path) -> None:
+        plain = tar_of({})
+        config = spec.dump(IMAGE.config.to_json((spec.digest_of(plain),), ()))
+        other = spec.dump(replace(IMAGE.config, user="1").to_json((spec.digest_of(plain),), ()))
+        entries = [
+            {"Config": "one", "RepoTags": ["app:1"], "Layers": ["l"]},
+            {"Config": "two", "RepoTags": ["app:2", "app:latest"], "Layers": ["l"]},
+        ]
+        files = self.saved(tmp_path / "x.tar", entries, {"one": config, "two": other, "l": plain})
+        cache = Cache(tmp_path / "cache")
+        assert pull_saved(files, "app:latest", AMD64, cache, progress=Progress()).image.config.user == "1"
+        with pytest.raises(ImageError, match="it has several images") as caught:
+            pull_saved(files, "", AMD64, cache, progress=Progress())
+        assert "app:1, app:2, app:latest" in caught.value.hint
+        with pytest.raises(ImageError, match="it has no image named 'app:3'"):
+            pull_saved(files, "app:3", AMD64, cache, progress=Progress())
+
+    def test_another_platform(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "app.tar")
+        with pytest.raises(BaseError, match="nothing for linux/arm64; it has linux/amd64"):
+            pull_saved(open_files(path), "", ARM64, Cache(tmp_path / "cache"), progress=Progress())
+
+    @pytest.mark.parametrize(
+        "entries",
+        [
+            None,
+            {},
+            [1],
+            [{}],
+            [{"Config": 1, "Layers": []}],
+            [{"Config": "c", "Layers": None}],
+            [{"Config": "c", "Layers": [1]}],
+            [{"Config": "c", "Layers": [], "RepoTags": 5}],
+            [{"Config": "c", "Layers": [], "RepoTags": [["x"]]}],
+        ],
+    )
+    def test_a_manifest_that_docker_would_not_write(self, tmp_path: Path, entries: Any) -> None:
+        with pytest.raises(ImageError, match=r"its manifest\.json is not what 'docker save' writes"):
+            saved_images(self.saved(tmp_path / "x.tar", entries, {}))
+
+    def test_nonsense_however_deep(self, tmp_path: Path) -> None:
+        for data in (b"[" * 100_000, b"\xff", b""):
+            (tmp_path / "manifest.json").write_bytes(data)
+            with pytest.raises(ImageError, match="docker save"):
+                saved_images(open_files(tmp_path))
+
+
+class TestHostileArchives:
+    @staticmethod
+    def refusals(path: Path, cache: Cache) -> list[str]:
+        """What is said when it is read in both ways."""
+        readers: list[Callable[[], Pulled]] = [
+            lambda: pull(layout_source(open_files(path), ""), AMD64, cache, progress=Progress()),
+            lambda: pull_saved(open_files(path), "", AMD64, cache, progress=Progress()),
+        ]
+        said = []
+        for read in readers:
+            try:
+                fetch(read().image, threads=1)
+            except (ImageError, DigestMismatchError) as error:
+                said.append(error.message)
+        return said
+
+    def test_what_is_neither_a_folder_nor_a_tar(self, tmp_path: Path) -> None:
+        (tmp_path / "text").write_text("hello")
+        (tmp_path / "compressed.tar.gz").write_bytes(gzip.compress(tar_of({})))
+        for name in ("nothing", "text", "compressed.tar.gz"):
+            with pytest.raises(ImageError, match="not an image layout or an uncompressed tar") as caught:
+                open_files(tmp_path / name)
+            assert caught.value.place == str(tmp_path / name)
+
+    def test_a_folder_that_is_no_layout(self, tmp_path: Path) -> None:
+        refusals = self.refusals(tmp_path, Cache(tmp_path / "cache"))
+        assert refusals == ["it has no readable index.json", "it has no readable manifest.json"]
+
+    @pytest.mark.parametrize("what", ["config", "manifest", "layer"])
+    def test_a_missing_blob_is_named(self, tmp_path: Path, what: str) -> None:
+        missing = {
+            "config": IMAGE.config_descriptor.digest,
+            "manifest": IMAGE.digest,
+            "layer": IMAGE.layers[1].descriptor.digest,
+        }[what]
+        with tarfile.open(written(tmp_path / "whole.tar")) as tar:
+            files = {m.name: tar.extractfile(m).read() for m in tar if m.name != blob_name(missing)}  # type: ignore[union-attr]
+        (tmp_path / "x.tar").write_bytes(tar_of(files))
+        cache = Cache(tmp_path / "cache")
+        refusals = self.refusals(tmp_path / "x.tar", cache)
+        # Docker's own reader has no use for the manifest.
+        assert refusals == [f"it has no readable {blob_name(missing)}"] * (1 if what == "manifest" else 2)
+
+    def test_names_do_not_lead_out_of_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("secret")
+        inside = tmp_path / "archive"
+        inside.mkdir()
+        for name in ("../secret", str(tmp_path / "secret"), "a/../../secret"):
+            with pytest.raises(ImageError, match="it has no readable"):
+                open_files(inside).read(name)
+
+    @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+    @pytest.mark.parametrize("target", ["/etc/passwd", "../../../etc/passwd", "index.json", "nothing"])
+    def test_links_do_not_lead_out_of_an_archive_nor_in_circles(self, tmp_path: Path, kind: bytes, target: str) -> None:
+        with tarfile.open(tmp_path / "x.tar", "w") as tar:
+            info = tarfile.TarInfo("index.json")
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+        with pytest.raises(ImageError):
+            root_of_layout(open_files(tmp_path / "x.tar"), "")
+
+    def test_a_document_of_any_size_is_not_read_whole(self, tmp_path: Path) -> None:
+        (tmp_path / "x.tar").write_bytes(tar_of({"index.json": b" " * (9 << 20)}))
+        with pytest.raises(ImageError, match="larger than such a document can be"):
+            root_of_layout(open_files(tmp_path / "x.tar"), "")
+
+    def test_an_archive_that_is_gone_when_its_layers_are_wanted(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "app.tar")
+        pulled = pull(layout_source(open_files(path), ""), AMD64, Cache(tmp_path / "cache"), progress=Progress())
+        path.unlink()
+        with pytest.raises(ImageError, match="it has no readable blobs/") as caught:
+            pulled.image.layers[0].open()
+        assert caught.value.place == str(path)
+
+    @given(st.data())
+    @settings(max_examples=60)
+    def test_any_damage_is_an_error_or_does_no_harm(
+        self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    ) -> None:
+        blob = bytearray(b"".join(archive(make_image("one"), [ONE])))
+        for _ in range(data.draw(st.integers(1, 3))):
+            blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.sampled_from(b'\0"1[{}],9:a'))
+        folder = tmp_path_factory.mktemp("damaged")
+        (folder / "x.tar").write_bytes(blob[: data.draw(st.sampled_from([len(blob), len(blob) // 2]))])
+        self.refusals(folder / "x.tar", Cache(folder / "cache"))

@@ -25,7 +25,7 @@ __all__ = ["Deflated", "Entry", "Layer", "Plain", "Written", "arrange", "fingerp
 
 BATCH = 1 << 20
 # Smaller files are compressed again, many at once: alone, their streams would cost more than the time that they save.
-SPLICE_FROM = 32 << 10
+SPLICE_FROM = 16 << 10
 
 _FORMAT = 1
 _MEMBER_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")

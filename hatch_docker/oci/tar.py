@@ -44,11 +44,11 @@ def header(path: str, kind: bytes, *, mode: int, size: int = 0, link: str = "", 
         name += b"/"
     prefix, short = _split(name)
     fields = (
-        (b"gid", b"%d" % gid, gid <= _MAX_OWNER),
+        (b"gid", gid, gid <= _MAX_OWNER),
         (b"linkpath", target, len(target) <= _NAME and link.isascii()),
         (b"path", name, len(short) <= _NAME and path.isascii()),
-        (b"size", b"%d" % size, size <= _MAX_SIZE),
-        (b"uid", b"%d" % uid, uid <= _MAX_OWNER),
+        (b"size", size, size <= _MAX_SIZE),
+        (b"uid", uid, uid <= _MAX_OWNER),
     )
     records = b"".join([_record(keyword, value) for keyword, value, fits in fields if not fits])
     block = _ustar(prefix, short, kind, mode=mode, size=size, link=target, uid=uid, gid=gid)
@@ -83,9 +83,9 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
     return b"", name
 
 
-def _record(keyword: bytes, value: bytes) -> bytes:
+def _record(keyword: bytes, value: bytes | int) -> bytes:
     """`length keyword=value newline`, where the length counts its own digits."""
-    rest = b" %s=%s\n" % (keyword, value)
+    rest = b" %s=%s\n" % (keyword, value if isinstance(value, bytes) else b"%d" % value)
     length = len(rest) + len(str(len(rest)))
     length = len(rest) + len(str(length))
     return b"%d%s" % (length, rest)

@@ -1,0 +1,448 @@
+"""Layers: what comes out is read back with other people's tools, and what is wrong does not come out."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, WheelError
+from hatch_docker.oci import tar
+from hatch_docker.oci.compression import COMPRESSIONS
+from hatch_docker.oci.image import decompressed
+from hatch_docker.oci.layer import Deflated, Entry, Plain, Written, arrange, fingerprint, write_layer
+
+TEXT = b"".join(b"line %d of a file that compresses\n" % number for number in range(20_000))
+NOISE = random.Random(1).randbytes(700_000)
+
+
+def deflated(data: bytes, **claims: int) -> Deflated:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return raw(compressor.compress(data) + compressor.flush(), data, **claims)
+
+
+def raw(stream: bytes, data: bytes, **claims: int) -> Deflated:
+    content = Deflated(
+        size=len(data),
+        compressed_size=len(stream),
+        crc32=zlib.crc32(data),
+        read=lambda offset, length: stream[offset : offset + length],
+    )
+    return replace(content, **claims)  # type: ignore[arg-type]
+
+
+def plain(data: bytes) -> Plain:
+    return Plain(size=len(data), read=lambda offset, length: data[offset : offset + length])
+
+
+def sha256(data: bytes) -> tuple[str, bytes]:
+    return "sha256", hashlib.sha256(data).digest()
+
+
+SAMPLE = (
+    Entry(path="app/text.txt", content=deflated(TEXT), checksum=sha256(TEXT)),
+    Entry(path="app/noise.bin", content=deflated(NOISE), checksum=("sha512", hashlib.sha512(NOISE).digest())),
+    Entry(path="app/small.py", content=deflated(b"import this\n"), mode=0o755),
+    Entry(path="app/stored", content=plain(TEXT[:300_001]), checksum=sha256(TEXT[:300_001])),
+    Entry(path="app/memory", content=b"m" * 3_000_000, checksum=sha256(b"m" * 3_000_000)),
+    Entry(path="app/empty", content=b"", checksum=sha256(b"")),
+    Entry(path="app/empty-stream", content=deflated(b"")),
+    Entry(path="app/nothing", mode=0o1777),
+    Entry(path="bin/python", link="/usr/local/bin/python3.13"),
+    Entry(path="home/user/.profile", content=b"umask 022\n", uid=1000, gid=100),
+    Entry(path=f"{'d' * 90}/{'e' * 90}/{'f' * 90}", content=b"prefix"),
+    Entry(path=f"{'n' * 200}/{'m' * 200}.py", content=deflated(TEXT)),
+    Entry(path="naïve/日本語.txt", content=b"pax", uid=3_000_000),
+    Entry(path="long-link", link="../" * 60 + "ü"),
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    path: str
+    type: bytes
+    mode: int
+    owner: tuple[int, int]
+    link: str
+    data: bytes
+
+
+def expected(entries: Sequence[Entry], contents: Callable[[Entry], bytes]) -> list[Member]:
+    members = []
+    for entry in arrange(entries):
+        kind = tarfile.SYMTYPE if entry.link else tarfile.DIRTYPE if entry.content is None else tarfile.REGTYPE
+        mode = 0o777 if entry.link else entry.mode
+        owner = (entry.uid, entry.gid)
+        members.append(Member(entry.path, kind, mode, owner, entry.link, contents(entry)))
+    return members
+
+
+def sample_content(entry: Entry) -> bytes:
+    if isinstance(entry.content, Plain):
+        return entry.content.read(0, entry.content.size)
+    if isinstance(entry.content, Deflated):
+        return zlib.decompress(entry.content.read(0, entry.content.compressed_size), -15)
+    return entry.content or b""
+
+
+def read_back(archive: bytes) -> list[Member]:
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as file:
+        found = []
+        for info in file:
+            assert info.mtime == tar.MTIME
+            assert (info.uname, info.gname) == ("", "")
+            content = file.extractfile(info) if info.isreg() else None
+            data = content.read() if content else b""
+            found.append(Member(info.name, info.type, info.mode, (info.uid, info.gid), info.linkname, data))
+    return found
+
+
+def write(entries: Sequence[Entry], compression: str = "gzip", *, splice: bool = True) -> tuple[bytes, Written]:
+    out = io.BytesIO()
+    written = write_layer(entries, out, compression=compression, splice=splice)
+    return out.getvalue(), written
+
+
+def unpack(blob: bytes, written: Written) -> bytes:
+    return b"".join(decompressed(iter([blob]), written.descriptor.media_type))
+
+
+class TestWhatIsWritten:
+    @pytest.mark.parametrize("splice", [True, False])
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    def test_tarfile_reads_back_what_went_in(self, compression: str, splice: bool) -> None:
+        blob, written = write(SAMPLE, compression, splice=splice)
+        archive = unpack(blob, written)
+        assert read_back(archive) == expected(SAMPLE, sample_content)
+        assert written.descriptor.digest == "sha256:" + hashlib.sha256(blob).hexdigest()
+        assert written.descriptor.size == len(blob)
+        assert written.diff_id == "sha256:" + hashlib.sha256(archive).hexdigest()
+        assert written.unpacked == len(archive)
+
+    def test_diff_id_does_not_depend_on_the_compression(self) -> None:
+        assert (
+            len({write(SAMPLE, name, splice=splice)[1].diff_id for name in COMPRESSIONS for splice in (True, False)})
+            == 1
+        )
+
+    def test_large_streams_are_copied_as_they_are(self) -> None:
+        content = deflated(TEXT)
+        blob, _ = write([Entry(path="text", content=content)])
+        stream = content.read(0, content.compressed_size)
+        assert stream in blob
+        assert stream not in write([Entry(path="text", content=content)], splice=False)[0]
+        assert stream not in write([Entry(path="text", content=content)], "zstd")[0]
+
+    def test_many_small_files_share_what_they_have_in_common(self) -> None:
+        files = [(f"{number:04}.py", TEXT[number : number + 900]) for number in range(500)]
+        blob, _ = write([Entry(path=path, content=deflated(data)) for path, data in files])
+        assert len(blob) < sum(deflated(data).compressed_size for _, data in files) / 2
+
+    def test_gzip_single_is_one_member(self) -> None:
+        blob, written = write(SAMPLE, "gzip-single")
+        inflater = zlib.decompressobj(31)
+        assert len(inflater.decompress(blob)) == written.unpacked
+        assert inflater.eof
+        assert not inflater.unused_data
+
+    def test_an_empty_layer_is_an_archive(self) -> None:
+        blob, written = write([])
+        assert read_back(gzip.decompress(blob)) == []
+        assert written.unpacked == 1024
+
+    def test_progress_counts_every_plain_byte(self) -> None:
+        counts: list[int] = []
+        written = write_layer(SAMPLE, io.BytesIO(), advance=counts.append)
+        assert sum(counts) == written.unpacked
+
+    def test_unknown_compression_names_the_known_ones(self) -> None:
+        with pytest.raises(ImageError, match="gzip-single"):
+            write(SAMPLE, "lzma")
+
+
+class TestOtherReaders:
+    def test_gzip_and_gnu_tar(self, tmp_path: Path) -> None:
+        if not (shutil.which("gzip") and shutil.which("tar")):
+            pytest.skip("no gzip or tar")
+        blob, _ = write(SAMPLE)
+        file = tmp_path / "layer.tar.gz"
+        file.write_bytes(blob)
+        subprocess.run(["gzip", "-t", file], check=True)
+        assert subprocess.run(["gzip", "-dc", file], check=True, capture_output=True).stdout == gzip.decompress(blob)
+        listing = subprocess.run(
+            ["tar", "--quoting-style=literal", "-tzf", file],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        assert not listing.stderr
+        names = [name.removesuffix("/") for name in listing.stdout.decode().splitlines()]
+        assert names == [entry.path for entry in arrange(SAMPLE)]
+
+
+class TestDeterminism:
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    def test_order_does_not_matter(self, compression: str) -> None:
+        shuffled = random.Random(2).sample(SAMPLE, len(SAMPLE))
+        assert write(shuffled, compression)[0] == write(SAMPLE, compression)[0]
+
+    def test_pieces_do_not_matter(self) -> None:
+        whole = Entry(path="file", content=NOISE * 4)
+        pieces = replace(whole, content=plain(NOISE * 4))
+        stream = replace(whole, content=deflated(NOISE * 4))
+        assert write([whole])[0] == write([pieces])[0] == write([stream], splice=False)[0]
+
+    def test_threads_do_not_matter(self) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            blobs = set(pool.map(lambda _: write(SAMPLE)[0], range(8)))
+        assert blobs == {write(SAMPLE)[0]}
+
+    def test_process_does_not_matter(self) -> None:
+        program = "import sys, test_layer; sys.stdout.write(test_layer.write(test_layer.SAMPLE)[1].descriptor.digest)"
+        digests = {
+            subprocess.run(
+                [sys.executable, "-W", "error", "-c", program],
+                cwd=Path(__file__).parent,
+                env={
+                    **os.environ,
+                    "PYTHONHASHSEED": seed,
+                    "TZ": zone,
+                    "LC_ALL": locale,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                },
+                check=True,
+                capture_output=True,
+            ).stdout.decode()
+            for seed, zone, locale in (("1", "Asia/Tokyo", "C"), ("2", "Etc/GMT+12", "C.UTF-8"))
+        }
+        assert digests == {write(SAMPLE)[1].descriptor.digest}
+
+    def test_fingerprint_tells_layers_apart(self) -> None:
+        shapes = [(name, splice) for name in COMPRESSIONS for splice in (True, False)]
+        assert len({fingerprint(name, splice=splice) for name, splice in shapes}) == len(shapes)
+
+
+class TestDirectories:
+    def test_parents_are_there_once_before_what_they_hold(self) -> None:
+        entries = arrange(
+            [Entry(path="a/b/c", content=b""), Entry(path="a/b/d", content=b""), Entry(path="a-b", content=b"")]
+        )
+        assert [entry.path for entry in entries] == ["a", "a-b", "a/b", "a/b/c", "a/b/d"]
+        assert {entry.mode for entry in entries if entry.is_directory} == {0o755}
+
+    def test_a_directory_that_is_named_keeps_its_mode(self) -> None:
+        private = Entry(path="a/b", mode=0o700, uid=7)
+        entries = arrange([Entry(path="a/b/c", content=b""), private, private])
+        assert [(entry.path, entry.mode, entry.uid) for entry in entries[:2]] == [("a", 0o755, 0), ("a/b", 0o700, 7)]
+
+
+class TestRefusedPaths:
+    @pytest.mark.parametrize(
+        "path",
+        ["", "/", "/etc/passwd", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "./a", "a/..", "a\0b", "\udc80"],
+    )
+    def test_paths_that_are_not_normal(self, path: str) -> None:
+        with pytest.raises(ImageError):
+            write([Entry(path=path, content=b"")])
+
+    @pytest.mark.parametrize("path", [".wh.passwd", "etc/.wh..wh..opq", ".wh.d/file"])
+    def test_paths_that_delete(self, path: str) -> None:
+        with pytest.raises(ImageError, match="delete"):
+            write([Entry(path=path, content=b"")])
+
+    @pytest.mark.parametrize(
+        "pair",
+        [
+            (Entry(path="a", content=b"1"), Entry(path="a", content=b"2")),
+            (Entry(path="a", content=b"1"), Entry(path="a")),
+            (Entry(path="a", link="b"), Entry(path="a", content=b"")),
+            (Entry(path="a", mode=0o755), Entry(path="a", mode=0o700)),
+            (Entry(path="a", content=b"1"), Entry(path="a/b", content=b"2")),
+            (Entry(path="a", link="/etc"), Entry(path="a/b/c", content=b"2")),
+        ],
+    )
+    def test_clashes(self, pair: tuple[Entry, Entry]) -> None:
+        for entries in (pair, pair[::-1]):
+            with pytest.raises(ImageError, match="'a'"):
+                write(entries)
+
+    def test_links_that_no_archive_holds(self) -> None:
+        with pytest.raises(ImageError, match="NUL"):
+            write([Entry(path="a", link="b\0c")])
+
+    def test_negative_owner(self) -> None:
+        with pytest.raises(ImageError, match="negative"):
+            write([Entry(path="a", content=b"", uid=-1)])
+
+
+STREAM = deflated(TEXT).read(0, 1 << 30)
+DAMAGED = {
+    "lying CRC": deflated(TEXT, crc32=1),
+    "smaller than it says": deflated(TEXT, size=len(TEXT) + 1),
+    "larger than it says": deflated(TEXT, size=len(TEXT) - 1),
+    "truncated": raw(STREAM[:-1], TEXT),
+    "nothing": raw(b"", TEXT),
+    "shorter than it says": raw(STREAM, TEXT, compressed_size=len(STREAM) + 10),
+    "one byte after its end": raw(STREAM + b"\0", TEXT),
+    "a chunk after its end": raw(STREAM + bytes(1 << 20), TEXT),
+    "not DEFLATE": raw(b"\xff" * len(STREAM), TEXT),
+    "a bit is wrong": raw(STREAM[:1000] + bytes([STREAM[1000] ^ 4]) + STREAM[1001:], TEXT),
+}
+
+
+class TestDamage:
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+    def test_damaged_streams(self, content: Deflated, compression: str) -> None:
+        with pytest.raises(WheelError, match=r"'app/module\.so' is damaged"):
+            write([Entry(path="app/module.so", content=content)], compression)
+
+    def test_bombs_stop_at_their_claimed_size(self) -> None:
+        counts: list[int] = []
+        bomb = deflated(bytes(50_000_000), size=1_000_000)
+        with pytest.raises(WheelError, match="more than its 1000000 bytes"):
+            write_layer([Entry(path="bomb", content=bomb)], io.BytesIO(), advance=counts.append)
+        assert sum(counts) <= 1_000_000 + 1024
+
+    def test_plain_content_that_ends_early(self) -> None:
+        with pytest.raises(WheelError, match="ends early"):
+            write([Entry(path="a", content=replace(plain(TEXT), size=len(TEXT) + 1))])
+
+    @pytest.mark.parametrize(
+        "content", [TEXT, plain(TEXT), deflated(TEXT), deflated(b"small")], ids=["memory", "plain", "large", "small"]
+    )
+    def test_wrong_checksums(self, content: bytes | Plain | Deflated) -> None:
+        with pytest.raises(DigestMismatchError, match="'a/b' has the wrong content"):
+            write([Entry(path="a/b", content=content, checksum=sha256(b"something else"))])
+
+    @given(data=st.data())
+    def test_no_mutation_of_a_stream_changes_the_layer(self, data: st.DataObject) -> None:
+        stream = bytearray(STREAM)
+        for _ in range(data.draw(st.integers(1, 3))):
+            stream[data.draw(st.integers(0, len(stream) - 1))] ^= data.draw(st.integers(1, 255))
+        entry = Entry(path="a", content=raw(bytes(stream), TEXT), checksum=sha256(TEXT))
+        try:
+            blob, written = write([entry])
+        except HatchDockerError:
+            return
+        assert written.diff_id == write([Entry(path="a", content=TEXT)])[1].diff_id
+        assert gzip.decompress(blob)[512 : 512 + len(TEXT)] == TEXT
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=120).filter(
+    lambda name: name not in {".", ".."} and not name.startswith(".wh.")
+)
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+SHAPES = st.sampled_from([deflated, plain, bytes])
+FILES = st.builds(
+    lambda path, data, shape, mode, uid, gid: (
+        Entry(path=path, content=shape(data), mode=mode, uid=uid, gid=gid),
+        data,
+    ),
+    PATHS,
+    st.binary(max_size=2000) | st.binary(min_size=1, max_size=5).map(lambda seed: seed * 20_000),
+    SHAPES,
+    st.integers(0, 0o7777),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+)
+LINKS = st.builds(lambda path, link: (Entry(path=path, link=link), b""), PATHS, NAMES | PATHS)
+FOLDERS = st.builds(lambda path: (Entry(path=path, mode=0o750), b""), PATHS)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    pairs=st.lists(FILES | LINKS | FOLDERS, max_size=8, unique_by=lambda pair: pair[0].path),
+    compression=st.sampled_from(list(COMPRESSIONS)),
+)
+def test_whatever_is_written_is_read_back(pairs: list[tuple[Entry, bytes]], compression: str) -> None:
+    contents = {entry.path: data for entry, data in pairs}
+    entries = [entry for entry, _ in pairs]
+    try:
+        blob, written = write(entries, compression)
+    except ImageError:
+        files = {entry.path for entry in entries if not entry.is_directory}
+        assert any(other.path.startswith(f"{path}/") for path in files for other in entries)
+        return
+    assert read_back(unpack(blob, written)) == expected(entries, lambda entry: contents.get(entry.path, b""))
+    assert write(entries[::-1], compression)[0] == blob
+
+
+class TestHeaders:
+    @pytest.mark.parametrize("size", [0, 2**32 - 1, 2**32, 8 * 2**30 - 1, 8 * 2**30, 2**50])
+    def test_sizes_of_any_magnitude(self, size: int) -> None:
+        blocks = tar.header("big", tar.FILE, mode=0o644, size=size)
+        with tarfile.open(fileobj=io.BytesIO(blocks), mode="r:") as file:
+            info = file.next()
+        assert info is not None
+        assert (info.name, info.size) == ("big", size)
+        assert len(blocks) == (512 if size < 8 * 2**30 else 3 * 512)
+
+    @pytest.mark.parametrize("length", [1, 99, 100, 101, 155, 156, 255, 256, 257, 300, 1000])
+    @pytest.mark.parametrize("step", [1, 7, 50, 100, 120, 2000])
+    def test_paths_of_any_length(self, length: int, step: int) -> None:
+        path = "".join("/" if at % step == step - 1 else "x" for at in range(length)).strip("/") or "x"
+        for kind in (tar.FILE, tar.DIRECTORY):
+            with tarfile.open(fileobj=io.BytesIO(tar.header(path, kind, mode=0o755)), mode="r:") as file:
+                assert file.getnames() == [path]
+
+    def test_a_path_that_ustar_can_split_needs_no_extended_header(self) -> None:
+        assert len(tar.header(f"{'a' * 155}/{'b' * 100}", tar.FILE, mode=0o644)) == 512
+        assert len(tar.header(f"{'a' * 156}/{'b' * 100}", tar.FILE, mode=0o644)) > 512
+
+    def test_the_time_is_one_that_zipfile_takes_everywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import time
+
+        monkeypatch.setenv("TZ", "Etc/GMT+12")
+        time.tzset()
+        try:
+            assert time.localtime(tar.MTIME)[:3] == (1980, 1, 1)
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+
+class Sink(io.RawIOBase):
+    """Counts, and keeps nothing."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        return len(data)  # type: ignore[arg-type]
+
+
+def test_memory_does_not_grow_with_the_content() -> None:
+    import tracemalloc
+
+    size = 64 << 20
+    data = bytes(1 << 18)
+    compressor = zlib.compressobj(1, zlib.DEFLATED, -15)
+    stream = b"".join([compressor.compress(data) for _ in range(size // len(data))]) + compressor.flush()
+    content = replace(raw(stream, b""), size=size, crc32=zlib.crc32(bytes(size)))
+    entries = [
+        Entry(path="spliced", content=content),
+        Entry(path="plain", content=Plain(size=size, read=lambda offset, length: data[:length])),
+    ]
+    tracemalloc.start()
+    try:
+        write_layer(entries, Sink())  # type: ignore[arg-type]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_registry import FakeRegistry
+from hypothesis import given
+from hypothesis import strategies as st
+from image_maker import AMD64, ARM64, blob_of, make_image, tar_of
+
+from hatch_docker.cache import Cache
+from hatch_docker.errors import BaseError, DigestMismatchError, HatchDockerError, ImageError, RegistryError
+from hatch_docker.http import Http
+from hatch_docker.oci import spec, zstd
+from hatch_docker.oci.archive import Files
+from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.image import Image, validate
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.source import Source, fetch, pull, pull_saved, recall, registry_source, remember
+from hatch_docker.oci.spec import Descriptor, Platform
+from hatch_docker.progress import Progress
+
+IMAGE, ARM = make_image("one", "two"), make_image("arm", platform=ARM64)
+QUIET = Progress()
+
+
+@dataclass
+class Fake:
+    """A source in memory that counts what it is asked for."""
+
+    top: bytes
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, *images: Image, top: bytes = b"") -> Fake:
+        blobs: dict[str, bytes] = {}
+        for image in images:
+            blobs |= {spec.digest_of(data): data for data in (image.manifest_bytes, image.config_bytes)}
+            blobs |= {layer.descriptor.digest: blob_of(layer) for layer in image.layers}
+        return cls(top or images[0].manifest_bytes, blobs)
+
+    def source(self) -> Source:
+        return Source(name="the source", root=lambda: self.top, document=self._get, blob=lambda d: iter([self._get(d)]))
+
+    def _get(self, descriptor: Descriptor) -> bytes:
+        self.asked.append(descriptor.digest)
+        return self.blobs[descriptor.digest]
+
+
+def index(*images: Image, **more: Any) -> bytes:
+    attestation = replace(make_image().descriptor, platform=Platform(os="unknown", architecture="unknown"))
+    manifests = [attestation, *(image.descriptor for image in images)]
+    return spec.dump({"schemaVersion": 2, "manifests": [each.to_json() for each in manifests], **more})
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def cached(cache: Cache) -> list[Path]:
+    return [path for path in cache.root.rglob("*") if path.is_file()]
+
+
+class TestPull:
+    def test_an_image(self, cache: Cache) -> None:
+        pulled = pull(Fake.of(IMAGE).source(), AMD64, cache, progress=QUIET)
+        assert pulled.digest == pulled.image.digest == IMAGE.digest
+        assert pulled.image.config == IMAGE.config
+        assert validate(pulled.image) == []
+
+    @pytest.mark.parametrize("wanted", [IMAGE, ARM])
+    def test_one_of_an_index_by_platform(self, cache: Cache, wanted: Image) -> None:
+        top = index(IMAGE, ARM)
+        pulled = pull(Fake.of(IMAGE, ARM, top=top).source(), wanted.config.platform, cache, progress=QUIET)
+        assert pulled.image.config_bytes == wanted.config_bytes
+        assert pulled.digest == spec.digest_of(top)
+
+    def test_a_platform_that_it_lacks(self, cache: Cache) -> None:
+        wanted = Platform(architecture="s390x")
+        with pytest.raises(BaseError, match="nothing for linux/s390x; it has linux/amd64, linux/arm64\n") as caught:
+            pull(Fake.of(top=index(IMAGE, ARM)).source(), wanted, cache, progress=QUIET)
+        assert 'platforms = ["linux/amd64"]' in caught.value.hint
+        with pytest.raises(BaseError, match="nothing for linux/arm64; it has linux/amd64"):
+            pull(Fake.of(IMAGE).source(), ARM64, cache, progress=QUIET)
+        with pytest.raises(BaseError, match="it has no platforms at all"):
+            pull(Fake.of(top=index()).source(), AMD64, cache, progress=QUIET)
+
+    def test_an_index_that_lies_about_the_platform(self, cache: Cache) -> None:
+        lying = spec.dump({"manifests": [replace(ARM.descriptor, platform=AMD64).to_json()]})
+        with pytest.raises(BaseError, match="nothing for linux/amd64; it has linux/arm64"):
+            pull(Fake.of(ARM, top=lying).source(), AMD64, cache, progress=QUIET)
+
+    def test_dockers_dialect_and_missing_types(self, cache: Cache) -> None:
+        manifest = IMAGE.manifest.to_json()
+        del manifest["mediaType"]
+        for each in manifest["layers"]:
+            each["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        manifest["config"]["mediaType"] = spec.DOCKER_CONFIG
+        pulled = pull(Fake.of(IMAGE, top=spec.dump(manifest)).source(), AMD64, cache, progress=QUIET)
+        assert {layer.descriptor.media_type for layer in pulled.image.layers} == {spec.LAYER_GZIP}
+        assert validate(pulled.image) == []
+
+    def test_layers_are_fetched_once_and_when_they_are_opened(self, cache: Cache) -> None:
+        fake = Fake.of(IMAGE)
+        pulled = pull(fake.source(), AMD64, cache, progress=QUIET)
+        layers = {layer.descriptor.digest for layer in IMAGE.layers}
+        assert layers.isdisjoint(fake.asked)
+        for _ in range(2):
+            fetch(pulled.image, threads=3)
+            assert sorted(fake.asked) == sorted({IMAGE.config_descriptor.digest, *layers})
+
+    def test_what_the_cache_lost_is_fetched_again(self, cache: Cache) -> None:
+        fake = Fake.of(IMAGE)
+        pulled = pull(fake.source(), AMD64, cache, progress=QUIET)
+        fetch(pulled.image, threads=1)
+        for path in cached(cache):
+            path.write_bytes(b"damaged")
+        again = pull(fake.source(), AMD64, Cache(cache.root), progress=QUIET)
+        assert validate(again.image) == []
+
+    @pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+    def test_of_wrong_content_nothing_is_kept(self, cache: Cache, what: str) -> None:
+        fake = Fake.of(IMAGE, top=index(IMAGE))
+        wrong = {
+            "manifest": IMAGE.digest,
+            "config": IMAGE.config_descriptor.digest,
+            "layer": IMAGE.layers[0].descriptor.digest,
+        }[what]
+        fake.blobs[wrong] = fake.blobs[wrong][:-1] + b"x"
+        with pytest.raises(DigestMismatchError, match=f"the source has the wrong content: expected {wrong}"):
+            fetch(pull(fake.source(), AMD64, cache, progress=QUIET).image, threads=1)
+        assert cache.blob(wrong) is None
+        assert wrong.partition(":")[2] not in {path.name for path in cached(cache)}
+
+    def test_a_document_that_claims_to_be_huge_is_not_asked_for(self, cache: Cache) -> None:
+        huge = spec.dump({"manifests": [replace(IMAGE.descriptor, size=1 << 40).to_json()]})
+        fake = Fake.of(IMAGE, top=huge)
+        with pytest.raises(ImageError, match="larger than such a document can be"):
+            pull(fake.source(), AMD64, cache, progress=QUIET)
+        assert fake.asked == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"rootfs": {"type": "layers", "diff_ids": [IMAGE.layers[0].diff_id]}},
+            {"rootfs": {"type": "layers"}},
+            {"config": 5},
+        ],
+    )
+    def test_a_config_that_does_not_go_with_the_manifest(self, cache: Cache, change: dict[str, Any]) -> None:
+        config = spec.dump({**json.loads(IMAGE.config_bytes), **change})
+        described = Descriptor(media_type=spec.CONFIG, digest=spec.digest_of(config), size=len(config))
+        fake = Fake.of(IMAGE, top=spec.dump(replace(IMAGE.manifest, config=described).to_json()))
+        fake.blobs[described.digest] = config
+        with pytest.raises(ImageError):
+            pull(fake.source(), AMD64, cache, progress=QUIET)
+
+    @given(
+        data=st.binary(max_size=20)
+        | st.sampled_from([b"{}", b"[]", b'{"manifests": 5}', b'{"layers": [], "config": 1}'])
+    )
+    def test_a_root_that_is_no_image(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+        cache = Cache(tmp_path_factory.getbasetemp() / "roots")
+        with pytest.raises(ImageError):
+            pull(Fake(data).source(), AMD64, cache, progress=QUIET)
+
+
+class TestOffline:
+    def test_by_digest_a_registry_is_needed_once(self, cache: Cache) -> None:
+        top = index(IMAGE)
+        with FakeRegistry() as fake:
+            for data, kind in ((top, spec.INDEX), (IMAGE.manifest_bytes, spec.MANIFEST)):
+                fake.add_manifest("app", "latest", data, kind)
+            for data in (IMAGE.config_bytes, *map(blob_of, IMAGE.layers)):
+                fake.add_blob("app", data)
+            fake.add_manifest("app", "latest", top, spec.INDEX)
+            reference = Reference(registry=fake.host, repository="app", digest=spec.digest_of(top))
+            fetch(self.pull(reference, cache), threads=2)
+        assert validate(self.pull(reference, cache)) == []
+        with pytest.raises(RegistryError, match="cannot be reached"):
+            self.pull(replace(reference, digest="", tag="latest"), cache)
+        with pytest.raises(RegistryError, match="cannot be reached"):
+            self.pull(reference, Cache(cache.root / "another"))
+
+    @staticmethod
+    def pull(reference: Reference, cache: Cache) -> Image:
+        registry = Registry(Http(), credentials=Credentials())
+        return pull(registry_source(registry, reference, cache), AMD64, cache, progress=QUIET).image
+
+
+def saved(plain: Mapping[str, bytes], *, diff_ids: list[str] | None = None) -> Files:
+    """What an engine saves: `plain` has its layers by name."""
+    ids = diff_ids or [spec.digest_of(data) for data in plain.values()]
+    files = {
+        "manifest.json": json.dumps([{"Config": "c", "RepoTags": [], "Layers": list(plain)}]).encode(),
+        "c": spec.dump(IMAGE.config.to_json(tuple(ids), ())),
+        **plain,
+    }
+    return Files(place="saved.tar", open=lambda name: io.BytesIO(files[name]))
+
+
+def dribble(files: Files) -> Files:
+    """The same files, a few bytes at each read."""
+
+    class Slow(io.RawIOBase):
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+        def read(self, size: int = -1) -> bytes:
+            data, self.data = self.data[:1013], self.data[1013:]
+            return data
+
+    return replace(files, open=lambda name: Slow(files.open(name).read()))  # type: ignore[arg-type,return-value]
+
+
+class TestSavedImages:
+    PLAIN = tar_of({"big": bytes(range(256)) * 9000, "small": b"x"})
+
+    def layers(self, files: Files, cache: Cache) -> list[str]:
+        image = pull_saved(files, "", AMD64, cache, progress=QUIET).image
+        assert validate(image) == []
+        return [layer.descriptor.digest for layer in image.layers]
+
+    def test_are_compressed_the_same_everywhere(self, tmp_path: Path) -> None:
+        files = saved({"a": self.PLAIN, "b": tar_of({})})
+        here, there = Cache(tmp_path / "here"), Cache(tmp_path / "there")
+        assert self.layers(files, here) == self.layers(dribble(files), there)
+
+    def test_are_compressed_once(self, cache: Cache) -> None:
+        first = self.layers(saved({"a": self.PLAIN}), cache)
+        gone = saved({"a": b"gone"}, diff_ids=[spec.digest_of(self.PLAIN)])
+        assert self.layers(gone, cache) == first
+
+    def test_a_damaged_cache_is_no_more_than_a_miss(self, cache: Cache) -> None:
+        files = saved({"a": self.PLAIN})
+        first = self.layers(files, cache)
+        for path in cached(cache):
+            path.write_bytes(b"{}")
+        assert self.layers(files, Cache(cache.root)) == first
+
+    @pytest.mark.parametrize("compress", [gzip.compress, lambda data: zstandard(data)])
+    def test_layers_may_be_compressed_already(self, cache: Cache, compress: Any) -> None:
+        files = saved({"a": compress(self.PLAIN)}, diff_ids=[spec.digest_of(self.PLAIN)])
+        assert self.layers(files, cache) == self.layers(saved({"a": self.PLAIN}), Cache(cache.root / "2"))
+
+    @pytest.mark.parametrize("wrong", [b"", tar_of({"other": b""}), gzip.compress(PLAIN)[:-9], b"\x1f\x8b nonsense"])
+    def test_what_is_not_the_layer_of_the_config_is_not_kept(self, cache: Cache, wrong: bytes) -> None:
+        files = saved({"a": wrong}, diff_ids=[spec.digest_of(self.PLAIN)])
+        with pytest.raises(ImageError, match=r"is not sha256:|cannot be decompressed"):
+            self.layers(files, cache)
+        assert cached(cache) == []
+
+    def test_more_layers_than_the_config_knows(self, cache: Cache) -> None:
+        with pytest.raises(ImageError, match="another number of layers"):
+            self.layers(saved({"a": self.PLAIN, "b": b""}, diff_ids=[spec.digest_of(self.PLAIN)]), cache)
+
+
+def zstandard(data: bytes) -> bytes:
+    compressor = zstd.ZstdCompressor()
+    return bytes(compressor.compress(data) + compressor.flush())
+
+
+class TestMemory:
+    """An engine's image is saved once, then known by its ID."""
+
+    @pytest.fixture
+    def known(self, cache: Cache) -> Cache:
+        pulled = pull_saved(
+            saved({"a": tar_of({"x": b"1"}), "b": tar_of({"x": b"2"})}), "", AMD64, cache, progress=QUIET
+        )
+        remember(cache, "sha256:id", pulled)
+        found = recall(cache, "sha256:id")
+        assert found is not None
+        assert found.digest == pulled.digest
+        assert found.image.config_bytes == pulled.image.config_bytes
+        assert validate(found.image) == []
+        return cache
+
+    def test_another_id_is_not_known(self, known: Cache) -> None:
+        assert recall(known, "sha256:other") is None
+
+    def test_what_is_gone_or_damaged_is_not_known(self, known: Cache) -> None:
+        needed = [path for path in cached(known) if "compressed" not in path.parts]
+        assert len(needed) == 4
+        for path in needed:
+            data = path.read_bytes()
+            path.write_bytes(data[:-3])
+            assert recall(Cache(known.root), "sha256:id") is None, path
+            path.write_bytes(data)
+            assert recall(Cache(known.root), "sha256:id") is not None
+
+    @pytest.mark.parametrize("layers", [[], [1], 5, None, [{"digest": "sha256:" + "0" * 64, "size": 1}] * 2])
+    def test_what_another_version_noted_is_not_known(self, known: Cache, layers: Any) -> None:
+        document = known.get("saved", "sha256:id")
+        assert document
+        known.put("saved", "sha256:id", {**document, "layers": layers})
+        assert recall(known, "sha256:id") is None
+
+
+def test_errors_are_ours(cache: Cache) -> None:
+    with pytest.raises(HatchDockerError):
+        pull_saved(saved({}, diff_ids=["nonsense"]), "", AMD64, cache, progress=QUIET)

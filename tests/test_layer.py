@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, WheelError
 from hatch_docker.oci import tar
 from hatch_docker.oci.compression import COMPRESSIONS
+from hatch_docker.oci.content import CHUNK
 from hatch_docker.oci.image import decompressed
 from hatch_docker.oci.layer import Deflated, Entry, Plain, Written, arrange, fingerprint, write_layer
 
@@ -311,6 +312,16 @@ class TestDamage:
     def test_damaged_streams(self, content: Deflated, compression: str) -> None:
         with pytest.raises(WheelError, match=r"'app/module\.so' is damaged"):
             write([Entry(path="app/module.so", content=content)], compression)
+
+    def test_bytes_after_a_stream_that_fills_its_chunks(self) -> None:
+        def stored(size: int) -> bytes:
+            compressor = zlib.compressobj(0, zlib.DEFLATED, -15)
+            return compressor.compress(NOISE[:size]) + compressor.flush()
+
+        size = next(size for size in range(CHUNK, 0, -1) if len(stored(size)) == CHUNK)
+        write([Entry(path="a", content=raw(stored(size), NOISE[:size]))])
+        with pytest.raises(WheelError, match="other bytes after"):
+            write([Entry(path="a", content=raw(stored(size) + b"more", NOISE[:size]))])
 
     def test_bombs_stop_at_their_claimed_size(self) -> None:
         counts: list[int] = []

@@ -94,8 +94,6 @@ def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[bytes
                 raise _damaged(path, f"it inflates to more than its {content.size} bytes")
             crc32 = isal_zlib.crc32(chunk, crc32)
             yield chunk
-            if inflater.eof:
-                break
             raw = inflater.unconsumed_tail
     if not inflater.eof:
         raise _damaged(path, "its DEFLATE stream does not end")

@@ -70,13 +70,14 @@ class Terminal(Progress):
 
         try:
             yield advance
-        finally:
             with self._lock:
-                current.running.pop(key, None)
                 current.finished += 1
                 current.ended = time.monotonic()
                 if self._stream is None and total >= _WORTH_A_LINE:
                     self._line(f"  {_VERBS.get(step, (step, step))[1]} {name} ({human(total)})")
+        finally:
+            with self._lock:
+                current.running.pop(key, None)
 
     def note(self, text: str) -> None:
         """See Progress."""
@@ -91,9 +92,9 @@ class Terminal(Progress):
 
     def _close(self) -> None:
         step, self._step = self._step, None
-        if step is None:
-            return
         self._clear()
+        if step is None or not step.finished:
+            return
         what = _VERBS.get(step.name, (step.name, step.name))[1]
         size = f", {human(step.done)}" if step.done else ""
         self._line(f"  {what}: {step.finished}{size} in {step.ended - step.started:.1f} s")

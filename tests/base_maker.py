@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fake_registry import FakeRegistry
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -131,3 +133,11 @@ def _add(
 
 def _digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def serve(layout: Path, registry: FakeRegistry, name: str, tag: str) -> str:
+    """Have a layout's only image in a registry; return its digest."""
+    manifest = manifest_of(layout)
+    for descriptor in (manifest["config"], *manifest["layers"]):
+        registry.add_blob(name, blob_path(layout, descriptor["digest"]).read_bytes())
+    return registry.add_manifest(name, tag, json.dumps(manifest).encode(), MANIFEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -193,7 +194,7 @@ class Bench:
 
     def base(self, *bases: FakeBase) -> Path:
         """A base image of these contents; the same path for the same ones."""
-        folder = self.root / f"base-{hash(repr(bases)) & 0xFFFFFFFF:08x}"
+        folder = self.root / f"base-{hashlib.sha256(repr(bases).encode()).hexdigest()[:8]}"
         return folder if folder.exists() else make_base(folder, *bases)
 
     def wheel(self, name: str, version: str = "1.0", files: Mapping[str, str | bytes] = {}, **options: Any) -> Path:

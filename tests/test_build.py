@@ -1,0 +1,732 @@
+"""The whole path, through Hatch's door: what is in the image, what is told, and that it is the same every time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from base_maker import FakeBase, serve
+from builds import Bench, Made, archive_of, check_sound, ended, environment, read, result_of, start
+from fake_registry import FakeRegistry
+from project_maker import lock_of
+
+from hatch_docker.config.keys import KEYS
+
+SITE = "app/.venv/lib/python3.13/site-packages"
+MTIME = 315619200
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+class TestTheImage:
+    def test_holds_a_venv_of_the_project_and_its_dependencies(self, bench: Bench) -> None:
+        alpha = bench.wheel("alpha", entry_points="[console_scripts]\nalpha-tool = alpha:main\n")
+        made = bench.made(bench.project(wheels=[alpha]))
+        assert made.text(f"{SITE}/alpha.py") == "VERSION = '1.0'\n"
+        assert made.text(f"{SITE}/shop/__init__.py").startswith("def main()")
+        assert made.text(f"{SITE}/alpha-1.0.dist-info/INSTALLER") == "hatch-docker\n"
+        links = {name: made.members[f"app/.venv/bin/{name}"].linkname for name in ("python", "python3", "python3.13")}
+        assert links == {"python": "/usr/local/bin/python3.13", "python3": "python", "python3.13": "python"}
+        config = dict(line.split(" = ") for line in made.text("app/.venv/pyvenv.cfg").splitlines())
+        assert config["home"] == "/usr/local/bin"
+        assert config["version"] == "3.13.5"
+        assert config["include-system-site-packages"] == "false"
+
+    def test_has_scripts_that_start_the_venvs_python(self, bench: Bench) -> None:
+        alpha = bench.wheel("alpha", entry_points="[console_scripts]\nalpha-tool = alpha:main\n")
+        made = bench.made(bench.project(wheels=[alpha]))
+        for script, imported in (("alpha-tool", "from alpha import main"), ("shop", "from shop import main")):
+            assert made.text(f"app/.venv/bin/{script}").startswith("#!/app/.venv/bin/python\n")
+            assert imported in made.text(f"app/.venv/bin/{script}")
+            assert made.members[f"app/.venv/bin/{script}"].mode == 0o755
+
+    def test_is_owned_by_root_and_of_one_time_whatever_the_layer(self, bench: Bench) -> None:
+        made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
+        ours = [made.members[name] for layer in made.layers[1:] for name in layer]
+        assert {(each.uid, each.gid, each.mtime) for each in ours} == {(0, 0, MTIME)}
+        assert {each.mode for each in ours} == {0o644, 0o755, 0o777}
+        assert all(each.mode == 0o755 for each in ours if each.isdir())
+
+    def test_has_the_projects_layer_last_and_each_parent_directory_in_each(self, bench: Bench) -> None:
+        made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
+        base, wheels, own = made.layers
+        assert "usr/local/bin/python3.13" in base
+        assert f"{SITE}/alpha.py" in wheels
+        assert f"{SITE}/shop/__init__.py" in own
+        for layer in (wheels, own):
+            assert all(str(Path(name).parent) in {".", *layer} for name in layer)
+
+    def test_runs_its_only_script_as_nobody_in_app(self, bench: Bench) -> None:
+        made = bench.made(bench.project())
+        assert made.config["Entrypoint"] == ["/app/.venv/bin/shop"]
+        assert "Cmd" not in made.config, "the base's command is not the new entrypoint's"
+        assert made.config["User"] == "65532:65532"
+        assert made.config["WorkingDir"] == "/app"
+        assert made.members["app"].isdir()
+        assert made.env == {
+            "PATH": "/app/.venv/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def test_says_what_it_is_in_labels_and_annotations(self, bench: Bench) -> None:
+        project = """\
+description = "Sells things"
+license = "MIT"
+authors = [{name = "Rosa"}, {name = "Karl", email = "karl@shop.example"}]
+urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example/shop"}
+"""
+        base = bench.base(FakeBase(config={"Labels": {"org.opencontainers.image.title": "base", "tier": "gold"}}))
+        made = bench.made(
+            bench.project(base=base, project=project, docker='labels = {team = "a"}\nannotations = {b = "c"}')
+        )
+        described = {
+            "org.opencontainers.image.title": "shop",
+            "org.opencontainers.image.version": "1.0",
+            "org.opencontainers.image.description": "Sells things",
+            "org.opencontainers.image.licenses": "MIT",
+            "org.opencontainers.image.authors": "Rosa, Karl <karl@shop.example>",
+            "org.opencontainers.image.url": "https://shop.example",
+            "org.opencontainers.image.source": "https://code.example/shop",
+            "org.opencontainers.image.created": "1970-01-01T00:00:00Z",
+        }
+        assert made.config["Labels"] == {**described, "team": "a", "tier": "gold"}
+        assert made.manifest["annotations"] == {**described, "b": "c"}
+
+    def test_keeps_the_history_and_config_of_its_base(self, bench: Bench) -> None:
+        base = bench.base(FakeBase(config={"ExposedPorts": {"9000/tcp": {}}, "StopSignal": "SIGINT"}))
+        made = bench.made(bench.project(base=base, docker="ports = [8000]"))
+        assert made.document["history"][0] == {"created_by": "a test"}
+        assert [step["created_by"] for step in made.document["history"][1:]] == ["hatch-docker: shop 1.0"]
+        assert set(made.config["ExposedPorts"]) == {"8000/tcp", "9000/tcp"}
+        assert made.config["StopSignal"] == "SIGINT"
+
+    def test_of_musl_takes_musl_wheels(self, bench: Bench) -> None:
+        tags = ("cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-musllinux_1_2_x86_64")
+        wheels = [
+            bench.wheel(
+                "alpha",
+                files={"alpha_kind.py": tag},
+                filename=f"alpha-1.0-{tag}.whl",
+                wheel=f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n",
+            )
+            for tag in tags
+        ]
+        lock = lock_of(wheels[0]) + lock_of(wheels[1]).partition("[[packages]]")[2].partition('version = "1.0"\n')[2]
+        for folder, libc, tag in (("glibc", "glibc", tags[0]), ("musl", "musl", tags[1])):
+            project = bench.project(folder, base=bench.base(FakeBase(libc=libc)), wheels=wheels, dependencies=["alpha"])
+            (project / "pylock.toml").write_text(lock)
+            assert bench.made(project).text(f"{SITE}/alpha_kind.py") == tag
+
+    def test_is_for_the_platform_that_is_asked_for(self, bench: Bench) -> None:
+        both = bench.base(FakeBase(architecture="amd64"), FakeBase(architecture="arm64"))
+        project = bench.project(base=both)
+        assert bench.made(project).document["architecture"] == "amd64"
+        assert bench.made(project, HATCH_DOCKER_PLATFORMS="linux/arm64").document["architecture"] == "arm64"
+        assert result_of(project)["platform"] == "linux/arm64"
+
+    def test_leaves_out_what_nobody_needs_there(self, bench: Bench) -> None:
+        files = {
+            "alpha_lib/__init__.py": "",
+            "alpha_lib/tests/test_it.py": "",
+            "alpha_lib/fast.c": "",
+            "alpha_lib/a.a": "",
+        }
+        project = bench.project(wheels=[bench.wheel("alpha", files=files)])
+        assert f"{SITE}/alpha_lib/__init__.py" in bench.made(project).members
+        lean, whole = bench.made(project), bench.made(project, HATCH_DOCKER_PRUNE="[]")
+        gone = {f"{SITE}/alpha_lib/{name}" for name in ("tests", "tests/test_it.py", "fast.c", "a.a")}
+        assert whole.members.keys() - lean.members.keys() == gone
+        assert "tests/test_it.py" not in lean.text(f"{SITE}/alpha-1.0.dist-info/RECORD")
+
+    def test_warns_where_two_wheels_install_one_path(self, bench: Bench) -> None:
+        wheels = [bench.wheel(name, files={"shared.py": name}) for name in ("alpha", "beta")]
+        outcome = bench.build(project := bench.project(wheels=wheels))
+        assert "warning: alpha and beta both install" in outcome.err
+        assert outcome.code == 0
+        check_sound(archive_of(project), bench.root / "scratch")
+
+
+class TestTheProject:
+    def test_may_have_no_dependencies_no_lock_and_no_scripts(self, bench: Bench) -> None:
+        made = bench.made(bench.project(scripts={}, dependencies=[]))
+        assert "Entrypoint" not in made.config
+        assert made.config["Cmd"] == ["python3"]
+        assert len(made.layers) == 2
+
+    def test_may_have_its_own_data_and_scripts(self, bench: Bench) -> None:
+        wheel = """\
+[tool.hatch.build.targets.wheel.shared-data]
+"etc/shop.toml" = "etc/shop.toml"
+[tool.hatch.build.targets.wheel.shared-scripts]
+"tools/count" = "count"
+"""
+        files = {"etc/shop.toml": "open = true\n", "tools/count": "#!/usr/bin/env python\nprint(1)\n"}
+        made = bench.made(bench.project(wheel=wheel, files=files, docker='entrypoint = "count"'))
+        assert made.text("app/.venv/etc/shop.toml") == "open = true\n"
+        assert made.text("app/.venv/bin/count").endswith("print(1)\n")
+        assert made.members["app/.venv/bin/count"].mode == 0o755
+        assert made.config["Entrypoint"] == ["/app/.venv/bin/count"]
+
+    def test_may_be_named_in_any_spelling(self, bench: Bench) -> None:
+        project = bench.project(name="My_Shop.Net", scripts={"my-shop-net": "my_shop:main", "x": "my_shop:x"})
+        (project / "src" / "My_Shop.Net").rename(project / "src" / "My_Shop_Net")
+        text = (project / "pyproject.toml").read_text().replace("src/My_Shop.Net", "src/My_Shop_Net")
+        (project / "pyproject.toml").write_text(text)
+        made = bench.made(project)
+        assert archive_of(project).name == "my_shop_net-1.0.docker.tar"
+        assert made.config["Entrypoint"] == ["/app/.venv/bin/my-shop-net"]
+
+    def test_may_choose_extras_and_dependency_groups(self, bench: Bench) -> None:
+        names = ("alpha", "beta", "gamma", "delta")
+        project = bench.project(
+            wheels=[bench.wheel(name) for name in names],
+            dependencies=["alpha"],
+            project='optional-dependencies = {fast = ["beta", "shop[faster]"], faster = ["gamma"]}',
+            more='[dependency-groups]\nserver = ["delta"]',
+        )
+        lock = (project / "pylock.toml").read_text()
+        for name, marker in (
+            ("beta", "'fast' in extras"),
+            ("gamma", "'fast' in extras"),
+            ("delta", "'server' in dependency_groups"),
+        ):
+            lock = lock.replace(f'name = "{name}"', f'name = "{name}"\nmarker = "{marker}"')
+        lock = lock.replace("\n\n", '\nextras = ["fast", "faster"]\ndependency-groups = ["server"]\n\n', 1)
+        (project / "pylock.toml").write_text(lock)
+
+        def installed(**env: str) -> set[str]:
+            made = bench.made(project, **env)
+            return {name for name in names if f"{SITE}/{name}.py" in made.members}
+
+        assert installed() == {"alpha"}
+        assert installed(HATCH_DOCKER_EXTRAS="fast") == {"alpha", "beta", "gamma"}
+        assert installed(HATCH_DOCKER_DEPENDENCY_GROUPS="server") == {"alpha", "delta"}
+
+    def test_need_have_no_table_at_all(self, bench: Bench) -> None:
+        project = bench.project()
+        text = (project / "pyproject.toml").read_text()
+        (project / "pyproject.toml").write_text(re.sub(r"\[tool\.hatch\.build\.targets\.docker\][^\[]*", "", text))
+        made = bench.made(project, HATCH_DOCKER_BASE=f"oci:{bench.base()}", HATCH_DOCKER_PLATFORMS="linux/amd64")
+        assert made.config["Entrypoint"] == ["/app/.venv/bin/shop"]
+
+
+class TestExtraFiles:
+    FILES: ClassVar = {"conf/a.toml": "a", "conf/deep/b.toml": "b", "conf/deep/c.txt": "c", "run.sh": "#!/bin/sh\n"}
+
+    def made(self, bench: Bench, tables: str, base: FakeBase | None = None, **options: Any) -> Made:
+        return bench.made(
+            bench.project(
+                base=bench.base(base or FakeBase()), docker=f"extra-files = [{tables}]", files=self.FILES, **options
+            )
+        )
+
+    def test_go_where_they_are_told_to(self, bench: Bench) -> None:
+        made = self.made(bench, '{from = "conf", into = "/etc/shop"}, {from = "run.sh", into = "/usr/local/bin/run"}')
+        assert made.text("etc/shop/a.toml") == "a"
+        assert made.text("etc/shop/deep/b.toml") == "b"
+        assert made.text("usr/local/bin/run") == "#!/bin/sh\n"
+        assert len(made.layers) == 3
+
+    def test_are_chosen_by_include_and_exclude(self, bench: Bench) -> None:
+        made = self.made(bench, '{from = "conf", into = "/etc/shop", include = ["*.toml"], exclude = ["a.*"]}')
+        assert [name for name in made.members if made.members[name].isreg() and "etc/shop" in name] == [
+            "etc/shop/deep/b.toml"
+        ]
+
+    def test_have_the_mode_and_owner_that_they_are_given(self, bench: Bench) -> None:
+        made = self.made(bench, '{from = "conf", into = "/etc/shop", mode = "0600", owner = "1000:1001"}')
+        member = made.members["etc/shop/a.toml"]
+        assert (member.mode, member.uid, member.gid) == (0o600, 1000, 1001)
+
+    def test_are_executable_where_they_are_on_this_disk(self, bench: Bench) -> None:
+        project = bench.project(
+            docker='extra-files = [{from = ".", into = "/x", include = ["run.sh", "conf"]}]', files=self.FILES
+        )
+        (project / "run.sh").chmod(0o700)
+        (project / "conf/a.toml").chmod(0o600)
+        made = bench.made(project)
+        assert made.members["x/run.sh"].mode == 0o755
+        assert made.members["x/conf/a.toml"].mode == 0o644
+
+    def test_go_through_the_links_of_the_base(self, bench: Bench) -> None:
+        base = FakeBase(links={"data": "/srv/data", "srv/data": "../mnt"}, folders={"mnt": 0o700})
+        made = self.made(bench, '{from = "conf", into = "/lib/shop"}, {from = "conf", into = "/data/shop"}', base)
+        assert {"usr/lib/shop/a.toml", "mnt/shop/a.toml"} <= made.members.keys()
+        assert made.members["lib"].issym()
+        assert made.members["data"].issym()
+        assert not any(name.startswith(("lib/", "data/", "srv/data/")) for name in made.members)
+
+    def test_leave_the_directories_of_the_base_as_they_are(self, bench: Bench) -> None:
+        made = self.made(bench, '{from = "conf", into = "/srv"}, {from = "conf", into = "/tmp/x"}')
+        assert made.members["srv"].mode == 0o750
+        assert made.members["tmp"].mode == 0o1777
+        assert not {"srv", "tmp", "usr"} & {name for layer in made.layers[1:] for name in layer}
+
+    def test_of_a_later_table_win(self, bench: Bench) -> None:
+        tables = '{from = "conf/a.toml", into = "/x"}, {from = "conf/deep/b.toml", into = "/x"}'
+        assert self.made(bench, tables).text("x") == "b"
+
+
+class TestVolumesAndFolders:
+    def test_volumes_belong_to_the_user(self, bench: Bench) -> None:
+        made = bench.made(bench.project(docker='volumes = ["/var/lib/shop", "/srv"]\nuser = "1000:2000"'))
+        member = made.members["var/lib/shop"]
+        assert (member.isdir(), member.mode, member.uid, member.gid) == (True, 0o755, 1000, 2000)
+        assert set(made.config["Volumes"]) == {"/var/lib/shop", "/srv"}
+        assert made.members["srv"].uid == 0, "the base has it"
+
+    def test_the_working_directory_is_made(self, bench: Bench) -> None:
+        made = bench.made(bench.project(docker='working-dir = "/lib/work"'))
+        assert made.config["WorkingDir"] == "/lib/work"
+        assert made.members["usr/lib/work"].isdir()
+
+
+class TestLayers:
+    @pytest.mark.parametrize("budget", [3, 4, 8, 40])
+    def test_are_never_more_than_the_budget(self, bench: Bench, budget: int) -> None:
+        wheels = [bench.wheel(f"pkg{number}") for number in range(9)]
+        noise = os.urandom(1_200_000)
+        wheels += [bench.wheel(f"big{number}", files={f"big{number}.bin": noise}) for number in range(3)]
+        docker = f'max-layers = {budget}\nextra-files = [{{from = "pyproject.toml", into = "/x"}}]'
+        made = bench.made(bench.project(wheels=wheels, docker=docker))
+        assert len(made.layers) - 1 <= budget
+        names = [name for layer in made.layers[1:] for name in layer if not made.members[name].isdir()]
+        assert len(names) == len(set(names))
+
+    def test_are_the_same_for_the_same_wheel_in_two_projects(self, bench: Bench) -> None:
+        noise = os.urandom(1_200_000)
+        big = bench.wheel("big", files={"big.bin": noise})
+        one = bench.project(
+            "one", name="one", wheels=[big, bench.wheel("alpha"), bench.wheel("delta")], docker="user = 7"
+        )
+        two = bench.project("two", name="two", wheels=[big, bench.wheel("alpha")], docker='working-dir = "/w"')
+        layers = []
+        for number, project in enumerate((one, two)):
+            bench.made(project, HATCH_DOCKER_CACHE_DIR=str(bench.root / f"cache-{number}"))
+            layers.append({tuple(each["contents"]): each["digest"] for each in result_of(project)["layers"]})
+        assert layers[0]["big 1.0",] == layers[1]["big 1.0",]
+        assert layers[0]["alpha 1.0",] == layers[1]["alpha 1.0",]
+
+    @pytest.mark.parametrize("compression", ["gzip", "gzip-single", "zstd"])
+    def test_are_compressed_as_told_with_the_same_content(self, bench: Bench, compression: str) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")])
+        plain = bench.made(project)
+        made = bench.made(project, HATCH_DOCKER_COMPRESSION=compression)
+        kind = "zstd" if compression == "zstd" else "gzip"
+        assert [each["mediaType"].rpartition("+")[2] for each in made.manifest["layers"]] == ["gzip", kind, kind]
+        assert made.document["rootfs"] == plain.document["rootfs"]
+
+
+class TestWhatIsTold:
+    def test_the_result_file_says_what_was_made(self, bench: Bench) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")], docker='image = "registry.example/team/shop"')
+        made = bench.made(project)
+        result = result_of(project)
+        (entry,) = _index(archive_of(project))["manifests"]
+        assert result["digest"] == entry["digest"]
+        assert result["image-id"] == made.manifest["config"]["digest"]
+        assert result["reference"] == f"registry.example/team/shop@{entry['digest']}"
+        assert result["references"] == ["registry.example/team/shop:1.0", "registry.example/team/shop:latest"]
+        assert (result["name"], result["version"], result["platform"]) == ("shop", "1.0", "linux/amd64")
+        assert result["lock"] == "pylock.toml"
+        assert result["base"]["layers"] == 1
+        assert result["outputs"] == {"archive": "shop-1.0.docker.tar"}
+        assert result["size"] == sum(each["size"] for each in made.manifest["layers"])
+        described = [(each["digest"], each["size"]) for each in result["layers"]]
+        assert described == [(each["digest"], each["size"]) for each in made.manifest["layers"][1:]]
+        assert [each["diff-id"] for each in result["layers"]] == made.document["rootfs"]["diff_ids"][1:]
+        assert [each["contents"] for each in result["layers"]] == [["alpha 1.0"], ["shop 1.0"]]
+
+    def test_standard_output_is_the_digest_reference_alone(self, bench: Bench) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")])
+        outcome = bench.build(project)
+        assert outcome.out == f"docker.io/library/shop@{result_of(project)['digest']}\n"
+
+    def test_the_table_names_each_layer_and_how_to_run_the_image(self, bench: Bench) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")], docker="ports = [8000]")
+        first, second = bench.build(project), bench.build(project)
+        assert re.search(r"^  alpha 1\.0 +[\d.]+ k?B +[\d.]+ kB  made$", first.err, re.MULTILINE)
+        assert re.search(r"^  shop 1\.0 +[\d.]+ k?B +[\d.]+ kB  made$", first.err, re.MULTILINE)
+        assert re.search(r"^  alpha 1\.0 .* reused$", second.err, re.MULTILINE)
+        assert re.search(r"^  oci:\S+ \(base, 1 layers?\)", first.err, re.MULTILINE)
+        assert re.search(r"^  total, [\d.]+ k?B above the base +[\d.]+ kB$", first.err, re.MULTILINE)
+        archive = Path("dist/shop-1.0.docker.tar")
+        assert f"docker load -i {archive} && docker run --rm -p 8000:8000 shop:1.0" in first.err
+        assert str(archive) in first.err.splitlines()
+
+    def test_quiet_is_quiet(self, bench: Bench) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")])
+        outcome = bench.build(project, HATCH_QUIET="1")
+        assert outcome.out == f"docker.io/library/shop@{result_of(project)['digest']}\n"
+        assert outcome.err == ""
+
+    def test_a_process_of_its_own_says_the_same(self, bench: Bench) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")])
+        outcome = ended(start(project, env=environment(bench.cache)))
+        assert outcome.code == 0, outcome.err
+        assert outcome.out == f"docker.io/library/shop@{result_of(project)['digest']}\n"
+        assert "\r" not in outcome.err
+        assert "\x1b" not in outcome.err
+
+    def test_files_have_the_modes_of_the_umask(self, bench: Bench) -> None:
+        project = bench.project()
+        assert ended(start(project, env=environment(bench.cache), umask=0o027)).code == 0
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (project / "dist").iterdir()}
+        assert modes == {0o640}
+
+
+class TestOutputs:
+    def test_an_archive_and_a_push_are_of_one_build(self, bench: Bench) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")])
+        with FakeRegistry() as registry:
+            image = f"{registry.host}/team/shop"
+            outcome = bench.build(project, target="docker:archive,push", HATCH_DOCKER_IMAGE=image)
+            assert outcome.code == 0, outcome.err
+            result = result_of(project)
+            assert result["outputs"] == {"archive": "shop-1.0.docker.tar", "push": f"{image}@{result['digest']}"}
+            assert [layer["reused"] for layer in result["layers"]] == [False, False]
+            assert outcome.err.count("made layers") == 1
+            assert outcome.out == f"{image}@{result['digest']}\n"
+            tags = {tag for name, tag in registry.manifests if name == "team/shop"}
+            assert tags == {"1.0", "latest", result["digest"]}
+            for layer in read(archive_of(project)).manifest["layers"]:
+                assert ("team/shop", layer["digest"]) in registry.blobs
+
+    def test_a_base_in_the_same_registry_is_mounted(self, bench: Bench) -> None:
+        with FakeRegistry() as registry:
+            serve(bench.base(), registry, "team/base", "1")
+            project = bench.project(base="", docker=f'base = "{registry.host}/team/base:1"')
+            outcome = bench.build(project, target="docker:push", HATCH_DOCKER_IMAGE=f"{registry.host}/team/shop")
+            assert outcome.code == 0, outcome.err
+            assert "1 mounted, 2 uploaded" in outcome.err
+            assert not list((project / "dist").glob("*.tar"))
+            (manifest,) = [
+                data for (name, tag), (_, data) in registry.manifests.items() if (name, tag) == ("team/shop", "1.0")
+            ]
+            annotations = json.loads(manifest)["annotations"]
+            assert annotations["org.opencontainers.image.base.name"] == f"{registry.host}/team/base:1"
+
+    def test_without_an_engine_an_archive_is_what_is_made(self, bench: Bench) -> None:
+        project = bench.project()
+        assert bench.build(project, target="docker").code == 0
+        assert result_of(project)["outputs"] == {"archive": "shop-1.0.docker.tar"}
+
+    def test_the_key_outputs_says_what_a_plain_target_makes(self, bench: Bench) -> None:
+        project = bench.project(docker='outputs = ["push"]')
+        with FakeRegistry() as registry:
+            outcome = bench.build(project, target="docker", HATCH_DOCKER_IMAGE=f"{registry.host}/team/shop")
+            assert outcome.code == 0, outcome.err
+        assert set(result_of(project)["outputs"]) == {"push"}
+
+    def test_another_directory_may_be_named(self, bench: Bench) -> None:
+        project = bench.project()
+        outcome = bench.build(project, "-d", str(bench.root / "elsewhere"))
+        assert outcome.code == 0, outcome.err
+        check_sound(bench.root / "elsewhere" / "shop-1.0.docker.tar", bench.root / "scratch")
+        assert not (project / "dist").exists()
+
+    def test_clean_removes_what_builds_left_and_nothing_else(self, bench: Bench) -> None:
+        project = bench.project(version="1.0")
+        bench.made(project)
+        dist = project / "dist"
+        (dist / "shop-0.9.docker.tar").touch()
+        (dist / ".shop-0.9.docker.tar.killed").touch()
+        (dist / "shop-1.0-py3-none-any.whl").touch()
+        (dist / "pylock.other.toml").touch()
+        (dist / "pylock.shop.toml").touch()
+        assert bench.build(project, "-c").code == 0
+        kept = {"shop-1.0.docker.tar", "shop-1.0.docker.json", "shop-1.0-py3-none-any.whl", "pylock.other.toml"}
+        assert {path.name for path in dist.iterdir()} == kept
+        assert bench.build(project, "--clean-only").code == 0
+        assert {path.name for path in dist.iterdir()} == {"shop-1.0-py3-none-any.whl", "pylock.other.toml"}
+
+    def test_what_a_killed_build_left_goes_after_a_day(self, bench: Bench) -> None:
+        project = bench.project()
+        bench.made(project)
+        old, new = (project / "dist" / f".shop-1.0.docker.tar.{name}" for name in ("old", "new"))
+        old.touch()
+        new.touch()
+        os.utime(old, (0, 0))
+        bench.made(project)
+        assert new.exists()
+        assert not old.exists()
+
+
+class TestCreated:
+    def created(self, bench: Bench, project: Path, **env: str) -> str:
+        made = bench.made(project, **env)
+        times: set[str] = {
+            made.document["created"],
+            made.config["Labels"]["org.opencontainers.image.created"],
+            made.manifest["annotations"]["org.opencontainers.image.created"],
+            made.document["history"][-1]["created"],
+            result_of(project)["created"],
+        }
+        assert len(times) == 1
+        return times.pop()
+
+    def test_is_the_commits_time_with_its_revision(self, bench: Bench) -> None:
+        project = bench.project(docker='tags = ["{version}", "{git-sha}"]')
+        revision = commit(project, "2024-02-29T12:00:00+02:00")
+        assert self.created(bench, project) == "2024-02-29T10:00:00Z"
+        made = read(archive_of(project))
+        assert made.config["Labels"]["org.opencontainers.image.revision"] == revision
+        assert result_of(project)["references"] == [
+            "docker.io/library/shop:1.0",
+            f"docker.io/library/shop:{revision[:12]}",
+        ]
+
+    def test_is_the_epoch_without_a_commit(self, bench: Bench) -> None:
+        assert self.created(bench, bench.project()) == "1970-01-01T00:00:00Z"
+
+    def test_is_what_it_is_set_to(self, bench: Bench) -> None:
+        project = bench.project(docker="created = 2026-01-31T12:00:00+01:00")
+        assert self.created(bench, project) == "2026-01-31T11:00:00Z"
+        assert self.created(bench, project, HATCH_DOCKER_CREATED="epoch") == "1970-01-01T00:00:00Z"
+        assert self.created(bench, project, HATCH_DOCKER_CREATED="now") > "2026"
+
+    def test_is_source_date_epoch_before_everything(self, bench: Bench) -> None:
+        project = bench.project(docker='created = "now"')
+        assert self.created(bench, project, SOURCE_DATE_EPOCH="1700000000") == "2023-11-14T22:13:20Z"
+
+
+# For each key a value as its variable has it, and what the image or the result then shows.
+OVERRIDES: dict[str, tuple[str, Callable[[Made, dict[str, Any]], bool]]] = {
+    "image": ("registry.example/a/b", lambda _, result: result["references"][0] == "registry.example/a/b:1.0"),
+    "tags": (
+        "a, b-{version}",
+        lambda _, result: [r.rpartition(":")[2] for r in result["references"]] == ["a", "b-1.0"],
+    ),
+    "base": ("oci:{musl}", lambda made, _: "lib/ld-musl-x86_64.so.1" in made.members),
+    "python": ("3.13", lambda made, _: f"{SITE}/shop/__init__.py" in made.members),
+    "platforms": ("linux/amd64", lambda made, _: made.document["architecture"] == "amd64"),
+    "lock": ("other/pylock.toml", lambda made, _: made.text(f"{SITE}/alpha.py") == "VERSION = '2.0'\n"),
+    "extras": ("fast", lambda made, _: made.config["Entrypoint"] == ["/app/.venv/bin/shop"]),
+    "dependency-groups": ("server", lambda made, _: made.config["Entrypoint"] == ["/app/.venv/bin/shop"]),
+    "index-url": ("https://index.example/simple/", lambda made, _: f"{SITE}/alpha.py" in made.members),
+    "prune": (
+        "*.txt",
+        lambda made, _: f"{SITE}/alpha/note.txt" not in made.members and f"{SITE}/alpha/tests/x.py" in made.members,
+    ),
+    "keep": ("alpha", lambda made, _: f"{SITE}/alpha/tests/x.py" in made.members),
+    "entrypoint": ('["sh", "-c"]', lambda made, _: made.config["Entrypoint"] == ["sh", "-c"]),
+    "cmd": ("alpha-tool", lambda made, _: made.config["Cmd"] == ["/app/.venv/bin/alpha-tool"]),
+    "env": ("A=1, B=x=y", lambda made, _: (made.env["A"], made.env["B"]) == ("1", "x=y")),
+    "ports": ("8000, 53/udp", lambda made, _: set(made.config["ExposedPorts"]) == {"8000/tcp", "53/udp"}),
+    "volumes": ("/data", lambda made, _: made.config["Volumes"] == {"/data": {}}),
+    "user": ("www-data", lambda made, _: made.config["User"] == "www-data"),
+    "working-dir": ("/work", lambda made, _: made.config["WorkingDir"] == "/work"),
+    "labels": ("team=a", lambda made, _: made.config["Labels"]["team"] == "a"),
+    "annotations": ('{"x.y" = "a, b"}', lambda made, _: made.manifest["annotations"]["x.y"] == "a, b"),
+    "stop-signal": ("int", lambda made, _: made.config["StopSignal"] == "SIGINT"),
+    "healthcheck": (
+        '{cmd = ["shop", "--check"], interval = "30s"}',
+        lambda made, _: made.config["Healthcheck"] == {"Test": ["CMD", "shop", "--check"], "Interval": 30 * 10**9},
+    ),
+    "extra-files": ('[{from = "pyproject.toml", into = "/x.toml"}]', lambda made, _: "x.toml" in made.members),
+    "compression": ("zstd", lambda made, _: made.manifest["layers"][-1]["mediaType"].endswith("+zstd")),
+    "max-layers": ("3", lambda made, _: len(made.layers) == 3),
+    "created": ("2026-01-31", lambda made, _: made.document["created"] == "2026-01-31T00:00:00Z"),
+    "outputs": ("archive", lambda _, result: list(result["outputs"]) == ["archive"]),
+}
+
+
+class TestOverrides:
+    def test_there_is_one_for_each_key(self) -> None:
+        assert OVERRIDES.keys() == KEYS.keys()
+
+    @pytest.mark.parametrize("key", OVERRIDES)
+    def test_a_variable_overrides_its_key(self, bench: Bench, key: str) -> None:
+        alpha = {"alpha/tests/x.py": "", "alpha/note.txt": ""}
+        newer = bench.root / "newer"
+        newer.mkdir()
+        project = bench.project(
+            wheels=[bench.wheel("alpha", files=alpha, entry_points="[console_scripts]\nalpha-tool = alpha:x\n")],
+            project="optional-dependencies = {fast = []}",
+            more="[dependency-groups]\nserver = []",
+        )
+        (project / "other").mkdir()
+        (project / "other/pylock.toml").write_text(lock_of(bench.wheel("alpha", "2.0")))
+        value, shows = OVERRIDES[key]
+        value = value.replace("{musl}", str(bench.base(FakeBase(libc="musl"))))
+        made = bench.made(project, target="docker", **{f"HATCH_DOCKER_{key.upper().replace('-', '_')}": value})
+        assert shows(made, result_of(project))
+
+
+class TestTheSameDigest:
+    """Same inputs, same digest: whatever the directory, machine, clock, user, umask, locale or number of threads."""
+
+    @pytest.fixture
+    def project(self, bench: Bench) -> Path:
+        return self.make(bench, "project")
+
+    def make(self, bench: Bench, folder: str) -> Path:
+        noise = bytes(range(256)) * 6000 + bytes(1 << 20)
+        wheels = [bench.wheel(name, files={f"{name}_data.bin": noise}) for name in ("alpha", "beta", "gamma", "delta")]
+        return bench.project(
+            folder,
+            wheels=wheels,
+            files={"conf/ä.toml": "a", "conf/B.toml": "b", "conf/run": "#!/bin/sh\n"},
+            docker='extra-files = [{from = "conf", into = "/etc/shop"}]\nports = [1, 2, 3]\nenv = {B = "1", A = "2"}',
+        )
+
+    def digest(self, project: Path, env: dict[str, str], *, umask: int = -1) -> str:
+        outcome = ended(start(project, env={**env, "HATCH_QUIET": "1"}, umask=umask))
+        assert outcome.code == 0, outcome.err
+        return outcome.out
+
+    def test_whatever_the_machine(self, bench: Bench, project: Path) -> None:
+        other = bench.root / "a b ü" / "other"
+        other.parent.mkdir()
+        self.make(bench, str(other.relative_to(bench.root)))
+        for path in sorted(other.rglob("*"), reverse=True):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+            os.utime(path, (1, 1))
+        plain = environment(bench.root / "cache-1")
+        reference = self.digest(project, {**plain, "HATCH_DOCKER_THREADS": "1", "PYTHONHASHSEED": "1"}, umask=0o022)
+        strange = {
+            **environment(bench.root / "cache-2"),
+            "HATCH_DOCKER_THREADS": "8",
+            "PYTHONHASHSEED": "2",
+            "TZ": "Pacific/Kiritimati",
+            "LC_ALL": "C",
+            "LANG": "tr_TR.UTF-8",
+            "COLUMNS": "20",
+        }
+        assert self.digest(other, strange, umask=0o077) == reference
+        assert self.digest(project, {**plain, "TZ": "Asia/Tokyo"}) == reference, "from a warm cache"
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be somebody else")
+    def test_whoever_builds_it(self, bench: Bench, project: Path) -> None:
+        reference = self.digest(project, environment(bench.root / "cache-root"))
+        for path in [*bench.root.parents[:2], bench.root, *bench.root.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else path.stat().st_mode | 0o044)
+        theirs = bench.root / "theirs"
+        theirs.mkdir()
+        shutil.copytree(project, theirs / "project", ignore=shutil.ignore_patterns("dist"))
+        for path in [theirs, *theirs.rglob("*")]:
+            os.chown(path, 65534, 65534)
+        # In one process that has imported everything by then, since others may not be able to read the interpreter.
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, project, theirs],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == reference
+        assert (theirs / "project/dist/shop-1.0.docker.tar").stat().st_uid == 65534
+
+    def test_whichever_order_things_come_in(self, bench: Bench, project: Path) -> None:
+        reference = bench.build(project).out
+        packages = (project / "pylock.toml").read_text().split("[[packages]]")
+        (project / "pylock.toml").write_text("[[packages]]".join([packages[0], *reversed(packages[1:])]))
+        text = (project / "pyproject.toml").read_text()
+        text = text.replace("ports = [1, 2, 3]", "ports = [3, 1, 2]").replace("['alpha', 'beta'", "['beta', 'alpha'")
+        (project / "pyproject.toml").write_text(text)
+        fresh = bench.build(project, HATCH_DOCKER_CACHE_DIR=str(bench.root / "fresh"))
+        assert fresh.out == reference
+
+
+class TestARebuild:
+    @pytest.fixture
+    def registry(self) -> Iterator[FakeRegistry]:
+        with FakeRegistry() as registry:
+            yield registry
+
+    def test_after_a_change_of_the_project_makes_one_layer_and_asks_nobody(
+        self, bench: Bench, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        digest = serve(bench.base(), registry, "team/base", "1")
+        wheels = [bench.wheel(name) for name in ("alpha", "beta", "gamma")]
+        project = bench.project(base="", wheels=wheels, docker=f'base = "{registry.host}/team/base@{digest}"')
+        first = bench.made(project)
+        assert not any(layer["reused"] for layer in result_of(project)["layers"])
+
+        # From here on whoever is asked for something fails.
+        for wheel in wheels:
+            wheel.unlink()
+        before = len(registry.requests)
+        monkeypatch.setattr("hatch_docker.http.Http.request", _fail)
+        monkeypatch.setattr("hatch_docker.dependencies.resolve", _fail)
+        monkeypatch.setattr("hatch_docker.index_settings.Pip._run", _fail)
+        (project / "src/shop/__init__.py").write_text("def main() -> None:\n    print('changed')\n")
+        second = bench.made(project)
+        layers = result_of(project)["layers"]
+        assert [layer["reused"] for layer in layers] == [True] * (len(layers) - 1) + [False]
+        assert len(registry.requests) == before
+        assert second.manifest["layers"][:-1] == first.manifest["layers"][:-1]
+        assert second.manifest["layers"][-1] != first.manifest["layers"][-1]
+        assert second.manifest["layers"][-1]["size"] < 4000
+
+        third = bench.made(project)
+        assert all(layer["reused"] for layer in result_of(project)["layers"])
+        assert third.manifest == second.manifest
+
+    def test_with_one_more_dependency_makes_its_layer_and_the_projects(self, bench: Bench) -> None:
+        names = [f"pkg{number}" for number in range(12)]
+        wheels = [bench.wheel(name) for name in names]
+        project = bench.project(wheels=wheels[:-1])
+        bench.made(project)
+        shutil.rmtree(project)
+        bench.project(wheels=wheels)
+        bench.made(project)
+        anew = [layer["contents"] for layer in result_of(project)["layers"] if not layer["reused"]]
+        assert len(anew) == 2
+        assert any("pkg11 1.0" in contents for contents in anew)
+
+    def test_reads_a_damaged_cache_as_an_empty_one(self, bench: Bench) -> None:
+        project = bench.project(wheels=[bench.wheel("alpha")])
+        first = bench.made(project)
+        for path in bench.cache.rglob("*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[:-7] + b"damaged")
+        assert bench.made(project).manifest == first.manifest
+
+
+def commit(project: Path, time: str) -> str:
+    """Commit all of a project at a time; the revision."""
+    env = {**os.environ, "GIT_COMMITTER_DATE": time, "GIT_AUTHOR_DATE": time}
+    git = ["git", "-C", str(project), "-c", "user.name=t", "-c", "user.email=t@shop.example"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *arguments], check=True, env=env)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _index(archive: Path) -> dict[str, Any]:
+    import tarfile
+
+    with tarfile.open(archive) as tar:
+        index: dict[str, Any] = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
+    return index
+
+
+_AS_NOBODY = """\
+import os, pathlib, sys, builds
+ours, theirs = map(pathlib.Path, sys.argv[1:])
+builds.build(ours, env=builds.environment(ours.parent / "another-cache"))
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+outcome = builds.build(theirs / "project", env=builds.environment(theirs / "cache", HATCH_QUIET="1"))
+sys.stdout.write(outcome.out)
+sys.exit(outcome.err or outcome.code)
+"""
+
+
+def _fail(*_arguments: object, **_options: object) -> None:
+    raise AssertionError("nobody is to be asked")

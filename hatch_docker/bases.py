@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from hatch_docker.cache import Cache
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Engine
-from hatch_docker.errors import BaseError, NetworkError, RegistryError
+from hatch_docker.errors import BaseError, InvalidReferenceError, NetworkError, RegistryError
 from hatch_docker.interpreter import BaseFacts, read_facts, wanted
 from hatch_docker.oci import source
 from hatch_docker.oci.archive import open_files
@@ -77,8 +77,8 @@ def open_base(
 def admitted(requires_python: str, python: str = "") -> list[str]:
     """The families' Python versions that a project admits, newest first; raises BaseError where there are none."""
     specifier = SpecifierSet(requires_python)
-    # A bound may lie between two patch releases: the oldest and the newest stand for all of them.
-    fitting = [p for p in PYTHONS if any(specifier.contains(f"{p}.{patch}") for patch in (0, 99))]
+    # Which patch release a family has is not known yet: any that is admitted will do.
+    fitting = [p for p in PYTHONS if any(specifier.contains(f"{p}.{patch}") for patch in range(100))]
     if python and python not in fitting:
         raise BaseError(
             f'Python {python} is excluded by requires-python = "{requires_python}"'
@@ -150,7 +150,8 @@ def _from_engine(
         with places.cache.temporary() as partial:
             with partial.open("wb") as file:
                 file.writelines(engine.save(base.value))
-            pulled = source.pull_saved(open_files(partial), "", platform, places.cache, progress=progress)
+            files = replace(open_files(partial), place=f"docker-daemon:{base.value}")
+            pulled = source.pull_saved(files, "", platform, places.cache, progress=progress)
         source.remember(places.cache, identity, pulled)
     source.check_platform(f"docker-daemon:{base.value}", pulled.image.config, platform)
     return None, pulled
@@ -174,8 +175,7 @@ def _pull(reference: Reference, platform: Platform, places: Places, progress: Pr
             source.registry_source(places.registry, reference, places.cache), platform, places.cache, progress=progress
         )
     except NetworkError as error:
-        answered = isinstance(error, RegistryError) and error.status
-        known = None if reference.digest or answered else places.cache.get("tags", key)
+        known = None if reference.digest else places.cache.get("tags", key)
         if known:
             error.hint += (
                 f'\n  hint: by digest it needs no registry: base = "{reference.familiar}@{known["digest"]}" '
@@ -201,7 +201,7 @@ def _facts(image: Image, venv: str, cache: Cache, threads: int) -> BaseFacts:
     if known is not None:
         try:
             return BaseFacts.from_json(known)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, InvalidReferenceError):
             pass
     source.fetch(image, threads=threads)
     facts = read_facts(merge(image.layers, wanted), image.config, venv=venv)

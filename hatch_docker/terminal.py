@@ -6,13 +6,14 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
 from hatch_docker.progress import Advance, Progress
 
 _REDRAW_SECONDS = 0.1
+_WIDTH = 80
 _WORTH_A_LINE = 5_000_000
 # A step's verb while it goes on, and when it is done.
 _VERBS = {
@@ -46,7 +47,7 @@ class Terminal(Progress):
         self._line = line
         self._stream = stream
         self._lock = threading.Lock()
-        self._step: _Step | None = None
+        self._steps: dict[str, _Step] = {}
         self._drawn = 0.0
         self._next = 0
 
@@ -54,19 +55,19 @@ class Terminal(Progress):
     def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
         """See Progress."""
         with self._lock:
-            if self._step is None or self._step.name != step:
-                self._close()
-                self._step = _Step(step, time.monotonic())
-            current, self._next = self._step, self._next + 1
+            # A step ends when another begins, unless it waits for that: a base may be pulled while it is pushed on.
+            self._end([each for each in self._steps.values() if each.name != step and not each.running])
+            current, self._next = self._steps.setdefault(step, _Step(step, time.monotonic())), self._next + 1
             key = self._next
             current.count += 1
             current.total += total
             current.running[key] = name
+            self._draw(current)
 
         def advance(count: int) -> None:
             with self._lock:
                 current.done += count
-                self._draw()
+                self._draw(current)
 
         try:
             yield advance
@@ -86,31 +87,31 @@ class Terminal(Progress):
             self._line(f"  {text}")
 
     def close(self) -> None:
-        """End the step that goes on, with its line."""
+        """End the steps that go on, with their lines."""
         with self._lock:
-            self._close()
+            self._end(list(self._steps.values()))
 
-    def _close(self) -> None:
-        step, self._step = self._step, None
-        self._clear()
-        if step is None or not step.finished:
-            return
-        what = _VERBS.get(step.name, (step.name, step.name))[1]
-        size = f", {human(step.done)}" if step.done else ""
-        self._line(f"  {what}: {step.finished}{size} in {step.ended - step.started:.1f} s")
+    def _end(self, steps: Sequence[_Step]) -> None:
+        if steps:
+            self._clear()
+        for step in steps:
+            del self._steps[step.name]
+            if step.finished:
+                what = _VERBS.get(step.name, (step.name, step.name))[1]
+                size = f", {human(step.done)}" if step.done else ""
+                self._line(f"  {what}: {step.finished}{size} in {step.ended - step.started:.1f} s")
 
-    def _draw(self) -> None:
+    def _draw(self, step: _Step) -> None:
         now = time.monotonic()
-        if self._stream is None or self._step is None or now - self._drawn < _REDRAW_SECONDS:
+        if self._stream is None or now - self._drawn < _REDRAW_SECONDS:
             return
         self._drawn = now
-        step = self._step
         of = f" of {human(step.total)}" if step.total else ""
         names = ", ".join(step.running.values())
         verb = _VERBS.get(step.name, (step.name,))[0]
         text = f"  {verb} {step.finished}/{step.count} · {human(step.done)}{of} · {names}"
         with contextlib.suppress(OSError, ValueError):
-            width = os.get_terminal_size(self._stream.fileno()).columns
+            width = os.get_terminal_size(self._stream.fileno()).columns or _WIDTH
             text = text if len(text) < width else text[: max(width - 2, 0)] + "…"
         self._stream.write(f"\r\x1b[K{text}")
         self._stream.flush()

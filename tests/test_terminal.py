@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import io
+import os
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatch_docker.terminal import Terminal, human
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands still until the test moves it."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def plain(lines: list[str]) -> Terminal:
+    """As in a pipe."""
+    return Terminal(lines.append, None)
+
+
+def shown(stream: io.StringIO) -> str:
+    """What is on a terminal's line in the end."""
+    return stream.getvalue().split("\r\x1b[K")[-1]
+
+
+class TestLines:
+    def test_a_step_is_told_when_the_next_begins(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
+        for size in (3000, 4000):
+            with plain.task("download", "a", size) as advance:
+                advance(size)
+                clock[0] += 1
+        assert lines == []
+        with plain.task("layer", "b") as advance:
+            advance(10)
+        assert lines == ["  downloaded: 2, 7.0 kB in 2.0 s"]
+        clock[0] += 60
+        plain.close()
+        assert lines[1:] == ["  made layers: 1, 10 B in 0.0 s"]
+        plain.close()
+        assert len(lines) == 2
+
+    def test_what_is_large_has_a_line_of_its_own_in_a_pipe(self, plain: Terminal, lines: list[str]) -> None:
+        with plain.task("download", "big.whl", 12_345_678), plain.task("download", "small.whl", 1000):
+            assert lines == []
+        assert lines == ["  downloaded big.whl (12.3 MB)"]
+
+    def test_a_failed_task_is_not_told_as_done(self, plain: Terminal, lines: list[str]) -> None:
+        with pytest.raises(KeyError), plain.task("download", "big.whl", 12_345_678):
+            raise KeyError
+        plain.close()
+        assert lines == []
+        with plain.task("download", "other", 1) as advance:
+            advance(1)
+        with pytest.raises(KeyboardInterrupt), plain.task("download", "big.whl", 12_345_678):
+            raise KeyboardInterrupt
+        plain.close()
+        assert [line.partition(" in ")[0] for line in lines] == ["  downloaded: 1, 1 B"]
+
+    def test_a_step_within_another_does_not_end_it(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
+        with plain.task("push", "one", 5) as push:
+            for _ in range(2):
+                with plain.task("pull", "base", 10) as pull:
+                    pull(10)
+            push(5)
+        with plain.task("push", "two", 5) as push:
+            push(5)
+        plain.close()
+        assert sorted(lines) == ["  pulled: 2, 20 B in 0.0 s", "  pushed: 2, 10 B in 0.0 s"]
+
+    def test_a_step_without_sizes_or_a_verb_of_its_own(
+        self, plain: Terminal, lines: list[str], clock: list[float]
+    ) -> None:
+        with plain.task("polish", "it"):
+            pass
+        plain.close()
+        assert lines == ["  polish: 1 in 0.0 s"]
+
+    def test_notes(self, plain: Terminal, lines: list[str]) -> None:
+        plain.note("lock: pylock.toml")
+        assert lines == ["  lock: pylock.toml"]
+
+    def test_threads_lose_nothing(self, plain: Terminal, lines: list[str]) -> None:
+        started = threading.Barrier(8)
+
+        def work(number: int) -> None:
+            started.wait()
+            with plain.task("layer", f"layer {number}", 1000) as advance:
+                for _ in range(1000):
+                    advance(1)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+        plain.close()
+        assert [line.partition(" in ")[0] for line in lines] == ["  made layers: 8, 8.0 kB"]
+
+
+class TestLive:
+    @pytest.fixture
+    def stream(self) -> io.StringIO:
+        return io.StringIO()
+
+    @pytest.fixture
+    def live(self, lines: list[str], stream: io.StringIO) -> Terminal:
+        def line(text: str) -> None:
+            # A line is printed where nothing else is left.
+            assert shown(stream) == ""
+            lines.append(text)
+
+        return Terminal(line, stream)
+
+    def test_what_goes_on_is_shown_from_the_beginning(
+        self, live: Terminal, stream: io.StringIO, clock: list[float]
+    ) -> None:
+        with live.task("resolve", "3 requirements"):
+            assert "3 requirements" in shown(stream)
+
+    def test_how_far_it_is(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
+        with live.task("download", "a.whl", 2000), live.task("download", "b.whl", 4000) as advance:
+            clock[0] += 1
+            advance(1500)
+            assert shown(stream) == "  downloading 0/2 · 1.5 kB of 6.0 kB · a.whl, b.whl"
+
+    def test_it_is_not_drawn_for_every_chunk(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
+        with live.task("download", "a.whl", 2000) as advance:
+            for _ in range(1000):
+                advance(1)
+        assert stream.getvalue().count("\r") == 1
+
+    def test_it_gives_way_to_lines(
+        self, live: Terminal, lines: list[str], stream: io.StringIO, clock: list[float]
+    ) -> None:
+        with live.task("download", "a.whl", 9_000_000) as advance:
+            live.note("something")
+            clock[0] += 1
+            advance(9_000_000)
+        with live.task("layer", "a"):
+            pass
+        live.close()
+        assert lines == ["  something", "  downloaded: 1, 9.0 MB in 1.0 s", "  made layers: 1 in 0.0 s"]
+        assert shown(stream) == ""
+
+    def test_nothing_is_left_of_what_failed(self, live: Terminal, lines: list[str], stream: io.StringIO) -> None:
+        with pytest.raises(ValueError, match="no"), live.task("download", "a.whl", 2000):
+            raise ValueError("no")
+        live.close()
+        assert (lines, shown(stream)) == ([], "")
+
+    @pytest.mark.parametrize(("columns", "longest"), [(30, 29), (1, 1), (0, 79)])
+    def test_it_is_no_wider_than_the_terminal(
+        self, live: Terminal, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, columns: int, longest: int
+    ) -> None:
+        monkeypatch.setattr(stream, "fileno", lambda: 2, raising=False)
+        monkeypatch.setattr(os, "get_terminal_size", lambda _number: os.terminal_size((columns, 24)))
+        with live.task("download", "a long name.whl" * 9, 2000):
+            assert len(shown(stream)) <= longest
+            assert shown(stream).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (99_949, "99.9 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (123_456_789, "123 MB"),
+        (999_500_000, "1.0 GB"),
+        (5_000_000_000_000, "5000 GB"),
+    ],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert human(size) == text
+
+
+@given(st.integers(0, 10**15))
+def test_a_size_is_never_far_from_what_is_shown(size: int) -> None:
+    number, unit = human(size).split()
+    value = float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+    assert abs(value - size) <= 0.051 * size
+    assert re.fullmatch(r"\d{1,3}(\.\d)? [kM]?B|\d+(\.\d)? GB", human(size))

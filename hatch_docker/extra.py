@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
 from hatch_docker.config import ExtraFiles
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Plain
 
@@ -34,14 +37,18 @@ def extra_entries(
     """The layer entries of `extra-files`, whose sources exist. Later tables win.
 
     `links` are the base's symbolic links, which are followed, not replaced, and `present` its directories. Raises
-    ConfigError, all at once, for tables that match nothing, and files that would replace a directory.
+    ConfigError, all at once, for tables that match nothing, files that would replace a directory, and what is no file.
     """
     problems: list[tuple[str, str]] = []
     entries: dict[str, Entry] = {}
     for position, each in enumerate(files):
-        found = {entry.path: entry for entry in _entries(each, root / each.source, links)}
+        where = f"{place}[{position}].from"
+        try:
+            found = {entry.path: entry for entry in _entries(each, root / each.source, links)}
+        except OSError as error:
+            problems.append((where, f"{error.filename} cannot be read: {error.strerror}"))
+            continue
         if not found:
-            where = f"{place}[{position}].from"
             problems.append((where, f"no file below {each.source!r} is chosen by include and exclude"))
         problems += [
             (f"{place}[{position}].into", f"/{path} is a directory of the base image: name the file itself")
@@ -86,23 +93,46 @@ def _entries(files: ExtraFiles, source: Path, links: Mapping[str, str]) -> Itera
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The files below a folder, with their names relative to it. Links are followed by their reader, not descended."""
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _NEVER)
+    """The files below a folder, with their names relative to it. Links are followed, but for those that go in circles.
+
+    Raises OSError for a folder that cannot be read.
+    """
+    for here, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
+        folders[:] = sorted(name for name in folders if name not in _NEVER and not _is_circle(Path(here), name))
         for name in sorted(names):
             path = Path(here) / name
             if name not in _NEVER:
                 yield path, path.relative_to(folder).as_posix()
 
 
-def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:
-    """One file. Its mode comes from its executable bit alone, so that no umask or checkout changes the image."""
-    status = path.stat()
-    mode = files.mode if files.mode is not None else (0o755 if status.st_mode & 0o111 else 0o644)
+def _fail(error: OSError) -> None:
+    raise error
 
-    def read(offset: int, length: int) -> bytes:
+
+def _is_circle(here: Path, name: str) -> bool:
+    return here.resolve().is_relative_to((here / name).resolve())
+
+
+def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:
+    """One file. Its mode comes from its executable bit alone, so that no umask or checkout changes the image.
+
+    Raises OSError for what is no regular file: to wait for a pipe is no way to build.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    mode = files.mode if files.mode is not None else (0o755 if status.st_mode & 0o111 else 0o644)
+    content = Plain(size=status.st_size, read=partial(_read, path))
+    return Entry(path=name, mode=mode, content=content, uid=files.uid, gid=files.gid)
+
+
+def _read(path: Path, offset: int, length: int) -> bytes:
+    try:
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read(length)
-
-    return Entry(path=name, mode=mode, content=Plain(size=status.st_size, read=read), uid=files.uid, gid=files.gid)
+            data = file.read(length)
+    except OSError as error:
+        raise HatchDockerError(f"it cannot be read: {error.strerror or error}", place=str(path)) from None
+    if len(data) != length:
+        raise HatchDockerError("it changed while it was read", place=str(path), hint="build again")
+    return data

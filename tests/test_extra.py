@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.config import ExtraFiles
+from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.extra import check_sources, extra_entries, folders, through
+from hatch_docker.oci.layer import Entry, Plain
+
+PLACE = "tool.hatch.build.targets.docker.extra-files"
+posix_only = pytest.mark.skipif(os.name == "nt", reason="needs links and modes")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in {"a.txt": "a", "conf/app.toml": "app", "conf/sub/b.txt": "b", "conf/.git/x": "never"}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def entries(
+    root: Path, *tables: dict[str, Any], links: Mapping[str, str] = {}, present: frozenset[str] = frozenset()
+) -> list[Entry]:
+    files = [ExtraFiles(**table) for table in tables]
+    check_sources(files, root, PLACE)
+    return extra_entries(files, root, links, present, PLACE)
+
+
+def content(entry: Entry) -> bytes:
+    assert isinstance(entry.content, Plain)
+    return entry.content.read(0, entry.content.size)
+
+
+def contents(found: list[Entry]) -> dict[str, bytes]:
+    return {entry.path: content(entry) for entry in found}
+
+
+class TestFiles:
+    def test_a_file_becomes_what_into_says(self, project: Path) -> None:
+        assert contents(entries(project, {"source": "a.txt", "into": "/etc/b.txt"})) == {"etc/b.txt": b"a"}
+
+    def test_the_contents_of_a_folder_go_into_a_folder(self, project: Path) -> None:
+        found = contents(entries(project, {"source": "conf", "into": "/srv/conf/"}))
+        assert found == {"srv/conf/app.toml": b"app", "srv/conf/sub/b.txt": b"b"}
+        assert set(contents(entries(project, {"source": "conf", "into": "/"}))) == {"app.toml", "sub/b.txt"}
+
+    @pytest.mark.parametrize(
+        ("include", "exclude", "expected"),
+        [
+            (["*.txt"], [], {"sub/b.txt"}),
+            ([], ["*.txt"], {"app.toml"}),
+            (["sub/"], [], {"sub/b.txt"}),
+            (["/*.toml", "sub"], ["b.*"], {"app.toml"}),
+        ],
+    )
+    def test_globs_are_those_of_gitignore(
+        self, project: Path, include: list[str], exclude: list[str], expected: set[str]
+    ) -> None:
+        table = {"source": "conf", "into": "/x", "include": tuple(include), "exclude": tuple(exclude)}
+        assert {path.removeprefix("x/") for path in contents(entries(project, table))} == expected
+
+    def test_files_go_where_the_bases_links_lead(self, project: Path) -> None:
+        links = {"lib": "usr/lib", "usr/lib/here": "/srv/there"}
+        found = contents(entries(project, {"source": "a.txt", "into": "/lib/here/a"}, links=links))
+        assert found == {"srv/there/a": b"a"}
+        assert through("/lib/x/../y", links) == "usr/lib/y"
+
+    @posix_only
+    def test_links_to_files_and_folders_are_what_they_lead_to(self, project: Path) -> None:
+        (project / "conf" / "link.txt").symlink_to("../a.txt")
+        (project / "conf" / "linked").symlink_to("sub")
+        found = contents(entries(project, {"source": "conf", "into": "/x"}))
+        assert found["x/link.txt"] == b"a"
+        assert found["x/linked/b.txt"] == b"b"
+
+    @posix_only
+    def test_links_in_a_circle_are_left_out(self, project: Path) -> None:
+        (project / "conf" / "sub" / "up").symlink_to("..")
+        (project / "conf" / "self").symlink_to(".")
+        assert set(contents(entries(project, {"source": "conf", "into": "/"}))) == {"app.toml", "sub/b.txt"}
+
+    @posix_only
+    def test_of_a_mode_the_executable_bit_alone_counts(self, project: Path) -> None:
+        (project / "a.txt").chmod(0o666)
+        (project / "conf" / "app.toml").chmod(0o710)
+        tables: list[dict[str, Any]] = [{"source": "a.txt", "into": "/a"}, {"source": "conf/app.toml", "into": "/b"}]
+        assert [entry.mode for entry in entries(project, *tables)] == [0o644, 0o755]
+        (told,) = entries(project, {**tables[0], "mode": 0o600, "uid": 5, "gid": 6})
+        assert (told.mode, told.uid, told.gid) == (0o600, 5, 6)
+
+
+class TestMistakes:
+    def test_all_at_once(self, project: Path) -> None:
+        with pytest.raises(ConfigError) as caught:
+            entries(
+                project, {"source": "no", "into": "/"}, {"source": "a.txt", "into": "/"}, {"source": "x", "into": "/"}
+            )
+        assert [place for place, _ in caught.value.problems] == [f"{PLACE}[0].from", f"{PLACE}[2].from"]
+        with pytest.raises(ConfigError) as caught:
+            entries(
+                project,
+                {"source": "conf", "into": "/", "include": ("*.png",)},
+                {"source": "a.txt", "into": "/etc"},
+                {"source": "a.txt", "into": "/"},
+                present=frozenset({"etc"}),
+            )
+        assert caught.value.problems == [
+            (f"{PLACE}[0].from", "no file below 'conf' is chosen by include and exclude"),
+            (f"{PLACE}[1].into", "/etc is a directory of the base image: name the file itself"),
+            (f"{PLACE}[2].into", "/ is a directory of the base image: name the file itself"),
+        ]
+
+    @posix_only
+    def test_a_link_that_leads_nowhere(self, project: Path) -> None:
+        (project / "conf" / "broken").symlink_to("nowhere")
+        with pytest.raises(ConfigError, match=r"conf/broken cannot be read: No such file or directory") as caught:
+            entries(project, {"source": "conf", "into": "/"})
+        assert caught.value.problems[0][0] == f"{PLACE}[0].from"
+
+    @posix_only
+    def test_a_pipe_is_not_waited_for(self, project: Path) -> None:
+        os.mkfifo(project / "conf" / "pipe")
+        for source in ("conf", "conf/pipe"):
+            with pytest.raises(ConfigError, match=r"conf/pipe cannot be read: it is not a regular file"):
+                entries(project, {"source": source, "into": "/x"})
+
+    def test_a_file_that_goes_away_or_changes_while_it_is_read(self, project: Path) -> None:
+        (found,) = entries(project, {"source": "a.txt", "into": "/a"})
+        (project / "a.txt").write_text("")
+        with pytest.raises(HatchDockerError, match="it changed while it was read"):
+            content(found)
+        (project / "a.txt").unlink()
+        with pytest.raises(HatchDockerError, match="it cannot be read") as caught:
+            content(found)
+        assert caught.value.place == str(project / "a.txt")
+
+
+class TestFolders:
+    def test_the_working_directory_is_roots_and_a_volume_the_users(self) -> None:
+        found = folders("/app", ["/data", "/srv/x"], "1000:2000", {"data": "/mnt/data"}, frozenset({"srv"}))
+        assert {entry.path: (entry.uid, entry.gid) for entry in found} == {
+            "app": (0, 0),
+            "mnt/data": (1000, 2000),
+            "srv/x": (1000, 2000),
+        }
+        assert all(entry.is_directory for entry in found)
+
+    @pytest.mark.parametrize(
+        ("user", "owner"), [("7", (7, 7)), ("7:8", (7, 8)), ("nobody", (0, 0)), ("7:nobody", (0, 0)), ("", (0, 0))]
+    )
+    def test_a_user_without_a_number_is_unknown_here(self, user: str, owner: tuple[int, int]) -> None:
+        (_, volume) = folders("/app", ["/data"], user, {}, frozenset())
+        assert (volume.uid, volume.gid) == owner
+
+    def test_what_the_base_has_stays_as_it_is(self) -> None:
+        assert folders("/", ["/var/lib"], "1", {"var": "v"}, frozenset({"v/lib"})) == []

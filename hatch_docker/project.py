@@ -63,6 +63,9 @@ class Project:
         return tuple(sorted(found, key=str))
 
     def _of_groups(self, groups: Sequence[str]) -> list[str]:
+        table: object = self.dependency_groups
+        if not isinstance(table, Mapping):
+            raise ConfigError([("dependency-groups", "it is not a table")])
         try:
             return [t for group in groups for t in resolve_dependency_groups(self.dependency_groups, group)]
         except ExceptionGroup as group_error:

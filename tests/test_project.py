@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.errors import ConfigError
+from hatch_docker.project import Project
+
+
+def project(
+    *dependencies: str, extras: Mapping[str, tuple[str, ...]] = {}, groups: Mapping[str, Sequence[Any]] = {}
+) -> Project:
+    return Project(
+        root=Path(),
+        name="My.App",
+        version="1",
+        dependencies=dependencies,
+        optional_dependencies=extras,
+        dependency_groups=groups,
+    )
+
+
+def texts(made: Project, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> list[str]:
+    return [str(requirement) for requirement in made.requirements(extras, groups)]
+
+
+def test_what_the_project_depends_on_sorted_and_once() -> None:
+    assert texts(project("b>=2", "a[x]; python_version > '3'", "b>=2")) == ['a[x]; python_version > "3"', "b>=2"]
+    assert texts(project()) == []
+
+
+def test_an_extra_that_stands_for_others() -> None:
+    extras = {
+        "all": ("my_app[web,db]", "c"),
+        "web": ("w", "MY-APP[deep-web]"),
+        "deep-web": ("d",),
+        "db": ("e",),
+        "not": ("n",),
+    }
+    assert texts(project("a", extras=extras), ["all"]) == ["a", "c", "d", "e", "w"]
+    assert texts(project("a", extras=extras), ["deep-web"]) == ["a", "d"]
+    assert texts(project("a", extras=extras)) == ["a"]
+
+
+def test_extras_in_a_circle() -> None:
+    extras = {"a": ("my.app[b]", "x"), "b": ("my-app[a]", "y")}
+    assert texts(project(extras=extras), ["a"]) == ["x", "y"]
+    assert texts(project("my-app[b]", extras=extras)) == ["x", "y"]
+
+
+def test_dependency_groups_may_include_others() -> None:
+    groups: dict[str, Any] = {"run": ["r", {"include-group": "shared"}], "shared": ["s", "my-app[extra]"], "dev": ["d"]}
+    made = project("a", extras={"extra": ("e",)}, groups=groups)
+    assert texts(made, groups=["run"]) == ["a", "e", "r", "s"]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"g": [{"include-group": "g"}]},
+        {"g": [{"include-group": "missing"}]},
+        {"g": [{"other": "x"}]},
+        {"g": [5]},
+        {"g": "text"},
+        {"g": 5},
+        {"g": ["not a requirement!"]},
+        {"g": [], "G": []},
+        [],
+    ],
+)
+def test_groups_that_are_none(groups: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        project(groups=groups).requirements([], ["g"])
+    assert {each for each, _ in caught.value.problems} == {"dependency-groups"}
+
+
+def test_what_is_no_requirement_is_shown() -> None:
+    with pytest.raises(ConfigError, match=r"'a ==' is not a requirement"):
+        project("a ==").requirements([], [])

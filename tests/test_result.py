@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from image_maker import make_image
+
+from hatch_docker.oci.image import append
+from hatch_docker.oci.reference import Reference
+from hatch_docker.result import Built, MadeLayer, document, how_to_run, table
+
+BASE = make_image("base", "more")
+IMAGE = append(BASE, make_image("a", "b").layers, make_image("a", "b").history, BASE.config)
+BUILT = Built(
+    name="my-app",
+    version="1.0",
+    image=IMAGE,
+    references=(Reference.parse("registry.example/my-app:1.0"), Reference.parse("registry.example/my-app:latest")),
+    base="python:3.13-slim",
+    base_digest="sha256:" + "0" * 64,
+    base_reference=None,
+    layers=(
+        MadeLayer(layer=IMAGE.layers[2], contents=("numpy 2.0",), unpacked=5_000_000, reused=True),
+        MadeLayer(layer=IMAGE.layers[3], contents=tuple(f"p{n} 1.{n}" for n in range(9)), unpacked=999, reused=False),
+    ),
+    lock="uv.lock",
+)
+
+
+def with_config(**changes: Any) -> Built:
+    return replace(BUILT, image=replace(IMAGE, config=replace(IMAGE.config, **changes)))
+
+
+class TestResultFile:
+    def test_says_all_that_a_pipeline_asks(self) -> None:
+        made = json.loads(json.dumps(document(BUILT, {"push": "x", "archive": "y"})))
+        assert made["reference"] == f"registry.example/my-app@{IMAGE.digest}"
+        assert made["references"] == ["registry.example/my-app:1.0", "registry.example/my-app:latest"]
+        assert (made["digest"], made["image-id"]) == (IMAGE.digest, IMAGE.config_descriptor.digest)
+        assert made["platform"] == "linux/amd64"
+        assert made["base"] == {"name": "python:3.13-slim", "digest": BUILT.base_digest, "layers": 2}
+        assert made["size"] == sum(layer.descriptor.size for layer in IMAGE.layers)
+        assert [layer["contents"] for layer in made["layers"]] == [list(layer.contents) for layer in BUILT.layers]
+        assert made["layers"][0]["digest"] == IMAGE.layers[2].descriptor.digest
+        assert made["outputs"] == {"archive": "y", "push": "x"}
+
+
+class TestTable:
+    def test_each_layer_its_content_its_size_and_whether_it_was_made(self) -> None:
+        head, rule, base, numpy, small, total = table(BUILT)
+        assert head.split() == ["layer", "size", "unpacked"]
+        assert set(rule.strip()) == {"─"}
+        assert base.startswith("  python:3.13-slim (base, 2 layers)")
+        assert numpy.split()[-3:] == ["5.0", "MB", "reused"]
+        assert small.startswith("  p0 1.0 · p1 1.1 · p2 1.2 · 6 more")
+        assert small.split()[-1] == "made"
+        ours = sum(layer.descriptor.size for layer in IMAGE.layers[2:])
+        assert total.startswith(f"  total, {ours} B above the base")
+
+    @given(st.lists(st.text("abcdefg-", min_size=1, max_size=90), min_size=1, max_size=6))
+    def test_it_stays_readable_whatever_things_are_called(self, names: list[str]) -> None:
+        long = replace(BUILT.layers[0], contents=tuple(f"{name} 1.0" for name in names))
+        lines = table(replace(BUILT, layers=(long, BUILT.layers[1])))
+        assert max(map(len, lines)) <= 110
+        shown = lines[3].partition("  5.0 MB")[0]
+        assert names[0][:50] in lines[3]
+        more = len(names) - shown.count(" · ") - 1 + (" more" in shown)
+        assert (f" · {more} more" in lines[3]) == (more > 0)
+
+
+class TestHowToRun:
+    def test_ports_are_published_but_for_udp(self) -> None:
+        made = with_config(exposed_ports=("53/udp", "8000/tcp", "9000"))
+        assert how_to_run(made) == "docker run --rm -p 8000:8000 -p 9000:9000 registry.example/my-app:1.0"
+
+    @pytest.mark.parametrize(("entrypoint", "interactive"), [(("/app",), False), (None, True), ((), True)])
+    def test_without_an_entrypoint_there_is_someone_to_talk_to(
+        self, entrypoint: tuple[str, ...] | None, interactive: bool
+    ) -> None:
+        assert (" -it " in how_to_run(with_config(entrypoint=entrypoint))) is interactive

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.spec import Healthcheck, ImageConfig, Platform
+from hatch_docker.project import Project
+from hatch_docker.runtime import command, configure, describe
+
+VENV = "app/.venv"
+BASE = ImageConfig(
+    platform=Platform(architecture="arm64"),
+    created="1999-01-01T00:00:00Z",
+    author="somebody",
+    env={"PATH": "/opt/bin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "no"},
+    cmd=("python3",),
+    entrypoint=("/entry.sh",),
+    user="root",
+    working_dir="/base",
+    exposed_ports=("53/udp",),
+    volumes=("/base-data",),
+    labels={"vendor": "v", "org.opencontainers.image.title": "the base", "both": "base"},
+    stop_signal="SIGINT",
+    healthcheck=Healthcheck(test=("CMD", "base")),
+)
+
+
+def configured(base: ImageConfig = BASE, **changes: Any) -> ImageConfig:
+    wanted: dict[str, Any] = {
+        "venv": VENV,
+        "created": "2000-01-01T00:00:00Z",
+        "entrypoint": None,
+        "cmd": None,
+        "env": {},
+        "ports": (),
+        "volumes": (),
+        "user": "65532:65532",
+        "working_dir": "/app",
+        "labels": {},
+        "stop_signal": "",
+        "healthcheck": None,
+    }
+    return configure(base, **{**wanted, **changes})
+
+
+class TestCommands:
+    def test_a_script_is_its_path_in_the_venv(self) -> None:
+        assert command("app", ["app", "other"], VENV, "place") == ["/app/.venv/bin/app"]
+
+    def test_a_list_is_what_it_says(self) -> None:
+        assert command(("python", "-m", "app"), [], VENV, "place") == ["python", "-m", "app"]
+        assert command((), [], VENV, "place") == []
+        assert command(None, [], VENV, "place") is None
+
+    @pytest.mark.parametrize(
+        ("scripts", "hint"),
+        [(["app", "other"], "did you mean 'app'"), (["xyz"], "it has xyz"), ([], "it has none")],
+    )
+    def test_a_script_that_nothing_installs(self, scripts: list[str], hint: str) -> None:
+        with pytest.raises(ConfigError, match=rf"installs a script 'ap'; {hint}") as caught:
+            command("ap", scripts, VENV, "tool.x.entrypoint")
+        assert caught.value.problems[0][0] == "tool.x.entrypoint"
+
+
+class TestConfig:
+    def test_the_venv_comes_first_on_the_path(self) -> None:
+        assert configured().env["PATH"] == "/app/.venv/bin:/opt/bin:/bin"
+        for env in ({}, {"PATH": ""}):
+            bare = ImageConfig(platform=BASE.platform, env=env)
+            assert configured(bare).env["PATH"].startswith("/app/.venv/bin:/usr/local/sbin:/usr/local/bin:")
+
+    @pytest.mark.parametrize(
+        ("env", "expected"),
+        [
+            ({}, {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}),
+            ({"LANG": "de", "PYTHONDONTWRITEBYTECODE": ""}, {"LANG": "de", "PYTHONDONTWRITEBYTECODE": ""}),
+        ],
+    )
+    def test_the_environment_is_the_bases_then_ours_then_the_projects(
+        self, env: Mapping[str, str], expected: Mapping[str, str]
+    ) -> None:
+        assert configured(env=env).env.items() >= expected.items()
+
+    @pytest.mark.parametrize(
+        ("entrypoint", "cmd", "expected"),
+        [
+            (None, None, (("/entry.sh",), ("python3",))),
+            (["/app"], None, (("/app",), None)),
+            (["/app"], ["x"], (("/app",), ("x",))),
+            (None, ["x"], (("/entry.sh",), ("x",))),
+            ([], ["x"], ((), ("x",))),
+        ],
+    )
+    def test_a_new_entrypoint_drops_the_bases_command(
+        self, entrypoint: list[str] | None, cmd: list[str] | None, expected: object
+    ) -> None:
+        made = configured(entrypoint=entrypoint, cmd=cmd)
+        assert (made.entrypoint, made.cmd) == expected
+
+    def test_what_describes_the_base_is_not_said_of_the_image(self) -> None:
+        made = configured(labels={"both": "ours"})
+        assert made.labels == {"vendor": "v", "both": "ours"}
+        assert (made.created, made.author) == ("2000-01-01T00:00:00Z", "")
+        assert made.platform == BASE.platform
+
+    def test_ports_and_volumes_are_added_to_the_bases(self) -> None:
+        made = configured(ports=("8000/tcp",), volumes=("/data",))
+        assert made.exposed_ports == ("53/udp", "8000/tcp")
+        assert made.volumes == ("/base-data", "/data")
+
+    def test_what_is_not_said_is_the_bases_where_it_is_about_the_program(self) -> None:
+        assert configured().stop_signal == "SIGINT"
+        assert configured(stop_signal="SIGTERM").stop_signal == "SIGTERM"
+        assert configured().healthcheck == BASE.healthcheck
+        assert (configured().user, configured().working_dir) == ("65532:65532", "/app")
+
+
+class TestDescription:
+    def test_what_the_metadata_says(self) -> None:
+        project = Project(
+            root=Path(),
+            name="App",
+            version="1.0",
+            description="Does it",
+            license="MIT",
+            authors=("A", "B <b@a.example>"),
+            revision="abc",
+            urls={
+                "Source Code": "https://code.example",
+                "Home-Page": "https://ignored.example",
+                "Homepage": "https://home.example",
+                "docs": "https://docs.example",
+                "Changelog": "https://changes.example",
+            },
+        )
+        found = describe(project, created="2000-01-01T00:00:00Z", base_name="docker.io/x:1", base_digest="sha256:0")
+        assert {key.removeprefix("org.opencontainers.image."): text for key, text in found.items()} == {
+            "title": "App",
+            "version": "1.0",
+            "description": "Does it",
+            "licenses": "MIT",
+            "authors": "A, B <b@a.example>",
+            "revision": "abc",
+            "created": "2000-01-01T00:00:00Z",
+            "source": "https://code.example",
+            "url": "https://home.example",
+            "documentation": "https://docs.example",
+            "base.name": "docker.io/x:1",
+            "base.digest": "sha256:0",
+        }
+
+    def test_what_it_does_not_say_is_left_out(self) -> None:
+        found = describe(Project(root=Path(), name="a", version="1"), created="", base_name="", base_digest="sha256:0")
+        assert set(found) == {"org.opencontainers.image.title", "org.opencontainers.image.version"}

@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from hatch_docker.cache import Cache
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Engine
-from hatch_docker.errors import BaseError, InvalidReferenceError, NetworkError, RegistryError
+from hatch_docker.errors import BaseError, ImageError, InvalidReferenceError, NetworkError, RegistryError
 from hatch_docker.interpreter import BaseFacts, read_facts, wanted
 from hatch_docker.oci import source
 from hatch_docker.oci.archive import open_files
@@ -67,10 +67,16 @@ def open_base(
     Raises BaseError where it cannot carry the project: no such family or platform, another Python than `python` or
     `requires_python` ask for, no Python at all, or a venv that is there already.
     """
-    reference, pulled = _TRANSPORTS[base.transport](base, python, requires_python, platform, places, progress)
-    name = reference.familiar if reference else f"{base.transport}:{base.value}"
-    facts = _facts(pulled.image, venv, places.cache, threads)
-    _check(name, facts, python, requires_python, venv)
+    name = base.value if base.reference or base.transport == "family" else f"{base.transport}:{base.value}"
+    try:
+        reference, pulled = _TRANSPORTS[base.transport](base, python, requires_python, platform, places, progress)
+        name = reference.familiar if reference else name
+        facts = _facts(pulled.image, venv, places.cache, threads)
+        _check(name, facts, python, requires_python, venv)
+    except ImageError as error:
+        error.place = error.place or name
+        error.hint = error.hint or "the base image is broken: make or copy it again, or take another one"
+        raise
     return Base(name=name, image=pulled.image, digest=pulled.digest, reference=reference, facts=facts)
 
 
@@ -219,11 +225,11 @@ def _check(name: str, facts: BaseFacts, python: str, requires_python: str, venv:
         )
     if not SpecifierSet(requires_python).contains(found.version, prereleases=True):
         raise BaseError(
-            f'the base image {name} has Python {found.version}, which requires-python = "{requires_python}" excludes',
+            f'the base image has Python {found.version}, which requires-python = "{requires_python}" excludes',
             hint="take another base, or widen requires-python",
         )
     if facts.occupied:
         raise BaseError(
-            f"the base image {name} already has something at /{venv}, where the project's venv goes",
+            f"the base image already has something at /{venv}, where the project's venv goes",
             hint="take a base without a venv of its own; an image made by hatch-docker is not a base for another",
         )

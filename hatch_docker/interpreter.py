@@ -111,8 +111,7 @@ def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]
         if match and files.nodes.get(resolved, Node(kind="other")).kind == "file":
             return f"/{resolved}", match[1], match[3]
     raise BaseError(
-        "the base image has no Python: no python3 on its PATH",
-        place=":".join(search),
+        f"the base image has no Python: no python3 in {', '.join(search) or 'its empty PATH'}",
         hint='take a base with CPython, such as "slim", "alpine" or "python:3.13-slim"',
     )
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from hatch_docker.cache import Cache
+from hatch_docker.errors import DigestMismatchError, WheelError
 from hatch_docker.install import lay_out
 from hatch_docker.oci.layer import Entry, Layer, Plain, Written, fingerprint, write_layer
 from hatch_docker.oci.spec import Descriptor
@@ -117,7 +118,7 @@ def _make(
         for unit in part.units:
             wheel = stack.enter_context(WheelFile(unit.path, unit.filename))
             entries += lay_out(wheel, target, prefix=venv, pruned=unit.pruned)
-        with partial_file.open("wb") as out:
+        with partial_file.open("wb") as out, _named(part):
             written = write_layer(
                 _last_of_each(entries),
                 out,
@@ -131,6 +132,16 @@ def _make(
         cache.put("layers", recipe, _document(written))
     layer = Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
     return MadeLayer(layer=layer, contents=part.contents, unpacked=written.unpacked, reused=False)
+
+
+@contextmanager
+def _named(part: Part) -> Iterator[None]:
+    """Say of a file that is not what its wheel says which wheel that may be: a layer knows none."""
+    try:
+        yield
+    except (WheelError, DigestMismatchError) as error:
+        error.place = error.place or ", ".join(unit.filename for unit in part.units)
+        raise
 
 
 def _recipe(part: Part, target: TargetPython, venv: str, compression: str) -> str:

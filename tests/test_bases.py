@@ -181,7 +181,7 @@ class TestChecks:
 
     def test_something_in_the_venvs_place(self, machine: Machine) -> None:
         machine.serve("ours", FakeBase(files={"app/.venv/pyvenv.cfg": b""}))
-        with pytest.raises(BaseError, match=r"python:ours already has something at /app/\.venv"):
+        with pytest.raises(BaseError, match=r"python:ours: the base image already has something at /app/\.venv"):
             machine.open(from_registry("python:ours"))
 
     def test_no_python(self, machine: Machine) -> None:
@@ -296,5 +296,5 @@ class TestTransports:
             machine.open(daemon)
 
     def test_an_engines_image_for_another_platform(self, machine: Machine, engine: FakeEngine) -> None:
-        with pytest.raises(BaseError, match="the base image docker-daemon:team/base:1 has nothing for linux/arm64"):
+        with pytest.raises(BaseError, match="docker-daemon:team/base:1: the base image has nothing for linux/arm64"):
             machine.open(BaseSpec(transport="docker-daemon", value="team/base:1"), platform=ARM64)

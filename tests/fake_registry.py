@@ -67,6 +67,7 @@ class FakeRegistry:
     digest_header: str | None = None
     cut_uploads: int = 0
     cut_downloads: int = 0
+    gate: threading.Event | None = None  # downloads of blobs stop after a byte until it is set
     failures: list[Failure] = field(default_factory=list)
 
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -275,6 +276,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._download(data)
 
     def _download(self, data: bytes) -> None:
+        if gate := self.fake.gate:
+            self._answer(200, data[:1], {"Content-Length": str(len(data))})
+            gate.wait(60)
+            self.close_connection = True
+            return
         start = int((re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) or ["", "0"])[1])
         data = data[start:]
         if self.fake.cut_downloads:

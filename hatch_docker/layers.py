@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from hatch_docker.cache import Cache
-from hatch_docker.errors import DigestMismatchError, WheelError
+from hatch_docker.errors import DigestMismatchError, ImageError, WheelError
 from hatch_docker.install import lay_out
 from hatch_docker.oci.layer import Entry, Layer, Plain, Written, fingerprint, write_layer
 from hatch_docker.oci.spec import Descriptor
@@ -36,7 +36,7 @@ _GROUPS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What one layer is made of: wheels, and other entries, which `key` identifies (empty: made anew each time).
+    """What one layer is made of: wheels, and other entries; `contents` says it to people.
 
     `present` are the base's directories, which are left as they are. `splice` copies compressed members as they are:
     not for what this machine compressed, since another one's zlib gives other bytes.
@@ -57,15 +57,15 @@ def group(units: Sequence[Unit], budget: int) -> list[Part]:
     layers from the lowest up.
     """
     groups = max(1, min(_GROUPS, budget - 1))
-    by_size = sorted(units, key=lambda unit: (-unit.path.stat().st_size, unit.facts.name))
-    alone = {unit.facts.name for unit in by_size[: max(0, budget - groups)] if unit.path.stat().st_size >= _BIG}
+    by_size = sorted(units, key=lambda unit: (-unit.path.stat().st_size, unit.facts.key))
+    alone = {unit.facts.key for unit in by_size[: max(0, budget - groups)] if unit.path.stat().st_size >= _BIG}
     shared: dict[int, list[Unit]] = {}
     parts = []
-    for unit in sorted(units, key=lambda unit: unit.facts.name):
-        if unit.facts.name in alone:
+    for unit in sorted(units, key=lambda unit: unit.facts.key):
+        if unit.facts.key in alone:
             parts.append(_part([unit]))
         else:
-            number = hashlib.sha256(unit.facts.name.encode()).digest()[0] % groups
+            number = hashlib.sha256(unit.facts.key.encode()).digest()[0] % groups
             shared.setdefault(number, []).append(unit)
     return parts + [_part(shared[number]) for number in sorted(shared)]
 
@@ -167,7 +167,7 @@ def _known(known: dict[str, Any], part: Part, cache: Cache) -> MadeLayer | None:
     try:
         descriptor = Descriptor.from_json(known["descriptor"])
         diff_id, unpacked = str(known["diff_id"]), int(known["unpacked"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ImageError):
         return None
     path = cache.blob(descriptor.digest)
     if path is None:

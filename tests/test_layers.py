@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit_maker import TARGET, make_unit
+
+from hatch_docker.cache import Cache
+from hatch_docker.errors import DigestMismatchError
+from hatch_docker.layers import Part, files_part, group, make_layers, own_part
+from hatch_docker.oci.image import Image, validate
+from hatch_docker.oci.layer import Entry, Plain
+from hatch_docker.oci.spec import ImageConfig, Platform
+from hatch_docker.progress import Progress
+from hatch_docker.result import MadeLayer
+from hatch_docker.units import Unit
+from hatch_docker.wheelfacts import WheelFacts
+
+VENV = "app/.venv"
+SMALL, BIG = 10_000, 2_000_000
+
+
+def a_file(folder: Path, size: int) -> Path:
+    """A file of that size, all holes."""
+    path = folder / str(size)
+    if not path.exists():
+        with path.open("wb") as file:
+            file.truncate(size)
+    return path
+
+
+def unit(folder: Path, name: str, size: int) -> Unit:
+    facts = WheelFacts(
+        name=name,
+        version="1",
+        requires_dist=(),
+        requires_python="",
+        scripts={},
+        data="",
+        files={},
+        unpacked=0,
+        reaches={},
+        sources=(),
+    )
+    return Unit(facts=facts, filename=f"{name}.whl", path=a_file(folder, size), digest=f"sha256:{name}")
+
+
+@pytest.fixture(scope="session")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sizes")
+
+
+_sizes = st.sampled_from([1, SMALL, 999_999, 1_000_000, BIG, 3 * BIG])
+_wheels = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=4), _sizes, max_size=30)
+_budgets = st.integers(1, 40)
+
+
+def names(parts: Sequence[Part]) -> list[tuple[str, ...]]:
+    return [tuple(each.facts.name for each in part.units) for part in parts]
+
+
+class TestGroups:
+    @given(wheels=_wheels, budget=_budgets)
+    def test_never_more_than_the_budget_and_each_wheel_once(
+        self, sizes: Path, wheels: dict[str, int], budget: int
+    ) -> None:
+        parts = group([unit(sizes, name, size) for name, size in wheels.items()], budget)
+        assert len(parts) <= budget
+        assert sorted(name for part in names(parts) for name in part) == sorted(wheels)
+
+    @given(wheels=_wheels, budget=_budgets, data=st.data())
+    def test_the_order_that_wheels_come_in_changes_nothing(
+        self, sizes: Path, wheels: dict[str, int], budget: int, data: st.DataObject
+    ) -> None:
+        units = [unit(sizes, name, size) for name, size in wheels.items()]
+        assert group(units, budget) == group(data.draw(st.permutations(units)), budget)
+
+    @given(wheels=_wheels, budget=_budgets, size=st.sampled_from([SMALL, BIG]))
+    def test_a_new_wheel_changes_no_more_than_it_must(
+        self, sizes: Path, wheels: dict[str, int], budget: int, size: int
+    ) -> None:
+        units = [unit(sizes, name, size) for name, size in wheels.items()]
+        before = set(names(group(units, budget)))
+        after = set(names(group([*units, unit(sizes, "zzzz", size)], budget)))
+        # The group that it joins; or, where it takes the last layer of its own, that of the wheel that had it, and the
+        # group which that one joins.
+        assert len(before - after) <= (1 if size == SMALL else 2)
+        if size == BIG and ("zzzz",) in after and len(after) == len(before) + 1:
+            assert before < after
+
+    @given(wheels=_wheels, budget=_budgets, other=_wheels)
+    def test_in_every_project_a_small_wheel_is_in_the_same_group(
+        self, sizes: Path, wheels: dict[str, int], budget: int, other: dict[str, int]
+    ) -> None:
+        small = dict.fromkeys([*wheels, *other], SMALL)
+        whole = names(group([unit(sizes, name, size) for name, size in small.items()], budget))
+        some = names(group([unit(sizes, name, SMALL) for name in wheels], budget))
+        together = [tuple(name for name in part if name in wheels) for part in whole]
+        assert some == [part for part in together if part]
+
+    def test_a_big_wheel_is_alone_and_below_the_groups(self, sizes: Path) -> None:
+        units = [unit(sizes, name, size) for name, size in {"z": BIG, "a": SMALL, "m": 3 * BIG, "b": SMALL}.items()]
+        assert names(group(units, 40))[:2] == [("m",), ("z",)]
+
+    def test_where_the_budget_is_small_the_biggest_are_alone(self, sizes: Path) -> None:
+        units = [unit(sizes, name, size) for name, size in {"a": BIG, "b": 3 * BIG, "c": BIG, "d": SMALL}.items()]
+        assert names(group(units, 2)) == [("b",), ("a", "c", "d")]
+        assert names(group(units, 1)) == [("a", "b", "c", "d")]
+
+    def test_another_spelling_of_a_name_is_no_other_wheel(self, sizes: Path) -> None:
+        many = [unit(sizes, f"p{number}", SMALL) for number in range(20)]
+        for old, new in (("Flask", "flask"), ("ruamel.yaml", "ruamel-yaml")):
+            parts = [names(group([*many, unit(sizes, name, SMALL)], 40)) for name in (old, new)]
+            assert [sorted(set(part) - {old, new}) for part in parts[0]] == [
+                sorted(set(part) - {old, new}) for part in parts[1]
+            ]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def made(cache: Cache, *parts: Part, **changes: Any) -> list[MadeLayer]:
+    wanted: dict[str, Any] = {"target": TARGET, "venv": VENV, "compression": "gzip", "threads": 2}
+    layers = make_layers(parts, cache=cache, progress=Progress(), **{**wanted, **changes})
+    config = ImageConfig(platform=Platform(architecture="amd64"))
+    assert validate(Image(config=config, layers=tuple(each.layer for each in layers))) == []
+    return layers
+
+
+def members(layer: MadeLayer) -> dict[str, bytes | None]:
+    with layer.layer.open() as blob, tarfile.open(fileobj=blob, mode="r:gz") as tar:
+        return {
+            member.name: tar.extractfile(member).read() if member.isreg() else None  # type: ignore[union-attr]
+            for member in tar
+        }
+
+
+class TestCaching:
+    @pytest.fixture
+    def part(self, tmp_path: Path) -> Part:
+        (part,) = group([make_unit(tmp_path / "wheels", "one"), make_unit(tmp_path / "wheels", "two")], 1)
+        return part
+
+    def test_a_layer_is_made_once(self, cache: Cache, part: Part) -> None:
+        (first,) = made(cache, part)
+        (again,) = made(Cache(cache.root), part)
+        assert (first.reused, again.reused) == (False, True)
+        assert again.layer.descriptor == first.layer.descriptor
+        assert (again.layer.diff_id, again.unpacked) == (first.layer.diff_id, first.unpacked)
+        assert first.contents == ("one 1.0", "two 1.0")
+
+    def test_wherever_the_wheels_are(self, tmp_path: Path, part: Part) -> None:
+        (there,) = group([make_unit(tmp_path / "elsewhere", "two"), make_unit(tmp_path / "elsewhere", "one")], 1)
+        (one,), (other,) = made(Cache(tmp_path / "1"), part), made(Cache(tmp_path / "2"), there)
+        assert one.layer.descriptor == other.layer.descriptor
+        assert made(Cache(tmp_path / "1"), there)[0].reused
+
+    @pytest.mark.parametrize("damage", [b"", b"{}", b"[" * 10_000])
+    def test_a_damaged_cache_is_a_miss(self, cache: Cache, part: Part, damage: bytes) -> None:
+        (first,) = made(cache, part)
+        for path in [*(cache.root / "layers").iterdir(), *(cache.root / "blobs" / "sha256").iterdir()]:
+            data = path.read_bytes()
+            path.write_bytes(damage)
+            (again,) = made(Cache(cache.root), part)
+            assert not again.reused
+            assert again.layer.descriptor == first.layer.descriptor
+            path.write_bytes(data)
+
+    @pytest.mark.parametrize(
+        "wrong", [{}, {"descriptor": {}}, {"descriptor": 5}, {"unpacked": "x"}, {"unpacked": None}]
+    )
+    def test_what_another_version_noted_is_a_miss(self, cache: Cache, part: Part, wrong: dict[str, Any]) -> None:
+        made(cache, part)
+        (path,) = (cache.root / "layers").iterdir()
+        key = json.loads(path.read_bytes())["key"]
+        known = cache.get("layers", key) or {}
+        cache.put("layers", key, {**known, **wrong} if wrong else {})
+        assert not made(Cache(cache.root), part)[0].reused
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"compression": "gzip-single"},
+            {"compression": "zstd"},
+            {"venv": "srv/venv"},
+            {"target": replace(TARGET, version="3.12.1")},
+            {"target": replace(TARGET, free_threaded=True)},
+        ],
+    )
+    def test_whatever_shapes_it_makes_another_layer(self, cache: Cache, part: Part, changes: dict[str, Any]) -> None:
+        (first,) = made(cache, part)
+        (other,) = made(cache, part, **changes)
+        assert not other.reused
+        assert other.layer.descriptor != first.layer.descriptor
+        assert made(cache, part)[0].reused
+
+    def test_what_is_pruned_makes_another_layer(self, cache: Cache, part: Part) -> None:
+        (first,) = made(cache, part)
+        pruned = replace(part, units=(replace(part.units[0], pruned=frozenset({"one.py"})), part.units[1]))
+        (other,) = made(cache, pruned)
+        assert not other.reused
+        assert set(members(first)) - set(members(other)) == {f"{VENV}/lib/python3.13/site-packages/one.py"}
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"target": replace(TARGET, version="3.13.9", interpreter="/usr/bin/python3.13")},
+            {"target": replace(TARGET, platform=Platform(architecture="arm64"))},
+            {"threads": 1},
+        ],
+    )
+    def test_what_does_not_shape_it_makes_none(self, cache: Cache, part: Part, changes: dict[str, Any]) -> None:
+        made(cache, part)
+        assert made(cache, part, **changes)[0].reused
+
+    def test_files_of_the_host_are_read_each_time(self, cache: Cache) -> None:
+        for text in (b"one", b"two"):
+            entry = Entry(path="etc/x", content=Plain(size=3, read=lambda offset, length, text=text: text))  # type: ignore[misc]
+            (layer,) = made(cache, *files_part([entry], frozenset()))
+            assert not layer.reused
+            assert members(layer)["etc/x"] == text
+
+    def test_no_files_no_layer(self) -> None:
+        assert files_part([], frozenset()) == []
+
+
+class TestContent:
+    def test_where_two_wheels_of_a_layer_have_one_path_the_later_name_wins(self, tmp_path: Path, cache: Cache) -> None:
+        units = [make_unit(tmp_path, name, {"shared/x.py": name}) for name in ("two", "one")]
+        (layer,) = made(cache, *group(units, 1))
+        assert members(layer)[f"{VENV}/lib/python3.13/site-packages/shared/x.py"] == b"two"
+
+    def test_the_projects_layer_leaves_the_bases_directories_alone(self, tmp_path: Path, cache: Cache) -> None:
+        part = own_part(make_unit(tmp_path), [Entry(path="app/data", mode=0o755)], frozenset({"app"}))
+        (layer,) = made(cache, part)
+        assert "app" not in members(layer)
+        assert {"app/data", f"{VENV}/lib/python3.13/site-packages/demo.py"} <= set(members(layer))
+        (other,) = made(cache, replace(part, present=frozenset()))
+        assert "app" in members(other)
+
+    @settings(max_examples=5)
+    @given(threads=st.integers(1, 8))
+    def test_layers_come_in_the_order_of_their_parts(
+        self, tmp_path_factory: pytest.TempPathFactory, threads: int
+    ) -> None:
+        folder = tmp_path_factory.mktemp("order")
+        parts = [own_part(make_unit(folder, name), [], frozenset()) for name in "edcba"]
+        layers = made(Cache(folder / "cache"), *parts, threads=threads)
+        assert [layer.contents for layer in layers] == [(f"{name} 1.0",) for name in "edcba"]
+
+    def test_a_wheel_with_other_content_than_its_record_says_is_named_and_nothing_kept(
+        self, tmp_path: Path, cache: Cache
+    ) -> None:
+        lying = make_unit(
+            tmp_path, files={"demo.bin": b"x"}, record=lambda rows: [("demo.bin", rows[1][1], rows[0][2]), *rows[1:]]
+        )
+        with pytest.raises(
+            DigestMismatchError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. has the wrong content"
+        ):
+            made(cache, *group([lying], 1))
+        assert [path for path in cache.root.rglob("*") if path.is_file()] == []

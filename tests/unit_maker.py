@@ -1,0 +1,31 @@
+"""Makes units out of small wheels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wheel_maker import make_wheel
+
+from hatch_docker.cache import file_digest
+from hatch_docker.oci.spec import Platform
+from hatch_docker.target import Libc, TargetPython
+from hatch_docker.units import Unit
+from hatch_docker.wheelfacts import read_facts
+from hatch_docker.wheelfile import WheelFile
+
+TARGET = TargetPython(
+    version="3.13.5",
+    interpreter="/usr/local/bin/python3.13",
+    platform=Platform(architecture="amd64"),
+    libc=Libc(kind="glibc", version=(2, 36)),
+)
+
+
+def make_unit(folder: Path, name: str = "demo", files: Mapping[str, str | bytes] = {}, **more: Any) -> Unit:
+    """A unit of a wheel that is made in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = make_wheel(folder, name, files=files or {f"{name}.py": f"# {name}"}, **more)
+    with WheelFile(path, path.name) as wheel, path.open("rb") as file:
+        return Unit(facts=read_facts(wheel), filename=path.name, path=path, digest=file_digest(file))

@@ -263,8 +263,6 @@ class TestContent:
         lying = make_unit(
             tmp_path, files={"demo.bin": b"x"}, record=lambda rows: [("demo.bin", rows[1][1], rows[0][2]), *rows[1:]]
         )
-        with pytest.raises(
-            DigestMismatchError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. has the wrong content"
-        ):
+        with pytest.raises(DigestMismatchError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. has the wrong"):
             made(cache, *group([lying], 1))
         assert [path for path in cache.root.rglob("*") if path.is_file()] == []

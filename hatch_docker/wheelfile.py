@@ -141,7 +141,7 @@ def split_scheme(path: str, data: str) -> tuple[str, str]:
 
     What is outside of that is `purelib`: in an environment `platlib` is the same place.
     """
-    if not path.startswith(data) or path[len(data)] != "/":
+    if not path.startswith(data) or path[len(data) : len(data) + 1] != "/":
         return "purelib", path
     scheme, _, rest = path[len(data) + 1 :].partition("/")
     return scheme, rest

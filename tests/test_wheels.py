@@ -227,7 +227,7 @@ def test_full_disk_is_clean_and_leaves_nothing(fake: FakeIndex, cache: Cache, mo
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("hatch_docker.cache.os.fsync", full)
+    monkeypatch.setattr("hatch_docker.atomic.os.fsync", full)
     with pytest.raises(OutputError, match="free some space"):
         get(cache, artifact(fake))
     assert files_in(cache.root) == []

@@ -55,7 +55,8 @@ def make_wheel(
     rows = record([*(row(path, data) for path, data in content.items()), (f"{info}/RECORD", "", "")])
     if "RECORD" not in set(without):
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        # The escape is for a NUL, which Python 3.10 writes no other way.
+        csv.writer(text, lineterminator="\n", escapechar="\\").writerows(rows)
         content[f"{info}/RECORD"] = text.getvalue().encode()
     path = folder / (filename or f"{name}-{version}-py3-none-any.whl")
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:

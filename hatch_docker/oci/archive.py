@@ -71,7 +71,7 @@ def open_files(path: Path) -> Files:
             # docker save before version 25 links layers that two images share.
             parent = name.rpartition("/")[0] if member.issym() else ""
             member = members[_normal(f"{parent}/{member.linkname}")]
-        return io.BufferedReader(_Section(path, member.offset_data, member.size))
+        return io.BufferedReader(_Section(path.open("rb"), member.offset_data, member.size))
 
     return Files(place=str(path), open=open_member)
 
@@ -213,8 +213,8 @@ def _normal(name: str) -> str:
 class _Section(io.RawIOBase):
     """A part of a file, as a file of its own."""
 
-    def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file = file
         self._file.seek(offset)
         self._left = size
 

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine
+from hatchling.plugin.manager import PluginManager
+
+from hatch_docker.plugin import VERSIONS, DockerBuilder
+
+NOWHERE = "tcp://127.0.0.1:1"
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "app"
+version = "1.0"
+
+[tool.hatch.build.targets.docker]
+"""
+
+Make = Callable[..., DockerBuilder]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A builder of a project without anything, on a machine without an engine."""
+    for name in ("HOME", "HATCH_DOCKER_CACHE_DIR", "DOCKER_CONFIG"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    monkeypatch.delenv("HATCH_DOCKER_OUTPUTS", raising=False)
+
+    def make(table: str = "", project: str = PROJECT) -> DockerBuilder:
+        (tmp_path / "pyproject.toml").write_text(project + table)
+        (tmp_path / "app.py").touch()
+        return DockerBuilder(str(tmp_path))
+
+    return make
+
+
+def refusal(builder: DockerBuilder, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
+    """What a build says that ends at once; nothing may be left of it."""
+    directory = Path(builder.root) / "dist"
+    with pytest.raises(SystemExit) as ended:
+        list(builder.build(directory=str(directory), **options))
+    assert ended.value.code == 1
+    assert not directory.exists() or list(directory.iterdir()) == []
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def test_importing_the_plugin_costs_next_to_nothing() -> None:
+    # Hatch imports the plugins of all that is installed for every build, also of a plain wheel.
+    program = """
+import sys
+before = set(sys.modules)
+import hatchling.builders.wheel, hatchling.plugin.manager
+hatchling_needs = set(sys.modules)
+import hatch_docker.plugin
+hatch_docker.plugin.hatch_register_builder()
+print(*sorted(name for name in set(sys.modules) - hatchling_needs if not name.startswith(("encodings", "_"))))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert {name for name in loaded if name.startswith("hatch_docker")} == {
+        "hatch_docker",
+        "hatch_docker.errors",
+        "hatch_docker.plugin",
+    }
+    assert loaded.isdisjoint({"docker", "requests", "urllib3", "isal", "deflate", "truststore", "platformdirs"})
+
+
+def test_hatch_finds_the_builder() -> None:
+    assert PluginManager().builder.get("docker") is DockerBuilder
+
+
+class TestVersions:
+    def test_are_the_outputs(self, make: Make) -> None:
+        assert tuple(make().get_version_api()) == VERSIONS
+
+    def test_without_an_engine_an_archive(self, make: Make) -> None:
+        assert make().get_default_versions() == ["archive"]
+
+    def test_with_an_engine_that_too(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        with FakeEngine() as engine:
+            monkeypatch.setenv("DOCKER_HOST", engine.address)
+            assert make().get_default_versions() == ["archive", "load"]
+
+    def test_as_the_project_or_the_environment_says(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert make('outputs = ["push"]').get_default_versions() == ["push"]
+        monkeypatch.setenv("HATCH_DOCKER_OUTPUTS", "archive,load")
+        assert make('outputs = ["push"]').get_default_versions() == ["archive", "load"]
+
+
+class TestRefusals:
+    def test_an_unknown_output(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        said = refusal(make(), capsys, versions=["archive", "tarball"])
+        assert "unknown output tarball; known are archive, load, push" in said
+
+    def test_all_mistakes_of_the_table_at_once(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        said = refusal(make('comand = "x"\nports = ["x"]\nmax-layers = 1\n'), capsys, versions=["archive"])
+        assert "3 mistakes in the configuration" in said
+        for key in ("comand", "ports", "max-layers"):
+            assert f"tool.hatch.build.targets.docker.{key}" in said
+
+    def test_mistakes_are_found_before_hatch_asks_for_defaults(
+        self, make: Make, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert "tool.hatch.build.targets.docker.outputs" in refusal(make('outputs = ["nope"]'), capsys)
+
+    def test_a_load_without_an_engine(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        said = refusal(make(), capsys, versions=["load"])
+        assert "no container engine answers" in said
+        assert "hatch build -t docker:archive" in said
+
+    def test_a_push_to_no_registry(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "it names no registry" in refusal(make(), capsys, versions=["push"])
+
+    @pytest.mark.parametrize(
+        "project",
+        [
+            PROJECT.replace('version = "1.0"', "version = 1"),
+            PROJECT.replace('version = "1.0"', 'version = "not one"'),
+            PROJECT.replace('name = "app"', 'name = "app"\nrequires-python = "three"'),
+            PROJECT.replace('name = "app"', 'name = "app"\ndependencies = ["a b"]'),
+            PROJECT.replace('name = "app"', 'name = "!"'),
+        ],
+    )
+    def test_metadata_that_hatchling_refuses(
+        self, make: Make, capsys: pytest.CaptureFixture[str], project: str
+    ) -> None:
+        assert "pyproject.toml" in refusal(make(project=project), capsys, versions=["archive"])
+
+
+def test_clean_leaves_what_is_not_ours(make: Make, tmp_path: Path) -> None:
+    for name in ("app-1.0.docker.tar", "app-1.0.docker.json", "app-1.0.whl", "pylock.toml", "app-1.0.tar.gz"):
+        (tmp_path / name).touch()
+    make().clean(str(tmp_path), [])
+    assert {path.name for path in tmp_path.glob("*.*")} == {
+        "app-1.0.whl",
+        "pylock.toml",
+        "app-1.0.tar.gz",
+        "app.py",
+        "pyproject.toml",
+    }

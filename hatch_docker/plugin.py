@@ -54,7 +54,9 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         """Build as Hatch does; then tell what was built, and print the image's name by digest to standard output."""
         self._made: dict[str, str] = {}
         with self._reporting():
-            self._check(options.get("versions") or [])
+            wanted = self._check(options.get("versions") or [])
+            if not options.get("clean_only") and not options.get("hooks_only"):
+                self._check_project(wanted)
             yield from super().build(**options)
             self._tell()
 
@@ -79,8 +81,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
                 path.unlink()
         lock_path(self._project.normalized_name, Path(directory)).unlink(missing_ok=True)
 
-    def _check(self, versions: list[str]) -> None:
-        """Find what is wrong with the call and the project before anything is done."""
+    def _check(self, versions: list[str]) -> list[str]:
+        """Find what hatchling will not take before it does anything; the outputs that are wanted."""
         try:
             self.metadata.validate_fields()
             wanted = versions or self.config.versions
@@ -89,12 +91,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             raise ConfigError([("pyproject.toml", str(error))]) from None
         if unknown := sorted(set(wanted) - set(VERSIONS)):
             raise ConfigError([("-t docker", f"unknown output {', '.join(unknown)}; known are {', '.join(VERSIONS)}")])
-        self._check_project(push="push" in wanted)
-        if "load" in wanted:
-            self._machine.places.engine()
+        return wanted
 
-    def _check_project(self, *, push: bool) -> None:
-        """Compare the configuration with the project, all mistakes at once."""
+    def _check_project(self, wanted: list[str]) -> None:
+        """Compare the configuration with the project and the outputs, all mistakes at once; then find the engine."""
         from hatch_docker.build import tags_of
         from hatch_docker.config import check_names, check_push, default_script, gather
         from hatch_docker.extra import check_sources
@@ -107,8 +107,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             self._created,
         ]
         checks += [partial(default_script, project.scripts, project=project.name)] if config.entrypoint is None else []
-        checks += [partial(check_push, config)] if push else []
+        checks += [partial(check_push, config)] if "push" in wanted else []
         gather(checks)
+        if "load" in wanted:
+            self._machine.places.engine()
 
     def _output(self, name: str, directory: str, **_build_data: Any) -> str:
         """Make one output of the image; the path of what it left in `directory`."""

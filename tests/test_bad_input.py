@@ -198,6 +198,18 @@ extra-files = [{from = "nothing", into = "/x"}]
         project = bench.project(docker='dependency-groups = ["server"]', more=f"[dependency-groups]\n{groups}")
         refused(bench, project, "dependency-groups: ")
 
+    def test_is_told_to_the_quiet_too(self, bench: Bench) -> None:
+        outcome = bench.build(bench.project(docker="port = 1"), HATCH_QUIET="1")
+        assert outcome.err == f"{TABLE}.port: unknown key; did you mean 'ports'?\n"
+        assert (outcome.code, outcome.out) == (1, "")
+
+    def test_keeps_nobody_from_cleaning_up(self, bench: Bench) -> None:
+        project = bench.project()
+        bench.made(project)
+        outcome = bench.build(project, "--clean-only", target="docker:load", HATCH_DOCKER_TAGS="{git-sha}")
+        assert outcome.code == 0, outcome.err
+        assert _files(project / "dist") == set()
+
     def test_of_outputs(self, bench: Bench) -> None:
         refused(bench, bench.project(), "unknown output archve; known are archive, load, push", target="docker:archve")
 

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -612,24 +613,18 @@ class TestTheSameDigest:
 
     @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be somebody else")
     def test_whoever_builds_it(self, bench: Bench, project: Path) -> None:
-        reference = self.digest(project, environment(bench.root / "cache-root"))
-        for path in [*bench.root.parents[:2], bench.root, *bench.root.rglob("*")]:
-            path.chmod(path.stat().st_mode | 0o055 if path.is_dir() else path.stat().st_mode | 0o044)
-        theirs = bench.root / "theirs"
-        theirs.mkdir()
-        shutil.copytree(project, theirs / "project", ignore=shutil.ignore_patterns("dist"))
-        for path in [theirs, *theirs.rglob("*")]:
-            os.chown(path, 65534, 65534)
-        # In one process that has imported everything by then, since others may not be able to read the interpreter.
-        done = subprocess.run(
-            [sys.executable, "-c", _AS_NOBODY, project, theirs],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == reference
-        assert (theirs / "project/dist/shop-1.0.docker.tar").stat().st_uid == 65534
+        reference = self.digest(project, environment(bench.cache))
+        # Not below pytest's folders, which others may not enter.
+        with tempfile.TemporaryDirectory() as folder:
+            self.make(theirs := Bench(Path(folder)), "project")
+            for path in [theirs.root, *theirs.root.rglob("*")]:
+                os.chown(path, 65534, 65534)
+            # In one process that has imported everything by then, since others may not be able to read the interpreter.
+            command = [sys.executable, "-c", _AS_NOBODY, project, theirs.root]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == reference
+            assert archive_of(theirs.root / "project").stat().st_uid == 65534
 
     def test_whichever_order_things_come_in(self, bench: Bench, project: Path) -> None:
         reference = bench.build(project).out

@@ -620,7 +620,7 @@ class TestTheSameDigest:
             for path in [theirs.root, *theirs.root.rglob("*")]:
                 os.chown(path, 65534, 65534)
             # In one process that has imported everything by then, since others may not be able to read the interpreter.
-            command = [sys.executable, "-c", _AS_NOBODY, project, theirs.root]
+            command = [sys.executable, "-c", _AS_NOBODY, str(project), folder]
             done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
             assert done.returncode == 0, done.stderr
             assert done.stdout == reference

@@ -190,8 +190,18 @@ def _context(name: str) -> dict[str, Any]:
 def _text(error: BaseException) -> str:
     """The innermost reason, on one line, without the user and password that an address may have."""
     explanation = getattr(error, "explanation", None)
-    text = str(explanation or error).strip().splitlines()
+    text = str(explanation or _cause(error)).strip().splitlines()
     return re.sub(r"//[^/@\s]*@", "//", text[-1])[:300] if text else type(error).__name__
+
+
+def _cause(error: BaseException) -> BaseException | str:
+    """What the system said, where it is below what requests and urllib3 wrap around it."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    return error
 
 
 def _hint(reason: str) -> str:

@@ -181,7 +181,8 @@ def _choose(index: Index, platform: Platform, name: str) -> Descriptor:
 
 def _lacks(name: str, platform: Platform, there: list[str]) -> BaseError:
     return BaseError(
-        f"the base image {name} has nothing for {platform}; it has {', '.join(there) or 'no platforms at all'}",
+        f"the base image has nothing for {platform}; it has {', '.join(there) or 'no platforms at all'}",
+        place=name,
         hint=f'set platforms = ["{there[0]}"], or take another base' if there else "take another base",
     )
 

@@ -1,0 +1,56 @@
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatch_docker.parallel import together
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 8))
+def test_results_come_in_the_order_of_their_items(items: list[int], threads: int) -> None:
+    assert together(lambda item: item * 2, items, threads=threads) == [item * 2 for item in items]
+
+
+def test_no_more_threads_run_than_told() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(_item: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        with lock:
+            running -= 1
+
+    together(work, range(200), threads=3)
+    assert most <= 3
+
+
+def test_the_first_error_is_raised_and_ends_what_waits() -> None:
+    done: list[int] = []
+    stop = threading.Event()
+
+    def work(item: int) -> None:
+        done.append(item)
+        if item == 1:
+            raise KeyError(item)
+
+    with pytest.raises(KeyError):
+        together(work, range(100), threads=1, stop=stop)
+    assert done == [0, 1]
+    assert stop.is_set()
+
+
+def test_an_error_does_not_wait_for_a_thread_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hatch_docker.parallel._GRACE_SECONDS", 0)
+    never = threading.Event()
+
+    def work(item: int) -> None:
+        if item:
+            raise KeyError(item)
+        never.wait(60)
+
+    with pytest.raises(KeyError):
+        together(work, [0, 1], threads=2)
+    never.set()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hatch_docker.bases import Places
 from hatch_docker.cache import Cache
@@ -22,6 +23,8 @@ from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
 from hatch_docker.wheels import Headers
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def machine_of(
 
     def indexes(lock: Path | None) -> Indexes:
         url, extra = index_lines(lock) if lock and lock.suffix == ".txt" else ("", ())
-        discovered = functools.cache(
+        discovered = _once(
             lambda: discover(
                 configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress
             )
@@ -81,9 +84,7 @@ def machine_of(
         return _indexes(discovered, (index_url or url, *extra), environ, proxies, cache, progress)
 
     return Machine(
-        places=Places(
-            registry=registry, engine=functools.cache(lambda: Engine.connect(environ)), cache=cache, root=root
-        ),
+        places=Places(registry=registry, engine=_once(lambda: Engine.connect(environ)), cache=cache, root=root),
         http=http,
         indexes=indexes,
         platform=platform,
@@ -105,12 +106,12 @@ def _indexes(
     What the project and the environment name (`named` and two variables) is known without, so it alone is part of keys.
     """
 
-    @functools.cache
-    def index() -> Index:
+    def connect() -> Index:
         # pip's own certificate setting is known only once pip was asked, and it counts for indexes alone.
         settings = discovered()
         return Index(settings, Http(Network(ca_file=settings.ca_file, proxies=proxies)), progress=progress)
 
+    index = _once(connect)
     configured = [url for url in named if url]
     keys = [*configured, *(environ[each] for each in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL") if environ.get(each))]
     return Indexes(
@@ -123,3 +124,17 @@ def _indexes(
         ),
         headers=lambda url: discovered().credentials.headers(url),  # noqa: PLW0108
     )
+
+
+def _once(make: Callable[[], _T]) -> Callable[[], _T]:
+    """`make`, called once, however many threads want what it makes at the same time."""
+    lock = threading.Lock()
+    made: list[_T] = []
+
+    def get() -> _T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.atomic import replacing, writing
+from hatch_docker.errors import OutputError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestReplacing:
+    def test_a_file_is_there_when_it_is_whole(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "folder" / "file.tar"
+        with replacing(path) as partial:
+            partial.write_text("half")
+            assert not path.exists()
+            assert partial.parent == path.parent
+            partial.write_text("whole")
+        assert path.read_text() == "whole"
+        assert names(path.parent) == ["file.tar"]
+
+    @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+    def test_of_what_fails_nothing_is_left_and_the_old_one_stays(self, tmp_path: Path, error: BaseException) -> None:
+        path = tmp_path / "file"
+        path.write_text("old")
+
+        def fail() -> None:
+            with replacing(path) as partial:
+                partial.write_text("half")
+                raise error
+
+        with pytest.raises((type(error), OutputError)):
+            fail()
+        assert path.read_text() == "old"
+        assert names(tmp_path) == ["file"]
+
+    @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
+    def test_it_has_the_mode_of_any_new_file(self, tmp_path: Path) -> None:
+        (tmp_path / "other").touch()
+        with replacing(tmp_path / "file"):
+            pass
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+        assert len(modes) == 1
+
+    def test_of_many_at_once_one_wins_whole(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+
+        def write(number: int) -> None:
+            with replacing(path) as partial:
+                partial.write_text(f"{number:02}" * 5000)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(40)))
+        text = path.read_text()
+        assert text == text[:2] * 5000
+        assert names(tmp_path) == ["file"]
+
+    def test_what_killed_processes_left_goes_after_a_day(self, tmp_path: Path) -> None:
+        for name, hours in {".file.old": 30, ".file.young": 1, ".other.old": 30, "file.old": 30}.items():
+            (tmp_path / name).touch()
+            os.utime(tmp_path / name, (time.time() - hours * 3600,) * 2)
+        with replacing(tmp_path / "file"):
+            pass
+        assert names(tmp_path) == [".file.young", ".other.old", "file", "file.old"]
+
+
+class TestRefusals:
+    def test_a_folder_that_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "dist").touch()
+        with pytest.raises(OutputError, match="cannot write") as caught, replacing(tmp_path / "dist" / "file"):
+            pass
+        assert caught.value.place == str(tmp_path / "dist" / "file")
+
+    def test_a_folder_in_the_files_place(self, tmp_path: Path) -> None:
+        (tmp_path / "file").mkdir()
+        with pytest.raises(OutputError, match="cannot write"), replacing(tmp_path / "file"):
+            pass
+        assert names(tmp_path) == ["file"]
+
+    @pytest.mark.parametrize(
+        ("number", "hint"),
+        [
+            (errno.ENOSPC, "the disk is full: free some space, or go elsewhere"),
+            (errno.EACCES, "check who owns that folder, or go elsewhere"),
+            (errno.EROFS, "that file system is read-only, or go elsewhere"),
+            (errno.EIO, "go elsewhere"),
+        ],
+    )
+    def test_each_with_what_to_do(self, number: int, hint: str) -> None:
+        with pytest.raises(OutputError) as caught, writing(Path("place"), otherwise="go elsewhere"):
+            raise OSError(number, os.strerror(number))
+        assert caught.value.message == f"cannot write: {os.strerror(number)}"
+        assert caught.value.place == "place"
+        assert caught.value.hint == hint
+
+    def test_other_errors_pass(self) -> None:
+        with pytest.raises(ValueError, match="other"), writing(Path("place")):
+            raise ValueError("other")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine
+
+from hatch_docker import machine as machine_module
+from hatch_docker.config import Settings
+from hatch_docker.errors import EngineError
+from hatch_docker.index_settings import IndexSettings, discover
+from hatch_docker.machine import Machine, machine_of
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.spec import Platform
+from hatch_docker.parallel import together
+from hatch_docker.progress import Progress
+
+
+def machine(
+    folder: Path, settings: Settings | None = None, environ: Mapping[str, str] = {}, index_url: str = ""
+) -> Machine:
+    return machine_of(
+        settings or Settings(),
+        {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "DOCKER_HOST": "tcp://127.0.0.1:1", **environ},
+        proxies={},
+        root=folder,
+        home=folder,
+        cache_dir=folder / "users-cache",
+        index_url=index_url,
+        platform=Platform(architecture="amd64"),
+        processors=3,
+        progress=Progress(),
+    )
+
+
+@pytest.fixture
+def discoveries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """How often, and with what, the settings of indexes were looked for: that asks pip, in another process."""
+    seen: list[dict[str, Any]] = []
+
+    def counted(**options: Any) -> IndexSettings:
+        seen.append(options)
+        return discover(**options)
+
+    monkeypatch.setattr(machine_module, "discover", counted)
+    return seen
+
+
+class TestSettings:
+    def test_come_before_what_the_machine_has(self, tmp_path: Path) -> None:
+        assert machine(tmp_path).places.cache.root == tmp_path / "users-cache"
+        assert machine(tmp_path).threads == 3
+        told = machine(tmp_path, Settings(cache_dir=str(tmp_path / "told"), threads=7))
+        assert told.places.cache.root == tmp_path / "told"
+        assert told.threads == 7
+
+    def test_nothing_is_made_nor_asked_before_it_is_needed(
+        self, tmp_path: Path, discoveries: list[dict[str, Any]]
+    ) -> None:
+        machine(tmp_path).indexes(None)
+        assert discoveries == []
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_engine_is_connected_once(self, tmp_path: Path) -> None:
+        with FakeEngine() as fake:
+            places = machine(tmp_path, environ={"DOCKER_HOST": fake.address}).places
+            assert len(set(map(id, together(lambda _: places.engine(), range(8), threads=8)))) == 1
+
+    def test_no_engine(self, tmp_path: Path) -> None:
+        with pytest.raises(EngineError, match="no container engine answers"):
+            machine(tmp_path).places.engine()
+
+    def test_registries_are_as_they_are_set(self, tmp_path: Path) -> None:
+        settings = Settings(registry_mirrors={"docker.io": "127.0.0.1:1"}, insecure_registries=frozenset({"127.0.0.1"}))
+        registry = machine(tmp_path, settings).places.registry
+        assert registry._mirror(Reference.parse("python:3")) == Reference.parse("127.0.0.1:1/library/python:3")
+
+
+class TestIndexes:
+    def test_are_discovered_once_for_all_threads(self, tmp_path: Path, discoveries: list[dict[str, Any]]) -> None:
+        indexes = machine(tmp_path, index_url="https://me:secret@index.example/simple").indexes(None)
+        sent = together(lambda _: indexes.headers("https://index.example/x"), range(8), threads=8)
+        assert len(discoveries) == 1
+        assert all("Authorization" in headers for headers in sent)
+        assert list(indexes.resolver.indexes()) == ["https://index.example/simple"]
+        assert len(discoveries) == 1
+
+    def test_those_of_a_lock_count_unless_the_project_names_one(self, tmp_path: Path) -> None:
+        lock = tmp_path / "requirements.txt"
+        lock.write_text("--index-url https://lock.example/simple\n--extra-index-url https://extra.example/simple\n")
+        urls = {
+            "": ["https://lock.example/simple", "https://extra.example/simple"],
+            "https://project.example/simple": ["https://project.example/simple", "https://extra.example/simple"],
+        }
+        for configured, expected in urls.items():
+            indexes = machine(tmp_path, index_url=configured).indexes(lock)
+            assert indexes.lookup.indexes() == expected
+            assert list(indexes.resolver.configured) == expected
+
+    def test_those_of_the_environment_are_part_of_keys_without_a_question(
+        self, tmp_path: Path, discoveries: list[dict[str, Any]]
+    ) -> None:
+        indexes = machine(tmp_path, environ={"UV_DEFAULT_INDEX": "https://uv.example/simple"}).indexes(None)
+        assert indexes.lookup.indexes() == ["https://uv.example/simple"]
+        assert indexes.resolver.configured == []
+        assert discoveries == []

@@ -159,7 +159,10 @@ def _check_machine(files: Filesystem, prefix: str, python: TargetPython) -> None
             f"the base image says it is {python.platform}, but its Python has modules for another machine: {odd}",
             hint="the image's platform is wrong: take another base, or a corrected one",
         )
-    if python.platform.architecture not in MACHINES or python.platform.os != "linux":
+    platform = python.platform
+    # Of the 32-bit ARMs, the index takes wheels for armv7l alone.
+    other_arm = platform.architecture == "arm" and platform.variant != "v7"
+    if platform.os != "linux" or platform.architecture not in MACHINES or other_arm:
         raise BaseError(f"{python.platform} is not a platform that wheels exist for", hint='take "linux/amd64"')
 
 

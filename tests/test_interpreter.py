@@ -181,6 +181,7 @@ class TestRefusals:
         ("platform", "triplet"),
         [
             ("linux/arm64", "aarch64-linux-gnu"),
+            ("linux/arm64/v9", "aarch64-linux-gnu"),
             ("linux/386", "i386-linux-gnu"),
             ("linux/arm/v7", "arm-linux-gnueabihf"),
             ("linux/arm/v7", "arm-linux-musleabihf"),
@@ -196,7 +197,7 @@ class TestRefusals:
 
     def test_a_platform_that_no_wheel_is_for(self) -> None:
         files = {path: data for path, data in SLIM.items() if "lib-dynload" not in path}
-        for platform in ("linux/mips64le", "windows/amd64"):
+        for platform in ("linux/mips64le", "windows/amd64", "linux/arm/v6"):
             with pytest.raises(BaseError, match=f"{platform} is not a platform that wheels exist for"):
                 facts(files, SLIM_LINKS, platform=platform)
 

@@ -196,6 +196,8 @@ class TestPlatforms:
             ("linux/aarch64", "linux/arm64"),
             ("linux/arm64/v8", "linux/arm64"),
             ("linux/arm/v7", "linux/arm/v7"),
+            ("linux/arm", "linux/arm/v7"),
+            ("armv7l", "linux/arm/v7"),
             ("windows/amd64", "windows/amd64"),
         ],
     )
@@ -230,8 +232,12 @@ class TestSelection:
         assert self.chosen("linux/arm/v7", "linux/arm/v6", "linux/arm/v7") == 1
         assert self.chosen("linux/arm", "linux/arm/v6", "linux/arm") == 1
 
+    def test_arm_alone_is_not_the_soft_float_one(self) -> None:
+        assert self.chosen("linux/arm", "linux/arm/v5", "linux/arm/v7") == 1
+        assert self.chosen("linux/arm", "linux/arm/v5") is None
+
     def test_any_variant_where_none_was_asked_for(self) -> None:
-        assert self.chosen("linux/arm", "linux/amd64", "linux/arm/v7") == 1
+        assert self.chosen("linux/arm64", "linux/amd64", "linux/arm64/v9") == 1
 
     def test_never_another_variant_than_was_asked_for(self) -> None:
         assert self.chosen("linux/arm/v6", "linux/arm/v7") is None

@@ -47,6 +47,8 @@ _ARCHITECTURES = {
     "i386": "386",
     "i686": "386",
 }
+# As containerd has it: most of all, arm/v5 (soft-float) is never taken for what every wheel and machine means by arm.
+_VARIANTS = {("arm64", "v8"): "", ("arm64", "8"): "", ("amd64", "v1"): "", ("arm", ""): "v7", ("arm", "7"): "v7"}
 
 
 def digest_of(data: bytes) -> str:
@@ -108,10 +110,9 @@ class Platform:
 
     @classmethod
     def of(cls, os: str, architecture: str, variant: str = "") -> Platform:
-        """Normalize the kernel's names and the variants that say nothing (arm64/v8, amd64/v1)."""
+        """Normalize the kernel's names, and variants: those that say nothing (arm64/v8) go, arm alone is arm/v7."""
         architecture = _ARCHITECTURES.get(architecture.lower(), architecture.lower())
-        if (architecture, variant) in {("arm64", "v8"), ("arm64", "8"), ("amd64", "v1")}:
-            variant = ""
+        variant = _VARIANTS.get((architecture, variant), variant)
         return cls(os=os.lower(), architecture=architecture, variant=variant)
 
     def __str__(self) -> str:

@@ -12,11 +12,13 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import hypothesis
 import pytest
+from docker import DockerClient
 
 from hatch_docker.engine import answers
 from hatch_docker.errors import HatchDockerError
@@ -90,6 +92,20 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "network": (functools.cache(_network), "a Python package index (pip's configuration)"),
     "tools": (functools.cache(_tools), f"the programs {' and '.join(TOOLS)}"),
 }
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all builds of real projects: what they have in common is fetched once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[DockerClient]:
+    """The engine, as tests use it to see what was built."""
+    client = docker.from_env()
+    yield client
+    client.close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -14,11 +14,13 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from containers import PODMAN
 from fake_engine import CUT, FakeEngine
 
 from hatch_docker import engine as engine_module
@@ -93,9 +95,8 @@ def saved(engine: Engine, reference: Reference) -> list[str]:
 def podman(folder: Path) -> Iterator[dict[str, str]]:
     """Podman's service on a socket of its own, with a store of its own."""
     address = folder / "podman.sock"
-    command = ["podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
     process = subprocess.Popen(
-        [*command, "system", "service", "--time=0", f"unix://{address}"],
+        [*(part.format(folder) for part in PODMAN), "system", "service", "--time=0", f"unix://{address}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -116,11 +117,11 @@ def podman(folder: Path) -> Iterator[dict[str, str]]:
         pytest.param("podman", marks=pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")),
     ],
 )
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if request.param == "docker":
         yield Engine.connect(os.environ)
         return
-    with podman(tmp_path_factory.mktemp("podman")) as environ:
+    with tempfile.TemporaryDirectory(prefix="podman-") as folder, podman(Path(folder)) as environ:
         yield Engine.connect(environ)
 
 

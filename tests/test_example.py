@@ -1,0 +1,327 @@
+"""The example project for real: built on both families, run, pushed, pulled, read by others, and built again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import builds
+import pytest
+from containers import PODMAN, address, answer, built, environment, inside, output, remove, running, tool
+from docker import DockerClient
+from docker.models.containers import Container
+from recorder import Recorder
+
+EXAMPLE = Path(__file__).parent.parent / "example_project"
+REGISTRY = os.environ.get("HATCH_DOCKER_TEST_REGISTRY", "")
+AUTH_REGISTRY = os.environ.get("HATCH_DOCKER_TEST_AUTH_REGISTRY", "")
+USER = os.environ.get("HATCH_DOCKER_TEST_AUTH_USER", "")
+PASSWORD = os.environ.get("HATCH_DOCKER_TEST_AUTH_PASSWORD", "")
+
+# Other layers than those of the image that is loaded, so that the engine has to pull them.
+FEW_LAYERS = {"HATCH_DOCKER_MAX_LAYERS": "3"}
+
+pytestmark = [pytest.mark.base, pytest.mark.engine, pytest.mark.network]
+
+
+@dataclass(frozen=True)
+class Example:
+    """The example, built and loaded."""
+
+    project: Path
+    environ: dict[str, str]
+    image: str
+    result: dict[str, Any]
+
+    @property
+    def archive(self) -> Path:
+        return builds.archive_of(self.project)
+
+
+def copied(to: Path) -> Path:
+    """The example without what builds leave in it."""
+    return Path(shutil.copytree(EXAMPLE, to, ignore=shutil.ignore_patterns("dist", "__pycache__", ".*")))
+
+
+@pytest.fixture(scope="module", params=["slim", "alpine"])
+def base(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def example(
+    base: str, client: DockerClient, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Example]:
+    image = f"hatch-docker-test-{secrets.token_hex(6)}"
+    environ = environment(shared_cache, HATCH_DOCKER_BASE=base, HATCH_DOCKER_IMAGE=image)
+    project = copied(tmp_path_factory.mktemp(base) / "example")
+    built(project, environ, "docker:archive,load")
+    yield Example(project, environ, image, builds.result_of(project))
+    remove(client, image)
+
+
+@pytest.fixture(scope="module")
+def container(example: Example, client: DockerClient) -> Iterator[Container]:
+    """The service, with nothing that it could write to."""
+    with running(client, f"{example.image}:1.0.0", read_only=True, cap_drop=["ALL"]) as container:
+        address(container)
+        yield container
+
+
+FACTS = """
+import importlib.util, json, os, shutil, sys
+print(json.dumps({
+    "ids": [os.getuid(), os.getgid()],
+    "environment": dict(os.environ),
+    "tools": [tool for tool in ("pip", "cc", "gcc", "g++", "make") if shutil.which(tool, path="/app/.venv/bin")],
+    "compilers": [tool for tool in ("cc", "gcc", "g++", "make") if shutil.which(tool)],
+    "pip": importlib.util.find_spec("pip") is not None,
+    "prefix": sys.prefix,
+    "folder": os.getcwd(),
+}))
+"""
+
+# A TLS service in the image itself: its own certificate is trusted when it is named, and not by the bundled ones.
+TLS = """
+import datetime, http.server, ipaddress, ssl, threading
+import certifi, requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+key = ec.generate_private_key(ec.SECP256R1())
+name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "here")])
+now = datetime.datetime.now(datetime.timezone.utc)
+host = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+certificate = (
+    x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    .add_extension(host, critical=False).add_extension(x509.BasicConstraints(True, None), critical=True)
+    .sign(key, hashes.SHA256())
+)
+pem = serialization.Encoding.PEM
+private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+with open("/dev/shm/both.pem", "wb") as file:
+    file.write(private + certificate.public_bytes(pem))
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/dev/shm/both.pem")
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+url = f"https://127.0.0.1:{server.server_port}"
+print(requests.get(url, verify="/dev/shm/both.pem", timeout=10).status_code)
+try:
+    requests.get(url, timeout=10)
+except requests.exceptions.SSLError:
+    print("refused")
+print(ssl.create_default_context(cafile=certifi.where()).cert_store_stats()["x509_ca"] > 50)
+"""
+
+
+class TestRunning:
+    def test_it_serves(self, container: Container) -> None:
+        url = address(container)
+        assert answer(f"{url}/health") == {"status": "ok", "version": "1.0.0"}
+        assert answer(f"{url}/stamp/{'0' * 64}", "POST")["stamp"].startswith("0" * 64)
+
+    def test_its_command_is_on_the_path(self, container: Container) -> None:
+        assert re.fullmatch(r"[0-9a-f]{64} \d+\n", inside(container, "stamp", "file", "/etc/hostname"))
+
+    def test_it_has_what_it_needs_and_no_more(self, container: Container) -> None:
+        facts = json.loads(inside(container, "python", "-c", FACTS))
+        assert facts["ids"] == [65532, 65532]
+        assert facts["environment"]["PYTHONUNBUFFERED"] == facts["environment"]["PYTHONDONTWRITEBYTECODE"] == "1"
+        assert facts["environment"]["PATH"].startswith("/app/.venv/bin:/usr/local/bin:")
+        assert (facts["prefix"], facts["folder"]) == ("/app/.venv", "/app")
+        assert facts["tools"] == facts["compilers"] == []
+        assert not facts["pip"]
+
+    def test_it_speaks_tls(self, container: Container) -> None:
+        assert inside(container, "python", "-c", TLS).split() == ["204", "refused", "True"]
+
+    def test_every_package_can_be_imported_and_is_known_to_be_installed(self, container: Container) -> None:
+        code = (
+            "import importlib.metadata as m; "
+            "[__import__(n) for n in ('cryptography.x509', 'pydantic_core', 'uvicorn.main', 'fastapi', 'cffi')]; "
+            "print(*sorted(d.name for d in m.distributions() if not all(f.locate().exists() for f in d.files)), "
+            "len(list(m.distributions())))"
+        )
+        assert inside(container, "python", "-c", code).split() == [str(installed())]
+
+    def test_it_stops_when_it_is_asked_to(self, example: Example, client: DockerClient) -> None:
+        with running(client, f"{example.image}:latest") as stopping:
+            address(stopping)
+            stopping.stop(timeout=20)
+            assert stopping.wait()["StatusCode"] != 137
+
+
+class TestReproducing:
+    def test_the_same_image_is_made_elsewhere(self, example: Example, tmp_path: Path) -> None:
+        project = copied(tmp_path / "some where" / "else")
+        changes = {
+            "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"),
+            "HATCH_DOCKER_THREADS": "1",
+            "PYTHONHASHSEED": "7",
+            "TZ": "Pacific/Kiritimati",
+            "LC_ALL": "C",
+        }
+        process = builds.start(project, env={**example.environ, **changes}, umask=0o077)
+        assert builds.ended(process).code == 0
+        assert builds.archive_of(project).read_bytes() == example.archive.read_bytes()
+
+    def test_a_change_of_one_line_makes_one_small_layer(
+        self, example: Example, client: DockerClient, tmp_path: Path
+    ) -> None:
+        project = copied(tmp_path / "example")
+        built(project, example.environ, "docker:load")
+        service = project / "src" / "stamp" / "service.py"
+        service.write_text(service.read_text().replace('"status": "ok"', '"status": "fine"'))
+
+        outcome = built(project, example.environ, "docker:archive,load")
+        *others, own = builds.result_of(project)["layers"]
+        assert all(layer["reused"] for layer in others)
+        assert not own["reused"]
+        assert own["size"] < 10_000
+        assert not re.search("(pulled|downloaded|looked up|resolved):", outcome.err)
+        assert "made layers: 1," in outcome.err
+        assert re.search(r"loaded: 1, [\d.]+ kB", outcome.err), "no other layer travels"
+        with running(client, f"{example.image}:1.0.0") as changed:
+            assert answer(f"{address(changed)}/health")["status"] == "fine"
+        # The other tests' image has its name again.
+        built(example.project, example.environ, "docker:load")
+
+
+class TestReaders:
+    @pytest.mark.tools
+    @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
+    def test_skopeo(self, example: Example, transport: str) -> None:
+        config = json.loads(tool("skopeo", "inspect", "--config", f"{transport}:{example.archive}"))
+        assert config["config"]["Entrypoint"] == ["/app/.venv/bin/stamp"]
+        facts = json.loads(tool("skopeo", "inspect", f"{transport}:{example.archive}"))
+        assert len(facts["Layers"]) == example.result["base"]["layers"] + len(example.result["layers"])
+
+    @pytest.mark.tools
+    def test_umoci(self, example: Example, tmp_path: Path) -> None:
+        tool("skopeo", "copy", f"oci-archive:{example.archive}", f"oci:{tmp_path}/layout:it")
+        tool("umoci", "unpack", "--rootless", "--image", f"{tmp_path}/layout:it", f"{tmp_path}/bundle")
+        assert (tmp_path / "bundle" / "rootfs" / "app" / ".venv" / "bin" / "stamp").stat().st_mode & 0o777 == 0o755
+        process = json.loads((tmp_path / "bundle" / "config.json").read_text())["process"]
+        assert (process["args"], process["cwd"]) == (["/app/.venv/bin/stamp", "serve"], "/app")
+        assert process["user"]["uid"] == 65532
+
+    @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
+    def test_podman(self, shared_cache: Path, tmp_path: Path) -> None:
+        # Its simplest storage copies all files for every layer: the smaller base, and few layers.
+        project, image = copied(tmp_path / "example"), f"hatch-docker-test-{secrets.token_hex(6)}"
+        built(
+            project,
+            environment(shared_cache, HATCH_DOCKER_BASE="alpine", HATCH_DOCKER_IMAGE=image, **FEW_LAYERS),
+            "docker:archive",
+        )
+        with tempfile.TemporaryDirectory(prefix="podman-") as folder:
+            podman = [part.format(folder) for part in PODMAN]
+            assert image in tool(*podman, "load", "-i", str(builds.archive_of(project)))
+            facts = json.loads(tool(*podman, "image", "inspect", f"{image}:1.0.0"))
+            assert facts[0]["Id"] == builds.result_of(project)["image-id"].removeprefix("sha256:")
+            tool(*podman, "image", "rm", "--all", "--force")
+
+    def test_docker_load(self, example: Example, client: DockerClient) -> None:
+        remove(client, example.image)
+        with example.archive.open("rb") as file:
+            loaded = client.images.load(file)
+        assert {tag for image in loaded for tag in image.tags} >= {f"{example.image}:1.0.0", f"{example.image}:latest"}
+        assert "usage: stamp" in output(client, example.image, "stamp", "--help")
+
+
+@pytest.mark.registry
+class TestPushing:
+    def test_only_what_the_registry_lacks_is_sent(self, example: Example, client: DockerClient, tmp_path: Path) -> None:
+        project, repository = copied(tmp_path / "example"), f"tests/{secrets.token_hex(6)}"
+        with Recorder(REGISTRY) as registry:
+            settings = {
+                "HATCH_DOCKER_IMAGE": f"{registry.host}/{repository}",
+                "HATCH_DOCKER_REGISTRY_MIRRORS": f"docker.io={registry.host}",
+            }
+            environ = {**example.environ, **FEW_LAYERS, **settings}
+            built(project, environ, "docker:archive,push")
+            result = builds.result_of(project)
+            mounted = [each for each in registry.of("POST") if "mount" in each.query and each.status == 201]
+            assert len(mounted) == result["base"]["layers"]
+            assert {each.query["from"][0] for each in mounted} == {"library/python"}
+            sent = {each.digest for each in registry.of("PUT", "/blobs/")}
+            assert sent == {result["image-id"], *(layer["digest"] for layer in result["layers"])}
+            assert [each.path.rpartition("/")[2] for each in registry.passed[-2:]] == ["1.0.0", "latest"]
+            assert {each.method for each in registry.passed[-2:]} == {"PUT"}
+
+            registry.passed.clear()
+            built(project, environ, "docker:push")
+            assert registry.of("POST") == registry.of("PATCH") == registry.of("PUT", "/blobs/") == []
+        pull_and_run(client, f"{REGISTRY}/{repository}", result["digest"])
+
+    def test_a_registry_with_a_password(self, example: Example, client: DockerClient, tmp_path: Path) -> None:
+        project, image = copied(tmp_path / "example"), f"{AUTH_REGISTRY}/tests/{secrets.token_hex(6)}"
+        token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {AUTH_REGISTRY: {"auth": token}}}))
+        settings = {"HATCH_DOCKER_IMAGE": image, "DOCKER_CONFIG": str(tmp_path)}
+        outcome = built(project, {**example.environ, **FEW_LAYERS, **settings}, "docker:archive,push")
+        assert outcome.out.splitlines()[-1] == f"{image}@{builds.result_of(project)['digest']}"
+        told = [outcome.out, outcome.err, (project / "dist" / "stamp-1.0.0.docker.json").read_text()]
+        assert not any(secret in text for secret in (PASSWORD, token) for text in told)
+        login = {"username": USER, "password": PASSWORD}
+        pull_and_run(client, image, builds.result_of(project)["digest"], auth_config=login)
+
+    @pytest.mark.parametrize("auths", [{}, {"auth": base64.b64encode(b"testuser:wrong-one").decode()}])
+    def test_a_password_that_is_missing_or_wrong(self, example: Example, tmp_path: Path, auths: dict[str, str]) -> None:
+        project = copied(tmp_path / "example")
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {AUTH_REGISTRY: auths} if auths else {}}))
+        settings = {"HATCH_DOCKER_IMAGE": f"{AUTH_REGISTRY}/tests/refused", "DOCKER_CONFIG": str(tmp_path)}
+        outcome = builds.build(project, env={**example.environ, **settings}, target="docker:push")
+        assert outcome.code not in (0, None)
+        assert f"docker login {AUTH_REGISTRY}" in outcome.err
+        assert "Traceback" not in outcome.err
+        assert "wrong-one" not in outcome.err
+        assert not list((project / "dist").glob("*.docker.json"))
+
+    @pytest.mark.tools
+    def test_skopeo_reads_what_was_pushed(self, example: Example, tmp_path: Path) -> None:
+        project, image = copied(tmp_path / "example"), f"{REGISTRY}/tests/{secrets.token_hex(6)}"
+        built(project, {**example.environ, "HATCH_DOCKER_IMAGE": image}, "docker:push")
+        result = builds.result_of(project)
+        facts = json.loads(tool("skopeo", "inspect", "--tls-verify=false", f"docker://{image}:latest"))
+        assert facts["Digest"] == result["digest"]
+        assert sorted(facts["RepoTags"]) == ["1.0.0", "latest"]
+        tool("skopeo", "copy", "--src-tls-verify=false", f"docker://{image}:1.0.0", f"dir:{tmp_path}/copy")
+
+
+def pull_and_run(client: DockerClient, image: str, digest: str, **options: Any) -> None:
+    """Have the engine pull an image by digest, and the service answer."""
+    try:
+        client.images.pull(f"{image}@{digest}", **options)
+        with running(client, f"{image}@{digest}") as container:
+            assert answer(f"{address(container)}/health")["status"] == "ok"
+    finally:
+        remove(client, image)
+
+
+def installed() -> int:
+    """How many packages the image has: those of the lock, and the example."""
+    lock = (EXAMPLE / "requirements.txt").read_text()
+    return len(re.findall(r"^[\w.-]+==", lock, re.MULTILINE)) + 1

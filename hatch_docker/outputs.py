@@ -46,7 +46,9 @@ def to_archive(built: Built, to: Destination) -> str:
 
 def to_engine(built: Built, to: Destination) -> str:
     """The engine's store, under every tag; returns the first."""
-    to.engine().load(built.image, built.references, base=built.base, progress=to.progress)
+    # A base out of a file has no name that an engine could know it by.
+    base = built.base_reference.familiar if built.base_reference else built.base.partition("docker-daemon:")[2]
+    to.engine().load(built.image, built.references, base=base, progress=to.progress)
     return built.references[0].familiar
 
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from hatch_docker.cache import Cache
-from hatch_docker.errors import BaseError, ImageError
+from hatch_docker.errors import BaseError, ImageError, InvalidReferenceError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, saved_images
 from hatch_docker.oci.compression import codec
@@ -105,7 +105,7 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
 def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
     """An image out of a `docker save` archive. Plain layers are compressed into the cache, once for each diff ID."""
     entries = saved_images(files)
-    fitting = [entry for entry in entries if not wanted or wanted in entry["RepoTags"]]
+    fitting = [entry for entry in entries if not wanted or any(_same(wanted, tag) for tag in entry["RepoTags"])]
     if len(fitting) != 1:
         raise not_one(files, len(fitting), wanted, {tag for entry in entries for tag in entry["RepoTags"]})
     document = spec.load(files.read(fitting[0]["Config"]), f"the config of {files.place}")
@@ -119,6 +119,14 @@ def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, p
     layers = together(lambda each: _compressed(files, *each, cache, progress), named, threads=4)
     image = Image(config=config, layers=tuple(layers), history=spec.history_of(document))
     return Pulled(image=image, digest=image.digest)
+
+
+def _same(name: str, other: str) -> bool:
+    """Whether two names are of one image: Docker saves short ones, skopeo whole ones."""
+    try:
+        return Reference.parse(name) == Reference.parse(other)
+    except InvalidReferenceError:
+        return name == other
 
 
 def check_platform(name: str, config: ImageConfig, platform: Platform) -> None:

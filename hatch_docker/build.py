@@ -10,19 +10,19 @@ from pathlib import Path
 
 from hatch_docker.bases import Base, open_base
 from hatch_docker.config import Config, default_script, expand_tags
-from hatch_docker.dependencies import artifacts_of
 from hatch_docker.extra import extra_entries, folders
-from hatch_docker.install import venv_skeleton
 from hatch_docker.layers import files_part, group, make_layers, own_part
 from hatch_docker.locks import Wanted, find_lock
+from hatch_docker.locks.locked import artifacts_of
 from hatch_docker.machine import Machine
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.spec import History
 from hatch_docker.project import Project
 from hatch_docker.result import Built, MadeLayer
 from hatch_docker.runtime import command, configure, describe
-from hatch_docker.units import check_units, scripts_of, units_of
-from hatch_docker.wheels import obtain
+from hatch_docker.wheels.install import venv_skeleton
+from hatch_docker.wheels.obtain import obtain
+from hatch_docker.wheels.units import check_units, scripts_of, units_of
 
 VENV = "app/.venv"
 

@@ -16,15 +16,15 @@ from typing import Any
 
 from hatch_docker.cache import Cache
 from hatch_docker.errors import DigestMismatchError, ImageError, WheelError
-from hatch_docker.install import lay_out
 from hatch_docker.oci.layer import Entry, Layer, Plain, Written, fingerprint, write_layer
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 from hatch_docker.result import MadeLayer
 from hatch_docker.target import TargetPython
-from hatch_docker.units import Unit
-from hatch_docker.wheelfile import WheelFile
+from hatch_docker.wheels.install import lay_out
+from hatch_docker.wheels.units import Unit
+from hatch_docker.wheels.wheelfile import WheelFile
 
 # Another layout of the same wheel has another number: a part of the recipe.
 LAYOUT = 1

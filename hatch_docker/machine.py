@@ -11,18 +11,18 @@ from typing import TypeVar
 from hatch_docker.bases import Places
 from hatch_docker.cache import Cache
 from hatch_docker.config import Settings
-from hatch_docker.dependencies import Resolver
 from hatch_docker.engine import Engine
 from hatch_docker.http import Http, Network
-from hatch_docker.index import Index
-from hatch_docker.index_settings import IndexSettings, ca_file_of, discover
+from hatch_docker.index.client import Index
+from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
 from hatch_docker.locks import Lookup
 from hatch_docker.locks import indexes as index_lines
+from hatch_docker.locks.locked import Resolver
 from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
-from hatch_docker.wheels import Headers
+from hatch_docker.wheels.obtain import Headers
 
 _T = TypeVar("_T")
 

@@ -68,8 +68,8 @@ def _base() -> bool:
 
 def _network() -> bool:
     from hatch_docker.http import Network
-    from hatch_docker.index import Index
-    from hatch_docker.index_settings import discover
+    from hatch_docker.index.client import Index
+    from hatch_docker.index.settings import discover
 
     try:
         settings = discover(root=Path.cwd(), environ=os.environ, home=Path.home())

@@ -657,8 +657,8 @@ class TestARebuild:
             wheel.unlink()
         before = len(registry.requests)
         monkeypatch.setattr("hatch_docker.http.Http.request", _fail)
-        monkeypatch.setattr("hatch_docker.dependencies.resolve", _fail)
-        monkeypatch.setattr("hatch_docker.index_settings.Pip._run", _fail)
+        monkeypatch.setattr("hatch_docker.locks.locked.resolve", _fail)
+        monkeypatch.setattr("hatch_docker.index.settings.Pip._run", _fail)
         (project / "src/shop/__init__.py").write_text("def main() -> None:\n    print('changed')\n")
         second = bench.made(project)
         layers = result_of(project)["layers"]

@@ -29,7 +29,7 @@ from hatch_docker.config.model import FAMILIES, variable
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.reference import Reference, check_tag
 from hatch_docker.oci.spec import Healthcheck, Platform
-from hatch_docker.prune import RULES
+from hatch_docker.wheels.prune import RULES
 
 PLACE = "tool.hatch.build.targets.docker"
 

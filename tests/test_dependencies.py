@@ -12,9 +12,9 @@ from fake_index import Notes
 from packaging.requirements import Requirement
 from unit_maker import TARGET
 
-from hatch_docker.dependencies import Locked, Resolver, artifacts_of
 from hatch_docker.errors import LockError, OutputError, ResolveError
 from hatch_docker.locks import Lookup, Wanted
+from hatch_docker.locks.locked import Locked, Resolver, artifacts_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
 

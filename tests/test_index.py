@@ -9,12 +9,12 @@ from fake_index import FakeIndex, Notes, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker import index as index_module
 from hatch_docker.errors import ArtifactError, HatchDockerError, NetworkError
 from hatch_docker.http import Http, Network
-from hatch_docker.index import Index, IndexFile
-from hatch_docker.index_credentials import Credentials, Login
-from hatch_docker.index_settings import IndexSettings, ca_file_of, discover
+from hatch_docker.index import client as index_module
+from hatch_docker.index.client import Index, IndexFile
+from hatch_docker.index.credentials import Credentials, Login
+from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
 from hatch_docker.progress import Progress
 
 

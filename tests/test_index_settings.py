@@ -8,10 +8,10 @@ from fake_index import Notes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker import index_settings
 from hatch_docker.errors import ArtifactError
-from hatch_docker.index_credentials import Credentials, Login, read_netrc, split_login
-from hatch_docker.index_settings import IndexSettings, Pip, ca_file_of, discover
+from hatch_docker.index import settings as index_settings
+from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
+from hatch_docker.index.settings import IndexSettings, Pip, ca_file_of, discover
 from hatch_docker.progress import Progress
 
 

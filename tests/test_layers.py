@@ -20,8 +20,8 @@ from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.spec import ImageConfig, Platform
 from hatch_docker.progress import Progress
 from hatch_docker.result import MadeLayer
-from hatch_docker.units import Unit
-from hatch_docker.wheelfacts import WheelFacts
+from hatch_docker.wheels.facts import WheelFacts
+from hatch_docker.wheels.units import Unit
 
 VENV = "app/.venv"
 SMALL, BIG = 10_000, 2_000_000

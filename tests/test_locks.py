@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from hatch_docker.cache import Cache
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
 from hatch_docker.http import Http
-from hatch_docker.index import Index, IndexFile
-from hatch_docker.index_settings import discover
+from hatch_docker.index.client import Index, IndexFile
+from hatch_docker.index.settings import discover
 from hatch_docker.locks import (
     Artifact,
     Lookup,
@@ -31,10 +31,10 @@ from hatch_docker.locks import (
 from hatch_docker.locks.commands import uv_platform
 from hatch_docker.locks.pylock import validated
 from hatch_docker.locks.reading import read_toml
+from hatch_docker.locks.resolve import find_uv
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
 from hatch_docker.project import Project
-from hatch_docker.resolve import find_uv
 from hatch_docker.target import Libc, TargetPython
 
 HASH = "0" * 64

@@ -11,7 +11,7 @@ from fake_engine import FakeEngine
 from hatch_docker import machine as machine_module
 from hatch_docker.config import Settings
 from hatch_docker.errors import EngineError
-from hatch_docker.index_settings import IndexSettings, discover
+from hatch_docker.index.settings import IndexSettings, discover
 from hatch_docker.machine import Machine, machine_of
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform

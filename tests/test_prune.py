@@ -9,9 +9,9 @@ import pytest
 from wheel_maker import make_wheel
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.prune import RULES, plan
-from hatch_docker.wheelfacts import WheelFacts, read_facts
-from hatch_docker.wheelfile import WheelFile
+from hatch_docker.wheels.facts import WheelFacts, read_facts
+from hatch_docker.wheels.prune import RULES, plan
+from hatch_docker.wheels.wheelfile import WheelFile
 
 Files = Mapping[str, str | bytes]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hatch_docker.errors import ResolveError
 from hatch_docker.locks import Lookup, Wanted, read_lock, select
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
+from hatch_docker.locks.resolve import find_uv, inputs_digest, is_current, resolve
 from hatch_docker.oci.spec import Platform
-from hatch_docker.resolve import find_uv, inputs_digest, is_current, resolve
 from hatch_docker.target import Libc, TargetPython
 
 

@@ -10,12 +10,12 @@ from unit_maker import TARGET, make_unit
 from wheel_maker import make_wheel
 
 from hatch_docker.cache import Cache, file_digest
-from hatch_docker.dependencies import Locked
 from hatch_docker.errors import LockError, NoWheelError, WheelError
 from hatch_docker.locks import Artifact, Wanted
+from hatch_docker.locks.locked import Locked
 from hatch_docker.progress import Progress
-from hatch_docker.units import Unit, check_units, scripts_of, units_of
-from hatch_docker.wheels import Wheel
+from hatch_docker.wheels.obtain import Wheel
+from hatch_docker.wheels.units import Unit, check_units, scripts_of, units_of
 
 
 @dataclass

@@ -16,11 +16,11 @@ from fake_index import FakeIndex, Notes, serving
 from hatch_docker.cache import Cache
 from hatch_docker.errors import ArtifactError, DigestMismatchError, HatchDockerError, NetworkError, OutputError
 from hatch_docker.http import Http, Network
-from hatch_docker.index import Index
-from hatch_docker.index_credentials import Credentials, Login
-from hatch_docker.index_settings import ca_file_of, discover
+from hatch_docker.index.client import Index
+from hatch_docker.index.credentials import Credentials, Login
+from hatch_docker.index.settings import ca_file_of, discover
 from hatch_docker.locks import Artifact
-from hatch_docker.wheels import obtain
+from hatch_docker.wheels.obtain import obtain
 
 CONTENT = bytes(range(256)) * 4096  # a megabyte: several chunks
 
@@ -259,7 +259,7 @@ from pathlib import Path
 from hatch_docker.cache import Cache
 from hatch_docker.http import Http
 from hatch_docker.locks import Artifact
-from hatch_docker.wheels import obtain
+from hatch_docker.wheels.obtain import obtain
 url, digest, root = sys.argv[1:]
 wanted = Artifact(name="pkg", version="1.0", filename="pkg-1.0-py3-none-any.whl", url=url, hashes={"sha256": digest})
 try:

@@ -11,9 +11,9 @@ from wheel_maker import make_wheel
 from hatch_docker.cache import file_digest
 from hatch_docker.oci.spec import Platform
 from hatch_docker.target import Libc, TargetPython
-from hatch_docker.units import Unit
-from hatch_docker.wheelfacts import read_facts
-from hatch_docker.wheelfile import WheelFile
+from hatch_docker.wheels.facts import read_facts
+from hatch_docker.wheels.units import Unit
+from hatch_docker.wheels.wheelfile import WheelFile
 
 TARGET = TargetPython(
     version="3.13.5",

@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.cache import Cache
 from hatch_docker.errors import LockError
-from hatch_docker.index import IndexFile
+from hatch_docker.index.client import IndexFile
 from hatch_docker.target import TargetPython
 
 if sys.version_info >= (3, 11):

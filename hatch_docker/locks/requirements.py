@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from hatch_docker.errors import LockError
 from hatch_docker.http import redact
-from hatch_docker.index import IndexFile
+from hatch_docker.index.client import IndexFile
 from hatch_docker.locks.pins import Pin, read_pins
 from hatch_docker.locks.pylock import validated
 from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, is_file_of

@@ -21,9 +21,9 @@ from typing import IO, BinaryIO
 
 from isal import isal_zlib
 
-from hatch_docker.distinfo import BROKEN
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Deflated, Plain
+from hatch_docker.wheels.distinfo import BROKEN
 
 # What is read whole into memory (metadata, modules to look into, scripts to rewrite) may have this many bytes.
 READ_LIMIT = 16 << 20

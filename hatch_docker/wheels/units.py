@@ -10,17 +10,17 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from hatch_docker.cache import Cache, file_digest
-from hatch_docker.dependencies import Locked
 from hatch_docker.errors import LockError, NoWheelError
-from hatch_docker.install import installed
 from hatch_docker.locks import Wanted, check_complete
+from hatch_docker.locks.locked import Locked
 from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
-from hatch_docker.prune import plan
 from hatch_docker.target import TargetPython
-from hatch_docker.wheelfacts import FORMAT, WheelFacts, read_facts
-from hatch_docker.wheelfile import WheelFile
-from hatch_docker.wheels import Wheel
+from hatch_docker.wheels.facts import FORMAT, WheelFacts, read_facts
+from hatch_docker.wheels.install import installed
+from hatch_docker.wheels.obtain import Wheel
+from hatch_docker.wheels.prune import plan
+from hatch_docker.wheels.wheelfile import WheelFile
 
 _SHOWN = 5
 

@@ -11,10 +11,18 @@ from zipfile import ZipInfo
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from hatch_docker.distinfo import BROKEN, Metadata, Record, check_wheel, checksum_of, parse_metadata, parse_record
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Deflated, Plain
-from hatch_docker.zipmembers import READ_LIMIT, ZipMembers
+from hatch_docker.wheels.distinfo import (
+    BROKEN,
+    Metadata,
+    Record,
+    check_wheel,
+    checksum_of,
+    parse_metadata,
+    parse_record,
+)
+from hatch_docker.wheels.zipmembers import READ_LIMIT, ZipMembers
 
 SCHEMES = ("purelib", "platlib", "scripts", "headers", "data")
 # Files that RECORD cannot hold the hash of: itself and its signatures.

@@ -10,8 +10,8 @@ from pathlib import Path
 from hatch_docker.cache import CHUNK, Cache
 from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.http import Http, redact
-from hatch_docker.index import local_path, refusal
-from hatch_docker.index_credentials import split_login
+from hatch_docker.index.client import local_path, refusal
+from hatch_docker.index.credentials import split_login
 from hatch_docker.locks import Artifact
 from hatch_docker.parallel import together
 from hatch_docker.progress import Progress

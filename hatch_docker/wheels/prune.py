@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.scan import test_directory
-from hatch_docker.wheelfacts import WheelFacts
+from hatch_docker.wheels.facts import WheelFacts
+from hatch_docker.wheels.scan import test_directory
 
 _METADATA = re.compile(r"[^/]+\.(?:dist|egg)-info(?:/|$)")
 _MODULE = re.compile(r"\.(?:py|pyc|so|pyd)$")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.errors import ArtifactError
-from hatch_docker.index_credentials import Credentials, Login, read_netrc, split_login
+from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
 from hatch_docker.progress import Progress
 
 if sys.version_info >= (3, 11):

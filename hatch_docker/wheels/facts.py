@@ -9,10 +9,10 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.distinfo import EntryPoint, Script, parse_entry_points, script_of
-from hatch_docker.scan import Reach, loose_tests, reach, surroundings, test_directory, tests_of_module
-from hatch_docker.wheelfile import WheelFile, split_scheme
-from hatch_docker.zipmembers import READ_LIMIT
+from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
+from hatch_docker.wheels.scan import Reach, loose_tests, reach, surroundings, test_directory, tests_of_module
+from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
+from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Part of the key under which facts are cached: another format, or another way to find them, has another number.
 FORMAT = 1

@@ -11,8 +11,8 @@ from packaging.requirements import Requirement
 from hatch_docker.atomic import replacing
 from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
+from hatch_docker.locks.resolve import find_uv, is_current, resolve
 from hatch_docker.progress import Progress
-from hatch_docker.resolve import find_uv, is_current, resolve
 from hatch_docker.target import TargetPython
 
 

@@ -11,12 +11,12 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from hatch_docker.distinfo import Script, hash_text, write_record
 from hatch_docker.oci.layer import Entry
 from hatch_docker.target import TargetPython
-from hatch_docker.wheelfacts import WheelFacts, scripts_of
-from hatch_docker.wheelfile import WheelFile
-from hatch_docker.zipmembers import file_below_file
+from hatch_docker.wheels.distinfo import Script, hash_text, write_record
+from hatch_docker.wheels.facts import WheelFacts, scripts_of
+from hatch_docker.wheels.wheelfile import WheelFile
+from hatch_docker.wheels.zipmembers import file_below_file
 
 PREFIX = "app/.venv"
 INSTALLER = b"hatch-docker\n"

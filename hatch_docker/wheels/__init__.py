@@ -1,0 +1,1 @@
+"""Wheels: obtained, read where they lie, and laid out as a virtual environment (PyPA: binary distribution format)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import secrets
 import shutil
 import warnings
 from collections import Counter
@@ -18,6 +19,7 @@ from pathlib import Path
 import docker
 import hypothesis
 import pytest
+from containers import remove
 from docker import DockerClient
 
 from hatch_docker.engine import answers
@@ -106,6 +108,14 @@ def client() -> Iterator[DockerClient]:
     client = docker.from_env()
     yield client
     client.close()
+
+
+@pytest.fixture
+def image(client: DockerClient) -> Iterator[str]:
+    """A name for an image in the engine, which is taken out of it at the end."""
+    name = f"hatch-docker-test-{secrets.token_hex(6)}"
+    yield name
+    remove(client, name)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -29,15 +29,18 @@ from hatch_docker.engine import Engine, answers
 from hatch_docker.errors import EngineError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import open_files
+from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.layer import BATCH, Entry, Layer, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import pull_saved
-from hatch_docker.oci.spec import Descriptor, History, ImageConfig, Platform
+from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.progress import Advance, Progress
 
 PLATFORM = Platform(architecture="amd64")
 LARGE, SMALL = 200_000, 1_000
+# The IDs of the images of one test.
+MADE: list[str] = []
 
 
 class Counting(Progress):
@@ -70,7 +73,9 @@ def layer(size: int) -> Layer:
 
 def image(*layers: Layer) -> Image:
     history = tuple(History(created_by="test") for _ in layers)
-    return Image(config=ImageConfig(platform=PLATFORM), layers=layers, history=history)
+    made = Image(config=ImageConfig(platform=PLATFORM), layers=layers, history=history)
+    MADE.append(made.config_descriptor.digest)
+    return made
 
 
 def saved(engine: Engine, reference: Reference) -> list[str]:
@@ -127,18 +132,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 @pytest.fixture
 def name(engine: Engine) -> Iterator[Callable[[str], Reference]]:
-    """Makes references of one new repository, which is taken out of the engine at the end."""
-    repository = Reference.parse(f"hatch-docker-test-{secrets.token_hex(6)}")
-    made = set()
-
-    def tagged(tag: str) -> Reference:
-        made.add(tag)
-        return repository.with_tag(tag)
-
-    yield tagged
-    for tag in made:
-        if engine.image_id(repository.with_tag(tag).familiar):
-            engine._api.remove_image(repository.with_tag(tag).familiar, force=True)
+    """Makes references of one new repository. All images are taken out of the engine at the end."""
+    MADE.clear()
+    yield Reference.parse(f"hatch-docker-test-{secrets.token_hex(6)}").with_tag
+    for digest in MADE:
+        if engine.image_id(digest):
+            engine._api.remove_image(digest, force=True)
 
 
 class TestContract:

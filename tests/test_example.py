@@ -188,14 +188,14 @@ class TestReproducing:
         assert builds.archive_of(project).read_bytes() == example.archive.read_bytes()
 
     def test_a_change_of_one_line_makes_one_small_layer(
-        self, example: Example, client: DockerClient, tmp_path: Path
+        self, example: Example, image: str, client: DockerClient, tmp_path: Path
     ) -> None:
-        project = copied(tmp_path / "example")
-        built(project, example.environ, "docker:load")
-        service = project / "src" / "stamp" / "service.py"
-        service.write_text(service.read_text().replace('"status": "ok"', '"status": "fine"'))
+        project, environ = copied(tmp_path / "example"), {**example.environ, "HATCH_DOCKER_IMAGE": image}
+        built(project, environ, "docker:load")
+        service, status = project / "src" / "stamp" / "service.py", secrets.token_hex(4)
+        service.write_text(service.read_text().replace('"status": "ok"', f'"status": "{status}"'))
 
-        outcome = built(project, example.environ, "docker:archive,load")
+        outcome = built(project, environ, "docker:archive,load")
         *others, own = builds.result_of(project)["layers"]
         assert all(layer["reused"] for layer in others)
         assert not own["reused"]
@@ -203,10 +203,8 @@ class TestReproducing:
         assert not re.search("(pulled|downloaded|looked up|resolved):", outcome.err)
         assert "made layers: 1," in outcome.err
         assert re.search(r"loaded: 1, [\d.]+ kB", outcome.err), "no other layer travels"
-        with running(client, f"{example.image}:1.0.0") as changed:
-            assert answer(f"{address(changed)}/health")["status"] == "fine"
-        # The other tests' image has its name again.
-        built(example.project, example.environ, "docker:load")
+        with running(client, f"{image}:1.0.0") as changed:
+            assert answer(f"{address(changed)}/health")["status"] == status
 
 
 class TestReaders:
@@ -228,9 +226,9 @@ class TestReaders:
         assert process["user"]["uid"] == 65532
 
     @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
-    def test_podman(self, shared_cache: Path, tmp_path: Path) -> None:
+    def test_podman(self, image: str, shared_cache: Path, tmp_path: Path) -> None:
         # Its simplest storage copies all files for every layer: the smaller base, and few layers.
-        project, image = copied(tmp_path / "example"), f"hatch-docker-test-{secrets.token_hex(6)}"
+        project = copied(tmp_path / "example")
         built(
             project,
             environment(shared_cache, HATCH_DOCKER_BASE="alpine", HATCH_DOCKER_IMAGE=image, **FEW_LAYERS),

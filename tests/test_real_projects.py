@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import builds
 import pytest
 from conftest import mirrors
-from containers import built, environment, output, remove, tool
+from containers import built, environment, output, tool
 from docker import DockerClient
 from docker.errors import ImageNotFound
 from docker.models.images import Image
@@ -27,13 +26,6 @@ def main():
     print(requests.__version__ and "it runs")
 """
 DEPENDENCIES = ["charset-normalizer", "pygments", "requests"]
-
-
-@pytest.fixture
-def image(client: DockerClient) -> Iterator[str]:
-    name = f"hatch-docker-test-{secrets.token_hex(6)}"
-    yield name
-    remove(client, name)
 
 
 def reader(root: Path) -> Path:

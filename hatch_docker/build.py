@@ -5,24 +5,27 @@ project ─▶ config ─▶ base image ─▶ target Python ─▶ lock ─▶ 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.bases import Base, open_base
 from hatch_docker.config import Config, default_script, expand_tags
 from hatch_docker.extra import extra_entries, folders
-from hatch_docker.layers import files_part, group, make_layers, own_part
+from hatch_docker.interpreter import BaseFacts
+from hatch_docker.layers import Part, files_part, group, make_layers, own_part
 from hatch_docker.locks import Wanted, find_lock
 from hatch_docker.locks.locked import artifacts_of
 from hatch_docker.machine import Machine
+from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
-from hatch_docker.oci.spec import History
 from hatch_docker.project import Project
 from hatch_docker.result import Built, MadeLayer
 from hatch_docker.runtime import command, configure, describe
+from hatch_docker.target import TargetPython
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.obtain import obtain
-from hatch_docker.wheels.units import check_units, scripts_of, units_of
+from hatch_docker.wheels.units import Unit, check_units, scripts_of, units_of
 
 VENV = "app/.venv"
 
@@ -33,28 +36,9 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
     `created` is RFC 3339; `written` is where the lock goes that is resolved when the project has none. Raises
     HatchDockerError for whatever keeps the image from being made.
     """
-    cache, progress, threads = machine.places.cache, machine.progress, machine.threads
-    tags = tags_of(project, config)
-    requirements = project.requirements(config.extras, config.dependency_groups)
-    lock = find_lock(project.root, config.lock, progress=progress)
-    base = open_base(
-        config.base,
-        python=config.python,
-        requires_python=project.requires_python,
-        platform=next(iter(config.platforms), machine.platform),
-        venv=VENV,
-        places=machine.places,
-        threads=threads,
-        progress=progress,
-    )
-    target, links, present = base.facts.python, base.facts.links, base.facts.directories
-    wanted = Wanted(
-        project=project.normalized_name,
-        target=target,
-        requirements=requirements,
-        extras=frozenset(config.extras),
-        groups=frozenset(config.dependency_groups),
-    )
+    lock = find_lock(project.root, config.lock, progress=machine.progress)
+    base = _base(project, config, machine)
+    wanted = _wanted(project, config, base.facts.python)
     indexes = machine.indexes(lock)
     locked = artifacts_of(
         wanted,
@@ -63,44 +47,80 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         lookup=indexes.lookup,
         resolver=indexes.resolver,
         written=written,
-        progress=progress,
+        progress=machine.progress,
     )
-    wheels = obtain(locked.artifacts, cache=cache, http=machine.http, headers=indexes.headers, progress=progress)
-    units, own = units_of(wheels, wheel, cache, prune=config.prune, keep=config.keep, threads=threads)
-    check_units(units, own, locked, wanted, progress)
-    extra = extra_entries(config.extra_files, project.root, links, present, config.place("extra-files"))
-    parts = [
-        *group(units, config.max_layers - 1 - bool(extra)),
-        *files_part(extra, present),
-        own_part(
-            own,
-            [
-                *venv_skeleton(target, VENV),
-                *folders(config.working_dir, config.volumes, config.user, links, present),
-            ],
-            present,
-        ),
-    ]
+    wheels = obtain(
+        locked.artifacts,
+        cache=machine.places.cache,
+        http=machine.http,
+        headers=indexes.headers,
+        progress=machine.progress,
+    )
+    units, own = units_of(
+        wheels, wheel, machine.places.cache, prune=config.prune, keep=config.keep, threads=machine.threads
+    )
+    check_units(units, own, locked, wanted, machine.progress)
     layers = make_layers(
-        parts,
-        target=target,
+        _parts(units, own, project, config, base.facts),
+        target=wanted.target,
         venv=VENV,
         compression=config.compression,
-        cache=cache,
-        threads=threads,
-        progress=progress,
+        cache=machine.places.cache,
+        threads=machine.threads,
+        progress=machine.progress,
     )
+    image = _image(base, layers, project, config, created, scripts_of([*units, own]))
     return Built(
         name=project.normalized_name,
         version=project.version,
-        image=_image(base, layers, project, config, created, scripts_of([*units, own])),
-        references=tuple(config.image.with_tag(tag) for tag in tags),
+        image=image,
+        references=tuple(config.image.with_tag(tag) for tag in tags_of(project, config)),
         base=base.name,
         base_digest=base.digest,
         base_reference=base.reference,
         layers=tuple(layers),
         lock=locked.path.name if locked.path else "",
     )
+
+
+def _base(project: Project, config: Config, machine: Machine) -> Base:
+    return open_base(
+        config.base,
+        python=config.python,
+        requires_python=project.requires_python,
+        platform=next(iter(config.platforms), machine.platform),
+        venv=VENV,
+        places=machine.places,
+        threads=machine.threads,
+        progress=machine.progress,
+    )
+
+
+def _wanted(project: Project, config: Config, target: TargetPython) -> Wanted:
+    return Wanted(
+        project=project.normalized_name,
+        target=target,
+        requirements=project.requirements(config.extras, config.dependency_groups),
+        extras=frozenset(config.extras),
+        groups=frozenset(config.dependency_groups),
+    )
+
+
+def _parts(units: Sequence[Unit], own: Unit, project: Project, config: Config, base: BaseFacts) -> list[Part]:
+    """What each layer is made of, lowest first: wheels, other files, the project with the venv's skeleton."""
+    extra = extra_entries(config.extra_files, project.root, base.links, base.directories, config.place("extra-files"))
+    return [
+        *group(units, config.max_layers - 1 - bool(extra)),
+        *files_part(extra, base.directories),
+        own_part(
+            own,
+            [
+                *venv_skeleton(base.python, VENV),
+                *folders(config.working_dir, config.volumes, config.user, base.links, base.directories),
+            ],
+            base.directories,
+        ),
+    ]
 
 
 def tags_of(project: Project, config: Config) -> tuple[str, ...]:

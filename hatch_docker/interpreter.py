@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.errors import BaseError, ImageError
+from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
-from hatch_docker.oci.spec import ImageConfig, Platform
+from hatch_docker.oci.spec import Platform
 from hatch_docker.target import MACHINES, Libc, TargetPython
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.spec import Healthcheck, ImageConfig
+from hatch_docker.oci.config import Healthcheck, ImageConfig
 from hatch_docker.project import Project
 
 _OCI = "org.opencontainers.image."

@@ -8,9 +8,10 @@ import tarfile
 from collections.abc import Mapping
 
 from hatch_docker.oci import spec
+from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
-from hatch_docker.oci.spec import Descriptor, History, ImageConfig, Platform
+from hatch_docker.oci.spec import Descriptor, Platform
 
 AMD64, ARM64 = Platform(architecture="amd64"), Platform(architecture="arm64")
 

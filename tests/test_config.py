@@ -27,8 +27,9 @@ from hatch_docker.config import (
 from hatch_docker.config.keys import HATCHLING, KEYS, SETTINGS
 from hatch_docker.config.model import FAMILIES, variable
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci.config import Healthcheck
 from hatch_docker.oci.reference import Reference, check_tag
-from hatch_docker.oci.spec import Healthcheck, Platform
+from hatch_docker.oci.spec import Platform
 from hatch_docker.wheels.prune import RULES
 
 PLACE = "tool.hatch.build.targets.docker"

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import spec, zstd
+from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, append, decompressed, validate
 from hatch_docker.oci.layer import Layer
-from hatch_docker.oci.spec import Descriptor, History, ImageConfig, Platform
+from hatch_docker.oci.spec import Descriptor, Platform
 
 CONFIG = ImageConfig(platform=Platform(architecture="amd64"))
 

@@ -15,11 +15,12 @@ from hatch_docker.errors import BaseError
 from hatch_docker.http import Http
 from hatch_docker.interpreter import BaseFacts, read_facts, wanted
 from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node, merge
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.source import pull, registry_source
-from hatch_docker.oci.spec import ImageConfig, Platform
+from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
 from hatch_docker.target import Libc, TargetPython
 

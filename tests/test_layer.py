@@ -291,19 +291,27 @@ class TestRefusedPaths:
             write([Entry(path="a", content=b"", uid=-1)])
 
 
-STREAM = deflated(TEXT).read(0, 1 << 30)
-DAMAGED = {
-    "lying CRC": deflated(TEXT, crc32=1),
-    "smaller than it says": deflated(TEXT, size=len(TEXT) + 1),
-    "larger than it says": deflated(TEXT, size=len(TEXT) - 1),
-    "truncated": raw(STREAM[:-1], TEXT),
-    "nothing": raw(b"", TEXT),
-    "shorter than it says": raw(STREAM, TEXT, compressed_size=len(STREAM) + 10),
-    "one byte after its end": raw(STREAM + b"\0", TEXT),
-    "a chunk after its end": raw(STREAM + bytes(1 << 20), TEXT),
-    "not DEFLATE": raw(b"\xff" * len(STREAM), TEXT),
-    "a bit is wrong": raw(STREAM[:1000] + bytes([STREAM[1000] ^ 4]) + STREAM[1001:], TEXT),
-}
+def damaged(data: bytes) -> dict[str, Deflated]:
+    stream = deflated(data).read(0, 1 << 30)
+    trailer = zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+    return {
+        "lying CRC": deflated(data, crc32=1),
+        "smaller than it says": deflated(data, size=len(data) + 1),
+        "larger than it says": deflated(data, size=len(data) - 1),
+        "truncated": raw(stream[:-1], data),
+        "nothing": raw(b"", data),
+        "shorter than it says": raw(stream, data, compressed_size=len(stream) + 10),
+        "one byte after its end": raw(stream + b"\0", data),
+        "a gzip trailer after its end": raw(stream + trailer, data),
+        "a gzip trailer and more after its end": raw(stream + trailer + trailer[:4], data),
+        "a chunk after its end": raw(stream + bytes(1 << 20), data),
+        "not DEFLATE": raw(b"\xff" * len(stream), data),
+        "a bit is wrong": raw(stream[:9] + bytes([stream[9] ^ 4]) + stream[10:], data),
+    }
+
+
+SIZES = {"stream": TEXT, "spliced": TEXT[:100_000], "batched": TEXT[:5000]}
+DAMAGED = {f"{size}, {what}": content for size, data in SIZES.items() for what, content in damaged(data).items()}
 
 
 class TestDamage:
@@ -343,16 +351,17 @@ class TestDamage:
 
     @given(data=st.data())
     def test_no_mutation_of_a_stream_changes_the_layer(self, data: st.DataObject) -> None:
-        stream = bytearray(STREAM)
+        text = data.draw(st.sampled_from(list(SIZES.values())))
+        stream = bytearray(deflated(text).read(0, 1 << 30))
         for _ in range(data.draw(st.integers(1, 3))):
             stream[data.draw(st.integers(0, len(stream) - 1))] ^= data.draw(st.integers(1, 255))
-        entry = Entry(path="a", content=raw(bytes(stream), TEXT), checksum=sha256(TEXT))
+        entry = Entry(path="a", content=raw(bytes(stream), text), checksum=sha256(text))
         try:
             blob, written = write([entry])
         except HatchDockerError:
             return
-        assert written.diff_id == write([Entry(path="a", content=TEXT)])[1].diff_id
-        assert gzip.decompress(blob)[512 : 512 + len(TEXT)] == TEXT
+        assert written.diff_id == write([Entry(path="a", content=text)])[1].diff_id
+        assert gzip.decompress(blob)[512 : 512 + len(text)] == text
 
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=120).filter(

@@ -26,11 +26,12 @@ from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageErro
 from hatch_docker.http import Http
 from hatch_docker.oci import spec, upload
 from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
-from hatch_docker.oci.spec import Descriptor, ImageConfig, Platform
+from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.progress import Advance, Progress
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.spec import Healthcheck, ImageConfig, Platform
+from hatch_docker.oci.config import Healthcheck, ImageConfig
+from hatch_docker.oci.spec import Platform
 from hatch_docker.project import Project
 from hatch_docker.runtime import command, configure, describe
 

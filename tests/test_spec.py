@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError, InvalidReferenceError
 from hatch_docker.oci import spec
-from hatch_docker.oci.spec import Descriptor, Healthcheck, History, ImageConfig, Index, Manifest, Platform
+from hatch_docker.oci.config import Healthcheck, History, ImageConfig, diff_ids_of, history_of
+from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
 
 DIGEST = "sha256:" + "0a" * 32
 DESCRIPTOR = {"mediaType": spec.MANIFEST, "digest": DIGEST, "size": 1}
@@ -82,8 +83,8 @@ class TestRoundTrips:
     def test_a_config(self, config: ImageConfig, diff_ids: tuple[str, ...], history: tuple[History, ...]) -> None:
         document = spec.load(spec.dump(config.to_json(diff_ids, history)), "it")
         assert ImageConfig.from_json(document) == config
-        assert spec.diff_ids_of(document) == diff_ids
-        assert spec.history_of(document) == history
+        assert diff_ids_of(document) == diff_ids
+        assert history_of(document) == history
 
     @given(_configs)
     def test_equal_values_have_equal_bytes(self, config: ImageConfig) -> None:
@@ -135,7 +136,7 @@ class TestAnyDocument:
         whole = {**document, "config": inner}
         try:
             read = ImageConfig.from_json(whole)
-            written = spec.dump(read.to_json(spec.diff_ids_of(whole), spec.history_of(whole)))
+            written = spec.dump(read.to_json(diff_ids_of(whole), history_of(whole)))
         except ImageError:
             return
         assert ImageConfig.from_json(spec.load(written, "it")) == read
@@ -184,7 +185,7 @@ class TestReading:
     def test_diff_ids_are_required(self) -> None:
         for wrong in ({}, {"rootfs": 1}, {"rootfs": {"diff_ids": ["x"]}}, {"rootfs": {"diff_ids": [1]}}):
             with pytest.raises(ImageError, match=r"rootfs\.diff_ids"):
-                spec.diff_ids_of(wrong)
+                diff_ids_of(wrong)
 
 
 class TestPlatforms:

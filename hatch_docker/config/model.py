@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hatch_docker.oci.config import Healthcheck
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.spec import Healthcheck, Platform
+from hatch_docker.oci.spec import Platform
 
 TABLE = "tool.hatch.build.targets.docker"
 PREFIX = "HATCH_DOCKER_"

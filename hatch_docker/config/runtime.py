@@ -7,7 +7,7 @@ import shlex
 
 from hatch_docker.config.times import nanoseconds
 from hatch_docker.config.values import expected, fail, integer, list_of, nearest, record, shown, text, word
-from hatch_docker.oci.spec import Healthcheck
+from hatch_docker.oci.config import Healthcheck
 
 MOST_ID = 2**32 - 2  # 2**32 - 1 is (uid_t) -1, which chown takes for "leave it"
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")

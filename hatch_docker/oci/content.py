@@ -1,7 +1,8 @@
 """The content of a layer's files, and how it is read without trusting it.
 
 Three shapes cover everything: bytes in memory, a raw DEFLATE stream that can be copied as it is (a wheel's member), and
-a stream of plain chunks. ISA-L inflates: twice as fast as zlib, and there is only one right output.
+a stream of plain chunks. Streams are inflated by ISA-L, in bounded memory, and small ones by libdeflate, in one call:
+both are twice as fast as zlib, and there is only one right output.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import deflate
 from isal import isal_zlib
 
 from hatch_docker.errors import DigestMismatchError, WheelError
+from hatch_docker.oci.compression import MEMBER_HEADER, MEMBER_TRAILER
 
 CHUNK = 1 << 18
 
@@ -41,18 +44,20 @@ class Plain:
 
 Content: TypeAlias = bytes | Deflated | Plain
 Checksum: TypeAlias = tuple[str, bytes]
+Chunk: TypeAlias = bytes | bytearray
 Copy: TypeAlias = Callable[[bytes], None]
 
 
 def plain_chunks(
     path: str, content: Content, checksum: Checksum | None = None, *, copy: Copy | None = None
-) -> Iterator[bytes]:
+) -> Iterator[Chunk]:
     """A file's plain content, in chunks of at most CHUNK bytes unless it is in memory already.
 
     `copy` gets a Deflated's stream as it is read. `checksum` is an algorithm that hashlib knows and the digest. `path`
     names the file in errors: WheelError for content that is not of the size and CRC that it claims, or a stream that
     does not end where it should; DigestMismatchError, after the last chunk, for another checksum.
     """
+    chunks: Iterator[Chunk]
     if isinstance(content, bytes):
         chunks = iter((content,) if content else ())
     elif isinstance(content, Plain):
@@ -62,7 +67,7 @@ def plain_chunks(
     return _verified(path, chunks, checksum) if checksum else chunks
 
 
-def _verified(path: str, chunks: Iterator[bytes], checksum: Checksum) -> Iterator[bytes]:
+def _verified(path: str, chunks: Iterator[Chunk], checksum: Checksum) -> Iterator[Chunk]:
     """The same chunks; raises DigestMismatchError at their end when the checksum is another."""
     algorithm, digest = checksum
     hasher = hashlib.new(algorithm)
@@ -76,11 +81,14 @@ def _verified(path: str, chunks: Iterator[bytes], checksum: Checksum) -> Iterato
         )
 
 
-def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[bytes]:
+def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[Chunk]:
     """The plain content of a stream, while `copy` gets the stream itself.
 
     Raises WheelError unless the stream ends where it should, and the size and CRC of its content are what they should.
     """
+    if 0 < content.size <= CHUNK and (whole := _inflated_at_once(path, content, copy)):
+        yield whole
+        return
     inflater = isal_zlib.decompressobj(-15)
     consumed = size = crc32 = 0
     while consumed < content.compressed_size and not inflater.eof:
@@ -103,6 +111,26 @@ def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[bytes
         raise _damaged(path, f"it inflates to {size} bytes, not {content.size}")
     if crc32 != content.crc32:
         raise _damaged(path, f"its CRC is {crc32:08x}, not {content.crc32:08x}")
+
+
+def _inflated_at_once(path: str, content: Deflated, copy: Copy | None) -> bytearray | None:
+    """A small stream's plain content; None, and nothing copied, where a closer look is needed to say what is wrong.
+
+    As a gzip member, whose CRC and size libdeflate checks too. It looks for them where the stream ends, and does not
+    tell where that is: at the end, if they are nowhere before.
+    """
+    raw = _read(path, content, 0, content.compressed_size)
+    trailer = MEMBER_TRAILER.pack(content.crc32, content.size)
+    member = b"".join((MEMBER_HEADER, raw, trailer))
+    try:
+        plain = deflate.gzip_decompress(member, content.size)
+    except deflate.DeflateError:
+        return None
+    if member.find(trailer, len(MEMBER_HEADER)) != len(MEMBER_HEADER) + content.compressed_size:
+        return None
+    if copy:
+        copy(raw)
+    return plain
 
 
 def _decompress(path: str, inflater: isal_zlib.Decompress, raw: bytes) -> bytes:

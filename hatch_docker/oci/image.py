@@ -12,8 +12,9 @@ from isal import igzip, isal_zlib
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import spec
+from hatch_docker.oci.config import History, ImageConfig, diff_ids_of
 from hatch_docker.oci.layer import Layer
-from hatch_docker.oci.spec import Descriptor, History, ImageConfig, Manifest
+from hatch_docker.oci.spec import Descriptor, Manifest
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -94,7 +95,7 @@ def validate(image: Image) -> list[str]:
         if read_back != image.manifest:
             problems.append("the manifest does not survive being written and read")
         document = spec.load(image.config_bytes, "the config")
-        if spec.diff_ids_of(document) != tuple(layer.diff_id for layer in image.layers):
+        if diff_ids_of(document) != tuple(layer.diff_id for layer in image.layers):
             problems.append("the config's diff IDs are not the layers'")
     except ImageError as error:
         problems.append(str(error))

@@ -9,15 +9,14 @@ between these. The stream is inflated nevertheless: for the diff ID, the hash of
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import tar
-from hatch_docker.oci.compression import LEVEL, codec
-from hatch_docker.oci.content import Checksum, Content, Deflated, Plain, plain_chunks
+from hatch_docker.oci.compression import LEVEL, MEMBER_HEADER, MEMBER_TRAILER, codec
+from hatch_docker.oci.content import Checksum, Chunk, Content, Deflated, Plain, plain_chunks
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.progress import Advance
 
@@ -28,8 +27,6 @@ BATCH = 1 << 20
 SPLICE_FROM = 16 << 10
 
 _FORMAT = 1
-_MEMBER_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")
-_MEMBER_TRAILER = struct.Struct("<LL")
 _NOT_NAMES = frozenset(("", ".", ".."))
 
 
@@ -164,10 +161,10 @@ class _Writer:
         self._advance = advance
         self._plain, self._blob = hashlib.sha256(), hashlib.sha256()
         self._unpacked = self._size = 0
-        self._pending: list[bytes] = []
+        self._pending: list[Chunk] = []
         self._length = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Chunk) -> None:
         """Add plain bytes of the tar."""
         self._pending.append(data)
         self._length += len(data)
@@ -177,10 +174,10 @@ class _Writer:
     def splice(self, path: str, content: Deflated, checksum: Checksum | None) -> None:
         """Add a stream as a gzip member of its own, copied while it is inflated."""
         self._compress(1)
-        self._emit(_MEMBER_HEADER)
+        self._emit(MEMBER_HEADER)
         for plain in plain_chunks(path, content, checksum, copy=self._emit):
             self._account(plain)
-        self._emit(_MEMBER_TRAILER.pack(content.crc32, content.size & 0xFFFFFFFF))
+        self._emit(MEMBER_TRAILER.pack(content.crc32, content.size & 0xFFFFFFFF))
 
     def finish(self) -> Written:
         """End the tar and the blob."""
@@ -207,13 +204,13 @@ class _Writer:
         self._pending = [data[start:]]
         self._length = len(data) - start
 
-    def _account(self, plain: bytes) -> None:
+    def _account(self, plain: Chunk) -> None:
         self._plain.update(plain)
         self._unpacked += len(plain)
         if self._advance:
             self._advance(len(plain))
 
-    def _emit(self, data: bytes | bytearray) -> None:
+    def _emit(self, data: Chunk) -> None:
         """Add bytes of the blob."""
         self._size += len(data)
         self._blob.update(data)

@@ -18,11 +18,12 @@ from hatch_docker.errors import BaseError, ImageError, InvalidReferenceError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, saved_images
 from hatch_docker.oci.compression import codec
+from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
 from hatch_docker.oci.image import Image, decompressed
 from hatch_docker.oci.layer import BATCH, Layer, fingerprint
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
-from hatch_docker.oci.spec import Descriptor, ImageConfig, Index, Manifest, Platform
+from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
 from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
 
@@ -87,7 +88,7 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
     config_document = spec.load(_cached(cache, source, manifest.config), f"the config of {source.name}")
     config = ImageConfig.from_json(config_document)
     check_platform(source.name, config, platform)
-    diff_ids = spec.diff_ids_of(config_document)
+    diff_ids = diff_ids_of(config_document)
     if len(diff_ids) != len(manifest.layers):
         raise ImageError("the config has another number of layers than the manifest", place=source.name)
     layers = tuple(
@@ -98,7 +99,7 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
         )
         for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True)
     )
-    history = spec.history_of(config_document)
+    history = history_of(config_document)
     return Pulled(image=Image(config=config, layers=layers, history=history), digest=spec.digest_of(data))
 
 
@@ -111,13 +112,13 @@ def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, p
     document = spec.load(files.read(fitting[0]["Config"]), f"the config of {files.place}")
     config = ImageConfig.from_json(document)
     check_platform(files.place, config, platform)
-    diff_ids = spec.diff_ids_of(document)
+    diff_ids = diff_ids_of(document)
     names = fitting[0]["Layers"]
     if len(names) != len(diff_ids):
         raise ImageError("the config has another number of layers than the archive", place=files.place)
     named = list(zip(names, diff_ids, strict=True))
     layers = together(lambda each: _compressed(files, *each, cache, progress), named, threads=4)
-    image = Image(config=config, layers=tuple(layers), history=spec.history_of(document))
+    image = Image(config=config, layers=tuple(layers), history=history_of(document))
     return Pulled(image=image, digest=image.digest)
 
 
@@ -155,13 +156,13 @@ def recall(cache: Cache, identity: str) -> Pulled | None:
         paths = [cache.blob(descriptor.digest) for descriptor in descriptors]
         layers = [
             Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
-            for descriptor, diff_id, path in zip(descriptors, spec.diff_ids_of(document), paths, strict=True)
+            for descriptor, diff_id, path in zip(descriptors, diff_ids_of(document), paths, strict=True)
             if path is not None
         ]
     except (ImageError, KeyError, TypeError, ValueError):
         return None
     config = ImageConfig.from_json(document)
-    image = Image(config=config, layers=tuple(layers), history=spec.history_of(document))
+    image = Image(config=config, layers=tuple(layers), history=history_of(document))
     return Pulled(image=image, digest=image.digest) if len(layers) == len(descriptors) else None
 
 

@@ -38,7 +38,7 @@ _OCI_NAME_OF = {
 }
 # No document of an image is larger, in bytes: whoever claims one wants our memory.
 LARGEST_DOCUMENT = 8 << 20
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "x86-64": "amd64",
@@ -58,7 +58,7 @@ def digest_of(data: bytes) -> str:
 
 def check_digest(digest: str) -> str:
     """Return `digest` when it is one that we can verify (sha256, sha512); raise InvalidReferenceError otherwise."""
-    if not _DIGEST.fullmatch(digest):
+    if not DIGEST.fullmatch(digest):
         raise InvalidReferenceError(
             f"{digest!r} is not a digest", hint="a digest is 'sha256:' and 64 lower-case hexadecimal digits"
         )
@@ -136,7 +136,7 @@ class Descriptor:
             raise ImageError("a descriptor is not a JSON object")
         digest, size = document.get("digest"), document.get("size")
         # In Python, true is an integer.
-        if not isinstance(digest, str) or type(size) is not int or size < 0 or not _DIGEST.fullmatch(digest):
+        if not isinstance(digest, str) or type(size) is not int or size < 0 or not DIGEST.fullmatch(digest):
             raise ImageError(f"a descriptor lacks a valid digest and size: {digest!r}, {size!r}")
         where = document.get("platform")
         platform = None
@@ -148,7 +148,7 @@ class Descriptor:
             media_type=oci_media_type(str(document.get("mediaType") or "")),
             digest=digest,
             size=size,
-            annotations=_strings(document.get("annotations")),
+            annotations=strings(document.get("annotations")),
             platform=platform,
         )
 
@@ -187,7 +187,7 @@ class Manifest:
         return cls(
             config=Descriptor.from_json(document["config"]),
             layers=tuple(Descriptor.from_json(layer) for layer in layers),
-            annotations=_strings(document.get("annotations")),
+            annotations=strings(document.get("annotations")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -218,7 +218,7 @@ class Index:
             raise ImageError("not an image index: it has no manifests")
         return cls(
             manifests=tuple(Descriptor.from_json(manifest) for manifest in manifests),
-            annotations=_strings(document.get("annotations")),
+            annotations=strings(document.get("annotations")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -250,172 +250,6 @@ class Index:
         return sorted(names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """One step of an image's history (config.md)."""
-
-    created_by: str = ""
-    created: str = ""
-    comment: str = ""
-    author: str = ""
-    empty_layer: bool = False
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> History:
-        """Read one entry; what is missing is empty."""
-        return cls(
-            created_by=str(document.get("created_by") or ""),
-            created=str(document.get("created") or ""),
-            comment=str(document.get("comment") or ""),
-            author=str(document.get("author") or ""),
-            empty_layer=bool(document.get("empty_layer")),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry without its empty fields."""
-        fields = ("created_by", "created", "comment", "author", "empty_layer")
-        return {name: getattr(self, name) for name in fields if getattr(self, name)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Healthcheck:
-    """Docker's HEALTHCHECK; times in nanoseconds. OCI has none, so Podman drops it from OCI manifests."""
-
-    test: tuple[str, ...]
-    interval: int = 0
-    timeout: int = 0
-    start_period: int = 0
-    retries: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """As the image config holds it."""
-        fields = {
-            "Interval": self.interval,
-            "Timeout": self.timeout,
-            "StartPeriod": self.start_period,
-            "Retries": self.retries,
-        }
-        return {"Test": list(self.test)} | {key: value for key, value in fields.items() if value}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageConfig:
-    """An image's configuration (config.md), but for rootfs and history, which belong to the image's layers.
-
-    `created` is RFC 3339. `entrypoint` and `cmd` are None where the image has none.
-    """
-
-    platform: Platform
-    created: str = ""
-    author: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
-    entrypoint: tuple[str, ...] | None = None
-    cmd: tuple[str, ...] | None = None
-    user: str = ""
-    working_dir: str = ""
-    exposed_ports: tuple[str, ...] = ()
-    volumes: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    stop_signal: str = ""
-    healthcheck: Healthcheck | None = None
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ImageConfig:
-        """Read an OCI or Docker image config; unknown fields are ignored."""
-        config = document.get("config") or {}
-        if not isinstance(config, dict):
-            raise ImageError("the image config's 'config' is not a JSON object")
-        return cls(
-            platform=Platform.of(
-                str(document.get("os") or "linux"),
-                str(document.get("architecture") or ""),
-                str(document.get("variant") or ""),
-            ),
-            created=str(document.get("created") or ""),
-            author=str(document.get("author") or ""),
-            env=dict(item.partition("=")[::2] for item in _list(config.get("Env")) if isinstance(item, str)),
-            entrypoint=_words(config.get("Entrypoint")),
-            cmd=_words(config.get("Cmd")),
-            user=str(config.get("User") or ""),
-            working_dir=str(config.get("WorkingDir") or ""),
-            exposed_ports=_keys(config.get("ExposedPorts")),
-            volumes=_keys(config.get("Volumes")),
-            labels=_strings(config.get("Labels")),
-            stop_signal=str(config.get("StopSignal") or ""),
-            healthcheck=_healthcheck(config.get("Healthcheck")),
-        )
-
-    def to_json(self, diff_ids: tuple[str, ...], history: tuple[History, ...]) -> dict[str, Any]:
-        """The whole document, with the rootfs and history that its layers give."""
-        config: dict[str, Any] = {
-            "Env": [f"{name}={value}" for name, value in self.env.items()],
-            "Entrypoint": None if self.entrypoint is None else list(self.entrypoint),
-            "Cmd": None if self.cmd is None else list(self.cmd),
-            "User": self.user,
-            "WorkingDir": self.working_dir,
-            "ExposedPorts": {port: {} for port in self.exposed_ports},
-            "Volumes": {volume: {} for volume in self.volumes},
-            "Labels": dict(self.labels),
-            "StopSignal": self.stop_signal,
-            "Healthcheck": None if self.healthcheck is None else self.healthcheck.to_json(),
-        }
-        document = {
-            "architecture": self.platform.architecture,
-            "os": self.platform.os,
-            "variant": self.platform.variant,
-            "created": self.created,
-            "author": self.author,
-            "config": {key: value for key, value in config.items() if value},
-            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
-            "history": [step.to_json() for step in history],
-        }
-        required = {"architecture", "os", "rootfs", "config"}
-        return {key: value for key, value in document.items() if value or key in required}
-
-
-def diff_ids_of(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The diff IDs of an image config document; raise ImageError where they are missing or malformed."""
-    rootfs = document.get("rootfs")
-    ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if not isinstance(ids, list) or not all(isinstance(i, str) and _DIGEST.fullmatch(i) for i in ids):
-        raise ImageError("the image config has no valid rootfs.diff_ids")
-    return tuple(ids)
-
-
-def history_of(document: Mapping[str, Any]) -> tuple[History, ...]:
-    """The history of an image config document, empty where it has none."""
-    return tuple(History.from_json(step) for step in _list(document.get("history")) if isinstance(step, dict))
-
-
-def _strings(value: object) -> dict[str, str]:
+def strings(value: object) -> dict[str, str]:
+    """A JSON object of strings; empty for anything else."""
     return {str(key): str(text) for key, text in value.items()} if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _keys(value: object) -> tuple[str, ...]:
-    return tuple(sorted(str(key) for key in value)) if isinstance(value, dict) else ()
-
-
-def _integer(value: object) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _words(value: object) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        return ("/bin/sh", "-c", value)
-    return tuple(str(word) for word in value) if isinstance(value, list) and value else None
-
-
-def _healthcheck(value: object) -> Healthcheck | None:
-    if not isinstance(value, dict) or not _list(value.get("Test")):
-        return None
-    return Healthcheck(
-        test=tuple(str(word) for word in value["Test"]),
-        interval=_integer(value.get("Interval")),
-        timeout=_integer(value.get("Timeout")),
-        start_period=_integer(value.get("StartPeriod")),
-        retries=_integer(value.get("Retries")),
-    )

@@ -64,7 +64,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def publish(partial: Path, path: Path) -> None:
     """Flush a finished file and rename it to its place, with the permissions that the umask leaves."""
-    with partial.open("rb") as file:
+    # Windows flushes only what is open for writing.
+    with partial.open("r+b") as file:
         os.fsync(file.fileno())
     # mkstemp makes private files, but a cache or a dist folder may be shared.
     partial.chmod(0o666 & ~_UMASK)

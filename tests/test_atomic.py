@@ -51,6 +51,23 @@ class TestReplacing:
         modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
         assert len(modes) == 1
 
+    @pytest.mark.skipif(os.name != "posix", reason="Windows itself refuses")
+    def test_it_is_flushed_as_windows_lets_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import fcntl
+
+        flushed = []
+
+        def fsync(handle: int) -> None:
+            if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            flushed.append(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with replacing(tmp_path / "file") as partial:
+            partial.write_text("whole")
+        assert (tmp_path / "file").read_text() == "whole"
+        assert flushed
+
     def test_of_many_at_once_one_wins_whole(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
 

@@ -43,6 +43,8 @@ _ATTEMPTS = 5
 # A host that is unknown or refuses the connection will do so again: a person who mistyped it should learn it soon.
 _CONNECTION_ATTEMPTS = 2
 _LONGEST_WAIT = 30.0
+# The body of an answer that is not the last one is read only to keep the connection: at most this many bytes of it.
+_WORTH_READING = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,10 @@ class Network:
 
 
 class _Retry(urllib3.Retry):
-    """Retries, but for an answer that asks for a longer wait than a person would take without a word."""
+    """Retries, but for an answer that asks for a longer wait than a person would take without a word.
+
+    A Retry-After that cannot be read is as good as none. Bodies of answers that are passed over may have no end.
+    """
 
     def increment(
         self,
@@ -70,7 +75,16 @@ class _Retry(urllib3.Retry):
     ) -> Self:
         if response is not None and _pool and (self.get_retry_after(response) or 0) > _LONGEST_WAIT:
             raise MaxRetryError(_pool, url or "", None)
-        return super().increment(method, url, response, error, _pool, _stacktrace)
+        retry = super().increment(method, url, response, error, _pool, _stacktrace)
+        if response is not None:
+            _pass_over(response)
+        return retry
+
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        try:
+            return super().get_retry_after(response)
+        except (HTTPError, ValueError, OverflowError):
+            return None
 
 
 class Http:
@@ -256,6 +270,15 @@ _CAUSES: dict[type[BaseException], tuple[str, str]] = {
     ProxySchemeUnknown: ("the proxy is none that speaks HTTP", "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"),
     LocationValueError: ("that is not a URL", "check how it is written"),
 }
+
+
+def _pass_over(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a short body to its end, so that the connection can be used again; close the connection of any other."""
+    try:
+        if len(response.read(_WORTH_READING, decode_content=False)) == _WORTH_READING:
+            response.close()
+    except HTTPError:
+        response.close()
 
 
 def _after(response: urllib3.BaseHTTPResponse, received: int) -> Iterator[bytes]:

@@ -37,6 +37,22 @@ def answer(status: int = 200, body: bytes = b"", *, sent: int | None = None, **h
     return send
 
 
+def endless(status: int, **headers: str) -> Answer:
+    """An answer whose body goes on for as long as somebody reads it."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(BODY)
+
+    return send
+
+
 def hang_up(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
@@ -138,14 +154,28 @@ class TestRequests:
         assert Http().read(server.url) == (429, b"later")
         assert waits == []
 
+    @pytest.mark.parametrize("when", ["soon", "1.5", "9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", ""])
+    def test_when_it_says_nonsense_it_is_asked_again_as_ever(
+        self, server: Server, waits: list[float], when: str
+    ) -> None:
+        server.answers = [answer(503, Retry_After=when), answer(200, b"x")]
+        assert Http().read(server.url) == (200, b"x")
+
+    @pytest.mark.parametrize("first", [endless(503), endless(302, Location="/b")])
+    def test_the_body_of_an_answer_that_is_passed_over_may_be_endless(
+        self, server: Server, waits: list[float], first: Answer
+    ) -> None:
+        server.answers = [first, answer(200, b"x")]
+        assert Http().read(server.url) == (200, b"x")
+
     def test_nothing_is_repeated_that_cannot_be_sent_twice(self, server: Server) -> None:
         server.answers = [answer(503)]
         response = Http().request("PUT", server.url, body=b"x", retry=False)
         assert response.status == 503
         assert len(server.seen) == 1
 
-    def test_connections_are_kept(self, server: Server) -> None:
-        server.answers = [answer(200, BODY)]
+    def test_connections_are_kept(self, server: Server, waits: list[float]) -> None:
+        server.answers = [answer(503, BODY), answer(307, BODY, Location="/"), answer(200, BODY)]
         http = Http()
         for _ in range(3):
             assert http.read(server.url) == (200, BODY)

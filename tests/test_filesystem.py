@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci import spec
+from hatch_docker.oci import filesystem, spec
 from hatch_docker.oci.filesystem import Filesystem, Node, merge
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor
@@ -197,6 +197,45 @@ class TestLinks:
         files = merged([file("usr/lib/x"), file("usr/lib/sub/y"), file("usr/library"), link("lib", "usr/lib")])
         assert sorted(files.below("lib")) == ["sub", "x"]
         assert sorted(files.below("/")) == ["lib", "usr"]
+
+
+class TestHostileLayers:
+    """Layers that are small as long as nobody inflates them."""
+
+    @staticmethod
+    def header(kind: bytes, size: int) -> bytes:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = kind, size
+        return info.tobuf(tarfile.GNU_FORMAT)
+
+    @pytest.mark.parametrize(
+        "kind", [tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+    )
+    def test_an_extended_header_of_any_size_is_not_read(self, kind: bytes) -> None:
+        with pytest.raises(ImageError, match="it has a header of 1073741824 bytes"):
+            merge([layer_of(self.header(kind, 1 << 30) + bytes(1 << 20))], lambda _path: True)
+
+    def test_a_global_header_is_passed_over_as_engines_do(self) -> None:
+        text = b"12 path=odd\n"
+        named = self.header(tarfile.XGLTYPE, len(text)) + text.ljust(512, b"\0")
+        assert listing(merge([layer_of(named + tar_of(file("a")))], lambda _path: True)) == {"a": "file"}
+
+    def test_a_path_is_never_longer_than_a_system_opens(self) -> None:
+        assert merged([file("a/" * 2000 + "b")]).nodes
+        with pytest.raises(ImageError, match="too long a path"):
+            merged([file("a/" * 50_000 + "b")])
+
+    def test_there_are_never_more_files_than_anybody_has(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(filesystem, "_MOST_MEMBERS", 5)
+        assert len(merged([file("a"), file("b")], [file("c/d/e")]).nodes) == 5
+        for layers in ([[file("a")] * 6], [[file("a"), file("b")], [file("c/d/e/f")]]):
+            with pytest.raises(ImageError, match="too many files"):
+                merged(*layers)
+
+    def test_no_more_content_is_kept_than_memory_holds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(filesystem, "_MOST_READ", 10)
+        files = merged([file("a", "123456"), file("b", "12345"), file("c", "1234")], [file("d", "1")])
+        assert [content(files, name) for name in "abcd"] == [b"123456", None, b"1234", None]
 
 
 _NAMES = st.sampled_from(["a", "b", "c"])

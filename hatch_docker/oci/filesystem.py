@@ -19,6 +19,13 @@ CHUNK = 1 << 18
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _LARGEST_READ = 64 << 20
+# A few hundred kilobytes of a hostile layer are gigabytes of headers, names or files when they are inflated. No path
+# that Linux opens is longer than this, and no image that a person made comes near the other limits.
+_LONGEST_PATH = 4096
+_LARGEST_HEADER = 1 << 20
+_MOST_MEMBERS = 4_000_000
+_MOST_READ = 512 << 20
+_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +81,16 @@ class Filesystem:
 
 
 def merge(layers: Iterable[Layer], wanted: Callable[[str], bool]) -> Filesystem:
-    """List `layers`, lowest first, keeping the content of the files that `wanted(path)` names (64 MiB at most each).
+    """List `layers`, lowest first, keeping the content of the files that `wanted(path)` names.
 
-    Directories that no layer names, but that files lie in, are listed too. Raises ImageError for what is no layer.
+    Of a file larger than 64 MiB, and of what is beyond 512 MiB altogether, no content is kept. Directories that no
+    layer names, but that files lie in, are listed too. Raises ImageError for what is no layer, or no sane one.
     """
     nodes: dict[str, Node] = {}
+    room = _MOST_READ
     for layer in layers:
-        added, removed, emptied = _list(layer, wanted)
+        added, removed, emptied = _list(layer, wanted, room)
+        room -= sum(len(node.data or b"") for node in added.values())
         removed |= {path for path, node in added.items() if node.kind != "dir"}
         emptied |= removed
         nodes = {
@@ -93,6 +103,8 @@ def merge(layers: Iterable[Layer], wanted: Callable[[str], bool]) -> Filesystem:
             for parent in _directories_of(path):
                 if parent and (parent not in nodes or nodes[parent].kind in ("file", "other")):
                     nodes[parent] = Node(kind="dir")
+            if len(nodes) > _MOST_MEMBERS:
+                raise ImageError(f"layer {layer.descriptor.digest} cannot be read: the image has too many files")
     return Filesystem(nodes)
 
 
@@ -102,7 +114,7 @@ def _directories_of(path: str) -> list[str]:
     return ["/".join(parts[:length]) for length in range(len(parts), -1, -1)]
 
 
-def _list(layer: Layer, wanted: Callable[[str], bool]) -> tuple[dict[str, Node], set[str], set[str]]:
+def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[str, Node], set[str], set[str]]:
     """A layer's entries, and its whiteouts, which concern lower layers only: names removed, directories emptied."""
     added: dict[str, Node] = {}
     removed: set[str] = set()
@@ -110,8 +122,8 @@ def _list(layer: Layer, wanted: Callable[[str], bool]) -> tuple[dict[str, Node],
     try:
         with layer.open() as blob:
             plain = ChunkReader(decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type))
-            with tarfile.open(fileobj=plain, mode="r|") as tar:
-                for member in tar:
+            with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
+                for member in _members(tar):
                     path = _normal(member.name)
                     parent, name = posixpath.split(path)
                     if name == _OPAQUE:
@@ -119,10 +131,36 @@ def _list(layer: Layer, wanted: Callable[[str], bool]) -> tuple[dict[str, Node],
                     elif name.startswith(_WHITEOUT):
                         removed.add(posixpath.join(parent, name[len(_WHITEOUT) :]))
                     elif path:
-                        added[path] = _node(tar, member, added, wanted(path))
+                        added[path] = _node(tar, member, added, wanted(path) and member.size <= room)
+                        room -= len(added[path].data or b"")
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
         raise ImageError(f"layer {layer.descriptor.digest} cannot be read: {error}") from None
     return added, removed, emptied
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended header is of a size that can be read whole, as tarfile does.
+
+    A global header is a member of its own, as engines take it: they pass it over, where tarfile would obey it.
+    """
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and self.size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"it has a header of {self.size} bytes")
+        process = self._proc_builtin if self.type == tarfile.XGLTYPE else super()._proc_member  # type: ignore[attr-defined,misc]
+        member: tarfile.TarInfo = process(tar)
+        return member
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a layer, without global headers; raises ValueError for too many, or too long a path."""
+    for number, member in enumerate(tar):
+        # tarfile remembers them all.
+        tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
+        if number >= _MOST_MEMBERS or len(member.name) > _LONGEST_PATH:
+            raise ValueError("it has too many files, or too long a path")
+        if member.type != tarfile.XGLTYPE:
+            yield member
 
 
 def _normal(name: str) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.bases import Base, open_base
-from hatch_docker.config import Config, default_script, expand_tags
+from hatch_docker.config import Config, default_script, expand_tags, gather
 from hatch_docker.extra import extra_entries, folders
 from hatch_docker.interpreter import BaseFacts
 from hatch_docker.layers import Part, files_part, group, make_layers, own_part
@@ -145,15 +146,19 @@ def _image(
         base_name=str(replace(reference, digest="")) if reference else "",
         base_digest=base.digest,
     )
-    entrypoint = config.entrypoint
-    if entrypoint is None:
-        entrypoint = default_script(project.scripts, project=project.name) or None
+    started = config.entrypoint
+    if started is None:
+        started = default_script(project.scripts, project=project.name) or None
+    entrypoint, cmd = gather(
+        partial(command, each, scripts, VENV, config.place(key))
+        for key, each in (("entrypoint", started), ("cmd", config.cmd))
+    )
     image_config = configure(
         base.image.config,
         venv=VENV,
         created=created,
-        entrypoint=command(entrypoint, scripts, VENV, config.place("entrypoint")),
-        cmd=command(config.cmd, scripts, VENV, config.place("cmd")),
+        entrypoint=entrypoint,
+        cmd=cmd,
         env=config.env,
         ports=config.ports,
         volumes=config.volumes,

@@ -28,7 +28,7 @@ from hatchling.plugin.manager import PluginManager
 from hatch_docker.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
-    from hatch_docker.config import Config, Settings
+    from hatch_docker.config import Config, Mistakes, Settings
     from hatch_docker.machine import Machine
     from hatch_docker.project import Project
     from hatch_docker.result import Built
@@ -96,18 +96,22 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def _check_project(self, wanted: list[str]) -> None:
         """Compare the configuration with the project and the outputs, all mistakes at once; then find the engine."""
         from hatch_docker.build import tags_of
-        from hatch_docker.config import check_names, check_push, default_script, gather
+        from hatch_docker.config import check_names, check_push, default_script, gather, refuse
         from hatch_docker.extra import check_sources
 
-        config, project = self._configuration[0], self._project
+        config, _, mistakes = self._configuration
+        project = self._project
         checks: list[Callable[[], object]] = [
+            partial(refuse, mistakes),
             partial(check_names, config, extras=project.optional_dependencies, groups=project.dependency_groups),
             partial(tags_of, project, config),
             partial(check_sources, config.extra_files, project.root, config.place("extra-files")),
             self._created,
         ]
-        checks += [partial(default_script, project.scripts, project=project.name)] if config.entrypoint is None else []
-        checks += [partial(check_push, config)] if "push" in wanted else []
+        if config.entrypoint is None and "entrypoint" not in mistakes:
+            checks.append(partial(default_script, project.scripts, project=project.name))
+        if "push" in wanted and "image" not in mistakes:
+            checks.append(partial(check_push, config))
         gather(checks)
         if "load" in wanted:
             self._machine.places.engine()
@@ -159,7 +163,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             yield Path(path)
 
     @cached_property
-    def _configuration(self) -> tuple[Config, Settings]:
+    def _configuration(self) -> tuple[Config, Settings, Mistakes]:
         from hatch_docker.config import parse
 
         return parse(self.target_config, os.environ, project=self.metadata.core.raw_name)
@@ -196,7 +200,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         from hatch_docker.machine import machine_of
         from hatch_docker.oci.spec import Platform
 
-        config, settings = self._configuration
+        config, settings, _ = self._configuration
         return machine_of(
             settings,
             os.environ,

@@ -138,6 +138,22 @@ extra-files = [{from = "nothing", into = "/x"}]
             target="docker:archive,push",
         )
 
+    def test_is_compared_with_the_project_even_where_parts_of_it_are_wrong(self, bench: Bench) -> None:
+        project = bench.project(
+            docker='ports = ["x"]\nextras = ["fast"]\nimage = "Shop"\nentrypoint = 1',
+            scripts={"sell": "shop:sell", "buy": "shop:buy"},
+        )
+        refused(
+            bench,
+            project,
+            "4 mistakes in the configuration:\n",
+            f"{TABLE}.ports[0]: 'x' is not a port",
+            f"{TABLE}.image: 'Shop' is not an image reference",
+            f"{TABLE}.entrypoint: expected a list of strings or the name of a script, got an integer",
+            f"{TABLE}.extras[0]: the project has no extras, so not 'fast' either",
+            target="docker:push",
+        )
+
     @pytest.mark.parametrize(
         ("variables", "said"),
         [
@@ -219,6 +235,7 @@ extra-files = [{from = "nothing", into = "/x"}]
             bench,
             project,
             f"{TABLE}.entrypoint: no package of the image installs a script 'shpo'; did you mean 'shop'?",
+            f"{TABLE}.cmd: no package of the image installs a script 'nothing'; it has shop",
         )
 
 

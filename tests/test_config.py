@@ -22,8 +22,9 @@ from hatch_docker.config import (
     created_time,
     default_script,
     expand_tags,
-    parse,
+    refuse,
 )
+from hatch_docker.config import parse as parse_leniently
 from hatch_docker.config.keys import HATCHLING, KEYS, SETTINGS
 from hatch_docker.config.model import FAMILIES, variable
 from hatch_docker.errors import ConfigError
@@ -33,6 +34,12 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.wheels.prune import RULES
 
 PLACE = "tool.hatch.build.targets.docker"
+
+
+def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[Config, Settings]:
+    made, settings, mistakes = parse_leniently(table, environ, project=project)
+    refuse(mistakes)
+    return made, settings
 
 
 def config(environ: Mapping[str, str] | None = None, /, **keys: Any) -> Config:
@@ -94,6 +101,14 @@ class TestWhole:
             "HATCH_DOCKER_MAX_LAYERS",
             "HATCH_DOCKER_PROTS",
         ]
+
+    def test_a_key_with_a_mistake_is_as_if_unset(self) -> None:
+        table = {"ports": ["x"], "user": 7, "entrypoint": 1}
+        made, settings, mistakes = parse_leniently(
+            table, {"HATCH_DOCKER_ENTRYPOINT": "[", "HATCH_DOCKER_THREADS": "0"}, project="app"
+        )
+        assert (made.ports, made.user, made.entrypoint, settings.threads) == ((), "7", None, None)
+        assert list(mistakes) == ["ports", "entrypoint", "threads"]
 
     def test_the_error_reads_as_one_line_per_mistake(self) -> None:
         with pytest.raises(ConfigError) as caught:

@@ -4,7 +4,7 @@ Pure: it takes the table and the environment as values and looks nothing up.
 """
 
 from hatch_docker.config.checks import check_names, check_push, default_script, expand_tags
-from hatch_docker.config.keys import parse
+from hatch_docker.config.keys import Mistakes, parse, refuse
 from hatch_docker.config.model import PRUNED, BaseSpec, Config, ExtraFiles, Settings
 from hatch_docker.config.times import created_time
 from hatch_docker.config.values import gather
@@ -14,6 +14,7 @@ __all__ = [
     "BaseSpec",
     "Config",
     "ExtraFiles",
+    "Mistakes",
     "Settings",
     "check_names",
     "check_push",
@@ -22,4 +23,5 @@ __all__ = [
     "expand_tags",
     "gather",
     "parse",
+    "refuse",
 ]

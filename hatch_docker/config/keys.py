@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from packaging.utils import canonicalize_name
 
@@ -40,7 +40,6 @@ from hatch_docker.config.values import (
     choice,
     expected,
     fail,
-    gather,
     integer,
     list_of,
     nearest,
@@ -48,6 +47,7 @@ from hatch_docker.config.values import (
     text,
     word,
 )
+from hatch_docker.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +120,19 @@ HATCHLING = frozenset(
     }
 )
 
+# What is wrong with each key, or with a variable that is none of ours: places and messages, as ConfigError has them.
+Mistakes: TypeAlias = Mapping[str, list[tuple[str, str]]]
+
 _TEST_PREFIX = f"{PREFIX}TEST_"
 _VARIABLES = {variable(key): key for key in (*KEYS, *SETTINGS)}
 
 
-def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[Config, Settings]:
+def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[Config, Settings, Mistakes]:
     """Read `[tool.hatch.build.targets.docker]` under the variables of `environ` that are ours.
 
     A variable replaces its key's whole value; an empty one is as if unset. `project` is the project's name, by which
-    the image is called unless it has one. Raises one ConfigError with every mistake of both.
+    the image is called unless it has one. A key with a mistake is as if unset too, so that the others can be compared
+    with the project before `refuse` tells all. Raises ConfigError for a table that is none.
     """
     if not isinstance(table, Mapping):
         expected("a table", table, TABLE)
@@ -138,28 +142,46 @@ def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[C
         if name.startswith(PREFIX) and not name.startswith(_TEST_PREFIX) and value.strip()
     }
     overridden = frozenset(_VARIABLES[name] for name in ours if name in _VARIABLES)
-    calls = [partial(_written, key, table[key]) for key in table if key not in HATCHLING and key not in overridden]
-    calls += [partial(_override, name, ours[name]) for name in sorted(ours)]
-    found = dict(gather(calls))
+    calls = {key: partial(_written, key, table[key]) for key in table if key not in HATCHLING | overridden}
+    calls |= {_VARIABLES.get(name, name): partial(_override, name, ours[name]) for name in sorted(ours)}
+    found, mistakes = _outcomes(calls)
     settings = {key: found.pop(key) for key in SETTINGS if key in found}
     if "image" not in found:
         found["image"] = reference(canonicalize_name(project), "project.name")
-    return Config(**_attributes(found), overridden=overridden & KEYS.keys()), Settings(**_settings(settings))
+    config = Config(**_attributes(found), overridden=overridden & KEYS.keys())
+    return config, Settings(**_settings(settings)), mistakes
 
 
-def _written(key: str, value: object) -> tuple[str, Any]:
+def refuse(mistakes: Mistakes) -> None:
+    """Raise one ConfigError with every mistake that `parse` found, if it found any."""
+    if mistakes:
+        raise ConfigError([problem for problems in mistakes.values() for problem in problems])
+
+
+def _outcomes(calls: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], Mistakes]:
+    found: dict[str, Any] = {}
+    mistakes: dict[str, list[tuple[str, str]]] = {}
+    for key, call in calls.items():
+        try:
+            found[key] = call()
+        except ConfigError as error:
+            mistakes[key] = error.problems
+    return found, mistakes
+
+
+def _written(key: str, value: object) -> Any:
     place = below(TABLE, key)
     if key not in KEYS:
         fail(place, _unknown(key))
-    return key, KEYS[key].parser(value, place)
+    return KEYS[key].parser(value, place)
 
 
-def _override(name: str, value: str) -> tuple[str, Any]:
+def _override(name: str, value: str) -> Any:
     if name not in _VARIABLES:
         fail(name, f"unknown variable{nearest(name, _VARIABLES)}")
     key = _VARIABLES[name]
     known = KEYS.get(key) or SETTINGS[key]
-    return key, known.parser(known.form.read(value, name), name)
+    return known.parser(known.form.read(value, name), name)
 
 
 def _unknown(key: str) -> str:

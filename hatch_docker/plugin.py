@@ -224,10 +224,11 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     @cached_property
     def _commit(self) -> tuple[str, int | None]:
         """The commit that is checked out and its time, in seconds since the epoch; empty and None without one."""
-        command = ["git", "-C", self.root, "log", "-1", "--format=%H %ct"]
+        # What one person's Git is set to must not change the image: neither log's format nor whose checkouts it trusts.
+        command = ["git", "-c", "safe.directory=*", "-C", self.root, "rev-list", "-1", "--timestamp", "HEAD"]
         try:
             done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)  # noqa: S603
-            revision, _, seconds = done.stdout.strip().partition(" ")
+            seconds, _, revision = done.stdout.strip().partition(" ")
             return revision, int(seconds)
         except (OSError, ValueError, subprocess.CalledProcessError):
             return "", None
@@ -250,11 +251,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             return
         for line in ["", *table(self._built), ""]:
             self.app.display_info(line)
-        if "load" in self._made:
-            self.app.display_info(f"  {how_to_run(self._built)}")
-        elif "archive" in self._made:
-            archive = os.path.relpath(self._directory / self._made["archive"])
-            self.app.display_info(f"  docker load -i {archive} && {how_to_run(self._built)}")
+        run = how_to_run(self._built)
+        if set(self._made) == {"archive"}:
+            run = f"docker load -i {os.path.relpath(self._directory / self._made['archive'])} && {run}"
+        self.app.display_info(f"  {run}")
         self.app.display(self._built.digest_reference)
 
     @contextlib.contextmanager

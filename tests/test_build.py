@@ -414,6 +414,7 @@ class TestOutputs:
             outcome = bench.build(project, target="docker:push", HATCH_DOCKER_IMAGE=f"{registry.host}/team/shop")
             assert outcome.code == 0, outcome.err
             assert "1 mounted, 2 uploaded" in outcome.err
+            assert f"\n  docker run --rm {registry.host}/team/shop:1.0\n" in outcome.err
             assert not list((project / "dist").glob("*.tar"))
             (manifest,) = [
                 data for (name, tag), (_, data) in registry.manifests.items() if (name, tag) == ("team/shop", "1.0")
@@ -490,6 +491,13 @@ class TestCreated:
             "docker.io/library/shop:1.0",
             f"docker.io/library/shop:{revision[:12]}",
         ]
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a checkout away")
+    def test_is_the_commits_time_in_a_checkout_of_somebody_else(self, bench: Bench) -> None:
+        commit(project := bench.project(), "2024-02-29T12:00:00Z")
+        for path in [project, *project.rglob("*")]:
+            os.chown(path, 65534, 65534)
+        assert self.created(bench, project) == "2024-02-29T12:00:00Z"
 
     def test_is_the_epoch_without_a_commit(self, bench: Bench) -> None:
         assert self.created(bench, bench.project()) == "1970-01-01T00:00:00Z"

@@ -69,8 +69,9 @@ class Uploads:
         """
         if self._is_there(blob.descriptor):
             return Outcome.PRESENT
-        chunked = False
-        for attempt in range(_ATTEMPTS):
+        chunked, attempt = False, 0
+        while True:
+            attempt += 1
             start = self._start(blob.descriptor)
             if start.status == 201:
                 return Outcome.MOUNTED
@@ -79,15 +80,14 @@ class Uploads:
                 return Outcome.UPLOADED
             except RegistryError as error:
                 refused = not chunked and error.status in _REFUSE_ONE_PUT
-                if attempt == _ATTEMPTS - 1 or not (refused or error.status in _WORTH_ANOTHER):
+                if attempt == _ATTEMPTS or not (refused or error.status in _WORTH_ANOTHER):
                     raise
             if not refused:
                 self._wait(attempt)
                 if self._is_there(blob.descriptor):
                     return Outcome.UPLOADED
             # A proxy that bounds a request's size or time may cut the connection rather than answer.
-            chunked = refused or attempt > 0
-        raise AssertionError("unreachable")  # pragma: no cover
+            chunked = refused or attempt > 1
 
     @property
     def _access(self) -> Access:
@@ -188,7 +188,7 @@ class Uploads:
         raise RegistryError(problem, status=400, place=str(self.target))
 
     def _wait(self, attempt: int) -> None:
-        self.stopped.wait(_FIRST_WAIT * 2**attempt * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
+        self.stopped.wait(_FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
 
     def _check(self) -> None:
         if self.stopped.is_set():

@@ -311,13 +311,13 @@ class TestEnvironment:
 
     def test_settings_of_the_machine(self) -> None:
         made = machine(
-            HATCH_DOCKER_REGISTRY_MIRRORS="docker.io=127.0.0.1:5000, ghcr.io=mirror.example",
+            HATCH_DOCKER_REGISTRY_MIRRORS="docker.io=127.0.0.1:5000, hub.example=mirror.example",
             HATCH_DOCKER_INSECURE_REGISTRIES="registry.example:5000",
             HATCH_DOCKER_CACHE_DIR="/cache",
             HATCH_DOCKER_THREADS="3",
         )
         assert made == Settings(
-            registry_mirrors={"docker.io": "127.0.0.1:5000", "ghcr.io": "mirror.example"},
+            registry_mirrors={"docker.io": "127.0.0.1:5000", "hub.example": "mirror.example"},
             insecure_registries=frozenset({"registry.example:5000"}),
             cache_dir="/cache",
             threads=3,
@@ -389,7 +389,7 @@ class TestNaming:
         [
             ("app:1.0", "'1.0' is a tag: tags go in `tags`"),
             ("app@sha256:" + "a" * 64, "has no digest"),
-            ("ghcr.io/App", "'app'?"),
+            ("registry.example/App", "'app'?"),
             ("", "an empty string"),
         ],
     )

@@ -181,7 +181,7 @@ def _sources(
 
 
 def _uv_source(environ: Mapping[str, str], tables: list[dict[str, Any]]) -> _Source:
-    """The indexes of uv: https://docs.astral.sh/uv/concepts/indexes/ and its environment variables."""
+    """The indexes of uv, as its documentation of indexes and of environment variables says."""
     mains = [environ.get("UV_DEFAULT_INDEX", ""), environ.get("UV_INDEX_URL", "")]
     extras = [*environ.get("UV_INDEX", "").split(), *environ.get("UV_EXTRA_INDEX_URL", "").split()]
     for table in tables:

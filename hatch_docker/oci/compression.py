@@ -6,7 +6,6 @@ compressing: it is the fastest, but its bytes differ between CPUs.
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,6 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import LAYER_GZIP, LAYER_ZSTD
 
 LEVEL = 6
-# Around a raw DEFLATE stream they make a gzip member (RFC 1952, section 2.3): no name, no time; CRC, size modulo 2^32.
-MEMBER_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")
-MEMBER_TRAILER = struct.Struct("<LL")
 _ZSTD_LEVEL = 3
 
 

@@ -8,6 +8,7 @@ both are twice as fast as zlib, and there is only one right output.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,9 +17,11 @@ import deflate
 from isal import isal_zlib
 
 from hatch_docker.errors import DigestMismatchError, WheelError
-from hatch_docker.oci.compression import MEMBER_HEADER, MEMBER_TRAILER
 
 CHUNK = 1 << 18
+# Around a raw DEFLATE stream they make a gzip member (RFC 1952, section 2.3): no name, no time; CRC, size modulo 2^32.
+MEMBER_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")
+MEMBER_TRAILER = struct.Struct("<LL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,17 @@ from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import tar
-from hatch_docker.oci.compression import LEVEL, MEMBER_HEADER, MEMBER_TRAILER, codec
-from hatch_docker.oci.content import Checksum, Chunk, Content, Deflated, Plain, plain_chunks
+from hatch_docker.oci.compression import LEVEL, codec
+from hatch_docker.oci.content import (
+    MEMBER_HEADER,
+    MEMBER_TRAILER,
+    Checksum,
+    Chunk,
+    Content,
+    Deflated,
+    Plain,
+    plain_chunks,
+)
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.progress import Advance
 

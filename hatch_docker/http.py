@@ -184,6 +184,7 @@ class Http:
                 response.close()
             response = again({**headers, "Range": f"bytes={received}-"})
             if response.status not in (200, 206):
+                response.close()
                 raise NetworkError(
                     f"the download broke off and cannot go on: HTTP {response.status}", place=redact(url)
                 )

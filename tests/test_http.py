@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -236,9 +237,11 @@ class TestResume:
         assert len(server.seen) == 5
 
     def test_a_server_that_has_it_no_longer(self, server: Server, waits: list[float]) -> None:
-        server.answers = [answer(200, BODY, sent=10), answer(404)]
+        server.answers = [answer(200, BODY, sent=10), answer(404, BODY)]
         with pytest.raises(NetworkError, match="cannot go on: HTTP 404"):
             self.body(server)
+        # A connection that is left open warns, which is an error.
+        gc.collect()
 
     def test_an_encoding_changes_no_byte(self, server: Server) -> None:
         server.answers = [answer(200, BODY, Content_Encoding="gzip")]

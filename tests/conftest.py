@@ -11,6 +11,7 @@ import gc
 import os
 import secrets
 import shutil
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ from hatch_docker.http import Http
 from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would the builds that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where the same result is wanted every time, the examples are the same every time.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)

@@ -53,7 +53,10 @@ def laid_out(path: Path) -> dict[str, Entry]:
 
 def files_of(path: Path) -> dict[str, tuple[bytes, bool]]:
     with WheelFile(path) as wheel:
-        return {entry.path: (content_of(entry), entry.mode == 0o755) for entry in lay_out(wheel, TARGET)}
+        # installer passes over bytecode, and so does every build that is not told to keep it.
+        pruned = [member for member in wheel.members if "__pycache__/" in member]
+        entries = lay_out(wheel, TARGET, pruned=pruned)
+        return {entry.path: (content_of(entry), entry.mode == 0o755) for entry in entries}
 
 
 def installed_by_oracle(path: Path, root: Path) -> dict[str, tuple[bytes, bool]]:

@@ -50,7 +50,10 @@ class TestTheHostAsATarget:
         )
 
     def test_has_the_same_tags_in_the_same_order(self) -> None:
-        assert self.host().tags == list(sys_tags())
+        ours, theirs = ([tag for tag in tags if "-linux_" not in str(tag)] for tags in (self.host().tags, sys_tags()))
+        assert ours == theirs
+        # packaging changed its mind (26.3) on whether what was built for this very platform comes first or last.
+        assert set(self.host().tags) == set(sys_tags())
 
     def test_has_the_same_markers(self) -> None:
         told = dict(default_environment())

@@ -144,6 +144,12 @@ class TestChoosing:
         outer = {"mediaType": spec.INDEX, "digest": spec.digest_of(inner), "size": len(inner)}
         assert root_of_layout(open_files(layout(tmp_path / "layout", [outer], [inner])), "") == inner
 
+    def test_a_manifest_that_is_not_the_one_the_index_names(self, tmp_path: Path) -> None:
+        folder = layout(tmp_path / "layout", [entry(self.A)], [self.A.manifest_bytes])
+        (folder / blob_name(self.A.digest)).write_bytes(self.B.manifest_bytes)
+        with pytest.raises(ImageError, match="has other content than its name says"):
+            root_of_layout(open_files(folder), "")
+
     def test_no_image_of_that_name(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="it has no image named 'c'") as caught:
             self.root(tmp_path, [entry(self.A, "a")], "c")
@@ -284,7 +290,7 @@ class TestHostileArchives:
         (tmp_path / "secret").write_text("secret")
         inside = tmp_path / "archive"
         inside.mkdir()
-        for name in ("../secret", str(tmp_path / "secret"), "a/../../secret"):
+        for name in ("../secret", str(tmp_path / "secret"), "a/../../secret", "a\0b", "\ud800"):
             with pytest.raises(ImageError, match="it has no readable"):
                 open_files(inside).read(name)
 

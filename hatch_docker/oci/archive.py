@@ -87,11 +87,19 @@ def root_of_layout(files: Files, ref_name: str) -> bytes:
     images = {m.digest: m.platform for m in chosen if m.platform is None or m.platform.os != "unknown"}
     if len(images) == 1:
         # What stands in for an image may be an index itself: the document tells.
-        return files.read(blob_name(next(iter(images))))
+        return _document_of(files, next(iter(images)))
     platforms = set(images.values())
     if not images or None in platforms or len(platforms) < len(images):
         raise not_one(files, len(images), ref_name, names)
     return spec.dump(replace(index, manifests=tuple(chosen)).to_json())
+
+
+def _document_of(files: Files, digest: str) -> bytes:
+    name = blob_name(digest)
+    data = files.read(name)
+    if hashlib.new(digest.partition(":")[0], data).hexdigest() != digest.partition(":")[2]:
+        raise ImageError(f"{name} has other content than its name says", place=files.place)
+    return data
 
 
 def not_one(files: Files, count: int, wanted: str, names: Iterable[str]) -> ImageError:
@@ -195,7 +203,8 @@ def _verified(layer: Layer) -> Iterator[bytes]:
 def _inside(folder: Path, name: str) -> BinaryIO:
     try:
         return (folder / _normal(name)).open("rb")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
+        # ValueError for a name that no file can have.
         raise KeyError(name) from None
 
 

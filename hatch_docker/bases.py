@@ -158,7 +158,9 @@ def _from_engine(
                 file.writelines(engine.save(base.value))
             files = replace(open_files(partial), place=f"docker-daemon:{base.value}")
             pulled = source.pull_saved(files, "", platform, places.cache, progress=progress)
-        source.remember(places.cache, identity, pulled)
+        # A name may have got another image between the two questions: what was saved is then not the first one's.
+        if engine.image_id(base.value) == identity:
+            source.remember(places.cache, identity, pulled)
     source.check_platform(f"docker-daemon:{base.value}", pulled.image.config, platform)
     return None, pulled
 

@@ -295,6 +295,23 @@ class TestTransports:
         with pytest.raises(ImageError):
             machine.open(daemon)
 
+    def test_a_name_that_moves_meanwhile_is_not_remembered_as_what_it_was(
+        self, machine: Machine, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        daemon = BaseSpec(transport="docker-daemon", value="team/base:1")
+        before, save = {"Id": "sha256:" + "1" * 64}, Engine.save
+        engine.images["team/base:1"], after = before, engine.images["team/base:1"]
+
+        def saved_after_a_move(self: Engine, name: str) -> Iterator[bytes]:
+            engine.images[name] = after
+            return save(self, name)
+
+        monkeypatch.setattr(Engine, "save", saved_after_a_move)
+        machine.open(daemon)
+        engine.images["team/base:1"], engine.saved = before, b"another image"
+        with pytest.raises(ImageError):
+            machine.open(daemon)
+
     def test_an_engines_image_for_another_platform(self, machine: Machine, engine: FakeEngine) -> None:
         with pytest.raises(BaseError, match="docker-daemon:team/base:1: the base image has nothing for linux/arm64"):
             machine.open(BaseSpec(transport="docker-daemon", value="team/base:1"), platform=ARM64)

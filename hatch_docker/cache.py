@@ -1,7 +1,7 @@
 """The cache on disk: blobs by digest, and small JSON documents by key.
 
 Entries are written to a temporary name beside their place, flushed, and renamed, so that a killed process or two
-processes at once never leave half an entry. Blobs are verified when they are looked up: a corrupt one is a miss.
+processes at once never leave half an entry. Entries are verified when they are looked up: a corrupt one is a miss.
 Temporary files of processes that died are swept away after a day.
 """
 
@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ _ELSEWHERE = "name another folder with HATCH_DOCKER_CACHE_DIR"
 
 
 class Cache:
-    """A folder of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>.json`)."""
+    """A folder of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>`).
+
+    A document stands below a line with its own checksum.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -42,8 +45,7 @@ class Cache:
         except OSError:
             return None
         if found != digest:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            # It is left for `add` to replace: by now another process may have done so.
             return None
         self._verified.add(digest)
         return path
@@ -96,9 +98,10 @@ class Cache:
                 partial.unlink()
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
-        """A JSON document; None where there is none or it cannot be read."""
+        """A JSON document; None where there is none or it is not what was stored."""
         try:
-            document = json.loads(self._document(kind, key).read_bytes())
+            checksum, _, data = self._document(kind, key).read_bytes().partition(b"\n")
+            document = json.loads(data) if checksum == _checksum(data) else None
         except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(document, dict) or document.get("key") != key:
@@ -109,16 +112,17 @@ class Cache:
     def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
         """Store a JSON document. `key` says everything that shaped it."""
         path = self._document(kind, key)
+        data = json.dumps({"key": key, "value": value}, sort_keys=True).encode()
         with self.temporary() as partial:
-            partial.write_text(json.dumps({"key": key, "value": value}, sort_keys=True), encoding="utf-8")
+            partial.write_bytes(_checksum(data) + b"\n" + data)
             path.parent.mkdir(parents=True, exist_ok=True)
-            publish(partial, path)
+            _publish(partial, path, lambda: self.get(kind, key) is not None)
 
     def _publish(self, partial: Path, digest: str) -> Path:
         path = self._place(digest)
         with writing(path, otherwise=_ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
-            publish(partial, path)
+            _publish(partial, path, lambda: self.blob(digest) is not None)
         self._verified.add(digest)
         return path
 
@@ -127,7 +131,20 @@ class Cache:
         return self.root / "blobs" / algorithm / value
 
     def _document(self, kind: str, key: str) -> Path:
-        return self.root / kind / (hashlib.sha256(key.encode()).hexdigest() + ".json")
+        return self.root / kind / hashlib.sha256(key.encode()).hexdigest()
+
+
+def _publish(partial: Path, path: Path, is_there: Callable[[], bool]) -> None:
+    """Publish a file, unless another process just did: Windows replaces none that somebody reads."""
+    try:
+        publish(partial, path)
+    except PermissionError:
+        if not is_there():
+            raise
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def file_digest(file: Any, algorithm: str = "sha256") -> str:

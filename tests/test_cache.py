@@ -55,6 +55,39 @@ class TestBlobs:
         assert later.add([DATA], DIGEST, what="it").read_bytes() == DATA
         assert later.blob(DIGEST) is not None
 
+    def test_one_that_another_process_mended_meanwhile_is_left(
+        self, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = cache.add([DATA], DIGEST, what="it")
+        path.write_bytes(b"damaged")
+
+        def digest_before_the_other_mends(file: object, algorithm: str) -> str:
+            other.add([DATA], DIGEST, what="it")
+            return digest_of(b"damaged")
+
+        other = Cache(cache.root)
+        monkeypatch.setattr("hatch_docker.cache.file_digest", digest_before_the_other_mends)
+        assert Cache(cache.root).blob(DIGEST) is None
+        assert path.read_bytes() == DATA
+
+    def test_what_another_process_has_in_use_is_not_replaced_on_windows(
+        self, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(self: Path, target: Path) -> Path:
+            raise PermissionError(errno.EACCES, "Access is denied")
+
+        path = cache.add([DATA], DIGEST, what="it")
+        cache.put("facts", "k", {"a": 1})
+        monkeypatch.setattr(Path, "replace", refuse)
+        later = Cache(cache.root)
+        assert later.add([DATA], DIGEST, what="it") == path
+        later.put("facts", "k", {"a": 1})
+        path.write_bytes(b"damaged")
+        with pytest.raises(OutputError, match="Access is denied"):
+            Cache(cache.root).add([DATA], DIGEST, what="it")
+        with pytest.raises(OutputError, match="Access is denied"):
+            cache.put("facts", "another", {})
+
     def test_a_blob_that_vanishes_is_a_miss(self, cache: Cache) -> None:
         cache.add([DATA], DIGEST, what="it").unlink()
         assert cache.blob(DIGEST) is None
@@ -162,6 +195,12 @@ class TestDocuments:
         assert cache.get("facts", "k") is None
         cache.put("facts", "k", {"a": 2})
         assert cache.get("facts", "k") == {"a": 2}
+
+    def test_one_bit_of_damage_is_a_miss(self, cache: Cache) -> None:
+        cache.put("facts", "k", {"a": 1})
+        (path,) = files(cache)
+        path.write_bytes(path.read_bytes().replace(b'"a": 1', b'"a": 3'))
+        assert cache.get("facts", "k") is None
 
 
 class TestRefusals:

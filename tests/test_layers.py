@@ -182,7 +182,7 @@ class TestCaching:
     def test_what_another_version_noted_is_a_miss(self, cache: Cache, part: Part, wrong: dict[str, Any]) -> None:
         made(cache, part)
         (path,) = (cache.root / "layers").iterdir()
-        key = json.loads(path.read_bytes())["key"]
+        key = json.loads(path.read_bytes().partition(b"\n")[2])["key"]
         known = cache.get("layers", key) or {}
         cache.put("layers", key, {**known, **wrong} if wrong else {})
         assert not made(Cache(cache.root), part)[0].reused

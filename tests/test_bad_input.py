@@ -169,6 +169,16 @@ extra-files = [{from = "nothing", into = "/x"}]
             ({"THREADS": "0"}, "HATCH_DOCKER_THREADS: expected an integer from 1 to 1024, got 0"),
             ({"PLATFORMS": "windows/amd64"}, "HATCH_DOCKER_PLATFORMS[0]: 'windows/amd64' is not a Linux platform"),
             ({"TAGS": "{version}-" + "x" * 128}, "HATCH_DOCKER_TAGS[0]: "),
+            (
+                {"BASE": "https://rosa:s3cret@a.example/b:1"},
+                "write it without its scheme, like 'a.example/b:1'",
+            ),
+            (
+                {"REGISTRY_MIRRORS": "docker.io=rosa:s3cret@a.example"},
+                "what has a login in it is not a registry's host",
+            ),
+            ({"INSECURE_REGISTRIES": "rosa:s3cret@a.example"}, "what has a login in it is not a registry's host"),
+            ({"IMAGE": "rosa:s3cret@a.example/b"}, "HATCH_DOCKER_IMAGE: "),
             ({"INDEX_URL": "index.example/s3cret"}, "HATCH_DOCKER_INDEX_URL: expected the URL of an index"),
         ],
     )

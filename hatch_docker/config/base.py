@@ -22,8 +22,9 @@ def base(value: object, place: str) -> BaseSpec:
     if colon and transport in _TRANSPORTS:
         return _TRANSPORTS[transport](transport, rest, place)
     if "://" in found:
-        hint = found.partition("://")[2]
-        fail(place, f"{shown(found)} is not an image reference: write it without its scheme, like {shown(hint)}")
+        # A login in it is not shown.
+        hint = re.sub("^[^/]*@(?=[^/]*/)", "", found.partition("://")[2])
+        fail(place, f"not an image reference: write it without its scheme, like {shown(hint)}")
     if not re.search("[/:@]", found):
         return _family(found, place)
     return BaseSpec(transport="registry", value=found, reference=reference(found, place))

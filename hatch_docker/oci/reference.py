@@ -91,6 +91,10 @@ def check_tag(tag: str) -> str:
 
 def check_host(host: str) -> str:
     """Return `host`, with or without a port, when it is one; raise InvalidReferenceError otherwise."""
+    if "@" in host:
+        raise InvalidReferenceError(
+            "what has a login in it is not a registry's host", hint="log in with 'docker login'"
+        )
     if not _HOST.fullmatch(host):
         raise InvalidReferenceError(
             f"{host!r} is not a registry's host", hint="write it like 'registry.example' or '127.0.0.1:5000'"

@@ -22,12 +22,14 @@ from base_maker import FakeBase, make_base
 from project_maker import make_project
 from wheel_maker import make_wheel
 
+from hatch_docker.build import build as _build
 from hatch_docker.cache import Cache
 from hatch_docker.oci.archive import open_files
 from hatch_docker.oci.image import decompressed, validate
 from hatch_docker.oci.source import layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
+from hatch_docker.result import Built
 
 NOWHERE = "tcp://127.0.0.1:1"
 
@@ -83,7 +85,7 @@ def environment(cache: Path, **changes: str) -> dict[str, str]:
 
 
 def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = "docker:archive") -> Outcome:
-    """`python -m hatchling build` in `project`, in this process."""
+    """`python -m hatchling build` in `project`, in this process; whatever image it makes has to be valid."""
     out, err = io.StringIO(), io.StringIO()
     before = Path.cwd()
     os.chdir(project)
@@ -91,6 +93,7 @@ def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = 
         with (
             mock.patch.dict(os.environ, env, clear=True),
             mock.patch.object(sys, "argv", ["hatchling", "build", "-t", target, *arguments]),
+            mock.patch("hatch_docker.build.build", _validated),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -100,6 +103,12 @@ def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = 
     finally:
         os.chdir(before)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def _validated(*arguments: Any, **options: Any) -> Built:
+    built = _build(*arguments, **options)
+    assert validate(built.image) == []
+    return built
 
 
 def start(

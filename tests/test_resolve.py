@@ -134,6 +134,31 @@ print(f'downloads = "{os.environ["UV_PYTHON_DOWNLOADS"]}"\\nfolder = "{os.getcwd
 
 
 @posix_only
+def test_indexes_of_uv_stay_beside_those_of_pip(tmp_path: Path) -> None:
+    text = resolve(
+        ["a"],
+        target=SLIM,
+        uv=fake_uv(tmp_path, """print(f'more = "{os.environ["UV_INDEX"]}"')"""),
+        root=tmp_path,
+        environ={**os.environ, "UV_INDEX": "corp=https://corp.example/simple"},
+        indexes=["https://index.example/simple", "https://more.example/simple"],
+    )
+    assert 'more = "corp=https://corp.example/simple https://more.example/simple"' in text
+
+
+@posix_only
+def test_an_index_that_wants_a_login_is_not_taken_for_a_conflict(tmp_path: Path) -> None:
+    body = """
+print("error: No solution found when resolving dependencies", file=sys.stderr)
+print("hint: An index URL could not be queried due to a lack of valid authentication credentials", file=sys.stderr)
+sys.exit(1)
+"""
+    with pytest.raises(ResolveError) as caught:
+        run(fake_uv(tmp_path, body), root=tmp_path)
+    assert "netrc" in caught.value.hint
+
+
+@posix_only
 def test_an_explanation_of_uv_is_shortened_and_shows_no_login(tmp_path: Path) -> None:
     body = """
 print("warning: the requested Python is not here", file=sys.stderr)

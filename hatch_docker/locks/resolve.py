@@ -28,8 +28,12 @@ else:
 _TABLE = "hatch-docker"
 _USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
 _LINES_SHOWN = 24
-# Words of uv's explanation, and what to do about it.
+# Words of uv's explanation, and what to do about it: the first that it has.
 _HINTS = (
+    (
+        "authentication credentials",
+        "give the index's login: in netrc, in its URL, or as UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD",
+    ),
     ("no solution found", "loosen the requirements, or choose another Python or base"),
     ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),
     ("error sending request", "check the network, and the package index that pip and uv are configured with"),
@@ -119,7 +123,9 @@ def is_current(text: str, requirements: Iterable[str], target: TargetPython, ind
 def _environment(environ: Mapping[str, str], indexes: Sequence[str]) -> dict[str, str]:
     settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
     if indexes:
-        settings |= {"UV_DEFAULT_INDEX": indexes[0], "UV_INDEX": " ".join(indexes[1:])}
+        # What uv is told already stays: an index that is named there has its login by that name.
+        named = [*environ.get("UV_INDEX", "").split(), *indexes[1:]]
+        settings |= {"UV_DEFAULT_INDEX": indexes[0], "UV_INDEX": " ".join(named)}
     if len(indexes) > 1:
         # They are pip's, to which all of its indexes are equal; uv would stop at the first that has the package.
         settings["UV_INDEX_STRATEGY"] = environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hatch_docker.bases import Base, open_base
 from hatch_docker.config import Config, default_script, expand_tags, gather
-from hatch_docker.extra import extra_entries, folders
+from hatch_docker.extra import directories_of, extra_entries, folders
 from hatch_docker.interpreter import BaseFacts
 from hatch_docker.layers import Part, files_part, group, make_layers, own_part
 from hatch_docker.locks import Wanted, find_lock
@@ -109,18 +109,16 @@ def _wanted(project: Project, config: Config, target: TargetPython) -> Wanted:
 
 def _parts(units: Sequence[Unit], own: Unit, project: Project, config: Config, base: BaseFacts) -> list[Part]:
     """What each layer is made of, lowest first: wheels, other files, the project with the venv's skeleton."""
-    extra = extra_entries(config.extra_files, project.root, base.links, base.directories, config.place("extra-files"))
+    skeleton = [
+        *venv_skeleton(base.python, VENV),
+        *folders(config.working_dir, config.volumes, config.user, base.links, base.directories),
+    ]
+    directories = base.directories | directories_of(skeleton)
+    extra = extra_entries(config.extra_files, project.root, base.links, directories, config.place("extra-files"))
     return [
         *group(units, config.max_layers - 1 - bool(extra)),
         *files_part(extra, base.directories),
-        own_part(
-            own,
-            [
-                *venv_skeleton(base.python, VENV),
-                *folders(config.working_dir, config.volumes, config.user, base.links, base.directories),
-            ],
-            base.directories,
-        ),
+        own_part(own, skeleton, base.directories),
     ]
 
 

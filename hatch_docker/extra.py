@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
@@ -36,8 +36,9 @@ def extra_entries(
 ) -> list[Entry]:
     """The layer entries of `extra-files`, whose sources exist. Later tables win.
 
-    `links` are the base's symbolic links, which are followed, not replaced, and `present` its directories. Raises
-    ConfigError, all at once, for tables that match nothing, files that would replace a directory, and what is no file.
+    `links` are the base's symbolic links, which are followed, not replaced, and `present` the image's directories,
+    which no file may replace. Raises ConfigError, all at once, for such files, for tables that match nothing, and for
+    what is no file.
     """
     problems: list[tuple[str, str]] = []
     entries: dict[str, Entry] = {}
@@ -51,7 +52,10 @@ def extra_entries(
         if not found:
             problems.append((where, f"no file below {each.source!r} is chosen by include and exclude"))
         problems += [
-            (f"{place}[{position}].into", f"/{path} is a directory of the base image: name the file itself")
+            (
+                f"{place}[{position}].into",
+                f"/{path} is a directory of the base image, or the build makes it: name the file",
+            )
             for path in found
             if path in present or not path
         ]
@@ -73,6 +77,12 @@ def folders(
         for path, owner in wanted.items()
         if path and path not in present
     ]
+
+
+def directories_of(entries: Sequence[Entry]) -> frozenset[str]:
+    """The directories among `entries`, and those that entries lie in."""
+    above = {str(parent) for entry in entries for parent in PurePosixPath(entry.path).parents}
+    return frozenset(above | {entry.path for entry in entries if entry.is_directory})
 
 
 def through(path: str, links: Mapping[str, str]) -> str:

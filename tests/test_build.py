@@ -281,6 +281,13 @@ class TestExtraFiles:
         tables = '{from = "conf/a.toml", into = "/x"}, {from = "conf/deep/b.toml", into = "/x"}'
         assert self.made(bench, tables).text("x") == "b"
 
+    @pytest.mark.parametrize("into", ["/app", "/app/.venv", "/data"])
+    def test_are_not_lost_below_a_directory_that_the_build_makes(self, bench: Bench, into: str) -> None:
+        docker = f'volumes = ["/data"]\nextra-files = [{{from = "run.sh", into = "{into}"}}]'
+        outcome = bench.build(bench.project(docker=docker, files=self.FILES))
+        assert outcome.code == 1
+        assert f"extra-files[0].into: {into} is a directory" in outcome.err
+
 
 class TestVolumesAndFolders:
     def test_volumes_belong_to_the_user(self, bench: Bench) -> None:

@@ -113,8 +113,8 @@ class TestMistakes:
             )
         assert caught.value.problems == [
             (f"{PLACE}[0].from", "no file below 'conf' is chosen by include and exclude"),
-            (f"{PLACE}[1].into", "/etc is a directory of the base image: name the file itself"),
-            (f"{PLACE}[2].into", "/ is a directory of the base image: name the file itself"),
+            (f"{PLACE}[1].into", "/etc is a directory of the base image, or the build makes it: name the file"),
+            (f"{PLACE}[2].into", "/ is a directory of the base image, or the build makes it: name the file"),
         ]
 
     @posix_only

@@ -141,6 +141,14 @@ class TestPull:
         assert cache.blob(wrong) is None
         assert wrong.partition(":")[2] not in {path.name for path in cached(cache)}
 
+    @pytest.mark.parametrize("by", [-1, 1, 1 << 40])
+    def test_a_layer_of_another_size_than_its_manifest_says(self, cache: Cache, by: int) -> None:
+        lower, upper = IMAGE.manifest.layers
+        lying = replace(IMAGE.manifest, layers=(lower, replace(upper, size=upper.size + by)))
+        pulled = pull(Fake.of(IMAGE, top=spec.dump(lying.to_json())).source(), AMD64, cache, progress=QUIET)
+        with pytest.raises(ImageError, match=f"has {upper.size} bytes, not the {upper.size + by} of its manifest"):
+            fetch(pulled.image, threads=1)
+
     def test_a_document_that_claims_to_be_huge_is_not_asked_for(self, cache: Cache) -> None:
         huge = spec.dump({"manifests": [replace(IMAGE.descriptor, size=1 << 40).to_json()]})
         fake = Fake.of(IMAGE, top=huge)

@@ -257,7 +257,7 @@ def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
         filename=filename,
         url=absolute,
         hashes={key: value for key, value in pairs if isinstance(value, str)},
-        size=size if type(size) is int and size >= 0 else None,
+        size=size if type(size) is int and 0 <= size < 1 << 63 else None,
         requires_python=requires_python if isinstance(requires_python, str) else "",
         yanked=bool(entry.get("yanked")),
     )

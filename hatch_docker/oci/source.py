@@ -217,6 +217,13 @@ def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progre
             path = cache.add(
                 _counted(source.blob(descriptor), advance), descriptor.digest, what=f"a layer of {source.name}"
             )
+    size = path.stat().st_size
+    if size != descriptor.size:
+        # Our manifest would say it too, and engines refuse such a layer when they pull it.
+        raise ImageError(
+            f"the layer {descriptor.digest} has {size} bytes, not the {descriptor.size} of its manifest",
+            place=source.name,
+        )
     return path.open("rb")
 
 

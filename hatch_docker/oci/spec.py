@@ -135,8 +135,13 @@ class Descriptor:
         if not isinstance(document, dict):
             raise ImageError("a descriptor is not a JSON object")
         digest, size = document.get("digest"), document.get("size")
-        # In Python, true is an integer.
-        if not isinstance(digest, str) or type(size) is not int or size < 0 or not DIGEST.fullmatch(digest):
+        # In Python, true is an integer; in the specification, a size is an int64.
+        if (
+            type(size) is not int
+            or not 0 <= size < 1 << 63
+            or not isinstance(digest, str)
+            or not DIGEST.fullmatch(digest)
+        ):
             raise ImageError(f"a descriptor lacks a valid digest and size: {digest!r}, {size!r}")
         where = document.get("platform")
         platform = None

@@ -5,6 +5,7 @@ It knows neither API. Credentials are the callers'; no error of ours ever shows 
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import ssl
 import time
@@ -195,6 +196,9 @@ class Http:
             raise LocationParseError(url)
         proxies = dict(self._network.proxies)
         proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
+        # As Go's programs, Docker among them: what is meant for this machine does not leave it.
+        if is_loopback(parts.hostname or ""):
+            proxy = ""
         if proxy and proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
             proxy = ""
         if proxy and "://" not in proxy:
@@ -222,6 +226,14 @@ class Http:
         if user.username:
             auth = urllib3.make_headers(proxy_basic_auth=f"{unquote(user.username)}:{unquote(user.password or '')}")
         return urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, without a port, is this machine itself; IPv6 addresses with brackets or without."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def redact(url: str) -> str:

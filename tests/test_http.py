@@ -264,6 +264,12 @@ class TestProxies:
         assert server.seen[0].path == "http://index.example/simple/"
         assert server.seen[0].headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'me:p@ss').decode()}"
 
+    @pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST"])
+    def test_what_is_for_this_machine_does_not_leave_it(self, server: Server, host: str) -> None:
+        network = Network(proxies={"http": "http://proxy.example:1"})
+        assert Http(network).read(f"http://{host}:{server.server_port}/x")[0] == 200
+        assert server.seen[0].path == "/x"
+
     @pytest.mark.parametrize("exception", ["127.0.0.1", "a.example,{host}", "*"])
     def test_but_not_for_what_is_excepted(self, server: Server, exception: str) -> None:
         proxies = {"all": "http://proxy.example:1", "no": exception.format(host=server.host)}

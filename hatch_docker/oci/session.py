@@ -5,7 +5,6 @@ OCI distribution specification 1.1. A registry gets its own credentials only, an
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from hatch_docker.errors import NetworkError, RegistryError
-from hatch_docker.http import Http, final_url, redact, translate
+from hatch_docker.http import Http, final_url, is_loopback, redact, translate
 from hatch_docker.oci import challenge
 from hatch_docker.oci.auth import Credential, Credentials
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
@@ -222,17 +221,10 @@ class Session:
 
     def _plain_http(self, registry: str) -> bool:
         host = re.sub(r":[0-9]+$", "", registry)
-        return _is_loopback(host) or not self._insecure.isdisjoint({registry, host})
+        return is_loopback(host) or not self._insecure.isdisjoint({registry, host})
 
     def _is_registry(self, url: str, reference: Reference) -> bool:
         return _origin(url) == _origin(self.url(reference, ""))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:

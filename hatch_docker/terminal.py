@@ -67,7 +67,9 @@ class Terminal(Progress):
         def advance(count: int) -> None:
             with self._lock:
                 current.done += count
-                self._draw(current)
+                # A thread that was given up may go on for a moment after the end.
+                if self._steps.get(step) is current:
+                    self._draw(current)
 
         try:
             yield advance

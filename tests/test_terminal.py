@@ -141,6 +141,15 @@ class TestLive:
                 advance(1)
         assert stream.getvalue().count("\r") == 1
 
+    def test_what_goes_on_after_the_end_is_not_shown(
+        self, live: Terminal, stream: io.StringIO, clock: list[float]
+    ) -> None:
+        with live.task("download", "a.whl", 2000) as advance:
+            live.close()
+            clock[0] += 1
+            advance(1000)
+            assert shown(stream) == ""
+
     def test_it_gives_way_to_lines(
         self, live: Terminal, lines: list[str], stream: io.StringIO, clock: list[float]
     ) -> None:

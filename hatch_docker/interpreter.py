@@ -29,7 +29,7 @@ _READ = re.compile(
 )
 # Debian's name of a CPU in a multiarch triplet, where it is not the kernel's.
 _TRIPLET = {"i686": "i386", "armv7l": "arm", "ppc64le": "powerpc64le"}
-_GLIBC = re.compile(rb"GNU C Library [^\n\0]*?version (\d{1,3})\.(\d{1,3})")
+_GLIBC = re.compile(rb"GNU C Library [^\n\0]{0,200}?version (\d{1,3})\.(\d{1,3})")
 _MUSL = re.compile(rb"\0(1)\.(\d{1,3})\.\d+(?:-git-[^\0]*)?\0")
 _LIBCS = (("musl", re.compile(r"lib/ld-musl-[^/]+$"), _MUSL), ("glibc", re.compile(r"lib.*/libc\.so\.6$"), _GLIBC))
 

@@ -174,6 +174,11 @@ class TestRefusals:
         with pytest.raises(BaseError, match="neither glibc nor musl"):
             facts(files, SLIM_LINKS)
 
+    def test_a_c_library_that_is_made_to_be_searched_forever(self) -> None:
+        endless = b"GNU C Library " * 300_000
+        with pytest.raises(BaseError, match="no C library that wheels are built for"):
+            facts({"usr/local/bin/python3.13": binary("3.13.5"), "usr/lib/x86_64-linux-gnu/libc.so.6": endless})
+
     def test_an_image_for_another_machine_than_it_says(self) -> None:
         with pytest.raises(BaseError, match=r"linux/arm64.*another machine: _json\.cpython-313-x86_64-linux-gnu\.so"):
             facts(SLIM, SLIM_LINKS, platform="linux/arm64")

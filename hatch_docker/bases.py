@@ -230,6 +230,13 @@ def _check(name: str, facts: BaseFacts, python: str, requires_python: str, venv:
             f'the base image has Python {found.version}, which requires-python = "{requires_python}" excludes',
             hint="take another base, or widen requires-python",
         )
+    parent = venv.partition("/")[0]
+    if parent in facts.links:
+        # Layers of wheels are the same for every base, so they cannot follow it, and would replace it.
+        raise BaseError(
+            f"in the base image /{parent} is a symbolic link, and the project's venv goes to /{venv}",
+            hint=f"take a base without it: it leads to {facts.links[parent]}",
+        )
     if facts.occupied:
         raise BaseError(
             f"the base image already has something at /{venv}, where the project's venv goes",

@@ -184,6 +184,11 @@ class TestChecks:
         with pytest.raises(BaseError, match=r"python:ours: the base image already has something at /app/\.venv"):
             machine.open(from_registry("python:ours"))
 
+    def test_a_link_on_the_way_to_the_venv(self, machine: Machine) -> None:
+        machine.serve("linked", FakeBase(links={"app": "/srv"}))
+        with pytest.raises(BaseError, match="python:linked: in the base image /app is a symbolic link"):
+            machine.open(from_registry("python:linked"))
+
     def test_no_python(self, machine: Machine) -> None:
         machine.serve("none", FakeBase(python=""))
         with pytest.raises(BaseError, match="has no Python"):

@@ -112,15 +112,16 @@ def _make(
     if made is not None:
         return made
     with ExitStack() as stack, cache.temporary() as partial_file:
-        size = sum(unit.facts.unpacked for unit in part.units)
-        advance = stack.enter_context(progress.task("layer", ", ".join(part.contents), size))
         entries = [*part.entries]
         for unit in part.units:
             wheel = stack.enter_context(WheelFile(unit.path, unit.filename))
             entries += lay_out(wheel, target, prefix=venv, pruned=unit.pruned)
+        entries = _last_of_each(entries)
+        size = sum(entry.unpacked for entry in entries)
+        advance = stack.enter_context(progress.task("layer", ", ".join(part.contents), size))
         with partial_file.open("wb") as out, _named(part):
             written = write_layer(
-                _last_of_each(entries),
+                entries,
                 out,
                 compression=compression,
                 splice=part.splice,

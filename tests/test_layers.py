@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_index import Notes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit_maker import TARGET, make_unit
@@ -46,7 +47,6 @@ def unit(folder: Path, name: str, size: int) -> Unit:
         scripts={},
         data="",
         files={},
-        unpacked=0,
         reaches={},
         sources=(),
     )
@@ -130,8 +130,14 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def made(cache: Cache, *parts: Part, **changes: Any) -> list[MadeLayer]:
-    wanted: dict[str, Any] = {"target": TARGET, "venv": VENV, "compression": "gzip", "threads": 2}
-    layers = make_layers(parts, cache=cache, progress=Progress(), **{**wanted, **changes})
+    wanted: dict[str, Any] = {
+        "target": TARGET,
+        "venv": VENV,
+        "compression": "gzip",
+        "threads": 2,
+        "progress": Progress(),
+    }
+    layers = make_layers(parts, cache=cache, **{**wanted, **changes})
     config = ImageConfig(platform=Platform(architecture="amd64"))
     assert validate(Image(config=config, layers=tuple(each.layer for each in layers))) == []
     return layers
@@ -143,6 +149,16 @@ def members(layer: MadeLayer) -> dict[str, bytes | None]:
             member.name: tar.extractfile(member).read() if member.isreg() else None  # type: ignore[union-attr]
             for member in tar
         }
+
+
+def test_progress_is_of_what_is_not_pruned(cache: Cache, tmp_path: Path) -> None:
+    files = {"demo/__init__.py": b"a" * 3000, "demo/tests/big.py": b"b" * 99_999}
+    (part,) = group([replace(make_unit(tmp_path, files=files), pruned=frozenset({"demo/tests/big.py"}))], 1)
+    told = Notes()
+    (layer,) = made(cache, part, progress=told)
+    # The rest are directories on the way, and the end of the archive.
+    ((_, _, total),) = told.tasks
+    assert layer.unpacked - 20_000 < total <= layer.unpacked
 
 
 class TestCaching:

@@ -69,6 +69,18 @@ class Entry:
         """Whether it is a directory: neither a file nor a link."""
         return self.content is None and not self.link
 
+    @property
+    def size(self) -> int:
+        """The size of its content in bytes, 0 for what has none."""
+        if self.content is None:
+            return 0
+        return len(self.content) if isinstance(self.content, bytes) else self.content.size
+
+    @property
+    def unpacked(self) -> int:
+        """Its size in a plain tar in bytes, but for what a long name takes."""
+        return tar.BLOCK + self.size + len(tar.padding(self.size))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
@@ -102,14 +114,13 @@ def write_layer(
         if content is None:
             writer.write(_header(entry, tar.SYMLINK if entry.link else tar.DIRECTORY))
             continue
-        size = len(content) if isinstance(content, bytes) else content.size
-        writer.write(_header(entry, tar.FILE, size))
-        if splice and writer.codec.members and isinstance(content, Deflated) and size >= SPLICE_FROM:
+        writer.write(_header(entry, tar.FILE, entry.size))
+        if splice and writer.codec.members and isinstance(content, Deflated) and entry.size >= SPLICE_FROM:
             writer.splice(entry.path, content, entry.checksum)
         else:
             for chunk in plain_chunks(entry.path, content, entry.checksum):
                 writer.write(chunk)
-        writer.write(tar.padding(size))
+        writer.write(tar.padding(entry.size))
     return writer.finish()
 
 

@@ -15,7 +15,7 @@ from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Part of the key under which facts are cached: another format, or another way to find them, has another number.
-FORMAT = 1
+FORMAT = 2
 
 # Scripts are looked into as modules are, but not a compiled program that a wheel ships as one.
 _SCRIPT_BYTES = 1 << 20
@@ -27,9 +27,9 @@ class WheelFacts:
 
     `name` and the strings of METADATA are as they are written there. `scripts` are those to generate: the object
     reference (`module:attribute`) by file name. `files` has the hash (as RECORD writes it; empty where it has none) of
-    every member by its path in the wheel; `unpacked` is their size in bytes. `reaches` has the test directories that
-    modules reach into: under `""` modules outside of any, otherwise under the test directory they lie in. `sources`
-    are the directories whose C sources belong to a module that names one of them.
+    every member by its path in the wheel. `reaches` has the test directories that modules reach into: under `""`
+    modules outside of any, otherwise under the test directory they lie in. `sources` are the directories whose C
+    sources belong to a module that names one of them.
     """
 
     name: str
@@ -39,7 +39,6 @@ class WheelFacts:
     scripts: Mapping[str, str]
     data: str
     files: Mapping[str, str]
-    unpacked: int
     reaches: Mapping[str, tuple[str, ...]]
     sources: tuple[str, ...]
 
@@ -87,7 +86,6 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "scripts": dict,
     "data": str,
     "files": dict,
-    "unpacked": int,
     "reaches": dict,
     "sources": (list, tuple),
 }
@@ -127,7 +125,6 @@ def read_facts(wheel: WheelFile) -> WheelFacts:
         scripts={script.name: f"{script.module}:{script.attribute}" for script in scripts_of(wheel)},
         data=wheel.data,
         files={path: wheel.records[path].hash if path in wheel.records else "" for path in sorted(wheel.members)},
-        unpacked=sum(info.file_size for info in wheel.members.values()),
         reaches={origin: tuple(sorted(tests - {""})) for origin, tests in sorted(reaches.items()) if tests - {""}},
         sources=tuple(sorted(sources)),
     )

@@ -15,16 +15,16 @@ from hatch_docker.progress import Advance, Progress
 _REDRAW_SECONDS = 0.1
 _WIDTH = 80
 _WORTH_A_LINE = 5_000_000
-# A step's verb while it goes on, and when it is done.
-_VERBS = {
-    "pull": ("pulling", "pulled"),
-    "look up": ("looking up", "looked up"),
-    "resolve": ("resolving", "resolved"),
-    "download": ("downloading", "downloaded"),
-    "layer": ("making layers", "made layers"),
-    "load": ("loading", "loaded"),
-    "push": ("pushing", "pushed"),
-    "archive": ("writing", "wrote"),
+# What a step is called while it goes on, when it is done, and what it has several of.
+_WORDS = {
+    "pull": ("pulling", "pulled", "layer"),
+    "look up": ("looking up", "looked up", "package"),
+    "resolve": ("resolving", "resolved", ""),
+    "download": ("downloading", "downloaded", "wheel"),
+    "layer": ("making", "made", "layer"),
+    "load": ("loading", "loaded", ""),
+    "push": ("pushing", "pushed", "blob"),
+    "archive": ("writing", "wrote", ""),
 }
 
 
@@ -37,7 +37,20 @@ class _Step:
     finished: int = 0
     done: int = 0
     total: int = 0
+    last: str = ""
     running: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """What it is called while it goes on and when it is done, and what it has several of."""
+        return _WORDS.get(self.name, (self.name, self.name, ""))
+
+    def what(self, name: str = "") -> str:
+        """What it works on: one thing by its `name`, several by how many of them are finished."""
+        noun = self.words[2]
+        if name or self.count == 1:
+            return f"{noun} {name or self.last}".strip()
+        return f"{self.finished}{f'/{self.count}' if self.finished < self.count else ''} {noun}s"
 
 
 class Terminal(Progress):
@@ -61,7 +74,9 @@ class Terminal(Progress):
             key = self._next
             current.count += 1
             current.total += total
-            current.running[key] = name
+            current.running[key] = current.last = name
+            if self._stream is None and total >= _WORTH_A_LINE:
+                self._line(f"  {current.words[0]} {current.what(name)} ({human(total)})")
             self._draw(current)
 
         def advance(count: int) -> None:
@@ -76,8 +91,6 @@ class Terminal(Progress):
             with self._lock:
                 current.finished += 1
                 current.ended = time.monotonic()
-                if self._stream is None and total >= _WORTH_A_LINE:
-                    self._line(f"  {_VERBS.get(step, (step, step))[1]} {name} ({human(total)})")
         finally:
             with self._lock:
                 current.running.pop(key, None)
@@ -85,6 +98,7 @@ class Terminal(Progress):
     def note(self, text: str) -> None:
         """See Progress."""
         with self._lock:
+            self._end([each for each in self._steps.values() if not each.running])
             self._clear()
             self._line(f"  {text}")
 
@@ -99,9 +113,8 @@ class Terminal(Progress):
         for step in steps:
             del self._steps[step.name]
             if step.finished:
-                what = _VERBS.get(step.name, (step.name, step.name))[1]
                 size = f", {human(step.done)}" if step.done else ""
-                self._line(f"  {what}: {step.finished}{size} in {step.ended - step.started:.1f} s")
+                self._line(f"  {step.words[1]} {step.what()}{size} in {step.ended - step.started:.1f} s")
 
     def _draw(self, step: _Step) -> None:
         now = time.monotonic()
@@ -109,9 +122,9 @@ class Terminal(Progress):
             return
         self._drawn = now
         of = f" of {human(step.total)}" if step.total else ""
-        names = ", ".join(step.running.values())
-        verb = _VERBS.get(step.name, (step.name,))[0]
-        text = f"  {verb} {step.finished}/{step.count} · {human(step.done)}{of} · {names}"
+        size = f" · {human(step.done)}{of}" if step.total or step.done else ""
+        names = f" · {', '.join(step.running.values())}" if step.count > 1 else ""
+        text = f"  {step.words[0]} {step.what()}{size}{names}"
         with contextlib.suppress(OSError, ValueError):
             width = os.get_terminal_size(self._stream.fileno()).columns or _WIDTH
             text = text if len(text) < width else text[: max(width - 2, 0)] + "…"

@@ -407,7 +407,7 @@ class TestOutputs:
             result = result_of(project)
             assert result["outputs"] == {"archive": "shop-1.0.docker.tar", "push": f"{image}@{result['digest']}"}
             assert [layer["reused"] for layer in result["layers"]] == [False, False]
-            assert outcome.err.count("made layers") == 1
+            assert outcome.err.count("made 2 layers") == 1
             assert outcome.out == f"{image}@{result['digest']}\n"
             tags = {tag for name, tag in registry.manifests if name == "team/shop"}
             assert tags == {"1.0", "latest", result["digest"]}

@@ -122,7 +122,7 @@ class TestWithoutALock:
         assert project.run("six>=1").artifacts == first.artifacts
         assert project.asked == 1
         assert project.notes.notes == [
-            "lock: none, so dist/pylock.app.toml was resolved",
+            "lock: none, so the requirements were resolved into dist/pylock.app.toml",
             "lock: dist/pylock.app.toml, resolved earlier (delete it to resolve again)",
         ]
         assert [path.name for path in project.written.parent.iterdir()] == ["pylock.app.toml"]

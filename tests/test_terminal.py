@@ -47,29 +47,30 @@ class TestLines:
         assert lines == []
         with plain.task("layer", "b") as advance:
             advance(10)
-        assert lines == ["  downloaded: 2, 7.0 kB in 2.0 s"]
+        assert lines == ["  downloaded 2 wheels, 7.0 kB in 2.0 s"]
         clock[0] += 60
         plain.close()
-        assert lines[1:] == ["  made layers: 1, 10 B in 0.0 s"]
+        assert lines[1:] == ["  made layer b, 10 B in 0.0 s"]
         plain.close()
         assert len(lines) == 2
 
     def test_what_is_large_has_a_line_of_its_own_in_a_pipe(self, plain: Terminal, lines: list[str]) -> None:
-        with plain.task("download", "big.whl", 12_345_678), plain.task("download", "small.whl", 1000):
-            assert lines == []
-        assert lines == ["  downloaded big.whl (12.3 MB)"]
+        with plain.task("download", "small.whl", 1000), plain.task("download", "big.whl", 12_345_678):
+            assert lines == ["  downloading wheel big.whl (12.3 MB)"]
+        with plain.task("load", "shop:1.0", 5_000_000):
+            assert lines[2:] == ["  loading shop:1.0 (5.0 MB)"]
 
     def test_a_failed_task_is_not_told_as_done(self, plain: Terminal, lines: list[str]) -> None:
         with pytest.raises(KeyError), plain.task("download", "big.whl", 12_345_678):
             raise KeyError
         plain.close()
-        assert lines == []
+        assert lines == ["  downloading wheel big.whl (12.3 MB)"]
         with plain.task("download", "other", 1) as advance:
             advance(1)
         with pytest.raises(KeyboardInterrupt), plain.task("download", "big.whl", 12_345_678):
             raise KeyboardInterrupt
         plain.close()
-        assert [line.partition(" in ")[0] for line in lines] == ["  downloaded: 1, 1 B"]
+        assert lines[-1].startswith("  downloaded 1/2 wheels, 1 B in ")
 
     def test_a_step_within_another_does_not_end_it(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
         with plain.task("push", "one", 5) as push:
@@ -80,7 +81,7 @@ class TestLines:
         with plain.task("push", "two", 5) as push:
             push(5)
         plain.close()
-        assert sorted(lines) == ["  pulled: 2, 20 B in 0.0 s", "  pushed: 2, 10 B in 0.0 s"]
+        assert sorted(lines) == ["  pulled 2 layers, 20 B in 0.0 s", "  pushed 2 blobs, 10 B in 0.0 s"]
 
     def test_a_step_without_sizes_or_a_verb_of_its_own(
         self, plain: Terminal, lines: list[str], clock: list[float]
@@ -88,11 +89,19 @@ class TestLines:
         with plain.task("polish", "it"):
             pass
         plain.close()
-        assert lines == ["  polish: 1 in 0.0 s"]
+        assert lines == ["  polish it in 0.0 s"]
 
     def test_notes(self, plain: Terminal, lines: list[str]) -> None:
         plain.note("lock: pylock.toml")
         assert lines == ["  lock: pylock.toml"]
+
+    def test_a_note_comes_after_what_was_done_before(
+        self, plain: Terminal, lines: list[str], clock: list[float]
+    ) -> None:
+        with plain.task("resolve", "3 requirements"):
+            pass
+        plain.note("it is in pylock.toml")
+        assert lines == ["  resolved 3 requirements in 0.0 s", "  it is in pylock.toml"]
 
     def test_threads_lose_nothing(self, plain: Terminal, lines: list[str]) -> None:
         started = threading.Barrier(8)
@@ -106,7 +115,7 @@ class TestLines:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(work, range(8)))
         plain.close()
-        assert [line.partition(" in ")[0] for line in lines] == ["  made layers: 8, 8.0 kB"]
+        assert [line.partition(" in ")[0] for line in lines] == ["  made 8 layers, 8.0 kB"]
 
 
 class TestLive:
@@ -127,13 +136,13 @@ class TestLive:
         self, live: Terminal, stream: io.StringIO, clock: list[float]
     ) -> None:
         with live.task("resolve", "3 requirements"):
-            assert "3 requirements" in shown(stream)
+            assert shown(stream) == "  resolving 3 requirements"
 
     def test_how_far_it_is(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
         with live.task("download", "a.whl", 2000), live.task("download", "b.whl", 4000) as advance:
             clock[0] += 1
             advance(1500)
-            assert shown(stream) == "  downloading 0/2 · 1.5 kB of 6.0 kB · a.whl, b.whl"
+            assert shown(stream) == "  downloading 0/2 wheels · 1.5 kB of 6.0 kB · a.whl, b.whl"
 
     def test_it_is_not_drawn_for_every_chunk(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
         with live.task("download", "a.whl", 2000) as advance:
@@ -160,7 +169,7 @@ class TestLive:
         with live.task("layer", "a"):
             pass
         live.close()
-        assert lines == ["  something", "  downloaded: 1, 9.0 MB in 1.0 s", "  made layers: 1 in 0.0 s"]
+        assert lines == ["  something", "  downloaded wheel a.whl, 9.0 MB in 1.0 s", "  made layer a in 0.0 s"]
         assert shown(stream) == ""
 
     def test_nothing_is_left_of_what_failed(self, live: Terminal, lines: list[str], stream: io.StringIO) -> None:

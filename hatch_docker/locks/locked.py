@@ -103,7 +103,7 @@ def _resolved(
     if is_current(text, texts, target, resolver.configured):
         progress.note(f"lock: {_shown(written, root)}, resolved earlier (delete it to resolve again)")
         return written
-    with progress.task("resolve", f"{len(texts)} requirements"):
+    with progress.task("resolve", f"{len(texts)} requirement{'s' if len(texts) > 1 else ''}"):
         text = resolve(
             texts,
             target=target,
@@ -116,7 +116,7 @@ def _resolved(
         )
     with replacing(written) as partial:
         partial.write_text(text, encoding="utf-8")
-    progress.note(f"lock: none, so {_shown(written, root)} was resolved")
+    progress.note(f"lock: none, so the requirements were resolved into {_shown(written, root)}")
     return written
 
 

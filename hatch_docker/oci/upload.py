@@ -122,7 +122,7 @@ class Uploads:
             file = blob.open()
         except OSError as error:
             raise _unreadable(descriptor, error) from None
-        with file, self.progress.task("push", f"blob {descriptor.digest[7:19]}", descriptor.size) as advance:
+        with file, self.progress.task("push", descriptor.digest[7:19], descriptor.size) as advance:
             if chunked:
                 location = self._patch(descriptor, file, location, start, advance)
                 self._finish(location, descriptor, b"", 0)

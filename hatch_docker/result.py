@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,8 @@ def table(built: Built) -> list[str]:
     """The lines that a person sees at the end: each layer, what is in it, its size, whether it was made."""
     ours = [made.layer for made in built.layers]
     below = built.image.layers[: len(built.image.layers) - len(ours)]
-    rows = [(f"{built.base} (base, {len(below)} layers)", human(_size(below)), "", "")]
+    base = re.sub(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}", "…", built.base)
+    rows = [(f"{base} (base, {len(below)} layers)", human(_size(below)), "", "")]
     rows += [
         (
             _contents(made.contents),

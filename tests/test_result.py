@@ -61,6 +61,10 @@ class TestTable:
         ours = sum(layer.descriptor.size for layer in IMAGE.layers[2:])
         assert total.startswith(f"  total, {ours} B above the base")
 
+    def test_a_digest_is_short(self) -> None:
+        base = f"python:3.13-slim@sha256:{'0123456789abcdef' * 4}"
+        assert table(replace(BUILT, base=base))[2].startswith("  python:3.13-slim@sha256:0123456789ab… (base")
+
     @given(st.lists(st.text("abcdefg-", min_size=1, max_size=90), min_size=1, max_size=6))
     def test_it_stays_readable_whatever_things_are_called(self, names: list[str]) -> None:
         long = replace(BUILT.layers[0], contents=tuple(f"{name} 1.0" for name in names))

@@ -219,6 +219,24 @@ def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Pat
         assert not [request for request in storage.requests if "Authorization" in request.headers]
 
 
+def test_a_url_that_only_looks_like_the_registrys_gets_no_credentials(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth = "bearer"
+    with FakeRegistry() as storage:
+        # What is connected to here, urllib.parse takes for a user's name.
+        fake.storage = f"{storage.host}\\@{fake.host}"
+        asked = {"WWW-Authenticate": f'Bearer realm="http://{storage.host}/token"'}
+        storage.failures = [Failure("GET", "/blobs/", 401, 2, asked)]
+        digest = fake.add_blob("app", b"content")
+        reference = Reference(registry=fake.host, repository="app")
+        descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=7)
+        registry = client(credentials_for(tmp_path, fake.host))
+        for _ in range(2):
+            with pytest.raises(RegistryError):
+                list(registry.blob(reference, descriptor))
+        assert storage.requests
+        assert not [request for request in storage.requests if "Authorization" in request.headers]
+
+
 def test_a_registry_without_credentials_of_its_own_gets_none(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth, fake.anonymous_pull = "bearer", True
     fake.add_manifest("app", "latest", image().manifest_bytes, spec.MANIFEST)

@@ -9,10 +9,10 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 from hatch_docker.errors import NetworkError, RegistryError
 from hatch_docker.http import Http, final_url, is_loopback, redact, translate
@@ -228,8 +228,10 @@ class Session:
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
+    # By urllib3, which makes the connections: urllib.parse finds another host in some URLs.
     try:
-        parts = urlsplit(url)
-        return parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+        parts = parse_url(url)
+        scheme = parts.scheme or ""
+        return scheme, (parts.host or "").lower(), parts.port or _DEFAULT_PORTS.get(scheme, 0)
     except ValueError:
         return None

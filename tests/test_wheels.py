@@ -183,8 +183,8 @@ def test_login_goes_to_its_host_and_not_along_with_a_redirect(fake: FakeIndex, c
         assert "Authorization" in fake.requests[0][1]
         assert all("Authorization" not in headers for _, headers in store.requests + stranger.requests)
     assert sorted(progress.tasks) == [
-        ("download", elsewhere.filename, 4),
-        ("download", wanted.filename, len(CONTENT)),
+        ("download", f"{elsewhere.name} {elsewhere.version}", 4),
+        ("download", f"{wanted.name} {wanted.version}", len(CONTENT)),
     ]
     assert not any(b"s3cret" in path.read_bytes() for path in files_in(cache.root))
 

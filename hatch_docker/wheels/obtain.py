@@ -87,7 +87,7 @@ class _Fetch:
 
     def __call__(self, artifact: Artifact, digest: str, headers: Mapping[str, str]) -> Path:
         what = f"{artifact.filename} from {redact(artifact.url)}"
-        with self.progress.task("download", artifact.filename, artifact.size or 0) as advance:
+        with self.progress.task("download", f"{artifact.name} {artifact.version}", artifact.size or 0) as advance:
             return self.cache.add(self._checked(artifact, headers, advance), digest, what=what)
 
     def _checked(

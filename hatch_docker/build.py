@@ -26,7 +26,7 @@ from hatch_docker.runtime import command, configure, describe
 from hatch_docker.target import TargetPython
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.obtain import obtain
-from hatch_docker.wheels.units import Unit, check_units, scripts_of, units_of
+from hatch_docker.wheels.units import Unit, check_units, main_of, scripts_of, units_of
 
 VENV = "app/.venv"
 
@@ -70,7 +70,12 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         threads=machine.threads,
         progress=machine.progress,
     )
-    image = _image(base, layers, project, config, created, scripts_of([*units, own]))
+    started = _started(project, config, own)
+    if started is None and config.cmd is None:
+        machine.progress.note(
+            f"the project has nothing to start, the image starts what its base does ({config.place('entrypoint')})"
+        )
+    image = _image(base, layers, project, config, created, started, scripts_of([*units, own]))
     return Built(
         name=project.normalized_name,
         version=project.version,
@@ -133,8 +138,24 @@ def tags_of(project: Project, config: Config) -> tuple[str, ...]:
     )
 
 
+def _started(project: Project, config: Config, own: Unit) -> tuple[str, ...] | str | None:
+    """What the image starts: what it is told to, else the project's script or `__main__`, else what the base does."""
+    if config.entrypoint is not None:
+        return config.entrypoint
+    if script := default_script(project.scripts, project=project.name):
+        return script
+    module = main_of(own) if config.cmd is None else ""
+    return (f"/{VENV}/bin/python", "-m", module) if module else None
+
+
 def _image(
-    base: Base, layers: list[MadeLayer], project: Project, config: Config, created: str, scripts: list[str]
+    base: Base,
+    layers: list[MadeLayer],
+    project: Project,
+    config: Config,
+    created: str,
+    started: tuple[str, ...] | str | None,
+    scripts: list[str],
 ) -> Image:
     """The layers on the base, under the config and annotations that say how and what the image is."""
     reference = base.reference
@@ -144,9 +165,6 @@ def _image(
         base_name=str(replace(reference, digest="")) if reference else "",
         base_digest=base.digest,
     )
-    started = config.entrypoint
-    if started is None:
-        started = default_script(project.scripts, project=project.name) or None
     entrypoint, cmd = gather(
         partial(command, each, scripts, VENV, config.place(key))
         for key, each in (("entrypoint", started), ("cmd", config.cmd))

@@ -224,6 +224,25 @@ class TestTheProject:
         made = bench.made(project, HATCH_DOCKER_BASE=f"oci:{bench.base()}", HATCH_DOCKER_PLATFORMS="linux/amd64")
         assert made.config["Entrypoint"] == ["/app/.venv/bin/shop"]
 
+    @pytest.mark.parametrize(
+        ("mains", "docker", "entrypoint"),
+        [
+            (["shop"], "", ["/app/.venv/bin/python", "-m", "shop"]),
+            (["shop/deep/er"], "", ["/app/.venv/bin/python", "-m", "shop.deep.er"]),
+            (["shop"], 'cmd = ["python", "-V"]', None),
+            (["shop", "shop/deep"], "", None),
+            ([], "", None),
+        ],
+    )
+    def test_without_scripts_starts_its_main_module(
+        self, bench: Bench, mains: list[str], docker: str, entrypoint: list[str] | None
+    ) -> None:
+        files = {f"src/{package}/__main__.py": "" for package in mains}
+        project = bench.project(scripts={}, files=files, docker=docker)
+        outcome = bench.build(project)
+        assert read(archive_of(project)).config.get("Entrypoint") == entrypoint
+        assert ("nothing to start" in outcome.err) == (entrypoint is None and not docker)
+
 
 class TestExtraFiles:
     FILES: ClassVar = {"conf/a.toml": "a", "conf/deep/b.toml": "b", "conf/deep/c.txt": "c", "run.sh": "#!/bin/sh\n"}

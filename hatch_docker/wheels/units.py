@@ -88,6 +88,13 @@ def scripts_of(units: Sequence[Unit]) -> list[str]:
     return sorted(names)
 
 
+def main_of(unit: Unit) -> str:
+    """What `python -m` starts of a wheel: the only package with a `__main__`; empty where there is none, or several."""
+    places = [unit.facts.site_path(path) for path in unit.facts.files]
+    packages = [place.removesuffix("/__main__.py") for place in places if place.endswith("/__main__.py")]
+    return packages[0].replace("/", ".") if len(packages) == 1 else ""
+
+
 def _unit(filename: str, path: Path, digest: str, cache: Cache) -> Unit:
     key = f"{FORMAT} {digest}"
     known = cache.get("wheels", key)

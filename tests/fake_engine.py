@@ -6,18 +6,17 @@ import io
 import json
 import re
 import tarfile
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from loopback import Loopback, QuietHandler
 
 CUT = "cut"
 
 
 @dataclass
-class FakeEngine:
+class FakeEngine(Loopback):
     """An engine on a loopback port for as long as its `with` block lasts.
 
     `answers` are given to the next loads in place of the right ones: a status and a body, CUT to hang up in the middle
@@ -30,28 +29,10 @@ class FakeEngine:
     saved: bytes = b""
     cut_saves: bool = False
 
-    def __enter__(self) -> FakeEngine:
-        fake_engine = self
-
-        class Handler(_Handler):
-            fake = fake_engine
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
     @property
     def address(self) -> str:
         """What DOCKER_HOST is set to."""
-        return f"tcp://127.0.0.1:{self._server.server_address[1]}"
+        return f"tcp://{self.host}"
 
     def take(self, data: bytes) -> tuple[int, bytes]:
         """Load an archive as Docker does: layers may be missing where an image that is here has them."""
@@ -70,13 +51,8 @@ class FakeEngine:
         return 200, b'{"stream":"Loaded image"}'
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     fake: FakeEngine
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        pass
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
@@ -126,3 +102,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+FakeEngine.handler = _Handler

@@ -11,9 +11,10 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from loopback import Loopback, QuietHandler
 
 USER, PASSWORD = "rosa", "correct horse"
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<rest>.+|uploads/.*)")
@@ -49,7 +50,7 @@ class Failure:
 
 
 @dataclass
-class FakeRegistry:
+class FakeRegistry(Loopback):
     """A registry on a loopback port for as long as its `with` block lasts; its fields may be changed at any time."""
 
     auth: str = ""  # "", "basic" or "bearer"
@@ -79,29 +80,6 @@ class FakeRegistry:
     connections: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> FakeRegistry:
-        registry = self
-
-        class Handler(_Handler):
-            fake = registry
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def host(self) -> str:
-        """host:port."""
-        return f"127.0.0.1:{self._server.server_address[1]}"
-
     def sent(self, method: str, path: str = "") -> list[Request]:
         """The requests of `method` whose path holds `path`."""
         return [request for request in self.requests if request.method == method and path in request.path]
@@ -128,17 +106,12 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     fake: FakeRegistry
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
 
     def setup(self) -> None:
         super().setup()
         self.fake.connections += 1
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        pass
 
     def do_GET(self) -> None:
         self._serve()
@@ -352,3 +325,7 @@ def _basic() -> str:
 def _grants(scope: str, name: str, action: str) -> bool:
     _, granted, actions = scope.split(":")
     return granted == name and action in actions.split(",")
+
+
+FakeRegistry.handler = _Handler
+FakeRegistry.server = _Server

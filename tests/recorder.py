@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
+
+from loopback import Loopback, QuietHandler
 
 
 @dataclass(frozen=True)
@@ -27,57 +26,29 @@ class Passed:
 
 
 @dataclass
-class Recorder:
+class Recorder(Loopback):
     """Passes everything on to the registry at `target` (host:port) for as long as its `with` block lasts."""
 
     target: str
     passed: list[Passed] = field(default_factory=list)
-
-    def __enter__(self) -> Recorder:
-        recording = self
-
-        class Handler(_Handler):
-            recorder = recording
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def host(self) -> str:
-        """host:port."""
-        return f"127.0.0.1:{self._server.server_address[1]}"
 
     def of(self, method: str, path: str = "") -> list[Passed]:
         """What passed by a method, with `path` in its path."""
         return [each for each in self.passed if each.method == method and path in each.path]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    recorder: Recorder
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        pass
+class _Handler(QuietHandler):
+    fake: Recorder
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        connection = http.client.HTTPConnection(self.recorder.target)
+        connection = http.client.HTTPConnection(self.fake.target)
         connection.request(self.command, self.path, body or None, dict(self.headers.items()))
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
         parts = urlsplit(self.path)
-        self.recorder.passed.append(Passed(self.command, parts.path, parse_qs(parts.query), len(body), answer.status))
+        self.fake.passed.append(Passed(self.command, parts.path, parse_qs(parts.query), len(body), answer.status))
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
@@ -87,3 +58,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 (http.server's names)
+
+
+Recorder.handler = _Handler

@@ -1,0 +1,49 @@
+"""What the fakes have in common: a server on loopback for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+_T = TypeVar("_T", bound="Loopback")
+
+
+class Loopback:
+    """A base for fakes: `handler` answers, and finds the fake that it answers for as its `fake`."""
+
+    handler: ClassVar[type[QuietHandler]]
+    server: ClassVar[type[ThreadingHTTPServer]] = ThreadingHTTPServer
+    _server: ThreadingHTTPServer
+    _thread: threading.Thread
+
+    def __enter__(self: _T) -> _T:
+        handler = type("Handler", (self.handler,), {"fake": self})
+        self._server = self.server(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def host(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """A handler that keeps connections alive and logs nothing."""
+
+    fake: Any
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+        """Nothing."""

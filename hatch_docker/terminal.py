@@ -126,8 +126,9 @@ class Terminal(Progress):
         names = f" · {', '.join(step.running.values())}" if step.count > 1 else ""
         text = f"  {step.words[0]} {step.what()}{size}{names}"
         with contextlib.suppress(OSError, ValueError):
-            width = os.get_terminal_size(self._stream.fileno()).columns or _WIDTH
-            text = text if len(text) < width else text[: max(width - 2, 0)] + "…"
+            # With room for the ^C that a terminal echoes: a line that wraps cannot be cleared.
+            width = (os.get_terminal_size(self._stream.fileno()).columns or _WIDTH) - 3
+            text = text if len(text) <= width else text[: max(width - 1, 0)] + "…"
         self._stream.write(f"\r\x1b[K{text}")
         self._stream.flush()
 

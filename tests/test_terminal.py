@@ -178,8 +178,8 @@ class TestLive:
         live.close()
         assert (lines, shown(stream)) == ([], "")
 
-    @pytest.mark.parametrize(("columns", "longest"), [(30, 29), (1, 1), (0, 79)])
-    def test_it_is_no_wider_than_the_terminal(
+    @pytest.mark.parametrize(("columns", "longest"), [(30, 27), (1, 1), (0, 77)])
+    def test_it_is_no_wider_than_the_terminal_and_leaves_room_for_an_interrupt(
         self, live: Terminal, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, columns: int, longest: int
     ) -> None:
         monkeypatch.setattr(stream, "fileno", lambda: 2, raising=False)

@@ -232,7 +232,7 @@ def test_every_package_without_a_wheel_is_named_with_what_it_has() -> None:
     text = str(caught.value)
     assert "CPython 3.13.5 on linux/amd64 (glibc 2.36)" in text
     assert "windows-only 2 has wheels for cp39-abi3, cp313-cp313 on macosx_11_0_arm64, win_amd64, and an sdist" in text
-    assert "source 3 has only an sdist" in text
+    assert "source 3 has only an sdist in the lock" in text
     assert "lock for this one: uv pip compile --python-platform x86_64-manylinux_2_36" in text
     assert "fine" not in text.splitlines()[0]
 
@@ -241,6 +241,13 @@ def test_a_musl_target_without_wheels_is_sent_to_glibc_where_that_has_them() -> 
     document = pylock(package("fast", tags=("cp313-cp313-manylinux_2_17_aarch64.manylinux2014_aarch64",)))
     with pytest.raises(NoWheelError, match='base = "slim"'):
         chosen(document, ALPINE_ARM)
+
+
+def test_a_musl_target_is_sent_to_glibc_where_the_lock_does_not_tell_what_that_has() -> None:
+    # As uv writes it, which resolves for one target.
+    with pytest.raises(NoWheelError, match="only an sdist in the lock") as caught:
+        chosen(pylock(package("source", "3", (), sdist=sdist("source", "3"))), ALPINE_ARM)
+    assert 'base = "slim"' in caught.value.hint
 
 
 def test_every_file_without_a_hash_is_named_at_once() -> None:

@@ -156,7 +156,7 @@ def _tags(filename: str) -> frozenset[Tag]:
 def _offer(package: Package) -> str:
     """What a package has instead of a fitting wheel: its wheels' Pythons and platforms, or its sdist."""
     if not package.wheels:
-        return "only an sdist"
+        return "only an sdist in the lock"
     tags = [tag for wheel in package.wheels for tag in _tags(wheel.filename)]
     pythons = _shortened({tag.interpreter if tag.abi == "none" else f"{tag.interpreter}-{tag.abi}" for tag in tags})
     platforms = _shortened({tag.platform for tag in tags})
@@ -179,7 +179,11 @@ def _wheel_hint(lacking: Sequence[Package], target: TargetPython, refresh: str) 
         return 'there are wheels for glibc: use base = "slim"'
     if refresh and any(package.wheels for package in lacking):
         return f"the lock may have been made for another platform; lock for this one: {refresh}"
-    return "choose versions that have a wheel for this target, or another base or Python"
+    # A lock that was resolved for one target does not tell what there is for others.
+    other = (
+        'base = "slim", since most have wheels for glibc' if target.libc.kind == "musl" else "another base or Python"
+    )
+    return f"choose versions that have a wheel for this target, or {other}"
 
 
 def _has_glibc_wheel(package: Package, target: TargetPython) -> bool:

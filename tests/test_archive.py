@@ -262,8 +262,13 @@ class TestHostileArchives:
     def test_what_is_neither_a_folder_nor_a_tar(self, tmp_path: Path) -> None:
         (tmp_path / "text").write_text("hello")
         (tmp_path / "compressed.tar.gz").write_bytes(gzip.compress(tar_of({})))
-        for name in ("nothing", "text", "compressed.tar.gz"):
-            with pytest.raises(ImageError, match="not an image layout or an uncompressed tar") as caught:
+        said = {
+            "nothing": "it cannot be read: No such file or directory",
+            "text": "not an image layout or an uncompressed tar",
+            "compressed.tar.gz": "not an image layout or an uncompressed tar",
+        }
+        for name, message in said.items():
+            with pytest.raises(ImageError, match=message) as caught:
                 open_files(tmp_path / name)
             assert caught.value.place == str(tmp_path / name)
 

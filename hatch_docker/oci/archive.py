@@ -60,7 +60,11 @@ def open_files(path: Path) -> Files:
     try:
         with tarfile.open(path, mode="r:") as tar:
             members = {member.name.removeprefix("./"): member for member in tar if not member.isdir()}
-    except (OSError, tarfile.TarError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ImageError(
+            f"it cannot be read: {error.strerror or error}", place=str(path), hint="check the path"
+        ) from None
+    except (tarfile.TarError, ValueError, RecursionError) as error:
         raise ImageError(
             f"not an image layout or an uncompressed tar of one: {error}", place=str(path), hint="check the path"
         ) from None

@@ -81,6 +81,35 @@ def test_tests_that_a_module_reaches_into_stay(folder: Path, source: str | bytes
     assert pruned(folder, {**TESTED, "demo-1.0.data/purelib/demo/main.py": source}) == set()
 
 
+@pytest.mark.parametrize("source", [each for each in REACHING if isinstance(each, str)])
+def test_tests_that_a_module_too_large_to_be_parsed_reaches_into_stay(folder: Path, source: str) -> None:
+    assert pruned(folder, {**TESTED, "demo/main.py": f"{source}\n{'x = 1' * 50_000}"}) == set()
+
+
+def test_what_a_large_module_only_speaks_of_does_not_keep_tests(folder: Path) -> None:
+    for source in ("# from demo.tests import x", "x = 1  # see demo/tests/", "WORDS = 'tests', 'tests-x', 'contests'"):
+        assert pruned(folder, {**TESTED, "demo/main.py": f"{source}\n{'x = 1' * 50_000}"}) == TESTS
+
+
+def test_scanning_takes_little_memory_whatever_the_modules() -> None:
+    program = """
+import resource, sys, threading
+from hatch_docker.wheels.scan import Surroundings, reach
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def scan():
+    for size in (10_000, 12_500, 80_000):
+        reach(b"from .tests import x\\n" + b"x=a+b*c-d[1]\\n" * size, "demo/main.py", Surroundings())
+threads = [threading.Thread(target=scan) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) // (1 << 20 if sys.platform == "darwin" else 1 << 10))
+"""
+    pytest.importorskip("resource")
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert int(said) < 110
+
+
 @pytest.mark.parametrize(
     "source",
     [

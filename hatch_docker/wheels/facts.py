@@ -15,7 +15,7 @@ from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Part of the key under which facts are cached: another format, or another way to find them, has another number.
-FORMAT = 2
+FORMAT = 3
 
 # Scripts are looked into as modules are, but not a compiled program that a wheel ships as one.
 _SCRIPT_BYTES = 1 << 20

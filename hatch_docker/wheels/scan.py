@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+import string
 import threading
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -19,17 +20,21 @@ SOURCE_SUFFIXES = (
     *(".cu", ".cuh", ".cl", ".hip", ".metal", ".a"),
 )
 
-# Larger sources are generated tables; as a syntax tree they would take a hundred times their size.
-_PARSED_BYTES = 1 << 20
+# A syntax tree takes up to five hundred times the size of its source (a table of numbers). Larger ones are read word by
+# word, and only one tree is there at a time: peak memory must not depend on the wheels.
+_PARSED_BYTES = 160 << 10
+_one_tree = threading.Lock()
+# Of a longer line, as generated sources have them, this much before a word is looked at.
+_LINE = 1000
+# What names of modules and paths are made of.
+_WORD = (string.ascii_letters + string.digits + "_./").encode() + bytes(range(128, 256))
 
 _SUFFIX = re.compile(rb"\.(?:" + "|".join(suffix[1:] for suffix in SOURCE_SUFFIXES).encode() + rb")\b")
 _LAST_NAME = re.compile(rb"[\w.+-]*\Z")
 _DOTTED = re.compile(r"\.*\w+(?:\.\w+)*(?=:[\w.]+$|$)")
-_LOOSE_NAME = re.compile(r"[\w.]*\btests\b")
-_TESTS = re.compile(rb"tests\b")
+_COMMENT = re.compile(rb"[^\"']*#")
+_TESTS = re.compile(rb"tests\b(?!-)")
 _END_OF_ITEM = re.compile(rb"[ \t]*(?:as\b|[,)#\\\r\n]|\Z)")
-
-_warnings_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +94,14 @@ def reach(source: bytes, path: str, around: Surroundings) -> Reach:
     named = _named(source) & around.sources.keys() if around.sources else set()
     if not named and not _may_reach_tests(source):
         return Reach()
-    tree = _parse(source)
-    if tree is None:
-        return Reach(tests=loose_tests(source, path), sources=_together(path, named, around.sources))
-    nodes = list(ast.walk(tree))
+    with _one_tree:
+        tree = _parse(source)
+        if tree is None:
+            return Reach(tests=loose_tests(source, path, files=True), sources=_together(path, named, around.sources))
+        return _reach_of(list(ast.walk(tree)), named, path, around)
+
+
+def _reach_of(nodes: list[ast.AST], named: set[str], path: str, around: Surroundings) -> Reach:
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     texts = [
         node.value
@@ -104,28 +113,34 @@ def reach(source: bytes, path: str, around: Surroundings) -> Reach:
     return Reach(tests=frozenset(tests), sources=_together(path, named, around.sources))
 
 
-def loose_tests(source: bytes, path: str) -> frozenset[str]:
-    """The test directories that lines with `import` in them could mean, without parsing: fast, and never too few."""
-    if b"tests" not in source:
-        return frozenset()
+def loose_tests(source: bytes, path: str, *, files: bool = False) -> frozenset[str]:
+    """The test directories that the words of a source could mean, without parsing it: fast, and never too few.
+
+    Those are names of modules, and with `files` paths too.
+    """
     found: set[str] = set()
-    for line in source.splitlines():
-        if b"tests" in line and b"import" in line:
-            for word in _LOOSE_NAME.findall(line.decode("utf-8", "replace")):
-                found.update(_of_module(word, path), _of_word(word, path))
+    for before in dict.fromkeys(_before_tests(source)):
+        if b"/" in before and not files:
+            continue
+        name = before.decode("utf-8", "replace").replace("/", ".") + "tests"
+        found.update(_of_module(name, path), _of_word(name, path))
     return frozenset(found)
 
 
 def _may_reach_tests(source: bytes) -> bool:
-    """Whether `tests` is anywhere part of a dotted name, of a path or of a list of imports: prose is not parsed."""
+    return any(True for _ in _before_tests(source))
+
+
+def _before_tests(source: bytes) -> Iterator[bytes]:
+    """What stands before `tests` in a dotted name, a path or a list of imports; not in prose, nor where it is alone."""
     for match in _TESTS.finditer(source):
-        line = source[source.rfind(b"\n", 0, match.start()) + 1 : match.start()]
+        line = source[max(source.rfind(b"\n", 0, match.start()) + 1, match.start() - _LINE) : match.start()]
         before = line.strip()
-        if line.endswith((b".", b"/", b'"', b"'")) or b"import" in line or before.endswith(b"from"):
-            return True
-        if (not before or before.endswith((b",", b"("))) and _END_OF_ITEM.match(source, match.end()):
-            return True
-    return False
+        named = line.endswith((b".", b"/", b'"', b"'")) or b"import" in line or before.endswith(b"from")
+        listed = (not before or before.endswith((b",", b"("))) and _END_OF_ITEM.match(source, match.end())
+        alone = line[-1:] in {b'"', b"'"} and source[match.end() : match.end() + 1] == line[-1:]
+        if (named or listed) and not alone and not _COMMENT.match(line):
+            yield line[len(line.rstrip(_WORD)) :]
 
 
 def _named(source: bytes) -> set[str]:
@@ -153,7 +168,7 @@ def _parse(source: bytes) -> ast.Module | None:
     if len(source) > _PARSED_BYTES:
         return None
     # Filters of warnings belong to the whole process, and other people's sources are full of what is warned of.
-    with _warnings_lock, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return ast.parse(source)

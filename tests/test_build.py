@@ -730,6 +730,24 @@ class TestARebuild:
         assert bench.made(project).manifest == first.manifest
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where else a process tells its own peak is not known")
+def test_peak_memory_does_not_depend_on_the_wheels(bench: Bench) -> None:
+    large = {"big/lib.so": bytes(400 << 20), "big/noise.bin": os.urandom(20 << 20)}
+    project = bench.project(wheels=[bench.wheel("big", files=large)])
+    del large
+    program = """
+import hatchling.cli, sys
+code = hatchling.cli.hatchling()
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+sys.exit(code)
+"""
+    env = {**environment(bench.cache), "HATCH_DOCKER_THREADS": "8"}
+    command = [sys.executable, "-c", program, "build", "-t", "docker:archive"]
+    done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 150_000
+
+
 def commit(project: Path, time: str) -> str:
     """Commit all of a project at a time; the revision."""
     env = {**os.environ, "GIT_COMMITTER_DATE": time, "GIT_AUTHOR_DATE": time}

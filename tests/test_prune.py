@@ -91,23 +91,21 @@ def test_what_a_large_module_only_speaks_of_does_not_keep_tests(folder: Path) ->
         assert pruned(folder, {**TESTED, "demo/main.py": f"{source}\n{'x = 1' * 50_000}"}) == TESTS
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where else a process tells its own peak is not known")
 def test_scanning_takes_little_memory_whatever_the_modules() -> None:
     program = """
-import resource, sys, threading
+import threading
 from hatch_docker.wheels.scan import Surroundings, reach
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def scan():
     for size in (10_000, 12_500, 80_000):
         reach(b"from .tests import x\\n" + b"x=a+b*c-d[1]\\n" * size, "demo/main.py", Surroundings())
 threads = [threading.Thread(target=scan) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) // (1 << 20 if sys.platform == "darwin" else 1 << 10))
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
-    pytest.importorskip("resource")
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert int(said) < 110
+    assert int(said) < 140_000
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,6 @@ def admitted(requires_python: str, python: str = "") -> list[str]:
             f'Python {python} is excluded by requires-python = "{requires_python}"'
             if python in PYTHONS
             else f"the base families have no Python {python}; they have {', '.join(PYTHONS)}",
-            place="tool.hatch.build.targets.docker.python",
             hint=f"take one of {', '.join(fitting)}" if fitting else "",
         )
     if not fitting:

@@ -95,9 +95,11 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def _check_project(self, wanted: list[str]) -> None:
         """Compare the configuration with the project and the outputs, all mistakes at once; then find the engine."""
+        from hatch_docker.bases import admitted
         from hatch_docker.build import tags_of
         from hatch_docker.config import check_names, check_push, default_script, gather, refuse
         from hatch_docker.extra import check_sources
+        from hatch_docker.locks import find_lock
 
         config, _, mistakes = self._configuration
         project = self._project
@@ -106,8 +108,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             partial(check_names, config, extras=project.optional_dependencies, groups=project.dependency_groups),
             partial(tags_of, project, config),
             partial(check_sources, config.extra_files, project.root, config.place("extra-files")),
+            partial(_as_mistake, config.place("lock"), partial(find_lock, project.root, config.lock)),
             self._created,
         ]
+        if config.base.transport == "family":
+            python = partial(admitted, project.requires_python, config.python)
+            checks.append(partial(_as_mistake, config.place("python"), python))
         if config.entrypoint is None and "entrypoint" not in mistakes:
             checks.append(partial(default_script, project.scripts, project=project.name))
         if "push" in wanted and "image" not in mistakes:
@@ -279,3 +285,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         finally:
             if "_machine" in self.__dict__:
                 self._machine.places.cache.abandon()
+
+
+def _as_mistake(place: str, call: Callable[[], object]) -> None:
+    """Make what a step would raise later a mistake of the configuration, so that it is told with all others."""
+    try:
+        call()
+    except HatchDockerError as error:
+        what = f"{error.place}: {error.message}" if error.place else error.message
+        raise ConfigError([(place, "; ".join(filter(None, (what, error.hint))))]) from None

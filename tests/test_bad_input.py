@@ -117,6 +117,7 @@ from = "x"
 extras = ["fats"]
 dependency-groups = ["server"]
 tags = ["{git-sha}"]
+lock = "nowhere.txt"
 extra-files = [{from = "nothing", into = "/x"}]
 """
         project = bench.project(
@@ -128,7 +129,8 @@ extra-files = [{from = "nothing", into = "/x"}]
         refused(
             bench,
             project,
-            "6 mistakes in the configuration:\n",
+            "7 mistakes in the configuration:\n",
+            f"{TABLE}.lock: {project / 'nowhere.txt'}: there is no such lock",
             f"{TABLE}.extras[0]: the project has no extra 'fats'; did you mean 'fast'?",
             f"{TABLE}.dependency-groups[0]: the project has no dependency groups, so not 'server' either",
             f"{TABLE}.tags[0]: {{git-sha}} stands for the commit",
@@ -315,7 +317,7 @@ class TestTheBase:
     def test_family_has_no_such_python(self, bench: Bench, python: str, requires: str, said: str, hint: str) -> None:
         docker = 'base = "slim"\n' + (f'python = "{python}"' if python else "")
         project = bench.project(base="", docker=docker, project=f'requires-python = "{requires}"')
-        refused(bench, project, said, f"hint: {hint}")
+        refused(bench, project, f"{TABLE}.python: {said}", f"; {hint}")
 
     def test_has_no_python(self, bench: Bench) -> None:
         base = bench.base(FakeBase(python=""))
@@ -433,7 +435,7 @@ class TestTheLock:
         project = bench.project(
             dependencies=["alpha"], files={"requirements.txt": "alpha==1.0\n"}, docker='lock = "requirements.txt"'
         )
-        refused(bench, project, "requirements.txt: missing hashes", "hint: add them: pip-compile --generate-hashes")
+        refused(bench, project, "requirements.txt: missing hashes; add them: pip-compile --generate-hashes")
 
     @pytest.mark.parametrize(
         "text",
@@ -452,7 +454,7 @@ class TestTheLock:
 
     def test_is_not_there(self, bench: Bench) -> None:
         project = bench.project(docker='lock = "none.toml"')
-        refused(bench, project, f"{project / 'none.toml'}: there is no such lock", "hint: ")
+        refused(bench, project, f"{TABLE}.lock: {project / 'none.toml'}: there is no such lock; name one")
 
     def test_has_only_wheels_of_another_libc(self, bench: Bench) -> None:
         project = self.only(bench, "cp313-cp313-manylinux_2_17_x86_64", base=bench.base(FakeBase(libc="musl")))

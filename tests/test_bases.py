@@ -125,7 +125,6 @@ class TestAdmitted:
         with pytest.raises(BaseError, match=message) as caught:
             admitted(">=3.13", python)
         assert caught.value.hint == hint
-        assert caught.value.place == "tool.hatch.build.targets.docker.python"
 
 
 class TestFamilies:

@@ -311,18 +311,22 @@ class TestEnvironment:
 
     def test_settings_of_the_machine(self) -> None:
         made = machine(
-            HATCH_DOCKER_REGISTRY_MIRRORS="docker.io=127.0.0.1:5000, hub.example=mirror.example",
+            HATCH_DOCKER_REGISTRY_MIRRORS="docker.io=127.0.0.1:5000, hub.example=mirror.example/proxy",
             HATCH_DOCKER_INSECURE_REGISTRIES="registry.example:5000",
             HATCH_DOCKER_CACHE_DIR="/cache",
             HATCH_DOCKER_THREADS="3",
         )
         assert made == Settings(
-            registry_mirrors={"docker.io": "127.0.0.1:5000", "hub.example": "mirror.example"},
+            registry_mirrors={"docker.io": "127.0.0.1:5000", "hub.example": "mirror.example/proxy"},
             insecure_registries=frozenset({"registry.example:5000"}),
             cache_dir="/cache",
             threads=3,
         )
         assert machine() == Settings()
+
+    def test_a_mirrors_path_is_a_repositorys(self) -> None:
+        _, message = problem({"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=mirror.example/A//"})
+        assert "'mirror.example/A//' is not a host, or host/path" in message
 
     def test_a_mirror_is_a_host(self) -> None:
         place, message = problem({"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=http://127.0.0.1"})

@@ -21,7 +21,7 @@ from hatch_docker.config.model import (
     Settings,
     variable,
 )
-from hatch_docker.config.naming import created, host, image, index_url, normalized, platforms, python, tag
+from hatch_docker.config.naming import created, host, image, index_url, mirror, normalized, platforms, python, tag
 from hatch_docker.config.runtime import (
     absolute,
     command,
@@ -89,7 +89,7 @@ KEYS: dict[str, Key] = {
 }
 
 SETTINGS: dict[str, Key] = {
-    "registry-mirrors": Key(table_of(host, host), env.TABLE),
+    "registry-mirrors": Key(table_of(host, mirror), env.TABLE),
     "insecure-registries": Key(list_of(host), env.LIST),
     "cache-dir": Key(word, env.TEXT),
     "threads": Key(integer(1, 1024), env.INTEGER),

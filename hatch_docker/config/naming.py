@@ -119,6 +119,19 @@ def created(value: object, place: str) -> str:
         fail(place, f"{shown(found)} is not a time like '2026-01-31T12:00:00Z', nor 'commit', 'epoch' or 'now'{near}")
 
 
+def mirror(value: object, place: str) -> str:
+    """Where a registry is mirrored: a host, or a host and the path below which its repositories are there."""
+    found = text(value, place)
+    first, slash, path = found.partition("/")
+    checked = host(first, place)
+    if slash:
+        try:
+            Reference.parse(f"{checked}/{path}/repository")
+        except InvalidReferenceError:
+            fail(place, f"{shown(found)} is not a host, or host/path, to pull from instead")
+    return found
+
+
 def host(value: object, place: str) -> str:
     """A registry's host, with or without a port."""
     try:

@@ -75,7 +75,7 @@ def find_lock(root: Path, configured: str = "", *, progress: Progress | None = N
 
 def _configured(path: Path) -> Path:
     if not path.is_file():
-        raise LockError("there is no such lock", place=str(path), hint="see tool.hatch.build.targets.docker.lock")
+        raise LockError("there is no such lock", place=str(path), hint="name one, or none to have it found")
     if lock_format(path).read is read_requirements and not has_hashes(path):
         raise LockError("missing hashes", place=str(path), hint=f"add them: {hashing_hint(path)}")
     return path

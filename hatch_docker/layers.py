@@ -149,11 +149,14 @@ def _recipe(part: Part, target: TargetPython, venv: str, compression: str) -> st
     """All that shapes a layer, as a key; empty for a layer with files of the host, whose content has no name."""
     if any(isinstance(entry.content, Plain) for entry in part.entries):
         return ""
-    wheels = [[unit.digest, hashlib.sha256("\n".join(sorted(unit.pruned)).encode()).hexdigest()] for unit in part.units]
-    entries = [repr(entry) for entry in part.entries]
-    present = sorted(part.present) if part.entries else []
-    shape = [LAYOUT, fingerprint(compression, splice=part.splice), venv, target.lib_name, wheels, entries, present]
+    wheels = [[unit.digest, _digest(sorted(unit.pruned))] for unit in part.units]
+    others = _digest([*map(repr, part.entries), *sorted(part.present)]) if part.entries else ""
+    shape = [LAYOUT, fingerprint(compression, splice=part.splice), venv, target.lib_name, wheels, others]
     return json.dumps(shape, separators=(",", ":"))
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _document(written: Written) -> dict[str, Any]:

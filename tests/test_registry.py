@@ -415,7 +415,7 @@ def test_a_mirror_that_is_down_is_not_waited_for_again(fake: FakeRegistry, monke
 def test_when_both_fail_both_are_named(fake: FakeRegistry) -> None:
     with FakeRegistry() as mirror:
         registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror.host})
-        with pytest.raises(RegistryError, match="its mirror failed too") as caught:
+        with pytest.raises(RegistryError, match=r"the mirror: .*; the registry itself: ") as caught:
             registry.manifest(Reference(registry=fake.host, repository="app"))
         assert caught.value.status == 404
         assert mirror.host in caught.value.message
@@ -426,7 +426,7 @@ def test_a_mirror_is_taken_at_its_word_when_the_registry_does_not_answer() -> No
     down = f"127.0.0.1:{free_port()}"
     with FakeRegistry() as mirror:
         registry = Registry(Http(), credentials=Credentials(), mirrors={down: mirror.host})
-        with pytest.raises(RegistryError, match=f"{down} cannot be reached.*{mirror.host} has no") as caught:
+        with pytest.raises(RegistryError, match=f"{mirror.host} has no .*{down} cannot be reached") as caught:
             registry.manifest(Reference(registry=down, repository="app"))
         assert caught.value.status == 404
         mirror.add_manifest("app", "latest", image().manifest_bytes, spec.MANIFEST)

@@ -163,10 +163,10 @@ class Registry:
         try:
             return self._ask(reference, fetch)
         except RegistryError as error:
-            message = f"{error.message}; its mirror failed too: {failure.message}"
+            message = f"the mirror: {failure.message}; the registry itself: {error.message}"
             # Where only the mirror answers, what it says is all that is known.
-            status = error.status or (failure.status if isinstance(failure, RegistryError) else 0)
-            raise RegistryError(message, status=status, place=error.place, hint=error.hint) from None
+            told = failure if isinstance(failure, RegistryError) and not error.status else error
+            raise RegistryError(message, status=told.status, place=error.place, hint=told.hint) from None
 
     def _ask(self, place: Reference, fetch: Callable[[Reference], _T]) -> _T:
         """What `fetch` gets from one registry, or mirror: a host that once did not answer is not waited for again."""

@@ -5,6 +5,7 @@ Layers are read, never unpacked. Whiteouts follow the image specification (layer
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -84,7 +85,8 @@ def merge(layers: Iterable[Layer], wanted: Callable[[str], bool]) -> Filesystem:
     """List `layers`, lowest first, keeping the content of the files that `wanted(path)` names.
 
     Of a file larger than 64 MiB, and of what is beyond 512 MiB altogether, no content is kept. Directories that no
-    layer names, but that files lie in, are listed too. Raises ImageError for what is no layer, or no sane one.
+    layer names, but that files lie in, are listed too. Raises ImageError for what is no layer, no sane one, or
+    not the one that its diff ID says.
     """
     nodes: dict[str, Node] = {}
     room = _MOST_READ
@@ -121,7 +123,8 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
     emptied: set[str] = set()
     try:
         with layer.open() as blob:
-            plain = ChunkReader(decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type))
+            chunks = decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type)
+            plain = ChunkReader(_verified(chunks, layer.diff_id))
             with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
                 for member in _members(tar):
                     path = _normal(member.name)
@@ -133,9 +136,22 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
                     elif path:
                         added[path] = _node(tar, member, added, wanted(path) and member.size <= room)
                         room -= len(added[path].data or b"")
+            # What follows the tar's end belongs to the diff ID.
+            while plain.read(CHUNK):
+                pass
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
         raise ImageError(f"layer {layer.descriptor.digest} cannot be read: {error}") from None
     return added, removed, emptied
+
+
+def _verified(chunks: Iterator[bytes], diff_id: str) -> Iterator[bytes]:
+    """The chunks of a plain tar; at their end, raise ValueError where it is not the one that the config names."""
+    hasher = hashlib.new(diff_id.partition(":")[0])
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+    if hasher.hexdigest() != diff_id.partition(":")[2]:
+        raise ValueError(f"its content is not {diff_id}, which the config names")
 
 
 class _Member(tarfile.TarInfo):

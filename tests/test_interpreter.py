@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker.cache import Cache
-from hatch_docker.errors import BaseError
+from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.http import Http
 from hatch_docker.interpreter import BaseFacts, read_facts, wanted
 from hatch_docker.oci.auth import Credentials
@@ -262,7 +263,9 @@ def test_facts_come_back_out_of_the_cache_as_they_were(known: BaseFacts) -> None
 @given(st.dictionaries(_names, st.binary(max_size=40), max_size=4), st.dictionaries(_names, _names, max_size=4))
 def test_whatever_an_image_holds_it_is_read_or_refused(files: dict[str, bytes], links: dict[str, str]) -> None:
     there = {f"usr/bin/python3.13{name}": data for name, data in files.items()} | SLIM
-    read_facts(filesystem(there, {**SLIM_LINKS, **links}), config(), venv="nowhere/at/all")
+    # A link may well lead away from what an image needs.
+    with contextlib.suppress(ImageError):
+        read_facts(filesystem(there, {**SLIM_LINKS, **links}), config(), venv="nowhere/at/all")
 
 
 @pytest.mark.base

@@ -15,7 +15,7 @@ from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
-from hatch_docker.progress import Progress
+from hatch_docker.progress import Progress, counted
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -92,7 +92,7 @@ class Engine:
         failure = ""
         try:
             with progress.task("load", references[0].familiar, total) as advance:
-                chunks = _counted(archive(image, references, without=without), advance)
+                chunks = counted(archive(image, references, without=without), advance)
                 with _translated("the engine does not take the image"):
                     for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
                         # A refusal at once is a message; one while it loads is an error in the stream.
@@ -206,9 +206,3 @@ def _cause(error: BaseException) -> BaseException | str:
 
 def _hint(reason: str) -> str:
     return "the engine's disk is full: 'docker system prune'" if "no space left" in reason else ""
-
-
-def _counted(chunks: Iterator[bytes], advance: Any) -> Iterator[bytes]:
-    for chunk in chunks:
-        advance(len(chunk))
-        yield chunk

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 Advance = Callable[[int], None]
+
+
+def counted(chunks: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
+    """The same chunks, told to `advance` by their length."""
+    for chunk in chunks:
+        advance(len(chunk))
+        yield chunk
 
 
 class Progress:

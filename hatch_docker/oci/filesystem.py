@@ -5,7 +5,6 @@ Layers are read, never unpacked. Whiteouts follow the image specification (layer
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.image import ChunkReader, decompressed
+from hatch_docker.oci.image import ChunkReader, decompressed, verified
 from hatch_docker.oci.layer import Layer
 
 CHUNK = 1 << 18
@@ -124,7 +123,7 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
     try:
         with layer.open() as blob:
             chunks = decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type)
-            plain = ChunkReader(_verified(chunks, layer.diff_id))
+            plain = ChunkReader(verified(chunks, layer.diff_id))
             with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
                 for member in _members(tar):
                     path = _normal(member.name)
@@ -142,16 +141,6 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
         raise ImageError(f"layer {layer.descriptor.digest} cannot be read: {error}") from None
     return added, removed, emptied
-
-
-def _verified(chunks: Iterator[bytes], diff_id: str) -> Iterator[bytes]:
-    """The chunks of a plain tar; at their end, raise ValueError where it is not the one that the config names."""
-    hasher = hashlib.new(diff_id.partition(":")[0])
-    for chunk in chunks:
-        hasher.update(chunk)
-        yield chunk
-    if hasher.hexdigest() != diff_id.partition(":")[2]:
-        raise ValueError(f"its content is not {diff_id}, which the config names")
 
 
 class _Member(tarfile.TarInfo):

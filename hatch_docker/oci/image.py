@@ -141,6 +141,16 @@ def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
         raise ImageError(f"a layer cannot be decompressed: {error}") from None
 
 
+def verified(chunks: Iterator[bytes], diff_id: str) -> Iterator[bytes]:
+    """The chunks of a plain tar; at their end, raise ImageError where it is not what the config's diff ID says."""
+    hasher = hashlib.new(diff_id.partition(":")[0])
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+    if hasher.hexdigest() != diff_id.partition(":")[2]:
+        raise ImageError(f"a layer's content is not {diff_id}, which the config names")
+
+
 def _zstd(source: io.BufferedReader) -> Iterator[bytes]:
     from hatch_docker.oci import zstd
 

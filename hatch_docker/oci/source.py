@@ -19,13 +19,13 @@ from hatch_docker.oci import spec
 from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, saved_images
 from hatch_docker.oci.compression import codec
 from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
-from hatch_docker.oci.image import Image, decompressed
+from hatch_docker.oci.image import Image, decompressed, verified
 from hatch_docker.oci.layer import BATCH, Layer, fingerprint
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
 from hatch_docker.parallel import together
-from hatch_docker.progress import Progress
+from hatch_docker.progress import Progress, counted
 
 _MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
 
@@ -215,7 +215,7 @@ def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progre
     if path is None:
         with progress.task("pull", f"{source.name} {descriptor.digest[7:19]}", descriptor.size) as advance:
             path = cache.add(
-                _counted(source.blob(descriptor), advance), descriptor.digest, what=f"a layer of {source.name}"
+                counted(source.blob(descriptor), advance), descriptor.digest, what=f"a layer of {source.name}"
             )
     size = path.stat().st_size
     if size != descriptor.size:
@@ -225,12 +225,6 @@ def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progre
             place=source.name,
         )
     return path.open("rb")
-
-
-def _counted(chunks: Iterator[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
-    for chunk in chunks:
-        advance(len(chunk))
-        yield chunk
 
 
 def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: Progress) -> Layer:
@@ -244,7 +238,7 @@ def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: P
             hasher = hashlib.sha256()
             gzip = codec("gzip")
             with partial_file.open("wb") as out:
-                for batch in _batches(_counted(_plain(files, name, diff_id), advance)):
+                for batch in _batches(counted(_plain(files, name, diff_id), advance)):
                     member = gzip.compress(batch)
                     hasher.update(member)
                     out.write(member)
@@ -269,12 +263,7 @@ def _batches(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _plain(files: Files, name: str, diff_id: str) -> Iterator[bytes]:
     """The plain tar of a layer in an archive: what is compressed, Docker tells by its first bytes, too."""
-    hasher = hashlib.sha256()
     chunks = files.chunks(name)
     first = next(chunks, b"")
     media_type = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), spec.LAYER_TAR)
-    for chunk in decompressed(chain([first], chunks), media_type):
-        hasher.update(chunk)
-        yield chunk
-    if f"sha256:{hasher.hexdigest()}" != diff_id:
-        raise ImageError(f"the layer {name} is not {diff_id}, which the config names", place=files.place)
+    return verified(decompressed(chain([first], chunks), media_type), diff_id)

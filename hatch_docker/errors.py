@@ -5,13 +5,17 @@ HatchDockerError
 ├── ConfigError            [tool.hatch.build.targets.docker]: every mistake at once
 ├── InvalidReferenceError  a malformed image reference, tag or digest
 ├── ImageError             an image, layout or archive that is not what the OCI specification says
-│   └── BaseError          the base image cannot carry this project (family, platform, Python, libc)
+│   ├── BaseError          the base image cannot carry this project (family, platform, Python, libc)
+│   └── BuilderError       the builder image cannot compile for the base (Python, libc, CPU, no compiler)
 ├── LockError              a lock that is missing, stale, unreadable or without hashes
 │   └── ResolveError       the resolver found no solution, or there is no resolver
 ├── ArtifactError          a file of the index: not found, not fetched
 │   ├── NoWheelError       a package without a wheel for the target
 │   └── DigestMismatchError     bytes that are not the ones that were named; nothing of them is kept
 ├── WheelError             a wheel that breaks its specification (paths, RECORD, metadata)
+├── CompileError           an sdist that does not become a wheel: what its compiler said last, and where the log is
+├── PackageError           OS packages that cannot be installed: unknown names, no package manager
+├── LinkageError           an extension module whose shared libraries, libc or CPU are not the image's
 ├── NetworkError           a host that does not answer, or not as HTTP says
 │   └── RegistryError      a registry that refuses: 401, 403, 404, 429, 5xx
 ├── EngineError            no container engine, or one that refuses
@@ -64,6 +68,10 @@ class BaseError(ImageError):
     """The base image cannot carry this project: unknown family, platform, Python or libc."""
 
 
+class BuilderError(ImageError):
+    """The builder image cannot compile for the base: another Python, libc or CPU, or no compiler."""
+
+
 class LockError(HatchDockerError):
     """A lock file that is missing, stale, unreadable, or lacks hashes."""
 
@@ -86,6 +94,18 @@ class DigestMismatchError(ArtifactError):
 
 class WheelError(HatchDockerError):
     """A wheel that breaks the binary distribution format: its paths, its RECORD, its metadata."""
+
+
+class CompileError(HatchDockerError):
+    """An sdist that does not become a wheel for the target. Its whole log is kept where the message says."""
+
+
+class PackageError(HatchDockerError):
+    """OS packages that cannot be installed into an image."""
+
+
+class LinkageError(HatchDockerError):
+    """An extension module that would not load in the image: a missing shared library, another libc or CPU."""
 
 
 class NetworkError(HatchDockerError):

@@ -6,11 +6,11 @@ The SDK is imported where it is used, since it takes a tenth of a second that ot
 from __future__ import annotations
 
 import contextlib
-import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.engine.translate import hint, text, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image
@@ -53,12 +53,12 @@ class Engine:
             api.timeout = _TIMEOUT_SECONDS
         except (DockerException, OSError, ValueError) as error:
             place = environ.get("DOCKER_HOST", "").rpartition("@")[2] or "the default socket"
-            raise EngineError(f"no container engine answers: {_text(error)}", place=place, hint=_NO_ENGINE) from None
+            raise EngineError(f"no container engine answers: {text(error)}", place=place, hint=_NO_ENGINE) from None
         return cls(api)
 
     def save(self, name: str) -> Iterator[bytes]:
         """An image as `docker save` writes it, in chunks; raises EngineError where the engine has no such image."""
-        with _translated(f"the engine has no image {name}, or cannot save it"):
+        with translated(f"the engine has no image {name}, or cannot save it"):
             yield from self._api.get_image(name, chunk_size=1 << 20)
 
     def image_id(self, name: str) -> str:
@@ -93,7 +93,7 @@ class Engine:
         try:
             with progress.task("load", references[0].familiar, total) as advance:
                 chunks = counted(archive(image, references, without=without), advance)
-                with _translated("the engine does not take the image"):
+                with translated("the engine does not take the image"):
                     for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
                         # A refusal at once is a message; one while it loads is an error in the stream.
                         failure = failure or str(message.get("error") or message.get("message") or "")
@@ -105,7 +105,7 @@ class Engine:
             return True
         if final:
             raise EngineError(
-                f"the engine does not take the image: {failure or 'it loaded another one'}", hint=_hint(failure)
+                f"the engine does not take the image: {failure or 'it loaded another one'}", hint=hint(failure)
             )
         return False
 
@@ -135,7 +135,7 @@ class Engine:
     def _inspect(self, name: str) -> dict[str, Any]:
         from docker.errors import NotFound
 
-        with _translated("the engine does not answer"):
+        with translated("the engine does not answer"):
             try:
                 return dict(self._api.inspect_image(name))  # type: ignore[no-untyped-call]
             except NotFound:
@@ -143,7 +143,7 @@ class Engine:
 
     def _tag(self, name: str, references: Sequence[Reference]) -> None:
         for reference in references:
-            with _translated(f"the engine cannot tag {reference.familiar}"):
+            with translated(f"the engine cannot tag {reference.familiar}"):
                 self._api.tag(name, reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag)
 
 
@@ -154,19 +154,6 @@ def answers(environ: Mapping[str, str]) -> bool:
     except EngineError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Turn whatever the SDK and its HTTP library raise into an EngineError."""
-    import requests
-    import urllib3
-    from docker.errors import DockerException
-
-    try:
-        yield
-    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise EngineError(f"{what}: {_text(error)}", hint=_hint(str(error))) from None
 
 
 def _context(name: str) -> dict[str, Any]:
@@ -185,24 +172,3 @@ def _context(name: str) -> dict[str, Any]:
     if context is None or context.name == "default" or not context.Host:
         return {}
     return {"base_url": context.Host, "tls": context.TLSConfig or False}
-
-
-def _text(error: BaseException) -> str:
-    """The innermost reason, on one line, without the user and password that an address may have."""
-    explanation = getattr(error, "explanation", None)
-    text = str(explanation or _cause(error)).strip().splitlines()
-    return re.sub(r"//[^/@\s]*@", "//", text[-1])[:300] if text else type(error).__name__
-
-
-def _cause(error: BaseException) -> BaseException | str:
-    """What the system said, where it is below what requests and urllib3 wrap around it."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        found = found.__cause__ or found.__context__
-    return error
-
-
-def _hint(reason: str) -> str:
-    return "the engine's disk is full: 'docker system prune'" if "no space left" in reason else ""

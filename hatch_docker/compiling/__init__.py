@@ -1,0 +1,1 @@
+"""Wheels out of sdists: pure ones on this machine, the others in a builder container."""

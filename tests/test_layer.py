@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageErro
 from hatch_docker.oci import tar
 from hatch_docker.oci.compression import COMPRESSIONS
 from hatch_docker.oci.content import CHUNK
+from hatch_docker.oci.filesystem import merge
 from hatch_docker.oci.image import decompressed
-from hatch_docker.oci.layer import Deflated, Entry, Plain, Written, arrange, fingerprint, write_layer
+from hatch_docker.oci.layer import Deflated, Entry, Layer, Plain, Written, arrange, fingerprint, write_layer
 
 TEXT = b"".join(b"line %d of a file that compresses\n" % number for number in range(20_000))
 NOISE = random.Random(1).randbytes(700_000)
@@ -289,6 +291,52 @@ class TestRefusedPaths:
     def test_negative_owner(self) -> None:
         with pytest.raises(ImageError, match="negative"):
             write([Entry(path="a", content=b"", uid=-1)])
+
+
+def merged(*layers: Sequence[Entry]) -> dict[str, str]:
+    """What an engine shows of layers, lowest first: each path and its kind."""
+    stack = []
+    for entries in layers:
+        blob, written = write(entries)
+        opener = partial(io.BytesIO, blob)
+        stack.append(Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=opener))
+    return {path: node.kind for path, node in merge(stack, lambda _: False).nodes.items()}
+
+
+class TestRemoval:
+    BELOW = (
+        Entry(path="etc/a", content=b"1"),
+        Entry(path="etc/b", content=b"2"),
+        Entry(path="opt/lib/x", content=b"3"),
+    )
+
+    def test_what_is_removed_is_gone_and_nothing_else(self) -> None:
+        above = [Entry(path="etc/a", removed=True), Entry(path="opt/lib", removed=True)]
+        assert merged(self.BELOW, above) == {"etc": "dir", "etc/b": "file", "opt": "dir"}
+
+    def test_a_whiteout_is_an_empty_file_named_as_the_specification_says(self) -> None:
+        blob, written = write([Entry(path="etc/a", removed=True), Entry(path="top", removed=True)])
+        members = read_back(unpack(blob, written))
+        assert [(each.path, each.type, each.data) for each in members] == [
+            (".wh.top", tarfile.REGTYPE, b""),
+            ("etc", tarfile.DIRTYPE, b""),
+            ("etc/.wh.a", tarfile.REGTYPE, b""),
+        ]
+
+    def test_members_stay_sorted(self) -> None:
+        entries = [Entry(path="d/b", removed=True), Entry(path="d/a", content=b""), Entry(path="d/-", content=b"")]
+        assert [entry.path for entry in arrange(entries)] == ["d", "d/-", "d/.wh.b", "d/a"]
+
+    @pytest.mark.parametrize("path", ["", "/etc/a", "../a", "etc/.wh.a", ".wh..wh..opq"])
+    def test_paths_that_cannot_be_removed(self, path: str) -> None:
+        with pytest.raises(ImageError):
+            write([Entry(path=path, removed=True)])
+
+    @pytest.mark.parametrize("other", [Entry(path="a", content=b""), Entry(path="a"), Entry(path="a/b", content=b"")])
+    def test_nothing_is_both_removed_and_there(self, other: Entry) -> None:
+        for entries in ([Entry(path="a", removed=True), other], [other, Entry(path="a", removed=True)]):
+            with pytest.raises(ImageError, match="'a' would be in one layer"):
+                write(entries)
 
 
 def damaged(data: bytes) -> dict[str, Deflated]:

@@ -37,6 +37,7 @@ SPLICE_FROM = 16 << 10
 
 _FORMAT = 1
 _NOT_NAMES = frozenset(("", ".", ".."))
+_WHITEOUT = ".wh."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Entry:
     """One member of a layer: a directory (no content, no link), a regular file, or a symbolic link.
 
     `path` is relative, with `/`, without `.` or `..`. `checksum` is `(algorithm, digest)` of the content, which is
-    verified while it is written.
+    verified while it is written. `removed` takes away what the layers below have at `path` (layer.md, whiteouts).
     """
 
     path: str
@@ -63,11 +64,12 @@ class Entry:
     checksum: Checksum | None = None
     uid: int = 0
     gid: int = 0
+    removed: bool = False
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory: neither a file nor a link."""
-        return self.content is None and not self.link
+        """Whether it is a directory: neither a file nor a link, and there."""
+        return self.content is None and not self.link and not self.removed
 
     @property
     def size(self) -> int:
@@ -132,9 +134,9 @@ def fingerprint(compression: str, *, splice: bool = True) -> str:
 def arrange(entries: Iterable[Entry], present: Collection[str] = ()) -> list[Entry]:
     """The members of a layer in the order they are written: sorted, each path once, every parent directory there.
 
-    A directory that no entry names is 0755 and root's; it is left out where it is `present` below. Raises ImageError
-    for paths that are absolute, leave the root, delete (`.wh.`, layer.md), come twice, or are both a file and a
-    directory.
+    A directory that no entry names is 0755 and root's; it is left out where it is `present` below. What is removed is
+    an empty file of the name that layer.md gives it. Raises ImageError for paths that are absolute, leave the root,
+    delete by their own name (`.wh.`), come twice, or are both a directory and something else.
     """
     arranged: dict[str, Entry] = {}
     for entry in entries:
@@ -148,15 +150,22 @@ def arrange(entries: Iterable[Entry], present: Collection[str] = ()) -> list[Ent
             arranged[parent] = Entry(path=parent, mode=0o755)
             parent = parent.rpartition("/")[0]
         if parent in arranged and not arranged[parent].is_directory:
-            raise ImageError(f"{parent!r} would be in one layer as a file and as the directory of {path!r}")
-    return [arranged[path] for path in sorted(arranged)]
+            what = "removed" if arranged[parent].removed else "as a file"
+            raise ImageError(f"{parent!r} would be in one layer {what} and as the directory of {path!r}")
+    members = [_whiteout(entry) if entry.removed else entry for entry in arranged.values()]
+    return sorted(members, key=lambda entry: entry.path)
+
+
+def _whiteout(entry: Entry) -> Entry:
+    parent, slash, name = entry.path.rpartition("/")
+    return Entry(path=f"{parent}{slash}{_WHITEOUT}{name}", content=b"")
 
 
 def _check_path(path: str) -> None:
     names = path.split("/")
     if not _NOT_NAMES.isdisjoint(names):
         raise ImageError(f"{path!r} is not a relative path in normal form")
-    if ".wh." in path and any(name.startswith(".wh.") for name in names):
+    if _WHITEOUT in path and any(name.startswith(_WHITEOUT) for name in names):
         raise ImageError(f"{path!r} would delete files of the layers below: names in '.wh.' are reserved")
 
 

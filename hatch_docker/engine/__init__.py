@@ -1,5 +1,6 @@
 """The container engine through the Docker SDK: as little of it as we need. Podman's socket speaks the same API."""
 
 from hatch_docker.engine.client import Engine, answers
+from hatch_docker.engine.container import Change, Container, Limits
 
-__all__ = ["Engine", "answers"]
+__all__ = ["Change", "Container", "Engine", "Limits", "answers"]

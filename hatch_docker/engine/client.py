@@ -10,11 +10,13 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.engine.container import Container, Limits, opened
 from hatch_docker.engine.translate import hint, text, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress, counted
 
 if TYPE_CHECKING:
@@ -78,6 +80,34 @@ class Engine:
             self._tag(references[0].familiar, references[1:])
         else:
             self._tag(image.config_descriptor.digest, references)
+
+    def provide(self, image: Image, reference: Reference, *, base: str = "", progress: Progress) -> str:
+        """Make sure that the engine has `image`, and return the ID to run it by.
+
+        It is loaded under `reference` only where the engine does not have it by any name. `base` is as in `load`.
+        Raises EngineError.
+        """
+        # In a containerd store, an image's ID is its manifest's digest.
+        for digest in (image.config_descriptor.digest, image.digest):
+            if self._has(image, digest):
+                return digest
+        self.load(image, [reference], base=base, progress=progress)
+        return self.image_id(reference.familiar)
+
+    @contextlib.contextmanager
+    def container(
+        self, image: str, *, what: str, network: bool, limits: Limits, platform: Platform | None = None
+    ) -> Iterator[Container]:
+        """A container of an image that the engine has, removed at the end of the block, or of this process.
+
+        `what` says what it is for, as a clause that can follow "while": "compiling psutil". With `network` it has the
+        engine's default network and the proxies that Docker's configuration has for containers; else none at all.
+        `limits` hold for the whole life of the container. `platform` is the image's.
+
+        Raises EngineError where it does not start, and where a limit is met.
+        """
+        with opened(self._api, image, what=what, network=network, limits=limits, platform=platform) as container:
+            yield container
 
     def _send(
         self,

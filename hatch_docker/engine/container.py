@@ -1,8 +1,41 @@
-"""A throw-away container: made to run a few commands in, gone whatever happens to us."""
+"""A throw-away container: made to run a few commands in, gone whatever happens to us.
+
+Its main process waits for input that never comes, on a connection of ours. When that breaks, however we end, the
+process reads the end of its input and ends, and the engine removes the container. Commands run beside it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from hatch_docker.engine.files import CHUNK, packed, unpack
+from hatch_docker.engine.stream import Stream
+from hatch_docker.engine.translate import hint, translated
+from hatch_docker.errors import EngineError
+from hatch_docker.oci.spec import Platform
+from hatch_docker.terminal import human
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+# On each container: what it is for.
+LABEL = "hatch-docker.what"
+
+# The line tells that the shell runs: with an image of another CPU, the engine says that it started, too.
+_MAIN = ("/bin/sh", "-c", "echo; read _")
+_KILLED = 128 + 9
+_GONE_SECONDS = 30
+_ASK_AGAIN_SECONDS = 0.1
+
+Kind = Literal["modified", "added", "removed"]
+_KINDS: tuple[Kind, ...] = ("modified", "added", "removed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,3 +45,205 @@ class Limits:
     memory: int = 0
     cpus: float = 0.0
     seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What differs from the image: `path` without a leading slash; a directory is modified with what is in it."""
+
+    path: str
+    kind: Kind
+
+
+@dataclass(slots=True)
+class Container:
+    """A container that runs. All methods raise EngineError, also for a limit that was met."""
+
+    _api: APIClient
+    _name: str
+    _what: str
+    _limits: Limits
+    _streams: list[Stream] = field(default_factory=list)
+    _late: bool = False
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        write: Callable[[bytes], object],
+        environ: Mapping[str, str] | None = None,
+        directory: str = "/",
+    ) -> int:
+        """Run a command as root; return its exit status. What it prints goes to `write` as it comes."""
+        with self._told():
+            made = self._api.exec_create(
+                self._name, [*command], user="0:0", environment=dict(environ or {}), workdir=directory
+            )["Id"]
+            stream = Stream(self._api.exec_start(made, socket=True))
+        self._streams.append(stream)
+        try:
+            for chunk in self._all(iter(stream)):
+                write(chunk)
+        finally:
+            self._streams.remove(stream)
+            stream.close()
+        status = self._status(made)
+        if status:
+            self._check_memory(status)
+        return status
+
+    def put(self, files: Mapping[str, bytes | Path]) -> None:
+        """Write files: by their absolute paths in the container, the content or the file of this machine that has it.
+
+        They belong to root and have the mode 0644. Directories that are missing are made.
+        """
+        with self._told():
+            self._api.put_archive(self._name, "/", packed(files))
+
+    def get(self, path: str, out: BinaryIO) -> None:
+        """Copy the content of one regular file to `out`."""
+        with self._told():
+            chunks, _ = self._api.get_archive(self._name, path, chunk_size=CHUNK)
+        try:
+            unpack(self._all(chunks), out)
+        except EngineError as error:
+            error.place = error.place or path
+            raise
+
+    def changes(self) -> list[Change]:
+        """What differs from the image."""
+        with self._told():
+            # The engine says null where nothing does.
+            found = self._api.diff(self._name) or []
+        return [Change(path=each["Path"].lstrip("/"), kind=_KINDS[each["Kind"]]) for each in found]
+
+    def export(self) -> Iterator[bytes]:
+        """The whole file system as a tar, in chunks."""
+        with self._told():
+            chunks = self._api.export(self._name, chunk_size=CHUNK)
+        return self._all(chunks)
+
+    def _all(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same chunks. What is done with them is not the engine's to answer for."""
+        while True:
+            with self._told():
+                chunk = next(chunks, b"")
+            if not chunk:
+                return
+            yield chunk
+
+    def _status(self, command: str) -> int:
+        """How a command ended, once it did: its output may end before it."""
+        while True:
+            with self._told():
+                found = self._api.exec_inspect(command)
+            if not found["Running"] and found["ExitCode"] is not None:
+                return int(found["ExitCode"])
+            time.sleep(_ASK_AGAIN_SECONDS)
+
+    def _check_memory(self, status: int) -> None:
+        """Raise where memory ran out. The engine tells of every process in the container, not of the first alone."""
+        with self._told():
+            state = self._api.inspect_container(self._name)["State"]
+        memory = self._limits.memory
+        limit = f"its limit of {human(memory)}" if memory else "the engine has"
+        advice = "set HATCH_DOCKER_BUILD_MEMORY to more" if memory else "give the engine more memory"
+        if state.get("OOMKilled"):
+            raise EngineError(f"{self._what} needs more memory than {limit}", hint=advice)
+        if status == _KILLED:
+            raise EngineError(f"{self._what} was killed: it may need more memory than {limit}", hint=advice)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell errors by what the container is for, and by its time limit where that is their cause."""
+        try:
+            with translated(f"{self._what} failed in the engine", away=f"the engine went away while {self._what}"):
+                yield
+        except EngineError:
+            if not self._late:
+                raise
+        if self._late:
+            raise EngineError(
+                f"{self._what} took longer than {_duration(self._limits.seconds)}",
+                hint="set HATCH_DOCKER_BUILD_TIMEOUT to more",
+            )
+
+    def _expire(self) -> None:
+        """End everything; whoever waits for it is told."""
+        self._late = True
+        with contextlib.suppress(Exception):
+            self._api.kill(self._name)
+        for stream in [*self._streams]:
+            stream.break_off()
+
+
+@contextlib.contextmanager
+def opened(
+    api: APIClient, image: str, *, what: str, network: bool, limits: Limits, platform: Platform | None = None
+) -> Iterator[Container]:
+    """A container of `image`, for as long as the block lasts; see Engine.container."""
+    container = Container(api, f"hatch-docker-{secrets.token_hex(8)}", what, limits)
+    timer = threading.Timer(limits.seconds, container._expire)
+    timer.daemon = True
+    if limits.seconds:
+        timer.start()
+    try:
+        _start(container, image, network=network, platform=platform)
+        yield container
+    except BaseException:
+        # What went wrong first is what is told.
+        with contextlib.suppress(EngineError):
+            _remove(container)
+        raise
+    else:
+        _remove(container)
+    finally:
+        timer.cancel()
+        for stream in container._streams:
+            stream.close()
+
+
+def _start(container: Container, image: str, *, network: bool, platform: Platform | None) -> None:
+    api, name, limits = container._api, container._name, container._limits
+    with container._told():
+        options: dict[str, Any] = {} if network else {"network_mode": "none"}
+        if limits.memory:
+            # With as much swap, that would be no limit.
+            options |= {"mem_limit": limits.memory, "memswap_limit": limits.memory}
+        if limits.cpus:
+            options["nano_cpus"] = int(limits.cpus * 10**9)
+        api.create_container(
+            image,
+            name=name,
+            entrypoint=[*_MAIN],
+            command=[],
+            user="0:0",
+            working_dir="/",
+            stdin_open=True,
+            labels={LABEL: container._what},
+            use_config_proxy=network,
+            platform=str(platform) if platform else None,
+            host_config=api.create_host_config(auto_remove=True, **options),
+        )
+        stream = Stream(api.attach_socket(name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
+        container._streams.append(stream)
+        api.start(name)
+    first = next(container._all(iter(stream)), b"").strip()
+    if first:
+        reason = first.decode(errors="replace")
+        raise EngineError(f"the image {image} does not start: {reason}", hint=hint(reason))
+
+
+def _remove(container: Container) -> None:
+    """Remove the container, and wait until it is gone. One that the engine is already removing is no error."""
+    from docker.errors import NotFound
+
+    api, name = container._api, container._name
+    with translated(f"the engine does not remove the container {name}"), contextlib.suppress(NotFound):
+        api.remove_container(name, v=True, force=True)
+
+
+def _duration(seconds: int) -> str:
+    """A length of time as it is configured, such as 1h30m."""
+    parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
+    return "".join(f"{count}{unit}" for count, unit in parts if count)

@@ -8,18 +8,35 @@ from collections.abc import Iterator
 
 from hatch_docker.errors import EngineError
 
+# What engines say, and what can be done about it.
+_FULL = "the engine's disk is full: 'docker system prune'"
+_OTHER_CPU = (
+    "the engine's machine has another CPU than the image: have it emulate that one (QEMU by binfmt_misc), or name an "
+    "engine with that CPU by DOCKER_HOST"
+)
+_HINTS = {
+    "no space left": _FULL,
+    "exec format error": _OTHER_CPU,
+    "range of cpus": "HATCH_DOCKER_BUILD_CPUS says how many to use",
+    "minimum memory limit": "HATCH_DOCKER_BUILD_MEMORY says how much to use",
+}
+
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn whatever the SDK and its HTTP library raise into an EngineError."""
+def translated(what: str, *, away: str = "") -> Iterator[None]:
+    """Turn whatever the SDK and its HTTP library raise into an EngineError: `what` and the reason.
+
+    With `away`, that is said in place of `what` where there is no answer at all.
+    """
     import requests
     import urllib3
-    from docker.errors import DockerException
+    from docker.errors import APIError, DockerException
 
     try:
         yield
     except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise EngineError(f"{what}: {text(error)}", hint=hint(str(error))) from None
+        said = what if isinstance(error, APIError) or not away else away
+        raise EngineError(f"{said}: {text(error)}", hint=hint(str(error))) from None
 
 
 def text(error: BaseException) -> str:
@@ -41,4 +58,4 @@ def _cause(error: BaseException) -> BaseException | str:
 
 def hint(reason: str) -> str:
     """What to do about the engine's reason; empty where nothing is known."""
-    return "the engine's disk is full: 'docker system prune'" if "no space left" in reason else ""
+    return next((advice for said, advice in _HINTS.items() if said in reason.lower()), "")

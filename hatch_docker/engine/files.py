@@ -1,0 +1,79 @@
+"""Files on their way into a container and out of one: as tar archives, made and read while they travel."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from hatch_docker.errors import EngineError
+from hatch_docker.oci import tar
+
+CHUNK = 1 << 20
+_MODE = 0o644
+
+
+def packed(files: Mapping[str, bytes | Path]) -> Iterator[bytes]:
+    """A tar of `files`, by their absolute paths; no directories, so that those that are there stay as they are.
+
+    Raises EngineError for a file of this machine that cannot be read, or changes meanwhile.
+    """
+    for path, content in files.items():
+        if isinstance(content, bytes):
+            yield tar.header(path.lstrip("/"), tar.FILE, mode=_MODE, size=len(content)) + content
+            yield tar.padding(len(content))
+        else:
+            yield from _file(path.lstrip("/"), content)
+    yield tar.END
+
+
+def _file(path: str, source: Path) -> Iterator[bytes]:
+    # What reading raises must not pass through the HTTP library, which would take it for the engine's.
+    try:
+        with source.open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            yield tar.header(path, tar.FILE, mode=_MODE, size=size)
+            left = size
+            while chunk := file.read(min(left, CHUNK)):
+                left -= len(chunk)
+                yield chunk
+            if left or file.read(1):
+                raise EngineError("the file changed while it was read", place=str(source))
+            yield tar.padding(size)
+    except OSError as error:
+        raise EngineError(f"cannot read the file: {error.strerror or error}", place=str(source)) from None
+
+
+def unpack(chunks: Iterator[bytes], out: BinaryIO) -> None:
+    """Copy the content of the only file of a tar to `out`. Raises EngineError where it is not one regular file."""
+    try:
+        with tarfile.open(fileobj=cast("BinaryIO", _Reader(chunks)), mode="r|", bufsize=CHUNK) as archive:
+            member = archive.next()
+            content = archive.extractfile(member) if member is not None and member.isreg() else None
+            if content is None:
+                raise EngineError("it is not a regular file")
+            shutil.copyfileobj(content, out, CHUNK)
+    except tarfile.TarError as error:
+        raise EngineError(f"the engine does not give it whole: {error}") from None
+
+
+class _Reader:
+    """What tarfile needs to read of a stream of chunks."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        parts = [self._rest]
+        length = len(self._rest)
+        while length < size and (chunk := next(self._chunks, b"")):
+            parts.append(chunk)
+            length += len(chunk)
+        data = b"".join(parts)
+        self._rest = data[size:]
+        return data[:size]

@@ -1,0 +1,58 @@
+"""Connections that the engine keeps open both ways: what a process prints, as frames, for as long as it does.
+
+https://docs.docker.com/reference/api/engine/, "Stream format". The SDK reads them too, but past what it has buffered
+with the answer's headers, and by polling a socket whose encryption may hold what is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+_HEADER = struct.Struct(">BxxxL")
+_CHUNK = 1 << 16
+_KEEPALIVE_SECONDS = 30
+
+
+class Stream:
+    """What `attach_socket` and `exec_start(socket=True)` give, read without a time limit: a compiler may be silent."""
+
+    def __init__(self, made: Any) -> None:
+        # The SDK hangs the answer on what it gives, so that it is not closed while that is in use.
+        self._response = made._response
+        self._socket = getattr(made, "_sock", made)
+        self._file = self._response.raw._fp.fp
+        with contextlib.suppress(AttributeError, OSError):
+            self._socket.settimeout(None)
+        with contextlib.suppress(AttributeError, OSError):
+            # An engine whose machine went away says nothing; the connection finds out.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """What is printed, in the order in which it comes. Raises OSError where the connection breaks in a frame."""
+        while header := self._file.read(_HEADER.size):
+            if len(header) < _HEADER.size:
+                raise ConnectionResetError("the connection broke")
+            _, left = _HEADER.unpack(header)
+            while left:
+                chunk = self._file.read1(min(left, _CHUNK))
+                if not chunk:
+                    raise ConnectionResetError("the connection broke")
+                left -= len(chunk)
+                yield chunk
+
+    def break_off(self) -> None:
+        """Have a thread that reads see the end."""
+        with contextlib.suppress(Exception):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection, whatever state it is in."""
+        self.break_off()
+        for each in (self._file, self._response, self._socket):
+            with contextlib.suppress(Exception):
+                each.close()

@@ -315,12 +315,18 @@ class TestEnvironment:
             HATCH_DOCKER_INSECURE_REGISTRIES="registry.example:5000",
             HATCH_DOCKER_CACHE_DIR="/cache",
             HATCH_DOCKER_THREADS="3",
+            HATCH_DOCKER_BUILD_MEMORY="2g",
+            HATCH_DOCKER_BUILD_CPUS="1.5",
+            HATCH_DOCKER_BUILD_TIMEOUT="30m",
         )
         assert made == Settings(
             registry_mirrors={"docker.io": "127.0.0.1:5000", "hub.example": "mirror.example/proxy"},
             insecure_registries=frozenset({"registry.example:5000"}),
             cache_dir="/cache",
             threads=3,
+            build_memory=2 << 30,
+            build_cpus=1.5,
+            build_timeout=1800,
         )
         assert machine() == Settings()
 
@@ -385,6 +391,135 @@ class TestBase:
         place, found = problem(base=written)
         assert place == "base"
         assert message in found
+
+
+class TestCompiling:
+    def test_nothing_is_said_by_default(self) -> None:
+        made = config()
+        assert made.builder is None
+        assert (made.no_binary, made.build_network) == ((), ())
+        assert (made.build_packages, made.runtime_packages) == ((), ())
+
+    def test_a_builder_is_written_as_a_base_is(self) -> None:
+        assert config(builder="alpine").builder == BaseSpec(transport="family", value="alpine")
+        assert config(builder="docker-daemon:team/builder").builder == config(base="docker-daemon:team/builder").base
+        assert config({"HATCH_DOCKER_BUILDER": "oci:builder"}).builder == BaseSpec(transport="oci", value="builder")
+        assert problem(builder="alpin") == ("builder", problem(base="alpin")[1])
+
+    @pytest.mark.parametrize("key", ["build-packages", "runtime-packages"])
+    def test_os_packages(self, key: str) -> None:
+        attribute = key.replace("-", "_")
+        names = ["libffi-dev", "g++", "python3.13", "libffi-dev", "curl=8.5.0-r0", "openssl=1:3.0~rc1+dfsg_2"]
+        expected = ("libffi-dev", "g++", "python3.13", "curl=8.5.0-r0", "openssl=1:3.0~rc1+dfsg_2")
+        assert getattr(config(**{key: names}), attribute) == expected
+        assert getattr(config({variable(key): "g++, libffi-dev"}), attribute) == ("g++", "libffi-dev")
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            "",
+            "--allow-untrusted",
+            "a b",
+            "libX11",
+            "a=",
+            "a=1 2",
+            "a;b",
+            "$(id)",
+            "../x.deb",
+            "a\n",
+            "a@edge",
+            "a>1",
+            1,
+        ],
+    )
+    def test_what_is_no_os_package(self, wrong: object) -> None:
+        assert problem(**{"build-packages": ["ok", wrong]})[0] == "build-packages[1]"
+        assert problem(**{"runtime-packages": [wrong]})[0] == "runtime-packages[0]"
+
+    @pytest.mark.parametrize("key", ["no-binary", "build-network"])
+    def test_distributions(self, key: str) -> None:
+        attribute = key.replace("-", "_")
+        for written, meant in (
+            (["Typing_Extensions", "typing.extensions", "psutil"], ("typing-extensions", "psutil")),
+            ([":all:"], (":all:",)),
+            ([":none:"], ()),
+            ([], ()),
+        ):
+            assert getattr(config(**{key: written}), attribute) == meant
+        assert getattr(config({variable(key): ":all:"}), attribute) == (":all:",)
+        assert getattr(config({variable(key): "cffi,PyYAML"}), attribute) == ("cffi", "pyyaml")
+
+    @pytest.mark.parametrize(
+        ("written", "place", "message"),
+        [
+            ([":all:", "psutil"], "", "':all:' stands alone"),
+            (["psutil", ":none:"], "", "':none:' stands alone"),
+            (["psutil", ":al:"], "[1]", "':al:' is not a name"),
+            (["psutil>=7"], "[0]", "is not a name"),
+            (":all:", "", "expected a list of strings, got a string"),
+            ([True], "[0]", "expected a string, got a boolean"),
+        ],
+    )
+    @pytest.mark.parametrize("key", ["no-binary", "build-network"])
+    def test_what_is_no_list_of_distributions(self, key: str, written: object, place: str, message: str) -> None:
+        found = problem(**{key: written})
+        assert found[0] == key + place
+        assert message in found[1]
+
+    @pytest.mark.parametrize(
+        ("written", "size"),
+        [
+            ("0", 0),
+            ("6291456", 6 << 20),
+            ("8388608b", 8 << 20),
+            ("8192k", 8 << 20),
+            ("512m", 512 << 20),
+            ("512 MB", 512 << 20),
+            ("4g", 4 << 30),
+            ("4G", 4 << 30),
+            ("1.5GiB", 3 << 29),
+            ("0.1t", (1 << 40) // 10),
+        ],
+    )
+    def test_memory(self, written: str, size: int) -> None:
+        assert machine(HATCH_DOCKER_BUILD_MEMORY=written).build_memory == size
+
+    @pytest.mark.parametrize(
+        "wrong", ["much", "-1g", "1x", "1.g", ".5g", "1g 2m", "5m", "1", "9" * 19 + "t", "٤g", "1e3m"]
+    )
+    def test_what_is_no_memory(self, wrong: str) -> None:
+        place, message = problem({"HATCH_DOCKER_BUILD_MEMORY": wrong})
+        assert place == "HATCH_DOCKER_BUILD_MEMORY"
+        assert "'512m'" in message or "engines take 6m and more" in message
+
+    @pytest.mark.parametrize(("written", "count"), [("2", 2.0), ("1.5", 1.5), ("0.01", 0.01), ("0", 0.0)])
+    def test_cpus(self, written: str, count: float) -> None:
+        assert machine(HATCH_DOCKER_BUILD_CPUS=written).build_cpus == count
+
+    @pytest.mark.parametrize("wrong", ["all", "-1", "0.001", "1025", "nan", "inf", "1e2", "1,5", "½"])
+    def test_what_is_no_number_of_cpus(self, wrong: str) -> None:
+        assert problem({"HATCH_DOCKER_BUILD_CPUS": wrong})[0] == "HATCH_DOCKER_BUILD_CPUS"
+
+    @pytest.mark.parametrize(
+        ("written", "seconds"), [("0", 0), ("90", 90), ("90s", 90), ("30m", 1800), ("1h", 3600), ("1h30m", 5400)]
+    )
+    def test_a_time_limit(self, written: str, seconds: int) -> None:
+        assert machine(HATCH_DOCKER_BUILD_TIMEOUT=written).build_timeout == seconds
+        assert machine().build_timeout == 3600
+
+    @pytest.mark.parametrize("wrong", ["soon", "-1", "1d", "500ms", "1 h", "9" * 20, "9" * 20 + "h", "1.", "٣"])
+    def test_what_is_no_time_limit(self, wrong: str) -> None:
+        assert problem({"HATCH_DOCKER_BUILD_TIMEOUT": wrong})[0] == "HATCH_DOCKER_BUILD_TIMEOUT"
+
+    @given(st.integers(6 << 10, 1 << 40), st.sampled_from("bkmgt"), st.sampled_from(["", "b", "ib", "B", "iB"]))
+    def test_units_are_powers_of_1024(self, count: int, unit: str, rest: str) -> None:
+        suffix = unit if unit == "b" else unit + rest
+        expected = count * 1024 ** "bkmgt".index(unit)
+        text = f"{count}{suffix}"
+        if (6 << 20) <= expected < 2**63:
+            assert machine(HATCH_DOCKER_BUILD_MEMORY=text).build_memory == expected
+        else:
+            assert problem({"HATCH_DOCKER_BUILD_MEMORY": text})
 
 
 class TestNaming:

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.config import environment as env
 from hatch_docker.config.base import base, reference
+from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
 from hatch_docker.config.model import (
     COMPRESSIONS,
@@ -70,6 +71,11 @@ KEYS: dict[str, Key] = {
     "index-url": Key(index_url, env.TEXT),
     "prune": Key(list_of(pruned), env.LIST),
     "keep": Key(list_of(glob), env.LIST),
+    "no-binary": Key(distributions, env.LIST),
+    "builder": Key(base, env.TEXT),
+    "build-packages": Key(list_of(os_package), env.LIST),
+    "build-network": Key(distributions, env.LIST),
+    "runtime-packages": Key(list_of(os_package), env.LIST),
     "entrypoint": Key(command, env.COMMAND),
     "cmd": Key(command, env.COMMAND),
     "env": Key(table_of(variable_name, variable_value), env.TABLE),
@@ -93,6 +99,9 @@ SETTINGS: dict[str, Key] = {
     "insecure-registries": Key(list_of(host), env.LIST),
     "cache-dir": Key(word, env.TEXT),
     "threads": Key(integer(1, 1024), env.INTEGER),
+    "build-memory": Key(memory, env.TEXT),
+    "build-cpus": Key(cpus, env.TEXT),
+    "build-timeout": Key(timeout, env.TEXT),
 }
 
 # What hatchling itself reads in any target's table (hatchling.builders.config.BuilderConfig).

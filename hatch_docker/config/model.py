@@ -66,6 +66,11 @@ class Config:
     to leave out of the venv, the kinds of `PRUNED` and globs, `keep` globs and names of distributions that stay all
     the same. Globs are .gitignore's, relative to site-packages.
 
+    Compiling: `no_binary` has the normalized names of distributions that are compiled though they have a wheel, and
+    `build_network` those whose compilation may use the network; either may be `(":all:",)`. `builder` is the image to
+    compile in, None for the base's own; `build_packages` are installed there, `runtime_packages` in the image: names of
+    OS packages, as the base's package manager has them.
+
     Runtime (config.md): `entrypoint` and `cmd` are a command, a script's name, or None where nothing is said;
     `ports` are like `8080/tcp`; `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to
     those made of the project's metadata.
@@ -89,6 +94,12 @@ class Config:
     index_url: str = field(default="", repr=False)
     prune: tuple[str, ...] = PRUNED
     keep: tuple[str, ...] = ()
+
+    no_binary: tuple[str, ...] = ()
+    builder: BaseSpec | None = None
+    build_packages: tuple[str, ...] = ()
+    build_network: tuple[str, ...] = ()
+    runtime_packages: tuple[str, ...] = ()
 
     entrypoint: tuple[str, ...] | str | None = None
     cmd: tuple[str, ...] | str | None = None
@@ -121,12 +132,18 @@ class Settings:
 
     `registry_mirrors` has, by registry host, the host (with port) to ask instead; `insecure_registries` are hosts to
     speak plain HTTP with; `cache_dir` empty is the user's cache directory; `threads` None is up to the machine.
+
+    `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit what is compiled and installed in
+    containers; 0 is no limit.
     """
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     insecure_registries: frozenset[str] = frozenset()
     cache_dir: str = ""
     threads: int | None = None
+    build_memory: int = 0
+    build_cpus: float = 0.0
+    build_timeout: int = 3600
 
 
 def variable(key: str) -> str:

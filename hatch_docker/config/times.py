@@ -9,12 +9,15 @@ from fractions import Fraction
 from hatch_docker.config.values import fail, shown
 
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:[Zz]|[+-]\d{2}:\d{2})?)?", re.ASCII)
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|ns))+")
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last one that RFC 3339 can write
 _NANOSECONDS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 def nanoseconds(duration: str) -> int:
-    """The length of a duration such as `1h30m` or `1.5s` (Go's time.ParseDuration), which has been checked."""
+    """The length of a duration such as `1h30m` or `1.5s` (Go's time.ParseDuration); ValueError when it is none."""
+    if not _DURATION.fullmatch(duration) or len(duration) > 40:
+        raise ValueError(duration)
     parts = re.findall(r"([0-9.]+)([a-z]+)", duration)
     return int(sum(Fraction(number) * _NANOSECONDS[unit] for number, unit in parts))
 

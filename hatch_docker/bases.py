@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +24,23 @@ from hatch_docker.oci.source import Pulled
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
 
-# Families of docker-library, whose images are named by Python version.
-BASES: Mapping[str, str] = {"slim": "python:{python}-slim", "alpine": "python:{python}-alpine"}
 PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
 
-_FACTS = "1"
+_FACTS = "2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Images of docker-library, named by Python version; `builder` is what to compile in, empty for the base itself."""
+
+    image: str
+    builder: str = ""
+
+
+BASES: Mapping[str, Family] = {
+    "slim": Family(image="python:{python}-slim", builder="python:{python}"),
+    "alpine": Family(image="python:{python}-alpine"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +80,41 @@ def open_base(
     Raises BaseError where it cannot carry the project: no such family or platform, another Python than `python` or
     `requires_python` ask for, no Python at all, or a venv that is there already.
     """
-    name = base.value if base.reference or base.transport == "family" else f"{base.transport}:{base.value}"
-    try:
-        reference, pulled = _TRANSPORTS[base.transport](base, python, requires_python, platform, places, progress)
-        name = reference.familiar if reference else name
-        facts = _facts(pulled.image, venv, places.cache, threads)
+    reference, pulled = pull(
+        base, python=python, requires_python=requires_python, platform=platform, places=places, progress=progress
+    )
+    name = reference.familiar if reference else _name(base)
+    with _placed(name):
+        facts = facts_of(pulled.image, venv, places.cache, threads)
         _check(name, facts, python, requires_python, venv)
-    except ImageError as error:
-        error.place = error.place or name
-        error.hint = error.hint or "the base image is broken: make or copy it again, or take another one"
-        raise
     return Base(name=name, image=pulled.image, digest=pulled.digest, reference=reference, facts=facts)
+
+
+def pull(
+    base: BaseSpec, *, python: str, requires_python: str, platform: Platform, places: Places, progress: Progress
+) -> tuple[Reference | None, Pulled]:
+    """The image that `base` names, for `platform`, and where it can be pulled from; None where that is no registry.
+
+    A family's is that of `python`, or where that is empty the newest that `requires_python` admits. What the image
+    holds is not looked at. Raises ImageError, with its name as the place, and what registries and engines raise.
+    """
+    with _placed(_name(base)):
+        return _TRANSPORTS[base.transport](base, python, requires_python, platform, places, progress)
+
+
+def builder_spec(base: BaseSpec, builder: BaseSpec | None, python: str) -> tuple[BaseSpec, bool]:
+    """Which image to compile in for `base`, and whether a toolchain must be put into it first.
+
+    `builder` is what the project names, if it does: an image that has all it takes, or a family, whose own builder is
+    meant. The base itself is given back as it is. `python` is the target's, like `3.13`.
+    """
+    if builder is not None and builder.transport != "family":
+        return builder, False
+    chosen = base if builder is None or builder == base else builder
+    own = BASES[chosen.value].builder.format(python=python) if chosen.transport == "family" else ""
+    if not own:
+        return chosen, True
+    return BaseSpec(transport="registry", value=own, reference=Reference.parse(own)), False
 
 
 def admitted(requires_python: str, python: str = "") -> list[str]:
@@ -109,7 +146,7 @@ def _from_family(
     """The image of the newest admitted Python that the registry has."""
     missing: RegistryError | None = None
     for each in admitted(requires_python, python):
-        reference = Reference.parse(BASES[base.value].format(python=each))
+        reference = _image_of(base.value, each)
         try:
             return reference, _pull(reference, platform, places, progress)
         except RegistryError as error:
@@ -117,11 +154,15 @@ def _from_family(
                 raise
             progress.note(f"{reference.familiar} is not in the registry")
             missing = missing or error
-    there = [each for each in PYTHONS if _exists(Reference.parse(BASES[base.value].format(python=each)), places)]
+    there = ", ".join(each for each in PYTHONS if _exists(_image_of(base.value, each), places))
     raise BaseError(
         f"the base {base.value!r} has no Python that fits: {missing.message if missing else ''}",
-        hint=f"it has {', '.join(there)}: set python, or widen requires-python" if there else "name another base",
+        hint=f"it has {there}: set python, or widen requires-python" if there else "name another base",
     )
+
+
+def _image_of(family: str, python: str) -> Reference:
+    return Reference.parse(BASES[family].image.format(python=python))
 
 
 def _from_registry(
@@ -194,6 +235,21 @@ def _pull(reference: Reference, platform: Platform, places: Places, progress: Pr
     return pulled
 
 
+def _name(base: BaseSpec) -> str:
+    return base.value if base.reference or base.transport == "family" else f"{base.transport}:{base.value}"
+
+
+@contextlib.contextmanager
+def _placed(name: str) -> Iterator[None]:
+    """Give an error of an image its name as the place, and a hint."""
+    try:
+        yield
+    except ImageError as error:
+        error.place = error.place or name
+        error.hint = error.hint or "the image is broken: make or copy it again, or take another one"
+        raise
+
+
 def _exists(reference: Reference, places: Places) -> bool:
     try:
         places.registry.resolve(reference)
@@ -202,7 +258,8 @@ def _exists(reference: Reference, places: Places) -> bool:
     return True
 
 
-def _facts(image: Image, venv: str, cache: Cache, threads: int) -> BaseFacts:
+def facts_of(image: Image, venv: str, cache: Cache, threads: int) -> BaseFacts:
+    """What the build needs to know of an image's contents, read once. Raises ImageError."""
     key = f"{_FACTS} {image.config_descriptor.digest} {venv}"
     known = cache.get("bases", key)
     if known is not None:

@@ -12,7 +12,7 @@ from fake_registry import FakeRegistry
 from image_maker import AMD64, ARM64
 from packaging.specifiers import SpecifierSet
 
-from hatch_docker.bases import PYTHONS, Base, Places, admitted, open_base
+from hatch_docker.bases import BASES, PYTHONS, Base, Places, admitted, builder_spec, facts_of, open_base, pull
 from hatch_docker.cache import Cache
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Engine
@@ -23,7 +23,8 @@ from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
-from hatch_docker.oci.source import layout_source, pull
+from hatch_docker.oci.source import Pulled, layout_source
+from hatch_docker.oci.source import pull as pull_from
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
 
@@ -53,22 +54,28 @@ class Machine:
     def open(
         self, base: BaseSpec = SLIM, *, python: str = "", requires_python: str = "", platform: Platform = AMD64
     ) -> Base:
-        http = Http(Network(proxies={"https": "http://127.0.0.1:1"}))
-        registry = Registry(http, credentials=Credentials(), mirrors={"docker.io": self.hub.host})
         return open_base(
             base,
             python=python,
             requires_python=requires_python,
             platform=platform,
             venv="app/.venv",
-            places=Places(
-                registry=registry,
-                engine=lambda: self.engine or pytest.fail("no engine is needed for that"),
-                cache=Cache(self.folder / "cache"),
-                root=self.folder,
-            ),
+            places=self.places,
             threads=2,
             progress=self.notes,
+        )
+
+    def pull(self, base: BaseSpec, python: str = "3.13") -> tuple[Reference | None, Pulled]:
+        return pull(base, python=python, requires_python="", platform=AMD64, places=self.places, progress=self.notes)
+
+    @property
+    def places(self) -> Places:
+        http = Http(Network(proxies={"https": "http://127.0.0.1:1"}))
+        return Places(
+            registry=Registry(http, credentials=Credentials(), mirrors={"docker.io": self.hub.host}),
+            engine=lambda: self.engine or pytest.fail("no engine is needed for that"),
+            cache=Cache(self.folder / "cache"),
+            root=self.folder,
         )
 
 
@@ -201,6 +208,55 @@ class TestChecks:
             machine.open(layout, platform=Platform(architecture="s390x"))
 
 
+class TestBuilders:
+    ALPINE = BaseSpec(transport="family", value="alpine")
+
+    def test_the_familys_own_where_it_has_one(self) -> None:
+        assert builder_spec(SLIM, None, "3.12") == (from_registry("python:3.12"), False)
+
+    @pytest.mark.parametrize("base", [ALPINE, from_registry("python:3.13-slim"), BaseSpec(transport="oci", value="x")])
+    def test_else_the_base_itself_with_a_toolchain(self, base: BaseSpec) -> None:
+        chosen, toolchain = builder_spec(base, None, "3.13")
+        assert chosen is base
+        assert toolchain
+
+    def test_an_image_that_is_named_is_complete(self) -> None:
+        named = from_registry("registry.example/team/builder:3.13")
+        assert builder_spec(SLIM, named, "3.13") == (named, False)
+        base = from_registry("python:3.13-slim")
+        assert builder_spec(base, base, "3.13") == (base, False)
+
+    def test_a_family_that_is_named_means_its_own_builder(self) -> None:
+        base = from_registry("registry.example/team/base:1")
+        assert builder_spec(base, SLIM, "3.13") == (from_registry("python:3.13"), False)
+        assert builder_spec(base, self.ALPINE, "3.13") == (self.ALPINE, True)
+        # The same family is the base as it was opened, and not its tag looked up once more.
+        assert builder_spec(self.ALPINE, replace(self.ALPINE), "3.13")[0] is self.ALPINE
+
+    @pytest.mark.parametrize("family", BASES)
+    @pytest.mark.parametrize("python", PYTHONS)
+    def test_every_familys_builder_can_be_pulled(self, machine: Machine, family: str, python: str) -> None:
+        chosen, _ = builder_spec(BaseSpec(transport="family", value=family), None, python)
+        tag = {"slim": python, "alpine": f"{python}-alpine"}[family]
+        digest = machine.serve(tag, FakeBase(python=f"{python}.1"))
+        reference, pulled = machine.pull(chosen, python)
+        assert (reference, pulled.digest) == (Reference.parse(f"python:{tag}"), digest)
+
+    def test_an_image_is_pulled_whatever_is_in_it(self, machine: Machine) -> None:
+        machine.serve("none", FakeBase(python=""))
+        _, pulled = machine.pull(from_registry("python:none"))
+        assert validate(pulled.image) == []
+        with pytest.raises(BaseError, match="has no Python"):
+            facts_of(pulled.image, "app/.venv", machine.places.cache, 2)
+
+    def test_an_error_of_an_image_names_it(self, machine: Machine) -> None:
+        machine.serve("3.13", FakeBase(architecture="arm64"))
+        with pytest.raises(BaseError) as caught:
+            machine.pull(from_registry("python:3.13"))
+        assert "python:3.13" in str(caught.value)
+        assert caught.value.hint
+
+
 class TestOffline:
     def test_by_digest_a_known_base_needs_no_registry(self, machine: Machine) -> None:
         digest = machine.serve("3.13-slim", FakeBase())
@@ -252,7 +308,7 @@ class TestTransports:
     def image(self, machine: Machine) -> Image:
         files = open_files(make_base(machine.folder / "layout", FakeBase()))
         cache = Cache(machine.folder / "layout-cache")
-        return pull(layout_source(files, ""), AMD64, cache, progress=Progress()).image
+        return pull_from(layout_source(files, ""), AMD64, cache, progress=Progress()).image
 
     @staticmethod
     def write(path: Path, image: Image) -> bytes:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from hatch_docker.errors import WheelError
+from hatch_docker.oci.content import plain_chunks
 from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
+from hatch_docker.wheels.elf import Library, read_library
 from hatch_docker.wheels.scan import Reach, loose_tests, reach, surroundings, test_directory, tests_of_module
 from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Part of the key under which facts are cached: another format, or another way to find them, has another number.
-FORMAT = 3
+FORMAT = 4
 
 # Scripts are looked into as modules are, but not a compiled program that a wheel ships as one.
 _SCRIPT_BYTES = 1 << 20
+_LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +35,8 @@ class WheelFacts:
     reference (`module:attribute`) by file name. `files` has the hash (as RECORD writes it; empty where it has none) of
     every member by its path in the wheel. `reaches` has the test directories that modules reach into: under `""`
     modules outside of any, otherwise under the test directory they lie in. `sources` are the directories whose C
-    sources belong to a module that names one of them.
+    sources belong to a module that names one of them. `libraries` are the shared libraries, extension modules among
+    them, by their path in the wheel.
     """
 
     name: str
@@ -41,6 +48,7 @@ class WheelFacts:
     files: Mapping[str, str]
     reaches: Mapping[str, tuple[str, ...]]
     sources: tuple[str, ...]
+    libraries: Mapping[str, Library] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -58,7 +66,8 @@ class WheelFacts:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
-        return {name: getattr(self, name) for name in _FIELDS}
+        libraries = {path: library.to_json() for path, library in self.libraries.items()}
+        return {name: getattr(self, name) for name in _FIELDS} | {"libraries": libraries}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> WheelFacts | None:
@@ -67,6 +76,10 @@ class WheelFacts:
             return None
         if not all(isinstance(document[name], kind) for name, kind in _FIELDS.items()):
             return None
+        try:
+            libraries = {path: Library.from_json(each) for path, each in document["libraries"].items()}
+        except (TypeError, ValueError):
+            return None
         reaches = document["reaches"].items()
         return cls(
             **dict(document)
@@ -74,6 +87,7 @@ class WheelFacts:
                 "requires_dist": tuple(document["requires_dist"]),
                 "sources": tuple(document["sources"]),
                 "reaches": {origin: tuple(tests) for origin, tests in reaches if isinstance(tests, (list, tuple))},
+                "libraries": libraries,
             }
         )
 
@@ -88,6 +102,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "files": dict,
     "reaches": dict,
     "sources": (list, tuple),
+    "libraries": dict,
 }
 
 
@@ -109,7 +124,10 @@ def scripts_of(wheel: WheelFile) -> list[Script]:
 
 
 def read_facts(wheel: WheelFile) -> WheelFacts:
-    """Read a wheel's facts. Every module is read once; few have to be parsed."""
+    """Read a wheel's facts. Every module is read once; few have to be parsed.
+
+    Raises WheelError for what cannot be read.
+    """
     reaches: dict[str, set[str]] = {
         "": {tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel)}
     }
@@ -127,7 +145,20 @@ def read_facts(wheel: WheelFile) -> WheelFacts:
         files={path: wheel.records[path].hash if path in wheel.records else "" for path in sorted(wheel.members)},
         reaches={origin: tuple(sorted(tests - {""})) for origin, tests in sorted(reaches.items()) if tests - {""}},
         sources=tuple(sorted(sources)),
+        libraries=dict(_libraries(wheel)),
     )
+
+
+def _libraries(wheel: WheelFile) -> Iterator[tuple[str, Library]]:
+    """The shared libraries of a wheel, as they are without being verified: whoever takes their content does that."""
+    for path in sorted(path for path in wheel.members if _LIBRARY.search(path)):
+        try:
+            library = read_library(partial(plain_chunks, path, wheel.content(path)))
+        except WheelError as error:
+            error.place = error.place or wheel.filename
+            raise
+        if library is not None:
+            yield path, library
 
 
 def _scan(wheel: WheelFile) -> Iterator[tuple[str, Reach]]:

@@ -1,14 +1,16 @@
 """Which Python a base image has: read from its config and its layers, never by running it.
 
 The interpreter is the first `python3` on the image's own PATH. Its version is the string in its own binary or shared
-library, its ABI and CPU the suffix of the extension modules beside it, the C library the one that is there.
+library, its ABI and CPU the suffix of the extension modules beside it, the C library the one that is there. What other
+shared libraries there are follows from where the dynamic loader looks (ld.so(8); musl's dynlink.c).
 """
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +28,20 @@ _READ = re.compile(
     r"|(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu[^/]*/)?libc(?:-2\.\d+\.so|\.so\.6)"
     r"|(?:usr/)?lib/ld-musl-[^/]+\.so\.1"
     r"|(?:.*/)?bin/python3?"
+    r"|etc/ld\.so\.conf(?:\.d/[^/]+\.conf)?"
+    r"|etc/ld-musl-[^/]+\.path"
 )
 # Debian's name of a CPU in a multiarch triplet, where it is not the kernel's.
 _TRIPLET = {"i686": "i386", "armv7l": "arm", "ppc64le": "powerpc64le"}
 _GLIBC = re.compile(rb"GNU C Library [^\n\0]{0,200}?version (\d{1,3})\.(\d{1,3})")
 _MUSL = re.compile(rb"\0(1)\.(\d{1,3})\.\d+(?:-git-[^\0]*)?\0")
+# Where the loaders look without being told, and what tells them of other places.
+_SEARCHED = {
+    "glibc": ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
+    "musl": ("/lib", "/usr/local/lib", "/usr/lib"),
+}
+_SEARCH_FILES = re.compile(r"etc/ld\.so\.conf(?:\.d/[^/]+\.conf)?")
+_SEARCH_BYTES = 1 << 16
 _LIBCS = (("musl", re.compile(r"lib/ld-musl-[^/]+$"), _MUSL), ("glibc", re.compile(r"lib.*/libc\.so\.6$"), _GLIBC))
 
 
@@ -39,13 +50,15 @@ class BaseFacts:
     """What the build needs to know of a base's contents, small enough to be remembered by the base's digest.
 
     `links` are its symbolic links to directories and `directories` its directories, so that nothing is written over
-    one; `occupied` is whether something is already where the venv goes.
+    one; `occupied` is whether something is already where the venv goes. `libraries` are the names of the shared
+    libraries that its dynamic loader finds.
     """
 
     python: TargetPython
     links: Mapping[str, str]
     directories: frozenset[str]
     occupied: bool
+    libraries: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """For the cache."""
@@ -59,6 +72,7 @@ class BaseFacts:
             "links": dict(self.links),
             "directories": sorted(self.directories),
             "occupied": self.occupied,
+            "libraries": sorted(self.libraries),
         }
 
     @classmethod
@@ -77,6 +91,7 @@ class BaseFacts:
             links=dict(document["links"]),
             directories=frozenset(document["directories"]),
             occupied=bool(document["occupied"]),
+            libraries=frozenset(document["libraries"]),
         )
 
 
@@ -99,7 +114,13 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
     _check_machine(files, prefix, python)
     links = {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _is_a_way(files, name)}
     directories = frozenset(name for name, node in files.nodes.items() if node.kind == "dir")
-    return BaseFacts(python=python, links=links, directories=directories, occupied=files.get(venv) is not None)
+    return BaseFacts(
+        python=python,
+        links=links,
+        directories=directories,
+        occupied=files.get(venv) is not None,
+        libraries=_libraries(files, python, config),
+    )
 
 
 def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:
@@ -177,3 +198,53 @@ def _is_a_way(files: Filesystem, name: str) -> bool:
         # A circle leads nowhere, and is nobody's business while nobody follows it.
         return False
     return target is not None and target.kind == "dir"
+
+
+def _libraries(files: Filesystem, python: TargetPython, config: ImageConfig) -> frozenset[str]:
+    directories = set(_resolved(files, _searched(files, python, config)))
+    return frozenset(
+        posixpath.basename(name)
+        for name in files.nodes
+        if ".so" in name and posixpath.dirname(name) in directories and _is_a_file(files, name)
+    )
+
+
+def _searched(files: Filesystem, python: TargetPython, config: ImageConfig) -> Iterator[str]:
+    """Where the dynamic loader looks, in no order."""
+    yield from re.split("[:;]", config.env.get("LD_LIBRARY_PATH", ""))
+    # The interpreter knows the way to its own library, which is loaded before any module.
+    yield f"{posixpath.dirname(posixpath.dirname(python.interpreter))}/lib"
+    if python.libc.kind == "musl":
+        told = [name for name in files.below("etc") if name.startswith("ld-musl-") and name.endswith(".path")]
+        for name in told:
+            yield from re.split("[:\n]", _text(files, f"etc/{name}"))
+        yield from () if told else _SEARCHED["musl"]
+        return
+    yield from _SEARCHED["glibc"]
+    triplet = f"{_TRIPLET.get(python.machine, python.machine)}-linux-gnu"
+    for parent in ("/lib", "/usr/lib"):
+        yield from (f"{parent}/{name}" for name in files.below(parent) if name.startswith(triplet))
+    for name in filter(_SEARCH_FILES.fullmatch, files.nodes):
+        yield from (line.partition("#")[0].strip() for line in _text(files, name).splitlines())
+
+
+def _text(files: Filesystem, path: str) -> str:
+    node = files.get(path)
+    return (node.data or b"")[:_SEARCH_BYTES].decode("utf-8", "replace") if node else ""
+
+
+def _resolved(files: Filesystem, paths: Iterable[str]) -> Iterator[str]:
+    """Where absolute paths lead; what is none is passed over, as a line of a file that says something else."""
+    for path in paths:
+        # A circle leads nowhere.
+        with contextlib.suppress(ImageError):
+            if path.startswith("/"):
+                yield files.resolve(path)
+
+
+def _is_a_file(files: Filesystem, name: str) -> bool:
+    try:
+        node = files.get(name)
+    except ImageError:
+        return False
+    return node is not None and node.kind == "file"

@@ -236,6 +236,57 @@ class TestSurroundings:
         assert facts({**SLIM, **files}, {**SLIM_LINKS, **links}).occupied is occupied
 
 
+class TestLibraries:
+    def found(
+        self,
+        base: Mapping[str, bytes],
+        links: Mapping[str, str],
+        *paths: str,
+        more: Mapping[str, bytes] = {},
+        env: Mapping[str, str] = {},
+    ) -> set[str]:
+        """Which of the libraries at `paths` the loader of a base finds."""
+        files = {**base, **dict.fromkeys(paths, b""), **more}
+        image = ImageConfig(platform=Platform.parse("linux/amd64"), env=dict(env))
+        names = {path.rpartition("/")[2] for path in paths}
+        return names & read_facts(filesystem(files, links), image, venv=VENV).libraries
+
+    def test_glibcs_own_directories(self) -> None:
+        paths = ["usr/lib/liba.so.1", "usr/lib/x86_64-linux-gnu/libb.so.2", "usr/local/lib/libc1.so", "lib64/libd.so"]
+        assert self.found(SLIM, SLIM_LINKS, *paths) == {"liba.so.1", "libb.so.2", "libc1.so", "libd.so"}
+        assert self.found(SLIM, SLIM_LINKS, "usr/lib/i386-linux-gnu/libx.so", "opt/liby.so", "libz.so") == set()
+        assert self.found(SLIM, SLIM_LINKS, "usr/lib/git-core/libx.so.1", "usr/lib/liba.txt") == set()
+
+    def test_directories_that_ld_so_conf_names(self) -> None:
+        more = {
+            "etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n  /opt/one/lib # ours\n",
+            "etc/ld.so.conf.d/two.conf": b"# two\n/opt/two/lib\n",
+            "etc/ld.so.conf.d/three.conf.off": b"/opt/three/lib\n",
+        }
+        paths = [f"opt/{each}/lib/lib{each}.so.1" for each in ("one", "two", "three")]
+        assert self.found(SLIM, SLIM_LINKS, *paths, more=more) == {"libone.so.1", "libtwo.so.1"}
+
+    def test_directories_that_the_image_s_environment_names(self) -> None:
+        env = {"LD_LIBRARY_PATH": "/opt/one/lib:relative:;/opt/two/lib", "PATH": "/usr/local/bin"}
+        paths = [f"opt/{each}/lib/lib{each}.so.1" for each in ("one", "two", "three")]
+        assert self.found(SLIM, SLIM_LINKS, *paths, "root.so", env=env) == {"libone.so.1", "libtwo.so.1"}
+
+    def test_musls_own_directories_or_those_that_its_file_names(self) -> None:
+        paths = ["usr/lib/liba.so.1", "usr/local/lib/libb.so.2", "opt/lib/libc1.so"]
+        assert self.found(ALPINE, ALPINE_LINKS, *paths) == {"liba.so.1", "libb.so.2"}
+        more = {"etc/ld-musl-x86_64.path": b"/opt/lib:/usr/lib\n/none\n"}
+        assert self.found(ALPINE, ALPINE_LINKS, "usr/lib/liba.so.1", "lib/libx.so", "opt/lib/libc1.so", more=more) == {
+            "liba.so.1",
+            "libc1.so",
+        }
+
+    def test_links_count_if_they_lead_to_a_file(self) -> None:
+        links = {"usr/lib/liba.so": "liba.so.1", "usr/lib/libgone.so": "gone", "usr/lib/libloop.so": "libloop.so"}
+        known = read_facts(filesystem({**SLIM, "usr/lib/liba.so.1": b""}, {**SLIM_LINKS, **links}), config(), venv=VENV)
+        assert {"liba.so", "liba.so.1", "libc.so.6", "libpython3.13.so.1.0"} <= known.libraries
+        assert known.libraries.isdisjoint({"libgone.so", "libloop.so"})
+
+
 _names = st.text(min_size=1, max_size=8)
 _facts = st.builds(
     BaseFacts,
@@ -252,6 +303,7 @@ _facts = st.builds(
     links=st.dictionaries(_names, _names, max_size=3),
     directories=st.frozensets(_names, max_size=3),
     occupied=st.booleans(),
+    libraries=st.frozensets(_names, max_size=3),
 )
 
 
@@ -283,3 +335,5 @@ def test_real_bases(name: str, libc: str, tmp_path_factory: pytest.TempPathFacto
     assert found.python.libc.version >= {"glibc": (2, 36), "musl": (1, 2)}[libc]
     assert not found.occupied
     assert {"usr/local/bin", "tmp", "etc"} <= found.directories
+    assert {"libpython3.13.so.1.0", "libz.so.1", "libssl.so.3", "libuuid.so.1"} <= found.libraries
+    assert "libGL.so.1" not in found.libraries

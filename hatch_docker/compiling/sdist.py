@@ -1,0 +1,300 @@
+"""What an sdist says of how it is built, and whether there is something to compile in it. Nothing is extracted.
+
+PyPA: Source distribution format; PEP 517, 518 (pyproject.toml's `build-system`).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from isal import igzip, isal_zlib
+from packaging.requirements import Requirement
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+
+from hatch_docker.errors import CompileError, WheelError
+from hatch_docker.oci.image import ChunkReader
+from hatch_docker.wheels.zipmembers import ZipMembers
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CHUNK = 1 << 18
+# What is built without a word about it (PEP 517): setuptools before 70.1 has no bdist_wheel of its own.
+DEFAULT_REQUIRES = ("setuptools>=40.8.0", "wheel")
+DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
+
+_BROKEN = "the sdist is broken: lock another version, or tell its authors"
+# No sdist that a person made comes near these: bytes, but for the number of members.
+_LARGEST_PYPROJECT = 1 << 20
+_LARGEST_HEADER = 1 << 20
+_MOST_MEMBERS = 500_000
+_MOST_NAMES = 64 << 20
+_MOST_UNPACKED = 4 << 30
+
+_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
+
+# What a compiler takes, or what tells one what to do. Headers alone make nothing.
+_SOURCES = re.compile(
+    r".+\.(?:c|cc|cpp|cxx|c\+\+|cu|d|f|f\d\d|for|go|i|m|mm|pyf|pyx|rs|s|asm|swg|zig)"
+    r"|cargo\.toml|meson\.build|cmakelists\.txt"
+)
+# Nothing in these is part of the wheel as it is imported.
+_BESIDE = frozenset(("tests", "test", "testing", "docs", "doc", "examples", "example", "benchmarks"))
+# Packages that are there to compile, as requirements, and as the top-level modules of their backends.
+_COMPILING = frozenset(
+    ("cffi", "cmake", "cython", "hatch-cython", "hatch-mypyc", "maturin", "meson", "meson-python", "mesonpy", "mypy",
+     "mypyc", "nanobind", "ninja", "py-build-cmake", "pybind11", "pyqt-builder", "pyqtbuild", "scikit-build",
+     "scikit-build-core", "setuptools-golang", "setuptools-rust", "sip", "sipbuild", "swig")
+)  # fmt: skip
+_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_OBJECT = re.compile(r"[\w.]+(?::[\w.]+)?")
+# On Windows these leave the folder that they are unpacked into.
+_NO_ROOT = re.compile(r"[\\:]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sdist:
+    """What an sdist says of how it is built.
+
+    `name` is normalized, `root` the directory that everything is in. `requires`, `backend` and `backend_path` are those
+    of `build-system`, and what PEP 517 has for them where nothing is said. `compiled` is what shows first that there is
+    something to compile (`src/_psutil.c`, `build-system.requires: maturin`), empty where it looks pure.
+    """
+
+    filename: str
+    name: str
+    version: str
+    root: str
+    requires: tuple[str, ...]
+    backend: str
+    backend_path: tuple[str, ...]
+    compiled: str
+
+
+def read_sdist(path: Path, filename: str) -> Sdist:
+    """Read the sdist at `path`, which is called `filename`: a .tar.gz, or a .zip as old ones are.
+
+    It is read once, in bounded memory. Raises CompileError for whatever is wrong with it: no archive, or a damaged one,
+    paths and links that leave it, another number of directories than one, nothing that says how to build it.
+    """
+    try:
+        name, version = parse_sdist_filename(filename)
+    except InvalidSdistFilename as error:
+        hint = "an sdist is called name-version.tar.gz: lock another version, or one that has a wheel"
+        raise CompileError(str(error), place=filename, hint=hint) from None
+    found = _Found(filename=filename)
+    (_in_zip if filename.endswith(".zip") else _in_tar)(path, found)
+    found.check()
+    requires, backend, backend_path = _build_system(found)
+    return Sdist(
+        filename=filename,
+        name=name,
+        version=str(version),
+        root=found.root,
+        requires=requires,
+        backend=backend,
+        backend_path=backend_path,
+        compiled=found.compiled or looks_compiled((), requires, backend),
+    )
+
+
+def looks_compiled(names: Iterable[str], requires: Iterable[str], backend: str) -> str:
+    """What shows first that there is something to compile: one of the paths `names`, or what `build-system` names.
+
+    Empty where it looks pure. Paths in directories of tests, documentation, examples and benchmarks do not count.
+    """
+    for path in names:
+        *directories, name = path.lower().split("/")
+        if _SOURCES.fullmatch(name) and _BESIDE.isdisjoint(directories):
+            return path if path.isprintable() else repr(path)
+    for text in requires:
+        match = _NAME.match(text)
+        if match and canonicalize_name(match[1]) in _COMPILING:
+            return f"build-system.requires: {match[1]}"
+    module = re.split(r"[.:]", backend, maxsplit=1)[0]
+    return f"build-system.build-backend: {module}" if canonicalize_name(module) in _COMPILING else ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What has been seen of an archive so far. Paths in it are below `root`."""
+
+    filename: str
+    root: str = ""
+    compiled: str = ""
+    pyproject: bytes | None = None
+    setup: bool = False
+    members: int = 0
+    names: int = 0
+    directories: set[str] = field(default_factory=set)
+    links: set[str] = field(default_factory=set)
+
+    def error(self, message: str) -> CompileError:
+        return CompileError(message, place=self.filename, hint=_BROKEN)
+
+    def add(self, path: str, *, directory: bool = False) -> str:
+        """Take note of a member; its path below the root."""
+        root, _, below = path.partition("/")
+        if not directory and not below:
+            raise self.error(f"has {path!r} beside its one directory")
+        if self.root and root != self.root:
+            raise self.error(f"has {self.root!r} and {root!r} at its top, not one directory")
+        self.root = root
+        self.members += 1
+        self.names += len(path)
+        parent = below.rpartition("/")[0]
+        while parent and parent not in self.directories:
+            self.directories.add(parent)
+            self.names += len(parent)
+            parent = parent.rpartition("/")[0]
+        if self.members > _MOST_MEMBERS or self.names > _MOST_NAMES:
+            raise self.error("has too many members")
+        if not directory:
+            self.compiled = self.compiled or looks_compiled((below,), (), "")
+            self.setup = self.setup or below == "setup.py"
+        return below
+
+    def check(self) -> None:
+        """What can be told at the end only."""
+        if through := self.links & self.directories:
+            raise self.error(f"has members below {min(through)!r}, which is a link")
+        if self.pyproject is None and not self.setup:
+            raise self.error("has neither a pyproject.toml nor a setup.py")
+
+
+def _in_zip(path: Path, found: _Found) -> None:
+    try:
+        archive = ZipMembers(path, found.filename)
+        try:
+            for name in archive.members:
+                if found.add(name) == "pyproject.toml":
+                    found.pyproject = archive.read(name, _LARGEST_PYPROJECT)
+        finally:
+            archive.close()
+    except WheelError as error:
+        raise found.error(error.message) from None
+
+
+def _in_tar(path: Path, found: _Found) -> None:
+    try:
+        with closing(_unpacked(path)) as chunks:
+            plain = ChunkReader(chunks)
+            with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
+                for member in _members(tar):
+                    _take(tar, member, found)
+            # gzip has its checksum at the end.
+            while plain.read(CHUNK):
+                pass
+    except OSError as error:
+        raise found.error(f"cannot be read: {error.strerror or error}") from None
+    except (tarfile.TarError, isal_zlib.IsalError, EOFError, ValueError, OverflowError, RecursionError) as error:  # type: ignore[misc]
+        raise found.error(f"cannot be read: {error}") from None
+
+
+def _unpacked(path: Path) -> Generator[bytes, None, None]:
+    """The plain tar of a .tar.gz; raises ReadError where it is larger than can be meant seriously."""
+    left = _MOST_UNPACKED
+    with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
+        while chunk := file.read(CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                raise tarfile.ReadError(f"it unpacks to more than {_MOST_UNPACKED >> 30} GiB")
+            yield chunk
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended header can be read whole, as tarfile does. A global one is a member of its own."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and self.size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"it has a header of {self.size} bytes")
+        process = self._proc_builtin if self.type == tarfile.XGLTYPE else super()._proc_member  # type: ignore[attr-defined,misc]
+        member: tarfile.TarInfo = process(tar)
+        return member
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members without global headers; raises ReadError for too many."""
+    for number, member in enumerate(tar):
+        # tarfile remembers them all.
+        tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
+        if number >= _MOST_MEMBERS:
+            raise tarfile.ReadError("it has too many members")
+        if member.type != tarfile.XGLTYPE:
+            yield member
+
+
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, found: _Found) -> None:
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if member.name.startswith("/") or ".." in parts or _NO_ROOT.search("".join(parts[:1])):
+        raise found.error(f"has a member with an unsafe path: {member.name!r}")
+    if member.isdir():
+        if parts:
+            found.add("/".join(parts), directory=True)
+        return
+    below = found.add("/".join(parts))
+    if member.issym() or member.islnk():
+        if _leaves(member, parts[:-1]):
+            raise found.error(f"has a link that leaves it: {member.name!r} to {member.linkname!r}")
+        if member.issym():
+            found.links.add(below)
+    elif member.type not in _REGULAR or member.sparse:
+        raise found.error(f"has {member.name!r}, which is neither a file, a directory nor a link")
+    if below == "pyproject.toml":
+        file = tar.extractfile(member) if member.type in _REGULAR else None
+        if file is None or member.size > _LARGEST_PYPROJECT:
+            raise found.error("its pyproject.toml is a link, or too large to be read")
+        found.pyproject = file.read()
+
+
+def _leaves(link: tarfile.TarInfo, directory: Sequence[str]) -> bool:
+    """Whether a link in `directory` leads out of the root, which is the first of its parts.
+
+    A target may begin with `..`, but have none behind a name, which may itself be a link. So no chain of links leads
+    out, as long as nothing lies below a link.
+    """
+    parts = [part for part in link.linkname.split("/") if part not in ("", ".")]
+    if link.islnk():
+        # Seen from the archive, not from where it is.
+        return link.linkname.startswith("/") or ".." in parts or parts[:1] != list(directory[:1])
+    up = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+    return link.linkname.startswith("/") or up >= len(directory) or ".." in parts[up:]
+
+
+def _build_system(found: _Found) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """`build-system` of pyproject.toml: requires, build-backend and backend-path."""
+    try:
+        table = tomllib.loads((found.pyproject or b"").decode()).get("build-system")
+        if table is None:
+            return DEFAULT_REQUIRES, DEFAULT_BACKEND, ()
+        if not isinstance(table, dict):
+            raise TypeError("build-system is not a table")
+        requires, backend_path = _texts(table["requires"]), _texts(table.get("backend-path", []))
+        backend = table.get("build-backend", DEFAULT_BACKEND)
+        for text in requires:
+            Requirement(text)
+        if not isinstance(backend, str) or not _OBJECT.fullmatch(backend):
+            raise ValueError(f"{backend!r} is not the name of an object")
+        if outside := [path for path in backend_path if path.startswith("/") or ".." in path.split("/")]:
+            raise ValueError(f"{outside[0]!r} is not in the sdist")
+    except KeyError:
+        raise found.error("its pyproject.toml has a build-system without requires") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise found.error(f"its pyproject.toml cannot be read: {error}") from None
+    return requires, backend, backend_path
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"{value!r} is not a list of strings")
+    return tuple(value)

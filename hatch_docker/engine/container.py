@@ -7,11 +7,13 @@ process reads the end of its input and ends, and the engine removes the containe
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -32,7 +34,7 @@ LABEL = "hatch-docker.what"
 _MAIN = ("/bin/sh", "-c", "echo; read _")
 _KILLED = 128 + 9
 _GONE_SECONDS = 30
-_ASK_AGAIN_SECONDS = 0.1
+_ASK_AGAIN_SECONDS = 0.05
 
 Kind = Literal["modified", "added", "removed"]
 _KINDS: tuple[Kind, ...] = ("modified", "added", "removed")
@@ -171,10 +173,11 @@ class Container:
     def _expire(self) -> None:
         """End everything; whoever waits for it is told."""
         self._late = True
-        with contextlib.suppress(Exception):
-            self._api.kill(self._name)
+        # An engine that no longer answers would not end what waits for it.
         for stream in [*self._streams]:
             stream.break_off()
+        with contextlib.suppress(Exception):
+            self._api.kill(self._name)
 
 
 @contextlib.contextmanager
@@ -191,9 +194,7 @@ def opened(
         _start(container, image, network=network, platform=platform)
         yield container
     except BaseException:
-        # What went wrong first is what is told.
-        with contextlib.suppress(EngineError):
-            _remove(container)
+        _try_to_remove(container)
         raise
     else:
         _remove(container)
@@ -204,43 +205,71 @@ def opened(
 
 
 def _start(container: Container, image: str, *, network: bool, platform: Platform | None) -> None:
-    api, name, limits = container._api, container._name, container._limits
-    with container._told():
-        options: dict[str, Any] = {} if network else {"network_mode": "none"}
-        if limits.memory:
-            # With as much swap, that would be no limit.
-            options |= {"mem_limit": limits.memory, "memswap_limit": limits.memory}
-        if limits.cpus:
-            options["nano_cpus"] = int(limits.cpus * 10**9)
-        api.create_container(
-            image,
-            name=name,
-            entrypoint=[*_MAIN],
-            command=[],
-            user="0:0",
-            working_dir="/",
-            stdin_open=True,
-            labels={LABEL: container._what},
-            use_config_proxy=network,
-            platform=str(platform) if platform else None,
-            host_config=api.create_host_config(auto_remove=True, **options),
-        )
-        stream = Stream(api.attach_socket(name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
-        container._streams.append(stream)
-        api.start(name)
-    first = next(container._all(iter(stream)), b"").strip()
+    api, name = container._api, container._name
+    try:
+        with container._told():
+            api.create_container(
+                image,
+                name=name,
+                entrypoint=[*_MAIN],
+                command=[],
+                user="0:0",
+                working_dir="/",
+                stdin_open=True,
+                labels={LABEL: container._what},
+                use_config_proxy=network,
+                platform=str(platform) if platform else None,
+                host_config=api.create_host_config(auto_remove=True, **_options(container._limits, network)),
+            )
+            stream = Stream(api.attach_socket(name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
+            container._streams.append(stream)
+            api.start(name)
+            first = next(iter(stream), b"it ended at once").decode(errors="replace").strip()
+    except EngineError as error:
+        if re.search(r'"/bin/sh":.*(no such file|not found)', error.message):
+            raise EngineError("the image has no /bin/sh, which runs commands in it", place=image) from None
+        raise
     if first:
-        reason = first.decode(errors="replace")
-        raise EngineError(f"the image {image} does not start: {reason}", hint=hint(reason))
+        raise EngineError(f"{container._what} cannot start: {first}", place=image, hint=hint(first))
+
+
+def _options(limits: Limits, network: bool) -> dict[str, Any]:
+    """What a container may use, as the engine's API has it."""
+    options: dict[str, Any] = {} if network else {"network_mode": "none"}
+    if limits.memory:
+        # With as much swap again, that would be no limit.
+        options |= {"mem_limit": limits.memory, "memswap_limit": limits.memory}
+    if limits.cpus:
+        options["nano_cpus"] = round(limits.cpus * 10**9)
+    return options
 
 
 def _remove(container: Container) -> None:
-    """Remove the container, and wait until it is gone. One that the engine is already removing is no error."""
-    from docker.errors import NotFound
+    """Remove the container, and wait until it is gone. Raises EngineError where it stays."""
+    from docker.errors import APIError, NotFound
 
-    api, name = container._api, container._name
+    name, deadline = container._name, time.monotonic() + _GONE_SECONDS
     with translated(f"the engine does not remove the container {name}"), contextlib.suppress(NotFound):
-        api.remove_container(name, v=True, force=True)
+        while True:
+            try:
+                container._api.remove_container(name, v=True, force=True)
+            except APIError as error:
+                # The engine is removing it, since its main process ended.
+                if error.status_code != HTTPStatus.CONFLICT or time.monotonic() > deadline:
+                    raise
+                time.sleep(_ASK_AGAIN_SECONDS)
+
+
+def _try_to_remove(container: Container) -> None:
+    """Remove the container after an error, which is what is told, and soon: it may be that the engine hangs."""
+
+    def work() -> None:
+        with contextlib.suppress(EngineError):
+            _remove(container)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_GONE_SECONDS)
 
 
 def _duration(seconds: int) -> str:

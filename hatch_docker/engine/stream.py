@@ -1,7 +1,7 @@
 """Connections that the engine keeps open both ways: what a process prints, as frames, for as long as it does.
 
-https://docs.docker.com/reference/api/engine/, "Stream format". The SDK reads them too, but past what it has buffered
-with the answer's headers, and by polling a socket whose encryption may hold what is asked for.
+https://docs.docker.com/reference/api/engine/, "Stream format". The SDK reads them too, but not what it has buffered
+when it reads the answer's headers: through a tunnel that delays, the first lines are lost.
 """
 
 from __future__ import annotations

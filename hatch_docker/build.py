@@ -1,6 +1,8 @@
 """The main path: a project in, an image out.
 
 project ─▶ config ─▶ base image ─▶ target Python ─▶ lock ─▶ artifacts ─▶ wheels ─▶ layers ─▶ image
+
+What is no wheel yet is compiled on the way from artifacts to wheels, in a builder container.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hatch_docker.bases import Base, open_base
+from hatch_docker.bases import Base
+from hatch_docker.compiling.compiling import compile_all
 from hatch_docker.config import Config, default_script, expand_tags, gather
 from hatch_docker.extra import directories_of, extra_entries, folders
 from hatch_docker.interpreter import BaseFacts
 from hatch_docker.layers import Part, files_part, group, make_layers, own_part
+from hatch_docker.linkage import check_linkage
 from hatch_docker.locks import Wanted, find_lock
 from hatch_docker.locks.locked import artifacts_of
 from hatch_docker.machine import Machine
@@ -25,20 +29,20 @@ from hatch_docker.result import Built, MadeLayer
 from hatch_docker.runtime import command, configure, describe
 from hatch_docker.target import TargetPython
 from hatch_docker.wheels.install import venv_skeleton
-from hatch_docker.wheels.obtain import obtain
+from hatch_docker.wheels.obtain import obtain, own_file
 from hatch_docker.wheels.units import Unit, check_units, main_of, scripts_of, units_of
+from hatch_docker.workshop import VENV, base_of, with_packages, workshop_of
 
-VENV = "app/.venv"
 
-
-def build(project: Project, wheel: Path, config: Config, machine: Machine, *, created: str, written: Path) -> Built:
-    """Make the image of `project`, whose own wheel is at `wheel`.
+def build(project: Project, own: Path, config: Config, machine: Machine, *, created: str, written: Path) -> Built:
+    """Make the image of `project`, whose own wheel is at `own`; or its sdist, where that must be compiled.
 
     `created` is RFC 3339; `written` is where the lock goes that is resolved when the project has none. Raises
     HatchDockerError for whatever keeps the image from being made.
     """
     lock = find_lock(project.root, config.lock, progress=machine.progress)
-    base = _base(project, config, machine)
+    bare = base_of(project, config, machine)
+    base, system = with_packages(bare, config, machine)
     wanted = _wanted(project, config, base.facts.python)
     indexes = machine.indexes(lock)
     locked = artifacts_of(
@@ -48,21 +52,23 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         lookup=indexes.lookup,
         resolver=indexes.resolver,
         written=written,
+        no_binary=frozenset(config.no_binary),
         progress=machine.progress,
     )
-    wheels = obtain(
-        locked.artifacts,
-        cache=machine.places.cache,
-        http=machine.http,
-        headers=indexes.headers,
-        progress=machine.progress,
+    get = partial(
+        obtain, cache=machine.places.cache, http=machine.http, headers=indexes.headers, progress=machine.progress
     )
-    units, own = units_of(
-        wheels, wheel, machine.places.cache, prune=config.prune, keep=config.keep, threads=machine.threads
+    files = [*get(locked.artifacts), own_file(own, project.normalized_name, project.version)]
+    made = compile_all(files, workshop_of(project, config, machine, indexes, get, bare, base))
+    *wheels, own_wheel = (each.file for each in made)
+    compiled = [each.how for each in made if each.how]
+    units, own_unit = units_of(
+        wheels, own_wheel, machine.places.cache, prune=config.prune, keep=config.keep, threads=machine.threads
     )
-    check_units(units, own, locked, wanted, machine.progress)
-    layers = make_layers(
-        _parts(units, own, project, config, base.facts),
+    check_units(units, own_unit, locked, wanted, machine.progress)
+    check_linkage(units, own_unit, base.facts, compiled={each.name for each in compiled}, progress=machine.progress)
+    layers = system + make_layers(
+        _parts(units, own_unit, project, config, base.facts, len(system)),
         target=wanted.target,
         venv=VENV,
         compression=config.compression,
@@ -70,12 +76,12 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         threads=machine.threads,
         progress=machine.progress,
     )
-    started = _started(project, config, own)
+    started = _started(project, config, own_unit)
     if started is None and config.cmd is None:
         machine.progress.note(
             f"the project has nothing to start, the image starts what its base does ({config.place('entrypoint')})"
         )
-    image = _image(base, layers, project, config, created, started, scripts_of([*units, own]))
+    image = _image(base, layers, project, config, created, started, scripts_of([*units, own_unit]))
     return Built(
         name=project.normalized_name,
         version=project.version,
@@ -86,19 +92,7 @@ def build(project: Project, wheel: Path, config: Config, machine: Machine, *, cr
         base_reference=base.reference,
         layers=tuple(layers),
         lock=locked.path.name if locked.path else "",
-    )
-
-
-def _base(project: Project, config: Config, machine: Machine) -> Base:
-    return open_base(
-        config.base,
-        python=config.python,
-        requires_python=project.requires_python,
-        platform=next(iter(config.platforms), machine.platform),
-        venv=VENV,
-        places=machine.places,
-        threads=machine.threads,
-        progress=machine.progress,
+        compiled=tuple(compiled),
     )
 
 
@@ -112,7 +106,9 @@ def _wanted(project: Project, config: Config, target: TargetPython) -> Wanted:
     )
 
 
-def _parts(units: Sequence[Unit], own: Unit, project: Project, config: Config, base: BaseFacts) -> list[Part]:
+def _parts(
+    units: Sequence[Unit], own: Unit, project: Project, config: Config, base: BaseFacts, below: int
+) -> list[Part]:
     """What each layer is made of, lowest first: wheels, other files, the project with the venv's skeleton."""
     skeleton = [
         *venv_skeleton(base.python, VENV),
@@ -121,7 +117,7 @@ def _parts(units: Sequence[Unit], own: Unit, project: Project, config: Config, b
     directories = base.directories | directories_of(skeleton)
     extra = extra_entries(config.extra_files, project.root, base.links, directories, config.place("extra-files"))
     return [
-        *group(units, config.max_layers - 1 - bool(extra)),
+        *group(units, config.max_layers - 1 - below - bool(extra)),
         *files_part(extra, base.directories),
         own_part(own, skeleton, base.directories),
     ]

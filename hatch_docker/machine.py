@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from hatch_docker.bases import Places
 from hatch_docker.cache import Cache
 from hatch_docker.config import Settings
-from hatch_docker.engine import Engine
+from hatch_docker.engine import Engine, Limits
 from hatch_docker.http import Http, Network
 from hatch_docker.index.client import Index
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
@@ -21,10 +19,9 @@ from hatch_docker.locks.locked import Resolver
 from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Platform
+from hatch_docker.parallel import once
 from hatch_docker.progress import Progress
 from hatch_docker.wheels.obtain import Headers
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +35,8 @@ class Indexes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Clients and limits. `platform` is the machine's own, which images are for unless the project says otherwise.
+    """Clients and limits. `platform` is the machine's own, which images are for unless the project says otherwise;
+    `limits` are those of a container.
 
     `indexes` is called with the project's lock, since a requirements file may name indexes of its own.
     """
@@ -47,6 +45,7 @@ class Machine:
     http: Http
     indexes: Callable[[Path | None], Indexes]
     platform: Platform
+    limits: Limits
     threads: int
     progress: Progress
 
@@ -76,7 +75,7 @@ def machine_of(
 
     def indexes(lock: Path | None) -> Indexes:
         url, extra = index_lines(lock) if lock and lock.suffix == ".txt" else ("", ())
-        discovered = _once(
+        discovered = once(
             lambda: discover(
                 configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress
             )
@@ -84,10 +83,11 @@ def machine_of(
         return _indexes(discovered, (index_url or url, *extra), environ, proxies, cache, progress)
 
     return Machine(
-        places=Places(registry=registry, engine=_once(lambda: Engine.connect(environ)), cache=cache, root=root),
+        places=Places(registry=registry, engine=once(lambda: Engine.connect(environ)), cache=cache, root=root),
         http=http,
         indexes=indexes,
         platform=platform,
+        limits=Limits(memory=settings.build_memory, cpus=settings.build_cpus, seconds=settings.build_timeout),
         threads=settings.threads or processors,
         progress=progress,
     )
@@ -111,7 +111,7 @@ def _indexes(
         settings = discovered()
         return Index(settings, Http(Network(ca_file=settings.ca_file, proxies=proxies)), progress=progress)
 
-    index = _once(connect)
+    index = once(connect)
     configured = [url for url in named if url]
     keys = [*configured, *(environ[each] for each in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL") if environ.get(each))]
     return Indexes(
@@ -124,17 +124,3 @@ def _indexes(
         ),
         headers=lambda url: discovered().credentials.headers(url),  # noqa: PLW0108
     )
-
-
-def _once(make: Callable[[], _T]) -> Callable[[], _T]:
-    """`make`, called once, however many threads want what it makes at the same time."""
-    lock = threading.Lock()
-    made: list[_T] = []
-
-    def get() -> _T:
-        with lock:
-            if not made:
-                made.append(make())
-            return made[0]
-
-    return get

@@ -54,6 +54,20 @@ def together(
     return [outcomes[number] for number in range(len(items))]
 
 
+def once(make: Callable[[], _T]) -> Callable[[], _T]:
+    """`make`, called once, however many threads want what it makes at the same time."""
+    lock = threading.Lock()
+    made: list[_T] = []
+
+    def get() -> _T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get
+
+
 def _wind_up(workers: Sequence[threading.Thread]) -> None:
     """Give the threads a moment to remove their temporary files."""
     deadline = time.monotonic() + _GRACE_SECONDS

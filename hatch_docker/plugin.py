@@ -21,6 +21,7 @@ from urllib.request import getproxies
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
+from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 from hatchling.plugin import hookimpl
 from hatchling.plugin.manager import PluginManager
@@ -59,6 +60,17 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
                 self._check_project(wanted)
             yield from super().build(**options)
             self._tell()
+
+    def run(self, work: Callable[[Project, Config, Machine], str]) -> None:
+        """Do something else with the project than build it, and print what it gives to standard output."""
+        from hatch_docker.config import refuse
+
+        with self._reporting():
+            config, _, mistakes = self._configuration
+            refuse(mistakes)
+            answer = work(self._project, config, self._machine)
+            self._terminal.close()
+            self.app.display(answer)
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
         """One function for each output, as Hatch calls them."""
@@ -149,24 +161,48 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if self._built is None:
             config, project = self._configuration[0], self._project
             written = lock_path(project.normalized_name, directory)
-            with self._wheel() as wheel:
-                self._built = build(project, wheel, config, self._machine, created=self._created(), written=written)
+            with self._distribution() as own:
+                self._built = build(project, own, config, self._machine, created=self._created(), written=written)
         return self._built
 
     _built: Built | None = None
 
     @contextlib.contextmanager
-    def _wheel(self) -> Iterator[Path]:
-        """The project's own wheel, built in process, for as long as the block lasts."""
-        builder = WheelBuilder(self.root, plugin_manager=self.plugin_manager, metadata=self.metadata, app=self.app)
+    def _distribution(self) -> Iterator[Path]:
+        """The project's own wheel, built in process, for as long as the block lasts; its sdist where it is not pure.
+
+        A build hook compiles for the machine that it runs on: so what is compiled is, from the sdist, in the builder.
+        """
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-            try:
-                (path,) = builder.build(directory=folder, versions=["standard"])
-            except (TypeError, ValueError, OSError) as error:
-                raise HatchDockerError(
-                    f"the project's own wheel cannot be built: {error}", hint="'hatch build -t wheel' says the same"
-                ) from None
-            yield Path(path)
+            wheel = None if self._is_compiled(folder) else self._distribute(WheelBuilder, folder)
+            pure = wheel is not None and wheel.name.endswith("-none-any.whl")
+            yield wheel if wheel and pure else self._distribute(SdistBuilder, folder)
+
+    def _is_compiled(self, folder: str) -> bool:
+        """Whether the project is told, or looks as if its build hooks need, to be compiled."""
+        from hatch_docker.compiling.sdist import read_sdist
+
+        if self._project.normalized_name in self._configuration[0].no_binary:
+            return True
+        hooks = WheelBuilder(self.root, plugin_manager=self.plugin_manager, metadata=self.metadata).config.hook_config
+        if not hooks:
+            return False
+        sdist = self._distribute(SdistBuilder, folder)
+        return bool(read_sdist(sdist, sdist.name).compiled)
+
+    def _distribute(self, kind: type[SdistBuilder | WheelBuilder], folder: str) -> Path:
+        builder = kind(self.root, plugin_manager=self.plugin_manager, metadata=self.metadata, app=self.app)
+        try:
+            (path,) = builder.build(directory=folder, versions=["standard"])
+        except HatchDockerError:
+            raise
+        except Exception as error:  # whatever a build hook raises
+            what = builder.PLUGIN_NAME
+            raise HatchDockerError(
+                f"the project's own {what} cannot be built: {error or type(error).__name__}",
+                hint=f"'hatch build -t {what}' says the same",
+            ) from None
+        return Path(path)
 
     @cached_property
     def _configuration(self) -> tuple[Config, Settings, Mistakes]:

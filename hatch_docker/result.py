@@ -27,6 +27,23 @@ class MadeLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledWheel:
+    """A wheel that was compiled of an sdist: why, where and with what.
+
+    `sdist` and `digest` name the sdist, `builder` the image by digest, empty for what was built on this machine.
+    `requirements` are the build requirements, each with version and hash.
+    """
+
+    name: str
+    version: str
+    reason: str
+    sdist: str
+    digest: str
+    builder: str
+    requirements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """An image and what is worth telling of it.
 
@@ -43,6 +60,7 @@ class Built:
     base_reference: Reference | None
     layers: tuple[MadeLayer, ...]
     lock: str
+    compiled: tuple[CompiledWheel, ...] = ()
 
     @property
     def digest_reference(self) -> str:
@@ -64,6 +82,18 @@ def document(built: Built, outputs: Mapping[str, str]) -> dict[str, Any]:
         "created": image.config.created,
         "base": {"name": built.base, "digest": built.base_digest, "layers": len(image.layers) - len(built.layers)},
         "lock": built.lock,
+        "compiled": [
+            {
+                "name": wheel.name,
+                "version": wheel.version,
+                "reason": wheel.reason,
+                "sdist": wheel.sdist,
+                "digest": wheel.digest,
+                "builder": wheel.builder,
+                "build-requirements": list(wheel.requirements),
+            }
+            for wheel in built.compiled
+        ],
         "size": _size(image.layers),
         "layers": [
             {

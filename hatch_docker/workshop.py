@@ -1,0 +1,99 @@
+"""What images are made in and on: the base, its OS packages, and the workshop where wheels are compiled for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from hatch_docker.bases import Base, facts_of, open_base
+from hatch_docker.builder import Builder, local_name, log_path, open_builder
+from hatch_docker.compiling.compiling import Workshop
+from hatch_docker.config import Config
+from hatch_docker.locks import Artifact
+from hatch_docker.locks.locked import resolve_alone
+from hatch_docker.locks.resolve import find_uv
+from hatch_docker.machine import Indexes, Machine
+from hatch_docker.packages import install
+from hatch_docker.parallel import once
+from hatch_docker.project import Project
+from hatch_docker.result import MadeLayer
+from hatch_docker.wheels.obtain import Obtained
+
+VENV = "app/.venv"
+
+
+def base_of(project: Project, config: Config, machine: Machine) -> Base:
+    """The base image of a project; raises BaseError where there is none that can carry it."""
+    return open_base(
+        config.base,
+        python=config.python,
+        requires_python=project.requires_python,
+        platform=next(iter(config.platforms), machine.platform),
+        venv=VENV,
+        places=machine.places,
+        threads=machine.threads,
+        progress=machine.progress,
+    )
+
+
+def with_packages(base: Base, config: Config, machine: Machine) -> tuple[Base, list[MadeLayer]]:
+    """The base with the facts that its OS packages (`runtime-packages`) make true, and the layer that they are.
+
+    Raises PackageError for packages that cannot be installed, EngineError where that takes an engine and none answers.
+    """
+    if not config.runtime_packages:
+        return base, []
+    cache = machine.places.cache
+    installed = install(
+        base.image,
+        config.runtime_packages,
+        label=base.name,
+        engine=machine.places.engine,
+        reference=local_name(base.image),
+        limits=machine.limits,
+        cache=cache,
+        log=log_path(cache.root, "runtime-packages"),
+        compression=config.compression,
+        progress=machine.progress,
+    )
+    return replace(base, facts=facts_of(installed.image, VENV, cache, machine.threads)), [installed.made]
+
+
+def builder_of(base: Base, config: Config, machine: Machine) -> Builder:
+    """The builder of a project, whose `base` has none of its OS packages."""
+    return open_builder(
+        base,
+        config.base,
+        config.builder,
+        config.build_packages,
+        places=machine.places,
+        limits=machine.limits,
+        progress=machine.progress,
+    )
+
+
+def workshop_of(
+    project: Project,
+    config: Config,
+    machine: Machine,
+    indexes: Indexes,
+    obtain: Callable[[Sequence[Artifact]], list[Obtained]],
+    bare: Base,
+    base: Base,
+) -> Workshop:
+    """What compiling takes. `bare` is the base without its OS packages, whose libraries are not put into wheels."""
+    target, resolver = base.facts.python, indexes.resolver
+    return Workshop(
+        target=target,
+        builder=once(partial(builder_of, bare, config, machine)),
+        resolve=partial(resolve_alone, target=target, root=project.root, lookup=indexes.lookup, resolver=resolver),
+        obtain=obtain,
+        uv=lambda: find_uv(resolver.environ),
+        environ=resolver.environ,
+        exclude=tuple(sorted(base.facts.libraries - bare.facts.libraries)),
+        network=frozenset(config.build_network),
+        cache=machine.places.cache,
+        threads=machine.threads,
+        progress=machine.progress,
+    )

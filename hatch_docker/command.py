@@ -8,7 +8,6 @@ hatch-docker builder [--tag NAME]… [--push] [PROJECT]
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -85,7 +84,3 @@ Work = Callable[[Project, Config, Machine], str]
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], Work]] = {
     "builder": lambda chosen: partial(make_builder, chosen.tag, chosen.push),
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,6 +16,7 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ def _hooks(job: dict[str, Any]) -> Any:
     )
 
 
-def _run(command: list[str], cwd: str | None = None, extra_environ: dict[str, str] | None = None) -> None:
+def _run(command: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
     """Run a hook in the environment of the build requirements."""
-    environ = os.environ | (extra_environ or {})
+    environ = {**os.environ, **(extra_environ or {})}
     environ["VIRTUAL_ENV"] = str(ENVIRONMENT)
     environ["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
     # Debug information would be half of the wheel, and nobody debugs in an image that has no debugger.

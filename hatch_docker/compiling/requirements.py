@@ -22,7 +22,7 @@ Resolve: TypeAlias = Callable[[Sequence[str]], Sequence[Artifact]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The files that one sdist is built with: those that it asks for, and our tools (none for a build on this machine)."""
+    """The files that one sdist is built with: what it asks for, and our tools, none for a build on this machine."""
 
     requirements: tuple[Artifact, ...]
     tools: tuple[Artifact, ...] = ()
@@ -47,7 +47,7 @@ class Plan:
 
 def line(artifact: Artifact) -> str:
     """`name==version --hash=sha256:…`."""
-    algorithm, value = sorted(artifact.hashes.items())[0]
+    algorithm, value = min(artifact.hashes.items())
     return f"{artifact.name}=={artifact.version} --hash={algorithm}:{value}"
 
 

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from sdist_maker import make_sdist
+from wheel_maker import make_wheel
+
+from hatch_docker.cache import Cache
+from hatch_docker.compiling.here import build_here
+from hatch_docker.compiling.repack import repack
+from hatch_docker.compiling.sdist import read_sdist
+from hatch_docker.errors import CompileError, OutputError
+from hatch_docker.http import Http, Network
+from hatch_docker.index.client import Index
+from hatch_docker.index.settings import ca_file_of, discover
+from hatch_docker.locks import Artifact
+from hatch_docker.locks.resolve import find_uv
+from hatch_docker.wheels.obtain import Obtained, obtain
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
+
+# A build backend that writes a wheel of one module that says what the build saw.
+BACKEND = """
+import base64, hashlib, json, os, sys, zipfile
+
+EXTRA = {extra!r}
+
+def get_requires_for_build_wheel(config_settings=None):
+    return {requires!r}
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    print("building", "noisily")
+    seen = {{"environ": dict(os.environ), "path": sys.path}}
+    files = {{
+        "demo.json": json.dumps(seen),
+        "demo-1.0.dist-info/METADATA": "Metadata-Version: 2.1\\nName: demo\\nVersion: 1.0\\n",
+        "demo-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        **EXTRA,
+    }}
+    rows = []
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        rows.append(f"{{path}},sha256={{digest}},{{len(text)}}\\n")
+    files["demo-1.0.dist-info/RECORD"] = "".join(rows) + "demo-1.0.dist-info/RECORD,,\\n"
+    with zipfile.ZipFile(os.path.join(wheel_directory, {wheel!r}), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return {wheel!r}
+"""
+IN_TREE = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\n{more}'
+
+
+def backend(
+    *, wheel: str = "demo-1.0-py3-none-any.whl", requires: Sequence[str] = (), extra: Mapping[str, str] = {}
+) -> str:
+    return BACKEND.format(wheel=wheel, requires=list(requires), extra=dict(extra))
+
+
+def in_tree(folder: Path, code: str, *, requires: str = "[]", more: str = "", zipped: bool = False) -> Path:
+    """An sdist that brings its own backend."""
+    pyproject = IN_TREE.format(requires=requires, more='backend-path = ["."]\n' + more)
+    return make_sdist(folder, files={"backend.py": code}, pyproject=pyproject, zipped=zipped)
+
+
+def held(path: Path) -> Obtained:
+    """A wheel as it is in a cache: by its hash."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    cached = path.with_name(digest)
+    path.rename(cached)
+    name, version = path.name.split("-")[:2]
+    artifact = Artifact(name=name, version=version, filename=path.name, url="", hashes={"sha256": digest})
+    return Obtained(artifact=artifact, path=cached, digest=f"sha256:{digest}")
+
+
+def build(
+    path: Path,
+    folder: Path,
+    wheels: Sequence[Obtained] = (),
+    *,
+    uv: str = "",
+    environ: Mapping[str, str] = {},
+    filename: str = "",
+) -> Path | None:
+    folder.mkdir()
+    return build_here(
+        read_sdist(path, filename or path.name),
+        path,
+        wheels=wheels,
+        uv=uv or find_uv(os.environ),
+        environ={**os.environ, **environ},
+        folder=folder,
+        log=folder.with_suffix(".log"),
+    )
+
+
+def seen(wheel: Path) -> dict[str, object]:
+    with zipfile.ZipFile(wheel) as archive:
+        return dict(json.loads(archive.read("demo.json")))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_pure_sdist_becomes_a_wheel_without_an_index(tmp_path: Path, zipped: bool) -> None:
+    path = in_tree(tmp_path, backend(), zipped=zipped)
+    cached = path.rename(tmp_path / "0123abcd")
+    wheel = build(cached, tmp_path / "work", filename=path.name)
+    assert wheel is not None
+    assert wheel.name == "demo-1.0-py3-none-any.whl"
+    assert wheel.is_relative_to(tmp_path / "work")
+    assert "building noisily" in (tmp_path / "work.log").read_text()
+
+
+def test_a_build_sees_nothing_of_the_environment_but_what_programs_need(tmp_path: Path) -> None:
+    secret = "https://me:hunter2@index.example/simple/"
+    names = "UV_INDEX UV_DEFAULT_INDEX UV_CACHE_DIR UV_BUILD_CONSTRAINT PIP_INDEX_URL HTTPS_PROXY PYTHONPATH AWS_SECRET"
+    environ_of_user = dict.fromkeys(names.split(), secret) | {"UV_NO_BUILD_ISOLATION": "1"}
+    wheel = build(in_tree(tmp_path, backend()), tmp_path / "work", environ=environ_of_user)
+    assert wheel is not None
+    environ = seen(wheel)["environ"]
+    assert isinstance(environ, dict)
+    assert "hunter2" not in json.dumps(seen(wheel))
+    assert "hunter2" not in (tmp_path / "work.log").read_text()
+    assert environ["SOURCE_DATE_EPOCH"] == "315619200"
+    assert (environ["PYTHONHASHSEED"], environ["TZ"]) == ("0", "UTC")
+    assert environ["HOME"].startswith(str(tmp_path / "work"))
+    assert environ["TMPDIR"].startswith(str(tmp_path / "work"))
+
+
+def test_configuration_of_uv_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "uv.toml").write_text("no-build = true\n")
+    home = tmp_path / "home"
+    (home / "uv").mkdir(parents=True)
+    (home / "uv" / "uv.toml").write_text("no-build = true\n")
+    more = (
+        "[tool.uv]\nno-build-isolation = true\n"
+        '[[tool.uv.index]]\nurl = "https://index.invalid/simple"\ndefault = true\n'
+        '[tool.uv.sources]\ntinybackend = { path = "/nonexistent" }\n'
+    )
+    wheels = [held(make_wheel(tmp_path, "tinybackend", files={"tinybackend.py": ""}))]
+    path = in_tree(tmp_path, "import tinybackend\n" + backend(), requires='["tinybackend"]', more=more)
+    assert build(path, tmp_path / "work", wheels, environ={"XDG_CONFIG_HOME": str(home)}) is not None
+
+
+# Its backend is in a wheel, and asks for another one while it runs.
+NEEDING = '[build-system]\nrequires = ["tinybackend>=1"]\nbuild-backend = "tinybackend"\n'
+
+
+def tiny(folder: Path) -> Obtained:
+    return held(make_wheel(folder, "tinybackend", files={"tinybackend.py": backend(requires=["later"])}))
+
+
+def test_build_requirements_are_those_that_it_is_given(tmp_path: Path) -> None:
+    path = make_sdist(tmp_path, pyproject=NEEDING)
+    wheels = [tiny(tmp_path), held(make_wheel(tmp_path, "later", files={"later.py": ""}))]
+    assert build(path, tmp_path / "all", wheels) is not None
+    assert build(path, tmp_path / "without", wheels[:1]) is None
+    assert "later" in (tmp_path / "without.log").read_text()
+    assert build(path, tmp_path / "none") is None
+
+
+def test_a_build_requirement_of_another_hash_is_not_used(tmp_path: Path) -> None:
+    path = make_sdist(tmp_path, pyproject=NEEDING)
+    wheels = [tiny(tmp_path), held(make_wheel(tmp_path, "later", files={"later.py": ""}))]
+    make_wheel(tmp_path, "tinybackend", files={"tinybackend.py": backend() + "# other\n"}).rename(wheels[0].path)
+    assert build(path, tmp_path / "work", wheels) is None
+    assert wheels[0].digest in (tmp_path / "work.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "wheel",
+    ["demo-1.0-cp311-cp311-linux_x86_64.whl", "demo-1.0-py3-none-linux_x86_64.whl", "demo-1.0-py311-none-any.whl",
+     "demo-1.0-py2-none-any.whl"],
+)  # fmt: skip
+def test_a_wheel_that_does_not_go_everywhere_is_none(tmp_path: Path, wheel: str) -> None:
+    assert build(in_tree(tmp_path, backend(wheel=wheel)), tmp_path / "work") is None
+
+
+def test_a_wheel_for_python_2_too_is_pure(tmp_path: Path) -> None:
+    wheel = build(in_tree(tmp_path, backend(wheel="demo-1.0-py2.py3-none-any.whl")), tmp_path / "work")
+    assert wheel is not None
+    assert wheel.name == "demo-1.0-py2.py3-none-any.whl"
+
+
+@pytest.mark.parametrize("module", ["demo/_speed.cpython-311-x86_64-linux-gnu.so", "_demo.pyd", "libdemo.so.1.2"])
+def test_a_wheel_with_an_extension_module_is_not_pure_whatever_it_is_called(tmp_path: Path, module: str) -> None:
+    assert build(in_tree(tmp_path, backend(extra={module: "ELF"})), tmp_path / "work") is None
+
+
+def test_a_backend_that_fails_leaves_its_last_words_in_the_log(tmp_path: Path) -> None:
+    code = "def build_wheel(*args):\n    raise SystemExit('no ' + 'luck')\n"
+    assert build(in_tree(tmp_path, code), tmp_path / "work") is None
+    assert "no luck" in (tmp_path / "work.log").read_text()
+
+
+@pytest.mark.parametrize("wheel", ["other-1.0-py3-none-any.whl", "demo-2.0-py3-none-any.whl", "demo.whl"])
+def test_a_wheel_of_another_package_is_none(tmp_path: Path, wheel: str) -> None:
+    assert build(in_tree(tmp_path, backend(wheel=wheel)), tmp_path / "work") is None
+
+
+def test_a_uv_that_cannot_be_run_and_a_folder_that_is_not_there_are_errors(tmp_path: Path) -> None:
+    path = in_tree(tmp_path, backend())
+    with pytest.raises(CompileError, match="uv cannot be run") as caught:
+        build(path, tmp_path / "work", uv=str(tmp_path / "gone"))
+    assert "pip install uv" in caught.value.hint
+    with pytest.raises(OutputError):
+        build_here(
+            read_sdist(path, path.name),
+            path,
+            wheels=(),
+            uv="uv",
+            environ={},
+            folder=tmp_path / "nowhere",
+            log=tmp_path / "log",
+        )
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from hatch_docker.compiling.here import build_here
+from hatch_docker.compiling.sdist import read_sdist
+path, uv, folder = map(Path, sys.argv[1:])
+try:
+    build_here(read_sdist(path, path.name), path, wheels=(), uv=str(uv), environ={}, folder=folder, log=folder / "log")
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+@posix_only
+def test_an_interrupt_ends_uv(tmp_path: Path) -> None:
+    path, uv, alive = in_tree(tmp_path, backend()), tmp_path / "uv", tmp_path / "alive"
+    os.mkfifo(alive)
+    opened = f"alive = open({str(alive)!r}, 'w')\nprint('started', file=alive, flush=True)\n"
+    uv.write_text(f"#!{sys.executable}\nimport time\n{opened}time.sleep(600)\n")
+    uv.chmod(0o755)
+    (tmp_path / "work").mkdir()
+    command = [sys.executable, "-c", SCRIPT, str(path), str(uv), str(tmp_path / "work")]
+    with subprocess.Popen(command, cwd=Path(__file__).parent.parent) as process, alive.open() as pipe:
+        assert pipe.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 7
+        # The pipe ends with the process that writes to it.
+        assert pipe.read() == ""
+
+
+# A setup.py of 2014, flit, Poetry and hatchling with a plugin.
+REAL = ("docopt-0.6.2.tar.gz", "tomli-2.0.1.tar.gz", "rich-13.9.4.tar.gz", "termcolor-2.4.0.tar.gz")
+
+
+@pytest.fixture(scope="session")
+def index() -> Index:
+    found = discover(root=Path.cwd(), environ=os.environ, home=Path.home())
+    return Index(found, Http(Network(ca_file=found.ca_file or ca_file_of(os.environ))))
+
+
+def fetched(index: Index, filename: str, cache: Path) -> Obtained:
+    name, _, version = filename.removesuffix(".tar.gz").rpartition("-")
+    (file,) = [file for file in index.files(name) if file.filename == filename]
+    artifact = Artifact(name=name, version=version, filename=filename, url=file.url, hashes=file.hashes)
+    return obtain([artifact], cache=Cache(cache), http=Http(Network(ca_file=ca_file_of(os.environ))))[0]
+
+
+def downloaded(requires: Sequence[str], folder: Path) -> list[Obtained]:
+    """Wheels of build requirements and of what these require."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "-d", str(folder)]
+    subprocess.run([*command, *requires], check=True)
+    return [held(path) for path in sorted(folder.iterdir())]
+
+
+def repacked(wheel: Path | None) -> bytes:
+    assert wheel is not None
+    out = io.BytesIO()
+    repack(wheel, out, wheel.name)
+    return out.getvalue()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("filename", REAL)
+def test_real_sdists_give_the_same_bytes_wherever_they_are_built(index: Index, tmp_path: Path, filename: str) -> None:
+    file = fetched(index, filename, tmp_path / "cache")
+    sdist = read_sdist(file.path, filename)
+    assert sdist.compiled == ""
+    wheels = downloaded(sdist.requires, tmp_path / "wheels")
+    first = repacked(build(file.path, tmp_path / "first", wheels, filename=filename))
+    before = os.umask(0o077)
+    try:
+        elsewhere = tmp_path / "quite" / "another directory"
+        elsewhere.parent.mkdir()
+        environ = {"TZ": "Pacific/Kiritimati", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "1"}
+        second = repacked(build(file.path, elsewhere, wheels, environ=environ, filename=filename))
+    finally:
+        os.umask(before)
+    assert first == second
+
+
+@pytest.mark.network
+def test_a_real_sdist_with_a_c_extension_is_not_pure(index: Index, tmp_path: Path) -> None:
+    file = fetched(index, "MarkupSafe-2.1.5.tar.gz", tmp_path / "cache")
+    assert read_sdist(file.path, file.artifact.filename).compiled == "src/markupsafe/_speedups.c"

@@ -200,6 +200,12 @@ def test_a_file_that_is_not_called_like_an_sdist_is_refused(tmp_path: Path, file
     assert filename in refused(make_sdist(tmp_path, filename=filename))
 
 
+@pytest.mark.parametrize("filename", ["../demo-1.0.tar.gz", "/demo-1.0.tar.gz", "a b-1.0.zip", "\x1b[2J-1.0.tar.gz"])
+def test_a_name_that_is_a_path_or_worse_is_refused(tmp_path: Path, filename: str) -> None:
+    with pytest.raises(CompileError, match="characters"):
+        read_sdist(make_sdist(tmp_path), filename)
+
+
 @pytest.mark.parametrize("filename", ["demo-1.0.tar.gz", "demo-1.0.zip"])
 def test_a_file_that_is_not_there_or_no_archive_is_refused(tmp_path: Path, filename: str) -> None:
     path = tmp_path / filename

@@ -58,6 +58,7 @@ _COMPILING = frozenset(
 )  # fmt: skip
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _OBJECT = re.compile(r"[\w.]+(?::[\w.]+)?")
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 # On Windows these leave the folder that they are unpacked into.
 _NO_ROOT = re.compile(r"[\\:]")
 
@@ -89,6 +90,8 @@ def read_sdist(path: Path, filename: str) -> Sdist:
     """
     try:
         name, version = parse_sdist_filename(filename)
+        if not _FILENAME.fullmatch(filename):
+            raise InvalidSdistFilename(f"{filename!r} has characters that no package's name has")
     except InvalidSdistFilename as error:
         hint = "an sdist is called name-version.tar.gz: lock another version, or one that has a wheel"
         raise CompileError(str(error), place=filename, hint=hint) from None

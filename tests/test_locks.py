@@ -53,6 +53,7 @@ def target(version: str = "3.13.5", platform: str = "linux/amd64", libc: str = "
 
 
 SLIM = target()
+ALPINE = target(libc="musl 1.2")
 ALPINE_ARM = target(platform="linux/arm64", libc="musl 1.2")
 
 
@@ -216,25 +217,22 @@ def test_a_lock_that_does_not_cover_the_target_says_what_it_is_for() -> None:
         chosen(pylock(package("a"), package("a", "2")))
 
 
-def test_every_package_without_a_wheel_is_named_with_what_it_has() -> None:
+def test_every_package_that_has_nothing_for_the_target_is_named_with_what_it_has() -> None:
     document = pylock(
         package("fine"),
-        package(
-            "windows-only",
-            "2",
-            ("cp39-abi3-win_amd64", "cp313-cp313-macosx_11_0_arm64"),
-            sdist=sdist("windows-only", "2"),
-        ),
+        package("windows-only", "2", ("cp39-abi3-win_amd64", "cp313-cp313-macosx_11_0_arm64")),
+        package("older", "3", ("cp311-cp311-manylinux_2_17_x86_64",)),
         package("source", "3", (), sdist=sdist("source", "3")),
     )
     with pytest.raises(NoWheelError) as caught:
         chosen(document, refresh="uv pip compile --python-platform x86_64-manylinux_2_36")
     text = str(caught.value)
     assert "CPython 3.13.5 on linux/amd64 (glibc 2.36)" in text
-    assert "windows-only 2 has wheels for cp39-abi3, cp313-cp313 on macosx_11_0_arm64, win_amd64, and an sdist" in text
-    assert "source 3 has only an sdist in the lock" in text
+    assert "windows-only 2 has wheels for cp39-abi3, cp313-cp313 on macosx_11_0_arm64, win_amd64\n" in text
+    assert "older 3 has wheels for cp311-cp311 on manylinux_2_17_x86_64\n" in text
     assert "lock for this one: uv pip compile --python-platform x86_64-manylinux_2_36" in text
     assert "fine" not in text.splitlines()[0]
+    assert "source" not in text
 
 
 def test_a_musl_target_without_wheels_is_sent_to_glibc_where_that_has_them() -> None:
@@ -243,11 +241,166 @@ def test_a_musl_target_without_wheels_is_sent_to_glibc_where_that_has_them() -> 
         chosen(document, ALPINE_ARM)
 
 
-def test_a_musl_target_is_sent_to_glibc_where_the_lock_does_not_tell_what_that_has() -> None:
-    # As uv writes it, which resolves for one target.
-    with pytest.raises(NoWheelError, match="only an sdist in the lock") as caught:
-        chosen(pylock(package("source", "3", (), sdist=sdist("source", "3"))), ALPINE_ARM)
-    assert 'base = "slim"' in caught.value.hint
+# ---------------------------------------------------------------- choosing sdists
+
+
+WINDOWS = package("of-windows", tags=("cp313-cp313-win_amd64", "py3-none-any"))
+
+
+def compiled(*packages: Mapping[str, Any], to: TargetPython = SLIM, **more: Any) -> dict[str, str]:
+    """What is taken as an sdist, and why."""
+    return {each.name: each.reason for each in chosen(pylock(*packages), to, **more) if not each.is_wheel}
+
+
+@pytest.mark.parametrize(
+    ("tags", "to", "reason"),
+    [
+        ([], SLIM, "the lock has only an sdist"),
+        (["cp36-abi3-manylinux_2_12_aarch64", "cp37-abi3-win_amd64"], ALPINE_ARM, "no musllinux wheel"),
+        (["cp313-cp313-win32", "cp313-cp313-macosx_10_9_universal2"], SLIM, "no manylinux wheel"),
+        (["cp313-cp313-musllinux_1_2_x86_64"], ALPINE_ARM, "no musllinux wheel for aarch64"),
+        (["cp313-cp313-manylinux2014_i686", "cp313-cp313-musllinux_1_1_x86_64"], SLIM, "no manylinux wheel for x86_64"),
+        (["cp313-cp313-manylinux_2_39_x86_64", "cp313-cp313-win32"], SLIM, "no manylinux wheel for glibc 2.36"),
+        (["cp312-cp312-manylinux_2_17_x86_64", "cp39-cp39-win32"], SLIM, "no wheel for cp313"),
+        (["py2-none-any"], SLIM, "no wheel for cp313"),
+        (["cp313-cp313t-manylinux_2_17_x86_64"], SLIM, "no wheel for cp313"),
+        (["cp312-cp312-musllinux_1_2_aarch64", "cp313-cp313-win32"], ALPINE_ARM, "no musllinux wheel for cp313"),
+        (["cp311-cp311-manylinux_2_17_x86_64"], ALPINE_ARM, "no wheel for cp313 on musllinux aarch64"),
+    ],
+)
+def test_what_has_no_fitting_wheel_is_compiled_and_the_reason_is_true(
+    tags: Sequence[str], to: TargetPython, reason: str
+) -> None:
+    assert compiled(package("ext", tags=tags, sdist=sdist("ext")), WINDOWS, MAC, to=to) == {"ext": reason}
+
+
+MAC = package("of-mac", tags=("cp313-cp313-macosx_11_0_arm64", "py3-none-any"))
+ELSEWHERE = package("ext", tags=("cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-manylinux1_x86_64"))
+EXT = ELSEWHERE | {"sdist": sdist("ext")}
+
+
+def test_a_lock_for_another_platform_does_not_tell_whether_to_compile() -> None:
+    for others in ([], [package("pure")], [package("two", tags=("cp313-cp313-linux_x86_64", "py3-none-any"))]):
+        with pytest.raises(NoWheelError) as caught:
+            chosen(pylock(EXT, *others), ALPINE_ARM, refresh="uv pip compile …")
+        assert "ext 1 has wheels for cp313-cp313 on manylinux" in caught.value.message
+        assert caught.value.message.endswith(", and an sdist")
+        assert caught.value.hint == (
+            "the lock may have been made for another platform; lock for this one: uv pip compile …; "
+            'or have it compiled all the same: no-binary = ["ext"]'
+        )
+    with pytest.raises(
+        NoWheelError, match=r"for this one; or use base = \"slim\", for which there are wheels; or have"
+    ):
+        chosen(pylock(EXT), target(libc="musl 1.2"), refresh="")
+
+
+def test_a_wheel_for_two_platforms_does_not_make_a_lock_for_several() -> None:
+    both = package("both", tags=("cp39-abi3-manylinux_2_17_x86_64.musllinux_1_1_x86_64", "py3-none-any"))
+    with pytest.raises(NoWheelError):
+        chosen(pylock(EXT, both), ALPINE_ARM)
+
+
+def test_a_lock_that_shows_all_there_is_is_believed() -> None:
+    reason = {"ext": "no musllinux wheel"}
+    assert compiled(EXT, WINDOWS, to=ALPINE_ARM) == reason
+    assert compiled(EXT, to=ALPINE_ARM, complete=True) == reason
+    universal = pylock(EXT, tool={"hatch-docker": {"universal": True}})
+    assert [each.reason for each in chosen(universal, ALPINE_ARM)] == ["no musllinux wheel"]
+    source = package("source", tags=(), sdist=sdist("source"))
+    assert compiled(source, complete=True) == {"source": "no wheel for cp313 on manylinux x86_64"}
+    with pytest.raises(NoWheelError, match="choose versions that have a wheel for this target"):
+        chosen(pylock(ELSEWHERE), ALPINE_ARM, complete=True)
+
+
+def test_no_binary_takes_the_sdist_whatever_wheels_there_are() -> None:
+    fast, slow = (package(name, sdist=sdist(name)) for name in ("fast", "slow"))
+    assert compiled(fast, slow) == {}
+    assert compiled(fast, slow, no_binary={"fast", "absent"}) == {"fast": "named in no-binary"}
+    assert compiled(fast, slow, no_binary={":all:"}) == dict.fromkeys(("fast", "slow"), "named in no-binary")
+    assert compiled(EXT, to=ALPINE_ARM, no_binary={"ext"}) == {"ext": "named in no-binary"}
+    (artifact,) = chosen(pylock(fast), no_binary={"fast"})
+    assert (artifact.filename, artifact.url) == ("fast-1.tar.gz", f"{HOST}/fast-1.tar.gz")
+
+
+def test_no_binary_needs_sdists_and_names_all_that_are_not_in_the_lock() -> None:
+    by_url = {"name": "by-url", "archive": {"url": f"{HOST}/by_url-1-py3-none-any.whl", "hashes": {"sha256": HASH}}}
+    packages = (package("bare", "7.0"), by_url, package("fine", sdist=sdist("fine")), package("demo"))
+    with pytest.raises(LockError) as caught:
+        chosen(pylock(*packages), no_binary={":all:"})
+    assert caught.value.message == (
+        "bare 7.0 is named in no-binary, and the lock has no sdist of it; "
+        "by-url is named in no-binary, and the lock has no sdist of it"
+    )
+    assert caught.value.place == str(Path("/src/pylock.toml"))
+    assert "take it out of no-binary" in caught.value.hint
+
+
+def archive(name: str, filename: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "archive": {"url": f"{HOST}/{filename}", "hashes": {"sha256": HASH}} | more}
+
+
+@pytest.mark.parametrize("filename", ["My_App-1.0.tar.gz", "my-app-1.0.zip"])
+def test_a_source_archive_that_is_named_by_url_is_an_sdist(filename: str) -> None:
+    (artifact,) = chosen(pylock(archive("my-app", filename)))
+    assert (artifact.version, artifact.filename) == ("1.0", filename)
+    assert artifact.reason == "it is a source archive"
+
+
+@pytest.mark.parametrize(
+    ("filename", "more", "problem"),
+    [
+        ("v1.0.tar.gz", {}, r"my-app is an archive that is not named as an sdist of it is \(v1\.0\.tar\.gz\)"),
+        ("my_app-1.0.tar.bz2", {}, "is an archive that is not named as an sdist"),
+        ("my_app-1.0.exe", {}, "is an archive that is not named as an sdist"),
+        ("other-1.0.tar.gz", {}, "is an archive that is not named as an sdist"),
+        ("mono-1.0.tar.gz", {"subdirectory": "my/app"}, r"is in a folder of an archive \(my/app of mono-1"),
+        ("my_app-1.0.tar.gz", {"hashes": {"md5": "0" * 32}}, "has no SHA-2 hash"),
+    ],
+)
+def test_an_archive_that_is_no_hashed_sdist_is_refused(filename: str, more: Mapping[str, Any], problem: str) -> None:
+    with pytest.raises(LockError, match=problem):
+        chosen(pylock(archive("my-app", filename, **more)))
+
+
+TAGS = ["py3-none-any", "cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-musllinux_1_2_aarch64", "cp312-cp312-win32"]
+HASHES = [
+    {"sha256": HASH},
+    {"sha512": "F" * 128},
+    {"md5": "0" * 32},
+    {"sha256": "../x"},
+    {"sha256": "0", "sha384": "1" * 96},
+]
+
+
+@given(data=st.data(), to=st.sampled_from([SLIM, ALPINE_ARM]))
+@settings(max_examples=200, deadline=None)
+def test_nothing_is_chosen_without_a_hash_and_what_is_no_wheel_has_a_reason(
+    data: st.DataObject, to: TargetPython
+) -> None:
+    def files(name: str) -> dict[str, Any]:
+        hashes = st.sampled_from(HASHES)
+        wheels = [wheel(f"{name}-1-{tag}.whl", hashes=data.draw(hashes)) for tag in TAGS if data.draw(st.booleans())]
+        source = sdist(name) | {"hashes": data.draw(hashes)}
+        return {"name": name, "version": "1", "wheels": wheels} | (
+            {"sdist": source} if data.draw(st.booleans()) else {}
+        )
+
+    packages = [each for each in map(files, ("a", "b", "c")) if each["wheels"] or "sdist" in each]
+    no_binary = data.draw(st.frozensets(st.sampled_from(["a", "b", ":all:"])))
+    try:
+        found = chosen(pylock(*packages), to, no_binary=no_binary, complete=data.draw(st.booleans()))
+    except HatchDockerError:
+        return
+    assert [each.name for each in found] == [each["name"] for each in packages]
+    for each in found:
+        assert each.hashes
+        assert all(len(value) >= 64 and value == value.lower() for value in each.hashes.values())
+        assert bool(each.reason) == (not each.is_wheel)
+        assert not (each.is_wheel and (each.name in no_binary or ":all:" in no_binary))
+
+
+# ---------------------------------------------------------------- what may be chosen
 
 
 def test_every_file_without_a_hash_is_named_at_once() -> None:
@@ -262,18 +415,18 @@ def test_every_file_without_a_hash_is_named_at_once() -> None:
         chosen(pylock(weak))
 
 
-def test_sources_that_are_no_hashed_wheel_are_refused_together() -> None:
+def test_sources_that_are_no_hashed_file_are_refused_together() -> None:
     document = pylock(
         {"name": "git", "vcs": {"type": "git", "url": "https://git.example/x", "commit-id": "abc"}},
         {"name": "folder", "directory": {"path": "../folder"}},
-        {"name": "tar", "archive": {"url": f"{HOST}/tar-1.tar.gz", "hashes": {"sha256": HASH}}},
+        archive("tar", "tar-1.tar.bz2"),
         {"name": "demo", "directory": {"path": ".", "editable": True}},
     )
     with pytest.raises(LockError) as caught:
         chosen(document)
     assert caught.value.message == (
         "git comes from version control (git); folder is a local directory (../folder); "
-        "tar is a source archive (tar-1.tar.gz)"
+        "tar is an archive that is not named as an sdist of it is (tar-1.tar.bz2)"
     )
 
 
@@ -305,11 +458,11 @@ def test_a_broken_pylock_says_which_key(tmp_path: Path, text: str, problem: str)
     assert caught.value.place.endswith("pylock.toml")
 
 
-def nothing(name: str = "") -> Lookup:
+def nothing(cache: Path | None = None) -> Lookup:
     def files(name: str) -> Sequence[IndexFile]:
         raise AssertionError(f"asked the index for {name}")
 
-    return Lookup(files=files)
+    return Lookup(files=files, cache=Cache(cache) if cache else None)
 
 
 # ---------------------------------------------------------------- freshness
@@ -408,6 +561,28 @@ colorama==0.4.6 ; sys_platform == "win32" --hash=sha256:{HASH}
     (artifact,) = select(found, SLIM, lock=path, project="demo")
     assert (artifact.url, artifact.size) == (f"{HOST}/six-1.16.0-py2.py3-none-any.whl", 11)
     assert indexes(path) == ("https://index.example/simple", ())
+
+
+@pytest.mark.parametrize(("late", "compiled"), [((), True), (("ext-1-cp313-cp313-musllinux_1_2_aarch64.whl",), False)])
+def test_hashes_of_all_that_the_index_has_show_what_there_is(
+    tmp_path: Path, late: Sequence[str], compiled: bool
+) -> None:
+    path = requirements(tmp_path, f"ext==1 --hash=sha256:{HASH}\n")
+    known = [index_file(name) for name in ("ext-1-cp313-cp313-manylinux_2_17_x86_64.whl", "ext-1.tar.gz")]
+    other = [index_file("ext-2.tar.gz", "2" * 64), *(index_file(name, "2" * 64) for name in late)]
+    wanted = Wanted(project="demo", target=ALPINE_ARM)
+    for lookup in (
+        Lookup(files=serving(ext=[*known, *other]), cache=Cache(tmp_path / "c")),
+        nothing(cache=tmp_path / "c"),
+    ):
+        found = read_lock(path, wanted, lookup)
+        if compiled:
+            assert [each.reason for each in select(found, ALPINE_ARM, lock=path, project="demo")] == [
+                "no musllinux wheel"
+            ]
+        else:
+            with pytest.raises(NoWheelError, match="lock for this one: uv pip compile"):
+                select(found, ALPINE_ARM, lock=path, project="demo", refresh="uv pip compile")
 
 
 def test_included_files_are_read_relative_to_the_one_that_includes_them(tmp_path: Path) -> None:
@@ -635,6 +810,27 @@ def test_a_lock_of_all_platforms_is_not_to_be_made_again_for_lack_of_a_wheel(tmp
     found = read_lock(tmp_path / "uv.lock", Wanted(project="demo", target=SLIM), nothing())
     with pytest.raises(NoWheelError, match=r"on win32\n  hint: choose versions that have a wheel for this target"):
         select(found, SLIM, lock=tmp_path / "uv.lock", project="demo", refresh="uv lock")
+
+
+def test_a_lock_of_all_platforms_shows_that_there_is_no_wheel(tmp_path: Path) -> None:
+    files = {
+        "wheels": [{"url": f"{HOST}/w-1-cp313-cp313-win32.whl", "hash": f"sha256:{HASH}"}],
+        "sdist": {"url": f"{HOST}/w-1.tar.gz", "hash": f"sha256:{HASH}"},
+    }
+    url = f"{HOST}/mono-1.tar.gz?x#y"
+    by_url = {
+        "name": "u",
+        "version": "1",
+        "source": {"url": url, "subdirectory": "u"},
+        "sdist": {"hash": f"sha256:{HASH}"},
+    }
+    root = ROOT | {"dependencies": [{"name": "w"}]}
+    path = write(tmp_path / "uv.lock", uv_lock(root, uv_package("w", "1") | files))
+    found = read_lock(path, Wanted(project="demo", target=SLIM), nothing())
+    (artifact,) = select(found, SLIM, lock=path, project="demo")
+    assert (artifact.filename, artifact.reason) == ("w-1.tar.gz", "no manylinux wheel")
+    with pytest.raises(LockError, match=r"u is in a folder of an archive \(u of mono-1\.tar\.gz\)"):
+        uv_chosen(tmp_path, uv_lock(ROOT | {"dependencies": [{"name": "u"}]}, by_url))
 
 
 def test_a_wheel_by_url_and_a_folder_of_wheels(tmp_path: Path) -> None:
@@ -895,6 +1091,44 @@ def test_hashed_requirements_lead_to_the_wheels_that_uv_locks(tmp_path: Path, to
     assert [(each.name, each.version, each.hashes) for each in ours] == [
         (each.name, each.version, each.hashes) for each in theirs
     ]
+
+
+COMPILED = ("psutil==5.9.8", "pyyaml", "six")
+
+
+@pytest.mark.network
+def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> None:
+    (tmp_path / "requirements.in").write_text("\n".join(COMPILED))
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nname = "demo"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = {list(COMPILED)}\n'
+    )
+    platform = f"--python-platform={uv_platform(ALPINE)}"
+    glibc = f"--python-platform={uv_platform(SLIM)}"
+    compile_ = ("pip", "compile", "-q", "requirements.in", "--python-version=3.13")
+    uv(*compile_, platform, "--generate-hashes", "-o", "requirements.txt", cwd=tmp_path)
+    uv(*compile_, platform, "-o", "pylock.musl.toml", cwd=tmp_path)
+    uv(*compile_, glibc, "-o", "pylock.glibc.toml", cwd=tmp_path)
+    uv(*compile_, "--universal", "-o", "pylock.universal.toml", cwd=tmp_path)
+    uv("lock", "-q", cwd=tmp_path)
+    index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
+    lookup = Lookup(files=index.files)
+    for name, reason in (
+        ("requirements.txt", "no musllinux wheel"),
+        ("pylock.musl.toml", "the lock has only an sdist"),
+        ("pylock.universal.toml", "no musllinux wheel"),
+        ("uv.lock", "no musllinux wheel"),
+    ):
+        wanted = Wanted(project="demo", target=ALPINE, requirements=[Requirement(each) for each in COMPILED])
+        found = select(read_lock(tmp_path / name, wanted, lookup), ALPINE, lock=tmp_path / name, project="demo")
+        assert {each.name: each.reason for each in found} == {"psutil": reason, "pyyaml": "", "six": ""}
+        assert [each.filename for each in found if not each.is_wheel] == ["psutil-5.9.8.tar.gz"]
+    foreign = tmp_path / "pylock.glibc.toml"
+    read = read_lock(foreign, Wanted(project="demo", target=ALPINE), lookup)
+    with pytest.raises(NoWheelError, match=r"psutil 5\.9\.8 has wheels for cp36-abi3 on manylinux") as caught:
+        select(read, ALPINE, lock=foreign, project="demo", refresh="uv lock again")
+    assert "lock for this one: uv lock again" in caught.value.hint
+    chosen = select(read, ALPINE, lock=foreign, project="demo", no_binary={"psutil", "pyyaml"})
+    assert [each.name for each in chosen if not each.is_wheel] == ["psutil", "pyyaml"]
 
 
 @pytest.mark.network

@@ -3,18 +3,21 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from hatch_docker.errors import ResolveError
-from hatch_docker.locks import Lookup, Wanted, read_lock, select
+from hatch_docker.locks import Artifact, Lookup, Wanted, read_lock, select
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
+from hatch_docker.locks.locked import Resolver, artifacts_of
 from hatch_docker.locks.resolve import find_uv, inputs_digest, is_current, resolve
 from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
 from hatch_docker.target import Libc, TargetPython
 
 
@@ -159,6 +162,22 @@ sys.exit(1)
 
 
 @posix_only
+@pytest.mark.parametrize("failed", ["Failed to build", "Failed to download and build"])
+def test_an_sdist_that_uv_cannot_build_says_at_its_end_why_and_what_to_do(tmp_path: Path, failed: str) -> None:
+    body = f"""
+print("error: {failed} `ext==1.0`", file=sys.stderr)
+for n in range(99): print(f"  frame {{n}}", file=sys.stderr)
+print("  Error: pg_config executable not found", file=sys.stderr)
+sys.exit(1)
+"""
+    with pytest.raises(ResolveError) as caught:
+        run(fake_uv(tmp_path, body), root=tmp_path)
+    assert f"{failed} `ext==1.0`" in caught.value.message
+    assert caught.value.message.endswith("Error: pg_config executable not found")
+    assert "tool.uv.dependency-metadata" in caught.value.hint
+
+
+@posix_only
 def test_an_explanation_of_uv_is_shortened_and_shows_no_login(tmp_path: Path) -> None:
     body = """
 print("warning: the requested Python is not here", file=sys.stderr)
@@ -185,6 +204,67 @@ def test_uv_that_cannot_run_or_does_not_know_the_platform(tmp_path: Path) -> Non
         run("uv", root=tmp_path, to=target("linux/s390x"))
 
 
+class Notes(Progress):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def resolved(
+    folder: Path, uv: str, requirement: str, *, to: TargetPython = SLIM, no_binary: Set[str] = frozenset()
+) -> tuple[dict[str, Artifact], list[str]]:
+    """What a project without a lock gets, by name, and what was told meanwhile."""
+    notes = Notes()
+    locked = artifacts_of(
+        Wanted(project="demo", target=to, requirements=(Requirement(requirement),)),
+        root=folder,
+        lock=None,
+        lookup=unused(),
+        resolver=Resolver(
+            environ={**os.environ, "HATCH_UV": uv}, configured=(), indexes=lambda: (), embed=lambda url: url
+        ),
+        written=folder / "pylock.demo.toml",
+        no_binary=no_binary,
+        progress=notes,
+    )
+    assert locked.resolved
+    return {each.name: each for each in locked.artifacts}, notes.texts
+
+
+def listed(name: str, tag: str) -> str:
+    """A package with one wheel and an sdist, as uv writes it."""
+    wheel, sdist = (
+        f'{{url = "https://files.example/{name}-1{end}", hashes = {{sha256 = "{"0" * 64}"}}}}'
+        for end in (f"-{tag}.whl", ".tar.gz")
+    )
+    return f'[[packages]]\nname = "{name}"\nversion = "1"\nwheels = [{wheel}]\nsdist = {sdist}\n'
+
+
+RESOLUTION = (
+    'lock-version = "1.0"\ncreated-by = "uv"\n' + listed("ext", "cp313-cp313-win32") + listed("pure", "py3-none-any")
+)
+
+
+@posix_only
+def test_what_was_resolved_for_the_target_is_all_that_there_is(tmp_path: Path) -> None:
+    found, _ = resolved(tmp_path, fake_uv(tmp_path, f"print({RESOLUTION!r})"), "ext")
+    assert {name: each.reason for name, each in found.items()} == {"ext": "no manylinux wheel", "pure": ""}
+
+
+@posix_only
+def test_no_binary_needs_no_other_resolution(tmp_path: Path) -> None:
+    uv = fake_uv(tmp_path, f"print({RESOLUTION!r})")
+    resolved(tmp_path, uv, "ext")
+    Path(uv).unlink()
+    found, notes = resolved(tmp_path, uv, "ext", no_binary={"pure", "purr", ":all:"})
+    assert found["pure"].reason == found["ext"].reason == "named in no-binary"
+    assert [each for each in notes if "no-binary" in each] == [
+        "no-binary names purr, which is not among the dependencies"
+    ]
+
+
 @given(st.text() | st.sampled_from(["tool = 1", "[tool]\nhatch-docker = []", "[tool.hatch-docker]\ninputs = 1"]))
 def test_any_other_text_is_not_current(text: str) -> None:
     assert not is_current(text, ["a"], SLIM, ())
@@ -204,6 +284,19 @@ def test_uv_resolves_for_a_foreign_target(tmp_path: Path, to: TargetPython) -> N
     assert "colorama" not in by_name
     assert to.machine in by_name["uvloop"].filename
     assert ("musllinux" in by_name["uvloop"].filename) == (to.libc.kind == "musl")
+
+
+@pytest.mark.network
+def test_uv_names_the_sdist_of_what_has_no_wheel_for_the_target(tmp_path: Path) -> None:
+    # psutil had no musllinux wheel before 7, and metadata that needs no build.
+    musl = target(kind="musl", version=(1, 2))
+    found, _ = resolved(tmp_path, find_uv(os.environ), "psutil==5.9.8", to=musl)
+    assert found["psutil"].filename == "psutil-5.9.8.tar.gz"
+    assert found["psutil"].reason == "no wheel for cp313 on musllinux x86_64"
+    found, _ = resolved(tmp_path, find_uv(os.environ), "psutil==5.9.8", to=SLIM)
+    assert found["psutil"].is_wheel
+    found, _ = resolved(tmp_path, find_uv(os.environ), "psutil==5.9.8", to=SLIM, no_binary={"psutil"})
+    assert (found["psutil"].filename, found["psutil"].reason) == ("psutil-5.9.8.tar.gz", "named in no-binary")
 
 
 @pytest.mark.network

@@ -5,11 +5,12 @@ Pure: it takes the table and the environment as values and looks nothing up.
 
 from hatch_docker.config.checks import check_names, check_push, default_script, expand_tags
 from hatch_docker.config.keys import Mistakes, parse, refuse
-from hatch_docker.config.model import PRUNED, BaseSpec, Config, ExtraFiles, Settings
+from hatch_docker.config.model import ALL, PRUNED, BaseSpec, Config, ExtraFiles, Settings
 from hatch_docker.config.times import created_time
 from hatch_docker.config.values import gather
 
 __all__ = [
+    "ALL",
     "PRUNED",
     "BaseSpec",
     "Config",

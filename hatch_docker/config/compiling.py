@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from hatch_docker.config.model import ALL
 from hatch_docker.config.naming import normalized
 from hatch_docker.config.times import nanoseconds
 from hatch_docker.config.values import Parser, fail, list_of, shown, text, word
 
-ALL = ":all:"
 _NONE = ":none:"
 _OS_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(=[A-Za-z0-9.+:~_-]+)?")
 # As Docker reads --memory: the units are powers of 1024, however they are written.

@@ -15,6 +15,7 @@ PREFIX = "HATCH_DOCKER_"
 FAMILIES = ("alpine", "slim")
 COMPRESSIONS = ("gzip", "gzip-single", "zstd")
 OUTPUTS = ("archive", "load", "push")
+ALL = ":all:"  # in place of names of distributions, as pip has it
 PRUNED = ("tests", "caches", "c-sources", "static-libraries")
 
 
@@ -67,7 +68,7 @@ class Config:
     the same. Globs are .gitignore's, relative to site-packages.
 
     Compiling: `no_binary` has the normalized names of distributions that are compiled though they have a wheel, and
-    `build_network` those whose compilation may use the network; either may be `(":all:",)`. `builder` is the image to
+    `build_network` those whose compilation may use the network; either may be `(ALL,)`. `builder` is the image to
     compile in, None for the base's own; `build_packages` are installed there, `runtime_packages` in the image: names of
     OS packages, as the base's package manager has them.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from hatch_docker.atomic import replacing
+from hatch_docker.config import ALL
 from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.resolve import find_uv, is_current, resolve
@@ -50,12 +52,14 @@ def artifacts_of(
     lookup: Lookup,
     resolver: Resolver,
     written: Path,
+    no_binary: Set[str] = frozenset(),
     progress: Progress,
 ) -> Locked:
-    """The artifacts that the lock names for the target.
+    """The artifacts that the lock names for the target: sdists where there is no wheel, or where `no_binary` says so.
 
     Where there is no lock the requirements are resolved and the result written to `written`, which later builds read
-    while it fits. Raises LockError and what reading locks raises.
+    while it fits. `no_binary` does not shape that: uv would have to build those packages here to read their metadata.
+    Raises LockError and what reading locks raises.
     """
     if lock is None and not wanted.requirements:
         return Locked()
@@ -72,8 +76,12 @@ def artifacts_of(
         project=wanted.project,
         extras=frozenset() if resolved else wanted.extras,
         groups=frozenset() if resolved else wanted.groups,
+        no_binary=no_binary,
         refresh=refresh,
+        complete=resolved,
     )
+    for name in sorted(no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
+        progress.note(f"no-binary names {name}, which is not among the dependencies")
     check_fresh(
         artifacts,
         wanted.requirements,
@@ -84,6 +92,27 @@ def artifacts_of(
         overridden=overridden(pylock),
     )
     return Locked(path=path, artifacts=tuple(artifacts), overridden=overridden(pylock), resolved=resolved)
+
+
+def resolve_alone(
+    requirements: Sequence[str], *, target: TargetPython, root: Path, lookup: Lookup, resolver: Resolver
+) -> tuple[Artifact, ...]:
+    """The artifacts of requirements that are no project's, such as those that an sdist is built with.
+
+    They are resolved as a project's are that has no lock, in the folder `root`. Raises LockError and what resolving
+    raises.
+    """
+    wanted = Wanted(project="", target=target, requirements=tuple(Requirement(text) for text in requirements))
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+        return artifacts_of(
+            wanted,
+            root=root,
+            lock=None,
+            lookup=lookup,
+            resolver=resolver,
+            written=Path(folder) / "pylock.toml",
+            progress=Progress(),
+        ).artifacts
 
 
 def _resolved(

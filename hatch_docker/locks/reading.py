@@ -65,7 +65,7 @@ def overridden(pylock: Pylock) -> frozenset[str]:
 
 
 def is_universal(pylock: Pylock) -> bool:
-    """Whether it was taken from a lock of all platforms, so that locking again finds no more wheels."""
+    """Whether it is known to have what there is for all platforms, so that locking again finds no more wheels."""
     return _own_table(pylock).get("universal") is True
 
 
@@ -109,10 +109,14 @@ def filename(file: Mapping[str, Any]) -> str:
     return unquote(urlsplit(file.get("path") or file.get("url") or "").path).rpartition("/")[2]
 
 
-def is_file_of(name: str, package: str, version: Version) -> bool:
-    """Whether a file's name is that of a wheel or sdist of a package's version (PyPA: binary and source formats)."""
+def parsed(name: str) -> tuple[str, Version] | None:
+    """The package and version of a wheel's or sdist's file name (PyPA: binary and source formats); None for others."""
     try:
-        found = parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
+        return parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
     except (InvalidWheelFilename, InvalidSdistFilename):
-        return False
-    return found == (package, version)
+        return None
+
+
+def is_file_of(name: str, package: str, version: Version) -> bool:
+    """Whether a file's name is that of a wheel or sdist of a package's version."""
+    return parsed(name) == (package, version)

@@ -22,7 +22,7 @@ from hatch_docker.locks.pylock import validated
 from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, is_file_of
 from hatch_docker.parallel import together
 
-_KIND = "requirements-lock"
+_KIND = "requirements-lock-2"
 
 
 def read_requirements(path: Path, wanted: Wanted, lookup: Lookup) -> Pylock:
@@ -65,31 +65,40 @@ def _key(pins: Sequence[Pin], lookup: Lookup) -> str:
 
 
 def _find(pins: Sequence[Pin], lookup: Lookup, *, place: str) -> dict[str, Any]:
-    """The pylock document of the pins, from the index's answers; all that are missing are reported at once."""
+    """The pylock document of the pins, from the index's answers; all that are missing are reported at once.
+
+    It says whether the pins have the hashes of all that there is, as tools write them, or only those of one platform.
+    """
     merged: dict[str, Pin] = {}
     for pin in pins:
         known = merged.get(pin.name)
         hashes = pin.hashes | known.hashes if known else pin.hashes
         merged[pin.name] = Pin(name=pin.name, version=pin.version, marker=None, hashes=hashes)
     ordered = sorted(merged.values(), key=lambda pin: pin.name)
-    answers = together(lambda pin: lookup.files(pin.name), ordered, threads=lookup.threads)
-    packages = [_package(pin, files) for pin, files in zip(ordered, answers, strict=True)]
+    found = together(lambda pin: _files(pin, lookup), ordered, threads=lookup.threads)
+    packages = [_package(pin, files) for pin, files in zip(ordered, found, strict=True)]
     if missing := [f"{each['name']} {each['version']}" for each in packages if not each.keys() & {"wheels", "sdist"}]:
         raise LockError(
             f"the index has no file with a locked hash of {', '.join(missing)}",
             place=place,
             hint="was it locked from another index (index-url)? else lock again",
         )
-    return {"lock-version": "1.0", "created-by": "hatch-docker", "packages": packages}
+    whole = all(_vouched(pin, file) for pin, files in zip(ordered, found, strict=True) for file in files)
+    tool = {"hatch-docker": {"universal": whole}}
+    return {"lock-version": "1.0", "created-by": "hatch-docker", "packages": packages, "tool": tool}
+
+
+def _files(pin: Pin, lookup: Lookup) -> list[IndexFile]:
+    """The index's files of the pinned version, in a fixed order."""
+    files = [file for file in lookup.files(pin.name) if is_file_of(file.filename, pin.name, pin.version)]
+    return sorted(files, key=lambda file: file.filename)
 
 
 def _package(pin: Pin, files: Iterable[IndexFile]) -> dict[str, Any]:
     package: dict[str, Any] = {"name": pin.name, "version": str(pin.version)}
-    for file in sorted(files, key=lambda file: file.filename):
-        hashes = {
-            algorithm: value for algorithm, value in file.hashes.items() if f"{algorithm}:{value}".lower() in pin.hashes
-        }
-        if not hashes or not is_file_of(file.filename, pin.name, pin.version):
+    for file in files:
+        hashes = _vouched(pin, file)
+        if not hashes:
             continue
         entry: dict[str, Any] = {"name": file.filename, "url": _without_user(file.url), "hashes": hashes}
         if file.size is not None:
@@ -99,6 +108,13 @@ def _package(pin: Pin, files: Iterable[IndexFile]) -> dict[str, Any]:
         else:
             package.setdefault("sdist", entry)
     return package
+
+
+def _vouched(pin: Pin, file: IndexFile) -> dict[str, str]:
+    """The hashes of a file that are locked."""
+    return {
+        algorithm: value for algorithm, value in file.hashes.items() if f"{algorithm}:{value}".lower() in pin.hashes
+    }
 
 
 def _without_user(url: str) -> str:

@@ -34,9 +34,13 @@ _HINTS = (
         "authentication credentials",
         "give the index's login: in netrc, in its URL, or as UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD",
     ),
+    ("error sending request", "check the network, and the package index that pip and uv are configured with"),
+    (
+        "build `",
+        "uv builds it here to learn what it requires: give it what it misses, or tell in tool.uv.dependency-metadata",
+    ),
     ("no solution found", "loosen the requirements, or choose another Python or base"),
     ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),
-    ("error sending request", "check the network, and the package index that pip and uv are configured with"),
     ("invalid value", "update uv: it does not know this platform"),
     ("unexpected argument", "update uv: pip install -U uv"),
 )
@@ -158,8 +162,9 @@ def _refusal(stderr: str, target: TargetPython) -> ResolveError:
     """What uv explains as our error: without its warnings, shortened, without logins."""
     lines = [line.rstrip() for line in _USER.sub("", stderr).splitlines() if not line.startswith("warning:")]
     shown = [line for line in lines if line.strip()]
-    if len(shown) > _LINES_SHOWN:
-        shown = [*shown[:_LINES_SHOWN], f"… and {len(shown) - _LINES_SHOWN} more lines"]
+    if (more := len(shown) - _LINES_SHOWN) > 0:
+        # A build says at its end why it failed, a resolution at its beginning.
+        shown = [*shown[: _LINES_SHOWN // 2], f"… {more} more lines …", *shown[-(_LINES_SHOWN // 2) :]]
     explanation = "\n  ".join(shown) or "uv did not say why"
     hint = next((hint for words, hint in _HINTS if words in explanation.lower()), "")
     return ResolveError(f"the dependencies cannot be resolved for {target}\n  {explanation}", hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, cast
 from urllib.parse import unquote, urljoin, urlsplit
@@ -20,18 +20,17 @@ from packaging.pylock import (
     Pylock,
     PylockSelectError,
 )
-from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
-from hatch_docker.locks.reading import MARKER_ERRORS, is_universal
+from hatch_docker.locks.offer import fits, for_one_platform, has_glibc_wheel, lack, offered, tags_of
+from hatch_docker.locks.reading import MARKER_ERRORS, is_universal, parsed
 from hatch_docker.target import TargetPython
 
 Source: TypeAlias = PackageVcs | PackageDirectory | PackageArchive | PackageWheel | PackageSdist
 
 # Algorithms that vouch for a file, with the length of their hexadecimal digests.
 _STRONG = {"sha256": 64, "sha384": 96, "sha512": 128}
-_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,7 @@ class Artifact:
     """One file to install. `name` is normalized, `size` in bytes where the lock says it.
 
     `hashes` are lower-case hexadecimal digests by algorithm, of algorithms that are safe to trust; never empty.
+    `reason` says why it must be built from source; empty for a wheel.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Artifact:
     url: str
     hashes: Mapping[str, str]
     size: int | None = None
+    reason: str = ""
 
     @property
     def is_wheel(self) -> bool:
@@ -62,14 +63,20 @@ def select(
     project: str,
     extras: Set[str] = frozenset(),
     groups: Set[str] = frozenset(),
+    no_binary: Set[str] = frozenset(),
     refresh: str = "",
+    complete: bool = False,
 ) -> list[Artifact]:
     """The artifacts that the lock names for the target, sorted by name; never the project itself.
 
     `lock` is the lock's path: messages name it, relative files are relative to it. `refresh` is the command that
-    locks for the target. Raises LockError where the lock does not fit the target or names something that is no
-    hashed file, NoWheelError for all packages without a wheel for the target. The lock's default groups are always
-    in: tools keep the project's own dependencies there.
+    locks for the target. `no_binary` has normalized names, or `:all:`, of what is taken as an sdist even where a wheel
+    fits; so is what has no wheel that fits. `complete` says that the lock was made for this very target: what it does
+    not have of a package, there is not.
+
+    Raises LockError where the lock does not fit the target or names something that is no hashed file, NoWheelError for
+    all packages that have nothing for the target, or that may have a wheel for it which a lock for another platform
+    does not show. The lock's default groups are always in: tools keep the project's own dependencies there.
     """
     chosen_groups = frozenset(pylock.default_groups or ()) | groups
     try:
@@ -79,9 +86,17 @@ def select(
             for package in pylock.packages
             if package.name != project and _applies(package.marker, target, extras, chosen_groups)
         ]
-        _check_wheels(packages, target, "" if is_universal(pylock) else refresh)
-        chosen = _select(pylock, packages, target, extras, chosen_groups)
-        return _artifacts(chosen, target, lock)
+        known = complete or is_universal(pylock)
+        named = _named(packages, no_binary)
+        _check_wheels(
+            [package for package in packages if package.name not in named],
+            target,
+            certain=known or not for_one_platform(pylock),
+            refresh="" if known else refresh,
+        )
+        sources = [replace(each, wheels=None) if each.name in named else each for each in packages]
+        chosen = _select(pylock, sources, target, extras, chosen_groups)
+        return _artifacts(chosen, target, lock, named=named, complete=complete)
     except HatchDockerError as error:
         error.place = error.place or str(lock)
         error.hint = error.hint or (f"lock for this target: {refresh}" if refresh else "")
@@ -129,55 +144,57 @@ def _select(
         raise LockError(f"the lock does not fit {target}: {error}") from None
 
 
-def _check_wheels(packages: Iterable[Package], target: TargetPython, refresh: str) -> None:
-    """Raise NoWheelError for every package that has files but no wheel for the target."""
+def _named(packages: Iterable[Package], no_binary: Set[str]) -> frozenset[str]:
+    """The names of the packages that `no_binary` names; raises LockError for all that have only wheels."""
+    named = [package for package in packages if ALL in no_binary or package.name in no_binary]
+    lacking = [
+        f"{_label(package)} is named in no-binary, and the lock has no sdist of it"
+        for package in named
+        if (package.wheels and not package.sdist)
+        or (package.archive and _archive_name(package.archive).endswith(".whl"))
+    ]
+    if lacking:
+        raise LockError("; ".join(lacking), hint="take it out of no-binary, or lock a version that has an sdist")
+    return frozenset(package.name for package in named)
+
+
+def _check_wheels(packages: Iterable[Package], target: TargetPython, *, certain: bool, refresh: str) -> None:
+    """Raise NoWheelError for every package that has files, but no wheel for the target and no use for its sdist.
+
+    Where it is not `certain` that the lock lists every wheel, a package that lists some may have a fitting one.
+    """
     tags = frozenset(target.tags)
-    lacking = [package for package in packages if not package.is_direct and not _fitting(package, tags)]
+    lacking = [
+        package
+        for package in packages
+        if not package.is_direct
+        and not fits(package, tags)
+        and (package.sdist is None or (package.wheels and not certain))
+    ]
     if not lacking:
         return
-    lines = [f"{package.name} {package.version or ''}".rstrip() + f" has {_offer(package)}" for package in lacking]
+    lines = [f"{_label(package)} has {offered(package)}" for package in lacking]
     raise NoWheelError(
         f"no wheel for {target}: " + (lines[0] if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)),
         hint=_wheel_hint(lacking, target, refresh),
     )
 
 
-def _fitting(package: Package, tags: Set[Tag]) -> bool:
-    return any(not tags.isdisjoint(_tags(wheel.filename)) for wheel in package.wheels or ())
-
-
-def _tags(filename: str) -> frozenset[Tag]:
-    try:
-        return parse_wheel_filename(filename)[-1]
-    except InvalidWheelFilename as error:
-        raise LockError(str(error)) from None
-
-
-def _offer(package: Package) -> str:
-    """What a package has instead of a fitting wheel: its wheels' Pythons and platforms, or its sdist."""
-    if not package.wheels:
-        return "only an sdist in the lock"
-    tags = [tag for wheel in package.wheels for tag in _tags(wheel.filename)]
-    pythons = _shortened({tag.interpreter if tag.abi == "none" else f"{tag.interpreter}-{tag.abi}" for tag in tags})
-    platforms = _shortened({tag.platform for tag in tags})
-    return f"wheels for {pythons} on {platforms}" + (", and an sdist" if package.sdist else "")
-
-
-def _shortened(names: Set[str]) -> str:
-    shown = sorted(names, key=_natural)
-    more = len(shown) - _SHOWN
-    return ", ".join(shown[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts cp39 before cp313."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", text)]
+def _label(package: Package) -> str:
+    return f"{package.name} {package.version or ''}".rstrip()
 
 
 def _wheel_hint(lacking: Sequence[Package], target: TargetPython, refresh: str) -> str:
-    if target.libc.kind == "musl" and all(_has_glibc_wheel(package, target) for package in lacking):
+    glibc = target.libc.kind == "musl" and all(has_glibc_wheel(package, target) for package in lacking)
+    if sources := [f'"{package.name}"' for package in lacking if package.sdist]:
+        return (
+            f"the lock may have been made for another platform; lock for this one{refresh and f': {refresh}'}"
+            + ('; or use base = "slim", for which there are wheels' if glibc else "")
+            + f"; or have it compiled all the same: no-binary = [{', '.join(sources)}]"
+        )
+    if glibc:
         return 'there are wheels for glibc: use base = "slim"'
-    if refresh and any(package.wheels for package in lacking):
+    if refresh:
         return f"the lock may have been made for another platform; lock for this one: {refresh}"
     # A lock that was resolved for one target does not tell what there is for others.
     other = (
@@ -186,46 +203,37 @@ def _wheel_hint(lacking: Sequence[Package], target: TargetPython, refresh: str) 
     return f"choose versions that have a wheel for this target, or {other}"
 
 
-def _has_glibc_wheel(package: Package, target: TargetPython) -> bool:
-    pythons = {(tag.interpreter, tag.abi) for tag in target.tags}
-    return any(
-        (tag.interpreter, tag.abi) in pythons
-        and tag.platform.startswith("manylinux")
-        and tag.platform.endswith(f"_{target.machine}")
-        for wheel in package.wheels or ()
-        for tag in _tags(wheel.filename)
-    )
-
-
-def _artifacts(chosen: Iterable[tuple[Package, Source]], target: TargetPython, lock: Path) -> list[Artifact]:
-    """Artifacts of what was selected; all that are no hashed wheel are reported at once."""
+def _artifacts(
+    chosen: Iterable[tuple[Package, Source]], target: TargetPython, lock: Path, *, named: Set[str], complete: bool
+) -> list[Artifact]:
+    """Artifacts of what was selected; all that are no hashed file are reported at once."""
     artifacts, problems = [], []
     for package, source in chosen:
         problem = _unusable(package, source, target)
         if problem or isinstance(source, PackageVcs | PackageDirectory):
             problems.append(f"{package.name} {problem}")
-        else:
-            artifacts.append(_artifact(package, source, lock))
+            continue
+        artifact = _artifact(package, source, lock)
+        if not artifact.is_wheel:
+            artifact = replace(artifact, reason=_reason(package, target, named=named, complete=complete))
+        artifacts.append(artifact)
     if problems:
         raise LockError("; ".join(problems), hint=_DIRECT_HINT if any("hash" not in each for each in problems) else "")
     return sorted(artifacts, key=lambda artifact: artifact.name)
 
 
-_DIRECT_HINT = "an image is made of wheels that a hash vouches for: publish the package to an index, and lock again"
+_DIRECT_HINT = "an image is made of files that a hash vouches for: publish the package to an index, and lock again"
 
 
 def _unusable(package: Package, source: Source, target: TargetPython) -> str:
-    """Why a source cannot be installed as it is; empty when it can."""
+    """Why a source cannot be installed; empty when it can, if need be after it was compiled."""
     if isinstance(source, PackageVcs):
         return f"comes from version control ({source.type})"
     if isinstance(source, PackageDirectory):
         return f"is a local directory ({source.path})"
     if isinstance(source, PackageArchive):
-        name = _archive_name(source)
-        if not name.endswith(".whl"):
-            return f"is a source archive ({name})"
-        if _tags(name).isdisjoint(target.tags):
-            return f"is a wheel for another platform ({name})"
+        if problem := _unusable_archive(package, source, target):
+            return problem
     elif "/" in source.filename or "\\" in source.filename:
         return f"has a file name that is a path ({source.filename})"
     if not _usable_hashes(source.hashes):
@@ -233,14 +241,33 @@ def _unusable(package: Package, source: Source, target: TargetPython) -> str:
     return ""
 
 
+def _unusable_archive(package: Package, source: PackageArchive, target: TargetPython) -> str:
+    name = _archive_name(source)
+    if source.subdirectory:
+        return f"is in a folder of an archive ({source.subdirectory} of {name})"
+    if name.endswith(".whl"):
+        return f"is a wheel for another platform ({name})" if tags_of(name).isdisjoint(target.tags) else ""
+    found = parsed(name)
+    if found is None or found[0] != package.name or (package.version or found[1]) != found[1]:
+        return f"is an archive that is not named as an sdist of it is ({name})"
+    return ""
+
+
+def _reason(package: Package, target: TargetPython, *, named: Set[str], complete: bool) -> str:
+    """Why an sdist was chosen."""
+    if package.archive:
+        return "it is a source archive"
+    return "named in no-binary" if package.name in named else lack(package, target, complete=complete)
+
+
 def _artifact(package: Package, source: PackageArchive | PackageWheel | PackageSdist, lock: Path) -> Artifact:
     filename = _archive_name(source) if isinstance(source, PackageArchive) else source.filename
-    version = str(package.version or (parse_wheel_filename(filename)[1] if filename.endswith(".whl") else ""))
+    found = parsed(filename)
     # A path is relative to the lock (PEP 751); where both are given, the path is the nearer copy, the URL the surer.
     url = source.url or (lock.absolute().parent / (source.path or "")).as_uri()
     return Artifact(
         name=package.name,
-        version=version,
+        version=str(package.version or (found[1] if found else "")),
         filename=filename,
         url=urljoin((package.index or "").rstrip("/") + "/", url),
         hashes=_usable_hashes(source.hashes),

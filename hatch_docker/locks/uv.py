@@ -190,7 +190,8 @@ def _package(package: Table) -> dict[str, Any]:
             return {**common, "directory": {"path": source[key]}}
     if "url" in source or "path" in source:
         file = next(iter(package.get("wheels", [])), None) or package.get("sdist", {})
-        return {**common, "archive": _file(file, **{key: source.get(key) for key in ("url", "path")})}
+        archive = _file(file, **{key: source.get(key) for key in ("url", "path")})
+        return {**common, "archive": {**archive, "subdirectory": source.get("subdirectory")}}
     return {**common, **_registry_files(package, source["registry"])}
 
 

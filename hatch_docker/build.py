@@ -29,7 +29,7 @@ from hatch_docker.result import Built, MadeLayer
 from hatch_docker.runtime import command, configure, describe
 from hatch_docker.target import TargetPython
 from hatch_docker.wheels.install import venv_skeleton
-from hatch_docker.wheels.obtain import obtain, own_file
+from hatch_docker.wheels.obtain import own_file
 from hatch_docker.wheels.units import Unit, check_units, main_of, scripts_of, units_of
 from hatch_docker.workshop import VENV, base_of, with_packages, workshop_of
 
@@ -55,15 +55,10 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
         no_binary=frozenset(config.no_binary),
         progress=machine.progress,
     )
-    get = partial(
-        obtain, cache=machine.places.cache, http=machine.http, headers=indexes.headers, progress=machine.progress
-    )
-    files = [*get(locked.artifacts), own_file(own, project.normalized_name, project.version)]
-    made = compile_all(files, workshop_of(project, config, machine, indexes, get, bare, base))
-    *wheels, own_wheel = (each.file for each in made)
-    compiled = [each.how for each in made if each.how]
+    files = [*indexes.obtain(locked.artifacts), own_file(own, project.normalized_name, project.version)]
+    wheels, compiled = compile_all(files, workshop_of(project, config, machine, indexes, bare, base))
     units, own_unit = units_of(
-        wheels, own_wheel, machine.places.cache, prune=config.prune, keep=config.keep, threads=machine.threads
+        wheels, machine.places.cache, prune=config.prune, keep=config.keep, threads=machine.threads
     )
     check_units(units, own_unit, locked, wanted, machine.progress)
     check_linkage(units, own_unit, base.facts, compiled={each.name for each in compiled}, progress=machine.progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.bases import Places
@@ -13,7 +14,7 @@ from hatch_docker.engine import Engine, Limits
 from hatch_docker.http import Http, Network
 from hatch_docker.index.client import Index
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
-from hatch_docker.locks import Lookup
+from hatch_docker.locks import Artifact, Lookup
 from hatch_docker.locks import indexes as index_lines
 from hatch_docker.locks.locked import Resolver
 from hatch_docker.oci.auth import Credentials
@@ -21,7 +22,7 @@ from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.parallel import once
 from hatch_docker.progress import Progress
-from hatch_docker.wheels.obtain import Headers
+from hatch_docker.wheels.obtain import Obtained, obtain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Indexes:
 
     lookup: Lookup
     resolver: Resolver
-    headers: Headers
+    obtain: Callable[[Sequence[Artifact]], list[Obtained]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,8 @@ def machine_of(
                 configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress
             )
         )
-        return _indexes(discovered, (index_url or url, *extra), environ, proxies, cache, progress)
+        named = (index_url or url, *extra)
+        return _indexes(discovered, named, environ, proxies, partial(obtain, cache=cache, http=http), cache, progress)
 
     return Machine(
         places=Places(registry=registry, engine=once(lambda: Engine.connect(environ)), cache=cache, root=root),
@@ -98,6 +100,7 @@ def _indexes(
     named: Sequence[str],
     environ: Mapping[str, str],
     proxies: Mapping[str, str],
+    fetch: Callable[..., list[Obtained]],
     cache: Cache,
     progress: Progress,
 ) -> Indexes:
@@ -122,5 +125,5 @@ def _indexes(
             indexes=lambda: discovered().urls_for_uv(),
             embed=lambda url: discovered().credentials.embed(url),  # noqa: PLW0108 (not discovered before)
         ),
-        headers=lambda url: discovered().credentials.headers(url),  # noqa: PLW0108
+        obtain=partial(fetch, headers=lambda url: discovered().credentials.headers(url), progress=progress),  # noqa: PLW0108
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +9,6 @@ from hatch_docker.bases import Base, facts_of, open_base
 from hatch_docker.builder import Builder, local_name, log_path, open_builder
 from hatch_docker.compiling.compiling import Workshop
 from hatch_docker.config import Config
-from hatch_docker.locks import Artifact
 from hatch_docker.locks.locked import resolve_alone
 from hatch_docker.locks.resolve import find_uv
 from hatch_docker.machine import Indexes, Machine
@@ -18,7 +16,6 @@ from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.project import Project
 from hatch_docker.result import MadeLayer
-from hatch_docker.wheels.obtain import Obtained
 
 VENV = "app/.venv"
 
@@ -78,7 +75,6 @@ def workshop_of(
     config: Config,
     machine: Machine,
     indexes: Indexes,
-    obtain: Callable[[Sequence[Artifact]], list[Obtained]],
     bare: Base,
     base: Base,
 ) -> Workshop:
@@ -88,7 +84,7 @@ def workshop_of(
         target=target,
         builder=once(partial(builder_of, bare, config, machine)),
         resolve=partial(resolve_alone, target=target, root=project.root, lookup=indexes.lookup, resolver=resolver),
-        obtain=obtain,
+        obtain=indexes.obtain,
         uv=lambda: find_uv(resolver.environ),
         environ=resolver.environ,
         exclude=tuple(sorted(base.facts.libraries - bare.facts.libraries)),

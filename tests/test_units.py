@@ -14,7 +14,7 @@ from hatch_docker.errors import LockError, NoWheelError, WheelError
 from hatch_docker.locks import Artifact, Wanted
 from hatch_docker.locks.locked import Locked
 from hatch_docker.progress import Progress
-from hatch_docker.wheels.obtain import Obtained
+from hatch_docker.wheels.obtain import Obtained, own_file
 from hatch_docker.wheels.units import Unit, check_units, scripts_of, units_of
 
 
@@ -139,7 +139,7 @@ class TestReading:
             unit = make_unit(tmp_path, name, {f"{name}/__init__.py": "", f"{name}/tests/x.py": ""})
             wheels.append(Obtained(artifact=artifact(unit), path=unit.path, digest=unit.digest))
         own = make_wheel(tmp_path, "app", files={"app.py": "import one.tests.x"})
-        return units_of(wheels, own, cache, prune=["tests"], keep=[], threads=2)
+        return units_of([*wheels, own_file(own, "app", "1.0")], cache, prune=["tests"], keep=[], threads=2)
 
     def test_wheels_come_in_order_and_are_pruned_together(self, tmp_path: Path) -> None:
         units, own = self.units(tmp_path, Cache(tmp_path / "cache"))

@@ -58,14 +58,16 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A file as it goes into the image: a wheel; and how it was built, where it was."""
+    """A wheel, and how it was built."""
 
     file: Obtained
-    how: CompiledWheel | None = None
+    how: CompiledWheel
 
 
-def compile_all(files: Sequence[Obtained], workshop: Workshop, *, within: frozenset[str] = frozenset()) -> list[Made]:
-    """`files` in their order, with a wheel in the place of each sdist.
+def compile_all(
+    files: Sequence[Obtained], workshop: Workshop, *, within: frozenset[str] = frozenset()
+) -> tuple[list[Obtained], list[CompiledWheel]]:
+    """`files` in their order, with a wheel in the place of each sdist; and how those were built.
 
     `within` are the names whose build requirements these are. Raises CompileError, for all that do not compile at once;
     EngineError where something must be compiled and no engine answers, BuilderError for a builder that cannot.
@@ -76,7 +78,9 @@ def compile_all(files: Sequence[Obtained], workshop: Workshop, *, within: frozen
     others = [job for job in jobs if job.file.digest not in made]
     if others:
         made |= _in_builder(others, workshop, within)
-    return [made.get(file.digest) or Made(file=file) for file in files]
+    outcomes = [made.get(file.digest, file) for file in files]
+    wheels = [outcome.file if isinstance(outcome, Made) else outcome for outcome in outcomes]
+    return wheels, [outcome.how for outcome in outcomes if isinstance(outcome, Made)]
 
 
 def _job(file: Obtained, workshop: Workshop, within: frozenset[str]) -> Job:
@@ -209,8 +213,7 @@ def _wheels(workshop: Workshop, job: Job, within: frozenset[str]) -> Callable[[S
     """Wheels of what a job is built with, which may have to be compiled first."""
 
     def wheels(artifacts: Sequence[Artifact]) -> list[Obtained]:
-        made = compile_all(workshop.obtain(artifacts), workshop, within=within | {job.sdist.name})
-        return [each.file for each in made]
+        return compile_all(workshop.obtain(artifacts), workshop, within=within | {job.sdist.name})[0]
 
     return wheels
 

@@ -121,14 +121,14 @@ def _hooks(job: dict[str, Any]) -> Any:
     )
 
 
-def _run(command: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
+def _run(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
     """Run a hook in the environment of the build requirements."""
     environ = {**os.environ, **(extra_environ or {})}
     environ["VIRTUAL_ENV"] = str(ENVIRONMENT)
     environ["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
     # Debug information would be half of the wheel, and nobody debugs in an image that has no debugger.
     environ["LDFLAGS"] = f"{environ.get('LDFLAGS', '')} -Wl,-s".strip()
-    subprocess.run(command, cwd=cwd, env=environ, check=True)  # noqa: S603
+    subprocess.run(cmd, cwd=cwd, env=environ, check=True)  # noqa: S603
 
 
 def _has_binaries(wheel: Path) -> bool:

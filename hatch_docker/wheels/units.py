@@ -37,13 +37,13 @@ class Unit:
 
 
 def units_of(
-    wheels: Sequence[Obtained], own: Obtained, cache: Cache, *, prune: Sequence[str], keep: Sequence[str], threads: int
+    wheels: Sequence[Obtained], cache: Cache, *, prune: Sequence[str], keep: Sequence[str], threads: int
 ) -> tuple[list[Unit], Unit]:
-    """The wheels of the lock, and the project's `own`, with what is pruned of each decided for all together.
+    """The wheels of the lock, and the project's own, the last; what is pruned of each is decided for all together.
 
     Raises WheelError for a wheel that breaks its specification.
     """
-    named = [(wheel.artifact.filename, wheel.path, wheel.digest) for wheel in (*wheels, own)]
+    named = [(wheel.artifact.filename, wheel.path, wheel.digest) for wheel in wheels]
     units = together(lambda each: _unit(*each, cache), named, threads=threads)
     pruned = plan([unit.facts for unit in units], prune=prune, keep=keep)
     units = [replace(unit, pruned=left_out) for unit, left_out in zip(units, pruned, strict=True)]

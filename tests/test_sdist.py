@@ -84,8 +84,8 @@ def test_sources_of_compilers_are_known(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["a.py", "a.h", "include/a.hpp", "a.pxd", "a.pyi", "a.rst", "c", ".c", "notcargo.toml", "a.cfg", "tests/a.c",
-     "src/demo/test/a.c", "demo/testing/a.pyx", "docs/a.c", "Doc/a.c", "Examples/a/b.rs", "example/Cargo.toml",
+    ["a.py", ".ctags.d", "a.h", "include/a.hpp", "a.pxd", "a.pyi", "a.rst", "c", ".c", "notcargo.toml", "a.cfg",
+     "tests/a.c", "src/demo/test/a.c", "demo/testing/a.pyx", "docs/a.c", "Doc/a.c", "Examples/a/b.rs", "example/Cargo.toml",
      "benchmarks/a.go"],
 )  # fmt: skip
 def test_headers_tests_and_documentation_are_nothing_to_compile(path: str) -> None:
@@ -225,7 +225,7 @@ def test_damage_after_the_last_file_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "value"), [("_MOST_MEMBERS", 3), ("_MOST_NAMES", 40), ("_MOST_UNPACKED", 5000), ("_LARGEST_HEADER", 100)]
+    ("limit", "value"), [("_MOST_MEMBERS", 3), ("_MOST_NAMES", 40), ("_MOST_UNPACKED", 5000), ("_LARGEST_READ", 100)]
 )
 def test_more_than_an_sdist_has_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int

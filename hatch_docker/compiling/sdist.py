@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
 from hatch_docker.errors import CompileError, WheelError
-from hatch_docker.oci.image import ChunkReader
+from hatch_docker.oci.image import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers
 
 if sys.version_info >= (3, 11):
@@ -27,15 +27,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-CHUNK = 1 << 18
 # What is built without a word about it (PEP 517): setuptools before 70.1 has no bdist_wheel of its own.
 DEFAULT_REQUIRES = ("setuptools>=40.8.0", "wheel")
 DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
 
 _BROKEN = "the sdist is broken: lock another version, or tell its authors"
-# No sdist that a person made comes near these: bytes, but for the number of members.
-_LARGEST_PYPROJECT = 1 << 20
-_LARGEST_HEADER = 1 << 20
+# No sdist that a person made comes near these: bytes read whole, names, bytes of all names, bytes of the tar.
+_LARGEST_READ = 1 << 20
 _MOST_MEMBERS = 500_000
 _MOST_NAMES = 64 << 20
 _MOST_UNPACKED = 4 << 30
@@ -45,7 +43,7 @@ _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 # What a compiler takes, or what tells one what to do. Headers alone make nothing.
 _SOURCES = re.compile(
-    r".+\.(?:c|cc|cpp|cxx|c\+\+|cu|d|f|f\d\d|for|go|i|m|mm|pyf|pyx|rs|s|asm|swg|zig)"
+    r"[^.].*\.(?:c|cc|cpp|cxx|c\+\+|cu|d|f|f\d\d|for|go|i|m|mm|pyf|pyx|rs|s|asm|swg|zig)"
     r"|cargo\.toml|meson\.build|cmakelists\.txt"
 )
 # Nothing in these is part of the wheel as it is imported.
@@ -59,7 +57,7 @@ _COMPILING = frozenset(
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _OBJECT = re.compile(r"[\w.]+(?::[\w.]+)?")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
-# On Windows these leave the folder that they are unpacked into.
+# On Windows it leaves the folder that it is unpacked into.
 _NO_ROOT = re.compile(r"[\\:]")
 
 
@@ -124,7 +122,7 @@ def looks_compiled(names: Iterable[str], requires: Iterable[str], backend: str) 
         match = _NAME.match(text)
         if match and canonicalize_name(match[1]) in _COMPILING:
             return f"build-system.requires: {match[1]}"
-    module = re.split(r"[.:]", backend, maxsplit=1)[0]
+    module = re.split(r"[.:]", backend)[0]
     return f"build-system.build-backend: {module}" if canonicalize_name(module) in _COMPILING else ""
 
 
@@ -177,13 +175,10 @@ class _Found:
 
 def _in_zip(path: Path, found: _Found) -> None:
     try:
-        archive = ZipMembers(path, found.filename)
-        try:
+        with closing(ZipMembers(path, found.filename)) as archive:
             for name in archive.members:
                 if found.add(name) == "pyproject.toml":
-                    found.pyproject = archive.read(name, _LARGEST_PYPROJECT)
-        finally:
-            archive.close()
+                    found.pyproject = archive.read(name, _LARGEST_READ)
     except WheelError as error:
         raise found.error(error.message) from None
 
@@ -219,7 +214,7 @@ class _Member(tarfile.TarInfo):
     """A member whose extended header can be read whole, as tarfile does. A global one is a member of its own."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _EXTENDED and self.size > _LARGEST_HEADER:
+        if self.type in _EXTENDED and self.size > _LARGEST_READ:
             raise tarfile.ReadError(f"it has a header of {self.size} bytes")
         process = self._proc_builtin if self.type == tarfile.XGLTYPE else super()._proc_member  # type: ignore[attr-defined,misc]
         member: tarfile.TarInfo = process(tar)
@@ -255,7 +250,7 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, found: _Found) -> None:
         raise found.error(f"has {member.name!r}, which is neither a file, a directory nor a link")
     if below == "pyproject.toml":
         file = tar.extractfile(member) if member.type in _REGULAR else None
-        if file is None or member.size > _LARGEST_PYPROJECT:
+        if file is None or member.size > _LARGEST_READ:
             raise found.error("its pyproject.toml is a link, or too large to be read")
         found.pyproject = file.read()
 

@@ -85,8 +85,8 @@ def test_sources_of_compilers_are_known(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["a.py", ".ctags.d", "a.h", "include/a.hpp", "a.pxd", "a.pyi", "a.rst", "c", ".c", "notcargo.toml", "a.cfg",
-     "tests/a.c", "src/demo/test/a.c", "demo/testing/a.pyx", "docs/a.c", "Doc/a.c", "Examples/a/b.rs", "example/Cargo.toml",
-     "benchmarks/a.go"],
+     "tests/a.c", "src/demo/test/a.c", "demo/testing/a.pyx", "docs/a.c", "Doc/a.c", "Examples/a/b.rs",
+     "example/Cargo.toml", "benchmarks/a.go"],
 )  # fmt: skip
 def test_headers_tests_and_documentation_are_nothing_to_compile(path: str) -> None:
     assert looks_compiled([path], ["setuptools"], DEFAULT_BACKEND) == ""

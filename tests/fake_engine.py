@@ -1,4 +1,4 @@
-"""A container engine in this process: the part of Docker's API that loads, names and saves images."""
+"""A container engine in this process: the part of Docker's API that we use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from loopback import Loopback, QuietHandler
+from fake_containers import Containers, ContainersHandler
+from loopback import Loopback
 
 CUT = "cut"
 
@@ -28,6 +29,7 @@ class FakeEngine(Loopback):
     loads: list[set[str]] = field(default_factory=list)
     saved: bytes = b""
     cut_saves: bool = False
+    containers: Containers = field(default_factory=Containers)
 
     @property
     def address(self) -> str:
@@ -51,27 +53,31 @@ class FakeEngine(Loopback):
         return 200, b'{"stream":"Loaded image"}'
 
 
-class _Handler(QuietHandler):
+class _Handler(ContainersHandler):
     fake: FakeEngine
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
+        if self.about_containers():
+            return
         if path == "/version":
-            self._answer(200, b'{"ApiVersion": "1.45"}')
+            self.answer(200, b'{"ApiVersion": "1.45"}')
         elif found := re.fullmatch(r"/v[\d.]+/images/(.+)/json", path):
             image = self.fake.images.get(unquote(found[1]))
-            self._answer(200 if image else 404, json.dumps(image or {"message": "No such image"}).encode())
+            self.answer(200 if image else 404, json.dumps(image or {"message": "No such image"}).encode())
         elif re.fullmatch(r"/v[\d.]+/images/(.+)/get", path):
             self._save()
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
+        if self.about_containers():
+            return
         if parts.path.endswith("/images/load"):
             self._load()
         elif found := re.fullmatch(r"/v[\d.]+/images/(.+)/tag", parts.path):
             query = parse_qs(parts.query)
             self.fake.images[f"{query['repo'][0]}:{query['tag'][0]}"] = self.fake.images[unquote(found[1])]
-            self._answer(201)
+            self.answer(201)
 
     def _load(self) -> None:
         answer = self.fake.answers.pop(0) if self.fake.answers else None
@@ -80,13 +86,7 @@ class _Handler(QuietHandler):
             self.close_connection = True
             return
         data = b"".join(self._chunks())
-        self._answer(*(answer or self.fake.take(data)))
-
-    def _chunks(self) -> Any:
-        while size := int(self.rfile.readline(), 16):
-            yield self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
+        self.answer(*(answer or self.fake.take(data)))
 
     def _save(self) -> None:
         data = self.fake.saved
@@ -96,12 +96,10 @@ class _Handler(QuietHandler):
         self.wfile.write(data[: len(data) // 2] if self.fake.cut_saves else data)
         self.close_connection = self.fake.cut_saves
 
-    def _answer(self, status: int, body: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def do_DELETE(self) -> None:
+        self.about_containers()
+
+    do_PUT = do_DELETE  # noqa: N815 (http.server's name)
 
 
 FakeEngine.handler = _Handler

@@ -12,20 +12,18 @@ import random
 import secrets
 import shutil
 import socket
-import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from containers import PODMAN
 from fake_engine import CUT, FakeEngine
+from podman import podman
 
-from hatch_docker import engine as engine_module
 from hatch_docker.cache import Cache
 from hatch_docker.engine import Engine, answers
+from hatch_docker.engine import client as client_module
 from hatch_docker.errors import EngineError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import open_files
@@ -94,25 +92,6 @@ def saved(engine: Engine, reference: Reference) -> list[str]:
         plain = [spec.digest_of(read(name)) for name in entry["Layers"]]
     assert diff_ids == plain
     return plain
-
-
-@contextlib.contextmanager
-def podman(folder: Path) -> Iterator[dict[str, str]]:
-    """Podman's service on a socket of its own, with a store of its own."""
-    address = folder / "podman.sock"
-    process = subprocess.Popen(
-        [*(part.format(folder) for part in PODMAN), "system", "service", "--time=0", f"unix://{address}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    environ = {"DOCKER_HOST": f"unix://{address}"}
-    try:
-        while process.poll() is None and not (address.exists() and answers(environ)):
-            time.sleep(0.05)
-        yield environ
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 @pytest.fixture(
@@ -204,6 +183,14 @@ class TestContract:
         with pytest.raises(EngineError, match=f"no image {name('none').familiar}"):
             list(engine.save(name("none").familiar))
 
+    def test_an_image_is_provided_once(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+        one, progress = image(layer(SMALL)), Counting()
+        first = engine.provide(one, name("1"), progress=progress)
+        assert engine.provide(one, name("2"), progress=progress) == first
+        assert len(progress.sent) == 1
+        assert engine.image_id(first) == engine.image_id(name("1").familiar) != ""
+        assert engine.image_id(name("2").familiar) == ""
+
     def test_an_image_that_changes_while_it_is_read_is_not_loaded(
         self, engine: Engine, name: Callable[[str], Reference]
     ) -> None:
@@ -234,6 +221,14 @@ FULL = b'{"message": "write /layer.tar: no space left on device"}'
 
 def names(*layers: Layer) -> set[str]:
     return {"blobs/" + each.descriptor.digest.replace(":", "/") for each in layers}
+
+
+class TestStores:
+    def test_an_image_that_is_known_by_its_manifest_is_there(self, fake: FakeEngine, client: Engine) -> None:
+        one = image(layer(SMALL))
+        fake.images[one.digest] = {"Id": one.digest, "RootFS": {"Layers": [each.diff_id for each in one.layers]}}
+        assert client.provide(one, APP, progress=Progress()) == one.digest
+        assert not fake.loads
 
 
 class TestTrouble:
@@ -301,7 +296,7 @@ class TestConnecting:
         assert "docker:archive" in caught.value.hint
 
     def test_an_engine_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(engine_module, "_CONNECT_SECONDS", 0.1)
+        monkeypatch.setattr(client_module, "_CONNECT_SECONDS", 0.1)
         with socket.create_server(("127.0.0.1", 0)) as server:
             assert not answers({"DOCKER_HOST": f"tcp://127.0.0.1:{server.getsockname()[1]}"})
 

@@ -104,9 +104,9 @@ class Container:
 
     def get(self, path: str, out: BinaryIO) -> None:
         """Copy the content of one regular file to `out`."""
-        with self._told():
-            chunks, _ = self._api.get_archive(self._name, path, chunk_size=CHUNK)
         try:
+            with self._told():
+                chunks, _ = self._api.get_archive(self._name, path, chunk_size=CHUNK)
             unpack(self._all(chunks), out)
         except EngineError as error:
             error.place = error.place or path

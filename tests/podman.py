@@ -1,0 +1,44 @@
+"""Podman's service, as another engine that speaks Docker's API."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from containers import PODMAN
+
+from hatch_docker.engine import answers
+
+# Its own limits may be above what we may set; and not every runtime knows every arrangement of cgroups.
+_SETTINGS = """
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+runtime = "{runtime}"
+"""
+
+
+@contextlib.contextmanager
+def podman(folder: Path) -> Iterator[dict[str, str]]:
+    """Podman's service on a socket of its own, with a store of its own; what it gives is an environment."""
+    address, settings = folder / "podman.sock", folder / "containers.conf"
+    settings.write_text(_SETTINGS.format(runtime="runc" if shutil.which("runc") else "crun"))
+    process = subprocess.Popen(
+        [*(part.format(folder) for part in PODMAN), "system", "service", "--time=0", f"unix://{address}"],
+        env={**os.environ, "CONTAINERS_CONF": str(settings)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    environ = {"DOCKER_HOST": f"unix://{address}"}
+    try:
+        while process.poll() is None and not (address.exists() and answers(environ)):
+            time.sleep(0.05)
+        yield environ
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

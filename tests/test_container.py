@@ -1,0 +1,553 @@
+"""Containers: the same contract for the fake, Docker and Podman; what real ones do; and what goes wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_engine import FakeEngine
+from podman import podman
+from relay import Relay
+
+from hatch_docker.engine import Change, Container, Engine, Limits
+from hatch_docker.engine import container as container_module
+from hatch_docker.engine.files import packed
+from hatch_docker.errors import EngineError
+from hatch_docker.oci.config import History, ImageConfig
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.layer import Entry, Layer, write_layer
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+
+ALPINE = "alpine:3.23"
+WHAT = "testing containers"
+MB = 1 << 20
+AMD64, ARM64 = Platform(architecture="amd64"), Platform(architecture="arm64")
+# What is no program of any CPU.
+NO_PROGRAM = bytes(range(1, 64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """An engine, where it is, and an image that it has."""
+
+    engine: Engine
+    host: str
+    kind: str
+    image: str = ALPINE
+
+    @contextlib.contextmanager
+    def container(self, image: str = "", what: str = WHAT, **options: Any) -> Iterator[Container]:
+        """A container without a network."""
+        options = {"network": False, "limits": Limits(), **options}
+        with self.engine.container(image or self.image, what=what, **options) as container:
+            yield container
+
+    def names(self, what: str) -> list[str]:
+        """The containers that are there for a purpose."""
+        found = self.engine._api.containers(all=True, filters={"label": f"{container_module.LABEL}={what}"})
+        return [each["Names"][0].lstrip("/") for each in found]
+
+    def wait_until_gone(self, what: str) -> None:
+        """Fail where a container stays."""
+        for _ in range(300):
+            if not self.names(what):
+                return
+            time.sleep(0.1)
+        pytest.fail(f"the container for {what} is still there")
+
+
+def printed(container: Container, *command: str, **options: Any) -> str:
+    """What a command prints that ends well."""
+    out: list[bytes] = []
+    status = container.run(command, write=out.append, **options)
+    text = b"".join(out).decode()
+    assert status == 0, text
+    return text
+
+
+@contextlib.contextmanager
+def docker_box() -> Iterator[Box]:
+    engine = Engine.connect(os.environ)
+    if not engine.image_id(ALPINE):
+        engine._api.pull(ALPINE)
+    yield Box(engine=engine, host=os.environ.get("DOCKER_HOST", ""), kind="docker")
+
+
+@contextlib.contextmanager
+def podman_box() -> Iterator[Box]:
+    """Podman with Docker's image, where it can run containers: it needs cgroups that its runtime knows."""
+    with (
+        docker_box() as docker,
+        tempfile.TemporaryDirectory(prefix="podman-") as folder,
+        podman(Path(folder)) as environ,
+    ):
+        engine = Engine.connect(environ)
+        for _ in engine._api.load_image(docker.engine.save(ALPINE)):  # type: ignore[no-untyped-call]
+            pass
+        box = Box(engine=engine, host=environ["DOCKER_HOST"], kind="podman")
+        try:
+            with box.container():
+                pass
+        except EngineError as error:
+            pytest.skip(f"podman cannot run containers here: {error}")
+        yield box
+
+
+@contextlib.contextmanager
+def fake_box() -> Iterator[Box]:
+    with FakeEngine() as fake:
+        yield Box(engine=Engine.connect({"DOCKER_HOST": fake.address}), host=fake.address, kind="fake")
+
+
+BOXES = {"docker": docker_box, "podman": podman_box, "fake": fake_box}
+REAL = [
+    pytest.param("docker", marks=pytest.mark.engine),
+    pytest.param(
+        "podman", marks=[pytest.mark.engine, pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")]
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def any_box(request: pytest.FixtureRequest) -> Iterator[Box]:
+    with BOXES[request.param]() as box:
+        yield box
+
+
+@pytest.fixture
+def what() -> str:
+    """A purpose that no other container has."""
+    return f"testing {secrets.token_hex(6)}"
+
+
+@pytest.mark.parametrize("any_box", ["fake", *REAL], indirect=True)
+class TestContract:
+    def test_files_go_in_and_come_out(self, any_box: Box, tmp_path: Path) -> None:
+        (tmp_path / "host").write_bytes(b"from a file")
+        with any_box.container() as container:
+            container.put({"/new/folder/a": b"content", "/new/b": tmp_path / "host", "/new/empty": b""})
+            for path, content in (("/new/folder/a", b"content"), ("/new/b", b"from a file"), ("/new/empty", b"")):
+                out = io.BytesIO()
+                container.get(path, out)
+                assert out.getvalue() == content
+            assert printed(container, "cat", "/new/b") == "from a file"
+
+    def test_how_a_command_ends(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            assert container.run(["true"], write=lambda _: None) == 0
+            assert container.run(["false"], write=lambda _: None) == 1
+            assert container.run(["no-such-command"], write=lambda _: None) in (126, 127)
+
+    def test_what_differs_from_the_image(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            assert container.changes() == []
+            container.put({"/new": b"content"})
+            assert container.changes() == [Change(path="new", kind="added")]
+
+    def test_the_whole_file_system(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            container.put({"/new": b"content"})
+            exported = io.BytesIO(b"".join(container.export()))
+        with tarfile.open(fileobj=exported) as tar:
+            member = tar.extractfile("new")
+            assert member is not None
+            assert member.read() == b"content"
+
+    def test_what_is_no_file_is_refused(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            container.put({"/new/folder/a": b"content"})
+            with pytest.raises(EngineError, match=r"^/new/folder: it is not a regular file"):
+                container.get("/new/folder", io.BytesIO())
+            with pytest.raises(EngineError, match=WHAT) as caught:
+                container.get("/missing", io.BytesIO())
+            assert caught.value.place == "/missing"
+
+    def test_a_file_of_this_machine_that_is_not_there(self, any_box: Box, tmp_path: Path) -> None:
+        with any_box.container() as container:
+            with pytest.raises(EngineError, match="cannot read the file") as caught:
+                container.put({"/new": tmp_path / "missing"})
+            assert caught.value.place == str(tmp_path / "missing")
+
+    def test_what_a_write_raises_is_not_the_engines(self, any_box: Box) -> None:
+        def full(_: bytes) -> None:
+            raise OSError("no space left on this machine")
+
+        with any_box.container() as container:
+            container.put({"/new": b"content"})
+            with pytest.raises(OSError, match="this machine"):
+                container.run(["cat", "/new"], write=full)
+            assert printed(container, "cat", "/new") == "content"
+
+    @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+    def test_it_is_gone_at_the_end(self, any_box: Box, error: type[BaseException] | None) -> None:
+        with contextlib.suppress(ValueError, KeyboardInterrupt), any_box.container() as container:
+            if error:
+                raise error
+        with pytest.raises(EngineError, match=WHAT):
+            container.changes()
+
+
+@pytest.mark.parametrize("any_box", REAL, indirect=True)
+class TestReal:
+    def test_output_comes_from_both_streams_as_it_is_printed(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            out: list[bytes] = []
+
+            def write(chunk: bytes) -> None:
+                out.append(chunk)
+                # Only now may it go on.
+                container.put({"/go": b""})
+
+            script = "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two >&2"
+            assert container.run(["sh", "-c", script], write=write) == 0
+            assert b"".join(out) == b"one\ntwo\n"
+
+    def test_long_output_is_whole(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            assert printed(container, "seq", "200000") == "".join(f"{number}\n" for number in range(1, 200001))
+
+    def test_variables_and_directory(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            script = 'pwd; printf %s "$ONE"'
+            text = printed(container, "sh", "-c", script, environ={"ONE": "a b=c\nd"}, directory="/tmp")
+            assert text == "/tmp\na b=c\nd"
+
+    def test_what_the_image_says_to_run_and_as_whom_is_left_aside(self, any_box: Box) -> None:
+        api = any_box.engine._api
+        made = api.create_container(ALPINE)["Id"]
+        changes = ["USER nobody", 'ENTRYPOINT ["false"]', "WORKDIR /tmp"]
+        image = api.commit(made, changes=changes)["Id"]
+        api.remove_container(made)
+        try:
+            with any_box.container(image) as container:
+                assert printed(container, "sh", "-c", "id -u; pwd") == "0\n/\n"
+        finally:
+            api.remove_image(image, force=True)
+
+    def test_owners_and_modes(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            container.put({"/new/folder/a": b"", "/tmp/b": b""})
+            paths = ("/new", "/new/folder", "/new/folder/a", "/tmp/b", "/tmp")
+            modes = printed(container, "stat", "-c", "%a %u:%g", *paths).split("\n")
+            assert modes[:-1] == ["755 0:0", "755 0:0", "644 0:0", "644 0:0", "1777 0:0"]
+
+    def test_every_kind_of_change(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            printed(container, "sh", "-c", "rm /etc/motd; echo x >> /etc/passwd; mkdir /new")
+            found = {change.path: change.kind for change in container.changes()}
+        assert found == {"etc": "modified", "etc/motd": "removed", "etc/passwd": "modified", "new": "added"}
+
+    def test_large_files_pass_in_bounded_memory(self, any_box: Box, tmp_path: Path) -> None:
+        block = secrets.token_bytes(MB)
+        with (tmp_path / "in").open("wb") as file:
+            file.writelines(block for _ in range(100))
+        with any_box.container() as container, (tmp_path / "out").open("wb") as out:
+            tracemalloc.start()
+            container.put({"/large": tmp_path / "in"})
+            container.get("/large", out)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        digests = [hashlib.sha256((tmp_path / name).read_bytes()).digest() for name in ("in", "out")]
+        assert digests[0] == digests[1]
+        assert peak < 20 * MB
+
+    def test_without_a_network_there_is_none(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            assert printed(container, "ls", "/sys/class/net").split() == ["lo"]
+
+    def test_what_stays_in_the_background_is_not_waited_for(self, any_box: Box) -> None:
+        with any_box.container(limits=Limits(seconds=60)) as container:
+            assert printed(container, "sh", "-c", "sleep 600 & echo done") == "done\n"
+
+    def test_a_command_is_waited_for_whose_output_ended(self, any_box: Box) -> None:
+        with any_box.container() as container:
+            assert container.run(["sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 7"], write=lambda _: None) == 7
+
+    def test_the_time_limit(self, any_box: Box, what: str) -> None:
+        with (
+            pytest.raises(EngineError, match=f"^{what} took longer than 1s") as caught,
+            any_box.container(what=what, limits=Limits(seconds=1)) as container,
+        ):
+            container.run(["sleep", "600"], write=lambda _: None)
+        assert "HATCH_DOCKER_BUILD_TIMEOUT" in caught.value.hint
+        assert any_box.names(what) == []
+
+    def test_the_memory_limit(self, any_box: Box, what: str) -> None:
+        with any_box.container(what=what, limits=Limits(memory=32 * MB)) as container:
+            with pytest.raises(EngineError, match=rf"^{what} .*more memory than its limit of 33\.6 MB") as caught:
+                container.run(["tail", "-c", "300m", "/dev/zero"], write=lambda _: None)
+            assert "HATCH_DOCKER_BUILD_MEMORY" in caught.value.hint
+
+    def test_the_number_of_cpus(self, any_box: Box, what: str) -> None:
+        with any_box.container(what=what, limits=Limits(cpus=0.5)):
+            (name,) = any_box.names(what)
+            assert any_box.engine._api.inspect_container(name)["HostConfig"]["NanoCpus"] == 500_000_000
+
+    def test_an_image_without_a_shell(self, any_box: Box, odd: Callable[..., str], what: str) -> None:
+        image = odd(Entry(path="a", content=b"a"))
+        with pytest.raises(EngineError, match="has no /bin/sh") as caught, any_box.container(image, what):
+            pass
+        assert caught.value.place == image
+        assert any_box.names(what) == []
+
+    def test_an_image_of_another_cpu(self, any_box: Box, odd: Callable[..., str], what: str) -> None:
+        image = odd(Entry(path="bin/sh", content=NO_PROGRAM, mode=0o755), platform=ARM64)
+        with (
+            pytest.raises(EngineError, match="exec format error") as caught,
+            any_box.container(image, what, platform=ARM64),
+        ):
+            pass
+        assert "another CPU" in caught.value.hint
+        assert any_box.names(what) == []
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+    def test_it_is_gone_when_we_are_ended(self, any_box: Box, what: str, number: signal.Signals) -> None:
+        command = [sys.executable, "-c", VICTIM, any_box.image, what]
+        environ = {**os.environ, "DOCKER_HOST": any_box.host}
+        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert len(any_box.names(what)) == 1
+            process.send_signal(number)
+            assert process.wait(timeout=60) != 0
+        any_box.wait_until_gone(what)
+
+
+VICTIM = """
+import os, signal, sys
+from hatch_docker.engine import Engine, Limits
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def write(chunk):
+    sys.stdout.buffer.write(chunk)
+    sys.stdout.flush()
+engine = Engine.connect(os.environ)
+with engine.container(sys.argv[1], what=sys.argv[2], network=False, limits=Limits()) as container:
+    container.run(["sh", "-c", "echo ready; sleep 600"], write=write)
+"""
+
+
+@pytest.fixture
+def odd(any_box: Box) -> Iterator[Callable[..., str]]:
+    """Makes an image of one layer in the engine, which is taken out of it at the end."""
+    made: list[str] = []
+
+    def make(*entries: Entry, platform: Platform = AMD64) -> str:
+        out = io.BytesIO()
+        written = write_layer([*entries, Entry(path=secrets.token_hex(8), content=b"")], out)
+        layer = Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=lambda: io.BytesIO(out.getvalue()))
+        image = Image(config=ImageConfig(platform=platform), layers=(layer,), history=(History(created_by="test"),))
+        reference = Reference.parse(f"hatch-docker-test-{secrets.token_hex(6)}:1")
+        made.append(any_box.engine.provide(image, reference, progress=Progress()))
+        return made[-1]
+
+    yield make
+    for identity in made:
+        any_box.engine._api.remove_image(identity, force=True)
+
+
+@pytest.mark.engine
+class TestDocker:
+    @pytest.fixture
+    def box(self) -> Iterator[Box]:
+        with docker_box() as box:
+            yield box
+
+    def test_memory_that_a_part_of_a_command_lacked_is_told(self, box: Box) -> None:
+        with (
+            box.container(limits=Limits(memory=32 * MB)) as container,
+            pytest.raises(EngineError, match="needs more memory than its limit"),
+        ):
+            container.run(["sh", "-c", "tail -c 300m /dev/zero; exit 1"], write=lambda _: None)
+
+    def test_with_a_network_there_is_one(self, box: Box) -> None:
+        with box.container(network=True) as container:
+            assert "eth0" in printed(container, "ls", "/sys/class/net").split()
+
+    def test_an_image_of_another_platform_than_is_asked_for(self, box: Box) -> None:
+        with pytest.raises(EngineError, match="platform"), box.container(platform=ARM64):
+            pass
+
+    def test_an_image_that_is_not_there(self, box: Box) -> None:
+        with pytest.raises(EngineError, match="No such image"), box.container("hatch-docker-test-none:1"):
+            pass
+
+    def test_more_than_the_engine_has(self, box: Box) -> None:
+        with pytest.raises(EngineError, match="CPUs") as caught, box.container(limits=Limits(cpus=10_000)):
+            pass
+        assert "HATCH_DOCKER_BUILD_CPUS" in caught.value.hint
+
+    def test_a_container_that_somebody_removes(self, box: Box, what: str) -> None:
+        with box.container(what=what) as container:
+            (name,) = box.names(what)
+            with pytest.raises(EngineError, match=what):
+                container.run(
+                    ["sh", "-c", "echo ready; sleep 600"],
+                    write=lambda _: box.engine._api.remove_container(name, force=True),
+                )
+
+    def test_output_is_whole_through_a_slow_tunnel(self, box: Box) -> None:
+        with Relay(delay=0.05) as relay:
+            slow = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
+            with slow.container() as container:
+                assert printed(container, "sh", "-c", "echo one; sleep 0.2; echo two") == "one\ntwo\n"
+
+    def test_an_engine_that_goes_away(self, box: Box, what: str) -> None:
+        with Relay() as relay:
+            cut = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
+            with (
+                pytest.raises(EngineError, match=f"^the engine went away while {what}"),
+                cut.container(what=what) as container,
+            ):
+                container.run(["sh", "-c", "echo ready; sleep 600"], write=lambda _: relay.cut())
+        box.wait_until_gone(what)
+
+    def test_an_engine_that_stands_still_is_not_waited_for(
+        self, box: Box, what: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(container_module, "_GONE_SECONDS", 0.5)
+        with Relay() as relay:
+            still = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
+            with (
+                pytest.raises(EngineError, match=f"^{what} took longer than 2s"),
+                still.container(what=what, limits=Limits(seconds=2)) as container,
+            ):
+                container.run(["sh", "-c", "echo ready; sleep 600"], write=lambda _: relay.stand_still())
+        box.wait_until_gone(what)
+
+
+FULL = b'{"message": "write /x: no space left on device"}'
+
+
+class TestTrouble:
+    @pytest.fixture
+    def fake(self) -> Iterator[FakeEngine]:
+        with FakeEngine() as fake:
+            yield fake
+
+    @pytest.fixture
+    def box(self, fake: FakeEngine) -> Box:
+        return Box(engine=Engine.connect({"DOCKER_HOST": fake.address}), host=fake.address, kind="fake")
+
+    @pytest.mark.parametrize(
+        ("request_line", "step"),
+        [
+            ("PUT archive", lambda container: container.put({"/a": b"a" * MB})),
+            ("GET archive", lambda container: container.get("/a", io.BytesIO())),
+            ("POST exec", lambda container: container.run(["true"], write=lambda _: None)),
+            ("POST start", lambda container: container.run(["true"], write=lambda _: None)),
+            ("GET changes", lambda container: container.changes()),
+        ],
+    )
+    def test_a_full_disk_is_told(
+        self, fake: FakeEngine, box: Box, request_line: str, step: Callable[[Container], object]
+    ) -> None:
+        with box.container() as container:
+            fake.containers.refusals[request_line] = [(500, FULL)]
+            with pytest.raises(EngineError, match=f"{WHAT} failed in the engine: .*no space left") as caught:
+                step(container)
+            assert "docker system prune" in caught.value.hint
+        assert not fake.containers.running
+
+    @pytest.mark.parametrize("request_line", ["POST create", "POST attach", "POST start"])
+    def test_a_container_that_does_not_start_is_removed(self, fake: FakeEngine, box: Box, request_line: str) -> None:
+        fake.containers.refusals[request_line] = [(500, b'{"message": "no"}')]
+        with pytest.raises(EngineError, match=f"{WHAT} failed in the engine: no"), box.container():
+            pass
+        assert not fake.containers.running
+
+    @pytest.mark.parametrize("status", [409, 404])
+    def test_an_engine_that_removes_it_itself(self, fake: FakeEngine, box: Box, status: int) -> None:
+        with box.container():
+            fake.containers.refusals["DELETE"] = [(status, b'{"message": "removal is already in progress"}')]
+
+    def test_a_container_that_stays_is_told(self, fake: FakeEngine, box: Box) -> None:
+        with pytest.raises(EngineError, match=r"does not remove the container hatch-docker-.*: busy"), box.container():
+            fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')]
+
+    def test_the_first_error_is_told(self, fake: FakeEngine, box: Box) -> None:
+        fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')]
+        with pytest.raises(ValueError, match="first"), box.container():
+            raise ValueError("first")
+
+    @pytest.mark.parametrize("kept", [0, 100, 700])
+    def test_a_file_that_does_not_come_whole(self, fake: FakeEngine, box: Box, kept: int) -> None:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            member = tarfile.TarInfo("a")
+            member.size = 1000
+            tar.addfile(member, io.BytesIO(bytes(1000)))
+        with box.container() as container:
+            fake.containers.refusals["GET archive"] = [(200, out.getvalue()[:kept])]
+            with pytest.raises(EngineError, match=r"^/a: "):
+                container.get("/a", io.BytesIO())
+
+    def test_a_command_that_still_runs_when_its_output_ended(self, fake: FakeEngine, box: Box) -> None:
+        with box.container() as container:
+            running = b'{"Running": true, "ExitCode": null}'
+            fake.containers.refusals["GET json"] = [(200, running), (200, running)]
+            assert container.run(["false"], write=lambda _: None) == 1
+
+    @pytest.mark.parametrize("content", [b"line\nline\n", b"li"])
+    def test_a_file_that_changes_while_it_is_sent(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "log"
+        path.write_bytes(b"line\n")
+        chunks = packed({"/log": path})
+        next(chunks)
+        path.write_bytes(content)
+        with pytest.raises(EngineError, match="changed while it was read") as caught:
+            list(chunks)
+        assert caught.value.place == str(path)
+
+    def test_what_a_container_may(self, fake: FakeEngine, box: Box) -> None:
+        with box.container(limits=Limits(memory=64 * MB, cpus=1.5), what="compiling psutil"):
+            (made,) = fake.containers.made
+        host = made["HostConfig"]
+        assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (64 * MB, 64 * MB, 1_500_000_000)
+        assert (host["NetworkMode"], host["AutoRemove"]) == ("none", True)
+        assert made["Labels"] == {"hatch-docker.what": "compiling psutil"}
+        assert (made["User"], made["OpenStdin"], made["StdinOnce"]) == ("0:0", True, True)
+
+    @pytest.mark.parametrize("network", [True, False])
+    def test_proxies_come_with_the_network(
+        self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: bool
+    ) -> None:
+        proxies = '{"proxies": {"default": {"httpProxy": "http://proxy.example:3128"}}}'
+        (tmp_path / "config.json").write_text(proxies)
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        box = Box(engine=Engine.connect({"DOCKER_HOST": fake.address}), host=fake.address, kind="fake")
+        with box.container(network=network):
+            (made,) = fake.containers.made
+        assert ("HTTP_PROXY=http://proxy.example:3128" in made.get("Env", [])) is network
+        assert made["HostConfig"].get("NetworkMode", "default") == ("default" if network else "none")
+
+    def test_errors_hold_no_password(self, fake: FakeEngine, box: Box) -> None:
+        with box.container() as container:
+            fake.containers.refusals["GET changes"] = [(500, b'{"message": "http://me:secret@proxy.example: no"}')]
+            with pytest.raises(EngineError) as caught:
+                container.changes()
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1, "1s"), (90, "1m30s"), (1800, "30m"), (5400, "1h30m"), (3601, "1h1s")]
+)
+def test_a_length_of_time_is_told_as_it_is_configured(seconds: int, text: str) -> None:
+    assert container_module._duration(seconds) == text

@@ -75,7 +75,7 @@ def difference(
             files[path] = _rewritten(files[path], make)
     gone = _removed({path for path, kind in kinds.items() if kind == "removed" and not _is_left_out(path, owned)}, tree)
     folders = {path: entry for path, entry in tree.folders.items() if _is_kept(path, kinds.get(path, ""))}
-    for path in (*files, *gone):
+    for path in (*files, *gone, *folders):
         folders |= {parent: tree.folders[parent] for parent in _parents(path) if parent in tree.folders}
     removals = [Entry(path=path, removed=True) for path in gone]
     return Difference(entries=(*folders.values(), *files.values(), *removals), capable=tuple(sorted(tree.capable)))

@@ -52,7 +52,7 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
         lookup=indexes.lookup,
         resolver=indexes.resolver,
         written=written,
-        no_binary=frozenset(config.no_binary),
+        no_binary=frozenset(config.no_binary) - {project.normalized_name},
         progress=machine.progress,
     )
     files = [*indexes.obtain(locked.artifacts), own_file(own, project.normalized_name, project.version)]

@@ -75,6 +75,29 @@ def write_result(built: Built, outputs: Mapping[str, str], directory: Path) -> P
     return path
 
 
+def write_constraints(built: Built, directory: Path) -> None:
+    """Write what wheels were built with, for `build-constraints`; no file where nothing was built.
+
+    The format is pip's constraints file. What two of them need in two versions cannot be in it.
+    """
+    lines = {line for wheel in built.compiled for line in wheel.requirements}
+    versions: dict[str, set[str]] = {}
+    for line in lines:
+        versions.setdefault(line.partition("==")[0], set()).add(line)
+    kept = sorted(line for each in versions.values() if len(each) == 1 for line in each)
+    path = constraints_path(built.name, directory)
+    if kept:
+        with replacing(path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def constraints_path(name: str, directory: Path) -> Path:
+    """Where a build says what it compiled with."""
+    return directory / f"build-constraints.{name}.txt"
+
+
 def lock_path(name: str, directory: Path) -> Path:
     """Where the lock that a build resolves is written, and found again by the next."""
     return directory / f"pylock.{name}.toml"

@@ -86,12 +86,13 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what builds left in `directory`, as Hatch's --clean asks."""
-        from hatch_docker.outputs import lock_path
+        from hatch_docker.outputs import constraints_path, lock_path
 
         for pattern in _LEFT_BEHIND:
             for path in Path(directory).glob(pattern):
                 path.unlink()
-        lock_path(self._project.normalized_name, Path(directory)).unlink(missing_ok=True)
+        for path_of in (constraints_path, lock_path):
+            path_of(self._project.normalized_name, Path(directory)).unlink(missing_ok=True)
 
     def _check(self, versions: list[str]) -> list[str]:
         """Find what hatchling will not take before it does anything; the outputs that are wanted."""
@@ -136,7 +137,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def _output(self, name: str, directory: str, **_build_data: Any) -> str:
         """Make one output of the image; the path of what it left in `directory`."""
-        from hatch_docker.outputs import OUTPUTS, Destination, write_result
+        from hatch_docker.outputs import OUTPUTS, Destination, write_constraints, write_result
 
         machine = self._machine
         destination = Destination(
@@ -150,6 +151,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         self._directory = Path(directory)
         self._made[name] = OUTPUTS[name](built, destination)
         self._terminal.close()
+        write_constraints(built, Path(directory))
         result = write_result(built, self._made, Path(directory))
         return str(result.with_name(self._made[name]) if name == "archive" else result)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from hatch_docker.bases import Base, facts_of, open_base
 from hatch_docker.builder import Builder, local_name, log_path, open_builder
 from hatch_docker.compiling.compiling import Workshop
 from hatch_docker.config import Config
+from hatch_docker.errors import ConfigError
 from hatch_docker.locks.locked import resolve_alone
 from hatch_docker.locks.resolve import find_uv
 from hatch_docker.machine import Indexes, Machine
@@ -80,10 +82,19 @@ def workshop_of(
 ) -> Workshop:
     """What compiling takes. `bare` is the base without its OS packages, whose libraries are not put into wheels."""
     target, resolver = base.facts.python, indexes.resolver
+    constraints = project.root / config.build_constraints if config.build_constraints else None
     return Workshop(
         target=target,
         builder=once(partial(builder_of, bare, config, machine)),
-        resolve=partial(resolve_alone, target=target, root=project.root, lookup=indexes.lookup, resolver=resolver),
+        resolve=partial(
+            resolve_alone,
+            target=target,
+            root=project.root,
+            lookup=indexes.lookup,
+            resolver=resolver,
+            constraints=constraints,
+        ),
+        constraints=_text(constraints, config),
         obtain=indexes.obtain,
         uv=lambda: find_uv(resolver.environ),
         environ=resolver.environ,
@@ -93,3 +104,12 @@ def workshop_of(
         threads=machine.threads,
         progress=machine.progress,
     )
+
+
+def _text(constraints: Path | None, config: Config) -> str:
+    """What a file of constraints says: another text is another way to build."""
+    try:
+        return constraints.read_text(encoding="utf-8") if constraints else ""
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", "") or "it is not UTF-8 text"
+        raise ConfigError([(config.place("build-constraints"), f"{constraints} cannot be read: {what}")]) from None

@@ -7,6 +7,7 @@ shaped it: the sdist, the builder, the target, what it was built with, and what 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -39,13 +40,14 @@ _AT_ONCE = 4
 class Workshop:
     """What compiling takes. `builder` opens the builder when it is first called, `uv` finds uv.
 
-    `exclude` are shared libraries that the image has, so that no wheel brings them; `network` names whose compilation
-    may use the network, or `:all:`.
+    `constraints` is the text of what `resolve` keeps to. `exclude` are shared libraries that the image has, so that no
+    wheel brings them; `network` names whose compilation may use the network, or `:all:`.
     """
 
     target: TargetPython
     builder: Callable[[], Builder]
     resolve: Resolve
+    constraints: str
     obtain: Callable[[Sequence[Artifact]], Sequence[Obtained]]
     uv: Callable[[], str]
     environ: Mapping[str, str]
@@ -95,7 +97,12 @@ def _job(file: Obtained, workshop: Workshop, within: frozenset[str]) -> Job:
 
 
 def _looks_pure(job: Job, cache: Cache) -> bool:
-    return not job.sdist.compiled and cache.get("impure", f"{_FORMAT} {job.file.digest}") is None
+    return not job.sdist.compiled and cache.get("impure", _impure_key(job)) is None
+
+
+def _impure_key(job: Job) -> str:
+    """Another Python may build what this one could not."""
+    return f"{_FORMAT} {job.file.digest} {sys.version_info[:2]}"
 
 
 def _all(make: Callable[[Job], Made | None], jobs: Sequence[Job], workshop: Workshop) -> dict[str, Made]:
@@ -136,7 +143,7 @@ def _here(job: Job, workshop: Workshop, within: frozenset[str]) -> Made | None:
             log=log,
         )
         if wheel is None:
-            workshop.cache.put("impure", f"{_FORMAT} {job.file.digest}", {})
+            workshop.cache.put("impure", _impure_key(job), {})
             workshop.progress.note(f"{job.label} is built into no pure wheel on this machine ({log})")
             return None
         return _keep(job, workshop, key, "", wheel, Compiled(filename=wheel.name, plan=plan))
@@ -197,7 +204,7 @@ def _compile(job: Job, workshop: Workshop, builder: Builder, within: frozenset[s
         with partial_file.open("wb") as out:
             compiled = compile_in(
                 container,
-                replace(job, plan=_plan(workshop.cache, key)),
+                replace(job, plan=_plan(workshop, key)),
                 out,
                 target=workshop.target,
                 builder=builder.name,
@@ -226,8 +233,9 @@ def _key(job: Job, workshop: Workshop, builder: str) -> str:
     return json.dumps([_FORMAT, job.file.digest, builder, python, sorted(workshop.exclude), network])
 
 
-def _plan(cache: Cache, key: str) -> Plan | None:
-    document = cache.get("plans", key)
+def _plan(workshop: Workshop, key: str) -> Plan | None:
+    """What an earlier build found that an sdist is built with, within the same constraints."""
+    document = workshop.cache.get("plans", json.dumps([key, workshop.constraints]))
     try:
         return Plan.from_json(document) if document else None
     except (KeyError, TypeError):
@@ -236,7 +244,7 @@ def _plan(cache: Cache, key: str) -> Plan | None:
 
 def _known(job: Job, workshop: Workshop, key: str, builder: str) -> Made | None:
     """What an earlier build made of the same."""
-    plan = _plan(workshop.cache, key)
+    plan = _plan(workshop, key)
     document = workshop.cache.get("compiled", _full_key(key, plan)) if plan else None
     if plan is None or document is None:
         return None
@@ -254,7 +262,7 @@ def _keep(job: Job, workshop: Workshop, key: str, builder: str, wheel: Path, com
         with partial_file.open("rb") as file:
             digest = file_digest(file)
         path = cache.adopt(partial_file, digest)
-    cache.put("plans", key, compiled.plan.to_json())
+    cache.put("plans", json.dumps([key, workshop.constraints]), compiled.plan.to_json())
     cache.put("compiled", _full_key(key, compiled.plan), {"filename": compiled.filename, "digest": digest})
     return _made(job, path, digest, compiled.filename, compiled.plan, builder)
 

@@ -29,8 +29,8 @@ class Plan:
 
     @property
     def lines(self) -> list[str]:
-        """The requirements as pip's requirements files have them, each with its hash."""
-        return sorted(map(line, self.requirements))
+        """All of them as pip's requirements files have them, each with its hash."""
+        return sorted({line(artifact) for artifact in (*self.requirements, *self.tools)})
 
     def to_json(self) -> dict[str, Any]:
         """For the cache."""

@@ -74,6 +74,7 @@ KEYS: dict[str, Key] = {
     "no-binary": Key(distributions, env.LIST),
     "builder": Key(base, env.TEXT),
     "build-packages": Key(list_of(os_package), env.LIST),
+    "build-constraints": Key(word, env.TEXT),
     "build-network": Key(distributions, env.LIST),
     "runtime-packages": Key(list_of(os_package), env.LIST),
     "entrypoint": Key(command, env.COMMAND),

@@ -70,7 +70,8 @@ class Config:
     Compiling: `no_binary` has the normalized names of distributions that are compiled though they have a wheel, and
     `build_network` those whose compilation may use the network; either may be `(ALL,)`. `builder` is the image to
     compile in, None for the base's own; `build_packages` are installed there, `runtime_packages` in the image: names of
-    OS packages, as the base's package manager has them.
+    OS packages, as the base's package manager has them. `build_constraints` is the path of a file of constraints,
+    relative to the project, that build requirements keep to.
 
     Runtime (config.md): `entrypoint` and `cmd` are a command, a script's name, or None where nothing is said;
     `ports` are like `8080/tcp`; `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to
@@ -99,6 +100,7 @@ class Config:
     no_binary: tuple[str, ...] = ()
     builder: BaseSpec | None = None
     build_packages: tuple[str, ...] = ()
+    build_constraints: str = ""
     build_network: tuple[str, ...] = ()
     runtime_packages: tuple[str, ...] = ()
 

@@ -11,8 +11,10 @@ from packaging.requirements import Requirement
 
 from hatch_docker.atomic import replacing
 from hatch_docker.config import ALL
+from hatch_docker.errors import HatchDockerError, LockError
 from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
+from hatch_docker.locks.pins import read_constraints
 from hatch_docker.locks.resolve import find_uv, is_current, resolve
 from hatch_docker.progress import Progress
 from hatch_docker.target import TargetPython
@@ -95,24 +97,50 @@ def artifacts_of(
 
 
 def resolve_alone(
-    requirements: Sequence[str], *, target: TargetPython, root: Path, lookup: Lookup, resolver: Resolver
+    requirements: Sequence[str],
+    *,
+    target: TargetPython,
+    root: Path,
+    lookup: Lookup,
+    resolver: Resolver,
+    constraints: Path | None,
 ) -> tuple[Artifact, ...]:
     """The artifacts of requirements that are no project's, such as those that an sdist is built with.
 
-    They are resolved as a project's are that has no lock, in the folder `root`. Raises LockError and what resolving
-    raises.
+    uv resolves them in the folder `root`, within the versions and hashes of the file `constraints`. Raises LockError
+    and what resolving raises.
     """
     wanted = Wanted(project="", target=target, requirements=tuple(Requirement(text) for text in requirements))
+    allowed = read_constraints(constraints) if constraints else {}
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-        return artifacts_of(
-            wanted,
-            root=root,
-            lock=None,
-            lookup=lookup,
-            resolver=resolver,
-            written=Path(folder) / "pylock.toml",
-            progress=Progress(),
-        ).artifacts
+        path = Path(folder) / "pylock.toml"
+        path.write_text(_uv(wanted.requirements, target, root, resolver, constraints), encoding="utf-8")
+        try:
+            artifacts = select(read_lock(path, wanted, lookup), target, lock=path, project="", complete=True)
+        except HatchDockerError as error:
+            # The file is ours, and gone when the message is read.
+            error.place, error.hint = "", ""
+            raise
+    _check_allowed(artifacts, allowed, constraints)
+    return tuple(artifacts)
+
+
+def _check_allowed(
+    artifacts: Sequence[Artifact], allowed: Mapping[str, frozenset[str]], constraints: Path | None
+) -> None:
+    """Compare files with the hashes that constraints give; uv does not."""
+    others = [
+        f"{artifact.name} {artifact.version}"
+        for artifact in artifacts
+        if (hashes := allowed.get(artifact.name))
+        and hashes.isdisjoint(f"{algorithm}:{value}" for algorithm, value in artifact.hashes.items())
+    ]
+    if others:
+        raise LockError(
+            f"the index has other files of {', '.join(others)} than the constraints name",
+            place=str(constraints),
+            hint="take its hashes out if another file will do",
+        )
 
 
 def _resolved(
@@ -133,20 +161,31 @@ def _resolved(
         progress.note(f"lock: {_shown(written, root)}, resolved earlier (delete it to resolve again)")
         return written
     with progress.task("resolve", f"{len(texts)} requirement{'s' if len(texts) > 1 else ''}"):
-        text = resolve(
-            texts,
-            target=target,
-            uv=find_uv(resolver.environ),
-            root=root,
-            environ=resolver.environ,
-            indexes=resolver.indexes(),
-            configured=resolver.configured,
-            embed=resolver.embed,
-        )
+        text = _uv(requirements, target, root, resolver)
     with replacing(written) as partial:
         partial.write_text(text, encoding="utf-8")
     progress.note(f"lock: none, so the requirements were resolved into {_shown(written, root)}")
     return written
+
+
+def _uv(
+    requirements: Sequence[Requirement],
+    target: TargetPython,
+    root: Path,
+    resolver: Resolver,
+    constraints: Path | None = None,
+) -> str:
+    return resolve(
+        [str(requirement) for requirement in requirements],
+        target=target,
+        uv=find_uv(resolver.environ),
+        root=root,
+        environ=resolver.environ,
+        indexes=resolver.indexes(),
+        configured=resolver.configured,
+        embed=resolver.embed,
+        constraints=constraints,
+    )
 
 
 def _shown(path: Path, root: Path) -> str:

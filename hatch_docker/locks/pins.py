@@ -81,6 +81,20 @@ def read_pins(path: Path) -> list[Pin]:
     return pins
 
 
+def read_constraints(path: Path) -> dict[str, frozenset[str]]:
+    """The digests that a constraints file allows, by normalized name: none for a name that it gives no hashes.
+
+    Raises LockError for a file that cannot be read, or holds what is no requirement.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for line in _lines(path):
+        if not line.text.startswith("-"):
+            requirement, hashes = _requirement(line)
+            name = canonicalize_name(requirement.name)
+            found[name] = found.get(name, frozenset()) | hashes
+    return found
+
+
 def has_hashes(path: Path) -> bool:
     """Whether a requirements file is locked: some requirement of it has hashes. Raises LockError."""
     return "--hash" in read_text(path)

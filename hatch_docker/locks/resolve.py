@@ -62,8 +62,9 @@ def find_uv(environ: Mapping[str, str]) -> str:
         return str(uv.find_uv_bin())
     except (ImportError, FileNotFoundError):
         raise ResolveError(
-            "there is no lock, and no uv to resolve the dependencies with",
-            hint="install uv (pip install uv), or add a lock: pylock.toml, uv.lock or hashed requirements.txt",
+            "there is no uv to resolve dependencies with",
+            hint="install uv (pip install uv); where nothing is compiled, a lock makes it needless: pylock.toml, "
+            "uv.lock or hashed requirements.txt",
         ) from None
 
 
@@ -77,13 +78,14 @@ def resolve(
     indexes: Sequence[str] = (),
     configured: Sequence[str] = (),
     embed: Callable[[str], str] = str,
+    constraints: Path | None = None,
 ) -> str:
     """Resolve requirements for the target; the text of a pylock.toml whose `tool.hatch-docker` says its inputs.
 
     `indexes` are package indexes without logins, the main one first; none leaves them to uv's own configuration.
     `configured` are those that the project itself names: only they are inputs, since the machine's own may differ from
     one to the next. `embed` puts the login into an index's URL: that reaches uv through its environment and nothing
-    else. Raises ResolveError with uv's explanation.
+    else. `constraints` is a file of versions to keep to, no input either. Raises ResolveError with uv's explanation.
     """
     platform = uv_platform(target)
     if not platform:
@@ -93,6 +95,7 @@ def resolve(
             *(uv, "pip", "compile", "-", "--python-platform", platform, "--python-version", target.minor),
             *("--python", sys.executable, "--format", "pylock.toml", "--no-header", "--no-annotate"),
             *("--color", "never", "--no-progress"),
+            *(("--constraints", str(constraints)) if constraints else ()),
         ],
         "\n".join(sorted(requirements)) + "\n",
         root=root,

@@ -301,6 +301,17 @@ class TestReal:
             (name,) = any_box.names(what)
             assert any_box.engine._api.inspect_container(name)["HostConfig"]["NanoCpus"] == 500_000_000
 
+    def test_a_container_that_somebody_removes(self, any_box: Box, what: str) -> None:
+        api = any_box.engine._api
+        with any_box.container(what=what) as container:
+            (name,) = any_box.names(what)
+            with pytest.raises(EngineError, match=f"^the container went away while {what}"):
+                container.run(
+                    ["sh", "-c", "echo ready; sleep 600"], write=lambda _: api.remove_container(name, force=True)
+                )
+            with pytest.raises(EngineError, match=f"^the container went away while {what}"):
+                container.put({"/a": b"a"})
+
     def test_an_image_without_a_shell(self, any_box: Box, odd: Callable[..., str], what: str) -> None:
         image = odd(Entry(path="a", content=b"a"))
         with pytest.raises(EngineError, match="has no /bin/sh") as caught, any_box.container(image, what):
@@ -394,15 +405,6 @@ class TestDocker:
             pass
         assert "HATCH_DOCKER_BUILD_CPUS" in caught.value.hint
 
-    def test_a_container_that_somebody_removes(self, box: Box, what: str) -> None:
-        with box.container(what=what) as container:
-            (name,) = box.names(what)
-            with pytest.raises(EngineError, match=what):
-                container.run(
-                    ["sh", "-c", "echo ready; sleep 600"],
-                    write=lambda _: box.engine._api.remove_container(name, force=True),
-                )
-
     def test_output_is_whole_through_a_slow_tunnel(self, box: Box) -> None:
         with Relay(delay=0.05) as relay:
             slow = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
@@ -417,6 +419,27 @@ class TestDocker:
                 cut.container(what=what) as container,
             ):
                 container.run(["sh", "-c", "echo ready; sleep 600"], write=lambda _: relay.cut())
+        box.wait_until_gone(what)
+
+    @pytest.mark.parametrize(
+        "step", [lambda container: list(container.export()), lambda container: container.put({"/a": b"a"})]
+    )
+    def test_an_engine_that_goes_away_while_files_travel(
+        self, box: Box, what: str, step: Callable[[Container], object]
+    ) -> None:
+        with Relay() as relay:
+            cut = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
+
+            def work(container: Container) -> None:
+                container.changes()
+                relay.cut()
+                step(container)
+
+            with (
+                pytest.raises(EngineError, match=f"^the engine went away while {what}: [a-zA-Z ]+$"),
+                cut.container(what=what) as container,
+            ):
+                work(container)
         box.wait_until_gone(what)
 
     def test_an_engine_that_stands_still_is_not_waited_for(
@@ -479,8 +502,13 @@ class TestTrouble:
             fake.containers.refusals["DELETE"] = [(status, b'{"message": "removal is already in progress"}')]
 
     def test_a_container_that_stays_is_told(self, fake: FakeEngine, box: Box) -> None:
-        with pytest.raises(EngineError, match=r"does not remove the container hatch-docker-.*: busy"), box.container():
-            fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')]
+        fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')]
+        with (
+            pytest.raises(EngineError, match=r"does not remove the container hatch-docker-.*: busy") as caught,
+            box.container(),
+        ):
+            pass
+        assert "docker rm --force hatch-docker-" in caught.value.hint
 
     def test_the_first_error_is_told(self, fake: FakeEngine, box: Box) -> None:
         fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')]

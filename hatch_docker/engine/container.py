@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 # On each container: what it is for.
 LABEL = "hatch-docker.what"
 
+# What engines say of a container that ended, or was removed, though we did neither.
+_GONE = re.compile(
+    r"no such (container|exec)|no container with|is not running|only .* running containers", re.IGNORECASE
+)
+
 # The line tells that the shell runs: with an image of another CPU, the engine says that it started, too.
 _MAIN = ("/bin/sh", "-c", "echo; read _")
 _KILLED = 128 + 9
@@ -161,7 +166,12 @@ class Container:
         try:
             with translated(f"{self._what} failed in the engine", away=f"the engine went away while {self._what}"):
                 yield
-        except EngineError:
+        except EngineError as error:
+            if not self._late and _GONE.search(error.message):
+                raise EngineError(
+                    f"the container went away while {self._what}",
+                    hint="somebody removed it, or the engine was started anew: try again",
+                ) from None
             if not self._late:
                 raise
         if self._late:
@@ -197,7 +207,11 @@ def opened(
         _try_to_remove(container)
         raise
     else:
-        _remove(container)
+        try:
+            _remove(container)
+        except EngineError as error:
+            error.hint = error.hint or f"'docker rm --force {container._name}' removes it"
+            raise
     finally:
         timer.cancel()
         for stream in container._streams:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from http.client import HTTPException
 
 from hatch_docker.errors import EngineError
 
@@ -52,6 +53,8 @@ def _cause(error: BaseException) -> BaseException | str:
     while found is not None:
         if isinstance(found, OSError) and found.strerror:
             return found.strerror
+        if isinstance(found, HTTPException):
+            return "the connection broke"
         found = found.__cause__ or found.__context__
     return error
 

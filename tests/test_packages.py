@@ -7,7 +7,9 @@ import os
 import random
 import re
 import secrets
+import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from containers import output, remove
 from docker import DockerClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from podman import podman
 
 from hatch_docker.cache import Cache
 from hatch_docker.engine import Change, Engine, Limits
@@ -560,6 +563,15 @@ class TestApk:
         assert again.image.digest == mini.image.digest
         assert not again.made.reused
         assert "/usr/bin/mini" in f"/{progress.told[0]}"
+
+    @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
+    def test_podman_gives_the_same_layer(self, alpine: Image, mini: Installed, tmp_path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="podman-") as folder, podman(Path(folder)) as environ:
+            try:
+                made = packages(alpine, ["mini"], tmp_path, engine=lambda: Engine.connect(environ))
+            except EngineError as error:
+                pytest.skip(f"podman cannot run containers here: {error}")
+        assert made.image.digest == mini.image.digest
 
     def test_a_new_user_has_no_date(self, mini: Installed, client: DockerClient) -> None:
         assert prints(client, mini.image, "tail -n 1 /etc/shadow") == "mini:!:3653:0:99999:7:::\n"

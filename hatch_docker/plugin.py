@@ -11,7 +11,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from functools import cached_property, partial
@@ -21,8 +20,6 @@ from urllib.request import getproxies
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
-from hatchling.builders.sdist import SdistBuilder
-from hatchling.builders.wheel import WheelBuilder
 from hatchling.plugin import hookimpl
 from hatchling.plugin.manager import PluginManager
 
@@ -158,53 +155,18 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def _image(self, directory: Path) -> Built:
         """The image, built once for all outputs."""
         from hatch_docker.build import build
+        from hatch_docker.distribution import distribution
         from hatch_docker.outputs import lock_path
 
         if self._built is None:
             config, project = self._configuration[0], self._project
             written = lock_path(project.normalized_name, directory)
-            with self._distribution() as own:
+            compiled = project.normalized_name in config.no_binary
+            with distribution(self.root, self.plugin_manager, self.metadata, self.app, compiled=compiled) as own:
                 self._built = build(project, own, config, self._machine, created=self._created(), written=written)
         return self._built
 
     _built: Built | None = None
-
-    @contextlib.contextmanager
-    def _distribution(self) -> Iterator[Path]:
-        """The project's own wheel, built in process, for as long as the block lasts; its sdist where it is not pure.
-
-        A build hook compiles for the machine that it runs on: so what is compiled is, from the sdist, in the builder.
-        """
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-            wheel = None if self._is_compiled(folder) else self._distribute(WheelBuilder, folder)
-            pure = wheel is not None and wheel.name.endswith("-none-any.whl")
-            yield wheel if wheel and pure else self._distribute(SdistBuilder, folder)
-
-    def _is_compiled(self, folder: str) -> bool:
-        """Whether the project is told, or looks as if its build hooks need, to be compiled."""
-        from hatch_docker.compiling.sdist import read_sdist
-
-        if self._project.normalized_name in self._configuration[0].no_binary:
-            return True
-        hooks = WheelBuilder(self.root, plugin_manager=self.plugin_manager, metadata=self.metadata).config.hook_config
-        if not hooks:
-            return False
-        sdist = self._distribute(SdistBuilder, folder)
-        return bool(read_sdist(sdist, sdist.name).compiled)
-
-    def _distribute(self, kind: type[SdistBuilder | WheelBuilder], folder: str) -> Path:
-        builder = kind(self.root, plugin_manager=self.plugin_manager, metadata=self.metadata, app=self.app)
-        try:
-            (path,) = builder.build(directory=folder, versions=["standard"])
-        except HatchDockerError:
-            raise
-        except Exception as error:  # whatever a build hook raises
-            what = builder.PLUGIN_NAME
-            raise HatchDockerError(
-                f"the project's own {what} cannot be built: {error or type(error).__name__}",
-                hint=f"'hatch build -t {what}' says the same",
-            ) from None
-        return Path(path)
 
     @cached_property
     def _configuration(self) -> tuple[Config, Settings, Mistakes]:

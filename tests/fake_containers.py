@@ -97,7 +97,7 @@ class ContainersHandler(QuietHandler):
         container.attached = self.connection
         self._hijack()
         container.started.wait()
-        self._frame(b"\n")
+        self.wfile.write(struct.pack(">BxxxL", 1, 1) + b"\n")
         self.rfile.read(1)
         containers.running.pop(name, None)
 
@@ -123,9 +123,7 @@ class ContainersHandler(QuietHandler):
             self.answer(200, json.dumps({"Running": False, "ExitCode": done[1]}).encode())
             return
         self._json()
-        self._hijack()
-        if done[0]:
-            self._frame(done[0])
+        self._hijack(done[0])
 
     def _get_json(self, _containers: Containers, _name: str, _container: FakeContainer) -> None:
         self.answer(200, b'{"State": {"OOMKilled": false}}')
@@ -152,15 +150,11 @@ class ContainersHandler(QuietHandler):
             container.files |= {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
         self.answer(200)
 
-    def _hijack(self) -> None:
-        self.send_response(101, "UPGRADED")
-        self.send_header("Connection", "Upgrade")
-        self.send_header("Upgrade", "tcp")
-        self.end_headers()
+    def _hijack(self, first: bytes = b"") -> None:
+        """Answer, and keep the connection; what is printed first comes in one piece with the answer's headers."""
+        frame = struct.pack(">BxxxL", 1, len(first)) + first if first else b""
+        self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + frame)
         self.close_connection = True
-
-    def _frame(self, data: bytes) -> None:
-        self.wfile.write(struct.pack(">BxxxL", 1, len(data)) + data)
 
     def _json(self) -> Any:
         return json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))) or b"{}")

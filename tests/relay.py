@@ -1,4 +1,4 @@
-"""A way to the engine that can be slow, stand still or break: a relay on loopback."""
+"""A way to the engine that can stand still or break: a relay on loopback."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from types import TracebackType
 
 
 class Relay:
-    """Passes bytes on to the engine of DOCKER_HOST, and back, for as long as its `with` block lasts.
+    """Passes bytes on to the engine of DOCKER_HOST, and back, for as long as its `with` block lasts."""
 
-    What comes back is held for `delay` seconds, so that what was sent in several pieces arrives in one.
-    """
-
-    def __init__(self, delay: float = 0) -> None:
+    def __init__(self) -> None:
         self._target = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        self._delay = delay
         self._still = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
@@ -69,18 +64,14 @@ class Relay:
                 self._open += [client, engine]
                 if self._cut:
                     return
-                back = threading.Thread(target=self._copy, args=(engine, client, self._delay), daemon=True)
+                back = threading.Thread(target=self._copy, args=(engine, client), daemon=True)
                 back.start()
                 self._copy(client, engine)
                 back.join()
 
-    def _copy(self, source: socket.socket, target: socket.socket, delay: float = 0) -> None:
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while True:
-                time.sleep(delay)
-                chunk = source.recv(1 << 16)
-                if not chunk:
-                    break
+            while chunk := source.recv(1 << 16):
                 if not self._still:
                     target.sendall(chunk)
         with contextlib.suppress(OSError):

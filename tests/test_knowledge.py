@@ -23,7 +23,7 @@ from hatch_docker.packages.libraries import TO_RUN
         ("-lpq", "libpq-dev", "libpq-dev"),
         ("jpeglib.h", "libjpeg-turbo-dev", "libjpeg62-turbo-dev"),
         ("linux/if.h", "linux-headers", "linux-libc-dev"),
-        ("cc1plus", "g++", "g++"),
+        ("cc1plus", "build-base", "build-essential"),
         ("libpq.so.5", "libpq", "libpq5"),
         ("libGL.so.1", "mesa-gl", "libgl1"),
         ("libstdc++.so.6", "libstdc++", "libstdc++6"),

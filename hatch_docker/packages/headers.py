@@ -9,8 +9,9 @@ from __future__ import annotations
 # names of pkg-config, and of the linker (`-lx`).
 TO_BUILD: tuple[tuple[str, str, str], ...] = (
     # Compilers and tools
-    ("gcc", "gcc", "cc gcc cc1 as ld x86_64-linux-gnu-gcc aarch64-linux-gnu-gcc"),
-    ("g++", "g++", "c++ g++ cc1plus x86_64-linux-gnu-g++ aarch64-linux-gnu-g++ -lstdc++"),
+    # Not gcc: alone it has no C library to compile against.
+    ("build-base", "build-essential", "cc gcc cc1 as ld c++ g++ cc1plus -lstdc++"),
+    ("build-base", "build-essential", "x86_64-linux-gnu-gcc x86_64-linux-gnu-g++ aarch64-linux-gnu-gcc"),
     ("gfortran", "gfortran", "gfortran f77 f95 -lgfortran"),
     ("musl-dev", "libc6-dev", "stdio.h stdlib.h string.h limits.h errno.h assert.h math.h unistd.h -lc -lm -lpthread"),
     ("linux-headers", "linux-libc-dev", "linux/ asm/ asm-generic/"),

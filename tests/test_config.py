@@ -420,7 +420,6 @@ class TestCompiling:
             "",
             "--allow-untrusted",
             "a b",
-            "libX11",
             "a=",
             "a=1 2",
             "a;b",

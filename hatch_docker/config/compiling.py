@@ -11,7 +11,8 @@ from hatch_docker.config.times import nanoseconds
 from hatch_docker.config.values import Parser, fail, list_of, shown, text, word
 
 _NONE = ":none:"
-_OS_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(=[A-Za-z0-9.+:~_-]+)?")
+# Neither an option, a file (apk: .apk) nor what apt would remove for (a minus at the end); managers.NAME says the same.
+_OS_PACKAGE = re.compile(r"(?!.*\.apk)[A-Za-z0-9][A-Za-z0-9_.+-]*(?<!-)(=[A-Za-z0-9][A-Za-z0-9_.+:~-]*)?")
 # As Docker reads --memory: the units are powers of 1024, however they are written.
 _BYTES = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}

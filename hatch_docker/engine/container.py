@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -225,6 +224,8 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
             api.create_container(
                 image,
                 name=name,
+                # Installation scripts write it into configuration files.
+                hostname="hatch-docker",
                 entrypoint=[*_MAIN],
                 command=[],
                 user="0:0",
@@ -268,8 +269,8 @@ def _remove(container: Container) -> None:
             try:
                 container._api.remove_container(name, v=True, force=True)
             except APIError as error:
-                # The engine is removing it, since its main process ended.
-                if error.status_code != HTTPStatus.CONFLICT or time.monotonic() > deadline:
+                # The engine may be removing it already, since its main process ended: Docker says 409, Podman 500.
+                if isinstance(error, NotFound) or time.monotonic() > deadline:
                     raise
                 time.sleep(_ASK_AGAIN_SECONDS)
 

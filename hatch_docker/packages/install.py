@@ -185,7 +185,7 @@ class _Inside:
             descriptor=written.descriptor,
             diff_id=written.diff_id,
             unpacked=written.unpacked,
-            contents=came or tuple(f"{name} (already there)" for name in names),
+            contents=_asked_first(came, names) or tuple(f"{name} (already there)" for name in names),
             manager=manager.name,
         )
         return record, path
@@ -247,6 +247,12 @@ class _Inside:
 
     def _status(self, *command: str) -> int:
         return self.container.run(command, write=lambda _: None)
+
+
+def _asked_first(came: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """What was asked for before what that needs: whoever is told of the layer knows it by these."""
+    asked = {name.partition("=")[0] for name in names}
+    return tuple(sorted(came, key=lambda each: (each.partition(" ")[0] not in asked, each)))
 
 
 def _undated(before: bytes, shadow: bytes) -> bytes:

@@ -490,13 +490,14 @@ class TestTrouble:
             pass
         assert not fake.containers.running
 
-    @pytest.mark.parametrize("status", [409, 404])
+    @pytest.mark.parametrize("status", [404, 409, 500])
     def test_an_engine_that_removes_it_itself(self, fake: FakeEngine, box: Box, status: int) -> None:
         with box.container():
             fake.containers.refusals["DELETE"] = [(status, b'{"message": "removal is already in progress"}')]
 
-    def test_a_container_that_stays_is_told(self, fake: FakeEngine, box: Box) -> None:
-        fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')]
+    def test_a_container_that_stays_is_told(self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(container_module, "_GONE_SECONDS", 0.2)
+        fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')] * 1000
         with (
             pytest.raises(EngineError, match=r"does not remove the container hatch-docker-.*: busy") as caught,
             box.container(),
@@ -504,8 +505,9 @@ class TestTrouble:
             pass
         assert "docker rm --force hatch-docker-" in caught.value.hint
 
-    def test_the_first_error_is_told(self, fake: FakeEngine, box: Box) -> None:
-        fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')]
+    def test_the_first_error_is_told(self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(container_module, "_GONE_SECONDS", 0.2)
+        fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')] * 1000
         with pytest.raises(ValueError, match="first"), box.container():
             raise ValueError("first")
 
@@ -550,6 +552,7 @@ class TestTrouble:
         assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (64 * MB, 64 * MB, 1_500_000_000)
         assert (host["NetworkMode"], host["AutoRemove"]) == ("none", True)
         assert made["Labels"] == {"hatch-docker.what": "compiling psutil"}
+        assert made["Hostname"] == "hatch-docker"
         assert (made["User"], made["OpenStdin"], made["StdinOnce"]) == ("0:0", True, True)
 
     @pytest.mark.parametrize("network", [True, False])

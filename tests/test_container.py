@@ -27,6 +27,8 @@ from relay import Relay
 
 from hatch_docker.engine import Change, Container, Engine, Limits
 from hatch_docker.engine import container as container_module
+from hatch_docker.engine.client import sweep
+from hatch_docker.engine.container import LABEL
 from hatch_docker.engine.files import packed
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.config import History, ImageConfig
@@ -451,6 +453,21 @@ class TestDocker:
 
 
 FULL = b'{"message": "write /x: no space left on device"}'
+
+
+def test_what_was_never_started_is_swept_away() -> None:
+    removed = []
+
+    class Api:
+        def containers(self, **options: Any) -> list[dict[str, Any]]:
+            assert options == {"all": True, "filters": {"label": LABEL, "status": "created"}}
+            return [{"Id": "old", "Created": 100}, {"Id": "new", "Created": 300}]
+
+        def remove_container(self, name: str, **_options: Any) -> None:
+            removed.append(name)
+
+    sweep(Api(), before=200)  # type: ignore[arg-type]
+    assert removed == ["old"]
 
 
 class TestTrouble:

@@ -6,11 +6,12 @@ The SDK is imported where it is used, since it takes a tenth of a second that ot
 from __future__ import annotations
 
 import contextlib
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.engine.container import Container, Limits, opened
+from hatch_docker.engine.container import LABEL, Container, Limits, opened
 from hatch_docker.engine.translate import hint, text, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 15
 _TIMEOUT_SECONDS = 600
+_NEVER_STARTED_SECONDS = 600
 _NO_ENGINE = (
     "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
     "hatch build -t docker:archive"
@@ -106,6 +108,7 @@ class Engine:
 
         Raises EngineError where it does not start, and where a limit is met.
         """
+        sweep(self._api, before=time.time() - _NEVER_STARTED_SECONDS)
         with opened(self._api, image, what=what, network=network, limits=limits, platform=platform) as container:
             yield container
 
@@ -175,6 +178,17 @@ class Engine:
         for reference in references:
             with translated(f"the engine cannot tag {reference.familiar}"):
                 self._api.tag(name, reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag)
+
+
+def sweep(api: APIClient, *, before: float) -> None:
+    """Remove containers of ours that were made `before` (seconds since the epoch) and never started.
+
+    One that runs ends with the process it belongs to; but that may have been killed before it could start it.
+    """
+    with contextlib.suppress(EngineError), translated("old containers cannot be removed"):
+        for found in api.containers(all=True, filters={"label": LABEL, "status": "created"}):
+            if found["Created"] < before:
+                api.remove_container(found["Id"], v=True, force=True)
 
 
 def answers(environ: Mapping[str, str]) -> bool:

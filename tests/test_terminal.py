@@ -47,7 +47,7 @@ class TestLines:
         assert lines == []
         with plain.task("layer", "b") as advance:
             advance(10)
-        assert lines == ["  downloaded 2 wheels, 7.0 kB in 2.0 s"]
+        assert lines == ["  downloaded 2 files, 7.0 kB in 2.0 s"]
         clock[0] += 60
         plain.close()
         assert lines[1:] == ["  made layer b, 10 B in 0.0 s"]
@@ -56,7 +56,7 @@ class TestLines:
 
     def test_what_is_large_has_a_line_of_its_own_in_a_pipe(self, plain: Terminal, lines: list[str]) -> None:
         with plain.task("download", "small.whl", 1000), plain.task("download", "big.whl", 12_345_678):
-            assert lines == ["  downloading wheel big.whl (12.3 MB)"]
+            assert lines == ["  downloading file big.whl (12.3 MB)"]
         with plain.task("load", "shop:1.0", 5_000_000):
             assert lines[2:] == ["  loading shop:1.0 (5.0 MB)"]
 
@@ -64,13 +64,13 @@ class TestLines:
         with pytest.raises(KeyError), plain.task("download", "big.whl", 12_345_678):
             raise KeyError
         plain.close()
-        assert lines == ["  downloading wheel big.whl (12.3 MB)"]
+        assert lines == ["  downloading file big.whl (12.3 MB)"]
         with plain.task("download", "other", 1) as advance:
             advance(1)
         with pytest.raises(KeyboardInterrupt), plain.task("download", "big.whl", 12_345_678):
             raise KeyboardInterrupt
         plain.close()
-        assert lines[-1].startswith("  downloaded 1/2 wheels, 1 B in ")
+        assert lines[-1].startswith("  downloaded 1/2 files, 1 B in ")
 
     def test_a_step_within_another_does_not_end_it(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
         with plain.task("push", "one", 5) as push:
@@ -142,7 +142,7 @@ class TestLive:
         with live.task("download", "a.whl", 2000), live.task("download", "b.whl", 4000) as advance:
             clock[0] += 1
             advance(1500)
-            assert shown(stream) == "  downloading 0/2 wheels · 1.5 kB of 6.0 kB · a.whl, b.whl"
+            assert shown(stream) == "  downloading 0/2 files · 1.5 kB of 6.0 kB · a.whl, b.whl"
 
     def test_it_is_not_drawn_for_every_chunk(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
         with live.task("download", "a.whl", 2000) as advance:
@@ -169,7 +169,7 @@ class TestLive:
         with live.task("layer", "a"):
             pass
         live.close()
-        assert lines == ["  something", "  downloaded wheel a.whl, 9.0 MB in 1.0 s", "  made layer a in 0.0 s"]
+        assert lines == ["  something", "  downloaded file a.whl, 9.0 MB in 1.0 s", "  made layer a in 0.0 s"]
         assert shown(stream) == ""
 
     def test_nothing_is_left_of_what_failed(self, live: Terminal, lines: list[str], stream: io.StringIO) -> None:

@@ -161,7 +161,7 @@ class TestReading:
         own = make_wheel(tmp_path, "app", files={"app.py": ""})
         own.write_bytes(b"nonsense")
         with pytest.raises(WheelError, match=r"app-1\.0-py3-none-any\.whl"):
-            units_of([], own, Cache(tmp_path / "cache"), prune=[], keep=[], threads=1)
+            units_of([own_file(own, "app", "1.0")], Cache(tmp_path / "cache"), prune=[], keep=[], threads=1)
 
 
 def test_scripts_are_those_that_are_made_and_those_that_come_along(tmp_path: Path) -> None:

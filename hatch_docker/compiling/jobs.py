@@ -50,10 +50,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """A wheel's file name, and what it was built with."""
+    """A wheel's file name, and what it was built with: Python's packages and, in the builder, those of the OS."""
 
     filename: str
     plan: Plan
+    packages: tuple[str, ...] = ()
 
 
 def compile_in(
@@ -155,9 +156,10 @@ class _Steps:
         self.written.flush()
         text = read_end(self.log)
         said = "".join(f"\n  {line}" for line in last_lines(text)) or f" (exit status {status})"
+        advice = (guess(text, self.manager, status=status), f"the whole log is {self.log}")
         raise CompileError(
             f"{self.job.label} cannot be compiled in {self.builder}:{said}",
-            hint="\n  hint: ".join(filter(None, (guess(text, self.manager), f"the whole log is {self.log}"))),
+            hint="\n  hint: ".join(filter(None, advice)),
         )
 
     @property

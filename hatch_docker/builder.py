@@ -25,8 +25,8 @@ class Builder:
 
     `name` is what people call it, `reference` what is recorded: by digest where a registry has it; `origin` is the
     image in a registry that it is made of, None where it is of another kind. `identity` is everything that it is made
-    of, as a key. `image` puts the OS packages into it, which takes an engine the first time; None where only the engine
-    has it. `provide` gives the name that the engine runs it by.
+    of, as a key. `image` puts the OS packages into it, which takes an engine the first time, as `packages` does, which
+    tells what came in, with versions. `provide` gives the name that the engine runs it by.
     """
 
     name: str
@@ -36,7 +36,8 @@ class Builder:
     platform: Platform
     limits: Limits
     engine: Callable[[], Engine]
-    image: Callable[[], Image | None]
+    image: Callable[[], Image]
+    packages: Callable[[], tuple[str, ...]]
     provide: Callable[[], str]
 
     @contextmanager
@@ -65,7 +66,7 @@ def open_builder(
     python = base.facts.python
     chosen, toolchain = builder_spec(spec, builder, python.minor)
     if chosen.transport == "docker-daemon" and not packages and not toolchain:
-        return _of_engine(chosen.value, python.platform, places, limits)
+        return _of_engine(chosen, python.platform, places, limits, progress)
     if chosen is spec:
         # The image that the base was opened as, not what its tag means by now.
         reference, image = base.reference, base.image
@@ -80,36 +81,43 @@ def open_builder(
     complete = _completed(image, packages, toolchain, name, places, limits, progress)
     return Builder(
         name=label,
-        reference=str(reference.with_digest(digest)) if reference else f"{name}@{digest}",
+        reference=str(reference.with_digest(digest)) if reference else f"{chosen.transport}:{chosen.value}@{digest}",
         origin=reference,
         identity=identity,
         platform=python.platform,
         limits=limits,
         engine=places.engine,
-        image=complete,
+        image=lambda: complete()[0],
+        packages=lambda: complete()[1],
         provide=lambda: places.engine().provide(
-            complete(), local_name(complete()), base=reference.familiar if reference else "", progress=progress
+            complete()[0], local_name(complete()[0]), base=reference.familiar if reference else "", progress=progress
         ),
     )
 
 
-def _of_engine(name: str, platform: Platform, places: Places, limits: Limits) -> Builder:
-    """An image that the engine has already: it need not travel."""
+def _of_engine(spec: BaseSpec, platform: Platform, places: Places, limits: Limits, progress: Progress) -> Builder:
+    """An image that the engine has already: it need not travel, unless it is asked for as an image."""
+    name = spec.value
     identity = places.engine().image_id(name)
     if not identity:
         raise BuilderError(
             f"the engine has no image {name}",
             hint="build it with 'hatch-docker builder', or name another one in builder",
         )
+
+    def fetched() -> Image:
+        return pull(spec, python="", requires_python="", platform=platform, places=places, progress=progress)[1].image
+
     return Builder(
         name=name,
-        reference=f"{name}@{identity}",
+        reference=f"{spec.transport}:{name}@{identity}",
         origin=None,
         identity=identity,
         platform=platform,
         limits=limits,
         engine=places.engine,
-        image=lambda: None,
+        image=once(fetched),
+        packages=lambda: (),
         provide=lambda: identity,
     )
 
@@ -122,13 +130,13 @@ def _completed(
     places: Places,
     limits: Limits,
     progress: Progress,
-) -> Callable[[], Image]:
-    """The image with its OS packages, when it is first asked for."""
+) -> Callable[[], tuple[Image, tuple[str, ...]]]:
+    """The image with its OS packages, and which came in, when it is first asked for."""
 
-    def complete() -> Image:
+    def complete() -> tuple[Image, tuple[str, ...]]:
         if not packages and not toolchain:
-            return image
-        return install(
+            return image, ()
+        installed = install(
             image,
             packages,
             toolchain=toolchain,
@@ -140,7 +148,8 @@ def _completed(
             log=log_path(places.cache.root, "builder"),
             compression="gzip",
             progress=progress,
-        ).image
+        )
+        return installed.image, installed.made.contents
 
     return once(complete)
 

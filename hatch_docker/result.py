@@ -30,8 +30,9 @@ class MadeLayer:
 class CompiledWheel:
     """A wheel that was compiled of an sdist: why, where and with what.
 
-    `sdist` and `digest` name the sdist, `builder` the image by digest, empty for what was built on this machine.
-    `requirements` are the build requirements, each with version and hash.
+    `sdist` and `digest` name the sdist, `builder` the image by digest, empty for what was built on this machine, and
+    `packages` the OS packages that were put into that, each with its version. `requirements` are the build
+    requirements, each with version and hash.
     """
 
     name: str
@@ -40,6 +41,7 @@ class CompiledWheel:
     sdist: str
     digest: str
     builder: str
+    packages: tuple[str, ...]
     requirements: tuple[str, ...]
 
 
@@ -90,6 +92,7 @@ def document(built: Built, outputs: Mapping[str, str]) -> dict[str, Any]:
                 "sdist": wheel.sdist,
                 "digest": wheel.digest,
                 "builder": wheel.builder,
+                "build-packages": list(wheel.packages),
                 "build-requirements": list(wheel.requirements),
             }
             for wheel in built.compiled

@@ -213,6 +213,7 @@ def _compile(job: Job, workshop: Workshop, builder: Builder, within: frozenset[s
                 wheels=_wheels(workshop, job, within),
                 log=log,
             )
+        compiled = replace(compiled, packages=builder.packages())
         return _keep(job, workshop, key, builder.reference, partial_file, compiled)
 
 
@@ -249,8 +250,9 @@ def _known(job: Job, workshop: Workshop, key: str, builder: str) -> Made | None:
     if plan is None or document is None:
         return None
     filename, digest = str(document.get("filename")), str(document.get("digest"))
+    compiled = Compiled(filename=filename, plan=plan, packages=tuple(map(str, document.get("packages", ()))))
     path = workshop.cache.blob(digest)
-    return _made(job, path, digest, filename, plan, builder) if path else None
+    return _made(job, path, digest, compiled, builder) if path else None
 
 
 def _keep(job: Job, workshop: Workshop, key: str, builder: str, wheel: Path, compiled: Compiled) -> Made:
@@ -263,18 +265,19 @@ def _keep(job: Job, workshop: Workshop, key: str, builder: str, wheel: Path, com
             digest = file_digest(file)
         path = cache.adopt(partial_file, digest)
     cache.put("plans", json.dumps([key, workshop.constraints]), compiled.plan.to_json())
-    cache.put("compiled", _full_key(key, compiled.plan), {"filename": compiled.filename, "digest": digest})
-    return _made(job, path, digest, compiled.filename, compiled.plan, builder)
+    document = {"filename": compiled.filename, "digest": digest, "packages": list(compiled.packages)}
+    cache.put("compiled", _full_key(key, compiled.plan), document)
+    return _made(job, path, digest, compiled, builder)
 
 
 def _full_key(key: str, plan: Plan) -> str:
     return json.dumps([key, plan.to_json()], sort_keys=True)
 
 
-def _made(job: Job, path: Path, digest: str, filename: str, plan: Plan, builder: str) -> Made:
+def _made(job: Job, path: Path, digest: str, compiled: Compiled, builder: str) -> Made:
     algorithm, _, value = digest.partition(":")
     artifact = replace(
-        job.file.artifact, filename=filename, url="", hashes={algorithm: value}, size=path.stat().st_size
+        job.file.artifact, filename=compiled.filename, url="", hashes={algorithm: value}, size=path.stat().st_size
     )
     how = CompiledWheel(
         name=job.sdist.name,
@@ -283,6 +286,7 @@ def _made(job: Job, path: Path, digest: str, filename: str, plan: Plan, builder:
         sdist=job.sdist.filename,
         digest=job.file.digest,
         builder=builder,
-        requirements=tuple(plan.lines),
+        packages=compiled.packages,
+        requirements=tuple(compiled.plan.lines),
     )
     return Made(file=Obtained(artifact=artifact, path=path, digest=digest), how=how)

@@ -41,7 +41,7 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
     HatchDockerError for whatever keeps the image from being made.
     """
     lock = find_lock(project.root, config.lock, progress=machine.progress)
-    bare = base_of(project, config, machine)
+    bare = base_of(project.requires_python, config, machine)
     base, system = with_packages(bare, config, machine)
     wanted = _wanted(project, config, base.facts.python)
     indexes = machine.indexes(lock)

@@ -9,78 +9,110 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 from hatch_docker.builder import local_name
 from hatch_docker.compiling.jobs import probe
-from hatch_docker.config import Config
-from hatch_docker.errors import ConfigError, HatchDockerError, InvalidReferenceError
+from hatch_docker.config import Config, check_push, gather
+from hatch_docker.engine import Engine
+from hatch_docker.errors import EngineError, InvalidReferenceError
 from hatch_docker.machine import Machine
 from hatch_docker.oci.reference import Reference
 from hatch_docker.plugin import DockerBuilder
-from hatch_docker.project import Project
 from hatch_docker.workshop import base_of, builder_of
 
+_BUILDER = """\
+Make the image that the project is compiled in: its builder, with its build-packages in it. It is loaded into the
+container engine, under each NAME, and with --push sent to the registry that NAME begins with.
 
-def make_builder(tags: Sequence[str], push: bool, project: Project, config: Config, machine: Machine) -> str:
-    """Make the image that the project is compiled in, and give it names; returns what `builder` is then set to.
+The one line on standard output is what to set the key `builder` to, in any project on such a base, in place of
+build-packages. Then none of them installs anything.
+"""
+
+
+def make_builder(names: Sequence[Reference], push: bool, requires_python: str, config: Config, machine: Machine) -> str:
+    """Make the image that a project is compiled in, and give it names; returns what `builder` is then set to.
 
     A team pushes one, and names it in every project: then only one of them installs the OS packages. Raises
-    BuilderError for one that cannot compile for the project's base.
+    BuilderError for one that cannot compile for the project's base, EngineError where no engine answers.
     """
-    references = _references(tags, push)
-    base = base_of(project, config, machine)
+    if push:
+        gather(partial(check_push, name, "--tag") for name in names)
+    engine = _engine(machine)
+    base = base_of(requires_python, config, machine)
     builder = builder_of(base, config, machine)
-    image = builder.image()
-    if image is None:
-        raise HatchDockerError(
-            f"{builder.name} is in the engine already, and there is nothing to put into it",
-            hint="'docker tag' gives it other names; build-packages puts OS packages into it",
-        )
     with builder.container("trying the builder", network=False) as container:
         probe(container, base.facts.python, builder.name, write=lambda _output: None)
-    names = references or [local_name(image)]
-    machine.places.engine().load(
-        image, names, base=builder.origin.familiar if builder.origin else "", progress=machine.progress
-    )
-    machine.progress.note(f"{names[0].familiar} is {builder.name}")
+    image = builder.image()
+    names = names or [local_name(image)]
+    engine.load(image, names, base=builder.origin.familiar if builder.origin else "", progress=machine.progress)
+    machine.progress.note(f"{builder.name} is in the engine as {', '.join(name.familiar for name in names)}")
     if not push:
         return f"docker-daemon:{names[0].familiar}"
-    machine.places.registry.push(
-        image, names, mount_from=builder.origin, threads=machine.threads, progress=machine.progress
-    )
+    for repository in dict.fromkeys(replace(name, tag="") for name in names):
+        machine.places.registry.push(
+            image,
+            [name for name in names if replace(name, tag="") == repository],
+            mount_from=builder.origin,
+            threads=machine.threads,
+            progress=machine.progress,
+        )
     return str(names[0].with_digest(image.digest))
 
 
-def _references(tags: Sequence[str], push: bool) -> list[Reference]:
-    if push and not tags:
-        raise ConfigError([("--push", "say where to, with --tag registry.example/acme/builder:1")])
-    problems = []
-    references = []
-    for tag in tags:
-        try:
-            references.append(Reference.parse(tag))
-        except InvalidReferenceError as error:
-            problems.append(("--tag", error.message))
-    if problems:
-        raise ConfigError(problems)
-    return references
+def _engine(machine: Machine) -> Engine:
+    """The engine, asked for before anything is fetched."""
+    try:
+        return machine.places.engine()
+    except EngineError as error:
+        raise EngineError(
+            f"{error.message}; it is needed to make a builder",
+            place=error.place,
+            hint="start Docker, or name another engine with DOCKER_HOST (a remote one and Podman's socket will do)",
+        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script; ends with status 1 after a message about what went wrong."""
-    parser = argparse.ArgumentParser(prog="hatch-docker", description=__doc__.splitlines()[0].partition(":")[2].strip())
-    commands = parser.add_subparsers(dest="command", required=True)
-    builder = commands.add_parser("builder", help="make the image that the project is compiled in")
-    builder.add_argument("--tag", action="append", default=[], metavar="NAME", help="what to call it; may be repeated")
-    builder.add_argument("--push", action="store_true", help="push it to the registry that NAME names")
-    builder.add_argument("project", nargs="?", default=".", help="the project's folder (default: this one)")
+    """The console script; ends with status 1 after a message about what went wrong, 2 for a wrong command line."""
+    parser = argparse.ArgumentParser(prog="hatch-docker", description="What is not a build of the project's image.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    builder = commands.add_parser(
+        "builder",
+        help="make the image that the project is compiled in",
+        description=_BUILDER,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    builder.add_argument(
+        "--tag", action="append", default=[], type=_name, metavar="NAME", help="what to call it; may be repeated"
+    )
+    builder.add_argument("--push", action="store_true", help="push it to the registry that NAME begins with")
+    builder.add_argument(
+        "project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (default: this one)"
+    )
     chosen = parser.parse_args(arguments)
-    work = _COMMANDS[chosen.command](chosen)
-    DockerBuilder(chosen.project).run(work)
+    if chosen.push and not chosen.tag:
+        builder.error("--push needs a name to push to: --tag registry.example/team/builder:1")
+    DockerBuilder(chosen.project).run(_COMMANDS[chosen.command](chosen))
 
 
-Work = Callable[[Project, Config, Machine], str]
+def _name(text: str) -> Reference:
+    """A name to give to an image."""
+    try:
+        reference = Reference.parse(text)
+    except InvalidReferenceError as error:
+        raise argparse.ArgumentTypeError("; ".join(filter(None, (error.message, error.hint)))) from None
+    if reference.digest:
+        raise argparse.ArgumentTypeError(f"{text!r} has a digest: an image gets names with tags")
+    return reference.with_tag(reference.tag or "latest")
+
+
+Work: TypeAlias = Callable[[str, Config, Machine], str]
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], Work]] = {
     "builder": lambda chosen: partial(make_builder, chosen.tag, chosen.push),
 }
+
+
+if __name__ == "__main__":
+    main()

@@ -58,14 +58,15 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             yield from super().build(**options)
             self._tell()
 
-    def run(self, work: Callable[[Project, Config, Machine], str]) -> None:
-        """Do something else with the project than build it, and print what it gives to standard output."""
+    def run(self, work: Callable[[str, Config, Machine], str]) -> None:
+        """Do other `work` for a project, by the Pythons that it asks for and its configuration; print the answer."""
         from hatch_docker.config import refuse
 
         with self._reporting():
+            requires_python = self._check_file()
             config, _, mistakes = self._configuration
             refuse(mistakes)
-            answer = work(self._project, config, self._machine)
+            answer = work(requires_python, config, self._machine)
             self._terminal.close()
             self.app.display(answer)
 
@@ -103,11 +104,22 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             raise ConfigError([("-t docker", f"unknown output {', '.join(unknown)}; known are {', '.join(VERSIONS)}")])
         return wanted
 
+    def _check_file(self) -> str:
+        """Find what hatchling stumbles over in pyproject.toml; the Pythons that the project asks for."""
+        file = Path(self.root, "pyproject.toml")
+        if not file.is_file():
+            raise ConfigError([(str(file), "there is no such file: name the project's folder, or go there")])
+        try:
+            self._configuration  # noqa: B018 (read here for the first time)
+            return self.metadata.core.requires_python
+        except (TypeError, ValueError, OSError) as error:
+            raise ConfigError([(str(file), str(error))]) from None
+
     def _check_project(self, wanted: list[str]) -> None:
         """Compare the configuration with the project and the outputs, all mistakes at once; then find the engine."""
         from hatch_docker.bases import admitted
         from hatch_docker.build import tags_of
-        from hatch_docker.config import check_names, check_push, default_script, gather, refuse
+        from hatch_docker.config import as_mistake, check_names, check_push, default_script, gather, refuse
         from hatch_docker.extra import check_sources
         from hatch_docker.locks import find_lock
 
@@ -118,16 +130,16 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             partial(check_names, config, extras=project.optional_dependencies, groups=project.dependency_groups),
             partial(tags_of, project, config),
             partial(check_sources, config.extra_files, project.root, config.place("extra-files")),
-            partial(_as_mistake, config.place("lock"), partial(find_lock, project.root, config.lock)),
+            partial(as_mistake, config.place("lock"), partial(find_lock, project.root, config.lock)),
             self._created,
         ]
         if config.base.transport == "family":
             python = partial(admitted, project.requires_python, config.python)
-            checks.append(partial(_as_mistake, config.place("python"), python))
+            checks.append(partial(as_mistake, config.place("python"), python))
         if config.entrypoint is None and "entrypoint" not in mistakes:
             checks.append(partial(default_script, project.scripts, project=project.name))
         if "push" in wanted and "image" not in mistakes:
-            checks.append(partial(check_push, config))
+            checks.append(partial(check_push, config.image, config.place("image")))
         gather(checks)
         if "load" in wanted:
             self._machine.places.engine()
@@ -285,12 +297,3 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         finally:
             if "_machine" in self.__dict__:
                 self._machine.places.cache.abandon()
-
-
-def _as_mistake(place: str, call: Callable[[], object]) -> None:
-    """Make what a step would raise later a mistake of the configuration, so that it is told with all others."""
-    try:
-        call()
-    except HatchDockerError as error:
-        what = f"{error.place}: {error.message}" if error.place else error.message
-        raise ConfigError([(place, "; ".join(filter(None, (what, error.hint))))]) from None

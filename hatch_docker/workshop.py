@@ -22,12 +22,12 @@ from hatch_docker.result import MadeLayer
 VENV = "app/.venv"
 
 
-def base_of(project: Project, config: Config, machine: Machine) -> Base:
-    """The base image of a project; raises BaseError where there is none that can carry it."""
+def base_of(requires_python: str, config: Config, machine: Machine) -> Base:
+    """The base image of a project that asks for these Pythons; raises BaseError where none can carry it."""
     return open_base(
         config.base,
         python=config.python,
-        requires_python=project.requires_python,
+        requires_python=requires_python,
         platform=next(iter(config.platforms), machine.platform),
         venv=VENV,
         places=machine.places,

@@ -646,9 +646,9 @@ class TestNaming:
 
     def test_a_push_needs_a_registry(self) -> None:
         with pytest.raises(ConfigError, match=r"docker\.image: 'my-app' cannot be pushed"):
-            check_push(config())
-        check_push(config(image="acme/app"))
-        check_push(config(image="registry.example/app"))
+            check_push(config().image, config().place("image"))
+        for image in ("acme/app", "registry.example/app"):
+            check_push(config(image=image).image, "image")
 
 
 class TestRuntime:

@@ -3,7 +3,7 @@
 Pure: it takes the table and the environment as values and looks nothing up.
 """
 
-from hatch_docker.config.checks import check_names, check_push, default_script, expand_tags
+from hatch_docker.config.checks import as_mistake, check_names, check_push, default_script, expand_tags
 from hatch_docker.config.keys import Mistakes, parse, refuse
 from hatch_docker.config.model import ALL, PRUNED, BaseSpec, Config, ExtraFiles, Settings
 from hatch_docker.config.times import created_time
@@ -17,6 +17,7 @@ __all__ = [
     "ExtraFiles",
     "Mistakes",
     "Settings",
+    "as_mistake",
     "check_names",
     "check_push",
     "created_time",

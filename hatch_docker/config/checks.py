@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 from hatch_docker.config.model import TABLE, Config
 from hatch_docker.config.naming import checked_tag, fill
 from hatch_docker.config.values import fail, gather, nearest
-from hatch_docker.oci.reference import DOCKER_HUB
+from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
 
 def expand_tags(
@@ -60,14 +61,23 @@ def default_script(scripts: Collection[str], *, project: str) -> str:
     return "".join(named)
 
 
-def check_push(config: Config) -> None:
-    """Raise ConfigError when the image is named as Docker Hub's own: a name without a registry is meant for no push."""
-    if config.image.registry == DOCKER_HUB and config.image.repository.startswith("library/"):
+def check_push(image: Reference, place: str) -> None:
+    """Raise ConfigError when an image is named as Docker Hub's own: a name without a registry is meant for no push."""
+    if image.registry == DOCKER_HUB and image.repository.startswith("library/"):
         fail(
-            config.place("image"),
-            f"{config.image.familiar!r} cannot be pushed, for it names no registry: "
-            f"write it like 'registry.example/team/{config.image.familiar}'",
+            place,
+            f"{image.familiar!r} cannot be pushed, for it names no registry: "
+            f"write it like 'registry.example/team/{image.familiar}'",
         )
+
+
+def as_mistake(place: str, call: Callable[[], object]) -> None:
+    """Make what a step would raise later a mistake of the configuration, so that it is told with all others."""
+    try:
+        call()
+    except HatchDockerError as error:
+        what = f"{error.place}: {error.message}" if error.place else error.message
+        raise ConfigError([(place, "; ".join(filter(None, (what, error.hint))))]) from None
 
 
 def _absent(names: Iterable[str], known: Collection[str], place: str, what: str) -> list[Callable[[], NoReturn]]:

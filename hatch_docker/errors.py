@@ -18,6 +18,8 @@ HatchDockerError
 ├── LinkageError           an extension module whose shared libraries, libc or CPU are not the image's
 ├── NetworkError           a host that does not answer, or not as HTTP says
 │   └── RegistryError      a registry that refuses: 401, 403, 404, 429, 5xx
+├── DebianError            Debian's archive: not what was signed, not as Debian policy says, not reachable
+│   └── DependencyError    packages whose dependencies the archive cannot meet, or unknown ones
 ├── EngineError            no container engine, or one that refuses
 └── OutputError            the result cannot be written (disk full, permissions)
 ```
@@ -118,6 +120,14 @@ class RegistryError(NetworkError):
     def __init__(self, message: str, *, status: int = 0, place: str = "", hint: str = "") -> None:
         super().__init__(message, place=place, hint=hint)
         self.status = status
+
+
+class DebianError(HatchDockerError):
+    """Debian's archive, or a file of it, that is not reachable, not what was signed, or not as Debian policy says."""
+
+
+class DependencyError(DebianError):
+    """Debian packages that are unknown, or whose dependencies cannot be met. The message has the chain to them."""
 
 
 class EngineError(HatchDockerError):

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from debian_maker import NOW, clearsigned, damaged, detached, keyring, release_text, signer
+from hypothesis import given, settings
+from pysequoia import Cert, sign
+
+from hatch_docker.debian import signature
+from hatch_docker.debian.signature import detached_text, read_keyring, shipped_keyring, signed_text
+from hatch_docker.errors import DebianError
+
+TEXT = release_text(
+    {"main/binary-amd64/Packages": b"x" * 99}, Description="- dashes and From lines\n From here\n - there"
+)
+SIGNED = clearsigned(TEXT)
+MALLORY = signer("mallory")
+BRIEF = signer("brief", 3600)
+
+
+def verified(data: bytes, *, keys: tuple[bytes, ...] | None = None, later: timedelta = timedelta(0)) -> bytes:
+    return signed_text(data, keyring=keyring() if keys is None else keys, now=NOW + later, place="InRelease")
+
+
+def verified_detached(text: bytes, signature: bytes, *, later: timedelta = timedelta(0)) -> bytes:
+    return detached_text(text, signature, keyring=keyring(signer(), BRIEF), now=NOW + later, place="Release")
+
+
+def lines(text: bytes) -> list[bytes]:
+    """What counts of a signed text: spaces at the ends of lines do not (RFC 9580, 7.2)."""
+    return [line.rstrip() for line in text.rstrip().split(b"\n")]
+
+
+class TestInRelease:
+    def test_what_is_signed_comes_out(self) -> None:
+        assert lines(verified(clearsigned(TEXT))) == lines(TEXT)
+
+    def test_one_good_signature_is_enough(self) -> None:
+        assert lines(verified(clearsigned(TEXT, MALLORY, signer()))) == lines(TEXT)
+        assert lines(verified(clearsigned(TEXT, signer(), MALLORY))) == lines(TEXT)
+
+    def test_a_key_that_is_not_known_is_named(self) -> None:
+        with pytest.raises(DebianError, match=r"signed by keys that are not known here: [0-9A-F]{16}\n") as caught:
+            verified(clearsigned(TEXT, MALLORY))
+        assert "debian-keyring" in caught.value.hint
+
+    def test_no_key_at_all_is_none_that_is_known(self) -> None:
+        with pytest.raises(DebianError, match="not known here"):
+            verified(clearsigned(TEXT), keys=())
+
+    def test_a_changed_text(self) -> None:
+        with pytest.raises(DebianError, match="is not what was signed") as caught:
+            verified(clearsigned(TEXT).replace(b"Suite: stable", b"Suite: stabla"))
+        assert caught.value.place == "InRelease"
+
+    @pytest.mark.parametrize("data", [b"", b"<html>Sign in to this network</html>", TEXT])
+    def test_what_is_not_signed(self, data: bytes) -> None:
+        with pytest.raises(DebianError, match="is not signed"):
+            verified(data)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda data: b"Suite: evil\n" + data,
+            lambda data: b"\n" + data,
+            lambda data: data + b"Suite: evil\n",
+            lambda data: data + data,
+            lambda data: data.replace(b"\n\n", b"\nSuite: evil\n\n", 1),
+            lambda data: data.replace(b"\n\n", b"\nHash: SHA512\nNotDashEscaped: yes\n\n", 1),
+            lambda data: clearsigned(TEXT, MALLORY) + data,
+            lambda data: data[: data.index(b"-----END")],
+            lambda data: data[: data.index(b"-----BEGIN PGP SIGNATURE")],
+        ],
+    )
+    def test_text_outside_of_what_is_signed(self, change: object) -> None:
+        assert callable(change)
+        with pytest.raises(DebianError):
+            verified(change(clearsigned(TEXT)))
+
+    def test_a_message_of_another_kind(self) -> None:
+        with pytest.raises(DebianError, match="not one signed message"):
+            verified(sign(signer().signer(), TEXT))
+
+    def test_a_key_that_has_expired_is_as_good_as_none(self) -> None:
+        data = clearsigned(TEXT, BRIEF)
+        assert lines(verified(data, keys=keyring(BRIEF))) == lines(TEXT)
+        with pytest.raises(DebianError, match="only by keys that have expired") as caught:
+            verified(data, keys=keyring(BRIEF), later=timedelta(hours=2))
+        assert "clock" in caught.value.hint
+
+    def test_beside_a_key_that_has_expired_another_one_is_enough(self) -> None:
+        both = keyring(BRIEF, signer())
+        assert lines(verified(clearsigned(TEXT, BRIEF, signer()), keys=both, later=timedelta(hours=2))) == lines(TEXT)
+
+    def test_no_backtrace_of_the_library_is_shown(self) -> None:
+        broken = clearsigned(TEXT)
+        broken = broken[: broken.index(b"-----END") - 20] + b"\n-----END PGP SIGNATURE-----\n"
+        with pytest.raises(DebianError) as caught:
+            verified(broken)
+        assert len(str(caught.value).splitlines()) == 2
+        assert "0:" not in str(caught.value)
+
+    @settings(max_examples=3000)
+    @given(damaged(SIGNED, (b"\n", b"\n\n", b"-----", b"Hash: MD5\n", b"- ", b" ")))
+    def test_whatever_is_changed_nothing_but_the_text_comes_out(self, data: bytes) -> None:
+        try:
+            found = verified(data)
+        except DebianError:
+            return
+        assert lines(found) == lines(TEXT)
+
+
+class TestDetached:
+    def test_the_text_is_what_was_given(self) -> None:
+        assert verified_detached(TEXT, detached(TEXT)) == TEXT
+
+    def test_one_good_signature_is_enough(self) -> None:
+        assert verified_detached(TEXT, detached(TEXT, MALLORY, signer())) == TEXT
+        assert verified_detached(TEXT, detached(TEXT, signer(), MALLORY)) == TEXT
+
+    def test_a_signature_of_something_else(self) -> None:
+        with pytest.raises(DebianError, match="is not what was signed"):
+            verified_detached(TEXT + b"x", detached(TEXT))
+
+    def test_a_key_that_is_not_known(self) -> None:
+        with pytest.raises(DebianError, match="not known here"):
+            verified_detached(TEXT, detached(TEXT, MALLORY))
+
+    def test_a_key_that_has_expired(self) -> None:
+        with pytest.raises(DebianError, match="have expired"):
+            verified_detached(TEXT, detached(TEXT, BRIEF), later=timedelta(hours=2))
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"<html>", b"-----BEGIN PGP SIGNATURE-----\n\n-----END PGP SIGNATURE-----\n"]
+    )
+    def test_what_is_no_signature(self, data: bytes) -> None:
+        with pytest.raises(DebianError):
+            verified_detached(TEXT, data)
+
+    @settings(max_examples=1000)
+    @given(damaged(detached(TEXT)))
+    def test_a_changed_signature_never_makes_another_text_good(self, changed: bytes) -> None:
+        with pytest.raises(DebianError):
+            verified_detached(TEXT + b"evil", changed)
+
+
+class TestKeyrings:
+    def test_debian_keys_come_with_us(self) -> None:
+        found = {each.fingerprint.upper() for data in shipped_keyring() for each in Cert.split_bytes(data)}
+        readme = (Path(signature.__file__).parent / "keys" / "README.md").read_text("utf-8")
+        assert len(found) == 6
+        assert all(fingerprint in readme for fingerprint in found)
+
+    def test_a_file_of_several_armored_keys(self, tmp_path: Path) -> None:
+        path = tmp_path / "keys.asc"
+        path.write_bytes(b"\n".join(keyring(MALLORY, signer())))
+        assert lines(verified(clearsigned(TEXT), keys=read_keyring(path))) == lines(TEXT)
+
+    def test_a_binary_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "keys.gpg"
+        path.write_bytes(bytes(MALLORY.extract_certificate()) + bytes(signer().extract_certificate()))
+        assert lines(verified(clearsigned(TEXT), keys=read_keyring(path))) == lines(TEXT)
+
+    @pytest.mark.parametrize("content", [b"", b"nonsense", b"\x00\x00\x00\x20KBXf"])
+    def test_what_is_none(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "keys"
+        path.write_bytes(content)
+        with pytest.raises(DebianError, match="no OpenPGP key") as caught:
+            read_keyring(path)
+        assert caught.value.place == str(path)
+
+    def test_what_cannot_be_read(self, tmp_path: Path) -> None:
+        with pytest.raises(DebianError, match="cannot be read"):
+            read_keyring(tmp_path / "none")

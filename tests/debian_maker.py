@@ -128,6 +128,8 @@ class _Handler(QuietHandler):
             status = statuses.pop(0) if statuses else 200
             self.fake.active += 1
             self.fake.most_active = max(self.fake.most_active, self.fake.active)
+            if self.fake.active == self.fake.together:
+                self.fake.gate.set()
         try:
             self._answer(path, status)
         finally:
@@ -159,8 +161,8 @@ class _Handler(QuietHandler):
 class DebianArchive(Loopback):
     """`files` are by their paths: `debian/…`, `debian-security/…`.
 
-    `statuses` are given out, one for each request of a path, before the real answer. A `broken` path loses its line
-    after half of what is left, that often. Answers wait for `gate`.
+    `statuses` are given out, one for each request of a path, before the real answer. What is at a `broken` path breaks
+    off after half of what is left, that often. Answers wait until there are `together` requests at once.
     """
 
     handler = _Handler
@@ -175,10 +177,8 @@ class DebianArchive(Loopback):
     active: int = 0
     most_active: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    together: int = 1
     gate: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self.gate.set()
 
     @property
     def url(self) -> str:
@@ -213,7 +213,7 @@ class DebianArchive(Loopback):
         suffixes: Sequence[str] = (".xz", ".gz", ""),
         by_hash: bool = True,
         architecture: str = "amd64",
-        **fields: str,
+        fields: Mapping[str, str] | None = None,
     ) -> None:
         """A suite of `packages`, with an InRelease whose fields may be changed."""
         root = "debian-security" if suite.endswith("-security") else "debian"
@@ -226,7 +226,7 @@ class DebianArchive(Loopback):
             if by_hash:
                 name = hashlib.sha256(packed[suffix]).hexdigest()
                 self.files[f"{root}/dists/{suite}/main/binary-{architecture}/by-hash/SHA256/{name}"] = packed[suffix]
-        release = release_text(listed, **{"Suite": "", "Codename": suite, **fields})
+        release = release_text(listed, **{"Suite": "", "Codename": suite, **(fields or {})})
         self.files[f"{root}/dists/{suite}/InRelease"] = clearsigned(release, self.key)
 
     def detach(self, suite: str, *keys: Tsk) -> None:

@@ -6,10 +6,11 @@ that has expired is as good as none, and no text stands outside of what is signe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from hatch_docker.errors import DebianError
 
 if TYPE_CHECKING:
     from pysequoia import Cert, Sig
+    from pysequoia.packet import Packet
 
 _BEGIN, _SIGNATURE, _END = (
     b"-----BEGIN PGP SIGNED MESSAGE-----",
@@ -158,7 +160,7 @@ def _ends(certificate: Cert) -> dict[str, datetime | None]:
 
     A key whose own signatures are none, or too weak, is left out.
     """
-    from pysequoia.packet import PacketPile, SignatureType
+    from pysequoia.packet import PacketPile
 
     try:
         whole = certificate.expiration
@@ -166,17 +168,27 @@ def _ends(certificate: Cert) -> dict[str, datetime | None]:
     except Exception:
         return {}
     ends: dict[str, datetime | None] = {certificate.fingerprint.lower(): whole}
-    key, newest = None, None
+    key: Packet | None = None
     for packet in packets:
-        if packet.fingerprint is not None:
-            key, newest = packet, None
-        elif key is not None and packet.signature_type == SignatureType.SubkeyBinding:
-            made, period = packet.signature_created, packet.key_validity_period
-            if made is not None and (newest is None or made >= newest):
-                newest = made
-                own = key.key_created + period if period else None
-                ends[key.fingerprint.lower()] = min((end for end in (own, whole) if end is not None), default=None)
+        # What a packet says is read when it is asked for, and may be of a kind that is not known.
+        with contextlib.suppress(Exception):
+            if packet.fingerprint is not None:
+                key, newest = packet, datetime.min.replace(tzinfo=timezone.utc)
+            elif key is not None and (bound := _binding(key, packet)) is not None and bound[0] >= newest:
+                newest, own = bound
+                ends[str(key.fingerprint).lower()] = min((end for end in (own, whole) if end is not None), default=None)
     return ends
+
+
+def _binding(key: Packet, packet: Packet) -> tuple[datetime, datetime | None] | None:
+    """When a packet bound a subkey to its certificate, and until when; None where it does no such thing."""
+    from pysequoia.packet import SignatureType
+
+    made, period = packet.signature_created, packet.key_validity_period
+    if packet.signature_type != SignatureType.SubkeyBinding or made is None:
+        return None
+    created = key.key_created
+    return made, created + period if period and created else None
 
 
 def _signatures(data: bytes, place: str) -> list[Sig]:

@@ -1,0 +1,420 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from debian_maker import NOW, WEEK, DebianArchive, keyring, signer, written
+from fake_index import Notes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.cache import Cache
+from hatch_docker.debian.archive import FRESH, Archive
+from hatch_docker.debian.packages import Package, read_index
+from hatch_docker.debian.sources import Mirrors, find_mirrors, named_mirrors, suites_of
+from hatch_docker.errors import DebianError, HatchDockerError
+from hatch_docker.http import Http
+from hatch_docker.progress import Progress
+
+INDEX = "debian/dists/trixie/main/binary-amd64"
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("hatch_docker.http.time.sleep", lambda _seconds: None)
+
+
+@pytest.fixture
+def server() -> Iterator[DebianArchive]:
+    with DebianArchive() as server:
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def archive(
+    server: DebianArchive,
+    cache: Cache,
+    *,
+    mirrors: Mirrors | None = None,
+    later: timedelta = timedelta(0),
+    keys: tuple[bytes, ...] | None = None,
+    progress: Progress | None = None,
+) -> Archive:
+    return Archive(
+        mirrors or server.mirrors,
+        http=Http(),
+        # Another process: what this one verified is forgotten.
+        cache=Cache(cache.root),
+        now=NOW + later,
+        keyring=keyring() if keys is None else keys,
+        progress=progress,
+    )
+
+
+def names(found: Archive, *suites: str, architecture: str = "amd64") -> list[list[str]]:
+    """The names of the packages in the indexes of suites."""
+    indexes = found.indexes(suites or ("trixie",), architecture=architecture)
+    return [sorted(read_index(each.path, suite=each.suite).names()) for each in indexes]
+
+
+def blobs(cache: Cache) -> list[Path]:
+    return [path for path in cache.root.rglob("*") if path.is_file() and "debian-release" not in path.parts]
+
+
+def refusal(found: Archive, *suites: str) -> DebianError:
+    with pytest.raises(DebianError) as caught:
+        names(found, *suites)
+    return caught.value
+
+
+class TestIndexes:
+    def test_those_of_several_suites_in_their_order(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1"), server.add("zlib1g", b"2")])
+        server.publish("trixie-updates")
+        server.publish("trixie-security", [server.add("git", b"3", version="2", root="debian-security")])
+        assert names(archive(server, cache), *suites_of("trixie")) == [["git", "zlib1g"], [], ["git"]]
+
+    @pytest.mark.parametrize("suffixes", [(".xz",), (".gz",), ("",), (".gz", ".xz")])
+    def test_however_they_are_compressed(self, server: DebianArchive, cache: Cache, suffixes: tuple[str, ...]) -> None:
+        server.publish("trixie", [server.add("git", b"1")], suffixes=suffixes)
+        assert names(archive(server, cache)) == [["git"]]
+
+    def test_by_their_hash_where_the_mirror_offers_that(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        assert [path.startswith(f"{INDEX}/by-hash/SHA256/") for path in server.requests] == [False, True]
+
+    def test_by_their_name_where_the_mirror_lacks_the_hash(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")], by_hash=False)
+        assert names(archive(server, cache)) == [["git"]]
+        assert server.requests[-1] == f"{INDEX}/Packages.xz"
+
+    def test_by_their_name_where_no_hashes_are_offered(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")], fields={"Acquire_By_Hash": ""})
+        names(archive(server, cache))
+        assert server.requests == ["debian/dists/trixie/InRelease", f"{INDEX}/Packages.xz"]
+
+    def test_a_release_with_its_signature_beside_it(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        server.detach("trixie")
+        assert names(archive(server, cache)) == [["git"]]
+        server.requests.clear()
+        assert names(archive(server, cache)) == [["git"]]
+        assert not server.requests
+
+    def test_an_architecture_that_the_suite_lacks(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie")
+        with pytest.raises(DebianError, match="has no main/binary-arm64/Packages") as caught:
+            names(archive(server, cache), architecture="arm64")
+        assert caught.value.place == f"{server.url}/dists/trixie/Release"
+
+    def test_progress_is_told(self, server: DebianArchive, cache: Cache) -> None:
+        notes = Notes()
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache, progress=notes))
+        assert [task[0] for task in notes.tasks] == ["download"]
+
+
+class TestAgain:
+    def test_within_the_hour_nothing_is_asked(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        server.requests.clear()
+        assert names(archive(server, cache, later=FRESH - SECOND)) == [["git"]]
+        assert not server.requests
+
+    def test_later_only_the_release_is_asked_for(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        server.requests.clear()
+        assert names(archive(server, cache, later=FRESH)) == [["git"]]
+        assert server.requests == ["debian/dists/trixie/InRelease"]
+
+    def test_a_newer_release_takes_the_place_of_the_former(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        server.publish("trixie", [server.add("git2", b"1")], fields={"Date": written(NOW + FRESH)})
+        assert names(archive(server, cache, later=FRESH)) == [["git2"]]
+
+    def test_what_expired_meanwhile_is_asked_for_again(self, server: DebianArchive, cache: Cache) -> None:
+        soon = NOW + timedelta(minutes=10)
+        server.publish("trixie", [server.add("git", b"1")], fields={"Valid_Until": written(soon)})
+        names(archive(server, cache))
+        server.publish("trixie", [server.add("git2", b"1")], fields={"Date": written(soon)})
+        assert names(archive(server, cache, later=timedelta(minutes=20))) == [["git2"]]
+
+    def test_a_clock_that_went_back_does_not_keep_it_for_ever(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        server.requests.clear()
+        names(archive(server, cache, later=-SECOND))
+        assert server.requests == ["debian/dists/trixie/InRelease"]
+
+    def test_the_cache_is_not_trusted_more_than_a_mirror(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        server.files.clear()
+        assert "no suite" in str(refusal(archive(server, cache, keys=keyring(signer("another")))))
+
+    def test_another_mirror_is_asked_for_its_own(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        server.files["other/dists/trixie/InRelease"] = server.files["debian/dists/trixie/InRelease"]
+        other = named_mirrors(f"http://{server.host}/other http://{server.host}/security")
+        server.requests.clear()
+        assert names(archive(server, cache, mirrors=other)) == [["git"]]
+        assert server.requests == ["other/dists/trixie/InRelease"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"Valid_Until": written(NOW - SECOND)}, "has expired"),
+            ({"Codename": "bookworm"}, "is the Release of bookworm, and trixie was asked for"),
+            ({"Date": written(NOW + WEEK)}, "is in the future"),
+            ({"Date": "now"}, "no time in UTC"),
+        ],
+    )
+    def test_a_release_that_is_not_to_be_believed(
+        self, server: DebianArchive, cache: Cache, fields: dict[str, str], message: str
+    ) -> None:
+        server.publish("trixie", [server.add("git", b"1")], fields=fields)
+        assert message in str(refusal(archive(server, cache)))
+        assert not blobs(cache)
+
+    def test_an_older_release_than_before(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        names(archive(server, cache))
+        server.publish("trixie", [server.add("git", b"0")], fields={"Date": written(NOW - SECOND)})
+        for _ in range(2):
+            error = refusal(archive(server, cache, later=FRESH))
+            assert "older than what was there before" in error.message
+            assert error.hint
+
+    def test_a_key_that_is_not_debian(self, server: DebianArchive, cache: Cache) -> None:
+        server.key = signer("mallory")
+        server.publish("trixie", [server.add("git", b"1")])
+        assert "keys that are not known here" in str(refusal(archive(server, cache)))
+        assert "keys that are not known here" in str(refusal(archive(server, cache, keys=())))
+        server.detach("trixie")
+        assert "keys that are not known here" in str(refusal(archive(server, cache)))
+        assert not blobs(cache)
+
+    def test_a_page_instead_of_a_release(self, server: DebianArchive, cache: Cache) -> None:
+        server.files["debian/dists/trixie/InRelease"] = b"<html>Accept the terms of this hotel</html>"
+        assert "is not signed" in str(refusal(archive(server, cache)))
+
+    def test_a_release_without_a_signature(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        server.detach("trixie")
+        del server.files["debian/dists/trixie/Release.gpg"]
+        assert "no Release.gpg" in str(refusal(archive(server, cache)))
+
+    @pytest.mark.parametrize(("suite", "hint"), [("trixy", "'trixie'"), ("nothing", "debian-mirror")])
+    def test_a_suite_that_is_not_there(self, server: DebianArchive, cache: Cache, suite: str, hint: str) -> None:
+        error = refusal(archive(server, cache), suite)
+        assert f"no suite {suite!r}" in error.message
+        assert hint in error.hint
+
+    @pytest.mark.parametrize("change", [b"other", b"", b"x" * 10**6])
+    def test_an_index_that_is_not_what_was_signed(self, server: DebianArchive, cache: Cache, change: bytes) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        for path in list(server.files):
+            if "Packages" in path or "by-hash" in path:
+                server.files[path] = change
+        error = refusal(archive(server, cache))
+        assert error.place.startswith(f"{server.url}/dists/trixie/main/")
+        assert "try again" in error.hint
+        assert not blobs(cache)
+
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def test_whatever_a_mirror_changes_is_told(
+        self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    ) -> None:
+        with DebianArchive() as server:
+            server.publish("trixie", [server.add("git", b"1"), server.add("less", b"2")], by_hash=False)
+            path = data.draw(st.sampled_from(("debian/dists/trixie/InRelease", f"{INDEX}/Packages.xz")))
+            content = bytearray(server.files[path])
+            at = data.draw(st.integers(0, len(content) - 1))
+            content[at] ^= 1 << data.draw(st.integers(0, 7))
+            server.files[path] = bytes(content)
+            try:
+                found = names(archive(server, Cache(tmp_path_factory.mktemp("cache"))))
+            except DebianError:
+                return
+            assert found == [["git", "less"]]
+
+
+class TestMirrors:
+    @pytest.mark.parametrize(
+        ("status", "message"), [(401, "asks for a login"), (403, "refuses"), (429, "too often"), (500, "unexpected")]
+    )
+    def test_one_that_does_not_give(self, server: DebianArchive, cache: Cache, status: int, message: str) -> None:
+        server.publish("trixie")
+        server.statuses["debian/dists/trixie/InRelease"] = [status] * 9
+        error = refusal(archive(server, cache))
+        assert message in error.message
+        assert f"HTTP {status}" in error.message
+        assert error.hint
+
+    def test_one_that_fails_for_a_moment(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        server.statuses["debian/dists/trixie/InRelease"] = [503, 502]
+        assert names(archive(server, cache)) == [["git"]]
+
+    def test_one_that_is_not_there(self, server: DebianArchive, cache: Cache) -> None:
+        gone = named_mirrors("http://127.0.0.1:1/debian")
+        error = refusal(archive(server, cache, mirrors=gone))
+        assert "127.0.0.1" in error.place
+        assert "HATCH_DOCKER_DEBIAN_MIRROR" in error.hint
+
+    def test_the_next_one_is_asked(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        ours = server.mirrors
+        for wrong in ("http://127.0.0.1:1/debian", f"http://{server.host}/none/debian"):
+            other = named_mirrors(wrong)
+            both = Mirrors(main=other.main + ours.main, security=ours.security)
+            assert names(archive(server, Cache(cache.root / "x"), mirrors=both)) == [["git"]]
+
+    def test_all_that_failed_are_told(self, server: DebianArchive, cache: Cache) -> None:
+        wrong = named_mirrors("http://127.0.0.1:1/debian").main + named_mirrors(server.url).main
+        error = refusal(archive(server, cache, mirrors=Mirrors(main=wrong, security=wrong)))
+        assert "127.0.0.1:1" in error.place
+        assert server.url in error.message
+
+    def test_a_login_is_sent_and_never_shown(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        server.statuses["debian/dists/trixie/InRelease"] = [403]
+        mirrors = named_mirrors(f"http://me:secret@{server.host}/debian")
+        error = refusal(archive(server, cache, mirrors=mirrors))
+        assert names(archive(server, cache, mirrors=mirrors)) == [["git"]]
+        assert {each.get("authorization") for each in server.headers} == {"Basic bWU6c2VjcmV0"}
+        assert "secret" not in str(error)
+        assert not any(b"secret" in path.read_bytes() for path in cache.root.rglob("*") if path.is_file())
+
+    def test_one_that_breaks_off_half_way_is_asked_for_the_rest(self, server: DebianArchive, cache: Cache) -> None:
+        package = server.add("git", os.urandom(10**6))
+        server.publish("trixie", [package])
+        server.broken = dict.fromkeys(server.files, 2)
+        found = archive(server, cache)
+        assert names(found) == [["git"]]
+        assert found.fetch([package])[0].stat().st_size == 10**6
+
+    def test_one_that_always_breaks_off(self, server: DebianArchive, cache: Cache) -> None:
+        package = server.add("git", os.urandom(10**5))
+        server.broken = {f"debian/{package.filename}": 99}
+        with pytest.raises(DebianError, match="the mirror of Debian") as caught:
+            archive(server, cache).fetch([package])
+        assert "debian-mirror" in caught.value.hint
+        assert not blobs(cache)
+
+
+class TestFiles:
+    def test_in_the_order_of_the_packages(self, server: DebianArchive, cache: Cache) -> None:
+        packages = [server.add(name, name.encode() * 99) for name in ("git", "less", "zlib1g")]
+        packages.append(packages[0])
+        paths = archive(server, cache).fetch(packages)
+        assert [path.read_bytes()[:3] for path in paths] == [b"git", b"les", b"zli", b"git"]
+        assert len(server.requests) == 3
+
+    def test_no_index_is_asked_and_no_file_twice(self, server: DebianArchive, cache: Cache) -> None:
+        package = server.add("git", b"1")
+        archive(server, cache).fetch([package])
+        assert server.requests == [f"debian/{package.filename}"]
+        server.requests.clear()
+        archive(server, cache).fetch([package])
+        assert not server.requests
+
+    def test_a_damaged_one_in_the_cache_is_got_again(self, server: DebianArchive, cache: Cache) -> None:
+        package = server.add("git", b"12345")
+        archive(server, cache).fetch([package])[0].write_bytes(b"123")
+        assert archive(server, cache).fetch([package])[0].read_bytes() == b"12345"
+
+    def test_security_updates_are_in_an_archive_of_their_own(self, server: DebianArchive, cache: Cache) -> None:
+        locked = server.add("git", b"1", root="debian-security")
+        named = server.add("less", b"2", root="debian-security", suite="trixie-security")
+        archive(server, cache).fetch([locked, named])
+        assert sorted(server.requests) == [f"debian-security/{each.filename}" for each in (locked, named)]
+
+    def test_a_mirror_that_has_both_archives_in_one(self, server: DebianArchive, cache: Cache) -> None:
+        package = server.add("git", b"1", suite="trixie-security")
+        assert archive(server, cache).fetch([package])[0].read_bytes() == b"1"
+
+    def test_a_plus_in_a_name_is_quoted(self, server: DebianArchive, cache: Cache) -> None:
+        package = server.add("libstdc++6", b"1", version="14.2~rc1+deb13u1")
+        assert archive(server, cache).fetch([package])[0].read_bytes() == b"1"
+
+    @pytest.mark.parametrize("content", [b"123456", b"1234", b"54321", b""])
+    def test_other_bytes_than_the_hash_says(self, server: DebianArchive, cache: Cache, content: bytes) -> None:
+        package = server.add("git", b"12345")
+        server.files[f"debian/{package.filename}"] = content
+        with pytest.raises(DebianError) as caught:
+            archive(server, cache).fetch([package])
+        assert caught.value.place == f"{server.url}/{package.filename}"
+        assert not blobs(cache)
+
+    def test_one_that_the_mirror_has_no_longer(self, server: DebianArchive, cache: Cache) -> None:
+        package = server.add("git", b"12345")
+        server.files.clear()
+        with pytest.raises(DebianError, match=r"git 1\.0-1 is not on the mirror any more") as caught:
+            archive(server, cache).fetch([package])
+        assert "lock again" in caught.value.hint
+        assert "snapshots" in caught.value.hint
+
+    def test_at_most_four_at_once_over_connections_that_stay(self, server: DebianArchive, cache: Cache) -> None:
+        packages = [server.add(f"package{number}", os.urandom(2000)) for number in range(24)]
+        server.together = 4
+        archive(server, cache).fetch(packages)
+        assert server.most_active == 4
+        assert server.connections == 4
+
+    def test_one_failure_ends_the_others(self, server: DebianArchive, cache: Cache) -> None:
+        packages = [server.add(f"package{number}", os.urandom(2000)) for number in range(200)]
+        server.files[f"debian/{packages[0].filename}"] = b"x" * 9000
+        with pytest.raises(DebianError):
+            archive(server, cache).fetch([*packages[1:], packages[0]][::-1])
+        assert len(server.requests) < 200
+        assert not list((cache.root / "tmp").iterdir())
+
+
+def real_mirrors() -> Mirrors:
+    setting = os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", "")
+    try:
+        return find_mirrors(setting, suite="trixie", architecture="amd64")
+    except DebianError:
+        return pytest.skip("no mirror of Debian is known to this machine")
+
+
+@pytest.mark.network
+class TestRealArchive:
+    @pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+    def test_trixie(self, shared_cache: Path, architecture: str) -> None:
+        now = datetime.now(timezone.utc)
+        found = Archive(real_mirrors(), http=Http(), cache=Cache(shared_cache), now=now)
+        indexes = [
+            read_index(each.path, suite=each.suite)
+            for each in found.indexes(suites_of("trixie"), architecture=architecture)
+        ]
+        assert len(indexes[0]) > 50_000
+        packages: list[Package] = [
+            each.packages(name)[0] for each in indexes for name in ("netbase", "tzdata") if name in each
+        ]
+        paths = found.fetch(packages)
+        assert all(path.read_bytes().startswith(b"!<arch>\n") for path in paths)
+        assert found.release("trixie").codename == "trixie"
+
+    def test_a_suite_that_debian_does_not_have(self, shared_cache: Path) -> None:
+        now = datetime.now(timezone.utc)
+        with pytest.raises(HatchDockerError, match="no suite 'trixy'"):
+            Archive(real_mirrors(), http=Http(), cache=Cache(shared_cache), now=now).release("trixy")

@@ -1,0 +1,166 @@
+"""A binary package of Debian, deb(5): an ar archive of `debian-binary`, `control.tar` and `data.tar`.
+
+Nothing here knows whether the file is the one that an index names: that is told by its hash, before it is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from hatch_docker.debian.compression import CHUNK, SUFFIXES, decompressed
+from hatch_docker.debian.control import Paragraph, paragraph
+from hatch_docker.debian.tar import Member, members
+from hatch_docker.errors import DebianError
+
+SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
+_BROKEN = "fetch it again, or name another version of the package"
+
+_MAGIC = b"!<arch>\n"
+_FORMAT = re.compile(rb"2\.[0-9]+\n")
+_AR_HEADER = re.compile(rb"(?P<name>.{16})[0-9 ]{12}[0-9 ]{6}[0-9 ]{6}[0-7 ]{8}(?P<size>[0-9]{1,10}) *`\n", re.DOTALL)
+_AR_LENGTH = 60
+# The control files of the largest packages (their md5sums) have some megabytes.
+_CONTROL_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Where a member of the ar archive has its content, in bytes."""
+
+    name: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deb:
+    """A package file, made by `open_deb`. `files` are its control files by name, as they are."""
+
+    path: Path
+    place: str
+    files: Mapping[str, bytes]
+    _data: _Part
+
+    @cached_property
+    def control(self) -> Paragraph:
+        """The package's control file. Raises DebianError for one that has not what each must have."""
+        found = paragraph(self._text("control"), place=self.place)
+        for field in ("Package", "Version", "Architecture"):
+            if not found.get(field):
+                raise _error(self.place, f"has no {field} in its control file")
+        return found
+
+    @property
+    def scripts(self) -> Mapping[str, bytes]:
+        """The maintainer scripts by name (policy 6): those of SCRIPTS that it has."""
+        return {name: self.files[name] for name in SCRIPTS if name in self.files}
+
+    @property
+    def conffiles(self) -> tuple[str, ...]:
+        """The paths of its configuration files, without the leading slash, that dpkg should keep changes of."""
+        # A flag before a path (remove-on-upgrade) is of no file that the package has.
+        lines = (line.strip() for line in self._text("conffiles").split("\n"))
+        return tuple(line.lstrip("/") for line in lines if line.startswith("/"))
+
+    @property
+    def md5sums(self) -> Mapping[str, str]:
+        """The MD5 of each file by its path, as far as the package says: what `dpkg -V` compares with."""
+        lines = (line.partition("  ") for line in self._text("md5sums").split("\n") if line)
+        return {path.removeprefix("./"): digest for digest, _, path in lines}
+
+    def members(self) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        """What it unpacks, in its order, with the content of each, which is to be read before the next.
+
+        Raises DebianError for what is damaged or not harmless, also after the last member.
+        """
+        return _members(self.path, self._data, self.place)
+
+    def _text(self, name: str) -> str:
+        try:
+            return self.files.get(name, b"").decode()
+        except UnicodeDecodeError:
+            raise _error(self.place, f"has a {name} file that is not UTF-8") from None
+
+
+def open_deb(path: Path, *, place: str = "") -> Deb:
+    """Read the control files of a package; its data is not looked at before `members` is asked for.
+
+    `place` names the package in messages (by default the file's name). Raises DebianError for what is no package.
+    """
+    place = place or path.name
+    try:
+        with path.open("rb") as file:
+            control, data = _parts(file, place)
+    except OSError as error:
+        raise DebianError(f"cannot be read: {error.strerror or error}", place=place) from None
+    files: dict[str, bytes] = {}
+    room = _CONTROL_LIMIT
+    for member, content in _members(path, control, place):
+        room -= member.size
+        if room < 0:
+            raise _error(place, f"has control files that are too large: {member.path!r}")
+        if member.kind == "file" and "/" not in member.path:
+            files[member.path] = b"".join(content)
+    deb = Deb(path=path, place=place, files=files, _data=data)
+    if not deb.control:
+        raise _error(place, "has no control file")
+    return deb
+
+
+def _parts(file: BinaryIO, place: str) -> tuple[_Part, _Part]:
+    """The control and data members. What follows these is to be ignored, and before them what begins with `_`."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise _error(place, "is not a Debian package")
+    length = file.seek(0, 2)
+    file.seek(len(_MAGIC))
+    binary = _part(file, length, place)
+    file.seek(binary.start)
+    if binary.name != "debian-binary" or not _FORMAT.match(file.read(min(binary.size, 16))):
+        raise _error(place, "is a package of a format that is not known")
+    found: list[_Part] = []
+    at = binary
+    while len(found) < 2:
+        file.seek(at.start + at.size + at.size % 2)
+        at = _part(file, length, place)
+        if not at.name.startswith("_"):
+            found.append(at)
+    for part, name in zip(found, ("control.tar", "data.tar"), strict=True):
+        if not part.name.startswith(name) or part.name.removeprefix(name) not in SUFFIXES:
+            raise _error(place, f"has {part.name!r} where its {name} should be, or is compressed in a way not known")
+    return found[0], found[1]
+
+
+def _part(file: BinaryIO, length: int, place: str) -> _Part:
+    header = file.read(_AR_LENGTH)
+    found = _AR_HEADER.fullmatch(header)
+    start = file.tell()
+    if found is None or start + int(found["size"]) > length:
+        raise _error(place, "is cut off or damaged")
+    name = found["name"].decode("latin-1").rstrip(" ").removesuffix("/")
+    return _Part(name=name, start=start, size=int(found["size"]))
+
+
+def _members(path: Path, part: _Part, place: str) -> Iterator[tuple[Member, Iterator[bytes]]]:
+    suffix = part.name.partition(".tar")[2]
+    try:
+        with path.open("rb") as file:
+            file.seek(part.start)
+            chunks = decompressed(_chunks(file, part.size), suffix, place=place)
+            yield from members(chunks, place=place)
+    except OSError as error:
+        raise DebianError(f"cannot be read: {error.strerror or error}", place=place) from None
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size and (chunk := file.read(min(size, CHUNK))):
+        size -= len(chunk)
+        yield chunk
+
+
+def _error(place: str, message: str) -> DebianError:
+    return DebianError(message, place=place, hint=_BROKEN)

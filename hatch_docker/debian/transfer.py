@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
+
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
 
 from hatch_docker.cache import CHUNK, Cache
 from hatch_docker.debian.compression import decompressed
@@ -15,9 +19,10 @@ from hatch_docker.debian.release import File
 from hatch_docker.debian.sources import SETTING, Mirror
 from hatch_docker.errors import DebianError, DigestMismatchError, NetworkError
 from hatch_docker.http import Http
-from hatch_docker.progress import Advance, Progress, counted
+from hatch_docker.progress import Progress, counted
 
 _LARGEST_TEXT = 1 << 24
+_WORTH_READING = 1 << 16
 _ANOTHER = f"{SETTING}, to another mirror"
 _CHANGED = f"the mirror is being updated or damaged: try again a little later, or {_ANOTHER}; nothing of it was kept"
 
@@ -44,24 +49,22 @@ class Transfer:
 
         Raises AbsentError, and DebianError for a mirror that does not answer well.
         """
-        return b"".join(_bounded(self._chunks(mirror, path), _LARGEST_TEXT, url_of(mirror, path)))
+        with self._opened(mirror, path) as chunks:
+            return b"".join(_bounded(chunks, _LARGEST_TEXT, url_of(mirror, path)))
 
     def blob(self, mirror: Mirror, path: str, file: File, *, what: str) -> Path:
         """The file at `path`, in the cache. Raises as `text` does, and DebianError for other bytes than `file`'s."""
         place = url_of(mirror, path)
-        with self.progress.task("download", what, file.size) as advance:
-            return self._add(counted(_bounded(self._chunks(mirror, path), file.size, place), advance), file, place)
+        with self.progress.task("download", what, file.size) as advance, self._opened(mirror, path) as chunks:
+            return self._add(counted(_bounded(chunks, file.size, place), advance), file, place)
 
     def decompressed(self, mirror: Mirror, paths: Iterable[str], packed: File, plain: File, *, suffix: str) -> Path:
         """A file that is at the first of `paths` that is there, decompressed, in the cache.
 
         `packed` is what has to be there, and looked at before it is decompressed; `plain` what is in it.
         """
-        path, chunks = self._first(mirror, paths)
-        place = url_of(mirror, path)
         with self.cache.temporary() as partial:
-            with self.progress.task("download", place.rpartition("/dists/")[2], packed.size) as advance:
-                _write(partial, _bounded(chunks, packed.size, place), packed, place, advance)
+            place = self._first(mirror, paths, packed, partial)
             with partial.open("rb") as file:
                 content = decompressed(iter(lambda: file.read(CHUNK), b""), suffix, place=place)
                 return self._add(_bounded(content, plain.size, place), plain, place)
@@ -72,42 +75,47 @@ class Transfer:
         except DigestMismatchError:
             raise _mismatch(place) from None
 
-    def _first(self, mirror: Mirror, paths: Iterable[str]) -> tuple[str, Iterator[bytes]]:
-        """The first of `paths` that the mirror has, with its chunks."""
+    def _first(self, mirror: Mirror, paths: Iterable[str], file: File, partial: Path) -> str:
+        """Write the first of `paths` that the mirror has to `partial`, checked; its URL."""
         absent = AbsentError("the mirror has no such file", place=mirror.url)
         for path in paths:
+            place = url_of(mirror, path)
             try:
-                return path, self._chunks(mirror, path)
+                with (
+                    self._opened(mirror, path) as chunks,
+                    self.progress.task("download", place.rpartition("/dists/")[2], file.size) as advance,
+                ):
+                    _write(partial, counted(_bounded(chunks, file.size, place), advance), file, place)
+                    return place
             except AbsentError as error:
                 absent = error
         raise absent
 
-    def _chunks(self, mirror: Mirror, path: str) -> Iterator[bytes]:
-        """The body at `path`. The request is sent here, not when the first chunk is asked for."""
+    @contextlib.contextmanager
+    def _opened(self, mirror: Mirror, path: str) -> Iterator[Iterator[bytes]]:
+        """The body at `path`, in chunks; its connection is let go of at the end, whether all of it was read or not."""
         url = url_of(mirror, path)
         try:
             response = self.http.request("GET", url, headers=mirror.headers)
         except NetworkError as error:
             raise _unreachable(error) from None
-        if response.status != 200:
-            # Its few bytes are read, so that the connection is used again.
-            response.drain_conn()
-            response.close()
-            raise _refusal(response.status, url)
+        with contextlib.closing(response):
+            if response.status != 200:
+                # Its few bytes are read, so that the connection is used again.
+                with contextlib.suppress(HTTPError):
+                    response.read(_WORTH_READING)
+                raise _refusal(response.status, url)
+            with contextlib.closing(self._chunks(response, url, mirror)) as chunks:
+                yield chunks
 
-        def body() -> Iterator[bytes]:
-            try:
-                for chunk in self.http.resume(response, url, mirror.headers):
-                    if self.stop.is_set():
-                        raise StoppedError
-                    yield chunk
-            except NetworkError as error:
-                raise _unreachable(error) from None
-            finally:
-                # A body that was not read to its end must not go back to the pool with its connection.
-                response.close()
-
-        return body()
+    def _chunks(self, response: BaseHTTPResponse, url: str, mirror: Mirror) -> Generator[bytes, None, None]:
+        try:
+            for chunk in self.http.resume(response, url, mirror.headers):
+                if self.stop.is_set():
+                    raise StoppedError
+                yield chunk
+        except NetworkError as error:
+            raise _unreachable(error) from None
 
 
 def url_of(mirror: Mirror, path: str) -> str:
@@ -115,10 +123,10 @@ def url_of(mirror: Mirror, path: str) -> str:
     return f"{mirror.url}/{quote(path)}"
 
 
-def _write(partial: Path, chunks: Iterable[bytes], file: File, place: str, advance: Advance) -> None:
+def _write(partial: Path, chunks: Iterable[bytes], file: File, place: str) -> None:
     hasher = hashlib.sha256()
     with partial.open("wb") as out:
-        for chunk in counted(chunks, advance):
+        for chunk in chunks:
             hasher.update(chunk)
             out.write(chunk)
     if hasher.hexdigest() != file.sha256:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 
@@ -111,10 +112,8 @@ def test_a_tilde_sorts_before_the_end_and_anything_else_after_it(version: str) -
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_version_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(DebianError):
         assert compare(text, text) == 0
-    except DebianError:
-        pass
 
 
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not installed")

@@ -10,7 +10,7 @@ from hatch_docker.debian.candidates import Candidates, meets
 from hatch_docker.debian.control import NAME, Alternatives, Relation
 from hatch_docker.debian.packages import Package, PackageIndex
 from hatch_docker.debian.search import Search
-from hatch_docker.debian.version import key
+from hatch_docker.debian.version import compare, key
 from hatch_docker.errors import DependencyError
 
 _ROOT = re.compile(rf"({NAME.pattern})(?:=(\S+))?")
@@ -29,7 +29,7 @@ def resolve(
 
     The newest version over all indexes is taken, of equal ones the first index's; alternatives in the order that they
     are written in, but rather what is there anyway. What is `installed` stays, also where the archive has a newer one,
-    unless something needs that: then a package of the same name is in the result. Dependencies on the names in
+    unless that is asked for or needed: then a package of the same name is in the result. Dependencies on the names in
     `without` are taken for met, and nothing of these names is chosen; essential packages are not taken for there. The
     result does not depend on the order of the roots.
 
@@ -38,12 +38,12 @@ def resolve(
     """
     candidates = Candidates(indexes, architecture=architecture, without=without)
     there = list(installed)
-    known = {package.name for package in there}
     relations = [_root(text) for text in sorted(set(roots))]
-    problems = [problem for each in relations if (problem := _problem(each, candidates, known, without))]
+    problems = [problem for each in relations if (problem := _problem(each, candidates, there, without))]
     if problems:
         raise DependencyError("\n".join(problems))
-    found = Search(candidates, installed=there, without=without).run((relation,) for relation in relations)
+    wanted = [_wanted(each, candidates, there) for each in relations]
+    found = Search(candidates, installed=there, without=without).run(wanted)
     return _ordered({package.name: package for package in found})
 
 
@@ -57,10 +57,23 @@ def _root(text: str) -> Relation:
     return Relation(name=name, operator="=" if version else "", version=version)
 
 
-def _problem(root: Relation, candidates: Candidates, installed: Collection[str], without: Collection[str]) -> str:
+def _wanted(root: Relation, candidates: Candidates, installed: Iterable[Package]) -> Alternatives:
+    """What is asked for, as apt takes it: a package of that name itself where there is one, and brought up to date."""
+    if root.operator:
+        return (root,)
+    versions = [each.version for each in candidates.named(root.name)]
+    there = [each.version for each in installed if each.name == root.name]
+    if there:
+        versions = versions[:1] if versions and compare(versions[0], there[0]) > 0 else there
+    return tuple(Relation(name=root.name, operator="=", version=each) for each in versions) or (root,)
+
+
+def _problem(root: Relation, candidates: Candidates, installed: Iterable[Package], without: Collection[str]) -> str:
     """Why that package cannot be asked for; empty where it can."""
     if root.name in without:
         return f"{root.name!r} is both asked for and left out"
+    if any(meets(each, root) for each in installed):
+        return ""
     if candidates.of(root):
         providers = sorted({each.name for each in candidates.of(root)} - {root.name})
         if len(providers) > 1 and not candidates.named(root.name):
@@ -69,8 +82,6 @@ def _problem(root: Relation, candidates: Candidates, installed: Collection[str],
     if others := candidates.named(root.name):
         versions = ", ".join(each.version for each in others[:_SHOWN])
         return f"there is no {root.name!r} of version {root.version}; {candidates.suites()} has {versions}"
-    if root.name in installed:
-        return ""
     near = difflib.get_close_matches(root.name, sorted(candidates.names()), n=_SHOWN, cutoff=0.6)
     similar = f"; similar are {', '.join(near)}" if near else ""
     return f"there is no package {root.name!r} in {candidates.suites()}{similar}"

@@ -35,9 +35,9 @@ class _Goal:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What is there, what of it was chosen (and after which choices), by whom it is wanted, and what is still to be met.
+    """What is there, what of it was chosen, by whom it is wanted, and what is still to be met.
 
-    Choices are counted from 1.
+    `levels` has after which choices, counted from 1, each was chosen.
     """
 
     there: dict[str, Package]
@@ -89,6 +89,7 @@ class Search:
                 self._providing.setdefault(relation.name, []).append(package.name)
         self._now = _State(dict(self._installed), {}, {}, deque(), deque())
         self._choices: list[_Choice] = []
+        self._roots: tuple[Alternatives, ...] = ()
         self._steps = 0
 
     def run(self, roots: Iterable[Alternatives]) -> list[Package]:
@@ -96,7 +97,8 @@ class Search:
 
         Raises DependencyError, with the chain of dependencies to the first that could not be met.
         """
-        for wanted in roots:
+        self._roots = tuple(roots)
+        for wanted in self._roots:
             self._want(_Goal(wanted, ""))
         while self._now.forced or self._now.choices:
             goal = (self._now.forced or self._now.choices).popleft()
@@ -187,6 +189,8 @@ class Search:
 
     def _repair(self, replaced: Package, package: Package) -> None:
         """Want anew what the installed package met and the one in its place does not."""
+        for wanted in self._roots:
+            self._want(_Goal(wanted, "", since=package.name))
         for each in list(self._now.there.values()):
             for wanted in (*each.pre_depends, *each.depends):
                 if not any(meets(replaced, relation) for relation in wanted) or self._met(wanted):
@@ -197,7 +201,8 @@ class Search:
                     self._want(_Goal((*_newer(each, package.name).wanted, *wanted), package.name))
 
     def _failure(self, goal: _Goal, why: str, *culprits: str) -> _Failure:
-        chain = [*self._chain(goal.by), " | ".join(map(str, goal.wanted))]
+        wanted = " | ".join(map(str, goal.wanted)) if goal.by else goal.wanted[0].name
+        chain = [*self._chain(goal.by), wanted]
         return _Failure(f"{' → '.join(chain)}: {why}", self._levels(*culprits))
 
     def _levels(self, *names: str) -> frozenset[int]:
@@ -219,15 +224,15 @@ class Search:
         return f" ({' → '.join(chain)})" if len(chain) > 1 else ", which was asked for"
 
     def _missing(self, goal: _Goal) -> str:
-        """Why nothing meets these: what is installed, or what else the archive has of that name."""
+        """Why nothing meets the goal: what is installed, or what else the archive has of that name."""
+        suites = self._candidates.suites()
         for relation in goal.wanted:
             if relation.name in self._installed:
-                return (
-                    f"{self._installed[relation.name]} is installed, and no newer one is in {self._candidates.suites()}"
-                )
+                return f"{self._installed[relation.name]} is installed, and {suites} has nothing newer that fits"
             if others := self._candidates.named(relation.name):
-                return f"{self._candidates.suites()} has {others[0].version}"
-        return f"not in {self._candidates.suites()}"
+                fits = any(relation.allows(each.version) for each in others)
+                return f"{suites} has {others[0]}{', but not for that architecture' if fits else ''}"
+        return f"not in {suites}"
 
 
 def _newer(package: Package, by: str) -> _Goal:

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from deb_maker import CONTROL, PACK, ar_of, deb_of, entry, tar_of, write
+from debian_maker import damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.debian.compression import decompressed
+from hatch_docker.debian.deb import open_deb
+from hatch_docker.debian.tar import Member, members
+from hatch_docker.errors import DebianError
+
+LONG = "usr/share/" + "/".join(["a" * 60] * 5)
+ENTRIES = (
+    entry("./usr/"),
+    entry("./usr/bin/"),
+    entry("./usr/bin/hello", b"#!/bin/sh\n" * 100, mode=0o4755, uid=5, gid=42),
+    entry("./usr/bin/again", kind=tarfile.LNKTYPE, linkname="./usr/bin/hello"),
+    entry("./usr/bin/other", kind=tarfile.SYMTYPE, linkname="../../bin/hello"),
+    entry("./usr/share/Főtanúsítvány.crt", b""),
+    entry(f"./{LONG}", b"x" * 70_000),
+    entry("./usr/long", kind=tarfile.SYMTYPE, linkname=f"/{LONG}"),
+)
+
+
+def contents(path: Path) -> list[tuple[Member, bytes]]:
+    return [(member, b"".join(content)) for member, content in open_deb(path).members()]
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_package_is_read_whatever_it_is_compressed_with(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / "hello.deb", deb_of(*ENTRIES, suffix=suffix, control_suffix=suffix))
+    found = contents(path)
+    assert [(each.path, each.kind, oct(each.mode), each.uid, each.gid, each.link) for each, _ in found] == [
+        ("usr", "directory", "0o755", 0, 0, ""),
+        ("usr/bin", "directory", "0o755", 0, 0, ""),
+        ("usr/bin/hello", "file", "0o4755", 5, 42, ""),
+        ("usr/bin/again", "hardlink", "0o644", 0, 0, "usr/bin/hello"),
+        ("usr/bin/other", "symlink", "0o644", 0, 0, "../../bin/hello"),
+        ("usr/share/Főtanúsítvány.crt", "file", "0o644", 0, 0, ""),
+        (LONG, "file", "0o644", 0, 0, ""),
+        ("usr/long", "symlink", "0o644", 0, 0, f"/{LONG}"),
+    ]
+    assert [content for _, content in found] == [content for _, content in ENTRIES]
+    assert all(each.size == len(content) for each, content in found)
+
+
+def test_control_files_are_read(tmp_path: Path) -> None:
+    control = {
+        "md5sums": b"0123  usr/bin/hello\n4567  usr/share/with  spaces\n",
+        "conffiles": b"/etc/hello.conf\nremove-on-upgrade /etc/old\n/etc/hello.d/a\n",
+        "postinst": b"#!/bin/sh\nldconfig\n",
+        "triggers": b"activate-noawait ldconfig\n",
+    }
+    deb = open_deb(write(tmp_path / "hello.deb", deb_of(control=control)))
+    assert dict(deb.control) == {
+        "Package": "hello",
+        "Version": "1.0-1",
+        "Architecture": "amd64",
+        "Description": "says hello",
+    }
+    assert deb.files == {"control": CONTROL} | control
+    assert deb.md5sums == {"usr/bin/hello": "0123", "usr/share/with  spaces": "4567"}
+    assert deb.conffiles == ("etc/hello.conf", "etc/hello.d/a")
+    assert deb.scripts == {"postinst": control["postinst"]}
+
+
+def test_a_package_without_more_than_its_control_file_has_nothing_else(tmp_path: Path) -> None:
+    deb = open_deb(write(tmp_path / "hello.deb", deb_of()))
+    assert (deb.md5sums, deb.conffiles, deb.scripts, list(deb.members())) == ({}, (), {}, [])
+
+
+def test_what_is_not_read_of_a_member_is_skipped_and_it_can_be_read_again(tmp_path: Path) -> None:
+    deb = open_deb(write(tmp_path / "hello.deb", deb_of(*ENTRIES)))
+    assert len([member for member, _ in deb.members()]) == len(ENTRIES)
+    parts = [next(content, b"") for _, content in deb.members()]
+    assert all(whole.startswith(part) for part, (_, whole) in zip(parts, ENTRIES, strict=True))
+    assert len(list(deb.members())) == len(ENTRIES)
+
+
+def test_a_large_member_comes_in_pieces(tmp_path: Path) -> None:
+    deb = open_deb(write(tmp_path / "hello.deb", deb_of(entry("./zeros", bytes(5 << 20)))))
+    ((_, content),) = [(member, [len(piece) for piece in pieces]) for member, pieces in deb.members()]
+    assert sum(content) == 5 << 20
+    assert max(content) <= 1 << 18
+
+
+def parts() -> list[tuple[str, bytes]]:
+    """The members of a small package's ar archive."""
+    return [
+        ("debian-binary", b"2.0\n"),
+        ("control.tar", tar_of(entry("./"), entry("./control", CONTROL))),
+        ("data.tar", tar_of(entry("./"), entry("./a", b"content"))),
+    ]
+
+
+def test_members_that_are_to_be_ignored_are(tmp_path: Path) -> None:
+    binary, control, data = parts()
+    ar = ar_of([binary, ("_before", b"odd"), control, ("_between", b"x"), data, ("_after", b"x"), ("later", b"x")])
+    assert [member.path for member, _ in contents(write(tmp_path / "a.deb", ar))] == ["a"]
+
+
+def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
+    binary, control, data = parts()
+    whole = ar_of(parts())
+    for broken, message in (
+        (b"", "is not a Debian package"),
+        (b"!<thin>\n", "is not a Debian package"),
+        (whole[:8], "cut off or damaged"),
+        (whole[:100], "cut off or damaged"),
+        (whole[:-1], "cut off or damaged"),
+        (ar_of([control, binary, data]), "format that is not known"),
+        (ar_of([("debian-binary", b"3.0\n"), control, data]), "format that is not known"),
+        (ar_of([binary, data, control]), "has 'data.tar' where its control.tar should be"),
+        (ar_of([binary, control, ("data.tar.bz2", b"")]), "has 'data.tar.bz2' where its data.tar should be"),
+        (ar_of([binary, control, ("other", b""), data]), "has 'other' where its data.tar should be"),
+        (ar_of([binary, control]), "cut off or damaged"),
+        (ar_of([binary, ("control.tar", tar_of(entry("./"))), data]), "no Package|paragraphs"),
+        (ar_of([binary, ("control.tar.gz", b"nonsense"), data]), "cannot be decompressed"),
+    ):
+        with pytest.raises(DebianError, match=message) as error:
+            open_deb(write(tmp_path / "hello.deb", broken))
+        assert error.value.place == "hello.deb"
+    with pytest.raises(DebianError, match="cannot be read"):
+        open_deb(tmp_path / "none.deb")
+
+
+@pytest.mark.parametrize(
+    ("control", "message"),
+    [
+        (b"Package: a\nVersion: 1\n", "has no Architecture in its control file"),
+        (CONTROL + b"\n" + CONTROL, "2 paragraphs"),
+        (b"Package: \xff\n", "not UTF-8"),
+        (b"nonsense", "line 1 is not a field"),
+    ],
+)
+def test_a_control_file_that_is_none_is_refused(tmp_path: Path, control: bytes, message: str) -> None:
+    with pytest.raises(DebianError, match=message):
+        open_deb(write(tmp_path / "hello.deb", deb_of(control={"control": control})))
+
+
+def test_control_files_without_end_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DebianError, match="too large"):
+        open_deb(write(tmp_path / "hello.deb", deb_of(control={"md5sums": bytes(65 << 20)})))
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([entry("/etc/passwd", b"")], "leads out of it: '/etc/passwd'"),
+        ([entry("./../a", b"")], "leads out of it"),
+        ([entry("a/../../b", b"")], "leads out of it"),
+        ([entry("./a//b", b"")], "leads out of it"),
+        ([entry("..")], "leads out of it"),
+        ([entry("./null", kind=tarfile.CHRTYPE)], "has a device in its tar archive: './null'"),
+        ([entry("./disk", kind=tarfile.BLKTYPE)], "has a device"),
+        ([entry("./pipe", kind=tarfile.FIFOTYPE)], "has a named pipe"),
+        ([entry("./sparse", b"", kind=tarfile.GNUTYPE_SPARSE)], "has a sparse file"),
+        ([entry("./pax", b"", kind=tarfile.XHDTYPE)], "has a pax header"),
+        ([entry("./odd", b"", kind=b"Z")], "has a member of kind b'Z'"),
+        ([entry("./a", b""), entry("./a", b"")], "has 'a' in its tar archive twice"),
+        ([entry("./a"), entry("./a", b"")], "has 'a' in its tar archive twice"),
+        ([entry("./a", b""), entry("./a/b", b"")], "has 'a/b' in its tar archive, which is below a file"),
+        (
+            [entry("./a", kind=tarfile.SYMTYPE, linkname="/etc"), entry("./a/b/c", b"")],
+            "has 'a/b/c' in its tar archive, which is below a file",
+        ),
+        ([entry("./a", kind=tarfile.SYMTYPE)], "has a symlink in its tar archive that is none"),
+        ([entry("./a", kind=tarfile.LNKTYPE, linkname="./b")], "to what is not there: 'a' to 'b'"),
+        ([entry("./a", kind=tarfile.LNKTYPE, linkname="/etc/shadow")], "leads out of it"),
+        ([entry("./a"), entry("./b", kind=tarfile.LNKTYPE, linkname="./a")], "to what is not there"),
+        ([entry("./" + "a" * 5000, b"")], "a name in its tar archive that is too long"),
+    ],
+)
+def test_what_cannot_be_unpacked_as_it_is_written_is_refused(
+    tmp_path: Path, entries: list[tuple[tarfile.TarInfo, bytes]], message: str
+) -> None:
+    path = write(tmp_path / "hello.deb", deb_of(*entries))
+    with pytest.raises(DebianError, match=message) as error:
+        contents(path)
+    assert error.value.place == "hello.deb"
+
+
+def test_a_directory_may_come_twice(tmp_path: Path) -> None:
+    path = write(tmp_path / "hello.deb", deb_of(entry("./a/"), entry("./a/b", b""), entry("./a/")))
+    assert [member.path for member, _ in contents(path)] == ["a", "a/b", "a"]
+
+
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    data = tar_of(entry("./\udcff", b""))
+    with pytest.raises(DebianError, match="not UTF-8"):
+        list(members([data], place="a.deb"))
+
+
+TAR = tar_of(*ENTRIES)
+WHOLE = [(member, b"".join(content)) for member, content in members([TAR], place="")]
+
+
+def test_an_archive_that_is_cut_off_is_refused_wherever_it_is() -> None:
+    end = len(TAR.rstrip(b"\0"))
+    # One block of zeros is an end, as it is for dpkg.
+    end += -end % 512 + 512
+    for length in {*range(0, end, 512), *range(0, end, 997), end - 1}:
+        with pytest.raises(DebianError, match="ends too early"):
+            list(members([TAR[:length]], place=""))
+    assert len(list(members([TAR[:end]], place=""))) == len(ENTRIES)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end() -> None:
+    at = TAR.index(b"usr/bin/other")
+    with pytest.raises(DebianError, match="damaged"):
+        list(members([TAR[:at] + b"X" + TAR[at + 1 :]], place=""))
+
+
+def test_what_follows_the_end_is_refused() -> None:
+    with pytest.raises(DebianError, match="something follows"):
+        list(members([TAR, bytes(512), b"more"], place=""))
+
+
+@given(st.lists(st.integers(0, len(TAR)), max_size=8).map(sorted))
+def test_members_do_not_depend_on_how_the_bytes_come(cuts: list[int]) -> None:
+    chunks = [TAR[start:end] for start, end in zip([0, *cuts], [*cuts, len(TAR)], strict=True)]
+    assert [(member, b"".join(content)) for member, content in members(chunks, place="")] == WHOLE
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_what_is_decompressed_is_whole_or_refused(suffix: str) -> None:
+    data = hashlib.sha256(b"").digest() * 40_000
+    packed = PACK[suffix](data)
+    pieces = [packed[at : at + 1000] for at in range(0, len(packed), 1000)]
+    assert b"".join(decompressed(pieces, suffix, place="")) == data
+    if suffix:
+        for length in {0, 1, len(packed) // 2, len(packed) - 1}:
+            with pytest.raises(DebianError, match="decompressed"):
+                b"".join(decompressed([packed[:length]], suffix, place=""))
+        with pytest.raises(DebianError, match="something follows its end"):
+            b"".join(decompressed([packed, b"more"], suffix, place=""))
+
+
+def test_a_small_file_that_grows_large_is_decompressed_in_pieces() -> None:
+    for suffix in (".gz", ".xz", ".zst"):
+        sizes = [len(piece) for piece in decompressed([PACK[suffix](bytes(30 << 20))], suffix, place="")]
+        assert (sum(sizes), max(sizes) <= 1 << 18) == (30 << 20, True)
+
+
+DEB = {suffix: deb_of(*ENTRIES[:5], suffix=suffix, control_suffix=suffix) for suffix in PACK}
+
+
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(PACK)), st.data())
+def test_a_damaged_package_is_read_or_refused(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
+    path = write(tmp_path / "a.deb", data.draw(damaged(DEB[suffix], [b"../", b"\0" * 512, b"`\n", b"!<arch>\n"])))
+    with contextlib.suppress(DebianError):
+        deb = open_deb(path)
+        assert deb.control["Package"]
+        assert deb.md5sums is not None
+        for member, content in deb.members():
+            assert not {"", ".", ".."} & set(member.path.split("/"))
+            assert sum(map(len, content)) == member.size
+
+
+@settings(max_examples=1000)
+@given(damaged(TAR, [b"../", b"\0" * 512, b"7", b"\x80"]))
+def test_a_damaged_archive_is_read_or_refused(data: bytes) -> None:
+    with contextlib.suppress(DebianError):
+        for member, content in members([data], place=""):
+            assert member.kind in {"file", "hardlink", "symlink", "directory"}
+            assert not {"", ".", ".."} & set(member.path.split("/"))
+            assert sum(map(len, content)) == member.size
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb is not installed")
+@pytest.mark.parametrize("kind", ["gzip", "xz", "none"])
+def test_a_package_that_dpkg_made_is_read_as_dpkg_reads_it(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "root"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN" / "control").write_text(f"{CONTROL.decode()}Maintainer: A <a@example.org>\n")
+    (root / LONG).parent.mkdir(parents=True)
+    (root / LONG).write_bytes(b"x" * 100_000)
+    (root / "link").symlink_to("usr/share")
+    (root / "hard").hardlink_to(root / LONG)
+    path = tmp_path / "hello.deb"
+    subprocess.run(["dpkg-deb", f"-Z{kind}", "--root-owner-group", "-b", root, path], check=True, capture_output=True)
+    whole = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        wanted = [
+            (each.name.removeprefix("./"), each.mode, each.uid, each.linkname.removeprefix("./"))
+            for each in archive
+            if each.name not in {".", "./"}
+        ]
+    assert [(each.path, each.mode, each.uid, each.link) for each, _ in contents(path)] == wanted
+    assert open_deb(path).control["Maintainer"] == "A <a@example.org>"

@@ -200,6 +200,16 @@ def test_what_is_installed_and_broken_gives_way_to_a_newer_version_or_stays(fiel
     assert refusal("b", P("b"), installed=[P("a", **{field: "b"})]) == "b: b 1 conflicts with a 1, which is installed"
 
 
+def test_a_conflict_with_another_architecture_is_none() -> None:
+    enemy = P("a", Conflicts="b:i386, c:i386, d:amd64")
+    assert solve("a b c", enemy, P("b"), P("c", Architecture="all"), installed=[]) == ["a 1", "b 1", "c 1"]
+    assert refusal("a d", enemy, P("d"))
+
+
+def test_what_is_installed_does_not_stand_in_for_another_architecture() -> None:
+    assert "a → b:i386" in refusal("a", P("a", Depends="b:i386"), P("b"), installed=[P("b")])
+
+
 def test_a_package_may_conflict_with_what_it_provides_itself() -> None:
     exim, postfix = (P(name, Provides="mta", Conflicts="mta") for name in ("exim", "postfix"))
     assert solve("exim", exim, postfix) == ["exim 1"]

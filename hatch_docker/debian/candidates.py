@@ -8,14 +8,18 @@ from hatch_docker.debian.control import Alternatives, Relation
 from hatch_docker.debian.packages import Package, PackageIndex
 from hatch_docker.debian.version import key
 
+_HERE = ("", "any", "native")
+
 
 def meets(package: Package, relation: Relation) -> bool:
     """Whether the relation means that package, by its own name or by one that it provides.
 
     A relation with a version is met only by what is provided in a version (policy 7.5). `name:any` means packages that
-    say Multi-Arch: allowed. The architectures are not compared: there is only one.
+    say Multi-Arch: allowed. What is for all architectures is for the one that is named.
     """
     if relation.architecture == "any" and package.multi_arch != "allowed":
+        return False
+    if relation.architecture not in {*_HERE, package.architecture} and package.architecture != "all":
         return False
     if package.name == relation.name and relation.allows(package.version):
         return True
@@ -32,7 +36,10 @@ def hostile(package: Package, other: Package) -> bool:
 
 
 def _refuses(package: Package, other: Package) -> bool:
-    return any(meets(other, relation) for field in (package.breaks, package.conflicts) for (relation, *_) in field)
+    relations = (relation for field in (package.breaks, package.conflicts) for (relation, *_) in field)
+    # Some conflict with themselves of another architecture, which there is nothing of: `libc6-dev-x32:i386`.
+    here = {*_HERE, package.architecture, other.architecture}
+    return any(relation.architecture in here and meets(other, relation) for relation in relations)
 
 
 class Candidates:
@@ -62,7 +69,7 @@ class Candidates:
         if relation not in self._of:
             own, providers = self._find(relation.name)
             # `name:i386` is of another architecture, which there is nothing of.
-            foreign = relation.architecture not in {"", "any", "native", self._architecture}
+            foreign = relation.architecture not in {*_HERE, self._architecture}
             self._of[relation] = [] if foreign else [each for each in own + providers if meets(each, relation)]
         return self._of[relation]
 

@@ -1,0 +1,202 @@
+"""Which shared libraries an image has, and where its dynamic loader finds them: what ldconfig(8) would do in it."""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from hatch_docker.errors import ImageError, PackageError
+from hatch_docker.oci.content import plain_chunks
+from hatch_docker.oci.filesystem import Filesystem, Node
+from hatch_docker.oci.layer import Entry
+from hatch_docker.system.ldcache import FLAGS, CacheEntry, read_ld_so_cache, version_key
+from hatch_docker.wheels.elf import MAGIC, Library, read_library
+
+CACHE = "etc/ld.so.cache"
+CONFIGURATION = "etc/ld.so.conf"
+# Debian's names of CPUs, the kernel's, and that in its triplets.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_BUILT_IN = ("/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/lib", "/usr/lib")
+_LIBRARY = re.compile(r"(?:lib|ld-|ld\.so\.|ld64\.so\.).*\.so.*|ld(?:64)?\.so\..*", re.DOTALL)
+_HWCAPS = "glibc-hwcaps"
+_MOST_INCLUDES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loader:
+    """`files` is the whole image; `libraries` are the ELF files that are new in it, by path."""
+
+    files: Filesystem
+    libraries: Mapping[str, Library]
+    machine: str
+    directories: tuple[tuple[str, str], ...]
+
+    def found(self) -> tuple[list[CacheEntry], list[Entry]]:
+        """The new libraries as the cache has them, and the links that ldconfig would make for those that lack one."""
+        entries: list[CacheEntry] = []
+        links: list[Entry] = []
+        for spelled, directory in self.directories:
+            for name, (file, _) in self._chosen(directory).items():
+                path = f"{directory}/{name}"
+                if path not in self.files.nodes:
+                    links.append(Entry(path=path, link=file))
+                entries.append(self._entry(name, f"{spelled}/{name}"))
+            for hwcaps in self._hwcaps(directory):
+                folder = f"{_HWCAPS}/{hwcaps}"
+                for name, (file, _) in self._chosen(f"{directory}/{folder}").items():
+                    entries.append(self._entry(name, f"{spelled}/{folder}/{file}", hwcaps))
+        return entries, links
+
+    def merged(self, before: Iterable[CacheEntry], new: Iterable[CacheEntry]) -> list[CacheEntry]:
+        """The entries of an image's cache and new ones, where what is no longer there is left out."""
+        found = {entry.path: entry for entry in before if self._is_there(entry.path)}
+        for entry in new:
+            found[entry.path] = entry
+        order = {spelled: number for number, (spelled, _) in enumerate(self.directories)}
+
+        def rank(entry: CacheEntry) -> int:
+            directory = posixpath.dirname(entry.path).partition(f"/{_HWCAPS}/")[0]
+            return order.get(directory, len(order))
+
+        return sorted(found.values(), key=rank)
+
+    def _entry(self, name: str, path: str, hwcaps: str = "") -> CacheEntry:
+        return CacheEntry(name=name, path=path, flags=FLAGS[self.machine], hwcaps=hwcaps)
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self.files.get(path) is not None
+        except ImageError:
+            return False
+
+    def _hwcaps(self, directory: str) -> list[str]:
+        prefix = f"{directory}/{_HWCAPS}/"
+        return sorted({path[len(prefix) :].partition("/")[0] for path in self.libraries if path.startswith(prefix)})
+
+    def _chosen(self, directory: str) -> dict[str, tuple[str, bool]]:
+        """By the name that programs ask for: the file in that directory, and whether that is a link (search_dir)."""
+        chosen: dict[str, tuple[str, bool]] = {}
+        for file, library, is_link in self._candidates(directory):
+            name = library.soname or file
+            # Other links are taken for files: a development package's is for the linker alone.
+            as_link = is_link and (file == name or (file.endswith(".so") and name.startswith(file)))
+            name = file if as_link else name
+            other = chosen.get(name)
+            if other is None or (not as_link, version_key(file)) > (not other[1], version_key(other[0])):
+                chosen[name] = file, as_link
+        return chosen
+
+    def _candidates(self, directory: str) -> Iterator[tuple[str, Library, bool]]:
+        prefix = f"{directory}/"
+        for path, node in self.files.nodes.items():
+            if not path.startswith(prefix) or node.kind == "dir":
+                continue
+            file = path[len(prefix) :]
+            if "/" in file or not _LIBRARY.fullmatch(file):
+                continue
+            try:
+                library = self.libraries.get(self.files.resolve(path) if node.kind == "link" else path)
+            except ImageError:
+                continue
+            if library is not None and library.machine == self.machine:
+                yield file, library, node.kind == "link"
+
+
+def loader_of(
+    files: Filesystem, entries: Mapping[str, Entry], libraries: Mapping[str, Library], architecture: str
+) -> Loader:
+    """The loader of an image of all `files`, where `entries` are new, and `libraries` the ELF files among them.
+
+    Raises PackageError for an architecture that is not known.
+    """
+    if architecture not in MACHINES:
+        known = ", ".join(MACHINES)
+        raise PackageError(f"packages for {architecture!r} cannot be unpacked here", hint=f"only those for {known} can")
+
+    def read(path: str) -> str:
+        path = files.resolve(path)
+        node = files.nodes.get(path, Node(kind="file"))
+        data = content(entries[path]) if path in entries else node.data or b""
+        return data.decode("utf-8", "replace")
+
+    machine = MACHINES[architecture]
+    places = (*_configured(files, read), *(each.format(machine) for each in _BUILT_IN))
+    found: dict[str, str] = {}
+    for place in places:
+        resolved = files.resolve(place)
+        # One directory by two names is looked at once, by the first.
+        if (node := files.nodes.get(resolved)) and node.kind == "dir":
+            found.setdefault(resolved, place)
+    directories = tuple((spelled, resolved) for resolved, spelled in found.items())
+    return Loader(files=files, libraries=libraries, machine=machine, directories=directories)
+
+
+def _configured(files: Filesystem, read: Callable[[str], str]) -> Iterator[str]:
+    """The directories of ld.so.conf and what that includes, in its order."""
+    waiting = [CONFIGURATION]
+    for _ in range(_MOST_INCLUDES):
+        if not waiting:
+            return
+        included: list[str] = []
+        for line in read(waiting.pop(0)).splitlines():
+            words = line.partition("#")[0].split()
+            if words[:1] == ["include"]:
+                for pattern in words[1:]:
+                    wanted = pattern.lstrip("/") if pattern.startswith("/") else f"etc/{pattern}"
+                    included += sorted(fnmatch.filter(files.nodes, wanted))
+            elif words and words[0].startswith("/"):
+                yield posixpath.normpath(words[0])
+        waiting = included + waiting
+
+
+def cached(files: Filesystem) -> list[CacheEntry]:
+    """What an image's cache has; nothing where it has none, or one that cannot be read."""
+    node = files.nodes.get(CACHE)
+    try:
+        return read_ld_so_cache(node.data) if node and node.data else []
+    except ImageError:
+        return []
+
+
+def libraries_of(entries: Iterable[Entry]) -> dict[str, Library]:
+    """The entries that are ELF files with a dynamic section: shared libraries, and programs that need some."""
+    found = {}
+    for entry in entries:
+        if entry.size < 64 or start_of(entry, 4) != MAGIC:
+            continue
+        library = read_library(partial(plain_chunks, entry.path, entry.content or b""))
+        if library is not None:
+            found[entry.path] = library
+    return found
+
+
+def start_of(entry: Entry, length: int) -> bytes:
+    """The first bytes of an entry that came out of a package."""
+    if entry.content is None or isinstance(entry.content, bytes):
+        return (entry.content or b"")[:length]
+    return entry.content.read(0, min(length, entry.size))
+
+
+def content(entry: Entry) -> bytes:
+    """The whole content of an entry; nothing where it has none."""
+    return b"".join(plain_chunks(entry.path, entry.content or b""))
+
+
+def laid(base: Filesystem | None, entries: Iterable[Entry]) -> Filesystem:
+    """The image that has `base` below, and a layer of `entries` on it, without the content of these."""
+    nodes = dict(base.nodes) if base else {}
+    for entry in entries:
+        if entry.removed:
+            nodes.pop(entry.path, None)
+            continue
+        kind = "link" if entry.link else "dir" if entry.is_directory else "file"
+        nodes[entry.path] = Node(kind=kind, link=entry.link)
+        parent = entry.path.rpartition("/")[0]
+        while parent and parent not in nodes:
+            nodes[parent] = Node(kind="dir")
+            parent = parent.rpartition("/")[0]
+    return Filesystem(nodes)

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from elf_maker import make_library
+from system_maker import Item, data_of, directory, file, link, listing, make_deb
+
+from hatch_docker.debian.deb import Deb
+from hatch_docker.errors import PackageError
+from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.oci.layer import Entry, write_layer
+from hatch_docker.system.assemble import Assembled, added_files, root_files, wanted
+from hatch_docker.system.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache
+
+LIB = "usr/lib/x86_64-linux-gnu"
+CONF = {"etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n", "etc/ld.so.conf.d/a.conf": b"/lib/x86_64-linux-gnu\n"}
+IMAGE: dict[str, bytes | str | None] = {
+    **CONF,
+    "bin": "usr/bin",
+    "lib": "usr/lib",
+    "usr/bin/sh": b"",
+    f"{LIB}/libc.so.6": b"",
+    "tmp": None,
+    "var/lib/dpkg/status": b"Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.41\n",
+}
+
+Make = Callable[..., Deb]
+
+
+@pytest.fixture
+def deb(tmp_path: Path) -> Make:
+    numbers = itertools.count()
+
+    def make(items: Mapping[str, Item], name: str = "", **options: object) -> Deb:
+        return make_deb(tmp_path, name or f"package{next(numbers)}", items, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+def root(*debs: Deb) -> dict[str, Entry]:
+    return by_path(root_files(debs, io.BytesIO(), architecture="amd64"))
+
+
+def added(image: Mapping[str, bytes | str | None], *debs: Deb) -> dict[str, Entry]:
+    return by_path(added_files(listing(image), debs, io.BytesIO(), architecture="amd64"))
+
+
+def by_path(made: Assembled) -> dict[str, Entry]:
+    paths = [entry.path for entry in made.entries]
+    assert len(paths) == len({*paths})
+    # They can be a layer.
+    write_layer(made.entries, io.BytesIO())
+    return {entry.path: entry for entry in made.entries}
+
+
+def library(*needed: str, soname: str = "", runpath: str = "", rpath: str = "") -> Item:
+    return file(make_library(needed, soname=soname, runpath=runpath, rpath=rpath), mode=0o755)
+
+
+def cache_of(entries: Mapping[str, Entry]) -> dict[str, str]:
+    return {each.name: each.path for each in read_ld_so_cache(data_of(entries["etc/ld.so.cache"]))}
+
+
+class TestRoot:
+    def libc(self, deb: Make) -> Deb:
+        return deb(
+            {f"{LIB}/libc.so.6": library(soname="libc.so.6"), **{path: file(data) for path, data in CONF.items()}}
+        )
+
+    def test_files_of_packages_and_what_no_package_has(self, deb: Make) -> None:
+        tool = deb({"bin/tool": library("libc.so.6"), "var/run": directory(), "tmp": directory(0o1777)}, name="tool")
+        made = root(self.libc(deb), tool)
+        assert data_of(made["usr/bin/tool"]).startswith(b"\x7fELF")
+        assert made["bin"].link == "usr/bin"
+        assert made["var/run"].link == "/run"
+        assert made["run"].is_directory
+        assert b"nonroot" in data_of(made["etc/passwd"])
+        assert cache_of(made) == {"libc.so.6": "/lib/x86_64-linux-gnu/libc.so.6"}
+        assert "var/lib/dpkg/status.d/tool" in made
+
+    def test_scripts_that_nothing_could_run_are_left_out(self, deb: Make) -> None:
+        items = {"usr/bin/script": file(b"#!/bin/sh\n", mode=0o755), "usr/bin/text": file(b"#!/bin/sh\n")}
+        package = deb(items, name="tool")
+        result = root_files([package], io.BytesIO(), architecture="amd64")
+        made = by_path(result)
+        assert "usr/bin/script" not in made
+        assert "usr/bin/text" in made
+        assert b"usr/bin/script" not in data_of(made["var/lib/dpkg/status.d/tool.md5sums"])
+        assert result.notes == ("scripts without an interpreter are left out: /usr/bin/script",)
+        assert "usr/bin/script" in root(package, deb({"bin/dash": library(), "bin/sh": link("dash")}))
+
+    def test_an_architecture_that_is_not_known(self, deb: Make) -> None:
+        with pytest.raises(PackageError, match="'mips'"):
+            root_files([self.libc(deb)], io.BytesIO(), architecture="mips")
+
+
+class TestOnAnImage:
+    def test_a_library_that_is_new_is_in_the_cache(self, deb: Make) -> None:
+        before = CacheEntry(name="libc.so.6", path="/lib/x86_64-linux-gnu/libc.so.6", flags=FLAGS["x86_64"])
+        gone = CacheEntry(name="libgone.so.1", path="/lib/x86_64-linux-gnu/libgone.so.1", flags=FLAGS["x86_64"])
+        image = {**IMAGE, "etc/ld.so.cache": ld_so_cache([before, gone])}
+        made = added(image, deb({f"{LIB}/libpq.so.5.17": library("libc.so.6", soname="libpq.so.5")}))
+        assert cache_of(made) == {
+            "libpq.so.5": "/lib/x86_64-linux-gnu/libpq.so.5",
+            "libc.so.6": "/lib/x86_64-linux-gnu/libc.so.6",
+        }
+        assert made[f"{LIB}/libpq.so.5"].link == "libpq.so.5.17"
+
+    def test_a_cache_stays_as_it_is_where_nothing_is_new_in_it(self, deb: Make) -> None:
+        made = added(IMAGE, deb({"usr/bin/tool": library("libc.so.6"), "tmp": directory()}))
+        assert {path for path in made if not path.startswith("var/lib/dpkg")} == {"usr/bin/tool"}
+
+    def test_a_file_in_place_of_a_directory(self, deb: Make) -> None:
+        with pytest.raises(PackageError, match="/tmp of package0 is a directory"):
+            added(IMAGE, deb({"tmp": file()}))
+
+    def test_scripts_are_read_first(self, deb: Make) -> None:
+        with pytest.raises(PackageError, match="runs adduser"):
+            added(IMAGE, deb({}, scripts={"postinst": "#!/bin/sh\nadduser x\n"}))
+
+    def test_an_alternative_is_what_a_library_needs(self, deb: Make) -> None:
+        script = f"#!/bin/sh\nupdate-alternatives --install /{LIB}/libblas.so.3 blas /{LIB}/blas/libblas.so.3 10\n"
+        blas = deb({f"{LIB}/blas/libblas.so.3": library(soname="libblas.so.3")}, scripts={"postinst": script})
+        made = added(IMAGE, blas, deb({"usr/bin/tool": library("libblas.so.3")}))
+        assert made[f"{LIB}/libblas.so.3"].link == "/etc/alternatives/blas"
+        assert cache_of(made) == {"libblas.so.3": "/lib/x86_64-linux-gnu/libblas.so.3"}
+
+
+class TestChecks:
+    def test_a_library_that_is_not_there(self, deb: Make) -> None:
+        tool = deb({"usr/bin/tool": library("libc.so.6", "libpq.so.5", "libz.so.1")}, name="tool")
+        with pytest.raises(PackageError) as caught:
+            added(IMAGE, tool)
+        assert "tool: /usr/bin/tool needs libpq.so.5" in caught.value.message
+        assert "libz.so.1" in caught.value.message
+        assert "libc.so.6" not in caught.value.message
+
+    @pytest.mark.parametrize(
+        ("place", "search"),
+        [
+            ("opt/tool/lib", {"runpath": "$ORIGIN/../lib"}),
+            ("opt/tool/lib", {"rpath": "${ORIGIN}/../lib"}),
+            ("opt/tool/lib", {"runpath": "/nowhere:/opt/tool/lib"}),
+            ("opt/tool/bin", {}),
+        ],
+    )
+    def test_a_library_where_a_program_looks(self, deb: Make, place: str, search: dict[str, str]) -> None:
+        items = {
+            "opt/tool/bin/tool": library("libown.so.1", **search),
+            f"{place}/libown.so.1": library(soname="libown.so.1"),
+        }
+        assert "opt/tool/bin/tool" in added(IMAGE, deb(items))
+
+    def test_a_library_where_nothing_looks(self, deb: Make) -> None:
+        items = {"opt/tool/bin/tool": library("libown.so.1"), "opt/other/libown.so.1": library(soname="libown.so.1")}
+        with pytest.raises(PackageError, match=r"needs libown\.so\.1"):
+            added(IMAGE, deb(items))
+
+    def test_a_plugin_may_do_without(self, deb: Make) -> None:
+        package = deb({f"{LIB}/tool/plugin.so": library("libGLU.so.1")})
+        made = added_files(listing(IMAGE), [package], io.BytesIO(), architecture="amd64")
+        assert made.notes == (f"plugins that would not load: /{LIB}/tool/plugin.so needs libGLU.so.1",)
+
+    @pytest.mark.parametrize(
+        "line", [b"#!/bin/sh -e", b"#! /usr/bin/sh", b"#!/usr/bin/env sh", b"#!/bin/env -S A=1 sh x"]
+    )
+    def test_an_interpreter_that_is_there(self, deb: Make, line: bytes) -> None:
+        image = {**IMAGE, "usr/bin/env": b""}
+        assert "usr/bin/script" in added(image, deb({"usr/bin/script": file(line + b"\n", mode=0o755)}))
+
+    @pytest.mark.parametrize(
+        ("line", "name", "package"),
+        [(b"#!/usr/bin/perl -w", "/usr/bin/perl", "perl-base"), (b"#!/usr/bin/env bash", "bash", "bash")],
+    )
+    def test_an_interpreter_that_is_not(self, deb: Make, line: bytes, name: str, package: str) -> None:
+        with pytest.raises(PackageError) as caught:
+            added(IMAGE, deb({"usr/bin/script": file(line + b"\n", mode=0o755)}, name="tool"))
+        assert f"tool: /usr/bin/script is a script of {name}" in caught.value.message
+        assert package in caught.value.hint
+
+    def test_a_script_beside_programs_is_left_out(self, deb: Make) -> None:
+        items = {
+            "usr/bin/curl": library("libc.so.6"),
+            "usr/bin/wcurl": file(b"#!/bin/zsh\n", mode=0o755),
+            "usr/share/curl/zsh.sh": file(b"#!/bin/zsh\n", mode=0o755),
+        }
+        made = added_files(listing(IMAGE), [deb(items, name="curl")], io.BytesIO(), architecture="amd64")
+        paths = {entry.path: entry for entry in made.entries}
+        assert {"usr/bin/curl", "usr/share/curl/zsh.sh"} <= paths.keys()
+        assert "usr/bin/wcurl" not in paths
+        assert data_of(paths["var/lib/dpkg/info/curl.list"]) == b"/.\n/usr/bin/curl\n/usr/share/curl/zsh.sh\n"
+        assert made.notes == ("scripts without an interpreter are left out: /usr/bin/wcurl",)
+
+    def test_a_script_that_programs_call_is_not(self, deb: Make) -> None:
+        items = {"usr/bin/git": library("libc.so.6"), "usr/lib/git-core/git-x": file(b"#!/bin/zsh\n", mode=0o755)}
+        with pytest.raises(PackageError, match="/usr/lib/git-core/git-x is a script of /bin/zsh"):
+            added(IMAGE, deb(items))
+
+    def test_many_are_counted(self, deb: Make) -> None:
+        items = {f"usr/bin/s{number}": file(b"#!/usr/bin/perl\n", mode=0o755) for number in range(9)}
+        with pytest.raises(PackageError, match="and 4 more"):
+            added(IMAGE, deb(items))
+
+
+def test_what_is_read_of_an_image() -> None:
+    read = ["etc/ld.so.cache", "var/lib/dpkg/status", "var/lib/dpkg/status.d/libc6", "var/lib/dpkg/info/a:amd64.list"]
+    read += ["var/lib/dpkg/diversions", "usr/local/share/ca-certificates/mine.crt"]
+    assert all(wanted(path) for path in read)
+    assert not any(wanted(path) for path in ("usr/bin/python3", "var/lib/dpkg/info/a.md5sums", "var/lib/dpkg/lock"))
+
+
+def test_a_circle_of_links_below_is_no_ones_business(deb: Make) -> None:
+    image: Filesystem = listing({**IMAGE, "opt/a": "b", "opt/b": "a"})
+    made = added_files(image, [deb({"usr/bin/tool": library()})], io.BytesIO(), architecture="amd64")
+    assert "usr/bin/tool" in by_path(made)

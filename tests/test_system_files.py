@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from system_maker import data_of, file, listing, make_deb
+
+from hatch_docker.debian.deb import Deb
+from hatch_docker.errors import PackageError
+from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.oci.layer import Entry
+from hatch_docker.system import database
+from hatch_docker.system.files import BUNDLE, alternative_links, certificates, skeleton, timezone
+from hatch_docker.system.loader import laid
+from hatch_docker.system.unpack import Unpacked, Ways, unpacked
+
+
+def of(*entries: Entry) -> dict[str, Entry]:
+    return {entry.path: entry for entry in entries}
+
+
+def text(entry: Entry) -> str:
+    return data_of(entry).decode()
+
+
+class TestSkeleton:
+    def test_accounts(self) -> None:
+        made = of(*skeleton({}))
+        users = dict(line.split(":", 1) for line in text(made["etc/passwd"]).splitlines())
+        groups = dict(line.split(":", 1) for line in text(made["etc/group"]).splitlines())
+        assert users["root"].startswith("x:0:0:")
+        assert users["nobody"].startswith("x:65534:65534:")
+        assert users["nonroot"] == "x:65532:65532:nonroot:/home/nonroot:/usr/sbin/nologin"
+        assert groups["nonroot"] == "x:65532:"
+        home = made["home/nonroot"]
+        assert (home.is_directory, home.uid, home.gid, home.mode) == (True, 65532, 65532, 0o700)
+
+    def test_debians_own_accounts_where_they_are_there(self) -> None:
+        master = Entry(path="usr/share/base-passwd/passwd.master", content=b"root:*:0:0:root:/root:/bin/bash\n")
+        made = of(*skeleton(of(master)))
+        assert text(made["etc/passwd"]).startswith("root:x:0:0:root:/root:/bin/bash\nnonroot:")
+
+    def test_directories(self) -> None:
+        made = of(*skeleton({}))
+        assert made["tmp"].mode == made["var/tmp"].mode == made["run/lock"].mode == 0o1777
+        assert made["root"].mode == 0o700
+        assert {path: made[path].link for path in ("bin", "lib", "sbin", "var/run")} == {
+            "bin": "usr/bin",
+            "lib": "usr/lib",
+            "sbin": "usr/sbin",
+            "var/run": "/run",
+        }
+
+    def test_links_only_to_what_is_there(self) -> None:
+        assert not {"lib64", "etc/os-release", "usr/bin/python3"} & of(*skeleton({})).keys()
+        there = [Entry(path=path, content=b"") for path in ("usr/lib/os-release", "usr/bin/python3.13")]
+        made = of(*skeleton(of(*there, Entry(path="usr/lib64", mode=0o755))))
+        assert made["lib64"].link == "usr/lib64"
+        assert made["etc/os-release"].link == "../usr/lib/os-release"
+        assert made["usr/bin/python3"].link == "python3.13"
+
+
+class TestCertificates:
+    ENTRIES = of(
+        Entry(path="usr/share/ca-certificates/mozilla/B.crt", content=b"bee"),
+        Entry(path="usr/share/ca-certificates/mozilla/A.crt", content=b"ay\n"),
+        Entry(path="usr/lib/x86_64-linux-gnu/libssl.so.3", content=b""),
+    )
+
+    def test_in_one_file(self) -> None:
+        made = of(*certificates(listing({}), self.ENTRIES))
+        assert data_of(made[BUNDLE]) == b"ay\nbee\n"
+        assert text(made["etc/ca-certificates.conf"]) == "mozilla/A.crt\nmozilla/B.crt\n"
+        assert made["usr/lib/ssl/cert.pem"].link == f"/{BUNDLE}"
+        assert made["usr/lib/ssl/certs"].link == "/etc/ssl/certs"
+
+    def test_with_the_images_own(self) -> None:
+        below = listing({"usr/local/share/ca-certificates/mine.crt": b"mine"})
+        assert data_of(of(*certificates(below, self.ENTRIES))[BUNDLE]) == b"ay\nbee\nmine\n"
+
+    def test_an_image_keeps_its_own_ways(self) -> None:
+        below = listing({"usr/lib/ssl/certs": "/elsewhere", BUNDLE: b"old"})
+        ssl = of(Entry(path="usr/lib/x86_64-linux-gnu/libssl.so.3", content=b""))
+        assert of(*certificates(below, ssl)).keys() == {"usr/lib/ssl/cert.pem", "usr/lib/ssl/private"}
+        assert not list(certificates(below, {}))
+
+
+def test_the_time_is_utc_unless_it_is_set() -> None:
+    entries = of(Entry(path="usr/share/zoneinfo/Etc/UTC", content=b""))
+    assert [entry.link for entry in timezone(listing({}), entries)] == ["/usr/share/zoneinfo/Etc/UTC"]
+    assert not list(timezone(listing({"etc/localtime": "/usr/share/zoneinfo/Asia/Tokyo"}), entries))
+    assert not list(timezone(listing({}), {}))
+
+
+class TestAlternatives:
+    FILES = listing({"usr/bin/mawk": b"", "usr/bin/gawk": b"", "usr/lib/a/blas/libblas.so.3": b"", "lib": "usr/lib"})
+
+    def test_the_highest_priority(self) -> None:
+        asked = [("/usr/bin/awk", "awk", "/usr/bin/mawk", 5), ("/usr/bin/awk", "awk", "/usr/bin/gawk", 10)]
+        entries, notes = alternative_links(self.FILES, asked, below=None)
+        assert {entry.path: entry.link for entry in entries} == {
+            "usr/bin/awk": "/etc/alternatives/awk",
+            "etc/alternatives/awk": "/usr/bin/gawk",
+        }
+        assert not notes
+
+    def test_through_the_links_of_directories(self) -> None:
+        asked = [("/lib/a/libblas.so.3", "libblas.so.3-a", "/lib/a/blas/libblas.so.3", 10)]
+        entries, _ = alternative_links(self.FILES, asked, below=None)
+        assert entries[0].path == "usr/lib/a/libblas.so.3"
+
+    def test_none_where_two_are_as_good(self) -> None:
+        asked = [("/usr/bin/awk", "awk", "/usr/bin/mawk", 5), ("/usr/bin/awk", "awk", "/usr/bin/gawk", 5)]
+        entries, notes = alternative_links(self.FILES, asked, below=None)
+        assert not entries
+        assert notes == ["awk may be any of /usr/bin/gawk, /usr/bin/mawk: no link is made"]
+
+    def test_none_to_what_is_left_out(self) -> None:
+        asked = [("/usr/share/man/man1/awk.1.gz", "awk.1.gz", "/usr/share/man/man1/mawk.1.gz", 5)]
+        assert alternative_links(self.FILES, asked, below=None) == ([], [])
+
+    def test_an_image_keeps_its_own(self) -> None:
+        below = listing({"etc/alternatives/awk": "/usr/bin/other"})
+        asked = [("/usr/bin/awk", "awk", "/usr/bin/mawk", 5)]
+        assert alternative_links(self.FILES, asked, below=below) == ([], [])
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+def stanza(name: str, version: str, rest: str = "") -> str:
+    head = f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n"
+    return f"{head}{rest}Description: x\n"
+
+
+class TestDatabase:
+    STATUS = "\n".join(
+        [
+            stanza("zlib", "2"),
+            stanza(
+                "curl", "1", f"Conffiles:\n /etc/kept {md5(b'was')}\n /etc/same {md5(b'same')}\n /etc/gone {md5(b'')}\n"
+            ),
+            stanza("half", "1").replace("ok installed", "ok half-configured"),
+        ]
+    )
+    IMAGE: Mapping[str, bytes | str | None] = {
+        "var/lib/dpkg/status": STATUS.encode(),
+        "var/lib/dpkg/info/curl.list": (
+            b"/.\n/lib\n/lib/libcurl.so.1\n/usr/bin\n/usr/bin/curl\n/usr/bin/both\n/etc/kept\n/etc/gone\n"
+        ),
+        "var/lib/dpkg/info/curl.md5sums": b"",
+        "var/lib/dpkg/info/curl.postinst": b"",
+        "var/lib/dpkg/info/curl-doc.list": b"",
+        "var/lib/dpkg/info/zlib:amd64.list": b"/usr/bin/both\n",
+        "lib": "usr/lib",
+        "usr/lib/libcurl.so.1": b"",
+        "usr/bin/curl": b"",
+        "usr/bin/both": b"",
+        "etc/kept": b"changed",
+        "etc/same": b"same",
+    }
+
+    def unpack(self, *debs: Deb) -> Unpacked:
+        return unpacked(debs, io.BytesIO(), {"lib": "usr/lib"})
+
+    def test_what_is_installed(self) -> None:
+        found = database.read(listing(self.IMAGE))
+        assert [str(package) for package in found.packages()] == ["zlib 2", "curl 1"]
+
+    def test_what_is_installed_without_dpkg(self) -> None:
+        files = listing(
+            {
+                "var/lib/dpkg/status.d/zlib": b"Package: zlib\nVersion: 2\nArchitecture: amd64\n",
+                "var/lib/dpkg/status.d/zlib.md5sums": b"0123  usr/lib/libz.so.1\n",
+            }
+        )
+        found = database.read(files)
+        assert [str(package) for package in found.packages()] == ["zlib 2"]
+        assert found.lists == {"zlib": ("/usr/lib/libz.so.1",)}
+        assert not found.has_dpkg
+
+    def test_an_image_that_is_not_debians(self) -> None:
+        with pytest.raises(PackageError, match="no packages of Debian"):
+            database.read(listing({"lib/apk/db/installed": b""}))
+
+    def test_status_and_info(self, tmp_path: Path) -> None:
+        items = {"usr/bin/curl": file(b"new"), "etc/same": file(b"conf"), "usr/share/man/man1/curl.1": file(b"")}
+        deb = make_deb(
+            tmp_path,
+            "curl",
+            items,
+            version="2",
+            conffiles=["etc/same"],
+            Multi_Arch="same",
+            scripts={"prerm": "#!/bin/sh\n"},
+        )
+        found, below = self.unpack(deb), database.read(listing(self.IMAGE))
+        made = of(*database.described(found, [deb], database.configuration(found, [deb]), below))
+        status = text(made["var/lib/dpkg/status"])
+        assert status.count("Package: ") == 3
+        assert status.index("Package: curl") < status.index("Package: half") < status.index("Package: zlib")
+        assert "Version: 2\n" in status.split("\n\n")[0]
+        assert f"\nConffiles:\n /etc/same {md5(b'conf')}" in status.split("\n\n")[0]
+        assert stanza("zlib", "2") in status
+        stem = "var/lib/dpkg/info/curl:amd64"
+        assert text(made[f"{stem}.list"]) == "/.\n/usr/bin/curl\n/etc/same\n"
+        assert text(made[f"{stem}.md5sums"]) == f"{md5(b'new')}  usr/bin/curl\n"
+        assert text(made[f"{stem}.conffiles"]) == "/etc/same\n"
+        assert made[f"{stem}.prerm"].mode == 0o755
+        gone = {path for path, entry in made.items() if entry.removed}
+        assert gone == {f"var/lib/dpkg/info/curl.{suffix}" for suffix in ("list", "md5sums", "postinst")}
+
+    def test_for_scanners_where_there_is_no_dpkg(self, tmp_path: Path) -> None:
+        deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new"), "usr/share/man/man1/curl.1": file(b"")})
+        made = of(*database.described(self.unpack(deb), [deb], {}, None))
+        assert made.keys() == {"var/lib/dpkg/status.d/curl", "var/lib/dpkg/status.d/curl.md5sums"}
+        assert text(made["var/lib/dpkg/status.d/curl"]).startswith("Package: curl\nVersion: 1.0-1\n")
+        assert text(made["var/lib/dpkg/status.d/curl.md5sums"]) == f"{md5(b'new')}  usr/bin/curl\n"
+        again = database.read(listing({path: data_of(entry) for path, entry in made.items()}))
+        assert [str(package) for package in again.packages()] == ["curl 1.0-1"]
+
+    def test_configuration_that_the_image_changed_or_removed_stays_so(self, tmp_path: Path) -> None:
+        items = {f"etc/{name}": file(b"new") for name in ("kept", "same", "gone", "fresh")}
+        deb = make_deb(tmp_path, "curl", items, version="2", conffiles=items)
+        kept = database.changed(self.unpack(deb), [deb], database.read(listing(self.IMAGE)))
+        assert kept == ["etc/gone", "etc/kept"]
+
+    def test_what_an_older_version_had_goes(self, tmp_path: Path) -> None:
+        deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")
+        gone = database.outdated(self.unpack(deb), [deb], database.read(listing(self.IMAGE)), Ways({"lib": "usr/lib"}))
+        # Not what another package has too, and no configuration.
+        assert [(entry.path, entry.removed) for entry in gone] == [("usr/lib/libcurl.so.1", True)]
+
+    def test_a_file_that_is_diverted(self, tmp_path: Path) -> None:
+        image = {**self.IMAGE, "var/lib/dpkg/diversions": b"/usr/bin/curl\n/usr/bin/curl.real\nwrapper\n"}
+        deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")
+        with pytest.raises(PackageError, match=r"/usr/bin/curl of curl is diverted in the image by wrapper"):
+            database.changed(self.unpack(deb), [deb], database.read(listing(image)))
+
+
+def test_an_image_with_a_layer_on_it() -> None:
+    below = listing({"a/b": b"", "a/c": b"", "d": "a"})
+    files: Filesystem = laid(
+        below, [Entry(path="a/b", removed=True), Entry(path="x/y", content=b""), Entry(path="d", link="x")]
+    )
+    assert {*files.nodes} == {"a", "a/c", "d", "x", "x/y"}
+    assert files.get("d/y") is not None
+    assert "a/b" in below.nodes

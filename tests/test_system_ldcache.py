@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from debian_maker import damaged
+from elf_maker import make_library
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.layer import Entry
+from hatch_docker.system.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache, version_key
+from hatch_docker.system.loader import Loader, laid, libraries_of, loader_of
+
+LDCONFIG = shutil.which("ldconfig") or shutil.which("ldconfig", path="/sbin:/usr/sbin")
+_HWCAP = ', hwcap: "{}"'
+AMD64 = FLAGS["x86_64"]
+
+NAMES = st.builds(
+    "lib{}.so{}".format, st.sampled_from(["a", "b-2", "b-10", "Z", "é"]), st.sampled_from(["", ".1", ".10", ".9"])
+)
+ENTRIES = st.lists(
+    st.builds(
+        CacheEntry,
+        name=NAMES,
+        path=st.builds("/{}/{}".format, st.sampled_from(["lib", "usr/lib", "opt/é"]), NAMES),
+        flags=st.sampled_from([AMD64, 3, 0x0803]),
+        hwcaps=st.sampled_from(["", "x86-64-v2", "x86-64-v3"]),
+    ),
+    max_size=20,
+    unique=True,
+)
+
+
+def entry(name: str, path: str = "", hwcaps: str = "", flags: int = AMD64) -> CacheEntry:
+    return CacheEntry(name=name, path=path or f"/lib/{name}", flags=flags, hwcaps=hwcaps)
+
+
+def printed(cache: Path) -> list[str]:
+    """What ldconfig tells of a cache, but for how many and by whom."""
+    assert LDCONFIG is not None
+    done = subprocess.run([LDCONFIG, "-p", "-C", str(cache)], capture_output=True, encoding="utf-8", check=True)
+    return [line.strip() for line in done.stdout.splitlines() if " => " in line]
+
+
+@given(ENTRIES)
+def test_what_is_written_is_read(entries: list[CacheEntry]) -> None:
+    data = ld_so_cache(entries)
+    found = read_ld_so_cache(data)
+    assert sorted(found, key=repr) == sorted(entries, key=repr)
+    assert ld_so_cache(found) == data
+
+
+@given(ENTRIES, st.randoms())
+def test_the_order_that_entries_come_in_decides_between_equals_alone(entries: list[CacheEntry], random: object) -> None:
+    other = entries.copy()
+    random.shuffle(other)  # type: ignore[attr-defined]
+
+    def shape(found: list[CacheEntry]) -> list[tuple[str, int, str]]:
+        return [(each.name, each.flags, each.hwcaps) for each in found]
+
+    assert shape(read_ld_so_cache(ld_so_cache(entries))) == shape(read_ld_so_cache(ld_so_cache(other)))
+
+
+def test_names_are_sorted_by_their_numbers_and_some_cpus_come_first() -> None:
+    entries = [
+        entry("libz.so.9"),
+        entry("libz.so.10"),
+        entry("libz.so.10", "/a/glibc-hwcaps/x86-64-v3/libz.so.10", "x86-64-v3"),
+        entry("libz.so.10", "/a/glibc-hwcaps/x86-64-v2/libz.so.10", "x86-64-v2"),
+        entry("libz.so.10", "/usr/lib/libz.so.10"),
+        entry("libz.so"),
+    ]
+    found = read_ld_so_cache(ld_so_cache(entries))
+    assert [each.path for each in found] == [
+        "/a/glibc-hwcaps/x86-64-v2/libz.so.10",
+        "/a/glibc-hwcaps/x86-64-v3/libz.so.10",
+        "/lib/libz.so.10",
+        "/usr/lib/libz.so.10",
+        "/lib/libz.so.9",
+        "/lib/libz.so",
+    ]
+
+
+@given(st.lists(NAMES, min_size=3, max_size=3))
+def test_names_have_a_total_order(names: list[str]) -> None:
+    one, two, three = sorted(names, key=version_key)
+    assert version_key(one) <= version_key(two) <= version_key(three)
+
+
+def test_a_cache_behind_an_older_one_is_read() -> None:
+    data = ld_so_cache([entry("liba.so.1")])
+    old = struct.pack("<12sL", b"ld.so-1.7.0\0", 3) + bytes(36)
+    assert read_ld_so_cache(old + bytes(-len(old) % 8) + data) == [entry("liba.so.1")]
+
+
+@given(st.data())
+def test_what_is_damaged_is_refused_or_read(data: st.DataObject) -> None:
+    whole = ld_so_cache([entry("liba.so.1"), entry("libb.so.1", hwcaps="x86-64-v3")])
+    try:
+        read_ld_so_cache(data.draw(damaged(whole, [b"\xff\xff\xff\xff", b"\0"])))
+    except ImageError:
+        return
+
+
+@pytest.mark.skipif(LDCONFIG is None, reason="there is no ldconfig")
+class TestAsLdconfigHasIt:
+    @given(entries=ENTRIES)
+    def test_it_reads_ours(self, entries: list[CacheEntry], tmp_path_factory: pytest.TempPathFactory) -> None:
+        cache = tmp_path_factory.mktemp("cache") / "ld.so.cache"
+        cache.write_bytes(ld_so_cache(entries))
+        kinds = {AMD64: "libc6,x86-64", 3: "libc6", 0x0803: "libc6,x32"}
+        expected = [
+            f"{each.name} ({kinds[each.flags]}{_HWCAP.format(each.hwcaps) * bool(each.hwcaps)}) => {each.path}"
+            for each in read_ld_so_cache(cache.read_bytes())
+        ]
+        assert printed(cache) == expected
+
+    def test_it_finds_the_same_libraries(self, tmp_path: Path) -> None:
+        files, loader = image(tmp_path)
+        for each in files:
+            path = tmp_path / each.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if each.link:
+                path.symlink_to(each.link)
+            elif isinstance(each.content, bytes):
+                path.write_bytes(each.content)
+        cache = tmp_path / "ld.so.cache"
+        configuration = tmp_path / "conf"
+        configuration.write_text(f"{tmp_path}/one\n{tmp_path}/two\n")
+        assert LDCONFIG is not None
+        # Without -X it would make links, and take others away, also in the directories of this machine.
+        command = [LDCONFIG, "-X", "-C", str(cache), "-f", str(configuration)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if not cache.exists():
+            pytest.skip(f"ldconfig does not write there: {done.stderr.decode()}")
+        found, _ = loader.found()
+        ours = tmp_path / "ours"
+        ours.write_bytes(ld_so_cache(found))
+        theirs = [line for line in printed(cache) if f"=> {tmp_path}/" in line]
+        assert len(theirs) > 5
+        assert printed(ours) == theirs
+
+
+def image(root: Path) -> tuple[list[Entry], Loader]:
+    """Libraries in two directories below `root`, as a distribution may have them, and the loader of an image of all."""
+
+    def library(path: str, soname: str = "") -> Entry:
+        return Entry(path=path, content=make_library(soname=soname, padding=64))
+
+    entries = [
+        library("one/libz.so.1.2.13", "libz.so.1"),
+        Entry(path="one/libz.so.1", link="libz.so.1.2.13"),
+        Entry(path="one/libz.so", link="libz.so.1.2.13"),
+        library("one/libnew.so.1.9", "libnew.so.1"),
+        library("one/libnew.so.1.10", "libnew.so.1"),
+        library("one/libdb-5.3.so", "libdb-5.3.so"),
+        library("one/libnone.so.3"),
+        library("one/plugin.so", "plugin.so"),
+        Entry(path="one/libscript.so", content=b"INPUT(libz.so.1)"),
+        Entry(path="one/libgone.so.1", link="nowhere"),
+        library("two/libz.so.1.3", "libz.so.1"),
+        library("two/sub/libsub.so.1", "libsub.so.1"),
+    ]
+    there = {f"{root}/{each.path}".lstrip("/"): each for each in entries}
+    placed = {path: Entry(path=path, content=each.content, link=each.link) for path, each in there.items()}
+    configuration = Entry(path="etc/ld.so.conf", content=f"{root}/one\n{root}/two # last\n".encode())
+    all_of_them = {**placed, configuration.path: configuration}
+    libraries = libraries_of(placed.values())
+    loader = loader_of(laid(None, all_of_them.values()), all_of_them, libraries, "amd64")
+    return entries, loader
+
+
+def test_the_links_that_are_missing_are_made(tmp_path: Path) -> None:
+    _, loader = image(tmp_path)
+    found, links = loader.found()
+    stem = str(tmp_path).lstrip("/")
+    assert {each.path: each.link for each in links} == {
+        f"{stem}/one/libnew.so.1": "libnew.so.1.10",
+        f"{stem}/two/libz.so.1": "libz.so.1.3",
+    }
+    assert [each.name for each in found].count("libz.so.1") == 2

@@ -1,0 +1,327 @@
+"""Debian's own packages: a base made of them, and more of them on an image, run in an engine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from conftest import mirrors
+from containers import output, running
+from docker import DockerClient
+
+from hatch_docker.cache import Cache
+from hatch_docker.debian.archive import Archive
+from hatch_docker.debian.deb import open_deb
+from hatch_docker.debian.packages import Package, PackageIndex, read_index
+from hatch_docker.debian.resolve import resolve
+from hatch_docker.debian.sources import find_mirrors, suites_of
+from hatch_docker.engine import Engine
+from hatch_docker.errors import DebianError, PackageError
+from hatch_docker.http import Http
+from hatch_docker.index.settings import discover
+from hatch_docker.oci import source
+from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.config import History, ImageConfig
+from hatch_docker.oci.filesystem import merge
+from hatch_docker.oci.image import Image, append, validate
+from hatch_docker.oci.layer import Entry, Layer, write_layer
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+from hatch_docker.system import database
+from hatch_docker.system.assemble import Assembled, added_files, root_files, wanted
+from hatch_docker.system.files import BUNDLE
+
+ROOTS = (
+    "base-files",
+    "ca-certificates",
+    "libc-bin",
+    "libgcc-s1",
+    "libpython3.13-stdlib",
+    "libstdc++6",
+    "netbase",
+    "python3.13-minimal",
+    "tzdata",
+)
+WITHOUT = ("awk", "debconf", "mawk", "openssl", "readline-common")
+ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8"}
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trixie:
+    """The archive's trixie for one architecture."""
+
+    archive: Archive
+    indexes: list[PackageIndex]
+    architecture: str
+
+    def assembled(
+        self,
+        names: Sequence[str],
+        make: Callable[..., Assembled],
+        folder: Path,
+        *,
+        installed: Sequence[Package] = (),
+        without: Sequence[str] = (),
+        present: Sequence[str] = (),
+        threads: int = 2,
+    ) -> Layer:
+        """A layer of packages and what they need."""
+        found = resolve(names, self.indexes, architecture=self.architecture, installed=installed, without=without)
+        debs = [open_deb(path, place=each.name) for each, path in zip(found, self.archive.fetch(found), strict=True)]
+        with tempfile.TemporaryFile() as spool:
+            made = make(debs=debs, spool=spool, architecture=self.architecture, threads=threads)
+            return layer_of(made.entries, folder, present)
+
+
+def layer_of(entries: Sequence[Entry], folder: Path, present: Sequence[str] = ()) -> Layer:
+    path = folder / f"layer-{secrets.token_hex(4)}"
+    with path.open("wb") as out:
+        written = write_layer(entries, out, splice=False, present=present)
+    return Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=lambda: path.open("rb"))
+
+
+@pytest.fixture(scope="module")
+def trixie(shared_cache: Path) -> Callable[[str], Trixie]:
+    def of(architecture: str) -> Trixie:
+        try:
+            setting = os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", "")
+            found = find_mirrors(setting, suite="trixie", architecture=architecture)
+        except DebianError:
+            pytest.skip("no mirror of Debian is known to this machine")
+        archive = Archive(found, http=Http(), cache=Cache(shared_cache), now=datetime.now(timezone.utc))
+        files = archive.indexes(suites_of("trixie"), architecture=architecture)
+        indexes = [read_index(each.path, suite=each.suite) for each in files]
+        return Trixie(archive=archive, indexes=indexes, architecture=architecture)
+
+    return of
+
+
+def image_of(layer: Layer, architecture: str = "amd64") -> Image:
+    config = ImageConfig(platform=Platform(architecture=architecture), env=ENVIRON, user="65532")
+    return Image(config=config, layers=(layer,), history=(History(created_by="test"),))
+
+
+@pytest.fixture(scope="module")
+def base(trixie: Callable[[str], Trixie], tmp_path_factory: pytest.TempPathFactory) -> Image:
+    layer = trixie("amd64").assembled(ROOTS, root_files, tmp_path_factory.mktemp("base"), without=WITHOUT)
+    made = image_of(layer)
+    assert validate(made) == []
+    return made
+
+
+@pytest.fixture
+def load(image: str) -> Callable[[Image], str]:
+    def loaded(made: Image) -> str:
+        Engine.connect(os.environ).load(made, [Reference.parse(f"{image}:latest")], progress=Progress())
+        return image
+
+    return loaded
+
+
+PROGRAM = """
+import bz2, ctypes.util, grp, hashlib, locale, lzma, os, pwd, readline
+import socket, sqlite3, ssl, tempfile, time, uuid, zoneinfo
+print(ctypes.util.find_library("c"), ctypes.util.find_library("ssl"), ctypes.util.find_library("stdc++"))
+print(zoneinfo.ZoneInfo("Europe/Berlin"), time.tzname)
+print(os.getuid(), pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name, os.path.expanduser("~"))
+print(locale.setlocale(locale.LC_ALL, ""), socket.getservbyname("https"))
+print(sqlite3.connect(":memory:").execute("select 'x' || json('[1]')").fetchone()[0])
+print(len(ssl.create_default_context().get_ca_certs()) > 100)
+print(lzma.decompress(lzma.compress(b"lzma")), bz2.decompress(bz2.compress(b"bz2")))
+"""
+
+
+class TestBase:
+    def test_what_python_needs_is_there(self, base: Image, load: Callable[[Image], str], client: DockerClient) -> None:
+        name = load(base)
+        command = ["/usr/bin/python3.13", "-c", PROGRAM]
+        printed = client.containers.run(name, command, remove=True, read_only=True)
+        assert isinstance(printed, bytes)
+        assert printed.decode().splitlines() == [
+            "libc.so.6 libssl.so.3 libstdc++.so.6",
+            "Europe/Berlin ('UTC', 'UTC')",
+            "65532 nonroot nonroot /home/nonroot",
+            "C.UTF-8 443",
+            "x[1]",
+            "True",
+            "b'lzma' b'bz2'",
+        ]
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    def test_tls_is_verified(
+        self, base: Image, load: Callable[[Image], str], client: DockerClient, tmp_path: Path, trusted: bool
+    ) -> None:
+        """By the authorities of this machine in the place of the image's, since a network may have its own."""
+        settings = discover(root=Path.cwd(), environ=os.environ, home=Path.home())
+        url, authorities = settings.urls()[0], Path(settings.ca_file or f"/{BUNDLE}")
+        if not authorities.is_file() or not url.startswith("https://"):
+            pytest.skip("this machine has no file of authorities, or its index no TLS")
+        bundle = Entry(path=BUNDLE, content=authorities.read_bytes() if trusted else b"")
+        made = append(base, (layer_of([bundle], tmp_path),), (History(created_by="test"),), base.config)
+        program = (
+            "import sys, urllib.request\n"
+            "try: print(urllib.request.urlopen(sys.argv[1]).status)\n"
+            "except urllib.error.URLError as error: print(type(error.reason).__name__)"
+        )
+        command = ["/usr/bin/python3.13", "-c", program, f"{url.rstrip('/')}/packaging/"]
+        printed = client.containers.run(load(made), command, remove=True, read_only=True)
+        assert printed == (b"200\n" if trusted else b"SSLCertVerificationError\n")
+
+    def test_ldconfig_would_make_the_same_cache(
+        self, base: Image, load: Callable[[Image], str], client: DockerClient
+    ) -> None:
+        program = (
+            "import subprocess\n"
+            "def told():\n"
+            "    printed = subprocess.check_output(['ldconfig', '-p'], text=True)\n"
+            "    return [line for line in printed.splitlines() if not line.startswith('Cache')]\n"
+            "ours = told()\n"
+            "subprocess.run(['ldconfig'], check=True, stderr=subprocess.DEVNULL)\n"
+            "print(ours == told(), ours)"
+        )
+        printed = client.containers.run(load(base), ["python3", "-c", program], user="0", remove=True)
+        assert printed.startswith(b"True ")
+        assert b"libssl.so.3" in printed
+
+    def test_the_same_digest_again(self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
+        again = trixie("amd64").assembled(ROOTS, root_files, tmp_path, without=WITHOUT, threads=1)
+        assert again.descriptor == base.layers[0].descriptor
+
+    def test_another_architecture(self, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
+        layer = trixie("arm64").assembled(ROOTS, root_files, tmp_path, without=WITHOUT)
+        assert validate(image_of(layer, "arm64")) == []
+        files = merge([layer], lambda path: path == "etc/ld.so.cache").nodes
+        assert b"/lib/aarch64-linux-gnu/libssl.so.3" in (files["etc/ld.so.cache"].data or b"")
+        assert "usr/lib/ld-linux-aarch64.so.1" in files
+
+    def test_more_packages_on_it(
+        self,
+        base: Image,
+        trixie: Callable[[str], Trixie],
+        load: Callable[[Image], str],
+        client: DockerClient,
+        tmp_path: Path,
+    ) -> None:
+        made = with_packages(base, ["curl", "libpq5"], trixie("amd64"), tmp_path)
+        name = load(made)
+        assert output(client, name, "curl", "--version").startswith("curl 8.")
+        program = "import ctypes; print(ctypes.CDLL(ctypes.util.find_library('pq')).PQlibVersion() // 10000)"
+        assert output(client, name, "python3.13", "-c", f"import ctypes.util; {program}") == "17\n"
+
+    def test_what_needs_a_shell_is_told(self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
+        with pytest.raises(PackageError, match="is a script of /bin/sh") as caught:
+            with_packages(base, ["git"], trixie("amd64"), tmp_path)
+        assert "dash" in caught.value.hint
+
+
+def with_packages(image: Image, names: Sequence[str], trixie: Trixie, folder: Path) -> Image:
+    below = merge(image.layers, wanted)
+
+    def make(**options: object) -> Assembled:
+        return added_files(below, **options)  # type: ignore[arg-type]
+
+    directories = [path for path, node in below.nodes.items() if node.kind == "dir"]
+    installed = database.read(below).packages()
+    layer = trixie.assembled(names, make, folder, installed=installed, without=["debconf"], present=directories)
+    made = append(image, (layer,), (History(created_by="test"),), image.config)
+    assert validate(made) == []
+    return made
+
+
+@pytest.fixture(scope="module")
+def slim(shared_cache: Path) -> Image:
+    registry = Registry(Http(), credentials=Credentials(), mirrors=mirrors())
+    reference, cache = Reference.parse("python:3.13-slim"), Cache(shared_cache)
+    places = source.registry_source(registry, reference, cache)
+    pulled = source.pull(places, Platform(architecture="amd64"), cache, progress=Progress())
+    source.fetch(pulled.image, threads=2)
+    return pulled.image
+
+
+@pytest.mark.base
+class TestOnSlim:
+    def test_git_curl_and_libpq(
+        self,
+        slim: Image,
+        trixie: Callable[[str], Trixie],
+        load: Callable[[Image], str],
+        client: DockerClient,
+        tmp_path: Path,
+    ) -> None:
+        made = with_packages(slim, ["libpq5", "curl", "git"], trixie("amd64"), tmp_path)
+        assert with_packages(slim, ["git", "libpq5", "curl"], trixie("amd64"), tmp_path).digest == made.digest
+        with running(client, load(made), command=["sleep", "600"], user="0") as container:
+
+            def run(script: str) -> tuple[int, str]:
+                code, printed = container.exec_run(["bash", "-c", script])
+                assert isinstance(printed, bytes)
+                return code or 0, printed.decode()
+
+            assert run("git --version")[1].startswith("git version 2.")
+            assert run("cd /tmp && git init -q a && cd a && git submodule status && perl -MError -e 'print 7'") == (
+                0,
+                "7",
+            )
+            assert run("curl --version")[1].startswith("curl 8.")
+            assert run("""python3 -c 'import ctypes; print(ctypes.CDLL("libpq.so.5").PQlibVersion() // 10000)'""") == (
+                0,
+                "17\n",
+            )
+            assert run("dpkg --audit") == (0, "")
+            assert run("apt-get check -qq") == (0, "")
+            packages = "$(dpkg-query -W -f '${Package} ' git curl libpq5 perl libexpat1 libldap2)"
+            assert run(f"dpkg -V {packages}") == (0, "")
+            assert "libpq.so.5" in run("ldconfig -p")[1]
+            # What ldconfig makes of all of it is what is there.
+            told = "ldconfig -p | grep -v '^Cache'"
+            assert run(f"{told} >/tmp/1; ldconfig; {told} >/tmp/2; cmp /tmp/1 /tmp/2") == (0, "")
+            # And dpkg can go on from there.
+            assert run("dpkg --remove curl git && dpkg --audit")[0] == 0
+            assert run("test ! -e /usr/bin/git")[0] == 0
+
+    def test_alternatives_are_what_ffmpeg_needs(
+        self,
+        slim: Image,
+        trixie: Callable[[str], Trixie],
+        load: Callable[[Image], str],
+        client: DockerClient,
+        tmp_path: Path,
+    ) -> None:
+        made = with_packages(slim, ["libblas3", "liblapack3"], trixie("amd64"), tmp_path)
+        assert (
+            output(client, load(made), "python3", "-c", "import ctypes; print(ctypes.CDLL('liblapack.so.3')._name)")
+            == "liblapack.so.3\n"
+        )
+
+    def test_a_package_that_needs_its_script(
+        self, slim: Image, trixie: Callable[[str], Trixie], tmp_path: Path
+    ) -> None:
+        with pytest.raises(
+            PackageError, match=r"libgvc6 does not work without its script: its postinst runs libgvc6-config"
+        ):
+            with_packages(slim, ["graphviz"], trixie("amd64"), tmp_path)
+
+    def test_the_authorities_are_those_that_debian_would_trust(self, slim: Image, base: Image) -> None:
+        ours, theirs = (merge(image.layers, wanted) for image in (base, slim))
+        versions = {
+            package.version
+            for files in (ours, theirs)
+            for package in database.read(files).packages()
+            if package.name == "ca-certificates"
+        }
+        if len(versions) > 1:
+            pytest.skip("the image has another version of ca-certificates")
+        # The image may have some of its own besides, which come last.
+        bundles = [files.nodes[BUNDLE].data or b"" for files in (ours, theirs)]
+        assert len(bundles[0]) > 100_000
+        assert bundles[1].startswith(bundles[0])

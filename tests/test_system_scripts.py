@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from system_maker import make_deb
+
+from hatch_docker.debian.deb import Deb
+from hatch_docker.errors import PackageError
+from hatch_docker.system.scripts import alternatives, check_scripts, why_needed
+
+Make = Callable[..., Deb]
+BLOCK = "# Automatically added by {}/13.11\n{}\n# End automatically added section\n"
+
+
+@pytest.fixture
+def deb(tmp_path: Path) -> Make:
+    def make(text: str, script: str = "postinst", name: str = "thing", shell: str = "#!/bin/sh") -> Deb:
+        return make_deb(tmp_path, name, {}, scripts={script: f"{shell}\nset -e\n{text}"})
+
+    return make
+
+
+NEEDLESS = {
+    "nothing": "exit 0\n",
+    "the loader's cache": "ldconfig\n",
+    "by its path": 'if [ "$1" = configure ]; then\n  /sbin/ldconfig\nfi\n',
+    "bytecode": BLOCK.format("dh_python3", "if command -v py3compile >/dev/null 2>&1; then\n\tpy3compile -p thing\nfi"),
+    "services": BLOCK.format("dh_installsystemd", "deb-systemd-helper unmask x >/dev/null || true"),
+    "menus": "update-mime-database /usr/share/mime\nupdate-desktop-database -q || :\n",
+    "a trigger": 'case "$1" in\n  configure)\n    dpkg-trigger --no-await ldconfig\n    ;;\nesac\n',
+    "an older version": 'if dpkg --compare-versions "$2" lt 1.2; then\n  mv /etc/a /etc/b\nfi\n',
+    "an upgrade": 'if [ "$1" = "upgrade" ]; then\n  cp -a /etc/a /etc/b\nfi\n',
+    "an upgrade in one line": 'if test "$1" = upgrade; then mv /etc/a /etc/b; fi\n',
+    "a transition": 'if [ "$1" = configure ] && dpkg --compare-versions "$2" lt-nl 1.2~; then\n  adduser x\nfi\n',
+    "other calls": 'case "$1" in\n  configure) ;;\n  abort-upgrade|abort-remove)\n    useradd x\n  ;;\nesac\n',
+    "removing": "rm -f /var/cache/thing/old\n",
+    "usrmerge": 'dpkg-divert --package a --no-rename --divert "/lib/a.usr-is-merged" --add "/lib/a"\n',
+    "telling": "cat <<EOF\nadduser and mkdir are only words here\nEOF\necho 'see: mkdir' >&2\n",
+    "alternatives": "update-alternatives --install /usr/bin/vi vi /usr/bin/vim 30 \\\n  --slave /usr/a a /usr/b\n",
+    "quietly": "which foo > /dev/null 2>&1 || true\n",
+    "a function": "tell() {\n  echo yes\n}\ntell\n",
+}
+
+
+@pytest.mark.parametrize("text", NEEDLESS.values(), ids=NEEDLESS.keys())
+@pytest.mark.parametrize("script", ["preinst", "postinst"])
+def test_needless(deb: Make, text: str, script: str) -> None:
+    assert why_needed(deb(text, script)) == ""
+    check_scripts([deb(text, script)])
+
+
+NEEDED = {
+    "a user": ("adduser --system thing\n", "runs adduser"),
+    "by its path": ("/usr/sbin/adduser --system thing\n", "runs adduser"),
+    "after a condition": ("if ! getent group x >/dev/null; then\n  groupadd -r x\nfi\n", "runs groupadd"),
+    "in one line": ('[ -n "$1" ] && mkdir -p /var/lib/x || true\n', "runs mkdir"),
+    "in a pipe": ("echo x | tee /etc/x\n", "runs tee"),
+    "in a substitution": ("a=$(make-it /etc/x)\n", "runs make-it"),
+    "for the first time, too": (
+        'case "$1" in\n  configure|upgrade)\n    mkfontdir /x\n    ;;\nesac\n',
+        "runs mkfontdir",
+    ),
+    "otherwise": ('if dpkg --compare-versions "$2" lt 1; then\n  :\nelse\n  mkdir /x\nfi\n', "runs mkdir"),
+    "or the first time": ('if [ -z "$2" ] || dpkg --compare-versions "$2" lt 1; then\n  mkdir /x\nfi\n', "runs mkdir"),
+    "after a block": (BLOCK.format("dh_python3", "py3compile") + "mkdir /x\n", "runs mkdir"),
+    "an unknown block": (BLOCK.format("dh_unknown", "mkdir /x"), "runs mkdir"),
+    "a file": ("echo 1 > /etc/thing.conf\n", "writes to /etc/thing.conf"),
+    "a file of lines": ("cat > /etc/x <<EOF\nline\nEOF\n", "writes to /etc/x"),
+    "a diversion": ("dpkg-divert --add --rename --divert /bin/a.real /bin/a\n", "runs dpkg-divert"),
+    "its own program": ("thing-setup --all\n", "runs thing-setup"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), NEEDED.values(), ids=NEEDED.keys())
+def test_needed(deb: Make, text: str, why: str) -> None:
+    assert why_needed(deb(text)) == f"its postinst {why}"
+
+
+def test_what_is_not_a_shell_script(deb: Make) -> None:
+    assert why_needed(deb("", shell="#!/usr/bin/perl")) == "its postinst is not a shell script"
+
+
+def test_packages_whose_work_is_done_otherwise(deb: Make) -> None:
+    assert why_needed(deb("mkdir /x\n", name="base-files")) == ""
+    assert why_needed(deb("mkdir /x\n", name="python3.13-minimal")) == ""
+    assert why_needed(deb("mkdir /x\n", name="python3.13-venv"))
+
+
+def test_all_are_named_and_so_is_the_other_way(tmp_path: Path) -> None:
+    scripts = {"postinst": "#!/bin/sh\nadduser x\n"}
+    debs = [make_deb(tmp_path, name, {}, scripts=scripts) for name in ("one", "two")]
+    with pytest.raises(PackageError) as caught:
+        check_scripts(debs)
+    assert "one does not work without its script: its postinst runs adduser" in caught.value.message
+    assert "two does not work" in caught.value.message
+    assert "engine" in caught.value.hint
+
+
+class TestAlternatives:
+    def test_with_slaves(self, deb: Make) -> None:
+        text = (
+            "update-alternatives --quiet --install /usr/bin/awk awk /usr/bin/mawk 5 \\\n"
+            "  --slave /usr/share/man/man1/awk.1.gz awk.1.gz /usr/share/man/man1/mawk.1.gz \\\n"
+            "  --slave /usr/bin/nawk nawk /usr/bin/mawk\n"
+        )
+        assert alternatives([deb(text)]) == (
+            [
+                ("/usr/bin/awk", "awk", "/usr/bin/mawk", 5),
+                ("/usr/share/man/man1/awk.1.gz", "awk.1.gz", "/usr/share/man/man1/mawk.1.gz", 5),
+                ("/usr/bin/nawk", "nawk", "/usr/bin/mawk", 5),
+            ],
+            [],
+        )
+
+    def test_in_a_loop(self, deb: Make) -> None:
+        text = (
+            "for prog in a b; do\n  update-alternatives --install /usr/bin/$prog ${prog} /usr/bin/${prog}-im 9\ndone\n"
+        )
+        found, unknown = alternatives([deb(text)])
+        assert found == [("/usr/bin/a", "a", "/usr/bin/a-im", 9), ("/usr/bin/b", "b", "/usr/bin/b-im", 9)]
+        assert unknown == []
+
+    def test_what_is_not_understood_is_told(self, deb: Make) -> None:
+        text = "update-alternatives --install $dir/x x $dir/y 1\n"
+        assert alternatives([deb(text)]) == ([], ["thing"])

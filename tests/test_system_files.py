@@ -196,7 +196,7 @@ class TestDatabase:
             version="2",
             conffiles=["etc/same"],
             Multi_Arch="same",
-            scripts={"prerm": "#!/bin/sh\n"},
+            scripts={"prerm": "#!/bin/sh\n", "triggers": "activate-noawait ldconfig\n"},
         )
         found, below = self.unpack(deb), database.read(listing(self.IMAGE))
         made = of(*database.described(found, [deb], database.configuration(found, [deb]), below))
@@ -211,6 +211,7 @@ class TestDatabase:
         assert text(made[f"{stem}.md5sums"]) == f"{md5(b'new')}  usr/bin/curl\n"
         assert text(made[f"{stem}.conffiles"]) == "/etc/same\n"
         assert made[f"{stem}.prerm"].mode == 0o755
+        assert text(made[f"{stem}.triggers"]) == "activate-noawait ldconfig\n"
         gone = {path for path, entry in made.items() if entry.removed}
         assert gone == {f"var/lib/dpkg/info/curl.{suffix}" for suffix in ("list", "md5sums", "postinst")}
 

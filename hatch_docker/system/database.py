@@ -172,6 +172,9 @@ def _info(found: Unpacked, deb: Deb, conffiles: Mapping[str, str]) -> Iterator[E
     yield Entry(path=f"{stem}{_SUMS}", content=_md5sums(found, deb))
     if sums := [f"/{path}\n" for path in deb.conffiles if path in conffiles]:
         yield Entry(path=f"{stem}.conffiles", content="".join(sums).encode())
+    # One that waits for other packages would have to be known to dpkg besides.
+    if (triggers := deb.files.get("triggers")) and b"interest" not in triggers:
+        yield Entry(path=f"{stem}.triggers", content=triggers)
     for name, script in deb.scripts.items():
         yield Entry(path=f"{stem}.{name}", mode=0o755, content=script)
 

@@ -21,6 +21,7 @@ from hatch_docker.compiling.jobs import Compiled, Job, compile_in
 from hatch_docker.compiling.repack import repack
 from hatch_docker.compiling.requirements import Plan, Resolve
 from hatch_docker.compiling.sdist import read_sdist
+from hatch_docker.engine import missed
 from hatch_docker.errors import CompileError, EngineError
 from hatch_docker.locks import Artifact
 from hatch_docker.parallel import together
@@ -183,12 +184,7 @@ def _connect(builder: Builder, jobs: Sequence[Job]) -> None:
 
 def _no_engine(error: EngineError, jobs: Sequence[Job]) -> EngineError:
     why = "".join(f"\n  {job.label}: {job.reason}" for job in jobs)
-    return EngineError(
-        f"{error.message}; it is needed to compile{why}",
-        place=error.place,
-        hint="start Docker, or name another engine with DOCKER_HOST (a remote one and Podman's socket will do), or "
-        "choose versions that have a wheel for the image",
-    )
+    return missed(error, f"compile{why}", instead="choose versions that have a wheel for the image")
 
 
 def _compile(job: Job, workshop: Workshop, builder: Builder, within: frozenset[str]) -> Made:

@@ -2,5 +2,6 @@
 
 from hatch_docker.engine.client import Engine, answers
 from hatch_docker.engine.container import Change, Container, Limits
+from hatch_docker.engine.translate import missed
 
-__all__ = ["Change", "Container", "Engine", "Limits", "answers"]
+__all__ = ["Change", "Container", "Engine", "Limits", "answers", "missed"]

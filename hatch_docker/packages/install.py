@@ -16,8 +16,8 @@ from typing import Any
 
 from hatch_docker.atomic import writing
 from hatch_docker.cache import Cache
-from hatch_docker.engine import Container, Engine, Limits
-from hatch_docker.errors import ImageError, PackageError
+from hatch_docker.engine import Container, Engine, Limits, missed
+from hatch_docker.errors import EngineError, ImageError, PackageError
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Layer, fingerprint, write_layer
@@ -113,7 +113,7 @@ def install(
     if known:
         record, path = known
     else:
-        running = engine()
+        running = _engine(engine, f"install {what} in {label}")
         name = running.provide(image, reference, progress=progress)
         doing, platform = f"installing {what} in {label}", image.config.platform
         with (
@@ -127,6 +127,13 @@ def install(
     made = MadeLayer(layer=layer, contents=record.contents, unpacked=record.unpacked, reused=bool(known))
     history = History(created_by=f"hatch-docker: {what}"[:200])
     return Installed(image=append(image, (layer,), (history,), image.config), made=made, manager=record.manager)
+
+
+def _engine(connect: Callable[[], Engine], what: str) -> Engine:
+    try:
+        return connect()
+    except EngineError as error:
+        raise missed(error, what) from None
 
 
 def _checked(names: Sequence[str]) -> tuple[str, ...]:

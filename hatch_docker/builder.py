@@ -75,7 +75,8 @@ def open_builder(
         reference, pulled = pull(
             chosen, python=python.minor, requires_python="", platform=python.platform, places=places, progress=progress
         )
-        name, image, digest = reference.familiar if reference else chosen.value, pulled.image, pulled.digest
+        image, digest = pulled.image, pulled.digest
+        name = reference.familiar if reference else f"{chosen.transport}:{chosen.value}"
     identity = f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}"
     label = " + ".join(filter(None, (name, *packages, "a toolchain" if toolchain else "")))
     complete = _completed(image, packages, toolchain, name, places, limits, progress)

@@ -26,8 +26,9 @@ from hatch_docker.terminal import human
 if TYPE_CHECKING:
     from docker import APIClient
 
-# On each container: what it is for.
+# On each container: what it is for, and its time limit in seconds, 0 for none.
 LABEL = "hatch-docker.what"
+LIMIT = "hatch-docker.seconds"
 
 # What engines say of a container that ended, or was removed, though we did neither.
 _GONE = re.compile(
@@ -37,6 +38,10 @@ _GONE = re.compile(
 # The line tells that the shell runs: with an image of another CPU, the engine says that it started, too.
 _MAIN = ("/bin/sh", "-c", "echo; read _")
 _KILLED = 128 + 9
+# More than any compiler starts; without an end, they would take all that the engine's machine can have.
+_PROCESSES = 8192
+# What root needs to read, write and give away files. Package managers, which have a network, need more.
+_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")
 _GONE_SECONDS = 30
 _ASK_AGAIN_SECONDS = 0.05
 
@@ -231,7 +236,7 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
                 user="0:0",
                 working_dir="/",
                 stdin_open=True,
-                labels={LABEL: container._what},
+                labels={LABEL: container._what, LIMIT: str(container._limits.seconds)},
                 use_config_proxy=network,
                 platform=str(platform) if platform else None,
                 host_config=api.create_host_config(auto_remove=True, **_options(container._limits, network)),
@@ -250,7 +255,14 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
 
 def _options(limits: Limits, network: bool) -> dict[str, Any]:
     """What a container may use, as the engine's API has it."""
-    options: dict[str, Any] = {} if network else {"network_mode": "none"}
+    options: dict[str, Any] = {
+        "pids_limit": _PROCESSES,
+        "security_opt": ["no-new-privileges"],
+        # What the main process prints is ours alone, and others may print there.
+        "log_config": {"Type": "none"},
+    }
+    if not network:
+        options |= {"network_mode": "none", "cap_drop": ["ALL"], "cap_add": [*_CAPABILITIES]}
     if limits.memory:
         # With as much swap again, that would be no limit.
         options |= {"mem_limit": limits.memory, "memswap_limit": limits.memory}

@@ -621,4 +621,4 @@ class TestTrouble:
     ("seconds", "text"), [(1, "1s"), (90, "1m30s"), (1800, "30m"), (5400, "1h30m"), (3601, "1h1s")]
 )
 def test_a_length_of_time_is_told_as_it_is_configured(seconds: int, text: str) -> None:
-    assert container_module._duration(seconds) == text
+    assert Limits(seconds=seconds).duration == text

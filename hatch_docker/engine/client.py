@@ -11,7 +11,8 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.engine.container import LABEL, LIMIT, Container, Limits, opened
+from hatch_docker.engine.container import LABEL, LIMIT, Container, opened
+from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.translate import hint, text, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
@@ -103,9 +104,9 @@ class Engine:
         """A container of an image that the engine has, removed at the end of the block, or of this process.
 
         `what` says what it is for, as a clause that can follow "while": "compiling psutil". With `network` it has the
-        engine's default network and the proxies that Docker's configuration has for containers; else none at all, and only
-        the capabilities that root needs for files.
-        `limits` hold for the whole life of the container. `platform` is the image's.
+        engine's default network and the proxies that Docker's configuration has for containers; else none at all, and
+        only the capabilities that root needs for files. `limits` hold for the whole life of the container. `platform`
+        is the image's.
 
         Raises EngineError where it does not start, and where a limit is met.
         """

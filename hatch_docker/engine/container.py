@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from hatch_docker.engine.files import CHUNK, packed, unpack
+from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.stream import Stream
 from hatch_docker.engine.translate import hint, translated
 from hatch_docker.errors import EngineError
@@ -38,24 +39,11 @@ _GONE = re.compile(
 # The line tells that the shell runs: with an image of another CPU, the engine says that it started, too.
 _MAIN = ("/bin/sh", "-c", "echo; read _")
 _KILLED = 128 + 9
-# More than any compiler starts; without an end, they would take all that the engine's machine can have.
-_PROCESSES = 8192
-# What root needs to read, write and give away files. Package managers, which have a network, need more.
-_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")
 _GONE_SECONDS = 30
 _ASK_AGAIN_SECONDS = 0.05
 
 Kind = Literal["modified", "added", "removed"]
 _KINDS: tuple[Kind, ...] = ("modified", "added", "removed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a container may use: `memory` in bytes, `cpus` (1.5 is one and a half), `seconds`; 0 is no limit."""
-
-    memory: int = 0
-    cpus: float = 0.0
-    seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +168,7 @@ class Container:
                 raise
         if self._late:
             raise EngineError(
-                f"{self._what} took longer than {_duration(self._limits.seconds)}",
+                f"{self._what} took longer than {self._limits.duration}",
                 hint="set HATCH_DOCKER_BUILD_TIMEOUT to more",
             )
 
@@ -239,7 +227,7 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
                 labels={LABEL: container._what, LIMIT: str(container._limits.seconds)},
                 use_config_proxy=network,
                 platform=str(platform) if platform else None,
-                host_config=api.create_host_config(auto_remove=True, **_options(container._limits, network)),
+                host_config=api.create_host_config(auto_remove=True, **container._limits.options(network=network)),
             )
             stream = Stream(api.attach_socket(name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
             container._streams.append(stream)
@@ -251,24 +239,6 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
         raise
     if first:
         raise EngineError(f"{container._what} cannot start: {first}", place=image, hint=hint(first))
-
-
-def _options(limits: Limits, network: bool) -> dict[str, Any]:
-    """What a container may use, as the engine's API has it."""
-    options: dict[str, Any] = {
-        "pids_limit": _PROCESSES,
-        "security_opt": ["no-new-privileges"],
-        # What the main process prints is ours alone, and others may print there.
-        "log_config": {"Type": "none"},
-    }
-    if not network:
-        options |= {"network_mode": "none", "cap_drop": ["ALL"], "cap_add": [*_CAPABILITIES]}
-    if limits.memory:
-        # With as much swap again, that would be no limit.
-        options |= {"mem_limit": limits.memory, "memswap_limit": limits.memory}
-    if limits.cpus:
-        options["nano_cpus"] = round(limits.cpus * 10**9)
-    return options
 
 
 def _remove(container: Container) -> None:
@@ -297,9 +267,3 @@ def _try_to_remove(container: Container) -> None:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(_GONE_SECONDS)
-
-
-def _duration(seconds: int) -> str:
-    """A length of time as it is configured, such as 1h30m."""
-    parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
-    return "".join(f"{count}{unit}" for count, unit in parts if count)

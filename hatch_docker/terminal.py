@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from hatch_docker.errors import readable
 from hatch_docker.progress import Advance, Progress
 
 _REDRAW_SECONDS = 0.1
@@ -103,7 +104,7 @@ class Terminal(Progress):
         with self._lock:
             self._end([each for each in self._steps.values() if not each.running])
             self._clear()
-            self._line(f"  {text}")
+            self._line(f"  {readable(text)}")
 
     def close(self) -> None:
         """End the steps that go on, with their lines."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatch_docker.errors import HatchDockerError
 from hatch_docker.terminal import Terminal, human
 
 
@@ -213,3 +214,17 @@ def test_a_size_is_never_far_from_what_is_shown(size: int) -> None:
     value = float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
     assert abs(value - size) <= 0.051 * size
     assert re.fullmatch(r"\d{1,3}(\.\d)? [kM]?B|\d+(\.\d)? GB", human(size))
+
+
+@given(st.text(alphabet=st.sampled_from("ab\u00e9 \n\r\t\x1b\x07\x7f\x9b\u202e\ud800")))
+def test_what_others_wrote_moves_no_terminal(text: str) -> None:
+    lines: list[str] = []
+    Terminal(lines.append, None).note(text)
+    lines.append(str(HatchDockerError(text, place=text, hint=text)))
+    assert all(each.isprintable() or each == "\n" for line in lines for each in line)
+
+
+def test_what_is_no_command_to_a_terminal_is_told_as_it_is() -> None:
+    told = str(HatchDockerError("no café\n  at all", place="/tmp/a b", hint="→ 1"))
+    assert told == "/tmp/a b: no café\n  at all\n  hint: → 1"
+    assert str(HatchDockerError("a\x1b[2J")) == r"a\x1b[2J"

@@ -564,6 +564,16 @@ class TestTrouble:
             with pytest.raises(EngineError, match=r"^/a: "):
                 container.get("/a", io.BytesIO())
 
+    def test_a_file_of_any_size_is_not_taken(self, fake: FakeEngine, box: Box) -> None:
+        member = tarfile.TarInfo("a")
+        member.size = 1 << 40
+        with box.container() as container:
+            fake.containers.refusals["GET archive"] = [(200, member.tobuf(format=tarfile.GNU_FORMAT))]
+            out = io.BytesIO()
+            with pytest.raises(EngineError, match="larger than 4 GiB"):
+                container.get("/a", out)
+        assert not out.getvalue()
+
     def test_output_that_comes_with_the_answer_is_not_lost(self, box: Box) -> None:
         with box.container() as container:
             container.put({"/a": b"content"})

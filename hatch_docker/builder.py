@@ -162,6 +162,4 @@ def local_name(image: Image) -> Reference:
 
 def log_path(root: Path, name: str) -> Path:
     """Where the log of a container's work is kept: in the cache, so that nothing lands beside what is released."""
-    folder = root / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.log"
+    return root / "logs" / f"{name}.log"

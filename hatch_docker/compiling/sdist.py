@@ -90,7 +90,7 @@ def read_sdist(path: Path, filename: str) -> Sdist:
         name, version = parse_sdist_filename(filename)
         if not _FILENAME.fullmatch(filename):
             raise InvalidSdistFilename(f"{filename!r} has characters that no package's name has")
-    except InvalidSdistFilename as error:
+    except (InvalidSdistFilename, ValueError) as error:
         hint = "an sdist is called name-version.tar.gz: lock another version, or one that has a wheel"
         raise CompileError(str(error), place=filename, hint=hint) from None
     found = _Found(filename=filename)
@@ -176,6 +176,8 @@ class _Found:
 def _in_zip(path: Path, found: _Found) -> None:
     try:
         with closing(ZipMembers(path, found.filename)) as archive:
+            if sum(info.file_size for info in archive.members.values()) > _MOST_UNPACKED:
+                raise found.error(f"unpacks to more than {_MOST_UNPACKED >> 30} GiB")
             for name in archive.members:
                 if found.add(name) == "pyproject.toml":
                     found.pyproject = archive.read(name, _LARGEST_READ)

@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.atomic import replacing
 from hatch_docker.config import ALL
-from hatch_docker.errors import HatchDockerError, LockError
+from hatch_docker.errors import HatchDockerError, LockError, ResolveError
 from hatch_docker.http import redact
 from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
@@ -117,7 +117,7 @@ def resolve_alone(
     allowed = read_constraints(constraints) if constraints else {}
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
         path = Path(folder) / "pylock.toml"
-        path.write_text(_uv(wanted.requirements, target, root, resolver, constraints), encoding="utf-8")
+        path.write_text(_alone(wanted, root, resolver, constraints), encoding="utf-8")
         try:
             artifacts = select(read_lock(path, wanted, lookup), target, lock=path, project="", complete=True)
         except HatchDockerError as error:
@@ -126,6 +126,14 @@ def resolve_alone(
             raise
     _check_allowed(artifacts, allowed, constraints)
     return tuple(artifacts)
+
+
+def _alone(wanted: Wanted, root: Path, resolver: Resolver, constraints: Path | None) -> str:
+    """Out of wheels if that can be, since uv may have to run an sdist to read it."""
+    try:
+        return _uv(wanted.requirements, wanted.target, root, resolver, constraints, build=False)
+    except ResolveError:
+        return _uv(wanted.requirements, wanted.target, root, resolver, constraints)
 
 
 def _of_an_index(requirements: Sequence[str]) -> tuple[Requirement, ...]:
@@ -194,6 +202,7 @@ def _uv(
     root: Path,
     resolver: Resolver,
     constraints: Path | None = None,
+    build: bool = True,
 ) -> str:
     return resolve(
         [str(requirement) for requirement in requirements],
@@ -205,6 +214,7 @@ def _uv(
         configured=resolver.configured,
         embed=resolver.embed,
         constraints=constraints,
+        build=build,
     )
 
 

@@ -79,13 +79,16 @@ def resolve(
     configured: Sequence[str] = (),
     embed: Callable[[str], str] = str,
     constraints: Path | None = None,
+    build: bool = True,
 ) -> str:
     """Resolve requirements for the target; the text of a pylock.toml whose `tool.hatch-docker` says its inputs.
 
     `indexes` are package indexes without logins, the main one first; none leaves them to uv's own configuration.
     `configured` are those that the project itself names: only they are inputs, since the machine's own may differ from
     one to the next. `embed` puts the login into an index's URL: that reaches uv through its environment and nothing
-    else. `constraints` is a file of versions to keep to, no input either. Raises ResolveError with uv's explanation.
+    else. `constraints` is a file of versions to keep to, no input either. Without `build` no sdist is looked at: its
+    own code may have to be run, here and with all logins, to learn what it requires. Raises ResolveError with uv's
+    explanation.
     """
     platform = uv_platform(target)
     if not platform:
@@ -96,6 +99,7 @@ def resolve(
             *("--python", sys.executable, "--format", "pylock.toml", "--no-header", "--no-annotate"),
             *("--color", "never", "--no-progress"),
             *(("--constraints", str(constraints)) if constraints else ()),
+            *(() if build else ("--no-build",)),
         ],
         "\n".join(sorted(requirements)) + "\n",
         root=root,

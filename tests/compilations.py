@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import secrets
@@ -150,3 +151,20 @@ def _pulled(name: str, cache: Path) -> Image:
     registry = Registry(Http(), credentials=Credentials(), mirrors=mirrors())
     found = registry_source(registry, Reference.parse(name), Cache(cache))
     return pull(found, Platform(architecture="amd64"), Cache(cache), progress=Progress()).image
+
+
+def lock_of_sdists(*sdists: Path) -> str:
+    """A pylock.toml of sdists, by their paths."""
+    lines = ['lock-version = "1.0"', 'created-by = "tests"', ""]
+    for path in sdists:
+        name, _, version = path.name.removesuffix(".tar.gz").rpartition("-")
+        lines += [
+            "[[packages]]",
+            f'name = "{name.replace("_", "-")}"',
+            f'version = "{version}"',
+            "[packages.sdist]",
+            f'url = "{path.as_uri()}"',
+            f'hashes = {{sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"}}',
+            "",
+        ]
+    return "\n".join(lines)

@@ -14,6 +14,8 @@ from hatch_docker.errors import readable
 from hatch_docker.progress import Advance, Progress
 
 _REDRAW_SECONDS = 0.1
+# How often a step that tells nothing of itself, such as a compiler's, is drawn again: it shows how long it takes.
+_TICK_SECONDS = 1.0
 _WIDTH = 80
 _WORTH_A_LINE = 5_000_000
 # What a step is called while it goes on, when it is done, and what it has several of.
@@ -67,6 +69,7 @@ class Terminal(Progress):
         self._steps: dict[str, _Step] = {}
         self._drawn = 0.0
         self._next = 0
+        self._ticker: threading.Thread | None = None
 
     @contextlib.contextmanager
     def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
@@ -82,6 +85,7 @@ class Terminal(Progress):
             if self._stream is None and total >= _WORTH_A_LINE:
                 self._line(f"  {current.words[0]} {current.what(name)} ({human(total)})")
             self._draw(current)
+            self._tick()
 
         def advance(count: int) -> None:
             with self._lock:
@@ -98,6 +102,9 @@ class Terminal(Progress):
         finally:
             with self._lock:
                 current.running.pop(key, None)
+                if not current.running:
+                    # What it was a part of goes on, and is shown again.
+                    self._draw_latest()
 
     def note(self, text: str) -> None:
         """See Progress."""
@@ -114,11 +121,33 @@ class Terminal(Progress):
     def _end(self, steps: Sequence[_Step]) -> None:
         if steps:
             self._clear()
-        for step in steps:
+        for step in sorted(steps, key=lambda each: each.ended):
             del self._steps[step.name]
             if step.finished:
                 size = f", {human(step.done)}" if step.done else ""
                 self._line(f"  {step.words[1]} {step.what()}{size} in {step.ended - step.started:.1f} s")
+
+    def _tick(self) -> None:
+        """Draw what goes on again and again, by a thread that ends with the steps."""
+        if self._stream is not None and self._ticker is None:
+            self._ticker = threading.Thread(target=self._ticking, name="progress", daemon=True)
+            self._ticker.start()
+
+    def _ticking(self) -> None:
+        # A terminal that has gone is the main thread's to find.
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                time.sleep(_TICK_SECONDS)
+                with self._lock:
+                    if not self._steps:
+                        self._ticker = None
+                        return
+                    self._draw_latest()
+
+    def _draw_latest(self) -> None:
+        going = [step for step in self._steps.values() if step.running]
+        if going:
+            self._draw(max(going, key=lambda each: max(each.running)))
 
     def _draw(self, step: _Step) -> None:
         now = time.monotonic()
@@ -127,6 +156,8 @@ class Terminal(Progress):
         self._drawn = now
         of = f" of {human(step.total)}" if step.total else ""
         size = f" · {human(step.done)}{of}" if step.total or step.done else ""
+        if not size and now - step.started >= _TICK_SECONDS:
+            size = f" · {now - step.started:.0f} s"
         names = f" · {', '.join(step.running.values())}" if step.count > 1 else ""
         text = f"  {step.words[0]} {step.what()}{size}{names}"
         with contextlib.suppress(OSError, ValueError):

@@ -3,8 +3,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -93,6 +97,20 @@ def test_without_uv_the_hint_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "uv", None)
     with pytest.raises(ResolveError, match="pip install uv"):
         find_uv({"PATH": ""})
+
+
+def test_threads_ask_one_after_the_other_where_uv_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = threading.Lock()
+
+    def find_uv_bin() -> str:
+        assert asking.acquire(blocking=False)
+        time.sleep(0.001)
+        asking.release()
+        return "/opt/uv"
+
+    monkeypatch.setitem(sys.modules, "uv", SimpleNamespace(find_uv_bin=find_uv_bin))
+    with ThreadPoolExecutor(8) as pool:
+        assert {*pool.map(lambda _: find_uv({"PATH": ""}), range(40))} == {"/opt/uv"}
 
 
 @posix_only

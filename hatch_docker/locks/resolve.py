@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# uv asks sysconfig where it is, which tells a second thread half of what it knows (before Python 3.12).
+_FINDING = threading.Lock()
 _TABLE = "hatch-docker"
 _USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
 _LINES_SHOWN = 24
@@ -59,7 +62,8 @@ def find_uv(environ: Mapping[str, str]) -> str:
     try:
         import uv
 
-        return str(uv.find_uv_bin())
+        with _FINDING:
+            return str(uv.find_uv_bin())
     except (ImportError, FileNotFoundError):
         raise ResolveError(
             "there is no uv to resolve dependencies with",

@@ -166,7 +166,7 @@ def _hint(problems: Sequence[Problem], manager: str) -> str:
     missing = _missing(problems)
     hints = []
     if packages := _packages(missing, manager):
-        hints.append(f"{_line(packages)}, or in build-packages, for the library to get into the wheel")
+        hints.append(_line(packages))
     if unknown := [name for name in missing if not package_of(name, manager)]:
         hints.append(f"find the OS package that has {', '.join(unknown)}, and name it in runtime-packages")
     if any(not each.library for each in problems):

@@ -67,7 +67,7 @@ def check_linkage(units: Sequence[Unit], own: Unit, base: BaseFacts, *, compiled
         doubtful = [each for each in problems if each.distribution == name and each not in wrong]
         # Of wheels that carry something for several systems, the rest is nobody's business, unless we made them.
         if doubtful := [each for each in doubtful if not each.mixed or name in compiled]:
-            progress.note(f"warning: {_summary(doubtful, manager)}")
+            progress.warn(_summary(doubtful, manager))
     if wrong:
         raise LinkageError(
             "extension modules would not load in the image:" + "".join(f"\n  {each}" for each in wrong),

@@ -60,10 +60,16 @@ class _Step:
 
 
 class Terminal(Progress):
-    """Shows steps by `line`, which prints a finished line, and on a terminal (`stream`) a live one below them."""
+    """Shows steps by `line`, which prints a finished line, and on a terminal (`stream`) a live one below them.
 
-    def __init__(self, line: Callable[[str], None], stream: TextIO | None) -> None:
+    `warning` prints the line of a warning.
+    """
+
+    def __init__(
+        self, line: Callable[[str], None], stream: TextIO | None, *, warning: Callable[[str], None] | None = None
+    ) -> None:
         self._line = line
+        self._warning = warning or line
         self._stream = stream
         self._lock = threading.Lock()
         self._steps: dict[str, _Step] = {}
@@ -108,15 +114,22 @@ class Terminal(Progress):
 
     def note(self, text: str) -> None:
         """See Progress."""
-        with self._lock:
-            self._end([each for each in self._steps.values() if not each.running])
-            self._clear()
-            self._line(f"  {readable(text)}")
+        self._between(self._line, text)
+
+    def warn(self, text: str) -> None:
+        """See Progress."""
+        self._between(self._warning, f"warning: {text}")
 
     def close(self) -> None:
         """End the steps that go on, with their lines."""
         with self._lock:
             self._end(list(self._steps.values()))
+
+    def _between(self, line: Callable[[str], None], text: str) -> None:
+        with self._lock:
+            self._end([each for each in self._steps.values() if not each.running])
+            self._clear()
+            line(f"  {readable(text)}")
 
     def _end(self, steps: Sequence[_Step]) -> None:
         if steps:

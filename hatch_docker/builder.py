@@ -75,7 +75,8 @@ def open_builder(
         reference, pulled = pull(
             chosen, python=python.minor, requires_python="", platform=python.platform, places=places, progress=progress
         )
-        name, image, digest = reference.familiar if reference else chosen.value, pulled.image, pulled.digest
+        image, digest = pulled.image, pulled.digest
+        name = reference.familiar if reference else f"{chosen.transport}:{chosen.value}"
     identity = f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}"
     label = " + ".join(filter(None, (name, *packages, "a toolchain" if toolchain else "")))
     complete = _completed(image, packages, toolchain, name, places, limits, progress)
@@ -161,6 +162,4 @@ def local_name(image: Image) -> Reference:
 
 def log_path(root: Path, name: str) -> Path:
     """Where the log of a container's work is kept: in the cache, so that nothing lands beside what is released."""
-    folder = root / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.log"
+    return root / "logs" / f"{name}.log"

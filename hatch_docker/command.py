@@ -16,7 +16,7 @@ from typing import TypeAlias
 from hatch_docker.builder import local_name
 from hatch_docker.compiling.jobs import probe
 from hatch_docker.config import Config, check_push, gather
-from hatch_docker.engine import Engine
+from hatch_docker.engine import Engine, missed
 from hatch_docker.errors import EngineError, InvalidReferenceError
 from hatch_docker.machine import Machine
 from hatch_docker.oci.reference import Reference
@@ -67,11 +67,7 @@ def _engine(machine: Machine) -> Engine:
     try:
         return machine.places.engine()
     except EngineError as error:
-        raise EngineError(
-            f"{error.message}; it is needed to make a builder",
-            place=error.place,
-            hint="start Docker, or name another engine with DOCKER_HOST (a remote one and Podman's socket will do)",
-        ) from None
+        raise missed(error, "make a builder") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

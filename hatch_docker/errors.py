@@ -47,7 +47,12 @@ class HatchDockerError(Exception):
         lines = [f"{self.place}: {self.message}" if self.place else self.message]
         if self.hint:
             lines.append(f"  hint: {self.hint}")
-        return "\n".join(lines)
+        return readable("\n".join(lines))
+
+
+def readable(text: str) -> str:
+    """A text of several lines, without what a terminal would obey: what others wrote is quoted in it."""
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 class ConfigError(HatchDockerError):

@@ -67,7 +67,7 @@ def check_linkage(units: Sequence[Unit], own: Unit, base: BaseFacts, *, compiled
         doubtful = [each for each in problems if each.distribution == name and each not in wrong]
         # Of wheels that carry something for several systems, the rest is nobody's business, unless we made them.
         if doubtful := [each for each in doubtful if not each.mixed or name in compiled]:
-            progress.note(f"warning: {_summary(doubtful, manager)}")
+            progress.warn(_summary(doubtful, manager))
     if wrong:
         raise LinkageError(
             "extension modules would not load in the image:" + "".join(f"\n  {each}" for each in wrong),
@@ -166,7 +166,7 @@ def _hint(problems: Sequence[Problem], manager: str) -> str:
     missing = _missing(problems)
     hints = []
     if packages := _packages(missing, manager):
-        hints.append(f"{_line(packages)}, or in build-packages, for the library to get into the wheel")
+        hints.append(_line(packages))
     if unknown := [name for name in missing if not package_of(name, manager)]:
         hints.append(f"find the OS package that has {', '.join(unknown)}, and name it in runtime-packages")
     if any(not each.library for each in problems):

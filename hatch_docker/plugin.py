@@ -237,7 +237,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         from hatch_docker.terminal import Terminal
 
         live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and self.app.verbosity >= 0
-        return Terminal(self.app.display_info, sys.stderr if live else None)
+        return Terminal(self.app.display_info, sys.stderr if live else None, warning=self.app.display_warning)
 
     @cached_property
     def _commit(self) -> tuple[str, int | None]:

@@ -16,7 +16,7 @@ def counted(chunks: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
 
 
 class Progress:
-    """Shows nothing. What shows progress overrides both methods; they are called from several threads."""
+    """Shows nothing. What shows progress overrides the methods; they are called from several threads."""
 
     @contextlib.contextmanager
     def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:  # noqa: ARG002
@@ -28,3 +28,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something worth a line, such as a lock that was found or a fall-back that was taken."""
+
+    def warn(self, text: str) -> None:
+        """What is likely wrong with the image, and to be heard by those, too, who want to hear of nothing else."""
+        self.note(f"warning: {text}")

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from hatch_docker.errors import readable
 from hatch_docker.progress import Advance, Progress
 
 _REDRAW_SECONDS = 0.1
+# How often a step that tells nothing of itself, such as a compiler's, is drawn again: it shows how long it takes.
+_TICK_SECONDS = 1.0
 _WIDTH = 80
 _WORTH_A_LINE = 5_000_000
 # What a step is called while it goes on, when it is done, and what it has several of.
@@ -57,15 +60,22 @@ class _Step:
 
 
 class Terminal(Progress):
-    """Shows steps by `line`, which prints a finished line, and on a terminal (`stream`) a live one below them."""
+    """Shows steps by `line`, which prints a finished line, and on a terminal (`stream`) a live one below them.
 
-    def __init__(self, line: Callable[[str], None], stream: TextIO | None) -> None:
+    `warning` prints the line of a warning.
+    """
+
+    def __init__(
+        self, line: Callable[[str], None], stream: TextIO | None, *, warning: Callable[[str], None] | None = None
+    ) -> None:
         self._line = line
+        self._warning = warning or line
         self._stream = stream
         self._lock = threading.Lock()
         self._steps: dict[str, _Step] = {}
         self._drawn = 0.0
         self._next = 0
+        self._ticker: threading.Thread | None = None
 
     @contextlib.contextmanager
     def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
@@ -81,6 +91,7 @@ class Terminal(Progress):
             if self._stream is None and total >= _WORTH_A_LINE:
                 self._line(f"  {current.words[0]} {current.what(name)} ({human(total)})")
             self._draw(current)
+            self._tick()
 
         def advance(count: int) -> None:
             with self._lock:
@@ -97,27 +108,59 @@ class Terminal(Progress):
         finally:
             with self._lock:
                 current.running.pop(key, None)
+                if not current.running:
+                    # What it was a part of goes on, and is shown again.
+                    self._draw_latest()
 
     def note(self, text: str) -> None:
         """See Progress."""
-        with self._lock:
-            self._end([each for each in self._steps.values() if not each.running])
-            self._clear()
-            self._line(f"  {text}")
+        self._between(self._line, text)
+
+    def warn(self, text: str) -> None:
+        """See Progress."""
+        self._between(self._warning, f"warning: {text}")
 
     def close(self) -> None:
         """End the steps that go on, with their lines."""
         with self._lock:
             self._end(list(self._steps.values()))
 
+    def _between(self, line: Callable[[str], None], text: str) -> None:
+        with self._lock:
+            self._end([each for each in self._steps.values() if not each.running])
+            self._clear()
+            line(f"  {readable(text)}")
+
     def _end(self, steps: Sequence[_Step]) -> None:
         if steps:
             self._clear()
-        for step in steps:
+        for step in sorted(steps, key=lambda each: each.ended):
             del self._steps[step.name]
             if step.finished:
                 size = f", {human(step.done)}" if step.done else ""
                 self._line(f"  {step.words[1]} {step.what()}{size} in {step.ended - step.started:.1f} s")
+
+    def _tick(self) -> None:
+        """Draw what goes on again and again, by a thread that ends with the steps."""
+        if self._stream is not None and self._ticker is None:
+            self._ticker = threading.Thread(target=self._ticking, name="progress", daemon=True)
+            self._ticker.start()
+
+    def _ticking(self) -> None:
+        # A terminal that has gone is the main thread's to find.
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                time.sleep(_TICK_SECONDS)
+                with self._lock:
+                    if not self._steps:
+                        self._ticker = None
+                        return
+                    self._draw_latest()
+
+    def _draw_latest(self) -> None:
+        going = [step for step in self._steps.values() if step.running]
+        if going:
+            self._draw(max(going, key=lambda each: max(each.running)))
 
     def _draw(self, step: _Step) -> None:
         now = time.monotonic()
@@ -126,6 +169,8 @@ class Terminal(Progress):
         self._drawn = now
         of = f" of {human(step.total)}" if step.total else ""
         size = f" · {human(step.done)}{of}" if step.total or step.done else ""
+        if not size and now - step.started >= _TICK_SECONDS:
+            size = f" · {now - step.started:.0f} s"
         names = f" · {', '.join(step.running.values())}" if step.count > 1 else ""
         text = f"  {step.words[0]} {step.what()}{size}{names}"
         with contextlib.suppress(OSError, ValueError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,13 +14,19 @@ from hatch_docker.builder import Builder, local_name, log_path, open_builder
 from hatch_docker.compiling.compiling import Workshop
 from hatch_docker.config import Config
 from hatch_docker.errors import ConfigError
-from hatch_docker.locks.locked import resolve_alone
+from hatch_docker.http import redact
+from hatch_docker.locks.locked import Resolver, resolve_alone
 from hatch_docker.locks.resolve import find_uv
 from hatch_docker.machine import Indexes, Machine
 from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.project import Project
 from hatch_docker.result import MadeLayer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 VENV = "app/.venv"
 
@@ -94,7 +103,7 @@ def workshop_of(
             resolver=resolver,
             constraints=constraints,
         ),
-        constraints=_text(constraints, config),
+        scope=_scope(project.root, _text(constraints, config), resolver),
         obtain=indexes.obtain,
         uv=lambda: find_uv(resolver.environ),
         environ=resolver.environ,
@@ -113,3 +122,26 @@ def _text(constraints: Path | None, config: Config) -> str:
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", "") or "it is not UTF-8 text"
         raise ConfigError([(config.place("build-constraints"), f"{constraints} cannot be read: {what}")]) from None
+
+
+def _scope(root: Path, constraints: str, resolver: Resolver) -> str:
+    """A digest of all that decides which files build requirements are resolved to, but for the indexes' contents.
+
+    One project's choices must not reach another's wheels.
+    """
+    told = {
+        name: redact(value)
+        for name, value in resolver.environ.items()
+        if name.startswith("UV_") and not name.endswith(("_USERNAME", "_PASSWORD", "_TOKEN", "_DIR"))
+    }
+    files = [path.read_bytes().hex() for path in (root / "uv.toml",) if path.is_file()]
+    table = _uv_table(root / "pyproject.toml") if not files else {}
+    values = [constraints, [redact(url) for url in resolver.configured], told, files, table]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _uv_table(path: Path) -> object:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("uv")
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -1,7 +1,7 @@
 """What tests need of the machine: found once, skipped where it is missing, and told in one closing summary.
 
-`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,tools` makes a missing one an error instead: nothing is skipped
-unnoticed where everything is meant to be there.
+`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,tools,seeds` makes a missing one an error instead: nothing is
+skipped unnoticed where everything is meant to be there.
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ def _tools() -> bool:
     return all(shutil.which(tool) for tool in TOOLS)
 
 
+def _seeds() -> bool:
+    return bool(os.environ.get("HATCH_DOCKER_TEST_SEEDS")) and shutil.which("docker") is not None
+
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "engine": (functools.cache(_engine), "a container engine (DOCKER_HOST, or the local socket)"),
     "registry": (
@@ -97,6 +101,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "base": (functools.cache(_base), f"a registry with {' and '.join(BASES)} (HATCH_DOCKER_REGISTRY_MIRRORS)"),
     "network": (functools.cache(_network), "a Python package index (pip's configuration)"),
     "tools": (functools.cache(_tools), f"the programs {' and '.join(TOOLS)}"),
+    "seeds": (_seeds, "the program docker, and Dockerfiles to compare with (HATCH_DOCKER_TEST_SEEDS)"),
 }
 
 

@@ -150,6 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(404, b"no such page")
 
+    do_HEAD = do_GET  # noqa: N815
+
     def _send_file(self, path: str, content: bytes) -> None:
         start = 0
         asked = self.headers.get("Range", "")
@@ -172,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.command == "HEAD":
+            return
         with contextlib.suppress(ConnectionError):
             self.wfile.write(body[: len(body) // 2] if half else body)
             self.wfile.flush()

@@ -31,6 +31,8 @@ def podman(folder: Path) -> Iterator[dict[str, str]]:
     process = subprocess.Popen(
         [*(part.format(folder) for part in PODMAN), "system", "service", "--time=0", f"unix://{address}"],
         env={**os.environ, "CONTAINERS_CONF": str(settings)},
+        # Its monitor leaves a file called oom where it was started.
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

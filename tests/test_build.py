@@ -159,6 +159,9 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
         assert "warning: alpha and beta both install" in outcome.err
         assert outcome.code == 0
         check_sound(archive_of(project), bench.root / "scratch")
+        quiet, silent = (bench.build(project, HATCH_QUIET=level) for level in "12")
+        assert [line.split()[:2] for line in quiet.err.splitlines()] == [["warning:", "alpha"]]
+        assert silent.err == ""
 
 
 class TestTheProject:

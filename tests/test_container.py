@@ -28,7 +28,7 @@ from relay import Relay
 from hatch_docker.engine import Change, Container, Engine, Limits
 from hatch_docker.engine import container as container_module
 from hatch_docker.engine.client import sweep
-from hatch_docker.engine.container import LABEL
+from hatch_docker.engine.container import LABEL, LIMIT
 from hatch_docker.engine.files import packed
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.config import History, ImageConfig
@@ -303,6 +303,19 @@ class TestReal:
             (name,) = any_box.names(what)
             assert any_box.engine._api.inspect_container(name)["HostConfig"]["NanoCpus"] == 500_000_000
 
+    def test_what_runs_in_it_has_little_power(self, any_box: Box, what: str) -> None:
+        with any_box.container(what=what) as container:
+            script = (
+                "touch a; chown 7:7 a; chmod 600 a; echo b > a; cat a; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status"
+            )
+            told = printed(container, "sh", "-c", script, directory="/tmp").split()
+            (name,) = any_box.names(what)
+            made = any_box.engine._api.inspect_container(name)["HostConfig"]
+        # Capabilities 0, 1, 3 and 4: to give files away, and to read and write whosever they are.
+        assert told == ["b", "CapEff:", f"{0b11011:016x}", "NoNewPrivs:", "1"]
+        assert 0 < made["PidsLimit"] <= 1 << 14
+        assert made["LogConfig"]["Type"] == "none"
+
     def test_a_container_that_somebody_removes(self, any_box: Box, what: str) -> None:
         api = any_box.engine._api
         with any_box.container(what=what) as container:
@@ -455,19 +468,30 @@ class TestDocker:
 FULL = b'{"message": "write /x: no space left on device"}'
 
 
-def test_what_was_never_started_is_swept_away() -> None:
+def test_what_its_maker_left_behind_is_swept_away() -> None:
     removed = []
+
+    def one(name: str, state: str, created: int, seconds: str) -> dict[str, Any]:
+        return {"Id": name, "State": state, "Created": created, "Labels": {LABEL: "x", LIMIT: seconds}}
 
     class Api:
         def containers(self, **options: Any) -> list[dict[str, Any]]:
-            assert options == {"all": True, "filters": {"label": LABEL, "status": "created"}}
-            return [{"Id": "old", "Created": 100}, {"Id": "new", "Created": 300}]
+            assert options == {"all": True, "filters": {"label": LABEL}}
+            return [
+                one("never started", "created", 100, "0"),
+                one("not started yet", "created", 2100, "0"),
+                one("too late", "running", 100, "1800"),
+                one("in time", "running", 300, "1800"),
+                one("without a limit", "running", 100, "0"),
+                one("of another version", "running", 100, "?"),
+                {"Id": "older", "State": "running", "Created": 100, "Labels": None},
+            ]
 
         def remove_container(self, name: str, **_options: Any) -> None:
             removed.append(name)
 
-    sweep(Api(), before=200)  # type: ignore[arg-type]
-    assert removed == ["old"]
+    sweep(Api(), before=2000)  # type: ignore[arg-type]
+    assert removed == ["never started", "too late"]
 
 
 class TestTrouble:
@@ -540,6 +564,16 @@ class TestTrouble:
             with pytest.raises(EngineError, match=r"^/a: "):
                 container.get("/a", io.BytesIO())
 
+    def test_a_file_of_any_size_is_not_taken(self, fake: FakeEngine, box: Box) -> None:
+        member = tarfile.TarInfo("a")
+        member.size = 1 << 40
+        with box.container() as container:
+            fake.containers.refusals["GET archive"] = [(200, member.tobuf(format=tarfile.GNU_FORMAT))]
+            out = io.BytesIO()
+            with pytest.raises(EngineError, match="larger than 4 GiB"):
+                container.get("/a", out)
+        assert not out.getvalue()
+
     def test_output_that_comes_with_the_answer_is_not_lost(self, box: Box) -> None:
         with box.container() as container:
             container.put({"/a": b"content"})
@@ -563,12 +597,12 @@ class TestTrouble:
         assert caught.value.place == str(path)
 
     def test_what_a_container_may(self, fake: FakeEngine, box: Box) -> None:
-        with box.container(limits=Limits(memory=64 * MB, cpus=1.5), what="compiling psutil"):
+        with box.container(limits=Limits(memory=64 * MB, cpus=1.5, seconds=60), what="compiling psutil"):
             (made,) = fake.containers.made
         host = made["HostConfig"]
         assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (64 * MB, 64 * MB, 1_500_000_000)
         assert (host["NetworkMode"], host["AutoRemove"]) == ("none", True)
-        assert made["Labels"] == {"hatch-docker.what": "compiling psutil"}
+        assert made["Labels"] == {"hatch-docker.what": "compiling psutil", "hatch-docker.seconds": "60"}
         assert made["Hostname"] == "hatch-docker"
         assert (made["User"], made["OpenStdin"], made["StdinOnce"]) == ("0:0", True, True)
 
@@ -597,4 +631,4 @@ class TestTrouble:
     ("seconds", "text"), [(1, "1s"), (90, "1m30s"), (1800, "30m"), (5400, "1h30m"), (3601, "1h1s")]
 )
 def test_a_length_of_time_is_told_as_it_is_configured(seconds: int, text: str) -> None:
-    assert container_module._duration(seconds) == text
+    assert Limits(seconds=seconds).duration == text

@@ -16,7 +16,7 @@ from sdist_maker import make_sdist
 from wheel_maker import make_wheel
 
 from hatch_docker.cache import Cache
-from hatch_docker.compiling.here import build_here
+from hatch_docker.compiling.here import build_here, is_pure
 from hatch_docker.compiling.repack import repack
 from hatch_docker.compiling.sdist import read_sdist
 from hatch_docker.errors import CompileError, OutputError
@@ -92,15 +92,18 @@ def build(
     filename: str = "",
 ) -> Path | None:
     folder.mkdir()
-    return build_here(
-        read_sdist(path, filename or path.name),
-        path,
-        wheels=wheels,
-        uv=uv or find_uv(os.environ),
-        environ={**os.environ, **environ},
-        folder=folder,
-        log=folder.with_suffix(".log"),
-    )
+    sdist = read_sdist(path, filename or path.name)
+    with folder.with_suffix(".log").open("wb") as log:
+        wheel = build_here(
+            sdist,
+            path,
+            wheels=wheels,
+            uv=uv or find_uv(os.environ),
+            environ={**os.environ, **environ},
+            folder=folder,
+            write=log.write,
+        )
+    return wheel if wheel and is_pure(wheel, sdist) else None
 
 
 def seen(wheel: Path) -> dict[str, object]:
@@ -219,8 +222,18 @@ def test_a_uv_that_cannot_be_run_and_a_folder_that_is_not_there_are_errors(tmp_p
             uv="uv",
             environ={},
             folder=tmp_path / "nowhere",
-            log=tmp_path / "log",
+            write=print,
         )
+
+
+@posix_only
+@pytest.mark.parametrize("end", ["kill -9 $$", "exit 130", "exit 137"])
+def test_a_uv_that_is_ended_says_nothing_of_the_sdist(tmp_path: Path, end: str) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\n{end}\n")
+    uv.chmod(0o755)
+    with pytest.raises(CompileError, match=r"the build of demo 1\.0 on this machine was ended"):
+        build(in_tree(tmp_path, backend()), tmp_path / "work", uv=str(uv))
 
 
 SCRIPT = """
@@ -230,7 +243,7 @@ from hatch_docker.compiling.here import build_here
 from hatch_docker.compiling.sdist import read_sdist
 path, uv, folder = map(Path, sys.argv[1:])
 try:
-    build_here(read_sdist(path, path.name), path, wheels=(), uv=str(uv), environ={}, folder=folder, log=folder / "log")
+    build_here(read_sdist(path, path.name), path, wheels=(), uv=str(uv), environ={}, folder=folder, write=print)
 except KeyboardInterrupt:
     sys.exit(7)
 """

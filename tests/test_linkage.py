@@ -215,7 +215,7 @@ class TestSeverity:
             "  app: app/_x.so needs libffi.so.8, which the image lacks",
             "  app: app/_x.so needs libpq.so.5, which the image lacks",
         ]
-        assert 'runtime-packages = ["libpq5", "libffi8"]' in caught.value.hint
+        assert caught.value.hint.startswith('runtime-packages = ["libpq5", "libffi8"]\n')
         assert "has libodd.so.1" in caught.value.hint
         assert [note.split()[1] for note in notes.notes] == ["other"]
 

@@ -418,6 +418,14 @@ def test_what_is_not_the_name_of_a_package(name: str, tmp_path: Path) -> None:
         packages(Image(config=ImageConfig(platform=PLATFORM)), ["libpq5", name], tmp_path, engine=no_engine)
 
 
+def test_what_needs_an_engine_is_told_where_none_answers(tmp_path: Path) -> None:
+    def nowhere() -> Engine:
+        return Engine.connect({"DOCKER_HOST": "tcp://127.0.0.1:1"})
+
+    with pytest.raises(EngineError, match=r"no container engine answers: .*; it is needed to install libpq5 in base:1"):
+        packages(Image(config=ImageConfig(platform=PLATFORM)), ["libpq5"], tmp_path, engine=nowhere)
+
+
 class Notes(Progress):
     def __init__(self) -> None:
         self.told: list[str] = []

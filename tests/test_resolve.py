@@ -3,18 +3,22 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from hatch_docker.errors import ResolveError
+from hatch_docker.errors import LockError, ResolveError
 from hatch_docker.locks import Artifact, Lookup, Wanted, read_lock, select
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
-from hatch_docker.locks.locked import Resolver, artifacts_of
+from hatch_docker.locks.locked import Resolver, artifacts_of, resolve_alone
 from hatch_docker.locks.resolve import find_uv, inputs_digest, is_current, resolve
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
@@ -93,6 +97,20 @@ def test_without_uv_the_hint_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "uv", None)
     with pytest.raises(ResolveError, match="pip install uv"):
         find_uv({"PATH": ""})
+
+
+def test_threads_ask_one_after_the_other_where_uv_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = threading.Lock()
+
+    def find_uv_bin() -> str:
+        assert asking.acquire(blocking=False)
+        time.sleep(0.001)
+        asking.release()
+        return "/opt/uv"
+
+    monkeypatch.setitem(sys.modules, "uv", SimpleNamespace(find_uv_bin=find_uv_bin))
+    with ThreadPoolExecutor(8) as pool:
+        assert {*pool.map(lambda _: find_uv({"PATH": ""}), range(40))} == {"/opt/uv"}
 
 
 @posix_only
@@ -263,6 +281,32 @@ def test_no_binary_needs_no_other_resolution(tmp_path: Path) -> None:
     assert [each for each in notes if "no-binary" in each] == [
         "no-binary names purr, which is not among the dependencies"
     ]
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("requirement", "problem"),
+    [
+        ("evil @ https://me:secret@evil.example/evil-1.tar.gz", "by URL ('https://evil.example/evil-1.tar.gz')"),
+        ("evil @ file:///etc/passwd", "by URL ('file:///etc/passwd')"),
+        (
+            "evil @ https://evil.example/evil-1.tar.gz\n--index-url=https://evil.example/",
+            "evil is a build requirement by URL",
+        ),
+        ("evil @ https://evil.example/\n-r /etc/passwd", "a build requirement is none"),
+        ("evil; " + "(" * 20000, "a build requirement is none"),
+    ],
+)
+def test_uv_never_sees_what_an_sdist_is_built_with_by_url(tmp_path: Path, requirement: str, problem: str) -> None:
+    uv = fake_uv(tmp_path, "open('ran', 'w')")
+    resolver = Resolver(environ={**os.environ, "HATCH_UV": uv}, configured=(), indexes=lambda: (), embed=str)
+    with pytest.raises(LockError) as caught:
+        resolve_alone(
+            ["six", requirement], target=SLIM, root=tmp_path, lookup=unused(), resolver=resolver, constraints=None
+        )
+    assert problem in caught.value.message
+    assert caught.value.message.isprintable()
+    assert not (tmp_path / "ran").exists()
 
 
 @given(st.text() | st.sampled_from(["tool = 1", "[tool]\nhatch-docker = []", "[tool.hatch-docker]\ninputs = 1"]))

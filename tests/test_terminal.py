@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatch_docker import terminal
+from hatch_docker.errors import HatchDockerError
 from hatch_docker.terminal import Terminal, human
 
 
@@ -36,6 +38,15 @@ def plain(lines: list[str]) -> Terminal:
 def shown(stream: io.StringIO) -> str:
     """What is on a terminal's line in the end."""
     return stream.getvalue().split("\r\x1b[K")[-1]
+
+
+def comes(stream: io.StringIO, text: str) -> bool:
+    """Whether a terminal's line shows `text` before long."""
+    for _ in range(10_000):
+        if shown(stream) == text:
+            return True
+        time.sleep(0.001)
+    return False
 
 
 class TestLines:
@@ -82,6 +93,14 @@ class TestLines:
             push(5)
         plain.close()
         assert sorted(lines) == ["  pulled 2 layers, 20 B in 0.0 s", "  pushed 2 blobs, 10 B in 0.0 s"]
+
+    def test_what_ended_first_is_told_first(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
+        with plain.task("compile", "shop 1.0"):
+            with plain.task("download", "setuptools 80", 7) as advance:
+                advance(7)
+            clock[0] += 30
+        plain.close()
+        assert lines == ["  downloaded file setuptools 80, 7 B in 0.0 s", "  compiled package shop 1.0 in 30.0 s"]
 
     def test_a_step_without_sizes_or_a_verb_of_its_own(
         self, plain: Terminal, lines: list[str], clock: list[float]
@@ -150,6 +169,27 @@ class TestLive:
                 advance(1)
         assert stream.getvalue().count("\r") == 1
 
+    def test_a_step_is_shown_again_when_one_within_it_is_done(
+        self, live: Terminal, stream: io.StringIO, clock: list[float]
+    ) -> None:
+        with live.task("compile", "shop 1.0"):
+            clock[0] += 1
+            with live.task("download", "setuptools 80", 2000):
+                assert shown(stream) == "  downloading file setuptools 80 · 0 B of 2.0 kB"
+                clock[0] += 1
+            assert shown(stream) == "  compiling package shop 1.0 · 2 s"
+
+    def test_what_tells_nothing_of_itself_shows_how_long_it_takes(
+        self, live: Terminal, stream: io.StringIO, clock: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(terminal, "_TICK_SECONDS", 0.001)
+        with live.task("compile", "shop 1.0"):
+            clock[0] += 35
+            assert comes(stream, "  compiling package shop 1.0 · 35 s")
+            live.note("something")
+            clock[0] += 1
+            assert comes(stream, "  compiling package shop 1.0 · 36 s")
+
     def test_what_goes_on_after_the_end_is_not_shown(
         self, live: Terminal, stream: io.StringIO, clock: list[float]
     ) -> None:
@@ -213,3 +253,17 @@ def test_a_size_is_never_far_from_what_is_shown(size: int) -> None:
     value = float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
     assert abs(value - size) <= 0.051 * size
     assert re.fullmatch(r"\d{1,3}(\.\d)? [kM]?B|\d+(\.\d)? GB", human(size))
+
+
+@given(st.text(alphabet=st.sampled_from("ab\u00e9 \n\r\t\x1b\x07\x7f\x9b\u202e\ud800")))
+def test_what_others_wrote_moves_no_terminal(text: str) -> None:
+    lines: list[str] = []
+    Terminal(lines.append, None).note(text)
+    lines.append(str(HatchDockerError(text, place=text, hint=text)))
+    assert all(each.isprintable() or each == "\n" for line in lines for each in line)
+
+
+def test_what_is_no_command_to_a_terminal_is_told_as_it_is() -> None:
+    told = str(HatchDockerError("no café\n  at all", place="/tmp/a b", hint="→ 1"))
+    assert told == "/tmp/a b: no café\n  at all\n  hint: → 1"
+    assert str(HatchDockerError("a\x1b[2J")) == r"a\x1b[2J"

@@ -14,7 +14,7 @@ from hatch_docker.packages.knowledge import package_of
 _SHOWN, _READ = 200, 2000
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-_WARNING = re.compile(r"^.*Warning: .*\n\s*!!\n(?:.*\n){0,40}?\s*!!\n(?:\s*self\.\w+\(.*\n)?", re.MULTILINE)
+_WARNING = re.compile(r"^[^\n]{0,400}?Warning: .*\n\s*!!\n(?:.*\n){0,40}?\s*!!\n(?:\s*self\.\w+\(.*\n)?", re.MULTILINE)
 _FRAME = re.compile(r'( *)File ".+", line \d+')
 # What setuptools, meson and pip say around what a compiler says, and what merely repeats it.
 _CHATTER = re.compile(

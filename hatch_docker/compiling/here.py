@@ -11,9 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
@@ -51,6 +50,9 @@ _OPTIONS = (
     *("--no-config", "--no-sources", "--force-pep517", "--python", sys.executable),
     *("--offline", "--no-index", "--no-cache", "--require-hashes", "--no-progress", "--color", "never"),
 )
+_CHUNK = 1 << 16
+# A program that a signal ended has a status of more, where a shell or uv tells of it.
+_SIGNALS = 128
 # Extension modules and shared libraries, whatever the wheel is called.
 _BINARY = re.compile(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")
 
@@ -63,13 +65,12 @@ def build_here(
     uv: str,
     environ: Mapping[str, str],
     folder: Path,
-    log: Path,
+    write: Callable[[bytes], object],
 ) -> Path | None:
     """Build the sdist at `path` in the empty `folder`, with nothing but `wheels`; the path of the wheel there.
 
-    What uv and the backend say goes to `log`. None where they fail, or where the wheel is not for every platform and
-    Python 3: it must be compiled then. An interrupt ends uv. Raises CompileError where uv cannot be run, WheelError for
-    a broken wheel, OutputError where the file system refuses.
+    What uv and the backend say goes to `write`. None where they fail. An interrupt ends uv. Raises CompileError where
+    uv cannot be run or is ended, OutputError where the file system refuses.
     """
     with writing(folder):
         files, built = folder / "wheels", folder / "built"
@@ -83,10 +84,12 @@ def build_here(
         constraints.write_text("".join(map(_line, wheels)), encoding="utf-8")
     command = [uv, "build", "--wheel", str(source), "--out-dir", str(built), *_OPTIONS]
     command += ["--find-links", str(files), "--build-constraints", str(constraints)]
-    with writing(log), log.open("wb") as written:
-        status = _run(command, folder, _environment(environ, folder), written)
+    status = _run(command, folder, _environment(environ, folder), write)
+    if status < 0 or status > _SIGNALS:
+        # That says nothing of the sdist.
+        raise CompileError(f"the build of {sdist.name} {sdist.version} on this machine was ended", hint="build again")
     made = sorted(built.glob("*.whl"))
-    return made[0] if status == 0 and made and _is_pure(made[0], sdist) else None
+    return made[0] if status == 0 and made else None
 
 
 def _line(wheel: Obtained) -> str:
@@ -102,24 +105,31 @@ def _environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {**kept, **_SETTINGS, **places}
 
 
-def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], log: BinaryIO) -> int:
-    """The exit status; an interrupt ends it too."""
+def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write: Callable[[bytes], object]) -> int:
+    """The exit status; whatever ends us ends it too."""
     try:
-        return subprocess.run(  # noqa: S603 (no shell; the program is the user's own uv)
+        running = subprocess.Popen(  # noqa: S603 (no shell; the program is the user's own uv)
             command,
             cwd=folder,
             env=environ,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            check=False,
-        ).returncode
+        )
     except OSError as error:
         hint = "install uv (pip install uv), or choose versions that have a wheel"
         raise CompileError(f"uv cannot be run: {error.strerror or error}", place=command[0], hint=hint) from None
+    with running:
+        try:
+            for chunk in iter(lambda: running.stdout.read1(_CHUNK), b""):  # type: ignore[union-attr]
+                write(chunk)
+        except BaseException:
+            running.kill()
+            raise
+    return running.returncode
 
 
-def _is_pure(wheel: Path, sdist: Sdist) -> bool:
+def is_pure(wheel: Path, sdist: Sdist) -> bool:
     """Whether a wheel is the sdist's, and for every platform and Python 3; raises WheelError for a broken one."""
     try:
         name, version, _, tags = parse_wheel_filename(wheel.name)

@@ -6,6 +6,7 @@ operation of OPERATIONS on what `job.json` says, and leaves its answer in `resul
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -64,8 +65,10 @@ def build(job: dict[str, Any]) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     wheel = BUILT / _hooks(job).build_wheel(str(BUILT), job["config"])
-    if _has_binaries(wheel):
-        _repair(wheel, job["exclude"])
+    if binaries := _binaries(wheel):
+        # auditwheel takes libpython from whatever needs it. An extension module finds it in the process that loads it;
+        # a program such as uwsgi does not.
+        _repair(wheel, [*job["exclude"], *(["libpython*"] if any(binaries) else [])])
         (wheel,) = REPAIRED.glob("*.whl")
     return {"wheel": str(wheel)}
 
@@ -92,9 +95,13 @@ def _environment(folder: Path, wheels: list[str]) -> None:
     venv.create(folder, clear=True, with_pip=False, symlinks=True)
     # The schemes of a venv, also where the distribution has its own for itself.
     paths = sysconfig.get_paths("posix_prefix", vars={"base": str(folder), "platbase": str(folder)})
-    destination = SchemeDictionaryDestination(paths, interpreter=str(folder / "bin" / "python"), script_kind="posix")
+    headers = folder / "include" / "site" / f"python{sysconfig.get_python_version()}"
     for wheel in wheels:
         with WheelFile.open(WHEELS / wheel) as source:
+            # Where pip puts a distribution's headers, and so where build scripts look for them.
+            schemes = {**paths, "headers": str(headers / source.distribution)}
+            python = str(folder / "bin" / "python")
+            destination = SchemeDictionaryDestination(schemes, interpreter=python, script_kind="posix")
             install(source, destination, additional_metadata={})
 
 
@@ -136,13 +143,19 @@ def _run(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str,
     subprocess.run(cmd, cwd=cwd, env=environ, check=True)  # noqa: S603
 
 
-def _has_binaries(wheel: Path) -> bool:
+def _binaries(wheel: Path) -> list[bool]:
+    """For each file in ELF, whether it is a program: these name their loader."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    found = []
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
                 if member.read(4) == b"\x7fELF":
-                    return True
-    return False
+                    with contextlib.suppress(ELFError):
+                        found.append(any(ELFFile(member).iter_segments("PT_INTERP")))
+    return found
 
 
 def _repair(wheel: Path, exclude: list[str]) -> None:

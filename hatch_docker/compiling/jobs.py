@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +15,24 @@ from packaging.version import Version
 
 from hatch_docker.compiling import inside
 from hatch_docker.compiling.failure import guess, last_lines
-from hatch_docker.compiling.requirements import TOOLS, Plan, Resolve, are_met, parse
+from hatch_docker.compiling.requirements import Plan, Resolve, are_met, parse
 from hatch_docker.compiling.sdist import Sdist
 from hatch_docker.engine import Container
 from hatch_docker.errors import BuilderError, CompileError
 from hatch_docker.locks import Artifact
+from hatch_docker.logfile import Log
 from hatch_docker.target import TargetPython
 from hatch_docker.wheels.obtain import Obtained
 
 WORK = "/hatch-docker"
 _SCRIPT = Path(inside.__file__)
-_LOG_READ = 1 << 18
 _LARGEST_ANSWER = 1 << 20
+# PyPA: binary distribution format. It becomes part of messages and of file names.
+_WHEEL = re.compile(r"[A-Za-z0-9_.!+-]+\.whl")
 # What would make two builds of the same sources differ.
 _ENVIRON = {"SOURCE_DATE_EPOCH": "315619200", "PYTHONHASHSEED": "0", "TZ": "UTC", "HOME": f"{WORK}/home"}
+
+_PROBED = frozenset({"version", "implementation", "free_threaded", "machine", "glibc", "headers", "compiler"})
 
 # Files of a lock → wheels of them, compiled where need be.
 Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[Obtained]]
@@ -35,12 +40,11 @@ Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[Obtained]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """An sdist that is to become a wheel. `reason` says why it is compiled; `plan` is what earlier builds used."""
+    """An sdist that is to become a wheel, and why it is compiled."""
 
     sdist: Sdist
     file: Obtained
     reason: str
-    plan: Plan | None = None
 
     @property
     def label(self) -> str:
@@ -57,42 +61,52 @@ class Compiled:
     packages: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supplies:
+    """What an sdist is built with: `plan` and its files. A backend may ask for more, which takes the other two.
+
+    `complete` is whether the plan is known to have all that the backend asks for.
+    """
+
+    plan: Plan
+    tools: Sequence[Obtained]
+    requirements: Sequence[Obtained]
+    complete: bool
+    resolve: Resolve
+    wheels: Wheels
+
+
 def compile_in(
     container: Container,
     job: Job,
     out: BinaryIO,
     *,
+    supplies: Supplies,
     target: TargetPython,
     builder: str,
     exclude: Sequence[str],
-    resolve: Resolve,
-    wheels: Wheels,
-    log: Path,
+    log: Log,
 ) -> Compiled:
     """Compile one sdist, and write the wheel to `out`; the log of it all to `log`.
 
     `exclude` are shared libraries that do not go into the wheel. `builder` is what people call the image. Raises
     CompileError where it does not compile, BuilderError where that image cannot compile for the target.
     """
-    with log.open("wb") as written:
-        steps = _Steps(container=container, job=job, builder=builder, target=target, log=log, written=written)
-        python = probe(container, target, builder, write=written.write)
-        plan = job.plan or Plan(
-            requirements=tuple(resolve(job.sdist.requires)),
-            tools=tuple(resolve(TOOLS)),
-        )
-        steps.prepare(python, plan, wheels)
-        if job.plan is None:
-            asked = parse(steps.ask("requires")["requires"], job.sdist.filename)
-            if not are_met(asked, plan, target):
-                more = resolve([*job.sdist.requires, *map(str, asked)])
-                plan = replace(plan, requirements=tuple(more))
-                steps.prepare(python, plan, wheels)
-        wheel = str(steps.ask("build", exclude=list(exclude))["wheel"])
-        container.get(wheel, out)
-    filename = wheel.rpartition("/")[2]
-    _check(filename, job, target, builder)
-    return Compiled(filename=filename, plan=plan)
+    steps = _Steps(container=container, job=job, builder=builder, target=target, log=log)
+    python = probe(container, target, builder, write=log.write)
+    steps.prepare(python, supplies)
+    if not supplies.complete:
+        asked = parse(steps.ask("requires").get("requires"), job.sdist.filename)
+        if not are_met(asked, supplies.plan, target):
+            more = tuple(supplies.resolve([*job.sdist.requires, *map(str, asked)]))
+            supplies = replace(
+                supplies, plan=replace(supplies.plan, requirements=more), requirements=supplies.wheels(more)
+            )
+            steps.prepare(python, supplies)
+    wheel = steps.ask("build", exclude=list(exclude)).get("wheel")
+    filename = _checked(wheel, job, target, builder)
+    container.get(str(wheel), out)
+    return Compiled(filename=filename, plan=supplies.plan)
 
 
 class _Answer(io.BytesIO):
@@ -113,19 +127,18 @@ class _Steps:
     job: Job
     builder: str
     target: TargetPython
-    log: Path
-    written: BinaryIO
+    log: Log
 
-    def prepare(self, python: str, plan: Plan, wheels: Wheels) -> None:
+    def prepare(self, python: str, supplies: Supplies) -> None:
         """Put the sdist, our tools and what it is built with into the container, and install them."""
-        tools, requirements = wheels(plan.tools), wheels(plan.requirements)
-        names = [each.artifact.filename for each in tools]
+        names = [each.artifact.filename for each in supplies.tools]
         job = {
             "tools": names,
             "installer": next(name for name in names if name.startswith("installer-")),
-            "requirements": [each.artifact.filename for each in requirements],
+            "requirements": [each.artifact.filename for each in supplies.requirements],
         }
-        files = {f"{WORK}/wheels/{each.artifact.filename}": each.path for each in (*tools, *requirements)}
+        every = (*supplies.tools, *supplies.requirements)
+        files = {f"{WORK}/wheels/{each.artifact.filename}": each.path for each in every}
         self._put(job, {**files, f"{WORK}/{self.job.sdist.filename}": self.job.file.path})
         self._must(self._run(python, "prepare"))
 
@@ -133,13 +146,15 @@ class _Steps:
         """The answer of a build backend's hook."""
         self._put(more, {})
         self._must(self._run(f"{WORK}/tools/bin/python", operation))
-        try:
-            return _answer(self.container)
-        except (ValueError, TypeError, RecursionError):
+        answer = _answer(self.container)
+        if answer is None:
             # Whatever runs in there may write what it likes.
-            raise CompileError(
-                f"{self.job.label} left no answer that can be read", hint=f"the whole log is {self.log}"
-            ) from None
+            raise CompileError(f"{self.job.label} left no answer that can be read", hint=self._whole)
+        return answer
+
+    @property
+    def _whole(self) -> str:
+        return f"the whole log is {self.log.path}"
 
     def _put(self, more: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         sdist = self.job.sdist
@@ -148,18 +163,17 @@ class _Steps:
         self.container.put({f"{WORK}/inside.py": _SCRIPT, f"{WORK}/job.json": document, **files})
 
     def _run(self, python: str, operation: str) -> int:
-        return _run(self.container, python, operation, self.written.write)
+        return _run(self.container, python, operation, self.log.write)
 
     def _must(self, status: int) -> None:
         if status == 0:
             return
-        self.written.flush()
-        text = read_end(self.log)
-        said = "".join(f"\n  {line}" for line in last_lines(text)) or f" (exit status {status})"
-        advice = (guess(text, self.manager, status=status), f"the whole log is {self.log}")
+        text = self.log.end()
+        # The bar tells what the log says from what we say.
+        said = "".join(f"\n  │ {line}" for line in last_lines(text)) or f" (exit status {status})"
         raise CompileError(
             f"{self.job.label} cannot be compiled in {self.builder}:{said}",
-            hint="\n  hint: ".join(filter(None, advice)),
+            hint="\n  hint: ".join(filter(None, (guess(text, self.manager, status=status), self._whole))),
         )
 
     @property
@@ -174,8 +188,10 @@ def probe(container: Container, target: TargetPython, builder: str, *, write: Ca
     threads = "t" if target.free_threaded else ""
     for python in (target.interpreter, f"python{target.minor}{threads}", "python3"):
         if _run(container, python, "probe", write) == 0:
-            _check_builder(_answer(container), target, builder)
-            return python
+            found = _answer(container) or {}
+            if found.keys() >= _PROBED:
+                _check_builder(found, target, builder)
+                return python
     raise BuilderError(
         f"the builder image {builder} has no Python",
         hint=f"name one with Python {target.minor} and a compiler in builder",
@@ -187,10 +203,15 @@ def _run(container: Container, python: str, operation: str, write: Callable[[byt
     return container.run(command, write=write, environ=_ENVIRON)
 
 
-def _answer(container: Container) -> dict[str, Any]:
+def _answer(container: Container) -> dict[str, Any] | None:
+    """What an operation left; None where it is not what `inside` writes."""
     answer = _Answer()
-    container.get(f"{WORK}/result.json", answer)
-    return dict(json.loads(answer.getvalue()))
+    try:
+        container.get(f"{WORK}/result.json", answer)
+        document = json.loads(answer.getvalue())
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _check_builder(found: Mapping[str, Any], target: TargetPython, builder: str) -> None:
@@ -219,16 +240,12 @@ def _check_builder(found: Mapping[str, Any], target: TargetPython, builder: str)
         )
 
 
-def read_end(log: Path) -> str:
-    """The end of a log as text."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _LOG_READ))
-        return file.read().decode("utf-8", errors="replace")
-
-
-def _check(filename: str, job: Job, target: TargetPython, builder: str) -> None:
-    """Raise CompileError for a wheel of another package, BuilderError for one that the target does not take."""
+def _checked(wheel: object, job: Job, target: TargetPython, builder: str) -> str:
+    """A wheel's file name. Raises CompileError for one of another package, BuilderError for another kind of wheel."""
+    filename = str(wheel).rpartition("/")[2]
     try:
+        if not _WHEEL.fullmatch(filename):
+            raise InvalidWheelFilename(f"{filename!r} is no wheel's name")
         name, version, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
         raise CompileError(f"{job.label} was built into no wheel: {error}", place=job.sdist.filename) from None
@@ -243,3 +260,4 @@ def _check(filename: str, job: Job, target: TargetPython, builder: str) -> None:
             f"{job.label} was built into {filename}, which does not fit {target}",
             hint=f"the builder image {builder} makes wheels of another kind than the base takes",
         )
+    return filename

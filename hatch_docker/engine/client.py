@@ -11,7 +11,8 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.engine.container import LABEL, Container, Limits, opened
+from hatch_docker.engine.container import LABEL, LIMIT, Container, opened
+from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.translate import hint, text, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 15
 _TIMEOUT_SECONDS = 600
-_NEVER_STARTED_SECONDS = 600
+_LEFT_SECONDS = 600
 _NO_ENGINE = (
     "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
     "hatch build -t docker:archive"
@@ -103,12 +104,13 @@ class Engine:
         """A container of an image that the engine has, removed at the end of the block, or of this process.
 
         `what` says what it is for, as a clause that can follow "while": "compiling psutil". With `network` it has the
-        engine's default network and the proxies that Docker's configuration has for containers; else none at all.
-        `limits` hold for the whole life of the container. `platform` is the image's.
+        engine's default network and the proxies that Docker's configuration has for containers; else none at all, and
+        only the capabilities that root needs for files. `limits` hold for the whole life of the container. `platform`
+        is the image's.
 
         Raises EngineError where it does not start, and where a limit is met.
         """
-        sweep(self._api, before=time.time() - _NEVER_STARTED_SECONDS)
+        sweep(self._api, before=time.time() - _LEFT_SECONDS)
         with opened(self._api, image, what=what, network=network, limits=limits, platform=platform) as container:
             yield container
 
@@ -183,11 +185,14 @@ class Engine:
 def sweep(api: APIClient, *, before: float) -> None:
     """Remove containers of ours that were made `before` (seconds since the epoch) and never started.
 
-    One that runs ends with the process it belongs to; but that may have been killed before it could start it.
+    One that runs ends with the process it belongs to; but that may have been killed before it could start it. And what
+    runs in it may keep its input open: so one goes, too, whose time limit was over before.
     """
     with contextlib.suppress(EngineError), translated("old containers cannot be removed"):
-        for found in api.containers(all=True, filters={"label": LABEL, "status": "created"}):
-            if found["Created"] < before:
+        for found in api.containers(all=True, filters={"label": LABEL}):
+            limit = (found.get("Labels") or {}).get(LIMIT, "")
+            over = limit.isdecimal() and 0 < int(limit) < before - found["Created"]
+            if over or (found.get("State") == "created" and found["Created"] < before):
                 api.remove_container(found["Id"], v=True, force=True)
 
 

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from hatch_docker.engine.files import CHUNK, packed, unpack
+from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.stream import Stream
 from hatch_docker.engine.translate import hint, translated
 from hatch_docker.errors import EngineError
@@ -26,8 +27,9 @@ from hatch_docker.terminal import human
 if TYPE_CHECKING:
     from docker import APIClient
 
-# On each container: what it is for.
+# On each container: what it is for, and its time limit in seconds, 0 for none.
 LABEL = "hatch-docker.what"
+LIMIT = "hatch-docker.seconds"
 
 # What engines say of a container that ended, or was removed, though we did neither.
 _GONE = re.compile(
@@ -42,15 +44,6 @@ _ASK_AGAIN_SECONDS = 0.05
 
 Kind = Literal["modified", "added", "removed"]
 _KINDS: tuple[Kind, ...] = ("modified", "added", "removed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a container may use: `memory` in bytes, `cpus` (1.5 is one and a half), `seconds`; 0 is no limit."""
-
-    memory: int = 0
-    cpus: float = 0.0
-    seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +168,7 @@ class Container:
                 raise
         if self._late:
             raise EngineError(
-                f"{self._what} took longer than {_duration(self._limits.seconds)}",
+                f"{self._what} took longer than {self._limits.duration}",
                 hint="set HATCH_DOCKER_BUILD_TIMEOUT to more",
             )
 
@@ -231,10 +224,10 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
                 user="0:0",
                 working_dir="/",
                 stdin_open=True,
-                labels={LABEL: container._what},
+                labels={LABEL: container._what, LIMIT: str(container._limits.seconds)},
                 use_config_proxy=network,
                 platform=str(platform) if platform else None,
-                host_config=api.create_host_config(auto_remove=True, **_options(container._limits, network)),
+                host_config=api.create_host_config(auto_remove=True, **container._limits.options(network=network)),
             )
             stream = Stream(api.attach_socket(name, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
             container._streams.append(stream)
@@ -246,17 +239,6 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
         raise
     if first:
         raise EngineError(f"{container._what} cannot start: {first}", place=image, hint=hint(first))
-
-
-def _options(limits: Limits, network: bool) -> dict[str, Any]:
-    """What a container may use, as the engine's API has it."""
-    options: dict[str, Any] = {} if network else {"network_mode": "none"}
-    if limits.memory:
-        # With as much swap again, that would be no limit.
-        options |= {"mem_limit": limits.memory, "memswap_limit": limits.memory}
-    if limits.cpus:
-        options["nano_cpus"] = round(limits.cpus * 10**9)
-    return options
 
 
 def _remove(container: Container) -> None:
@@ -285,9 +267,3 @@ def _try_to_remove(container: Container) -> None:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(_GONE_SECONDS)
-
-
-def _duration(seconds: int) -> str:
-    """A length of time as it is configured, such as 1h30m."""
-    parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
-    return "".join(f"{count}{unit}" for count, unit in parts if count)

@@ -14,6 +14,8 @@ from hatch_docker.oci import tar
 
 CHUNK = 1 << 20
 _MODE = 0o644
+# Far beyond any wheel. In a container a file of a thousand times that costs nothing, if it is all zeros.
+_LARGEST = 4 << 30
 
 
 def packed(files: Mapping[str, bytes | Path]) -> Iterator[bytes]:
@@ -49,13 +51,18 @@ def _file(path: str, source: Path) -> Iterator[bytes]:
 
 
 def unpack(chunks: Iterator[bytes], out: BinaryIO) -> None:
-    """Copy the content of the only file of a tar to `out`. Raises EngineError where it is not one regular file."""
+    """Copy the content of the only file of a tar to `out`.
+
+    Raises EngineError where it is not one regular file, and for one of more than 4 GiB.
+    """
     try:
         with tarfile.open(fileobj=cast("BinaryIO", _Reader(chunks)), mode="r|", bufsize=CHUNK) as archive:
             member = archive.next()
             content = archive.extractfile(member) if member is not None and member.isreg() else None
-            if content is None:
+            if member is None or content is None:
                 raise EngineError("it is not a regular file")
+            if member.size > _LARGEST:
+                raise EngineError(f"it is larger than {_LARGEST >> 30} GiB")
             shutil.copyfileobj(content, out, CHUNK)
     except tarfile.TarError as error:
         raise EngineError(f"the engine does not give it whole: {error}") from None

@@ -23,6 +23,16 @@ _HINTS = {
 }
 
 
+def missed(error: EngineError, what: str, *, instead: str = "") -> EngineError:
+    """The error of an engine that does not answer, with what it is needed for, and what would do `instead`."""
+    return EngineError(
+        f"{error.message}; it is needed to {what}",
+        place=error.place,
+        hint="start Docker, or name another engine with DOCKER_HOST (a remote one and Podman's socket will do)"
+        + (f", or {instead}" if instead else ""),
+    )
+
+
 @contextlib.contextmanager
 def translated(what: str, *, away: str = "") -> Iterator[None]:
     """Turn whatever the SDK and its HTTP library raise into an EngineError: `what` and the reason.

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.atomic import replacing
 from hatch_docker.config import ALL
-from hatch_docker.errors import HatchDockerError, LockError
+from hatch_docker.errors import HatchDockerError, LockError, ResolveError
+from hatch_docker.http import redact
 from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.pins import read_constraints
 from hatch_docker.locks.resolve import find_uv, is_current, resolve
 from hatch_docker.progress import Progress
 from hatch_docker.target import TargetPython
+
+_OTHER = "lock another version, or one that has a wheel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +110,14 @@ def resolve_alone(
 ) -> tuple[Artifact, ...]:
     """The artifacts of requirements that are no project's, such as those that an sdist is built with.
 
-    uv resolves them in the folder `root`, within the versions and hashes of the file `constraints`. Raises LockError
-    and what resolving raises.
+    uv resolves them in the folder `root`, within the versions and hashes of the file `constraints`. Raises LockError,
+    also for a requirement with a URL, and what resolving raises.
     """
-    wanted = Wanted(project="", target=target, requirements=tuple(Requirement(text) for text in requirements))
+    wanted = Wanted(project="", target=target, requirements=_of_an_index(requirements))
     allowed = read_constraints(constraints) if constraints else {}
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
         path = Path(folder) / "pylock.toml"
-        path.write_text(_uv(wanted.requirements, target, root, resolver, constraints), encoding="utf-8")
+        path.write_text(_alone(wanted, root, resolver, constraints), encoding="utf-8")
         try:
             artifacts = select(read_lock(path, wanted, lookup), target, lock=path, project="", complete=True)
         except HatchDockerError as error:
@@ -123,6 +126,31 @@ def resolve_alone(
             raise
     _check_allowed(artifacts, allowed, constraints)
     return tuple(artifacts)
+
+
+def _alone(wanted: Wanted, root: Path, resolver: Resolver, constraints: Path | None) -> str:
+    """Out of wheels if that can be, since uv may have to run an sdist to read it."""
+    try:
+        return _uv(wanted.requirements, wanted.target, root, resolver, constraints, build=False)
+    except ResolveError:
+        return _uv(wanted.requirements, wanted.target, root, resolver, constraints)
+
+
+def _of_an_index(requirements: Sequence[str]) -> tuple[Requirement, ...]:
+    """Requirements that an sdist names, which nobody vouches for.
+
+    uv runs what is at a URL, here and with all logins, to learn what it requires in turn.
+    """
+    try:
+        found = tuple(Requirement(text) for text in requirements)
+    except (InvalidRequirement, TypeError, RecursionError):
+        raise LockError("a build requirement is none (PEP 508)", hint=_OTHER) from None
+    if urls := [each for each in found if each.url]:
+        raise LockError(
+            f"{urls[0].name} is a build requirement by URL ({redact(urls[0].url or '')!r}), which no index vouches for",
+            hint=_OTHER,
+        )
+    return found
 
 
 def _check_allowed(
@@ -174,6 +202,7 @@ def _uv(
     root: Path,
     resolver: Resolver,
     constraints: Path | None = None,
+    build: bool = True,
 ) -> str:
     return resolve(
         [str(requirement) for requirement in requirements],
@@ -185,6 +214,7 @@ def _uv(
         configured=resolver.configured,
         embed=resolver.embed,
         constraints=constraints,
+        build=build,
     )
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# uv asks sysconfig where it is, which tells a second thread half of what it knows (before Python 3.12).
+_FINDING = threading.Lock()
 _TABLE = "hatch-docker"
 _USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
 _LINES_SHOWN = 24
@@ -59,7 +62,8 @@ def find_uv(environ: Mapping[str, str]) -> str:
     try:
         import uv
 
-        return str(uv.find_uv_bin())
+        with _FINDING:
+            return str(uv.find_uv_bin())
     except (ImportError, FileNotFoundError):
         raise ResolveError(
             "there is no uv to resolve dependencies with",
@@ -79,13 +83,16 @@ def resolve(
     configured: Sequence[str] = (),
     embed: Callable[[str], str] = str,
     constraints: Path | None = None,
+    build: bool = True,
 ) -> str:
     """Resolve requirements for the target; the text of a pylock.toml whose `tool.hatch-docker` says its inputs.
 
     `indexes` are package indexes without logins, the main one first; none leaves them to uv's own configuration.
     `configured` are those that the project itself names: only they are inputs, since the machine's own may differ from
     one to the next. `embed` puts the login into an index's URL: that reaches uv through its environment and nothing
-    else. `constraints` is a file of versions to keep to, no input either. Raises ResolveError with uv's explanation.
+    else. `constraints` is a file of versions to keep to, no input either. Without `build` no sdist is looked at: its
+    own code may have to be run, here and with all logins, to learn what it requires. Raises ResolveError with uv's
+    explanation.
     """
     platform = uv_platform(target)
     if not platform:
@@ -96,6 +103,7 @@ def resolve(
             *("--python", sys.executable, "--format", "pylock.toml", "--no-header", "--no-annotate"),
             *("--color", "never", "--no-progress"),
             *(("--constraints", str(constraints)) if constraints else ()),
+            *(() if build else ("--no-build",)),
         ],
         "\n".join(sorted(requirements)) + "\n",
         root=root,

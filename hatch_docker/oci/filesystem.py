@@ -14,18 +14,17 @@ from typing import BinaryIO
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.image import ChunkReader, decompressed, verified
 from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.members import Member, members
 
 CHUNK = 1 << 18
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _LARGEST_READ = 64 << 20
-# A few hundred kilobytes of a hostile layer are gigabytes of headers, names or files when they are inflated. No path
-# that Linux opens is longer than this, and no image that a person made comes near the other limits.
+# A few hundred kilobytes of a hostile layer are gigabytes of names or files when they are inflated. No path that Linux
+# opens is longer than this, and no image that a person made comes near the other limits.
 _LONGEST_PATH = 4096
-_LARGEST_HEADER = 1 << 20
 _MOST_MEMBERS = 4_000_000
 _MOST_READ = 512 << 20
-_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +123,10 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
         with layer.open() as blob:
             chunks = decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type)
             plain = ChunkReader(verified(chunks, layer.diff_id))
-            with tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as tar:
-                for member in _members(tar):
+            with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
+                for member in members(tar, most=_MOST_MEMBERS):
+                    if len(member.name) > _LONGEST_PATH:
+                        raise ValueError("it has too long a path")
                     path = _normal(member.name)
                     parent, name = posixpath.split(path)
                     if name == _OPAQUE:
@@ -141,31 +142,6 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
         raise ImageError(f"layer {layer.descriptor.digest} cannot be read: {error}") from None
     return added, removed, emptied
-
-
-class _Member(tarfile.TarInfo):
-    """A member whose extended header is of a size that can be read whole, as tarfile does.
-
-    A global header is a member of its own, as engines take it: they pass it over, where tarfile would obey it.
-    """
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _EXTENDED and self.size > _LARGEST_HEADER:
-            raise tarfile.ReadError(f"it has a header of {self.size} bytes")
-        process = self._proc_builtin if self.type == tarfile.XGLTYPE else super()._proc_member  # type: ignore[attr-defined,misc]
-        member: tarfile.TarInfo = process(tar)
-        return member
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of a layer, without global headers; raises ValueError for too many, or too long a path."""
-    for number, member in enumerate(tar):
-        # tarfile remembers them all.
-        tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
-        if number >= _MOST_MEMBERS or len(member.name) > _LONGEST_PATH:
-            raise ValueError("it has too many files, or too long a path")
-        if member.type != tarfile.XGLTYPE:
-            yield member
 
 
 def _normal(name: str) -> str:

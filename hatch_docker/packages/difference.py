@@ -19,7 +19,9 @@ from hatch_docker.engine import Change
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.image import reader
 from hatch_docker.oci.layer import Entry, Plain
+from hatch_docker.oci.members import Member, members
 
+_MOST_MEMBERS = 4_000_000
 _CHUNK = 1 << 18
 _BLOCK = 512
 _CAPABILITY = "SCHILY.xattr.security.capability"
@@ -132,10 +134,8 @@ def _read(chunks: Iterator[bytes], wanted: Collection[str], spool: _Spool) -> _T
     tree = _Tree()
     plain = reader(_whole(chunks))
     try:
-        with tarfile.open(fileobj=plain, mode="r|") as tar:
-            for member in tar:
-                # tarfile remembers them all.
-                tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
+            for member in members(tar, most=_MOST_MEMBERS):
                 path = _path(member.name)
                 if path and (member.isdir() or path in wanted):
                     _take(tar, member, path, tree, spool)

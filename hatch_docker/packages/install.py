@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.atomic import writing
 from hatch_docker.cache import Cache
-from hatch_docker.engine import Container, Engine, Limits
-from hatch_docker.errors import ImageError, PackageError
+from hatch_docker.engine import Container, Engine, Limits, missed
+from hatch_docker.errors import EngineError, ImageError, PackageError
+from hatch_docker.logfile import Log, logging_to
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Layer, fingerprint, write_layer
@@ -35,8 +35,6 @@ _KIND = "packages"
 _SHADOW = "etc/shadow"
 _DAY = str(MTIME // 86400).encode()
 _LINES = 12
-_TAIL = 1 << 16
-_USER = re.compile(r"//[^/@\s]*@")
 _CHATTER = re.compile(r"\s*$|Get:\d|Hit:\d|Fetched |Reading |Building |\(\d+/\d+\) ")
 # The image's own Python is the distribution's, and nothing can be compiled for it.
 _LACKS_HEADERS = '[ "$(command -v python3)" = /usr/bin/python3 ] && ! ls /usr/include/python3*/Python.h'
@@ -113,20 +111,28 @@ def install(
     if known:
         record, path = known
     else:
-        running = engine()
+        running = _engine(engine, f"install {what} in {label}")
         name = running.provide(image, reference, progress=progress)
         doing, platform = f"installing {what} in {label}", image.config.platform
         with (
             progress.task("install", f"{what} in {label}"),
+            logging_to(log) as written,
             running.container(name, what=doing, network=True, limits=limits, platform=platform) as container,
         ):
-            inside = _Inside(container=container, label=label, log=log)
+            inside = _Inside(container=container, label=label, log=written)
             record, path = inside.installed(wanted, toolchain, cache, compression, progress)
         cache.put(_KIND, key, record.to_json())
     layer = Layer(descriptor=record.descriptor, diff_id=record.diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
     made = MadeLayer(layer=layer, contents=record.contents, unpacked=record.unpacked, reused=bool(known))
     history = History(created_by=f"hatch-docker: {what}"[:200])
     return Installed(image=append(image, (layer,), (history,), image.config), made=made, manager=record.manager)
+
+
+def _engine(connect: Callable[[], Engine], what: str) -> Engine:
+    try:
+        return connect()
+    except EngineError as error:
+        raise missed(error, what) from None
 
 
 def _checked(names: Sequence[str]) -> tuple[str, ...]:
@@ -156,7 +162,7 @@ class _Inside:
 
     container: Container
     label: str
-    log: Path
+    log: Log
 
     def installed(
         self, names: Sequence[str], toolchain: bool, cache: Cache, compression: str, progress: Progress
@@ -205,29 +211,19 @@ class _Inside:
 
     def _run(self, manager: Manager, names: Sequence[str]) -> None:
         """Run the manager's commands; raise PackageError with what it said last."""
-        tail = bytearray()
-        with writing(self.log):
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            self.log.write_bytes(b"")
-
-        def write(data: bytes) -> None:
-            with writing(self.log), self.log.open("ab") as file:
-                file.write(data)
-            tail.extend(data)
-            del tail[:-_TAIL]
-
         for command in manager.commands_for(names):
-            if self.container.run(command, write=write, environ=manager.environ) != 0:
-                raise self._failure(manager, names, tail.decode(errors="replace"))
+            if self.container.run(command, write=self.log.write, environ=manager.environ) != 0:
+                raise self._failure(manager, names, self.log.end())
 
     def _failure(self, manager: Manager, names: Sequence[str], output: str) -> PackageError:
-        lines = [line.rstrip() for line in _USER.sub("//", output).splitlines() if not _CHATTER.match(line)]
-        shown = "\n  ".join(lines[-_LINES:]) or "it did not say why"
+        lines = [line.rstrip() for line in output.splitlines() if not _CHATTER.match(line)]
+        # The bar tells what it says from what we say.
+        shown = "".join(f"\n  │ {line}" for line in lines[-_LINES:]) or " it did not say why"
         advice = hint(manager, output, lambda: self._listing(manager))
         return PackageError(
-            f"{manager.name} cannot install {', '.join(names)}:\n  {shown}",
+            f"{manager.name} cannot install {', '.join(names)}:{shown}",
             place=self.label,
-            hint="\n  hint: ".join(filter(None, (advice, f"its whole output is in {self.log}"))),
+            hint="\n  hint: ".join(filter(None, (advice, f"its whole output is in {self.log.path}"))),
         )
 
     def _listing(self, manager: Manager) -> list[str]:

@@ -68,14 +68,14 @@ def check_units(units: Sequence[Unit], own: Unit, locked: Locked, wanted: Wanted
     )
     # What uv resolved is complete but for what its own configuration overrides, of which the result does not tell.
     if missing and locked.resolved:
-        progress.note("warning: overridden in uv's configuration: " + "; ".join(missing))
+        progress.warn("overridden in uv's configuration: " + "; ".join(missing))
     elif missing:
         raise LockError(
             "the lock is not complete for this image:" + "".join(f"\n  {each}" for each in missing),
             hint=f"lock again, for {wanted.target}",
         )
     for text in _clashes([*units, own], wanted.target):
-        progress.note(f"warning: {text}")
+        progress.warn(text)
 
 
 def scripts_of(units: Sequence[Unit]) -> list[str]:

@@ -1,0 +1,84 @@
+"""Alpine packages that are real, where there is no mirror of Alpine's: made of what the images here have.
+
+`build-base` is the compiler of the builder image, `libffi-dev` the headers of the same release of libffi that the base
+has, `yaml` and `yaml-dev` are libyaml, compiled from its sources as an sdist carries them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+from apk_repository import ARCHITECTURE, BUILDER, run
+
+from hatch_docker.engine import Container, Engine, Limits
+
+_DEBIAN = "python:3.13"
+_DEBIANS_HEADERS = "/usr/include/x86_64-linux-gnu"
+
+_LIBFFI = """
+mkdir -p /root-ffi/usr/include /root-ffi/usr/lib
+cp /ffi.h /ffitarget.h /root-ffi/usr/include
+ln -s /usr/local/lib/libffi.so.8 /root-ffi/usr/lib/libffi.so
+package libffi-dev /root-ffi
+"""
+_YAML = """
+mkdir -p /root-yaml/usr/lib /root-dev/usr/include /root-dev/usr/lib
+cd /sources
+cc -O2 -shared -fPIC -DHAVE_CONFIG_H -I. -Wl,-soname,libyaml-0.so.2 -o /root-yaml/usr/lib/libyaml-0.so.2 \
+    api.c dumper.c emitter.c loader.c parser.c reader.c scanner.c writer.c
+cp yaml.h /root-dev/usr/include
+ln -s libyaml-0.so.2 /root-dev/usr/lib/libyaml.so
+package yaml /root-yaml
+package yaml-dev /root-dev yaml
+"""
+# The list is of what is not Alpine's own; the command that people call is beside it.
+_TOOLCHAIN = """
+mkdir /root-tools /root-headers
+tar c -C / -T /usr/share/toolchain.list \
+    usr/lib/musl.specs usr/lib/libc.so usr/bin/gcc usr/bin/cc usr/bin/x86_64-linux-musl-gcc | tar x -C /root-tools
+package build-base /root-tools
+package linux-headers /root-headers
+"""
+_PACKAGE = f"""
+set -eu
+mkdir -p /made
+package() {{
+    apk mkpkg --info "name:$1" --info version:1.0-r0 --info arch:{ARCHITECTURE} --info description:x --info license:x \
+        ${{3:+--info "depends:$3"}} --compression deflate:1 --files "$2" --output "/made/$1-1.0-r0.apk"
+}}
+"""
+_INDEX = """
+cd /made
+apk mkndx --allow-untrusted --output APKINDEX.tar.gz *.apk
+"""
+
+
+def libffi(engine: Engine) -> dict[str, bytes]:
+    """The files of a repository with `libffi-dev`. Which C library there is does not show in the headers."""
+    with engine.container(_DEBIAN, what="reading headers", network=False, limits=Limits()) as container:
+        headers = {f"/{name}": _get(container, f"{_DEBIANS_HEADERS}/{name}") for name in ("ffi.h", "ffitarget.h")}
+    return _repository(engine, [_LIBFFI], headers)
+
+
+def libyaml_and_toolchain(engine: Engine, sources: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a repository with `yaml`, `yaml-dev`, `build-base` and `linux-headers`.
+
+    `sources` are libyaml's, by their names.
+    """
+    files = {f"/sources/{name}": data for name, data in sources.items()}
+    return _repository(engine, [_YAML, _TOOLCHAIN], files)
+
+
+def _repository(engine: Engine, scripts: Sequence[str], files: Mapping[str, bytes]) -> dict[str, bytes]:
+    with engine.container(BUILDER, what="making packages", network=False, limits=Limits()) as container:
+        container.put(files)
+        run(container, "sh", "-c", "".join([_PACKAGE, *scripts, _INDEX]))
+        made = run(container, "ls", "/made").split()
+        return {f"{ARCHITECTURE}/{name}": _get(container, f"/made/{name}") for name in made}
+
+
+def _get(container: Container, path: str) -> bytes:
+    out = io.BytesIO()
+    container.get(path, out)
+    return out.getvalue()

@@ -1,0 +1,170 @@
+"""Builds projects that must be compiled, and watches what containers that takes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import builds
+from apk_repository import FOLDER, derived
+from conftest import mirrors
+from containers import built, environment, remove, tool
+from docker import APIClient, DockerClient
+
+from hatch_docker.cache import Cache
+from hatch_docker.engine.container import LABEL
+from hatch_docker.http import Http
+from hatch_docker.oci.archive import archive
+from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.source import pull, registry_source
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+
+PROJECTS = Path(__file__).parent / "projects"
+# On images that tests make for others to be made of.
+MARK = f"hatch-docker-test-{secrets.token_hex(6)}"
+# Nothing is compiled by what this machine has.
+_NO_COMPILER = "/nowhere/cc"
+_NOT_OURS = shutil.ignore_patterns("dist", "__pycache__", ".*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A project, built and loaded. `made` are the containers that the build took, by what they were for."""
+
+    project: Path
+    environ: dict[str, str]
+    image: str
+    told: str
+    made: list[str]
+    result: dict[str, Any]
+
+    @property
+    def archive(self) -> builds.Made:
+        """The image, as its archive has it."""
+        return builds.read(builds.archive_of(self.project))
+
+    @property
+    def compiled(self) -> dict[str, dict[str, Any]]:
+        """What is told of each wheel that was compiled."""
+        return {each["name"]: each for each in self.result["compiled"]}
+
+    def prints(self, client: DockerClient) -> Any:
+        """The JSON that the image prints, with nothing that it could write to."""
+        printed = client.containers.run(f"{self.image}:1.0", remove=True, read_only=True, cap_drop=["ALL"])
+        return json.loads(printed)
+
+
+Build = Callable[..., Case]
+
+
+@contextlib.contextmanager
+def building(client: DockerClient, cache: Path, folder: Path) -> Iterator[Build]:
+    """A function that builds a project of PROJECTS in `folder`, with a lock of now and settings by their variables."""
+    images: list[str] = []
+
+    def build(name: str, cache: Path = cache, target: str = "docker:archive,load", **settings: str) -> Case:
+        images.append(f"hatch-docker-test-{secrets.token_hex(6)}")
+        project = copied(PROJECTS / name, folder / images[-1])
+        tool("uv", "lock", cwd=project)
+        environ = environment(cache, HATCH_DOCKER_IMAGE=images[-1], CC=_NO_COMPILER, **variables(settings))
+        with containers_made() as made:
+            outcome = built(project, environ, target)
+        result = builds.result_of(project)
+        return Case(project=project, environ=environ, image=images[-1], told=outcome.err, made=made, result=result)
+
+    try:
+        yield build
+    finally:
+        for image in images:
+            remove(client, image)
+        for left in client.images.list(filters={"label": MARK}):
+            client.images.remove(str(left.id), force=True)
+
+
+def copied(project: Path, to: Path) -> Path:
+    """A project without what builds leave in it."""
+    return Path(shutil.copytree(project, to, ignore=_NOT_OURS))
+
+
+def variables(settings: Mapping[str, str]) -> dict[str, str]:
+    """Keys with underscores as our variables."""
+    return {f"HATCH_DOCKER_{name.upper()}": value for name, value in settings.items()}
+
+
+@contextlib.contextmanager
+def containers_made() -> Iterator[list[str]]:
+    """What builds in this process make containers for, while the block lasts."""
+    made: list[str] = []
+    create = APIClient.create_container
+
+    def recorded(self: APIClient, *arguments: Any, **options: Any) -> Any:
+        made.append(options["labels"][LABEL])
+        return create(self, *arguments, **options)
+
+    with mock.patch.object(APIClient, "create_container", recorded):
+        yield made
+
+
+def check_again(case: Case, folder: Path) -> None:
+    """The same image without a container, and for another project without an engine."""
+    with containers_made() as made:
+        shutil.rmtree(case.project / "dist")
+        outcome = built(case.project, case.environ)
+    assert made == []
+    assert not re.search(r"compiling in|compiled \w", outcome.err)
+    assert builds.result_of(case.project)["digest"] == case.result["digest"]
+    assert builds.result_of(case.project)["compiled"] == case.result["compiled"]
+    other = copied(case.project, folder / "other")
+    built(other, {**case.environ, "DOCKER_HOST": builds.NOWHERE}, "docker:archive")
+    assert builds.result_of(other)["digest"] == case.result["digest"]
+
+
+def installing(name: str, repository: Mapping[str, bytes], cache: Path, path: Path) -> str:
+    """An image of Alpine whose apk knows one repository, which is in the image; as `base` and `builder` name it."""
+    image = derived(
+        _pulled(name, cache),
+        Entry(path="etc/apk/repositories", content=f"/{FOLDER}\n".encode()),
+        Entry(path="etc/apk/config", content=b"allow-untrusted\n"),
+        *(Entry(path=f"{FOLDER}/{each}", content=data) for each, data in repository.items()),
+    )
+    image = replace(image, config=replace(image.config, labels={MARK: ""}))
+    with path.open("wb") as file:
+        file.writelines(archive(image, [Reference.parse("alpine:test")]))
+    return f"oci-archive:{path}"
+
+
+def _pulled(name: str, cache: Path) -> Image:
+    registry = Registry(Http(), credentials=Credentials(), mirrors=mirrors())
+    found = registry_source(registry, Reference.parse(name), Cache(cache))
+    return pull(found, Platform(architecture="amd64"), Cache(cache), progress=Progress()).image
+
+
+def lock_of_sdists(*sdists: Path) -> str:
+    """A pylock.toml of sdists, by their paths."""
+    lines = ['lock-version = "1.0"', 'created-by = "tests"', ""]
+    for path in sdists:
+        name, _, version = path.name.removesuffix(".tar.gz").rpartition("-")
+        lines += [
+            "[[packages]]",
+            f'name = "{name.replace("_", "-")}"',
+            f'version = "{version}"',
+            "[packages.sdist]",
+            f'url = "{path.as_uri()}"',
+            f'hashes = {{sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"}}',
+            "",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,369 @@
+"""The command: what it makes and prints, and how it tells what is wrong."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import builds
+import pytest
+from base_maker import FakeBase, make_base, serve
+from builds import Bench, Outcome
+from containers import built, environment, output, remove
+from docker import DockerClient
+from fake_engine import FakeEngine
+from fake_registry import USER, FakeRegistry
+from project_maker import make_project
+
+from hatch_docker import command
+from hatch_docker.bases import Places, open_base
+from hatch_docker.builder import Builder, open_builder
+from hatch_docker.cache import Cache
+from hatch_docker.config import BaseSpec, parse
+from hatch_docker.engine import Engine, Limits
+from hatch_docker.http import Http
+from hatch_docker.oci.archive import archive, open_files
+from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.source import layout_source, pull
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+
+AMD64 = Platform(architecture="amd64")
+
+
+def run(*arguments: str | Path, env: Mapping[str, str], folder: Path) -> Outcome:
+    """`hatch-docker …` in `folder`, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    before, code = Path.cwd(), 0
+    os.chdir(folder)
+    try:
+        with (
+            mock.patch.dict(os.environ, env, clear=True),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            command.main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        os.chdir(before)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with FakeEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def can_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every builder pass for one that can compile: nothing runs in the fake engine's containers."""
+    monkeypatch.setattr(command, "probe", lambda *_arguments, **_options: "python3")
+
+
+Hatch = Callable[..., Outcome]
+
+
+@pytest.fixture
+def hatch(bench: Bench, engine: FakeEngine) -> Hatch:
+    """The command beside the fake engine, from the folder of all projects unless told otherwise."""
+
+    def hatch(*arguments: str | Path, folder: Path | None = None, **env: str) -> Outcome:
+        environ = builds.environment(bench.cache, **{"DOCKER_HOST": engine.address, **env})
+        return run(*arguments, env=environ, folder=folder or bench.root)
+
+    return hatch
+
+
+def project_of(bench: Bench, **options: Any) -> Path:
+    """A project whose builder is its base as it is."""
+    return bench.project(docker=f'builder = "oci:{bench.base()}"', **options)
+
+
+@pytest.mark.usefixtures("can_compile")
+class TestTheAnswer:
+    def test_is_one_line_that_builder_can_be_set_to(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+        outcome = hatch("builder", folder=project_of(bench))
+        assert outcome.code == 0, outcome.err
+        assert outcome.out.startswith("docker-daemon:hatch-docker/builder:")
+        name = outcome.out.removesuffix("\n").removeprefix("docker-daemon:")
+        assert engine.images[name]["Id"] == image_of(bench).config_descriptor.digest
+        config, _, mistakes = parse({"builder": outcome.out.removesuffix("\n")}, {}, project="shop")
+        assert not mistakes
+        assert config.builder
+        assert config.builder.value == name
+
+    def test_is_the_first_of_several_names(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+        outcome = hatch("builder", "--tag", "acme/builder", "--tag", "acme/other:2", project_of(bench))
+        assert outcome.out == "docker-daemon:acme/builder:latest\n"
+        assert "is in the engine as acme/builder:latest, acme/other:2\n" in outcome.err
+        assert engine.images["acme/builder:latest"] == engine.images["acme/other:2"]
+
+    def test_is_its_name_by_digest_once_it_is_pushed(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
+        names = [f"{registry.host}/{name}" for name in ("acme/builder:1", "other/builder:1", "acme/builder:latest")]
+        tags = [argument for name in names for argument in ("--tag", name)]
+        outcome = hatch("builder", *tags, "--push", project_of(bench))
+        assert outcome.code == 0, outcome.err
+        digest = outcome.out.removesuffix("\n").partition("@")[2]
+        assert outcome.out == f"{registry.host}/acme/builder@{digest}\n"
+        pushed = {key for key in registry.manifests if not key[1].startswith("sha256:")}
+        assert pushed == {("acme/builder", "1"), ("acme/builder", "latest"), ("other/builder", "1")}
+        assert len({registry.manifests["acme/builder", digest], *map(registry.manifests.get, pushed)}) == 1
+
+    def test_has_the_config_of_the_image_that_it_is_made_of(
+        self, bench: Bench, registry: FakeRegistry, hatch: Hatch
+    ) -> None:
+        outcome = hatch("builder", "--push", "--tag", f"{registry.host}/acme/builder:1", project_of(bench))
+        _, manifest = registry.manifests["acme/builder", outcome.out.strip().partition("@")[2]]
+        assert json.loads(manifest)["config"]["digest"] == image_of(bench).config_descriptor.digest
+
+    def test_is_all_that_the_quiet_see(self, bench: Bench, hatch: Hatch) -> None:
+        outcome = hatch("builder", project_of(bench), HATCH_QUIET="1")
+        assert (outcome.out.count("\n"), outcome.err) == (1, "")
+
+    def test_is_given_for_a_version_that_only_a_plugin_knows(self, bench: Bench, hatch: Hatch) -> None:
+        project = project_of(bench, more='[tool.hatch.version]\nsource = "vcs"')
+        text = (project / "pyproject.toml").read_text()
+        (project / "pyproject.toml").write_text(text.replace('version = "1.0"', 'dynamic = ["version"]'))
+        assert hatch("builder", project).code == 0
+
+    def test_is_given_for_a_builder_that_the_engine_has(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+        engine.saved = b"".join(archive(image_of(bench), [Reference.parse("acme/builder:1")]))
+        engine.take(engine.saved)
+        project = bench.project(docker='builder = "docker-daemon:acme/builder:1"')
+        outcome = hatch("builder", "--tag", "acme/builder:2", project)
+        assert outcome.out == "docker-daemon:acme/builder:2\n", outcome.err
+        assert engine.images["acme/builder:2"] == engine.images["acme/builder:1"]
+
+
+def image_of(bench: Bench) -> Image:
+    files = open_files(bench.base())
+    return pull(layout_source(files, ""), AMD64, Cache(bench.root / "read"), progress=Progress()).image
+
+
+class TestTheHelp:
+    @pytest.mark.parametrize(
+        ("arguments", "said"), [(["--help"], "builder "), (["builder", "--help"], "The one line on standard output is")]
+    )
+    def test_is_printed(self, bench: Bench, hatch: Hatch, arguments: list[str], said: str) -> None:
+        outcome = hatch(*arguments)
+        assert outcome.code == 0
+        assert said in outcome.out
+
+    def test_is_there_for_the_module(self) -> None:
+        done = subprocess.run([sys.executable, "-m", "hatch_docker.command", "--help"], capture_output=True, check=True)
+        assert done.stdout.startswith(b"usage: hatch-docker ")
+
+
+def refused(outcome: Outcome, *said: str, code: int = 1) -> None:
+    """It ended with a message, and nothing on standard output."""
+    assert (outcome.code, outcome.out) == (code, ""), outcome.err
+    for each in said:
+        assert each in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ([], "the following arguments are required: COMMAND"),
+            (["bild"], "invalid choice: 'bild'"),
+            (["builder", "--push"], "--push needs a name to push to: --tag registry.example/team/builder:1"),
+            (["builder", "--tag", "Acme/Builder:1"], "'Acme/Builder:1' is not an image reference"),
+            (["builder", "--tag", "acme/builder:+"], "'+' is not a tag; a tag has "),
+            (["builder", "--tag", f"acme/builder@sha256:{'0' * 64}"], "has a digest: an image gets names with tags"),
+        ],
+    )
+    def test_of_the_command_line(self, hatch: Hatch, arguments: list[str], said: str) -> None:
+        refused(hatch(*arguments), "usage: hatch-docker ", said, code=2)
+
+    def test_of_names_that_cannot_be_pushed(self, bench: Bench, hatch: Hatch) -> None:
+        outcome = hatch("builder", "--tag", "builder:1", "--tag", "other", "--push", project_of(bench))
+        refused(outcome, "--tag: 'builder:1' cannot be pushed", "registry.example/team/builder:1", "'other:latest'")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (None, "there is no such file: name the project's folder, or go there"),
+            ("[project", "Expected ']' at the end of a table declaration"),
+            ("", "Missing `project` metadata table"),
+            ('[project]\nname = "x"\nversion = "1"\nrequires-python = ">3.x"', "Invalid specifier: '>3.x'"),
+            ('[project]\nname = "x"\nversion = "1"\n[tool.hatch.build]\ntargets = 3', "must be a table"),
+        ],
+    )
+    def test_of_pyproject_toml(self, bench: Bench, hatch: Hatch, text: str | None, said: str) -> None:
+        if text is not None:
+            (bench.root / "pyproject.toml").write_text(text)
+        refused(hatch("builder", bench.root), str(bench.root / "pyproject.toml"), said)
+        refused(hatch("builder"), said)
+
+    def test_of_the_configuration_all_at_once(self, bench: Bench, hatch: Hatch) -> None:
+        project = bench.project(docker='build-packages = ["-x"]\nbilder = "y"')
+        refused(hatch("builder", project), "2 mistakes in the configuration", "build-packages[0]: ", "docker.bilder: ")
+
+    def test_a_builder_without_python(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+        outcome = hatch("builder", "--tag", "acme/builder:1", project_of(bench))
+        refused(outcome, "the builder image oci:", "has no Python", "hint: ")
+        assert "acme/builder:1" not in engine.images
+        assert not engine.containers.running
+
+    def test_an_engine_that_lacks_the_builder(self, bench: Bench, hatch: Hatch) -> None:
+        project = bench.project(docker='builder = "docker-daemon:acme/builder:1"')
+        refused(hatch("builder", project), "the engine has no image acme/builder:1", "hint: ")
+
+    def test_no_engine_is_known_before_anything_is_fetched(
+        self, bench: Bench, registry: FakeRegistry, hatch: Hatch
+    ) -> None:
+        project = bench.project(base="", docker=f'base = "{registry.host}/team/base:1"')
+        outcome = hatch("builder", project, DOCKER_HOST=builds.NOWHERE)
+        refused(outcome, "no container engine answers", "it is needed to make a builder", "DOCKER_HOST")
+        assert not registry.requests
+
+    @pytest.mark.usefixtures("can_compile")
+    def test_a_registry_that_refuses(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
+        registry.auth, auth = "basic", bench.root / "auth.json"
+        arguments = ("builder", "--push", "--tag", f"{registry.host}/acme/builder:1", project_of(bench))
+        refused(hatch(*arguments), "asks for credentials, and there are none", f"docker login {registry.host}")
+        login = base64.b64encode(f"{USER}:s3cret".encode()).decode()
+        auth.write_text(json.dumps({"auths": {registry.host: {"auth": login}}}))
+        outcome = hatch(*arguments, REGISTRY_AUTH_FILE=str(auth))
+        refused(outcome, f"does not accept the credentials from {auth}")
+        assert "s3cret" not in outcome.err
+        assert not registry.manifests
+
+    def test_ctrl_c_leaves_no_container(
+        self, bench: Bench, engine: FakeEngine, hatch: Hatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[str] = []
+
+        def interrupted(*_arguments: Any, **_options: Any) -> str:
+            seen.extend(engine.containers.running)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(command, "probe", interrupted)
+        refused(hatch("builder", project_of(bench)), "interrupted", code=130)
+        assert seen
+        assert not engine.containers.running
+
+
+class TestWhatIsRecorded:
+    """The name of a builder in the result file says which image it was, whatever a tag leads to later."""
+
+    @pytest.fixture
+    def places(self, bench: Bench, engine: FakeEngine) -> Places:
+        registry = Registry(Http(), credentials=Credentials())
+        connect = partial(Engine.connect, {"DOCKER_HOST": engine.address})
+        return Places(registry=registry, engine=connect, cache=Cache(bench.cache), root=bench.root)
+
+    def opened(self, places: Places, bench: Bench, builder: str, *packages: str) -> Builder:
+        options: dict[str, Any] = {"places": places, "progress": Progress()}
+        spec = BaseSpec(transport="oci", value=str(bench.base()))
+        base = open_base(spec, python="", requires_python="", platform=AMD64, venv="app/.venv", threads=1, **options)
+        named = parse({"builder": builder}, {}, project="shop")[0].builder
+        return open_builder(base, spec, named, packages, limits=Limits(), **options)
+
+    def test_of_a_registry(self, bench: Bench, places: Places, registry: FakeRegistry) -> None:
+        digest = serve(bench.base(), registry, "acme/builder", "1")
+        builder = self.opened(places, bench, f"{registry.host}/acme/builder:1", "libpq-dev")
+        assert builder.reference == f"{registry.host}/acme/builder@{digest}"
+        assert builder.name == f"{registry.host}/acme/builder:1 + libpq-dev"
+
+    def test_of_the_engine(self, bench: Bench, places: Places, engine: FakeEngine) -> None:
+        engine.images["acme/builder:1"] = {"Id": f"sha256:{'1' * 64}"}
+        builder = self.opened(places, bench, "docker-daemon:acme/builder:1")
+        assert builder.reference == f"docker-daemon:acme/builder:1@sha256:{'1' * 64}"
+
+    def test_of_a_layout(self, bench: Bench, places: Places) -> None:
+        layout = make_base(bench.root / "builder", FakeBase(files={"usr/bin/cc": b"\x7fELF"}))
+        builder = self.opened(places, bench, f"oci:{layout}")
+        index = json.loads((layout / "index.json").read_text())
+        assert builder.reference == f"oci:{layout}@{index['manifests'][0]['digest']}"
+
+    def test_another_id_is_another_builder(self, bench: Bench, places: Places, engine: FakeEngine) -> None:
+        identities = set()
+        for digit in "12":
+            engine.images["acme/builder:1"] = {"Id": f"sha256:{digit * 64}"}
+            identities.add(self.opened(places, bench, "docker-daemon:acme/builder:1").identity)
+        assert len(identities) == 2
+
+
+@pytest.mark.engine
+@pytest.mark.registry
+@pytest.mark.base
+@pytest.mark.network
+class TestForATeam:
+    """One of them makes the builder and pushes it; the others install nothing."""
+
+    MAIN = "import psycopg2\n\ndef main():\n    print(psycopg2.__libpq_version__ > 0)\n"
+
+    def project(self, folder: Path, docker: str) -> Path:
+        return make_project(
+            folder,
+            dependencies=["psycopg2"],
+            project='requires-python = ">=3.10"',
+            docker=f'base = "slim"\npython = "3.13"\n{docker}',
+            files={"src/shop/__init__.py": self.MAIN},
+        )
+
+    @pytest.fixture
+    def repository(self, client: DockerClient) -> Iterator[str]:
+        name = f"{os.environ['HATCH_DOCKER_TEST_REGISTRY']}/team/builder-{secrets.token_hex(6)}"
+        yield name
+        remove(client, name)
+
+    def test_it_is_made_once(self, tmp_path: Path, client: DockerClient, repository: str, image: str) -> None:
+        maker = self.project(tmp_path / "maker", 'build-packages = ["libpq-dev"]')
+        environ = environment(tmp_path / "cache", HATCH_DOCKER_IMAGE=image)
+        arguments = ["builder", "--tag", f"{repository}:1", "--push"]
+        made = subprocess.run(
+            [sys.executable, "-m", "hatch_docker.command", *arguments],
+            cwd=maker,
+            env=environ,
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert made.returncode == 0, made.stderr
+        assert "installed libpq-dev in python:3.13" in made.stderr
+        builder = made.stdout.removesuffix("\n")
+
+        # It starts as what it is made of does, and tells nothing of who made it.
+        there, base = client.images.get(f"{repository}:1"), client.images.get("python:3.13")
+        for key in ("Env", "Entrypoint", "Cmd", "User", "WorkingDir", "Labels"):
+            assert there.attrs["Config"][key] == base.attrs["Config"][key]
+        assert next(step["CreatedBy"] for step in there.history()) == "hatch-docker: libpq-dev"
+
+        member = self.project(tmp_path / "member", f'builder = "{builder}"')
+        # Where neither the cache nor the engine knows that name.
+        remove(client, repository)
+        outcome = built(member, {**environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "other")}, "docker:load")
+        assert "install" not in outcome.err
+        assert output(client, f"{image}:1.0") == "True\n"
+        (compiled,) = builds.result_of(member)["compiled"]
+        assert (compiled["builder"], compiled["build-packages"]) == (builder, [])

@@ -1,0 +1,42 @@
+"""The seed application's image beside what the usual Dockerfiles make of it, built by the same engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers import environment
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "sizes.py"
+SEEDS = ("d-multi-stage-alpine", "f-uv-slim")
+
+pytestmark = [pytest.mark.engine, pytest.mark.base, pytest.mark.network, pytest.mark.seeds]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the benchmark tells of each image, all of which it has run."""
+    arguments = [os.environ["HATCH_DOCKER_TEST_SEEDS"], "--only", *SEEDS, "--rounds", "1", "--json"]
+    done = subprocess.run(
+        [sys.executable, BENCHMARK, *arguments],
+        env=environment(tmp_path_factory.mktemp("cache")),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    images: list[dict[str, Any]] = json.loads(done.stdout)
+    return images
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ours_is_smaller_on_the_same_base(images: list[dict[str, Any]], seed: str) -> None:
+    (theirs,) = [image for image in images if image["name"] == seed]
+    (ours,) = [
+        image for image in images if image["name"].startswith("hatch-docker") and image["base"] == theirs["base"]
+    ]
+    assert 0 < ours["above"] < theirs["above"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class Http:
         self._network = network or Network()
         self._headers = {"User-Agent": user_agent}
         self._pools: dict[str, urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
 
     def request(
         self,
@@ -203,9 +205,10 @@ class Http:
             proxy = ""
         if proxy and "://" not in proxy:
             proxy = f"http://{proxy}"
-        if proxy not in self._pools:
-            self._pools[proxy] = self._connect(proxy)
-        return self._pools[proxy]
+        with self._lock:
+            if proxy not in self._pools:
+                self._pools[proxy] = self._connect(proxy)
+            return self._pools[proxy]
 
     def _connect(self, proxy: str) -> urllib3.PoolManager:
         # What SSL_CERT_FILE names is trusted by OpenSSL's own default; on macOS and Windows it is the system's store.

@@ -175,7 +175,8 @@ def measure(made: Sequence[Way], rounds: int, scratch: Path) -> list[Result]:
                 result.cold.append(seconds(partial(way.build, folder, True)))
                 check(way, result)
                 with (folder / "app" / CHANGED).open("a", encoding="utf-8") as file:
-                    file.write("# changed\n")
+                    # Another line each time, which no earlier build has seen.
+                    file.write(f"# {secrets.token_hex(8)}\n")
                 result.changed.append(seconds(partial(way.build, folder, False)))
             run("docker", "rmi", "--force", way.image)
     return results

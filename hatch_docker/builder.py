@@ -18,6 +18,9 @@ from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.progress import Progress
 
+# How many OS packages are part of what people call a builder; it is told with every sdist.
+_NAMED = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builder:
@@ -78,7 +81,8 @@ def open_builder(
         image, digest = pulled.image, pulled.digest
         name = reference.familiar if reference else f"{chosen.transport}:{chosen.value}"
     identity = f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}"
-    label = " + ".join(filter(None, (name, *packages, "a toolchain" if toolchain else "")))
+    shown = packages if len(packages) <= _NAMED else [f"{len(packages)} OS packages"]
+    label = " + ".join(filter(None, (name, *shown, "a toolchain" if toolchain else "")))
     complete = _completed(image, packages, toolchain, name, places, limits, progress)
     return Builder(
         name=label,

@@ -22,6 +22,7 @@ TO_BUILD: tuple[tuple[str, str, str], ...] = (
     ("pkgconf", "pkg-config", "pkg-config pkgconf"),
     ("cargo", "cargo", "cargo rustc"),
     ("swig", "swig", "swig"),
+    ("graphviz", "graphviz", "dot"),
     ("patch", "patch", "patch"),
     ("git", "git", "git"),
     ("bison", "bison", "bison yacc"),

@@ -636,8 +636,13 @@ class TestApk:
             packages(installable(connect(), alpine, {"broken": broken}), ["broken"], tmp_path)
 
     def test_an_image_without_a_package_manager(self, alpine: Image, tmp_path: Path) -> None:
-        with pytest.raises(PackageError, match="the image base:1 has neither apt nor apk"):
-            packages(derived(alpine, Entry(path="sbin/apk", removed=True)), ["mini"], tmp_path)
+        bare = derived(alpine, Entry(path="sbin/apk", removed=True))
+        with pytest.raises(PackageError, match="the image base:1 has neither apt nor apk") as caught:
+            packages(bare, ["mini"], tmp_path)
+        assert "take another image" in caught.value.hint
+        with pytest.raises(PackageError, match="the image base:1 has neither apt nor apk") as caught:
+            packages(bare, [], tmp_path, toolchain=True)
+        assert "a compiler in builder" in caught.value.hint
 
 
 @pytest.fixture(scope="module")

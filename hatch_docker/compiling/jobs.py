@@ -229,14 +229,15 @@ def _check_builder(found: Mapping[str, Any], target: TargetPython, builder: str)
         wrong.append(f"has {libc}")
     elif libc == "glibc" and glibc > target.libc.version:
         wrong.append(f"has glibc {found['glibc']}, which is newer than the base's")
-    if not wrong and not found["headers"]:
-        wrong.append("lacks Python's headers (Python.h)")
-    if not wrong and not found["compiler"]:
-        wrong.append("has no compiler")
+    lacks = not wrong and not (found["headers"] and found["compiler"])
+    if lacks:
+        wrong.append("has no compiler" if found["headers"] else "lacks Python's headers (Python.h)")
     if wrong:
         raise BuilderError(
             f"the builder image {builder} {' and '.join(wrong)}; the image has {target}",
-            hint="name an image of the same kind as the base in builder, or none: then the base's own is taken",
+            hint="name one that has both a compiler and Python's headers in builder, or add build-packages"
+            if lacks
+            else "name an image of the same kind as the base in builder, or none: then the base's own is taken",
         )
 
 

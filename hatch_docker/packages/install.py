@@ -168,7 +168,7 @@ class _Inside:
         self, names: Sequence[str], toolchain: bool, cache: Cache, compression: str, progress: Progress
     ) -> tuple[_Record, Path]:
         """Install, and make a layer of what that changed, in the cache."""
-        manager = self._manager()
+        manager = self._manager(toolchain)
         wanted = [*names, *(self._toolchain(manager) if toolchain else [])]
         before, shadow = self._database(manager), self._read(_SHADOW)
         self._run(manager, wanted)
@@ -196,13 +196,15 @@ class _Inside:
         )
         return record, path
 
-    def _manager(self) -> Manager:
+    def _manager(self, toolchain: bool) -> Manager:
         for manager in MANAGERS:
             if self._status("sh", "-c", f"command -v {manager.program}") == 0:
                 return manager
         raise PackageError(
             f"the image {self.label} has neither {' nor '.join(manager.name for manager in MANAGERS)}",
-            hint="take another image, such as one of Debian or Alpine, or one that has the packages already",
+            hint="name an image of its kind that has a compiler in builder"
+            if toolchain
+            else "take another image, such as one of Debian or Alpine, or one that has the packages already",
         )
 
     def _toolchain(self, manager: Manager) -> list[str]:

@@ -17,6 +17,7 @@ from hatch_docker.compiling.compiling import compile_all
 from hatch_docker.config import Config, default_script, expand_tags, gather
 from hatch_docker.extra import directories_of, extra_entries, folders
 from hatch_docker.interpreter import BaseFacts
+from hatch_docker.layercache import MadeLayer
 from hatch_docker.layers import Part, files_part, group, make_layers, own_part
 from hatch_docker.linkage import check_linkage
 from hatch_docker.locks import Wanted, find_lock
@@ -25,7 +26,7 @@ from hatch_docker.machine import Machine
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.project import Project
-from hatch_docker.result import Built, MadeLayer
+from hatch_docker.result import Built
 from hatch_docker.runtime import command, configure, describe
 from hatch_docker.target import TargetPython
 from hatch_docker.wheels.install import venv_skeleton

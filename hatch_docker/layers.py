@@ -12,15 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from hatch_docker.cache import Cache
-from hatch_docker.errors import DigestMismatchError, ImageError, WheelError
-from hatch_docker.oci.layer import Entry, Layer, Plain, Written, fingerprint, write_layer
-from hatch_docker.oci.spec import Descriptor
+from hatch_docker.errors import DigestMismatchError, WheelError
+from hatch_docker.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.layer import Entry, Plain, fingerprint
 from hatch_docker.parallel import together
 from hatch_docker.progress import Progress
-from hatch_docker.result import MadeLayer
 from hatch_docker.target import TargetPython
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.units import Unit
@@ -107,11 +105,9 @@ def _make(
     part: Part, *, target: TargetPython, venv: str, compression: str, cache: Cache, progress: Progress
 ) -> MadeLayer:
     recipe = _recipe(part, target, venv, compression)
-    known = cache.get("layers", recipe) if recipe else None
-    made = _known(known, part, cache) if known else None
-    if made is not None:
-        return made
-    with ExitStack() as stack, cache.temporary() as partial_file:
+    if recipe and (known := recall(cache, "layers", recipe)):
+        return known
+    with ExitStack() as stack:
         entries = [*part.entries]
         for unit in part.units:
             wheel = stack.enter_context(WheelFile(unit.path, unit.filename))
@@ -119,20 +115,19 @@ def _make(
         entries = _last_of_each(entries)
         size = sum(entry.unpacked for entry in entries)
         advance = stack.enter_context(progress.task("layer", ", ".join(part.contents), size))
-        with partial_file.open("wb") as out, _named(part):
-            written = write_layer(
+        with _named(part):
+            made = make_layer(
                 entries,
-                out,
+                cache,
+                contents=part.contents,
                 compression=compression,
                 splice=part.splice,
                 present=part.present,
                 advance=advance,
             )
-        path = cache.adopt(partial_file, written.descriptor.digest)
     if recipe:
-        cache.put("layers", recipe, _document(written))
-    layer = Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
-    return MadeLayer(layer=layer, contents=part.contents, unpacked=written.unpacked, reused=False)
+        remember(cache, "layers", recipe, made)
+    return made
 
 
 @contextmanager
@@ -157,27 +152,6 @@ def _recipe(part: Part, target: TargetPython, venv: str, compression: str) -> st
 
 def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def _document(written: Written) -> dict[str, Any]:
-    return {
-        "descriptor": written.descriptor.to_json(),
-        "diff_id": written.diff_id,
-        "unpacked": written.unpacked,
-    }
-
-
-def _known(known: dict[str, Any], part: Part, cache: Cache) -> MadeLayer | None:
-    try:
-        descriptor = Descriptor.from_json(known["descriptor"])
-        diff_id, unpacked = str(known["diff_id"]), int(known["unpacked"])
-    except (KeyError, TypeError, ValueError, ImageError):
-        return None
-    path = cache.blob(descriptor.digest)
-    if path is None:
-        return None
-    layer = Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
-    return MadeLayer(layer=layer, contents=part.contents, unpacked=unpacked, reused=True)
 
 
 def _last_of_each(entries: Iterable[Entry]) -> list[Entry]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hatch_docker.layercache import MadeLayer
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
@@ -14,16 +15,6 @@ from hatch_docker.terminal import human
 
 _SHOWN = 3
 _WIDTH = 58
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeLayer:
-    """A layer of ours: what it holds, its size without compression in bytes, and whether the cache had it."""
-
-    layer: Layer
-    contents: tuple[str, ...]
-    unpacked: int
-    reused: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

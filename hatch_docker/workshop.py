@@ -15,13 +15,13 @@ from hatch_docker.compiling.compiling import Workshop
 from hatch_docker.config import Config
 from hatch_docker.errors import ConfigError
 from hatch_docker.http import redact
+from hatch_docker.layercache import MadeLayer
 from hatch_docker.locks.locked import Resolver, resolve_alone
 from hatch_docker.locks.resolve import find_uv
 from hatch_docker.machine import Indexes, Machine
 from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.project import Project
-from hatch_docker.result import MadeLayer
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -15,13 +15,13 @@ from unit_maker import TARGET, make_unit
 
 from hatch_docker.cache import Cache
 from hatch_docker.errors import DigestMismatchError
+from hatch_docker.layercache import MadeLayer
 from hatch_docker.layers import Part, files_part, group, make_layers, own_part
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
-from hatch_docker.result import MadeLayer
 from hatch_docker.wheels.facts import WheelFacts
 from hatch_docker.wheels.units import Unit
 

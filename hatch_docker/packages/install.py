@@ -12,22 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from hatch_docker.cache import Cache
 from hatch_docker.engine import Container, Engine, Limits, missed
-from hatch_docker.errors import EngineError, ImageError, PackageError
+from hatch_docker.errors import EngineError, PackageError
+from hatch_docker.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.logfile import Log, logging_to
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
-from hatch_docker.oci.layer import Layer, fingerprint, write_layer
+from hatch_docker.oci.layer import fingerprint
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.spec import Descriptor
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.packages.difference import difference
 from hatch_docker.packages.managers import MANAGERS, NAME, Manager, arrived, hint
 from hatch_docker.progress import Progress
-from hatch_docker.result import MadeLayer
 
 # Another way to make a layer of the same packages has another number: a part of the key.
 _FORMAT = 1
@@ -42,46 +40,10 @@ _LACKS_HEADERS = '[ "$(command -v python3)" = /usr/bin/python3 ] && ! ls /usr/in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """`image` is the image with the layer on it; `made` the layer, whose contents are the packages that came in.
-
-    `manager` is the name of the package manager: apt or apk.
-    """
+    """`image` is the image with the layer on it; `made` the layer, whose contents are the packages that came in."""
 
     image: Image
     made: MadeLayer
-    manager: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    """What the cache knows of a layer besides its bytes."""
-
-    descriptor: Descriptor
-    diff_id: str
-    unpacked: int
-    contents: tuple[str, ...]
-    manager: str
-
-    def to_json(self) -> dict[str, Any]:
-        """For the cache."""
-        return {
-            "descriptor": self.descriptor.to_json(),
-            "diff_id": self.diff_id,
-            "unpacked": self.unpacked,
-            "contents": list(self.contents),
-            "manager": self.manager,
-        }
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> _Record:
-        """The inverse; raises KeyError, TypeError, ValueError or ImageError on anything else."""
-        return cls(
-            descriptor=Descriptor.from_json(document["descriptor"]),
-            diff_id=str(document["diff_id"]),
-            unpacked=int(document["unpacked"]),
-            contents=tuple(map(str, document["contents"])),
-            manager=str(document["manager"]),
-        )
 
 
 def install(
@@ -107,10 +69,8 @@ def install(
     wanted = _checked(names)
     shape = [_FORMAT, image.config_descriptor.digest, wanted, toolchain, fingerprint(compression, splice=False)]
     key, what = json.dumps(shape), ", ".join([*wanted, *(["a toolchain"] if toolchain else [])])
-    known = _known(cache.get(_KIND, key), cache)
-    if known:
-        record, path = known
-    else:
+    made = recall(cache, _KIND, key)
+    if made is None:
         running = _engine(engine, f"install {what} in {label}")
         name = running.provide(image, reference, progress=progress)
         doing, platform = f"installing {what} in {label}", image.config.platform
@@ -120,12 +80,10 @@ def install(
             running.container(name, what=doing, network=True, limits=limits, platform=platform) as container,
         ):
             inside = _Inside(container=container, label=label, log=written)
-            record, path = inside.installed(wanted, toolchain, cache, compression, progress)
-        cache.put(_KIND, key, record.to_json())
-    layer = Layer(descriptor=record.descriptor, diff_id=record.diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
-    made = MadeLayer(layer=layer, contents=record.contents, unpacked=record.unpacked, reused=bool(known))
+            made = inside.installed(wanted, toolchain, cache, compression, progress)
+        remember(cache, _KIND, key, made)
     history = History(created_by=f"hatch-docker: {what}"[:200])
-    return Installed(image=append(image, (layer,), (history,), image.config), made=made, manager=record.manager)
+    return Installed(image=append(image, (made.layer,), (history,), image.config), made=made)
 
 
 def _engine(connect: Callable[[], Engine], what: str) -> Engine:
@@ -146,16 +104,6 @@ def _checked(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
-def _known(document: dict[str, Any] | None, cache: Cache) -> tuple[_Record, Path] | None:
-    """What the cache has, and where the layer is; None without either."""
-    try:
-        record = _Record.from_json(document or {})
-    except (KeyError, TypeError, ValueError, ImageError):
-        return None
-    path = cache.blob(record.descriptor.digest)
-    return (record, path) if path else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inside:
     """A container of the image that people call `label`; what is run in it is told to `log`."""
@@ -166,14 +114,15 @@ class _Inside:
 
     def installed(
         self, names: Sequence[str], toolchain: bool, cache: Cache, compression: str, progress: Progress
-    ) -> tuple[_Record, Path]:
+    ) -> MadeLayer:
         """Install, and make a layer of what that changed, in the cache."""
         manager = self._manager(toolchain)
         wanted = [*names, *(self._toolchain(manager) if toolchain else [])]
         before, shadow = self._database(manager), self._read(_SHADOW)
         self._run(manager, wanted)
         after = self._database(manager)
-        with cache.temporary() as partial_file, cache.temporary() as contents, contents.open("w+b") as spool:
+        came = arrived(manager.installed(before), manager.installed(after))
+        with cache.temporary() as contents, contents.open("w+b") as spool:
             found = difference(
                 self.container.changes(),
                 self.container.export,
@@ -183,18 +132,12 @@ class _Inside:
             )
             if found.capable:
                 progress.note(f"{', '.join(found.capable)} in {self.label}: a layer of ours has no file capabilities")
-            with partial_file.open("wb") as out:
-                written = write_layer(found.entries, out, compression=compression, splice=False)
-            path = cache.adopt(partial_file, written.descriptor.digest)
-        came = arrived(manager.installed(before), manager.installed(after))
-        record = _Record(
-            descriptor=written.descriptor,
-            diff_id=written.diff_id,
-            unpacked=written.unpacked,
-            contents=_asked_first(came, names) or tuple(f"{name} (already there)" for name in names),
-            manager=manager.name,
-        )
-        return record, path
+            return make_layer(
+                found.entries,
+                cache,
+                contents=_asked_first(came, names) or tuple(f"{name} (already there)" for name in names),
+                compression=compression,
+            )
 
     def _manager(self, toolchain: bool) -> Manager:
         for manager in MANAGERS:

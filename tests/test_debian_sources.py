@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatch_docker.debian.aptsources import read_sources
 from hatch_docker.debian.sources import (
     Mirrors,
     find_mirrors,
-    machine_mirrors,
     named_mirrors,
-    read_sources,
     suites_of,
 )
 from hatch_docker.errors import DebianError
@@ -63,7 +62,32 @@ def urls(mirrors: Mirrors) -> tuple[list[str], list[str]]:
 
 
 def found(root: Path, suite: str = "trixie") -> tuple[list[str], list[str]]:
-    return urls(machine_mirrors(root, suite, "amd64"))
+    return urls(find_mirrors("", suite=suite, architecture="amd64", root=root))
+
+
+class TestImage:
+    """An image's own sources do where the machine has none."""
+
+    def of(self, root: Path, files: dict[str, bytes]) -> tuple[list[str], list[str]]:
+        return urls(find_mirrors("", suite="trixie", architecture="amd64", root=root, image=files))
+
+    def test_they_are_read(self, tmp_path: Path) -> None:
+        files = {"etc/apt/sources.list.d/debian.sources": DEB822.encode(), "etc/hostname": b"x"}
+        assert self.of(tmp_path, files) == (
+            ["http://deb.example/debian", "http://other.example/debian"],
+            ["http://security.example/debian-security"],
+        )
+
+    def test_the_machines_go_before(self, tmp_path: Path) -> None:
+        root = machine(tmp_path, list="deb http://here.example/debian trixie main\n")
+        assert self.of(root, {"etc/apt/sources.list": ONE_LINE.encode()})[0] == ["http://here.example/debian"]
+
+    def test_its_files_are_not_the_machines(self, tmp_path: Path) -> None:
+        listed = tmp_path / "mirrors.list"
+        listed.write_text("http://here.example/debian\n")
+        text = f"deb mirror+file:{listed} trixie main\n"
+        with pytest.raises(DebianError, match="no mirror of Debian is known"):
+            self.of(tmp_path, {"etc/apt/sources.list": text.encode()})
 
 
 class TestMachine:
@@ -104,7 +128,7 @@ class TestMachine:
 
     def test_an_architecture_that_the_machine_does_not_want_may_be_there(self, tmp_path: Path) -> None:
         text = "deb [arch=amd64] http://one.example/debian trixie main\ndeb http://two.example/debian trixie main\n"
-        mirrors = machine_mirrors(machine(tmp_path, list=text), "trixie", "arm64")
+        mirrors = find_mirrors("", suite="trixie", architecture="arm64", root=machine(tmp_path, list=text))
         assert urls(mirrors)[0] == ["http://two.example/debian", "http://one.example/debian"]
 
     def test_the_list_of_mirrors_of_a_cloud_image(self, tmp_path: Path) -> None:
@@ -116,7 +140,7 @@ class TestMachine:
     def test_a_key_that_stands_in_the_source(self, tmp_path: Path) -> None:
         key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n -----END PGP PUBLIC KEY BLOCK-----"
         text = DEB822.replace("/usr/share/keyrings/debian-archive-keyring.gpg", f"\n {key}")
-        mirrors = machine_mirrors(machine(tmp_path, debian_sources=text), "trixie", "amd64")
+        mirrors = find_mirrors("", suite="trixie", architecture="amd64", root=machine(tmp_path, debian_sources=text))
         lines = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----"
         assert mirrors.main[0].keyring == (lines,)
 

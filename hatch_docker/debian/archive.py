@@ -91,6 +91,15 @@ class Archive:
         """
         return self._release(suite).release
 
+    def state(self, suites: Sequence[str], *, architecture: str, components: Sequence[str] = ("main",)) -> str:
+        """What the indexes of packages of some suites are now: as long as that is the same, so are they.
+
+        Raises as `indexes` does, none of which is read.
+        """
+        return " ".join(
+            found.release.files[path].sha256 for _, found, path in self._wanted(suites, architecture, components)
+        )
+
     def indexes(
         self, suites: Sequence[str], *, architecture: str, components: Sequence[str] = ("main",)
     ) -> list[IndexFile]:
@@ -98,16 +107,22 @@ class Archive:
 
         Raises DebianError as `release` does, and for an architecture or component that a suite does not have.
         """
+        wanted = self._wanted(suites, architecture, components)
+        transfer = self._transfer()
+        paths = together(lambda item: self._index(transfer, *item), wanted, threads=_THREADS, stop=transfer.stop)
+        return [IndexFile(suite=suite, path=path) for (suite, _, _), path in zip(wanted, paths, strict=True)]
+
+    def _wanted(
+        self, suites: Sequence[str], architecture: str, components: Sequence[str]
+    ) -> list[tuple[str, _Found, str]]:
+        """The indexes of some suites, each with its suite and Release, by path."""
         found = together(self._release, suites, threads=_THREADS)
-        wanted = [
+        return [
             (suite, each, path)
             for suite, each in zip(suites, found, strict=True)
             for component in components
             for path in packages_paths(each.release, component, architecture, place=_place(each.mirror, suite))
         ]
-        transfer = self._transfer()
-        paths = together(lambda item: self._index(transfer, *item), wanted, threads=_THREADS, stop=transfer.stop)
-        return [IndexFile(suite=suite, path=path) for (suite, _, _), path in zip(wanted, paths, strict=True)]
 
     def fetch(self, packages: Sequence[Package]) -> list[Path]:
         """The .deb files of packages, in their order, in the cache; nothing is asked of an index.

@@ -6,7 +6,7 @@ No host is written here. A mirror of somebody else's packages may be among the c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
 
-from hatch_docker.debian.control import paragraphs
+from hatch_docker.debian.aptsources import Source, image_sources, read_sources
 from hatch_docker.errors import DebianError
 
 CODENAMES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid")
@@ -24,25 +24,8 @@ _SUITE = re.compile(
 )
 _SECURITY = ("-security", "/updates")
 _DATE = "{date}"
-_ONE_LINE = re.compile(r"deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)\s*")
-_LARGEST = 1 << 22
-_NO = ("no", "false", "without", "off", "disable", "0")
 SETTING = "set debian-mirror, or HATCH_DOCKER_DEBIAN_MIRROR"
 _WANTED = f"{SETTING}, to the URL of a mirror, such as http://HOST/debian"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One entry of the machine's apt sources: a URI without trailing slash, and one suite there.
-
-    `architectures` is empty where all are meant. `keyring` are the keys that Signed-By names: paths, or a key itself.
-    """
-
-    url: str
-    suite: str
-    components: tuple[str, ...]
-    architectures: tuple[str, ...] = ()
-    keyring: tuple[Path | bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +68,28 @@ class Mirrors:
         )
 
 
-def find_mirrors(setting: str, *, suite: str, architecture: str, root: Path = Path("/"), place: str = "") -> Mirrors:
-    """The mirrors of `setting` where it is one, else those of the apt sources under `root`.
+def find_mirrors(
+    setting: str,
+    *,
+    suite: str,
+    architecture: str,
+    root: Path = Path("/"),
+    place: str = "",
+    image: Mapping[str, bytes] | None = None,
+) -> Mirrors:
+    """The mirrors of `setting` where it is one, else those of the apt sources under `root`, else those of an `image`.
 
-    `place` says where the setting stands. Raises DebianError where no mirror is known.
+    `place` says where the setting stands; `image` has the content of an image's files by path. Raises DebianError where
+    no mirror is known.
     """
-    return named_mirrors(setting, place=place) if setting.strip() else machine_mirrors(root, suite, architecture)
+    if setting.strip():
+        return named_mirrors(setting, place=place)
+    # What an image trusts is for the image: Debian's own keys have to do.
+    theirs = (replace(each, keyring=()) for each in image_sources(image or {}))
+    for sources in (read_sources(root / "etc/apt"), theirs):
+        if mirrors := _mirrors_of(sources, suite, architecture):
+            return mirrors
+    raise DebianError("no mirror of Debian is known: the apt sources of this machine name none", hint=_WANTED)
 
 
 def named_mirrors(setting: str, *, place: str = "") -> Mirrors:
@@ -113,110 +112,19 @@ def named_mirrors(setting: str, *, place: str = "") -> Mirrors:
     return Mirrors(main=(main,), security=(security,))
 
 
-def machine_mirrors(root: Path, suite: str, architecture: str) -> Mirrors:
-    """The mirrors of Debian that the apt sources under `root` name, whatever release the machine itself is of.
-
-    Raises DebianError where there are none.
-    """
-    found = [each for each in read_sources(root / "etc/apt") if _may_have(each, suite)]
+def _mirrors_of(sources: Iterable[Source], suite: str, architecture: str) -> Mirrors | None:
+    """The mirrors of Debian among sources, whatever release they ask for; None where there are none."""
+    found = [each for each in sources if _may_have(each, suite)]
     main = _ranked([each for each in found if not each.suite.endswith(_SECURITY)], suite, architecture)
     security = _ranked([each for each in found if each.suite.endswith(_SECURITY)], suite, architecture)
     security = security or tuple(filter(None, map(_sibling, main)))
-    if not main or not security:
-        raise DebianError("no mirror of Debian is known: the apt sources of this machine name none", hint=_WANTED)
-    return Mirrors(main=main, security=security)
-
-
-def read_sources(folder: Path) -> list[Source]:
-    """The sources of `sources.list` and `sources.list.d`; what cannot be read, or is of no use here, is left out."""
-    found: list[Source] = []
-    for path in (folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))):
-        reader = {".list": _one_line, ".sources": _deb822}.get(path.suffix)
-        if reader is None or not path.is_file():
-            continue
-        try:
-            with path.open("rb") as file:
-                found += reader(file.read(_LARGEST).decode("utf-8", errors="replace"))
-        except (OSError, DebianError, ValueError):
-            # apt itself tells what is wrong there. The other files may do.
-            continue
-    return found
+    return Mirrors(main=main, security=security) if main and security else None
 
 
 def suites_of(suite: str) -> tuple[str, ...]:
     """A release and what updates it: `trixie`, `trixie-updates`, `trixie-security`. Unstable has only itself."""
     alone = suite in ("sid", "unstable", "experimental") or "-" in suite or "/" in suite
     return (suite,) if alone else (suite, f"{suite}-updates", f"{suite}-security")
-
-
-def _one_line(text: str) -> Iterator[Source]:
-    """`deb [arch=amd64 signed-by=/a/keyring] URI SUITE COMPONENT…`, one in each line."""
-    for line in text.splitlines():
-        found = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
-        if found is None:
-            continue
-        options, uri, suite, components = found.groups("")
-        values = {name.lower(): value for name, _, value in (each.partition("=") for each in options.split())}
-        yield from _sources(
-            [uri],
-            [suite],
-            components=components.split(),
-            architectures=values.get("arch", "").replace(",", " ").split(),
-            keys=values.get("signed-by", "").split(","),
-        )
-
-
-def _deb822(text: str) -> Iterator[Source]:
-    """`Types:`, `URIs:`, `Suites:`, `Components:` in paragraphs."""
-    for each in paragraphs(text):
-        if "deb" not in each.get("Types", "").split() or each.get("Enabled", "yes").strip().lower() in _NO:
-            continue
-        signed = each.get("Signed-By", "")
-        keys: Sequence[str | bytes] = signed.split()
-        if "BEGIN PGP" in signed:
-            # An empty line of the key is written as a dot.
-            keys = ["\n".join("" if line.strip() == "." else line for line in signed.strip().split("\n")).encode()]
-        yield from _sources(
-            each.get("URIs", "").split(),
-            each.get("Suites", "").split(),
-            components=each.get("Components", "").split(),
-            architectures=each.get("Architectures", "").split(),
-            keys=keys,
-        )
-
-
-def _sources(
-    uris: Iterable[str],
-    suites: Sequence[str],
-    *,
-    components: Sequence[str],
-    architectures: Sequence[str],
-    keys: Sequence[str | bytes],
-) -> Iterator[Source]:
-    keyring = tuple(each if isinstance(each, bytes) else Path(each) for each in keys if each)
-    keyring = tuple(each for each in keyring if isinstance(each, bytes) or each.is_absolute())
-    for uri in _listed(uris):
-        for suite in suites:
-            # A suite that ends so is no suite but a folder of packages.
-            if not suite.endswith("/") and uri.startswith(("http://", "https://")):
-                yield Source(
-                    url=uri.rstrip("/"),
-                    suite=suite,
-                    components=tuple(components),
-                    architectures=tuple(architectures),
-                    keyring=keyring,
-                )
-
-
-def _listed(uris: Iterable[str]) -> Iterator[str]:
-    """The URIs; of `mirror+file:/etc/apt/mirrors/debian.list`, as cloud images have it, those in that file."""
-    for uri in uris:
-        if not uri.startswith(("mirror+file:", "mirror:file:")):
-            yield uri
-            continue
-        path = Path(urlsplit(uri.partition(":")[2] if uri.startswith("mirror:") else uri).path)
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            yield from line.partition("#")[0].split()[:1]
 
 
 def _may_have(source: Source, suite: str) -> bool:

@@ -1,0 +1,140 @@
+"""The sources that apt is configured with (sources.list(5)), on this machine or in an image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from hatch_docker.debian.control import paragraphs
+from hatch_docker.errors import DebianError
+
+_PLACES = re.compile(r"etc/apt/sources\.list(?:\.d/[^/]+\.(?:list|sources))?")
+_ONE_LINE = re.compile(r"deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)\s*")
+_SCHEMES = ("http://", "https://")
+_LISTS = ("mirror+file:", "mirror:file:")
+_LARGEST = 1 << 22
+_NO = ("no", "false", "without", "off", "disable", "0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One entry of the machine's apt sources: a URI without trailing slash, and one suite there.
+
+    `architectures` is empty where all are meant. `keyring` are the keys that Signed-By names: paths, or a key itself.
+    """
+
+    url: str
+    suite: str
+    components: tuple[str, ...]
+    architectures: tuple[str, ...] = ()
+    keyring: tuple[Path | bytes, ...] = ()
+
+
+def read_sources(folder: Path) -> list[Source]:
+    """The sources of `sources.list` and `sources.list.d`; what cannot be read, or is of no use here, is left out."""
+    found: list[Source] = []
+    for path in (folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))):
+        if path.suffix not in _READERS or not path.is_file():
+            continue
+        try:
+            with path.open("rb") as file:
+                parsed = _parsed(path.suffix, file.read(_LARGEST))
+            found += [named for source in parsed for named in _listed(source)]
+        except (OSError, ValueError):
+            # apt itself tells what is wrong there. The other files may do.
+            continue
+    return found
+
+
+def image_sources(files: Mapping[str, bytes]) -> list[Source]:
+    """The same, of an image's files by path, of which those of `etc/apt` are looked at."""
+    found: list[Source] = []
+    for name in sorted(files):
+        if _PLACES.fullmatch(name):
+            found += _parsed(PurePosixPath(name).suffix, files[name][:_LARGEST])
+    return [source for source in found if source.url.startswith(_SCHEMES)]
+
+
+def _parsed(suffix: str, data: bytes) -> list[Source]:
+    try:
+        return list(_READERS[suffix](data.decode("utf-8", errors="replace")))
+    except (DebianError, ValueError):
+        return []
+
+
+def _one_line(text: str) -> Iterator[Source]:
+    """`deb [arch=amd64 signed-by=/a/keyring] URI SUITE COMPONENT…`, one in each line."""
+    for line in text.splitlines():
+        found = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
+        if found is None:
+            continue
+        options, uri, suite, components = found.groups("")
+        values = {name.lower(): value for name, _, value in (each.partition("=") for each in options.split())}
+        yield from _sources(
+            [uri],
+            [suite],
+            components=components.split(),
+            architectures=values.get("arch", "").replace(",", " ").split(),
+            keys=values.get("signed-by", "").split(","),
+        )
+
+
+def _deb822(text: str) -> Iterator[Source]:
+    """`Types:`, `URIs:`, `Suites:`, `Components:` in paragraphs."""
+    for each in paragraphs(text):
+        if "deb" not in each.get("Types", "").split() or each.get("Enabled", "yes").strip().lower() in _NO:
+            continue
+        signed = each.get("Signed-By", "")
+        keys: Sequence[str | bytes] = signed.split()
+        if "BEGIN PGP" in signed:
+            # An empty line of the key is written as a dot.
+            keys = ["\n".join("" if line.strip() == "." else line for line in signed.strip().split("\n")).encode()]
+        yield from _sources(
+            each.get("URIs", "").split(),
+            each.get("Suites", "").split(),
+            components=each.get("Components", "").split(),
+            architectures=each.get("Architectures", "").split(),
+            keys=keys,
+        )
+
+
+_READERS: Mapping[str, Callable[[str], Iterator[Source]]] = {".list": _one_line, ".sources": _deb822}
+
+
+def _sources(
+    uris: Iterable[str],
+    suites: Sequence[str],
+    *,
+    components: Sequence[str],
+    architectures: Sequence[str],
+    keys: Sequence[str | bytes],
+) -> Iterator[Source]:
+    keyring = tuple(each if isinstance(each, bytes) else Path(each) for each in keys if each)
+    keyring = tuple(each for each in keyring if isinstance(each, bytes) or each.is_absolute())
+    for uri in uris:
+        for suite in suites:
+            # A suite that ends so is no suite but a folder of packages.
+            if not suite.endswith("/") and uri.startswith((*_SCHEMES, *_LISTS)):
+                yield Source(
+                    url=uri.rstrip("/"),
+                    suite=suite,
+                    components=tuple(components),
+                    architectures=tuple(architectures),
+                    keyring=keyring,
+                )
+
+
+def _listed(source: Source) -> Iterator[Source]:
+    """The source; of `mirror+file:/etc/apt/mirrors/debian.list`, as cloud images have it, those in that file."""
+    uri = source.url
+    if not uri.startswith(_LISTS):
+        yield source
+        return
+    path = Path(urlsplit(uri.partition(":")[2] if uri.startswith("mirror:") else uri).path)
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        for each in line.partition("#")[0].split()[:1]:
+            if each.startswith(_SCHEMES):
+                yield replace(source, url=each.rstrip("/"))

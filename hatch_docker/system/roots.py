@@ -1,0 +1,34 @@
+"""Which packages images out of Debian's archive are made of: what is asked for, of which the rest follows."""
+
+from __future__ import annotations
+
+import re
+
+# The suites that bases are made of, the default first.
+SUITES = ("trixie", "bookworm", "forky", "sid")
+# The packages that are a Python of a suite.
+PYTHON = re.compile(r"python(3\.\d+)-minimal")
+
+# What other packages depend on and an image does not need.
+WITHOUT = ("awk", "debconf", "mawk", "openssl", "readline-common")
+_SYSTEM = ("base-files", "ca-certificates", "libc-bin", "libgcc-s1", "libstdc++6", "netbase", "tzdata")
+_DEBUG = ("bash", "coreutils", "dash", "findutils", "grep", "sed")
+_TOOLCHAIN = (
+    *("bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip", "mawk", "sed", "tar"),
+    *("g++", "gcc", "libc6-dev", "make", "pkgconf"),
+)
+
+
+def base_roots(python: str, *, debug: bool = False) -> tuple[str, ...]:
+    """What is asked for so that `python`, as `3.13`, runs; `debug` adds a shell and the small tools."""
+    return (*_SYSTEM, f"libpython{python}-stdlib", f"python{python}-minimal", *(_DEBUG if debug else ()))
+
+
+def base_without(*, debug: bool = False) -> tuple[str, ...]:  # noqa: ARG001
+    """What is left out of it."""
+    return WITHOUT
+
+
+def toolchain(python: str) -> tuple[str, ...]:
+    """What is put on such a base so that it can compile for it."""
+    return (*_TOOLCHAIN, f"python{python}-dev")

@@ -89,6 +89,7 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
         layers=tuple(layers),
         lock=locked.path.name if locked.path else "",
         compiled=tuple(compiled),
+        selections=base.selections,
     )
 
 

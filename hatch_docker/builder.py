@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_docker.bases import Base, Places, builder_spec, pull
+from hatch_docker.bases import Base, builder_spec
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Container, Engine, Limits
 from hatch_docker.errors import BuilderError
@@ -17,6 +17,10 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.progress import Progress
+from hatch_docker.system.base import with_debian_packages
+from hatch_docker.system.roots import WITHOUT
+from hatch_docker.system.roots import toolchain as debian_toolchain
+from hatch_docker.transports import Places, name_of, pull
 
 # How many OS packages are part of what people call a builder; it is told with every sdist.
 _NAMED = 3
@@ -75,18 +79,21 @@ def open_builder(
         reference, image = base.reference, base.image
         name, digest = base.name, base.digest
     else:
-        reference, pulled = pull(
+        found = pull(
             chosen, python=python.minor, requires_python="", platform=python.platform, places=places, progress=progress
         )
-        image, digest = pulled.image, pulled.digest
-        name = reference.familiar if reference else f"{chosen.transport}:{chosen.value}"
+        reference, image, digest = found.reference, found.pulled.image, found.pulled.digest
+        name = reference.familiar if reference else name_of(chosen)
     identity = f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}"
     shown = packages if len(packages) <= _NAMED else [f"{len(packages)} OS packages"]
     label = " + ".join(filter(None, (name, *shown, "a toolchain" if toolchain else "")))
-    complete = _completed(image, packages, toolchain, name, places, limits, progress)
+    if chosen.transport == "debian":
+        complete = _laid_out(image, chosen, python.minor, packages, places)
+    else:
+        complete = _completed(image, packages, toolchain, name, places, limits, progress)
     return Builder(
         name=label,
-        reference=str(reference.with_digest(digest)) if reference else f"{chosen.transport}:{chosen.value}@{digest}",
+        reference=str(reference.with_digest(digest)) if reference else f"{name_of(chosen)}@{digest}",
         origin=reference,
         identity=identity,
         platform=python.platform,
@@ -111,7 +118,9 @@ def _of_engine(spec: BaseSpec, platform: Platform, places: Places, limits: Limit
         )
 
     def fetched() -> Image:
-        return pull(spec, python="", requires_python="", platform=platform, places=places, progress=progress)[1].image
+        return pull(
+            spec, python="", requires_python="", platform=platform, places=places, progress=progress
+        ).pulled.image
 
     return Builder(
         name=name,
@@ -155,6 +164,27 @@ def _completed(
             progress=progress,
         )
         return installed.image, installed.made.contents
+
+    return once(complete)
+
+
+def _laid_out(
+    image: Image, spec: BaseSpec, python: str, packages: Sequence[str], places: Places
+) -> Callable[[], tuple[Image, tuple[str, ...]]]:
+    """The same of an image out of Debian's archive, which has no package manager: they come out of the archive, too."""
+
+    def complete() -> tuple[Image, tuple[str, ...]]:
+        added = with_debian_packages(
+            image,
+            [*debian_toolchain(python), *packages],
+            without=WITHOUT,
+            purpose="builder",
+            suite=spec.value,
+            snapshot=spec.date,
+            archives=places.archives,
+            compression="gzip",
+        )
+        return added.image, added.made.contents if added.made else ()
 
     return once(complete)
 

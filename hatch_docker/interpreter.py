@@ -1,4 +1,4 @@
-"""Which Python a base image has: read from its config and its layers, never by running it.
+"""Which Python a base image has, and of which system it is: read from its config and its layers, never by running it.
 
 The interpreter is the first `python3` on the image's own PATH. Its version is the string in its own binary or shared
 library, its ABI and CPU the suffix of the extension modules beside it, the C library the one that is there. What other
@@ -30,7 +30,9 @@ _READ = re.compile(
     r"|(?:.*/)?bin/python3?"
     r"|etc/ld\.so\.conf(?:\.d/[^/]+\.conf)?"
     r"|etc/ld-musl-[^/]+\.path"
+    r"|(?:etc|usr/lib)/os-release"
 )
+_RELEASE = re.compile(r"""^(ID|VERSION_CODENAME)=["']?([A-Za-z0-9._-]+)["']?$""", re.MULTILINE)
 # Debian's name of a CPU in a multiarch triplet, where it is not the kernel's.
 _TRIPLET = {"i686": "i386", "armv7l": "arm", "ppc64le": "powerpc64le"}
 _GLIBC = re.compile(rb"GNU C Library [^\n\0]{0,200}?version (\d{1,3})\.(\d{1,3})")
@@ -51,7 +53,7 @@ class BaseFacts:
 
     `links` are its symbolic links to directories and `directories` its directories, so that nothing is written over
     one; `occupied` is whether something is already where the venv goes. `libraries` are the names of the shared
-    libraries that its dynamic loader finds.
+    libraries that its dynamic loader finds. `suite` is the release of Debian that it is of, as `trixie`, or empty.
     """
 
     python: TargetPython
@@ -59,6 +61,7 @@ class BaseFacts:
     directories: frozenset[str]
     occupied: bool
     libraries: frozenset[str] = frozenset()
+    suite: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the cache."""
@@ -73,6 +76,7 @@ class BaseFacts:
             "directories": sorted(self.directories),
             "occupied": self.occupied,
             "libraries": sorted(self.libraries),
+            "suite": self.suite,
         }
 
     @classmethod
@@ -92,6 +96,7 @@ class BaseFacts:
             directories=frozenset(document["directories"]),
             occupied=bool(document["occupied"]),
             libraries=frozenset(document["libraries"]),
+            suite=str(document["suite"]),
         )
 
 
@@ -120,6 +125,7 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
         directories=directories,
         occupied=files.get(venv) is not None,
         libraries=_libraries(files, python, config),
+        suite=_suite(files),
     )
 
 
@@ -226,6 +232,15 @@ def _searched(files: Filesystem, python: TargetPython, config: ImageConfig) -> I
         yield from (f"{parent}/{name}" for name in files.below(parent) if name.startswith(triplet))
     for name in filter(_SEARCH_FILES.fullmatch, files.nodes):
         yield from (line.partition("#")[0].strip() for line in _text(files, name).splitlines())
+
+
+def _suite(files: Filesystem) -> str:
+    """The codename of an image of Debian's (os-release(5))."""
+    try:
+        told = dict(_RELEASE.findall(_text(files, "etc/os-release") or _text(files, "usr/lib/os-release")))
+    except ImageError:
+        return ""
+    return told.get("VERSION_CODENAME", "") if told.get("ID") == "debian" else ""
 
 
 def _text(files: Filesystem, path: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from hatch_docker.bases import Places
 from hatch_docker.cache import Cache
 from hatch_docker.config import Settings
 from hatch_docker.engine import Engine, Limits
@@ -22,6 +22,9 @@ from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.parallel import once
 from hatch_docker.progress import Progress
+from hatch_docker.system.archives import Archives
+from hatch_docker.system.pins import find_pins
+from hatch_docker.transports import Places
 from hatch_docker.wheels.obtain import Obtained, obtain
 
 
@@ -60,11 +63,17 @@ def machine_of(
     home: Path,
     cache_dir: Path,
     index_url: str,
+    debian_mirror: str,
+    debian_keyring: Path | None,
+    now: datetime,
     platform: Platform,
     processors: int,
     progress: Progress,
 ) -> Machine:
-    """The clients of a build. Nothing is connected, and no other program asked, before it is needed."""
+    """The clients of a build. Nothing is connected, and no other program asked, before it is needed.
+
+    `debian_mirror` and `debian_keyring` are as `system.archives.Archives` has them; `now` is the time.
+    """
     http = Http(Network(ca_file=ca_file_of(environ), proxies=proxies))
     cache = Cache(Path(settings.cache_dir) if settings.cache_dir else cache_dir)
     registry = Registry(
@@ -84,13 +93,26 @@ def machine_of(
         named = (index_url or url, *extra)
         return _indexes(discovered, named, environ, proxies, partial(obtain, cache=cache, http=http), cache, progress)
 
+    threads = settings.threads or processors
+    archives = Archives(
+        http=http,
+        cache=cache,
+        now=now,
+        threads=threads,
+        mirror=debian_mirror,
+        place="debian-mirror",
+        keyring=debian_keyring,
+        pins=once(partial(find_pins, root)),
+        progress=progress,
+    )
+    engine = once(lambda: Engine.connect(environ))
     return Machine(
-        places=Places(registry=registry, engine=once(lambda: Engine.connect(environ)), cache=cache, root=root),
+        places=Places(registry=registry, archives=archives, engine=engine, cache=cache, root=root),
         http=http,
         indexes=indexes,
         platform=platform,
         limits=Limits(memory=settings.build_memory, cpus=settings.build_cpus, seconds=settings.build_timeout),
-        threads=settings.threads or processors,
+        threads=threads,
         progress=progress,
     )
 

@@ -16,6 +16,7 @@ from hatch_docker.oci.archive import archive
 from hatch_docker.oci.registry import Registry
 from hatch_docker.progress import Progress
 from hatch_docker.result import Built, document
+from hatch_docker.system.pins import write_pins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,20 @@ def write_constraints(built: Built, directory: Path) -> None:
             partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     else:
         path.unlink(missing_ok=True)
+
+
+def write_selections(built: Built, directory: Path) -> None:
+    """Write which packages of Debian's archive are in the image, for `debian.lock`; no file where there are none."""
+    path = selections_path(built.name, directory)
+    if built.selections:
+        write_pins(path, built.selections)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def selections_path(name: str, directory: Path) -> Path:
+    """Where a build says which packages of Debian's archive it took."""
+    return directory / f"debian.{name}.lock"
 
 
 def constraints_path(name: str, directory: Path) -> Path:

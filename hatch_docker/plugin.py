@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from datetime import datetime, timezone
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,12 +85,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what builds left in `directory`, as Hatch's --clean asks."""
-        from hatch_docker.outputs import constraints_path, lock_path
+        from hatch_docker.outputs import constraints_path, lock_path, selections_path
 
         for pattern in _LEFT_BEHIND:
             for path in Path(directory).glob(pattern):
                 path.unlink()
-        for path_of in (constraints_path, lock_path):
+        for path_of in (constraints_path, lock_path, selections_path):
             path_of(self._project.normalized_name, Path(directory)).unlink(missing_ok=True)
 
     def _check(self, versions: list[str]) -> list[str]:
@@ -117,10 +118,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def _check_project(self, wanted: list[str]) -> None:
         """Compare the configuration with the project and the outputs, all mistakes at once; then find the engine."""
-        from hatch_docker.bases import admitted
         from hatch_docker.build import tags_of
         from hatch_docker.config import as_mistake, check_names, check_push, default_script, gather, refuse
         from hatch_docker.extra import check_sources
+        from hatch_docker.families import admitted
         from hatch_docker.locks import find_lock
 
         config, _, mistakes = self._configuration
@@ -146,7 +147,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def _output(self, name: str, directory: str, **_build_data: Any) -> str:
         """Make one output of the image; the path of what it left in `directory`."""
-        from hatch_docker.outputs import OUTPUTS, Destination, write_constraints, write_result
+        from hatch_docker.outputs import OUTPUTS, Destination, write_constraints, write_result, write_selections
 
         machine = self._machine
         destination = Destination(
@@ -161,6 +162,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         self._made[name] = OUTPUTS[name](built, destination)
         self._terminal.close()
         write_constraints(built, Path(directory))
+        write_selections(built, Path(directory))
         result = write_result(built, self._made, Path(directory))
         return str(result.with_name(self._made[name]) if name == "archive" else result)
 
@@ -227,6 +229,9 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             home=Path.home(),
             cache_dir=platformdirs.user_cache_path("hatch-docker", appauthor=False),
             index_url=config.index_url,
+            debian_mirror=config.debian_mirror,
+            debian_keyring=Path(self.root, config.debian_keyring) if config.debian_keyring else None,
+            now=datetime.now(timezone.utc),
             platform=Platform.of("linux", platform.machine()),
             processors=os.cpu_count() or 1,
             progress=self._terminal,

@@ -11,6 +11,7 @@ from hatch_docker.layercache import MadeLayer
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
+from hatch_docker.system.pins import Selection
 from hatch_docker.terminal import human
 
 _SHOWN = 3
@@ -41,7 +42,8 @@ class Built:
     """An image and what is worth telling of it.
 
     `references` are its names, with tags. `base` is the base's name and `base_digest` what its source knows it by,
-    `base_reference` where it can be mounted from. `lock` says which lock was used.
+    `base_reference` where it can be mounted from. `lock` says which lock was used. `selections`
+    are the packages out of Debian's archive.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Built:
     layers: tuple[MadeLayer, ...]
     lock: str
     compiled: tuple[CompiledWheel, ...] = ()
+    selections: tuple[Selection, ...] = ()
 
     @property
     def digest_reference(self) -> str:
@@ -88,6 +91,11 @@ def document(built: Built, outputs: Mapping[str, str]) -> dict[str, Any]:
             }
             for wheel in built.compiled
         ],
+        "os-packages": [
+            {"name": each.name, "version": each.version, "suite": each.suite, "sha256": each.sha256}
+            for selection in built.selections
+            for each in selection.packages
+        ],
         "size": _size(image.layers),
         "layers": [
             {
@@ -109,7 +117,7 @@ def table(built: Built) -> list[str]:
     ours = [made.layer for made in built.layers]
     below = built.image.layers[: len(built.image.layers) - len(ours)]
     base = re.sub(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}", "…", built.base)
-    rows = [(f"{base} (base, {len(below)} layers)", human(_size(below)), "", "")]
+    rows = [(f"{base} (base, {len(below)} layer{'s' if len(below) != 1 else ''})", human(_size(below)), "", "")]
     rows += [
         (
             _contents(made.contents),

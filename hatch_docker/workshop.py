@@ -13,15 +13,19 @@ from hatch_docker.bases import Base, facts_of, open_base
 from hatch_docker.builder import Builder, local_name, log_path, open_builder
 from hatch_docker.compiling.compiling import Workshop
 from hatch_docker.config import Config
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, DebianError, PackageError
 from hatch_docker.http import redact
 from hatch_docker.layercache import MadeLayer
 from hatch_docker.locks.locked import Resolver, resolve_alone
 from hatch_docker.locks.resolve import find_uv
 from hatch_docker.machine import Indexes, Machine
+from hatch_docker.oci.image import Image
 from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.project import Project
+from hatch_docker.system.base import with_debian_packages
+from hatch_docker.system.pins import Selection
+from hatch_docker.system.roots import WITHOUT
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,10 +52,55 @@ def base_of(requires_python: str, config: Config, machine: Machine) -> Base:
 def with_packages(base: Base, config: Config, machine: Machine) -> tuple[Base, list[MadeLayer]]:
     """The base with the facts that its OS packages (`runtime-packages`) make true, and the layer that they are.
 
-    Raises PackageError for packages that cannot be installed, EngineError where that takes an engine and none answers.
+    On a base of Debian's they are laid out here, unless `runtime-installer` says `engine`: then, and on any other base,
+    its own package manager installs them. Raises PackageError for packages that cannot be installed, DebianError where
+    Debian's archive does not give them, EngineError where an engine is needed and none answers.
     """
     if not config.runtime_packages:
         return base, []
+    if config.runtime_installer == "archive" and not base.facts.suite:
+        raise PackageError(
+            f"{base.name} is no release of Debian's, and so has no packages in Debian's archive",
+            place=config.place("runtime-installer"),
+            hint='leave it out: then the image\'s own package manager installs them; or take base = "slim"',
+        )
+    with_ours = _installed if config.runtime_installer == "engine" or not base.facts.suite else _laid_out
+    image, made, selection = with_ours(base, config, machine)
+    selections = (*base.selections, *filter(None, (selection,)))
+    facts = facts_of(image, VENV, machine.places.cache, machine.threads)
+    return replace(base, facts=facts, selections=selections), [made] if made else []
+
+
+_WithPackages = tuple[Image, MadeLayer | None, Selection | None]
+
+
+def _laid_out(base: Base, config: Config, machine: Machine) -> _WithPackages:
+    try:
+        added = with_debian_packages(
+            base.image,
+            config.runtime_packages,
+            without=WITHOUT if config.base.transport == "debian" else (),
+            purpose="runtime-packages",
+            suite=base.facts.suite,
+            snapshot=config.base.date,
+            archives=machine.places.archives,
+            compression=config.compression,
+        )
+    except (PackageError, DebianError) as error:
+        error.hint = "\n  hint: ".join(filter(None, (error.hint, _other_way(config))))
+        raise
+    if added.made is None:
+        machine.progress.note(f"{base.name} has {', '.join(config.runtime_packages)} already")
+    return added.image, added.made, added.selection
+
+
+def _other_way(config: Config) -> str:
+    """How packages are installed that cannot be laid out."""
+    way = 'runtime-installer = "engine": the base\'s own apt installs them, in a container'
+    return f'with base = "slim" there is {way}' if config.base.transport == "debian" else f"there is also {way}"
+
+
+def _installed(base: Base, config: Config, machine: Machine) -> _WithPackages:
     cache = machine.places.cache
     installed = install(
         base.image,
@@ -65,7 +114,7 @@ def with_packages(base: Base, config: Config, machine: Machine) -> tuple[Base, l
         compression=config.compression,
         progress=machine.progress,
     )
-    return replace(base, facts=facts_of(installed.image, VENV, cache, machine.threads)), [installed.made]
+    return installed.image, installed.made, None
 
 
 def builder_of(base: Base, config: Config, machine: Machine) -> Builder:

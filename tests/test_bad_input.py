@@ -161,7 +161,7 @@ extra-files = [{from = "nothing", into = "/x"}]
         [
             (
                 {"BASE": "slimm"},
-                "HATCH_DOCKER_BASE: 'slimm' is not a base family ('alpine', 'slim'); did you mean 'slim'?",
+                "HATCH_DOCKER_BASE: 'slimm' is not a base family ('debian', 'alpine', 'slim'); did you mean 'slim'?",
             ),
             ({"BASE": "Foo/bar:1"}, "HATCH_DOCKER_BASE: 'Foo/bar:1' is not an image reference"),
             ({"BASE": "oci:"}, "HATCH_DOCKER_BASE: oci: needs a path, like 'oci:path/of/it'"),
@@ -723,7 +723,7 @@ class TestTheDisk:
 
         project = bench.project(wheels=[bench.wheel("alpha"), bench.wheel("delta")])
         with monkeypatch.context() as patch:
-            patch.setattr("hatch_docker.layers.write_layer", write_layer)
+            patch.setattr("hatch_docker.layercache.write_layer", write_layer)
             message = check_clean(bench.build(project))
         assert message.startswith(f"{bench.cache / 'tmp'}: cannot write: No space left on device")
         assert "hint: the disk is full: free some space, or name another folder with HATCH_DOCKER_CACHE_DIR" in message
@@ -821,7 +821,7 @@ class TestEndings:
         registry.gate = None
         bench.made(project)
 
-    @pytest.mark.parametrize("where", ["outputs.archive", "layers.write_layer"])
+    @pytest.mark.parametrize("where", ["outputs.archive", "layercache.write_layer"])
     def test_a_kill_half_way_through_a_file(self, bench: Bench, where: str) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         code = _DYING.format(module=where.partition(".")[0], name=where.partition(".")[2])

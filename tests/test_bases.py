@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -12,21 +13,24 @@ from fake_registry import FakeRegistry
 from image_maker import AMD64, ARM64
 from packaging.specifiers import SpecifierSet
 
-from hatch_docker.bases import BASES, PYTHONS, Base, Places, admitted, builder_spec, facts_of, open_base, pull
+from hatch_docker.bases import Base, builder_spec, facts_of, open_base
 from hatch_docker.cache import Cache
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Engine
 from hatch_docker.errors import BaseError, ImageError, RegistryError
+from hatch_docker.families import BASES, PYTHONS, admitted
 from hatch_docker.http import Http, Network
 from hatch_docker.oci.archive import archive, open_files
 from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Registry
-from hatch_docker.oci.source import Pulled, layout_source
+from hatch_docker.oci.source import layout_source
 from hatch_docker.oci.source import pull as pull_from
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
+from hatch_docker.system.archives import Archives
+from hatch_docker.transports import Found, Places, pull
 
 SLIM = BaseSpec(transport="family", value="slim")
 
@@ -65,16 +69,17 @@ class Machine:
             progress=self.notes,
         )
 
-    def pull(self, base: BaseSpec, python: str = "3.13") -> tuple[Reference | None, Pulled]:
+    def pull(self, base: BaseSpec, python: str = "3.13") -> Found:
         return pull(base, python=python, requires_python="", platform=AMD64, places=self.places, progress=self.notes)
 
     @property
     def places(self) -> Places:
-        http = Http(Network(proxies={"https": "http://127.0.0.1:1"}))
+        http, cache = Http(Network(proxies={"https": "http://127.0.0.1:1"})), Cache(self.folder / "cache")
         return Places(
             registry=Registry(http, credentials=Credentials(), mirrors={"docker.io": self.hub.host}),
             engine=lambda: self.engine or pytest.fail("no engine is needed for that"),
-            cache=Cache(self.folder / "cache"),
+            archives=Archives(http=http, cache=cache, now=datetime.now(timezone.utc), root=self.folder),
+            cache=cache,
             root=self.folder,
         )
 
@@ -239,12 +244,13 @@ class TestBuilders:
         chosen, _ = builder_spec(BaseSpec(transport="family", value=family), None, python)
         tag = {"slim": python, "alpine": f"{python}-alpine"}[family]
         digest = machine.serve(tag, FakeBase(python=f"{python}.1"))
-        reference, pulled = machine.pull(chosen, python)
+        found = machine.pull(chosen, python)
+        reference, pulled = found.reference, found.pulled
         assert (reference, pulled.digest) == (Reference.parse(f"python:{tag}"), digest)
 
     def test_an_image_is_pulled_whatever_is_in_it(self, machine: Machine) -> None:
         machine.serve("none", FakeBase(python=""))
-        _, pulled = machine.pull(from_registry("python:none"))
+        pulled = machine.pull(from_registry("python:none")).pulled
         assert validate(pulled.image) == []
         with pytest.raises(BaseError, match="has no Python"):
             facts_of(pulled.image, "app/.venv", machine.places.cache, 2)

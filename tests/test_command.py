@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from fake_registry import USER, FakeRegistry
 from project_maker import make_project
 
 from hatch_docker import command
-from hatch_docker.bases import Places, open_base
+from hatch_docker.bases import open_base
 from hatch_docker.builder import Builder, open_builder
 from hatch_docker.cache import Cache
 from hatch_docker.config import BaseSpec, parse
@@ -41,6 +42,8 @@ from hatch_docker.oci.registry import Registry
 from hatch_docker.oci.source import layout_source, pull
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
+from hatch_docker.system.archives import Archives
+from hatch_docker.transports import Places
 
 AMD64 = Platform(architecture="amd64")
 
@@ -279,8 +282,10 @@ class TestWhatIsRecorded:
     @pytest.fixture
     def places(self, bench: Bench, engine: FakeEngine) -> Places:
         registry = Registry(Http(), credentials=Credentials())
+        cache = Cache(bench.cache)
+        archives = Archives(http=Http(), cache=cache, now=datetime.now(timezone.utc))
         connect = partial(Engine.connect, {"DOCKER_HOST": engine.address})
-        return Places(registry=registry, engine=connect, cache=Cache(bench.cache), root=bench.root)
+        return Places(registry=registry, archives=archives, engine=connect, cache=cache, root=bench.root)
 
     def opened(self, places: Places, bench: Bench, builder: str, *packages: str) -> Builder:
         options: dict[str, Any] = {"places": places, "progress": Progress()}

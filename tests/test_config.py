@@ -10,7 +10,6 @@ from hatchling.builders.config import BuilderConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.bases import BASES
 from hatch_docker.config import (
     PRUNED,
     BaseSpec,
@@ -28,6 +27,7 @@ from hatch_docker.config import parse as parse_leniently
 from hatch_docker.config.keys import HATCHLING, KEYS, SETTINGS
 from hatch_docker.config.model import FAMILIES, variable
 from hatch_docker.errors import ConfigError
+from hatch_docker.families import BASES
 from hatch_docker.oci.config import Healthcheck
 from hatch_docker.oci.reference import Reference, check_tag
 from hatch_docker.oci.spec import Platform

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ def machine(
         home=folder,
         cache_dir=folder / "users-cache",
         index_url=index_url,
+        debian_mirror="",
+        debian_keyring=None,
+        now=datetime.now(timezone.utc),
         platform=Platform(architecture="amd64"),
         processors=3,
         progress=Progress(),

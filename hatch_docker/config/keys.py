@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 from packaging.utils import canonicalize_name
 
 from hatch_docker.config import environment as env
-from hatch_docker.config.base import base, reference
+from hatch_docker.config.base import base, debian_mirror, reference
 from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
 from hatch_docker.config.model import (
     COMPRESSIONS,
+    INSTALLERS,
     OUTPUTS,
     PREFIX,
     TABLE,
@@ -77,6 +78,9 @@ KEYS: dict[str, Key] = {
     "build-constraints": Key(word, env.TEXT),
     "build-network": Key(distributions, env.LIST),
     "runtime-packages": Key(list_of(os_package), env.LIST),
+    "runtime-installer": Key(choice(*INSTALLERS), env.TEXT),
+    "debian-mirror": Key(debian_mirror, env.TEXT),
+    "debian-keyring": Key(word, env.TEXT),
     "entrypoint": Key(command, env.COMMAND),
     "cmd": Key(command, env.COMMAND),
     "env": Key(table_of(variable_name, variable_value), env.TABLE),

@@ -13,6 +13,8 @@ TABLE = "tool.hatch.build.targets.docker"
 PREFIX = "HATCH_DOCKER_"
 
 FAMILIES = ("alpine", "slim")
+SUITE = "trixie"  # of the base `debian`
+INSTALLERS = ("archive", "engine")
 COMPRESSIONS = ("gzip", "gzip-single", "zstd")
 OUTPUTS = ("archive", "load", "push")
 ALL = ":all:"  # in place of names of distributions, as pip has it
@@ -27,12 +29,16 @@ class BaseSpec:
     `docker-daemon`. `value` is the family's name, the reference's text, the path, or what the engine is asked for.
     `reference` is there for `registry`, and for `docker-daemon` unless that names an image ID. `name` picks one image
     of a layout or archive that holds several.
+
+    Or it is `debian`: out of Debian's archive. `value` is the suite then, `name` the variant `debug` or empty, `date`
+    the archive's day, as `2026-11-01`, empty for the newest.
     """
 
     transport: str
     value: str
     reference: Reference | None = None
     name: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,10 @@ class Config:
     OS packages, as the base's package manager has them. `build_constraints` is the path of a file of constraints,
     relative to the project, that build requirements keep to.
 
+    Debian: `runtime_installer` is one of INSTALLERS, or empty for what the base suggests; `debian_mirror` is one or two
+    URLs, may hold credentials and is never shown; `debian_keyring` is the path of a file of keys, relative to the
+    project.
+
     Runtime (config.md): `entrypoint` and `cmd` are a command, a script's name, or None where nothing is said;
     `ports` are like `8080/tcp`; `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to
     those made of the project's metadata.
@@ -103,6 +113,9 @@ class Config:
     build_constraints: str = ""
     build_network: tuple[str, ...] = ()
     runtime_packages: tuple[str, ...] = ()
+    runtime_installer: str = ""
+    debian_mirror: str = field(default="", repr=False)
+    debian_keyring: str = ""
 
     entrypoint: tuple[str, ...] | str | None = None
     cmd: tuple[str, ...] | str | None = None

@@ -7,7 +7,7 @@ with a table of where each package's paragraph is, and a paragraph is parsed whe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,7 +124,7 @@ class PackageIndex:
             raise DebianError("has a paragraph that is not UTF-8", place=self._place) from None
         fields = paragraph(text.strip("\n"), place=self._place)
         package = _described(fields, self._place)
-        filename, size, sha256 = _file(fields, f"{self._place}: {package.name}")
+        filename, size, sha256 = file_of(fields, f"{self._place}: {package.name}")
         return replace(package, suite=self.suite, filename=filename, size=size, sha256=sha256)
 
 
@@ -177,8 +177,8 @@ def _described(fields: Paragraph, place: str) -> Package:
         raise error if error.place else DebianError(error.message, place=place) from None
 
 
-def _file(fields: Paragraph, place: str) -> tuple[str, int, str]:
-    """Where the package's file is, its size and SHA-256."""
+def file_of(fields: Mapping[str, str], place: str) -> tuple[str, int, str]:
+    """Where a package's file is, its size and SHA-256. Raises DebianError for a paragraph that does not say so."""
     filename = fields.get("Filename", "")
     if not filename.isprintable() or any(part in {"", ".", ".."} for part in filename.split("/")):
         raise DebianError(f"has a Filename that is no path below the archive: {filename[:80]!r}", place=place)
@@ -186,7 +186,7 @@ def _file(fields: Paragraph, place: str) -> tuple[str, int, str]:
     return filename, size, _field(fields, "SHA256", _SHA256, place)
 
 
-def _field(fields: Paragraph, name: str, pattern: re.Pattern[str], place: str) -> str:
+def _field(fields: Mapping[str, str], name: str, pattern: re.Pattern[str], place: str) -> str:
     value = fields.get(name, "")
     if not pattern.fullmatch(value):
         raise DebianError(f"has a {name} that is none: {value[:80]!r}" if value else f"has no {name}", place=place)

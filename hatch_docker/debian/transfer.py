@@ -83,7 +83,7 @@ class Transfer:
             try:
                 with (
                     self._opened(mirror, path) as chunks,
-                    self.progress.task("download", place.rpartition("/dists/")[2], file.size) as advance,
+                    self.progress.task("download", _index_of(place), file.size) as advance,
                 ):
                     _write(partial, counted(_bounded(chunks, file.size, place), advance), file, place)
                     return place
@@ -116,6 +116,12 @@ class Transfer:
                 yield chunk
         except NetworkError as error:
             raise _unreachable(error) from None
+
+
+def _index_of(url: str) -> str:
+    """What people call an index, by its URL: `trixie/main/binary-amd64`."""
+    path = url.rpartition("/dists/")[2]
+    return path.partition("/by-hash/")[0] if "/by-hash/" in path else path.rpartition("/")[0]
 
 
 def url_of(mirror: Mirror, path: str) -> str:

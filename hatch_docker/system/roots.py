@@ -12,9 +12,12 @@ PYTHON = re.compile(r"python(3\.\d+)-minimal")
 # What other packages depend on and an image does not need.
 WITHOUT = ("awk", "debconf", "mawk", "openssl", "readline-common")
 _SYSTEM = ("base-files", "ca-certificates", "libc-bin", "libgcc-s1", "libstdc++6", "netbase", "tzdata")
-_DEBUG = ("bash", "coreutils", "dash", "findutils", "grep", "sed")
+_SHELL = ("bash", "coreutils", "dash", "findutils", "grep", "mawk", "sed")
+# Terminals are what `less` and Python's own prompt have to know.
+_DEBUG = (*_SHELL, "hostname", "less", "ncurses-base", "procps")
+# What `configure` scripts call, and what sdists unpack of their own.
 _TOOLCHAIN = (
-    *("bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip", "mawk", "sed", "tar"),
+    *(*_SHELL, "diffutils", "file", "gzip", "patch", "perl-base", "tar", "xz-utils"),
     *("g++", "gcc", "libc6-dev", "make", "pkgconf"),
 )
 
@@ -24,9 +27,9 @@ def base_roots(python: str, *, debug: bool = False) -> tuple[str, ...]:
     return (*_SYSTEM, f"libpython{python}-stdlib", f"python{python}-minimal", *(_DEBUG if debug else ()))
 
 
-def base_without(*, debug: bool = False) -> tuple[str, ...]:  # noqa: ARG001
+def base_without(*, debug: bool = False) -> tuple[str, ...]:
     """What is left out of it."""
-    return WITHOUT
+    return tuple(name for name in WITHOUT if not debug or name not in ("awk", "mawk"))
 
 
 def toolchain(python: str) -> tuple[str, ...]:

@@ -1,0 +1,78 @@
+"""How the packages of an image are reached: Debian's archive behind the mirrors that are known, and the pins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from hatch_docker.cache import Cache
+from hatch_docker.debian.archive import Archive
+from hatch_docker.debian.signature import read_keyring
+from hatch_docker.debian.sources import find_mirrors
+from hatch_docker.errors import BaseError
+from hatch_docker.http import Http
+from hatch_docker.oci.spec import Platform
+from hatch_docker.progress import Progress
+from hatch_docker.system.pins import Pins
+
+# Debian's names of platforms, where they are not the specification's.
+_ARCHITECTURES = {"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
+_KNOWN = ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archives:
+    """Where Debian's archive is, and which of its packages the project has pinned.
+
+    `mirror` is a setting (debian.sources.named_mirrors), which stands at `place`; where it is empty, `root` is where
+    this machine's apt sources are. `keyring` is a file of keys that take the place of Debian's own. `now` is the time
+    that the archive's files must be valid at. `pins` reads the project's pins when it is first called.
+    """
+
+    http: Http
+    cache: Cache
+    now: datetime
+    threads: int = 1
+    mirror: str = field(default="", repr=False)
+    place: str = ""
+    keyring: Path | None = None
+    root: Path = Path("/")
+    pins: Callable[[], Pins] = Pins
+    progress: Progress = field(default_factory=Progress)
+
+    def unpinned(self) -> Archives:
+        """The same, without pins."""
+        return replace(self, pins=Pins)
+
+    def of(
+        self, suite: str, architecture: str, *, snapshot: str = "", image: Mapping[str, bytes] | None = None
+    ) -> Archive:
+        """The archive for a suite, of a day (`2026-11-01`) where `snapshot` names one.
+
+        `image` has the files of an image whose own sources do where no others are known. Raises DebianError where no
+        mirror is known, or one has no snapshots and one is asked for.
+        """
+        mirrors = find_mirrors(
+            self.mirror, suite=suite, architecture=architecture, root=self.root, place=self.place, image=image
+        )
+        now = datetime.fromisoformat(snapshot).replace(tzinfo=timezone.utc) if snapshot else self.now
+        # Mirrors that have nothing but snapshots give today's where no day is named: one for all builds of a day.
+        today = self.now.replace(hour=0, minute=0, second=0, microsecond=0) if mirrors.have_snapshots else None
+        return Archive(
+            mirrors.at(now if snapshot else today),
+            http=self.http,
+            cache=self.cache,
+            now=now,
+            keyring=read_keyring(self.keyring) if self.keyring else (),
+            progress=self.progress,
+        )
+
+
+def architecture_of(platform: Platform) -> str:
+    """Debian's name of a platform; raises BaseError for one that Debian has no packages for."""
+    name = _ARCHITECTURES.get(platform.architecture, platform.architecture)
+    if name not in _KNOWN or platform.os != "linux":
+        raise BaseError(f"Debian has no packages for {platform}", hint=f"it has them for {', '.join(_KNOWN)}")
+    return name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from hatch_docker.cache import Cache
 from hatch_docker.debian.archive import Archive
 from hatch_docker.debian.signature import read_keyring
-from hatch_docker.debian.sources import find_mirrors
+from hatch_docker.debian.sources import Mirrors, find_mirrors
 from hatch_docker.errors import BaseError
 from hatch_docker.http import Http
 from hatch_docker.oci.spec import Platform
@@ -19,6 +19,8 @@ from hatch_docker.system.pins import Pins
 
 # Debian's names of platforms, where they are not the specification's.
 _ARCHITECTURES = {"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
+# How long after a Release was made a snapshot may be made that has its packages; the likeliest first.
+_LATER = (timedelta(hours=6), timedelta(days=1), timedelta(0))
 _KNOWN = ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x")
 
 
@@ -47,27 +49,46 @@ class Archives:
         return replace(self, pins=Pins)
 
     def of(
-        self, suite: str, architecture: str, *, snapshot: str = "", image: Mapping[str, bytes] | None = None
+        self,
+        suite: str,
+        architecture: str,
+        *,
+        snapshot: str = "",
+        dated: str = "",
+        image: Mapping[str, bytes] | None = None,
     ) -> Archive:
         """The archive for a suite, of a day (`2026-11-01`) where `snapshot` names one.
 
+        `dated` is when packages were chosen that are still wanted: mirrors with snapshots are asked for those of then.
         `image` has the files of an image whose own sources do where no others are known. Raises DebianError where no
         mirror is known, or one has no snapshots and one is asked for.
         """
         mirrors = find_mirrors(
             self.mirror, suite=suite, architecture=architecture, root=self.root, place=self.place, image=image
         )
-        now = datetime.fromisoformat(snapshot).replace(tzinfo=timezone.utc) if snapshot else self.now
-        # Mirrors that have nothing but snapshots give today's where no day is named: one for all builds of a day.
-        today = self.now.replace(hour=0, minute=0, second=0, microsecond=0) if mirrors.have_snapshots else None
+        day = _time(snapshot) if snapshot else None
+        times: list[datetime | None] = [day]
+        if mirrors.have_snapshots and not day:
+            # Of today there is one for all builds.
+            today = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
+            times = [_time(dated) + after for after in _LATER] if dated else [today]
+        found = [mirrors.at(time) for time in times]
         return Archive(
-            mirrors.at(now if snapshot else today),
+            Mirrors(
+                main=tuple(mirror for each in found for mirror in each.main),
+                security=tuple(mirror for each in found for mirror in each.security),
+            ),
             http=self.http,
             cache=self.cache,
-            now=now,
+            now=day or self.now,
             keyring=read_keyring(self.keyring) if self.keyring else (),
             progress=self.progress,
         )
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
 def architecture_of(platform: Platform) -> str:

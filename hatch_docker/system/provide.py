@@ -64,8 +64,8 @@ def provide(request: Request, archives: Archives, *, compression: str = "gzip") 
     not work without their scripts, and LockError for pins that do not fit.
     """
     below = once(partial(_merged, request.below))
-    archive = once(partial(_archive, request, archives, below))
     pinned = archives.pins().of(request.purpose, request.suite, request.architecture, request.roots, request.snapshot)
+    archive = once(partial(_archive, request, archives, below, pinned.dated if pinned else ""))
     selection = pinned or select(request, archive(), below, archives)
     if not selection.packages:
         return Provided(made=None, selection=selection)
@@ -144,9 +144,9 @@ def _known(
     return document
 
 
-def _archive(request: Request, archives: Archives, below: Callable[[], Filesystem | None]) -> Archive:
+def _archive(request: Request, archives: Archives, below: Callable[[], Filesystem | None], dated: str) -> Archive:
     """Where packages come from; an image's own sources are looked for where the machine has none."""
-    of = partial(archives.of, request.suite, request.architecture, snapshot=request.snapshot)
+    of = partial(archives.of, request.suite, request.architecture, snapshot=request.snapshot, dated=dated)
     try:
         return of()
     except DebianError:

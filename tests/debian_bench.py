@@ -1,0 +1,265 @@
+"""A signed archive as Debian's is, on loopback, whose tiny packages make a base with a Python, and go on one."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from debian_maker import DebianArchive, clearsigned, keyring, release_text, written
+from elf_maker import make_library
+from system_maker import Item, directory, file, link, make_deb
+
+ARCHITECTURES = ("amd64", "arm64")
+CPUS = {"amd64": "x86_64", "arm64": "aarch64"}
+PYTHON = "3.13.5"
+_GLIBC = b"GNU C Library (Debian GLIBC 2.41-12) stable release version 2.41.\n"
+# What `debian:…-debug` has besides, and the other programs of a toolchain.
+_DEBUG = ("bash", "coreutils", "findutils", "grep", "hostname", "less", "procps", "sed")
+_TOOLCHAIN = ("diffutils", "file", "g++", "gcc", "gzip", "make", "patch", "perl-base", "pkgconf", "tar", "xz-utils")
+
+
+def library(name: str, *needed: str, cpu: str = "x86_64", more: bytes = b"") -> Item:
+    """A shared library that is called `name`; `more` are bytes that it holds besides."""
+    return file(make_library(needed, soname=name, machine=cpu) + more, mode=0o755)
+
+
+def program(*needed: str, cpu: str = "x86_64", more: bytes = b"") -> Item:
+    """A program."""
+    return file(make_library(needed or ("libc.so.6",), machine=cpu) + more, mode=0o755)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deb:
+    """A package in the archive: `path` is where the mirror has its file, `stanza` its paragraph of Packages."""
+
+    name: str
+    version: str
+    architecture: str
+    suite: str
+    path: str
+    stanza: str
+
+
+@dataclass(kw_only=True)
+class FakeDebian(DebianArchive):
+    """The archive; `folder` is for what is made on the way. What `add` puts into it is there after `publish`."""
+
+    folder: Path
+    debs: list[Deb] = field(default_factory=list)
+
+    def settings(self, *, login: str = "", dated: bool = False) -> dict[str, str]:
+        """The environment that names this archive and its key; `dated`: as one that has snapshots."""
+        path = self.folder / "keyring.asc"
+        if not path.exists():
+            path.write_bytes(keyring(self.key)[0])
+        mirror = f"http://{login}{self.host}/{'{date}/' if dated else ''}debian"
+        return {"HATCH_DOCKER_DEBIAN_MIRROR": mirror, "HATCH_DOCKER_DEBIAN_KEYRING": str(path)}
+
+    def put(
+        self,
+        name: str,
+        items: Mapping[str, Item],
+        *,
+        version: str = "1.0-1",
+        suite: str = "trixie",
+        architecture: str = "amd64",
+        scripts: Mapping[str, str] | None = None,
+        conffiles: Iterable[str] = (),
+        **fields: str,
+    ) -> Deb:
+        """Add a package, in the place of one of the same name, suite and architecture; `fields` as in a control file.
+
+        `Depends="libc6 (>= 2.36)"`; `_` in their names stands for a hyphen.
+        """
+        made = make_deb(
+            self.folder,
+            name,
+            items,
+            version=version,
+            scripts=scripts,
+            conffiles=conffiles,
+            **{"Architecture": architecture, **fields},
+        )
+        data = made.path.read_bytes()
+        updates = suite.endswith("-security")
+        filename = f"pool/{'updates/' if updates else ''}main/{name[0]}/{name}/{name}_{version}_{architecture}.deb"
+        facts = {"Filename": filename, "Size": str(len(data)), "SHA256": hashlib.sha256(data).hexdigest()}
+        stanza = made.files["control"].decode() + "".join(f"{key}: {value}\n" for key, value in facts.items())
+        deb = Deb(
+            name=name,
+            version=version,
+            architecture=architecture,
+            suite=suite,
+            path=f"{_root(suite)}/{filename}",
+            stanza=stanza,
+        )
+        self.files[deb.path] = data
+        self.debs = [each for each in self.debs if _place(each) != _place(deb)] + [deb]
+        return deb
+
+    def remove(self, name: str) -> None:
+        """Have no package of that name any more."""
+        gone = [each for each in self.debs if each.name == name]
+        self.debs = [each for each in self.debs if each.name != name]
+        for each in gone:
+            del self.files[each.path]
+
+    def deb(self, name: str, architecture: str = "amd64") -> Deb:
+        """The package of that name."""
+        (found,) = (each for each in self.debs if (each.name, each.architecture) == (name, architecture))
+        return found
+
+    def release(self, *suites: str, architectures: Sequence[str] = ARCHITECTURES, **fields: str) -> None:
+        """Publish suites as they are now, by default trixie and what updates it; `fields` change their Release."""
+        for suite in suites or ("trixie", "trixie-updates", "trixie-security"):
+            listed: dict[str, bytes] = {}
+            for each in architectures:
+                debs = [deb for deb in self.debs if (deb.suite, deb.architecture) == (suite, each)]
+                text = "\n".join(deb.stanza for deb in debs).encode()
+                listed |= {f"main/binary-{each}/Packages": text, f"main/binary-{each}/Packages.xz": lzma.compress(text)}
+            folder = f"{_root(suite)}/dists/{suite}"
+            self.files |= {f"{folder}/{path}": data for path, data in listed.items()}
+            usual = {"Suite": "", "Codename": suite, "Acquire-By-Hash": "no", "Architectures": " ".join(architectures)}
+            self.files[f"{folder}/InRelease"] = clearsigned(release_text(listed, **{**usual, **fields}), self.key)
+
+    def released(self, date: datetime, **fields: str) -> None:
+        """Publish trixie as a snapshot of midnight of a day, and nothing else of it."""
+        stamp = f"{date:%Y%m%d}T000000Z"
+        before = dict(self.files)
+        self.release(Date=written(date), Valid_Until="", **fields)
+        snapshot = {f"{stamp}/{path}": data for path, data in self.files.items() if path.startswith("debian")}
+        self.files = before | snapshot
+
+    def base(self, python: str = PYTHON, *, architecture: str = "amd64", debug: bool = False) -> None:
+        """Add what a base is made of: `python` is its full version."""
+        cpu = CPUS[architecture]
+        minor = python.rpartition(".")[0]
+        lib, stdlib = f"usr/lib/{cpu}-linux-gnu", f"usr/lib/python{minor}"
+        conf = {"etc/ld.so.conf": "include /etc/ld.so.conf.d/*.conf\n"}
+        module = f"{stdlib}/lib-dynload/_json.cpython-{minor.replace('.', '')}-{cpu}-linux-gnu.so"
+        release = f'PRETTY_NAME="Debian"\nID=debian\nVERSION_CODENAME=trixie\nFOR={architecture}\n'.encode()
+        packages: dict[str, tuple[dict[str, Item], dict[str, str]]] = {
+            "base-files": ({"usr/lib/os-release": file(release), "var/log": directory()}, {"Essential": "yes"}),
+            "libc6": (
+                {
+                    f"{lib}/libc.so.6": library("libc.so.6", cpu=cpu, more=_GLIBC),
+                    f"etc/ld.so.conf.d/{cpu}-linux-gnu.conf": file(f"/lib/{cpu}-linux-gnu\n".encode()),
+                },
+                {"Depends": "libgcc-s1"},
+            ),
+            "libgcc-s1": ({f"{lib}/libgcc_s.so.1": library("libgcc_s.so.1", "libc.so.6", cpu=cpu)}, {}),
+            "libstdc++6": (
+                {
+                    f"{lib}/libstdc++.so.6.0.33": library("libstdc++.so.6", "libc.so.6", "libgcc_s.so.1", cpu=cpu),
+                    f"{lib}/libstdc++.so.6": link("libstdc++.so.6.0.33"),
+                },
+                {"Depends": "libc6 (>= 2.41), libgcc-s1"},
+            ),
+            "libc-bin": ({path: file(text.encode()) for path, text in conf.items()}, {"Depends": "libc6 (>> 2.41)"}),
+            "ca-certificates": (
+                {"usr/share/ca-certificates/mozilla/A.crt": file(b"-----BEGIN CERTIFICATE-----\n")},
+                {"Depends": "openssl (>= 1.1.1), debconf (>= 0.5) | debconf-2.0"},
+            ),
+            "netbase": ({"etc/services": file(b"http 80/tcp\n"), "etc/protocols": file(b"tcp 6 TCP\n")}, {}),
+            "tzdata": ({"usr/share/zoneinfo/Etc/UTC": file(b"TZif2")}, {"Depends": "debconf (>= 0.5) | debconf-2.0"}),
+            f"libpython{minor}-minimal": ({f"{stdlib}/os.py": file(b"")}, {}),
+            f"python{minor}-minimal": (
+                {f"usr/bin/python{minor}": program(cpu=cpu, more=b"\0" + python.encode() + b"\0")},
+                {"Depends": f"libpython{minor}-minimal (= 1.0-1), libc6 (>= 2.38)"},
+            ),
+            f"libpython{minor}-stdlib": (
+                {module: program(cpu=cpu)},
+                {"Depends": f"libpython{minor}-minimal (= 1.0-1), netbase"},
+            ),
+        }
+        for name, (items, fields) in packages.items():
+            version = "2.41-12" if name == "libc6" else "1.0-1"
+            self.put(name, items, version=version, architecture=architecture, **fields)  # type: ignore[arg-type]
+        if debug:
+            self._programs(_DEBUG, architecture)
+            self.put("dash", {"usr/bin/dash": program(cpu=cpu), "usr/bin/sh": link("dash")}, architecture=architecture)
+            self.put("mawk", {"usr/bin/mawk": program(cpu=cpu)}, architecture=architecture, Provides="awk")
+            self.put("ncurses-base", {"usr/share/terminfo/x/xterm": file(b"")}, architecture=architecture)
+
+    def toolchain(self, python: str = PYTHON, *, architecture: str = "amd64") -> None:
+        """Add what is put on a base to compile; `base(debug=True)` has the rest of it."""
+        self._programs(_TOOLCHAIN, architecture)
+        self.put("libc6-dev", {"usr/include/stdio.h": file(b"")}, architecture=architecture)
+        minor = python.rpartition(".")[0]
+        items = {f"usr/include/python{minor}/Python.h": file(b"")}
+        self.put(f"python{minor}-dev", items, architecture=architecture)
+
+    def _programs(self, names: Iterable[str], architecture: str) -> None:
+        for name in names:
+            items = {f"usr/bin/{name}": program(cpu=CPUS[architecture])}
+            self.put(name, items, architecture=architecture, Depends="libc6 (>= 2.34)")
+
+    def more(self, architecture: str = "amd64") -> None:
+        """Add packages to be laid out on a base: such that work, and such that cannot.
+
+        `libpq5` works and brings `libldap2`; `libpq5-tools` brings the two. `daemon` needs its script, `halved` lacks a
+        library, `adrift` depends on what is nowhere, by way of `buoy`.
+        """
+        cpu = CPUS[architecture]
+        lib = f"usr/lib/{cpu}-linux-gnu"
+        self.put(
+            "libldap2",
+            {f"{lib}/libldap.so.2.0": library("libldap.so.2", "libc.so.6", cpu=cpu)},
+            architecture=architecture,
+        )
+        self.put(
+            "libpq5",
+            {
+                f"{lib}/libpq.so.5.17": library("libpq.so.5", "libldap.so.2", "libc.so.6", cpu=cpu),
+                "usr/share/doc/libpq5/copyright": file(b"free\n"),
+            },
+            architecture=architecture,
+            version="17.6-1",
+            Depends="libc6 (>= 2.38), libldap2 (>= 1.0)",
+            Source="postgresql-17",
+        )
+        self.put(
+            "libpq5-tools",
+            {"usr/bin/pqtool": program("libpq.so.5", "libc.so.6", cpu=cpu)},
+            architecture=architecture,
+            Depends="libpq5",
+        )
+        script = "#!/bin/sh\nset -e\nmake-the-database --now\n"
+        self.put(
+            "daemon",
+            {"usr/sbin/daemon": program(cpu=cpu)},
+            architecture=architecture,
+            scripts={"postinst": script},
+        )
+        self.put("halved", {"usr/bin/halved": program("libnowhere.so.9", cpu=cpu)}, architecture=architecture)
+        self.put("adrift", {}, architecture=architecture, Depends="buoy")
+        self.put("buoy", {}, architecture=architecture, Depends="anchor (>= 2)")
+
+
+def fake_debian(folder: Path, *, architectures: Sequence[str] = ("amd64",), debug: bool = False) -> FakeDebian:
+    """An archive that has a base and more, published; it is served while it is in a `with` block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = FakeDebian(folder=folder)
+    for each in architectures:
+        archive.base(architecture=each, debug=debug)
+        archive.more(each)
+    archive.release()
+    return archive
+
+
+def _root(suite: str) -> str:
+    return "debian-security" if suite.endswith("-security") else "debian"
+
+
+def _place(deb: Deb) -> tuple[str, str, str]:
+    return deb.name, deb.suite, deb.architecture
+
+
+def altered(archive: FakeDebian, deb: Deb) -> None:
+    """Have other bytes of the same length where a package's file is."""
+    data = archive.files[deb.path]
+    archive.files[deb.path] = data[:-1] + bytes([data[-1] ^ 1])

@@ -13,7 +13,7 @@ from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 from hatch_docker.system import database
-from hatch_docker.system.files import BUNDLE, alternative_links, certificates, skeleton, timezone
+from hatch_docker.system.files import BUNDLE, alternative_links, certificates, font_maps, skeleton, timezone
 from hatch_docker.system.loader import laid
 from hatch_docker.system.unpack import Unpacked, Ways, unpacked
 
@@ -93,6 +93,28 @@ def test_the_time_is_utc_unless_it_is_set() -> None:
     assert [entry.link for entry in timezone(listing({}), entries)] == ["/usr/share/zoneinfo/Etc/UTC"]
     assert not list(timezone(listing({"etc/localtime": "/usr/share/zoneinfo/Asia/Tokyo"}), entries))
     assert not list(timezone(listing({}), {}))
+
+
+class TestFontMaps:
+    FOLDER = "var/lib/ghostscript/fonts"
+
+    def test_what_packages_and_the_image_say_together(self) -> None:
+        below = listing({"etc/ghostscript/fontmap.d/20-b.conf": b"b\n", self.FOLDER: None})
+        new = of(Entry(path="etc/ghostscript/fontmap.d/10-a.conf", content=b"a\n"))
+        made = of(*font_maps(laid(below, new.values()), new))
+        assert {path: data_of(entry) for path, entry in made.items()} == {f"{self.FOLDER}/Fontmap": b"a\nb\n"}
+
+    def test_with_ghostscript_itself(self) -> None:
+        new = of(Entry(path=self.FOLDER))
+        made = of(*font_maps(laid(None, new.values()), new))
+        assert {path: data_of(entry) for path, entry in made.items()} == {
+            f"{self.FOLDER}/cidfmap": b"",
+            f"{self.FOLDER}/Fontmap": b"",
+        }
+
+    def test_without_ghostscript(self) -> None:
+        new = of(Entry(path="etc/ghostscript/fontmap.d/10-a.conf", content=b"a\n"))
+        assert not list(font_maps(laid(None, new.values()), new))
 
 
 class TestAlternatives:

@@ -41,6 +41,8 @@ NEEDLESS = {
     "alternatives": "update-alternatives --install /usr/bin/vi vi /usr/bin/vim 30 \\\n  --slave /usr/a a /usr/b\n",
     "quietly": "which foo > /dev/null 2>&1 || true\n",
     "a function": "tell() {\n  echo yes\n}\ntell\n",
+    "a question": 'if [ "$(dpkg-divert --listpackage /bin/a)" = b ]; then echo yes; fi\n',
+    "another": "if ! dpkg-statoverride --list /x >/dev/null; then echo no; fi\n",
 }
 
 
@@ -57,6 +59,7 @@ NEEDED = {
     "after a condition": ("if ! getent group x >/dev/null; then\n  groupadd -r x\nfi\n", "runs groupadd"),
     "in one line": ('[ -n "$1" ] && mkdir -p /var/lib/x || true\n', "runs mkdir"),
     "in a pipe": ("echo x | tee /etc/x\n", "runs tee"),
+    "after preparations": ("mkdir -p /var/lib/x\nadduser --system x\nchown x /var/lib/x\n", "runs adduser"),
     "in a substitution": ("a=$(make-it /etc/x)\n", "runs make-it"),
     "for the first time, too": (
         'case "$1" in\n  configure|upgrade)\n    mkfontdir /x\n    ;;\nesac\n',
@@ -96,6 +99,12 @@ def test_all_are_named_and_so_is_the_other_way(tmp_path: Path) -> None:
     assert "one does not work without its script: its postinst runs adduser" in caught.value.message
     assert "two does not work" in caught.value.message
     assert "engine" in caught.value.hint
+
+
+def test_what_to_take_instead(deb: Make) -> None:
+    with pytest.raises(PackageError) as caught:
+        check_scripts([deb("locale-gen\n", name="locales")])
+    assert "instead of locales, take locales-all" in caught.value.hint
 
 
 class TestAlternatives:

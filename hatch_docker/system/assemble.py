@@ -138,6 +138,7 @@ class _Making:
         if unknown:
             notes.append(f"links that update-alternatives would make are not all made for {_some(unknown)}")
         self.add(files.certificates(self.laid(), self.entries))
+        self.add(files.font_maps(self.laid(), self.entries))
         self.add(files.timezone(self.laid(), self.entries))
         self._load()
         self.add(database.described(self.found, self.debs, self.conffiles, before))

@@ -6,6 +6,7 @@ brings, unless that is what it is about.
 
 from __future__ import annotations
 
+import fnmatch
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 NONROOT = 65532
 _CERTIFICATES = re.compile(r"usr/share/ca-certificates/(.+\.crt)")
 OWN_CERTIFICATES = re.compile(r"usr/local/share/ca-certificates/.+\.crt")
+_FONT_MAPS = "var/lib/ghostscript/fonts"
 _PYTHON = re.compile(r"usr/bin/python3\.\d+")
 
 # Accounts of Debian's base-passwd, with what containers without a root are known to run as.
@@ -118,6 +120,18 @@ def certificates(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[En
             # A base's own OpenSSL has its own ways.
             if path not in files.nodes and any("/libssl.so." in each for each in entries):
                 yield Entry(path=path, link=link)
+
+
+def font_maps(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry]:
+    """Which fonts Ghostscript has, as update-gsfontmap makes it: what packages and the image say of it, together."""
+    if _FONT_MAPS not in files.nodes:
+        return
+    for name, folder in (("cidfmap", "cidfmap.d"), ("Fontmap", "fontmap.d")):
+        parts = sorted(fnmatch.filter(files.nodes, f"etc/ghostscript/{folder}/*.conf"))
+        if not entries.keys().isdisjoint([*parts, _FONT_MAPS]):
+            places = [files.resolve(path) for path in parts]
+            texts = [content(entries[path]) if path in entries else files.nodes[path].data or b"" for path in places]
+            yield Entry(path=f"{_FONT_MAPS}/{name}", content=b"".join(texts))
 
 
 def alternative_links(

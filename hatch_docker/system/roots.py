@@ -17,7 +17,7 @@ _SHELL = ("bash", "coreutils", "dash", "findutils", "grep", "mawk", "sed")
 _DEBUG = (*_SHELL, "hostname", "less", "ncurses-base", "procps")
 # What `configure` scripts call, and what sdists unpack of their own.
 _TOOLCHAIN = (
-    *(*_SHELL, "diffutils", "file", "gzip", "patch", "perl-base", "tar", "xz-utils"),
+    *(*_SHELL, "diffutils", "gzip", "patch", "perl-base", "tar", "xz-utils"),
     *("g++", "gcc", "libc6-dev", "make", "pkgconf"),
 )
 
@@ -29,7 +29,8 @@ def base_roots(python: str, *, debug: bool = False) -> tuple[str, ...]:
 
 def base_without(*, debug: bool = False) -> tuple[str, ...]:
     """What is left out of it."""
-    return tuple(name for name in WITHOUT if not debug or name not in ("awk", "mawk"))
+    # Nothing of an init system runs in an image, though procps brings what talks to one.
+    return tuple(sorted({*WITHOUT, "init-system-helpers"} - {"awk", "mawk"})) if debug else WITHOUT
 
 
 def toolchain(python: str) -> tuple[str, ...]:

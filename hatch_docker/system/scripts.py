@@ -33,7 +33,7 @@ _IDLE = _words(
     """! ( ) . : [ [[ alias awk basename break case cat cd cmp command continue cut date db_beginblock db_capb
     db_endblock db_fget db_fset db_get db_go db_input db_metaget db_purge db_register db_reset db_set db_settitle
     db_stop db_subst db_title db_unregister db_version declare diff dirname do done dpkg dpkg-architecture
-    dpkg-query echo egrep elif else env esac eval exec exit export expr false fgrep fi find for function getent
+    dpkg-query echo egrep elif else env esac eval exec exit export expr false fgrep fi find for function getcap getent
     getopts grep hash head hostname id if in invoke_rc ischroot let local ls md5sum mktemp pidof printf ps pwd read
     readlink readonly realpath return sed seq set sha1sum sha256sum sha512sum shift sleep sort source stat tail test
     then time tr trap true type typeset umask uname uniq unset until wait wc which while who whoami xargs { }"""
@@ -50,12 +50,19 @@ _NEEDLESS = _words(
 )
 # Packages that work without what their scripts would do: an image needs it not, or `files.py` does it.
 _KNOWN = _words(
-    """adduser base-files base-passwd bash ca-certificates coreutils dash debianutils fontconfig fontconfig-config
-    libc-bin libc6 libc6-dev libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64 libpam-modules libpam-runtime libpam0g
-    librsvg2-common login mawk netbase openssh-client openssl passwd perl-base readline-common sensible-utils
-    shared-mime-info tzdata ucf unixodbc-common util-linux x11-common xkb-data"""
+    """adduser base-files base-passwd bash ca-certificates comerr-dev coreutils dash debianutils dpkg fontconfig
+    fontconfig-config fonts-urw-base35 ghostscript kmod libc-bin libc6 libc6-dev libgdk-pixbuf-2.0-0 libglib2.0-0
+    libglib2.0-0t64 libhdf5-dev libpam-modules libpam-runtime libpam0g librsvg2-common libwrap0 login login.defs mawk
+    netbase openssh-client openssl passwd perl-base pkgconf-bin poppler-data readline-common redis-tools sensible-utils
+    shared-mime-info sudo tzdata ucf unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
 )
-_KNOWN_VERSIONS = re.compile(r"(?:lib)?python3(?:\.\d+)?(?:-minimal)?|postgresql-client-\d+")
+_KNOWN_VERSIONS = re.compile(
+    r"(?:lib)?python3(?:\.\d+)?(?:-minimal)?|postgresql-client-\d+|libopenblas(?:64)?-(?:openmp|pthread|serial)-dev"
+)
+# What may be asked for in the place of a package that does not work without its script.
+_INSTEAD = {"locales": "locales-all, which has all of them made", "vim-runtime": "vim-tiny"}
+# What only makes room for what else a script does says little of why it is needed.
+_PREPARING = frozenset(f"runs {name}" for name in ("chmod", "chown", "cp", "install", "ln", "mkdir", "mv", "touch"))
 
 _BLOCK = re.compile(
     r"^[ \t]*# Automatically added by (dh\w[\w-]*)[^\n]*\n(.*?)^[ \t]*# End automatically added section[^\n]*$",
@@ -76,6 +83,7 @@ _SEPARATORS = re.compile(r"&&|\|\||;|\||\$\(|`|&(?!\d|>)")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\$`])*\"")
 _REDIRECTED = re.compile(r"(?<![0-9&<-])[12]?>>?\s*(?!\s*&)(\S+)")
 _NOWHERE = re.compile(r"['\"]?(?:/dev/(?:null|stderr|stdout|tty)\b|&\d)")
+_QUESTION = re.compile(r"\b(?:dpkg-statoverride|dpkg-divert|update-alternatives)\s+--(?:list\w*|query|truename)\b")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=\S*\s*")
 _WORDS = _words("if then else elif do while until ! { ( time command exec eval env")
 _COMMAND = re.compile(r"(?:/(?:usr/)?s?bin/)?([a-zA-Z\[:.][\w.+-]*|\[)$")
@@ -89,10 +97,9 @@ def check_scripts(debs: Iterable[Deb]) -> None:
     reasons = [(deb.control["Package"], reason) for deb in debs if (reason := why_needed(deb))]
     if reasons:
         lines = [f"{name} does not work without its script: {reason}" for name, reason in reasons]
-        raise PackageError(
-            "\n".join(lines),
-            hint="installed through an engine, by the image's own package manager, packages have their scripts run",
-        )
+        hints = [f"instead of {name}, take {_INSTEAD[name]}" for name, _ in reasons if name in _INSTEAD]
+        hints += ["installed through an engine, by the image's own package manager, packages have their scripts run"]
+        raise PackageError("\n".join(lines), hint="\n  hint: ".join(hints))
 
 
 def why_needed(deb: Deb) -> str:
@@ -139,23 +146,21 @@ def _joined(script: bytes) -> str:
 
 
 def _effect(script: bytes) -> str:
-    """The first thing that a script does which is not known to be needless, or empty."""
+    """The most telling thing that a script does which is not known to be needless, or empty."""
     if not _INTERPRETER.match(script):
         return "is not a shell script"
     text = _BLOCK.sub(lambda block: "" if block[1] in _NEEDLESS_BLOCKS else block[2], _joined(script))
     text = _HEREDOC.sub(lambda heredoc: heredoc[2], text)
     known = _IDLE | _NEEDLESS | frozenset(_FUNCTION.findall(text))
-    for line in _first_time(text.splitlines()):
-        if found := _line_effect(line, known):
-            return found
-    return ""
+    found = [what for line in _first_time(text.splitlines()) if (what := _line_effect(line, known))]
+    return next((what for what in found if what not in _PREPARING), found[0] if found else "")
 
 
 def _line_effect(line: str, known: frozenset[str]) -> str:
     # What only keeps usrmerge safe in an upgrade (DEP 17).
     if ".usr-is-merged" in line:
         return ""
-    bare = _QUOTED.sub("''", line)
+    bare = _QUESTION.sub("true", _QUOTED.sub("''", line))
     for target in _REDIRECTED.findall(bare):
         if not _NOWHERE.match(target):
             return f"writes to {target}"

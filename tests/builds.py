@@ -19,6 +19,7 @@ from unittest import mock
 
 import hatchling.cli
 from base_maker import FakeBase, make_base
+from fake_registry import PASSWORD
 from project_maker import make_project
 from wheel_maker import make_wheel
 
@@ -130,6 +131,30 @@ def ended(process: subprocess.Popen[str]) -> Outcome:
     """How a process ended."""
     out, err = process.communicate(timeout=120)
     return Outcome(process.returncode, out, err)
+
+
+def check_clean(outcome: Outcome, code: int = 1) -> str:
+    """A build's only message: what is not indented in the lines of its progress, and what is indented below that."""
+    assert outcome.code == code, outcome.err
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    lines = outcome.err.splitlines()
+    heads = [number for number, line in enumerate(lines) if line and not line.startswith("  ")]
+    assert len(heads) == 1, outcome.err
+    assert not any(secret in outcome.err for secret in (PASSWORD, "s3cret"))
+    return "\n".join(lines[heads[0] :])
+
+
+def check_kept(cache: Path) -> None:
+    """Nothing half-written in a cache, and every blob what it is called."""
+    assert list((cache / "tmp").glob("*")) == []
+    for path in files_below(cache / "blobs"):
+        assert hashlib.new(path.parent.name, path.read_bytes()).hexdigest() == path.name
+
+
+def files_below(folder: Path) -> set[Path]:
+    """The files in a folder, and in those that are in it."""
+    return {path for path in folder.rglob("*") if path.is_file()}
 
 
 def archive_of(project: Path) -> Path:

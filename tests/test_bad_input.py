@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 from base_maker import FakeBase, blob_path, manifest_of, serve
-from builds import NOWHERE, Bench, Outcome, archive_of, ended, environment, start
-from fake_registry import PASSWORD, Failure, FakeRegistry
+from builds import NOWHERE, Bench, archive_of, check_clean, check_kept, ended, environment, files_below, start
+from fake_registry import Failure, FakeRegistry
 from project_maker import lock_of
 from wheel_maker import Rows, member_info
 
@@ -45,41 +45,23 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refused(bench: Bench, project: Path, *said: str, target: str = "docker:archive", **env: str) -> str:
     """The message of a build that fails as it should, which says all of `said`."""
-    before = _files(project / "dist")
+    before = files_below(project / "dist")
     outcome = bench.build(project, target=target, **env)
     message = check_clean(outcome)
-    assert _files(project / "dist") == before
+    assert files_below(project / "dist") == before
     check_cache(bench)
     for each in said:
         assert each in message
     return message
 
 
-def check_clean(outcome: Outcome, code: int = 1) -> str:
-    """A build's only message: what is not indented in the lines of its progress, and what is indented below that."""
-    assert outcome.code == code, outcome.err
-    assert outcome.out == ""
-    assert "Traceback" not in outcome.err
-    lines = outcome.err.splitlines()
-    heads = [number for number, line in enumerate(lines) if line and not line.startswith("  ")]
-    assert len(heads) == 1, outcome.err
-    assert not any(secret in outcome.err for secret in (PASSWORD, "s3cret"))
-    return "\n".join(lines[heads[0] :])
-
-
 def check_cache(bench: Bench) -> None:
-    """Nothing half-written in the cache, every blob what it is called, and it serves a good build."""
-    assert list((bench.cache / "tmp").glob("*")) == []
-    for path in _files(bench.cache / "blobs"):
-        assert hashlib.new(path.parent.name, path.read_bytes()).hexdigest() == path.name
+    """Nothing half-written in the cache, and it serves a good build."""
+    check_kept(bench.cache)
     good = bench.root / "good"
     if not good.exists():
         bench.project("good", name="good", base=bench.base(FakeBase(folders={"good": 0o755})))
     assert bench.build(good).code == 0
-
-
-def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if path.is_file()}
 
 
 class TestTheConfiguration:
@@ -236,7 +218,7 @@ extra-files = [{from = "nothing", into = "/x"}]
         bench.made(project)
         outcome = bench.build(project, "--clean-only", target="docker:load", HATCH_DOCKER_TAGS="{git-sha}")
         assert outcome.code == 0, outcome.err
-        assert _files(project / "dist") == set()
+        assert files_below(project / "dist") == set()
 
     def test_of_outputs(self, bench: Bench) -> None:
         refused(bench, bench.project(), "unknown output archve; known are archive, load, push", target="docker:archve")
@@ -515,7 +497,7 @@ class TestArtifacts:
             "hint: ",
             "nothing of it was kept",
         )
-        kept = {path.name for path in _files(bench.cache / "blobs")}
+        kept = {path.name for path in files_below(bench.cache / "blobs")}
         assert not kept & {hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels[:2]}
 
     def test_of_another_size(self, bench: Bench) -> None:
@@ -713,7 +695,7 @@ class TestTheDisk:
         assert f"{archive_of(project)}: cannot write: {os.strerror(number)}" in message
         assert "hint: " in message
         assert "free some space" in message
-        assert {path.name for path in _files(project / "dist")} == {"shop-1.0.docker.tar", "shop-1.0.docker.json"}
+        assert {path.name for path in files_below(project / "dist")} == {"shop-1.0.docker.tar", "shop-1.0.docker.json"}
         bench.made(project)
 
     def test_is_full_for_a_layer(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -787,7 +769,7 @@ class TestEndings:
         with start(project, env=environment(bench.cache), start_new_session=True) as process:
             try:
                 for _ in range(1000):
-                    if registry.sent("GET", layer.name) and _files(bench.cache / "tmp"):
+                    if registry.sent("GET", layer.name) and files_below(bench.cache / "tmp"):
                         break
                     time.sleep(0.02)
                 yield process
@@ -802,8 +784,8 @@ class TestEndings:
         message = check_clean(ended(stalled), code=130)
         assert message == "interrupted"
         self.check(bench, registry)
-        assert _files(bench.cache / "tmp") == set()
-        assert len(_files(bench.root / "project" / "dist")) == 2
+        assert files_below(bench.cache / "tmp") == set()
+        assert len(files_below(bench.root / "project" / "dist")) == 2
 
     def test_a_kill_leaves_what_the_next_build_can_use(
         self, bench: Bench, registry: FakeRegistry, stalled: subprocess.Popen[str]
@@ -831,14 +813,14 @@ class TestEndings:
         assert not list((project / "dist").glob("[!.]*"))
         bench.made(project)
         assert bench.build(project, "-c").code == 0
-        assert len(_files(project / "dist")) == 2
+        assert len(files_below(project / "dist")) == 2
 
     def test_ctrl_c_while_the_archive_is_written(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         project = bench.project()
         with monkeypatch.context() as patch:
             patch.setattr("hatch_docker.outputs.archive", lambda *_: _failing(KeyboardInterrupt()))
             assert check_clean(bench.build(project), code=130) == "interrupted"
-        assert _files(project / "dist") == set()
+        assert files_below(project / "dist") == set()
         bench.made(project)
 
     def test_several_at_once_share_cache_and_dist(self, bench: Bench) -> None:
@@ -846,7 +828,7 @@ class TestEndings:
         outcomes = [ended(each) for each in [start(project, env=environment(bench.cache)) for _ in range(3)]]
         assert {(outcome.code, outcome.out) for outcome in outcomes} == {(0, outcomes[0].out)}
         assert bench.build(project).out == outcomes[0].out
-        assert len(_files(project / "dist")) == 2
+        assert len(files_below(project / "dist")) == 2
         check_cache(bench)
 
 

@@ -1,7 +1,7 @@
 """What tests need of the machine: found once, skipped where it is missing, and told in one closing summary.
 
-`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,tools,seeds` makes a missing one an error instead: nothing is
-skipped unnoticed where everything is meant to be there.
+`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,debian,tools,seeds` makes a missing one an error instead:
+nothing is skipped unnoticed where everything is meant to be there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import os
 import secrets
 import shutil
 import signal
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import docker
@@ -23,6 +25,7 @@ import pytest
 from containers import remove
 from docker import DockerClient
 
+from hatch_docker.cache import Cache
 from hatch_docker.engine import answers
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.http import Http
@@ -84,6 +87,19 @@ def _network() -> bool:
         return False
 
 
+def _debian() -> bool:
+    from hatch_docker.debian.archive import Archive
+    from hatch_docker.debian.sources import find_mirrors
+
+    try:
+        found = find_mirrors(os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", ""), suite="trixie", architecture="amd64")
+        with tempfile.TemporaryDirectory() as folder:
+            Archive(found, http=Http(), cache=Cache(Path(folder)), now=datetime.now(timezone.utc)).release("trixie")
+    except HatchDockerError:
+        return False
+    return True
+
+
 def _tools() -> bool:
     return all(shutil.which(tool) for tool in TOOLS)
 
@@ -100,6 +116,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "base": (functools.cache(_base), f"a registry with {' and '.join(BASES)} (HATCH_DOCKER_REGISTRY_MIRRORS)"),
     "network": (functools.cache(_network), "a Python package index (pip's configuration)"),
+    "debian": (functools.cache(_debian), "a mirror of Debian (apt's sources, or HATCH_DOCKER_DEBIAN_MIRROR)"),
     "tools": (functools.cache(_tools), f"the programs {' and '.join(TOOLS)}"),
     "seeds": (_seeds, "the program docker, and Dockerfiles to compare with (HATCH_DOCKER_TEST_SEEDS)"),
 }

@@ -397,14 +397,10 @@ class TestFiles:
 
 
 def real_mirrors() -> Mirrors:
-    setting = os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", "")
-    try:
-        return find_mirrors(setting, suite="trixie", architecture="amd64")
-    except DebianError:
-        return pytest.skip("no mirror of Debian is known to this machine")
+    return find_mirrors(os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", ""), suite="trixie", architecture="amd64")
 
 
-@pytest.mark.network
+@pytest.mark.debian
 class TestRealArchive:
     @pytest.mark.parametrize("architecture", ["amd64", "arm64"])
     def test_trixie(self, shared_cache: Path, architecture: str) -> None:

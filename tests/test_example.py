@@ -54,7 +54,7 @@ def copied(to: Path) -> Path:
     return Path(shutil.copytree(EXAMPLE, to, ignore=shutil.ignore_patterns("dist", "__pycache__", ".*")))
 
 
-@pytest.fixture(scope="module", params=["debian", "slim", "alpine"])
+@pytest.fixture(scope="module", params=[pytest.param("debian", marks=pytest.mark.debian), "slim", "alpine"])
 def base(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -1,0 +1,133 @@
+"""The base out of Debian's own archive is the same: cold and warm, whoever builds it, by whichever Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from builds import environment
+
+ROOT = Path(__file__).parent.parent
+PROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "bare"
+version = "1"
+
+[tool.hatch.build.targets.wheel]
+bypass-selection = true
+
+[tool.hatch.build.targets.docker]
+base = "debian"
+"""
+
+pytestmark = [pytest.mark.debian]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bare") / "cache"
+
+
+@pytest.fixture(scope="module")
+def reference(cache: Path) -> str:
+    """What a build prints that finds nothing in its cache."""
+    return digest(cache)
+
+
+def digest(cache: Path, python: str | Path = sys.executable) -> str:
+    """What a build prints, in a process of its own."""
+    mirror = {name: value for name, value in os.environ.items() if name.startswith("HATCH_DOCKER_DEBIAN_")}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "pyproject.toml").write_text(PROJECT)
+        done = subprocess.run(
+            [python, "-m", "hatchling", "build", "-t", "docker:archive"],
+            cwd=folder,
+            env=environment(cache, HATCH_QUIET="1", **mirror),
+            capture_output=True,
+            encoding="utf-8",
+        )
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def test_from_what_the_cache_has(reference: str, cache: Path) -> None:
+    shutil.rmtree(cache / "debian-layers")
+    assert digest(cache) == reference
+    assert digest(cache) == reference
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be somebody else")
+def test_by_nobody(reference: str) -> None:
+    packages = Path(pytest.__file__).parent
+    if subprocess.run(["test", "-r", packages], user=65534, group=65534, extra_groups=[]).returncode:
+        pytest.skip(f"others may not read {packages}")
+    with tempfile.TemporaryDirectory() as name:
+        for folder in ("ours", "theirs"):
+            project = Path(name, folder)
+            project.mkdir()
+            (project / "pyproject.toml").write_text(PROJECT)
+        os.chown(name, 65534, 65534)
+        os.chown(project, 65534, 65534)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, name], capture_output=True, text=True, cwd=Path(__file__).parent
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == reference
+
+
+# In one process that has imported everything by then, since others may not be able to read this checkout.
+AS_NOBODY = """
+import os, pathlib, sys, builds
+folder = pathlib.Path(sys.argv[1])
+mirror = {name: value for name, value in os.environ.items() if name.startswith("HATCH_DOCKER_DEBIAN_")}
+builds.build(folder / "ours", env=builds.environment(folder / "first", **mirror))
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+os.umask(0o077)
+outcome = builds.build(folder / "theirs", env=builds.environment(folder / "cache", HATCH_QUIET="1", **mirror))
+sys.stdout.write(outcome.out)
+sys.exit(outcome.err or outcome.code)
+"""
+
+
+@pytest.mark.network
+def test_by_another_python(reference: str, cache: Path, tmp_path: Path) -> None:
+    python = next(others(), None)
+    if python is None:
+        pytest.skip("there is one Python on this machine")
+    for command in (
+        ["venv", "--quiet", "--python", python, tmp_path / "venv"],
+        ["pip", "install", "--quiet", "--python", tmp_path / "venv", ROOT],
+    ):
+        subprocess.run(["uv", *map(str, command)], check=True, env=own_environment())
+    shutil.rmtree(cache / "debian-layers")
+    assert digest(cache, tmp_path / "venv" / "bin" / "python") == reference
+
+
+def others() -> Iterator[str]:
+    """Interpreters of other Pythons that we run on."""
+    listed = ["uv", "python", "list", "--only-installed", "--output-format", "json"]
+    found = json.loads(subprocess.run(listed, check=True, capture_output=True, env=own_environment()).stdout)
+    paths = [each["path"] for each in found] + [str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python3")]
+    for path in paths:
+        told = subprocess.run([path, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+        version = tuple(map(int, told.stdout.split()))
+        if version >= (3, 10) and version != sys.version_info[:2]:
+            yield path
+
+
+def own_environment() -> Mapping[str, str]:
+    return {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}

@@ -91,6 +91,9 @@ def _debian() -> bool:
     from hatch_docker.debian.archive import Archive
     from hatch_docker.debian.sources import find_mirrors
 
+    # Mirrors are others' gifts: they are asked where that is wanted.
+    if not os.environ.get("HATCH_DOCKER_TEST_DEBIAN"):
+        return False
     try:
         found = find_mirrors(os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", ""), suite="trixie", architecture="amd64")
         with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +119,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "base": (functools.cache(_base), f"a registry with {' and '.join(BASES)} (HATCH_DOCKER_REGISTRY_MIRRORS)"),
     "network": (functools.cache(_network), "a Python package index (pip's configuration)"),
-    "debian": (functools.cache(_debian), "a mirror of Debian (apt's sources, or HATCH_DOCKER_DEBIAN_MIRROR)"),
+    "debian": (
+        functools.cache(_debian),
+        "a mirror of Debian (HATCH_DOCKER_TEST_DEBIAN=1; apt's sources, or HATCH_DOCKER_DEBIAN_MIRROR)",
+    ),
     "tools": (functools.cache(_tools), f"the programs {' and '.join(TOOLS)}"),
     "seeds": (_seeds, "the program docker, and Dockerfiles to compare with (HATCH_DOCKER_TEST_SEEDS)"),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from hatch_docker.bases import Base, builder_spec
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Container, Engine, Limits
-from hatch_docker.errors import BuilderError
+from hatch_docker.errors import BuilderError, PackageError
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
@@ -24,6 +24,7 @@ from hatch_docker.transports import Places, name_of, pull
 
 # How many OS packages are part of what people call a builder; it is told with every sdist.
 _NAMED = 3
+_OTHER = 'there is also builder = "slim", where build-packages are installed by its apt, in a container'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,16 +175,20 @@ def _laid_out(
     """The same of an image out of Debian's archive, which has no package manager: they come out of the archive, too."""
 
     def complete() -> tuple[Image, tuple[str, ...]]:
-        added = with_debian_packages(
-            image,
-            [*debian_toolchain(python), *packages],
-            without=WITHOUT,
-            purpose="builder",
-            suite=spec.value,
-            snapshot=spec.date,
-            archives=places.archives,
-            compression="gzip",
-        )
+        try:
+            added = with_debian_packages(
+                image,
+                [*debian_toolchain(python), *packages],
+                without=WITHOUT,
+                purpose="builder",
+                suite=spec.value,
+                snapshot=spec.date,
+                archives=places.archives,
+                compression="gzip",
+            )
+        except PackageError as error:
+            error.hint = "\n  hint: ".join(filter(None, (error.hint, _OTHER)))
+            raise
         return added.image, added.made.contents if added.made else ()
 
     return once(complete)

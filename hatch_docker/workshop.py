@@ -13,7 +13,7 @@ from hatch_docker.bases import Base, facts_of, open_base
 from hatch_docker.builder import Builder, local_name, log_path, open_builder
 from hatch_docker.compiling.compiling import Workshop
 from hatch_docker.config import Config
-from hatch_docker.errors import ConfigError, DebianError, PackageError
+from hatch_docker.errors import ConfigError, DebianError, DependencyError, PackageError
 from hatch_docker.http import redact
 from hatch_docker.layercache import MadeLayer
 from hatch_docker.locks.locked import Resolver, resolve_alone
@@ -58,17 +58,36 @@ def with_packages(base: Base, config: Config, machine: Machine) -> tuple[Base, l
     """
     if not config.runtime_packages:
         return base, []
-    if config.runtime_installer == "archive" and not base.facts.suite:
+    with_ours = _laid_out if _is_laid_out(base, config) else _installed
+    image, made, selection = with_ours(base, config, machine)
+    selections = (*base.selections, *filter(None, (selection,)))
+    facts = facts_of(image, VENV, machine.places.cache, machine.threads)
+    return replace(base, facts=facts, selections=selections), [made] if made else []
+
+
+def _is_laid_out(base: Base, config: Config) -> bool:
+    """Whether OS packages come out of Debian's archive by our own hands. Raises PackageError where they cannot come as
+    the project wants them to.
+    """
+    ours, installer = config.base.transport == "debian", config.runtime_installer
+    if installer == "archive" and not _suite(base, config):
         raise PackageError(
             f"{base.name} is no release of Debian's, and so has no packages in Debian's archive",
             place=config.place("runtime-installer"),
             hint='leave it out: then the image\'s own package manager installs them; or take base = "slim"',
         )
-    with_ours = _installed if config.runtime_installer == "engine" or not base.facts.suite else _laid_out
-    image, made, selection = with_ours(base, config, machine)
-    selections = (*base.selections, *filter(None, (selection,)))
-    facts = facts_of(image, VENV, machine.places.cache, machine.threads)
-    return replace(base, facts=facts, selections=selections), [made] if made else []
+    if installer == "engine" and ours:
+        raise PackageError(
+            f"{base.name} has no package manager that an engine could run",
+            place=config.place("runtime-installer"),
+            hint='leave it out: then packages are laid out without an engine; or take base = "slim"',
+        )
+    return installer != "engine" and bool(_suite(base, config))
+
+
+def _suite(base: Base, config: Config) -> str:
+    """The suite that packages are taken of. An image of unstable calls itself what testing is called."""
+    return config.base.value if config.base.transport == "debian" else base.facts.suite
 
 
 _WithPackages = tuple[Image, MadeLayer | None, Selection | None]
@@ -81,12 +100,15 @@ def _laid_out(base: Base, config: Config, machine: Machine) -> _WithPackages:
             config.runtime_packages,
             without=WITHOUT if config.base.transport == "debian" else (),
             purpose="runtime-packages",
-            suite=base.facts.suite,
+            suite=_suite(base, config),
             snapshot=config.base.date,
             archives=machine.places.archives,
             compression=config.compression,
         )
     except (PackageError, DebianError) as error:
+        # What the archive has not, apt would not find there, either.
+        if isinstance(error, DependencyError):
+            raise
         error.hint = "\n  hint: ".join(filter(None, (error.hint, _other_way(config))))
         raise
     if added.made is None:

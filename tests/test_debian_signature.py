@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import zlib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from debian_maker import NOW, clearsigned, damaged, detached, keyring, release_text, signer
 from hypothesis import given, settings
-from pysequoia import Cert, sign
+from pysequoia import ArmorKind, Cert, armor, sign
+from pysequoia.packet import PacketPile
 
 from hatch_docker.debian import signature
 from hatch_docker.debian.signature import detached_text, read_keyring, shipped_keyring, signed_text
@@ -79,6 +81,21 @@ class TestInRelease:
         with pytest.raises(DebianError):
             verified(change(clearsigned(TEXT)))
 
+    @pytest.mark.parametrize("end", [b"\r", b"\r\n"])
+    def test_lines_that_end_otherwise(self, end: bytes) -> None:
+        # Where a signature is made both end a line, and readers would take the first for a part of one.
+        data = clearsigned(TEXT).replace(b"\nValid-Until", end + b"Valid-Until")
+        with pytest.raises(DebianError, match="lines that do not end as Debian's do"):
+            verified(data)
+
+    @pytest.mark.parametrize("times", [33, 20_000])
+    def test_more_signatures_than_anybody_makes(self, times: int) -> None:
+        whole = clearsigned(TEXT)
+        at = whole.index(b"-----BEGIN PGP SIGNATURE")
+        signature = b"".join(bytes(packet) for packet in PacketPile.from_bytes(whole[at:]))
+        with pytest.raises(DebianError, match="is no OpenPGP signature"):
+            verified(whole[:at] + armor(signature * times, ArmorKind.Signature).encode())
+
     def test_a_message_of_another_kind(self) -> None:
         with pytest.raises(DebianError, match="not one signed message"):
             verified(sign(signer().signer(), TEXT))
@@ -138,6 +155,23 @@ class TestDetached:
     def test_what_is_no_signature(self, data: bytes) -> None:
         with pytest.raises(DebianError):
             verified_detached(TEXT, data)
+
+    def test_lines_that_end_otherwise(self) -> None:
+        with pytest.raises(DebianError, match="lines that do not end as Debian's do"):
+            verified_detached(TEXT.replace(b"\n", b"\r\n"), detached(TEXT))
+
+    def test_signatures_that_are_not_armored(self) -> None:
+        binary = b"".join(bytes(packet) for packet in PacketPile.from_bytes(detached(TEXT, MALLORY, signer())))
+        assert verified_detached(TEXT, binary) == TEXT
+
+    def test_what_would_grow_when_it_is_unpacked(self) -> None:
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        content = b"\x01" + packer.compress(b"\xcd\x00" * (1 << 20)) + packer.flush()
+        bomb = b"\xc8\xff" + len(content).to_bytes(4, "big") + content
+        good = b"".join(bytes(packet) for packet in PacketPile.from_bytes(detached(TEXT)))
+        for data in (bomb, armor(bomb, ArmorKind.Signature).encode(), good + bomb):
+            with pytest.raises(DebianError, match="is no OpenPGP signature"):
+                verified_detached(TEXT + b"x", data)
 
     @settings(max_examples=1000)
     @given(damaged(detached(TEXT)))

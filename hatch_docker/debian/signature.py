@@ -6,10 +6,11 @@ that has expired is as good as none, and no text stands outside of what is signe
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
@@ -26,9 +27,16 @@ _BEGIN, _SIGNATURE, _END = (
     b"-----BEGIN PGP SIGNATURE-----",
     b"-----END PGP SIGNATURE-----",
 )
-_HEADER = re.compile(rb"Hash: [A-Za-z0-9, -]+")
+_MARK = re.compile(rb"^-----[^\n]*", re.MULTILINE)
+_HEADERS = re.compile(rb"(?:Hash: [A-Za-z0-9, -]+\n)*[ \t]*\n")
+_ARMOR = re.compile(
+    rb"-----BEGIN PGP SIGNATURE-----[ \t]*\n(?:[A-Za-z]+: [^\n]*\n)*[ \t]*\n"
+    rb"([A-Za-z0-9+/=\s]*?)(?:\n=[A-Za-z0-9+/]{4}\s*)?\n-----END PGP SIGNATURE-----"
+)
 _LARGEST_KEYRING = 1 << 24
+_LARGEST_SIGNATURE = 1 << 16
 _MOST_SIGNATURES = 32
+_TAG_SIGNATURE = 2
 _KEY_HINT = "the keyring of another archive is named with debian-keyring"
 _CHANGED = "it was changed on its way, or the mirror is damaged; nothing of it was kept"
 
@@ -65,7 +73,7 @@ def signed_text(data: bytes, *, keyring: Sequence[bytes], now: datetime, place: 
     """
     from pysequoia import verify
 
-    _check_frame(data, place)
+    _signatures(_framed(data, place), place)
     asked = _Asked(keyring, now)
     try:
         verified = verify(data, asked.certificates)
@@ -81,7 +89,8 @@ def detached_text(data: bytes, signature: bytes, *, keyring: Sequence[bytes], no
 
     asked = _Asked(keyring, now)
     failure: Exception = ValueError()
-    for each in _signatures(signature, place):
+    _check_lines(data, place)
+    for each in _signatures(signature, f"{place}.gpg"):
         try:
             verified = verify(data, asked.certificates, signature=each)
             asked.check(verified.valid_sigs, place)
@@ -192,26 +201,79 @@ def _binding(key: Packet, packet: Packet) -> tuple[datetime, datetime | None] | 
 
 
 def _signatures(data: bytes, place: str) -> list[Sig]:
-    """The signatures of a Release.gpg, of which there may be several in one."""
+    """The signatures of a Release.gpg, or at the end of an InRelease, of which there may be several in one.
+
+    A library that is given something else than signatures here, such as what is compressed, would unpack it first: a
+    few hundred bytes could take all memory.
+    """
     from pysequoia import Sig
-    from pysequoia.packet import PacketPile
 
     try:
-        return [Sig.from_bytes(bytes(packet)) for packet in list(PacketPile.from_bytes(data))[:_MOST_SIGNATURES]]
+        if len(data) > _LARGEST_SIGNATURE:
+            raise ValueError
+        armored = _ARMOR.findall(data) if data.lstrip().startswith(b"-----") else None
+        binary = data if armored is None else b"".join(map(binascii.a2b_base64, armored))
+        packets = list(_packets(binary))
+        if not 0 < len(packets) <= _MOST_SIGNATURES:
+            raise ValueError
+        return [Sig.from_bytes(packet) for packet in packets]
     except Exception:
-        raise DebianError("is no OpenPGP signature", place=f"{place}.gpg", hint=_CHANGED) from None
+        raise DebianError("is no OpenPGP signature", place=place, hint=_CHANGED) from None
 
 
-def _check_frame(data: bytes, place: str) -> None:
-    """Raise DebianError unless the file is one message with its signature (RFC 9580, 7), and nothing else."""
-    lines = [line.rstrip() for line in data.rstrip().split(b"\n")]
-    marks = [(number, line) for number, line in enumerate(lines) if line.startswith(b"-----")]
-    if [line for _, line in marks] != [_BEGIN, _SIGNATURE, _END]:
-        if not marks:
-            raise DebianError(
-                "is not signed", place=place, hint="that is no mirror of Debian, or a page that is shown instead"
-            )
+def _packets(data: bytes) -> Iterator[bytes]:
+    """The packets of signatures, each with its header. Raises ValueError or IndexError for others."""
+    at = 0
+    while at < len(data):
+        start, size = _header(data[at : at + 6])
+        end = at + start + size
+        if end > len(data):
+            raise ValueError
+        yield data[at:end]
+        at = end
+
+
+def _header(data: bytes) -> tuple[int, int]:
+    """How many bytes a signature's header has, and its body (RFC 9580, 4.2), which does not come in parts."""
+    first, second = data[0], data[1]
+    if first >> 6 == 3:
+        tag = first & 0x3F
+        if second < 192:
+            start, size = 2, second
+        elif second < 224:
+            start, size = 3, (second - 192 << 8) + data[2] + 192
+        else:
+            start, size = 6, int.from_bytes(data[2:6], "big")
+            tag = tag if second == 255 else 0
+    else:
+        tag, start = first >> 2 & 15, (2, 3, 5)[first & 3]
+        size = int.from_bytes(data[1:start], "big")
+    if tag != _TAG_SIGNATURE or not first & 0x80:
+        raise ValueError
+    return start, size
+
+
+def _framed(data: bytes, place: str) -> bytes:
+    """The signature of a file that is one message with its signature (RFC 9580, 7), and nothing else.
+
+    Raises DebianError for any other. A carriage return alone ends a line where a signature is made, but not for those
+    who read the text: with it two fields could be made one.
+    """
+    marks = [found for found, _ in zip(_MARK.finditer(data), range(4), strict=False)]
+    if not marks:
+        raise DebianError(
+            "is not signed", place=place, hint="that is no mirror of Debian, or a page that is shown instead"
+        )
+    if [found[0].rstrip() for found in marks] != [_BEGIN, _SIGNATURE, _END]:
         raise DebianError("is not one signed message", place=place, hint=_CHANGED)
-    headers = lines[1 : lines.index(b"")] if b"" in lines else lines
-    if lines[0] != _BEGIN or lines[-1] != _END or not all(map(_HEADER.fullmatch, headers)):
+    begin, signature, end = marks
+    headers = _HEADERS.match(data, begin.end() + 1)
+    if begin.start() or not headers or headers.end() > signature.start() or data[end.end() :].strip():
         raise DebianError("has text that is not part of what is signed", place=place, hint=_CHANGED)
+    _check_lines(data, place)
+    return data[signature.start() : end.end()]
+
+
+def _check_lines(data: bytes, place: str) -> None:
+    if b"\r" in data:
+        raise DebianError("has lines that do not end as Debian's do", place=place, hint=_CHANGED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_docker.bases import Base, builder_spec
@@ -17,7 +17,9 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.progress import Progress
-from hatch_docker.system.base import with_debian_packages
+from hatch_docker.system.archives import Archives
+from hatch_docker.system.base import packages_request, with_debian_packages
+from hatch_docker.system.provide import Request
 from hatch_docker.system.roots import WITHOUT
 from hatch_docker.system.roots import toolchain as debian_toolchain
 from hatch_docker.transports import Places, name_of, pull
@@ -80,6 +82,8 @@ def open_builder(
         reference, image = base.reference, base.image
         name, digest = base.name, base.digest
     else:
+        if is_another_debian(spec, chosen):
+            places = replace(places, archives=places.archives.unpinned())
         found = pull(
             chosen, python=python.minor, requires_python="", platform=python.platform, places=places, progress=progress
         )
@@ -89,7 +93,8 @@ def open_builder(
     shown = packages if len(packages) <= _NAMED else [f"{len(packages)} OS packages"]
     label = " + ".join(filter(None, (name, *shown, "a toolchain" if toolchain else "")))
     if chosen.transport == "debian":
-        complete = _laid_out(image, chosen, python.minor, packages, places)
+        request = toolchain_request(chosen, python.minor, packages, python.platform)
+        complete = _laid_out(image, request, places.archives)
     else:
         complete = _completed(image, packages, toolchain, name, places, limits, progress)
     return Builder(
@@ -169,23 +174,29 @@ def _completed(
     return once(complete)
 
 
-def _laid_out(
-    image: Image, spec: BaseSpec, python: str, packages: Sequence[str], places: Places
-) -> Callable[[], tuple[Image, tuple[str, ...]]]:
+def is_another_debian(base: BaseSpec, builder: BaseSpec) -> bool:
+    """Whether base and builder are two bases out of Debian's archive: only one can be pinned, the image's own."""
+    return base.transport == builder.transport == "debian" and base != builder
+
+
+def toolchain_request(spec: BaseSpec, python: str, packages: Sequence[str], platform: Platform) -> Request:
+    """What is put on a base out of Debian's archive to compile for `python`, as `3.13`."""
+    return packages_request(
+        [*debian_toolchain(python), *packages],
+        without=WITHOUT,
+        purpose="builder",
+        suite=spec.value,
+        platform=platform,
+        snapshot=spec.date,
+    )
+
+
+def _laid_out(image: Image, request: Request, archives: Archives) -> Callable[[], tuple[Image, tuple[str, ...]]]:
     """The same of an image out of Debian's archive, which has no package manager: they come out of the archive, too."""
 
     def complete() -> tuple[Image, tuple[str, ...]]:
         try:
-            added = with_debian_packages(
-                image,
-                [*debian_toolchain(python), *packages],
-                without=WITHOUT,
-                purpose="builder",
-                suite=spec.value,
-                snapshot=spec.date,
-                archives=places.archives,
-                compression="gzip",
-            )
+            added = with_debian_packages(image, request, archives=archives, compression="gzip")
         except PackageError as error:
             error.hint = "\n  hint: ".join(filter(None, (error.hint, _OTHER)))
             raise

@@ -21,8 +21,9 @@ from hatch_docker.oci.source import Pulled
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
 from hatch_docker.system.archives import Archives
-from hatch_docker.system.base import debian_image
+from hatch_docker.system.base import base_request, debian_image
 from hatch_docker.system.pins import Selection
+from hatch_docker.system.provide import Request
 
 _NO_REGISTRY = 'base = "debian" needs no registry: it is made out of Debian\'s archive'
 
@@ -131,15 +132,25 @@ def _from_engine(
 def _from_debian(
     base: BaseSpec, python: str, requires_python: str, platform: Platform, places: Places, _progress: Progress
 ) -> Found:
-    made = debian_image(
+    request = debian_request(
+        base, python=python, requires_python=requires_python, platform=platform, archives=places.archives
+    )
+    made = debian_image(request, platform, places.archives)
+    return Found(pulled=Pulled(image=made.image, digest=made.image.digest), selection=made.selection)
+
+
+def debian_request(
+    base: BaseSpec, *, python: str, requires_python: str, platform: Platform, archives: Archives
+) -> Request:
+    """Which packages a base out of Debian's archive is made of; the rest is as in `pull`."""
+    return base_request(
         base.value,
         debug=base.name == "debug",
         snapshot=base.date,
         platform=platform,
         choose=partial(_python_of, base.value, python, requires_python),
-        archives=places.archives,
+        archives=archives,
     )
-    return Found(pulled=Pulled(image=made.image, digest=made.image.digest), selection=made.selection)
 
 
 def _python_of(suite: str, python: str, requires_python: str, there: Sequence[str]) -> str:

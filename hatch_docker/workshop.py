@@ -23,8 +23,9 @@ from hatch_docker.oci.image import Image
 from hatch_docker.packages import install
 from hatch_docker.parallel import once
 from hatch_docker.project import Project
-from hatch_docker.system.base import with_debian_packages
+from hatch_docker.system.base import packages_request, with_debian_packages
 from hatch_docker.system.pins import Selection
+from hatch_docker.system.provide import Request
 from hatch_docker.system.roots import WITHOUT
 
 if sys.version_info >= (3, 11):
@@ -58,11 +59,28 @@ def with_packages(base: Base, config: Config, machine: Machine) -> tuple[Base, l
     """
     if not config.runtime_packages:
         return base, []
-    with_ours = _laid_out if _is_laid_out(base, config) else _installed
-    image, made, selection = with_ours(base, config, machine)
+    request = runtime_request(base, config)
+    image, made, selection = _laid_out(base, request, config, machine) if request else _installed(base, config, machine)
     selections = (*base.selections, *filter(None, (selection,)))
     facts = facts_of(image, VENV, machine.places.cache, machine.threads)
     return replace(base, facts=facts, selections=selections), [made] if made else []
+
+
+def runtime_request(base: Base, config: Config) -> Request | None:
+    """Which packages out of Debian's archive the base gets; None where it gets none, or an engine installs them.
+
+    Raises PackageError where they cannot come as the project wants them to.
+    """
+    if not config.runtime_packages or not _is_laid_out(base, config):
+        return None
+    return packages_request(
+        config.runtime_packages,
+        without=WITHOUT if config.base.transport == "debian" else (),
+        purpose="runtime-packages",
+        suite=suite_of(base, config),
+        platform=base.image.config.platform,
+        snapshot=config.base.date,
+    )
 
 
 def _is_laid_out(base: Base, config: Config) -> bool:
@@ -70,7 +88,7 @@ def _is_laid_out(base: Base, config: Config) -> bool:
     the project wants them to.
     """
     ours, installer = config.base.transport == "debian", config.runtime_installer
-    if installer == "archive" and not _suite(base, config):
+    if installer == "archive" and not suite_of(base, config):
         raise PackageError(
             f"{base.name} is no release of Debian's, and so has no packages in Debian's archive",
             place=config.place("runtime-installer"),
@@ -82,10 +100,10 @@ def _is_laid_out(base: Base, config: Config) -> bool:
             place=config.place("runtime-installer"),
             hint='leave it out: then packages are laid out without an engine; or take base = "slim"',
         )
-    return installer != "engine" and bool(_suite(base, config))
+    return installer != "engine" and bool(suite_of(base, config))
 
 
-def _suite(base: Base, config: Config) -> str:
+def suite_of(base: Base, config: Config) -> str:
     """The suite that packages are taken of. An image of unstable calls itself what testing is called."""
     return config.base.value if config.base.transport == "debian" else base.facts.suite
 
@@ -93,17 +111,10 @@ def _suite(base: Base, config: Config) -> str:
 _WithPackages = tuple[Image, MadeLayer | None, Selection | None]
 
 
-def _laid_out(base: Base, config: Config, machine: Machine) -> _WithPackages:
+def _laid_out(base: Base, request: Request, config: Config, machine: Machine) -> _WithPackages:
     try:
         added = with_debian_packages(
-            base.image,
-            config.runtime_packages,
-            without=WITHOUT if config.base.transport == "debian" else (),
-            purpose="runtime-packages",
-            suite=_suite(base, config),
-            snapshot=config.base.date,
-            archives=machine.places.archives,
-            compression=config.compression,
+            base.image, request, archives=machine.places.archives, compression=config.compression
         )
     except (PackageError, DebianError) as error:
         # What the archive has not, apt would not find there, either.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hatch_docker.errors import PackageError
+from hatch_docker.errors import BaseError, PackageError
 from hatch_docker.layercache import MadeLayer
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.spec import Platform
 from hatch_docker.system.archives import Archives, architecture_of
-from hatch_docker.system.pins import Selection
+from hatch_docker.system.pins import Selection, stale
 from hatch_docker.system.provide import Request, provide, pythons
 from hatch_docker.system.roots import PYTHON, base_roots, base_without
 
@@ -27,7 +27,7 @@ class WithPackages:
     selection: Selection
 
 
-def debian_image(
+def base_request(
     suite: str,
     *,
     debug: bool,
@@ -35,20 +35,27 @@ def debian_image(
     platform: Platform,
     choose: Callable[[Sequence[str]], str],
     archives: Archives,
-) -> WithPackages:
-    """A minimal Debian with the Python that `choose` takes of those that the suite has, given newest first.
+) -> Request:
+    """What a minimal Debian is made of, with the Python that `choose` takes of those that there are, newest first.
 
-    `debug` adds a shell and the small tools; `snapshot` is the archive's day, empty for the newest. Raises as
-    `provide` does.
+    These are the one that is pinned, else those that the suite has. `debug` adds a shell and the small tools;
+    `snapshot` is the archive's day, empty for the newest. Raises LockError for pins of something else, BaseError as
+    `choose` does for what the suite has, and DebianError.
     """
     architecture = architecture_of(platform)
-    pinned = archives.pins().find("base", architecture)
-    if pinned:
-        there = [found[1] for name in pinned.roots if (found := PYTHON.fullmatch(name))]
-    else:
-        there = pythons(suite, architecture, archives.of(suite, architecture, snapshot=snapshot), archives.cache)
-    python = choose(there)
-    request = Request(
+    pins = archives.pins()
+    found = pins.find("base", architecture)
+    # Whether its Python fits is a question only where the rest does.
+    pins.of("base", suite, architecture, found.roots if found else (), snapshot)
+    try:
+        python = choose(
+            [each[1] for name in found.roots if (each := PYTHON.fullmatch(name))]
+            if found
+            else pythons(suite, architecture, archives.of(suite, architecture, snapshot=snapshot), archives.cache)
+        )
+    except BaseError as error:
+        raise stale(pins, error.message) if found else error from None
+    return Request(
         purpose="base",
         suite=suite,
         architecture=architecture,
@@ -56,37 +63,45 @@ def debian_image(
         without=base_without(debug=debug),
         snapshot=snapshot,
     )
+
+
+def python_of(request: Request) -> str:
+    """The Python of a base, as `3.13`."""
+    return next(found[1] for name in request.roots if (found := PYTHON.fullmatch(name)))
+
+
+def debian_image(request: Request, platform: Platform, archives: Archives) -> WithPackages:
+    """A base of what `base_request` says. Raises as `provide` does."""
     provided = provide(request, archives)
     if provided.made is None:
         raise PackageError("a base of no packages is none")
     config = ImageConfig(platform=platform, env=_ENV, cmd=("python3",))
-    said = f"hatch-docker: Debian {suite}, Python {python}, {len(provided.selection.packages)} packages"
+    many = len(provided.selection.packages)
+    said = f"hatch-docker: Debian {request.suite}, Python {python_of(request)}, {many} packages"
     image = append(Image(config=config), (provided.made.layer,), (History(created_by=said),), config)
     return WithPackages(image=image, made=provided.made, selection=provided.selection)
 
 
-def with_debian_packages(
-    image: Image,
-    names: Sequence[str],
-    *,
-    without: Sequence[str],
-    purpose: str,
-    suite: str,
-    snapshot: str,
-    archives: Archives,
-    compression: str,
-) -> WithPackages:
-    """More packages on an image of Debian's, which are not to bring those in `without`. Raises as `provide` does."""
-    request = Request(
+def packages_request(
+    names: Sequence[str], *, without: Sequence[str], purpose: str, suite: str, platform: Platform, snapshot: str
+) -> Request:
+    """What more packages on an image of Debian's are, which are not to bring those in `without`.
+
+    Raises BaseError for a platform that Debian has no packages for.
+    """
+    return Request(
         purpose=purpose,
         suite=suite,
-        architecture=architecture_of(image.config.platform),
+        architecture=architecture_of(platform),
         roots=tuple(sorted(set(names))),
         without=tuple(sorted(set(without) - {name.partition("=")[0] for name in names})),
         snapshot=snapshot,
-        below=image,
     )
-    provided = provide(request, archives, compression=compression)
+
+
+def with_debian_packages(image: Image, request: Request, *, archives: Archives, compression: str) -> WithPackages:
+    """An image with what `packages_request` says. Raises as `provide` does."""
+    provided = provide(replace(request, below=image), archives, compression=compression)
     if provided.made is not None:
         history = History(created_by=f"hatch-docker: {', '.join(request.roots)}"[:200])
         image = append(image, (provided.made.layer,), (history,), image.config)

@@ -87,7 +87,12 @@ class Pins:
             problem = f"other packages are asked for now: {' '.join(changes)}"
         else:
             return found
-        raise LockError(f"the lock is stale, {problem}", place=str(self.path), hint="refresh it: hatch-docker lock")
+        raise stale(self, problem)
+
+
+def stale(pins: Pins, problem: str) -> LockError:
+    """The error for pins that do not fit."""
+    return LockError(f"the lock is stale, {problem}", place=str(pins.path), hint="refresh it: hatch-docker lock")
 
 
 def _named(suite: str, snapshot: str) -> str:

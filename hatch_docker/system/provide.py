@@ -64,20 +64,31 @@ def provide(request: Request, archives: Archives, *, compression: str = "gzip") 
     not work without their scripts, and LockError for pins that do not fit.
     """
     below = once(partial(_merged, request.below))
-    pinned = archives.pins().of(request.purpose, request.suite, request.architecture, request.roots, request.snapshot)
-    archive = once(partial(_archive, request, archives, below, pinned.dated if pinned else ""))
-    selection = pinned or select(request, archive(), below, archives)
+    found = pinned(request, archives)
+    archive = once(partial(archive_for, request, archives, below, found.dated if found else ""))
+    selection = found or select(request, archive(), below, archives)
     if not selection.packages:
         return Provided(made=None, selection=selection)
     key = _key(request, selection, compression)
     made = recall(archives.cache, "debian-layers", key)
     if made is None:
         debs = _opened(selection.packages, archive().fetch(selection.packages))
-        if pinned:
+        if found:
             _check_pins(request, debs, selection, below)
         made = _made(request, debs, below, archives, compression)
         remember(archives.cache, "debian-layers", key, made)
     return Provided(made=made, selection=selection)
+
+
+def pinned(request: Request, archives: Archives) -> Selection | None:
+    """What the project has pinned of that; None as `Pins.of`. Raises LockError for pins of something else."""
+    return archives.pins().of(request.purpose, request.suite, request.architecture, request.roots, request.snapshot)
+
+
+def newest(request: Request, archives: Archives) -> Selection:
+    """The newest packages that the archive has of what is asked for, whatever is pinned. Raises as `provide` does."""
+    below = once(partial(_merged, request.below))
+    return select(request, archive_for(request, archives, below), below, archives)
 
 
 def select(
@@ -144,8 +155,13 @@ def _known(
     return document
 
 
-def _archive(request: Request, archives: Archives, below: Callable[[], Filesystem | None], dated: str) -> Archive:
-    """Where packages come from; an image's own sources are looked for where the machine has none."""
+def archive_for(
+    request: Request, archives: Archives, below: Callable[[], Filesystem | None], dated: str = ""
+) -> Archive:
+    """Where packages come from; an image's own sources are looked for where the machine has none.
+
+    `below` gives the merged layers of the image below, `dated` is as in `Archives.of`, which this raises as.
+    """
     of = partial(archives.of, request.suite, request.architecture, snapshot=request.snapshot, dated=dated)
     try:
         return of()

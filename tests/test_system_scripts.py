@@ -131,6 +131,21 @@ class TestAlternatives:
         assert found == [("/usr/bin/a", "a", "/usr/bin/a-im", 9), ("/usr/bin/b", "b", "/usr/bin/b-im", 9)]
         assert unknown == []
 
+    def test_with_variables(self, deb: Make) -> None:
+        text = (
+            'ver=1.17\nprio="35"\n'
+            "update-alternatives --install /usr/bin/a a /usr/bin/a-$ver $prio --slave /usr/bin/b b /usr/bin/b-${ver}\n"
+        )
+        assert alternatives([deb(text)]) == (
+            [("/usr/bin/a", "a", "/usr/bin/a-1.17", 35), ("/usr/bin/b", "b", "/usr/bin/b-1.17", 35)],
+            [],
+        )
+
+    @pytest.mark.parametrize("assigned", ["p=1\np=2\n", "p=$(number)\n", "p=1$x\n", 'p="1 2"\n', ""])
+    def test_what_a_variable_has_is_not_known(self, deb: Make, assigned: str) -> None:
+        text = f"{assigned}update-alternatives --install /usr/bin/a a /usr/bin/b $p\n"
+        assert alternatives([deb(text)]) == ([], ["thing"])
+
     def test_what_is_not_understood_is_told(self, deb: Make) -> None:
         text = "update-alternatives --install $dir/x x $dir/y 1\n"
         assert alternatives([deb(text)]) == ([], ["thing"])

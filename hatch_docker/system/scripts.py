@@ -87,8 +87,11 @@ _QUESTION = re.compile(r"\b(?:dpkg-statoverride|dpkg-divert|update-alternatives)
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=\S*\s*")
 _WORDS = _words("if then else elif do while until ! { ( time command exec eval env")
 _COMMAND = re.compile(r"(?:/(?:usr/)?s?bin/)?([a-zA-Z\[:.][\w.+-]*|\[)$")
-_ALTERNATIVE = re.compile(r"update-alternatives\b[^\n;&|]*?--install\s+(\S+)\s+(\S+)\s+(\S+)\s+(-?\d+)([^\n;&|]*)")
+_ALTERNATIVE = re.compile(r"update-alternatives\b[^\n;&|]*?--install\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)([^\n;&|]*)")
+_ASSIGNED = re.compile(r"^[ \t]*([A-Za-z_]\w*)=(?:\"([^\"\n]*)\"|([^\s;]*))", re.MULTILINE)
+_PLAIN = re.compile(r"[\w./+:-]+")
 _LOOP = re.compile(r"^\s*for (\w+) in ([^;\n]+);?\s*do\b(.*?)^\s*done\b", re.MULTILINE | re.DOTALL)
+_NUMBER = re.compile(r"-?\d+")
 _SLAVE = re.compile(r"--slave\s+(\S+)\s+(\S+)\s+(\S+)")
 
 
@@ -121,10 +124,10 @@ def alternatives(debs: Iterable[Deb]) -> tuple[list[tuple[str, str, str, int]], 
     found: list[tuple[str, str, str, int]] = []
     unknown: list[str] = []
     for deb in debs:
-        text = _LOOP.sub(_unrolled, _joined(deb.scripts.get("postinst", b"")))
+        text = _filled(_LOOP.sub(_unrolled, _joined(deb.scripts.get("postinst", b""))))
         for link, name, path, priority, rest in _ALTERNATIVE.findall(text):
             for each in ((link, name, path), *_SLAVE.findall(rest)):
-                if not any("$" in part for part in each):
+                if _NUMBER.fullmatch(priority) and not any("$" in part for part in each):
                     found.append((*each, int(priority)))
                 elif deb.control["Package"] not in unknown:
                     unknown.append(deb.control["Package"])
@@ -138,6 +141,16 @@ def _unrolled(loop: re.Match[str]) -> str:
         return loop[0]
     use = re.compile(rf"\$(?:{name}\b|\{{{name}\}})")
     return "".join(use.sub(word, body) for word in words.split())
+
+
+def _filled(script: str) -> str:
+    """The script with its variables replaced by what is in them, where that is one word once and for all."""
+    assigned = [(name, quoted or bare) for name, quoted, bare in _ASSIGNED.findall(script)]
+    names = [name for name, _ in assigned]
+    for name, value in assigned:
+        if names.count(name) == 1 and _PLAIN.fullmatch(value):
+            script = re.sub(rf"\$(?:{name}\b|\{{{name}\}})", value, script)
+    return script
 
 
 def _joined(script: bytes) -> str:

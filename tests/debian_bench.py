@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from builds import Bench, Outcome, check_clean, check_kept, files_below
 from debian_maker import DebianArchive, clearsigned, keyring, release_text, written
 from elf_maker import make_library
 from system_maker import Item, directory, file, link, make_deb
@@ -51,6 +54,20 @@ class FakeDebian(DebianArchive):
     folder: Path
     debs: list[Deb] = field(default_factory=list)
 
+    def copy(self) -> FakeDebian:
+        """The same on its own, which nobody has asked for anything."""
+        return replace(
+            self,
+            files=dict(self.files),
+            statuses={},
+            broken={},
+            requests=[],
+            headers=[],
+            lock=threading.Lock(),
+            gate=threading.Event(),
+            debs=list(self.debs),
+        )
+
     def settings(self, *, login: str = "", dated: bool = False) -> dict[str, str]:
         """The environment that names this archive and its key; `dated`: as one that has snapshots."""
         path = self.folder / "keyring.asc"
@@ -87,7 +104,7 @@ class FakeDebian(DebianArchive):
         data = made.path.read_bytes()
         updates = suite.endswith("-security")
         filename = f"pool/{'updates/' if updates else ''}main/{name[0]}/{name}/{name}_{version}_{architecture}.deb"
-        facts = {"Filename": filename, "Size": str(len(data)), "SHA256": hashlib.sha256(data).hexdigest()}
+        facts = {"Filename": filename, **_facts(data)}
         stanza = made.files["control"].decode() + "".join(f"{key}: {value}\n" for key, value in facts.items())
         deb = Deb(
             name=name,
@@ -100,6 +117,19 @@ class FakeDebian(DebianArchive):
         self.files[deb.path] = data
         self.debs = [each for each in self.debs if _place(each) != _place(deb)] + [deb]
         return deb
+
+    def alter(self, deb: Deb) -> None:
+        """Have other bytes of the same length where a package's file is."""
+        data = self.files[deb.path]
+        self.files[deb.path] = data[:-1] + bytes([data[-1] ^ 1])
+
+    def replace(self, deb: Deb, data: bytes) -> None:
+        """Have `data` as a package's file, and its paragraph name that."""
+        self.files[deb.path] = data
+        head = deb.stanza[: deb.stanza.index("Filename: ")]
+        facts = {"Filename": deb.path.partition("/")[2], **_facts(data)}
+        stanza = head + "".join(f"{key}: {value}\n" for key, value in facts.items())
+        self.debs[self.debs.index(deb)] = replace(deb, stanza=stanza)
 
     def remove(self, name: str) -> None:
         """Have no package of that name any more."""
@@ -126,13 +156,13 @@ class FakeDebian(DebianArchive):
             usual = {"Suite": "", "Codename": suite, "Acquire-By-Hash": "no", "Architectures": " ".join(architectures)}
             self.files[f"{folder}/InRelease"] = clearsigned(release_text(listed, **{**usual, **fields}), self.key)
 
-    def released(self, date: datetime, **fields: str) -> None:
-        """Publish trixie as a snapshot of midnight of a day, and nothing else of it."""
-        stamp = f"{date:%Y%m%d}T000000Z"
-        before = dict(self.files)
-        self.release(Date=written(date), Valid_Until="", **fields)
-        snapshot = {f"{stamp}/{path}": data for path, data in self.files.items() if path.startswith("debian")}
-        self.files = before | snapshot
+    def snapshot(self, day: datetime) -> None:
+        """Have trixie as it is now as the snapshot of midnight of a day, too."""
+        before = self.files
+        self.files = {path: data for path, data in before.items() if "/dists/" not in path}
+        self.release(Date=written(day), Valid_Until="")
+        stamp = f"{day:%Y%m%d}T000000Z"
+        self.files = before | {f"{stamp}/{path}": data for path, data in self.files.items()}
 
     def base(self, python: str = PYTHON, *, architecture: str = "amd64", debug: bool = False) -> None:
         """Add what a base is made of: `python` is its full version."""
@@ -251,6 +281,10 @@ def fake_debian(folder: Path, *, architectures: Sequence[str] = ("amd64",), debu
     return archive
 
 
+def _facts(data: bytes) -> dict[str, str]:
+    return {"Size": str(len(data)), "SHA256": hashlib.sha256(data).hexdigest()}
+
+
 def _root(suite: str) -> str:
     return "debian-security" if suite.endswith("-security") else "debian"
 
@@ -259,7 +293,29 @@ def _place(deb: Deb) -> tuple[str, str, str]:
     return deb.name, deb.suite, deb.architecture
 
 
-def altered(archive: FakeDebian, deb: Deb) -> None:
-    """Have other bytes of the same length where a package's file is."""
-    data = archive.files[deb.path]
-    archive.files[deb.path] = data[:-1] + bytes([data[-1] ^ 1])
+@dataclass(frozen=True)
+class DebianBench(Bench):
+    """A bench whose projects are on the archive's base, and that reaches neither a registry nor an engine."""
+
+    archive: FakeDebian
+
+    def project(self, folder: str = "project", *, base: str = "debian", docker: str = "", **options: Any) -> Path:
+        """A project; `base` is the key."""
+        return super().project(folder, base="", docker=f'base = "{base}"\n{docker}', **options)
+
+    def build(self, project: Path, *arguments: str, target: str = "docker:archive", **env: str) -> Outcome:
+        """Build; an empty variable is one that is not there."""
+        nowhere = {"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=127.0.0.1:1"}
+        variables = {**nowhere, **self.archive.settings(), **env}
+        there = {name: value for name, value in variables.items() if value}
+        return super().build(project, *arguments, target=target, **there)
+
+    def refused(self, project: Path, *said: str, **env: str) -> str:
+        """The message of a build that fails as it should: it says all of `said`, and nothing half-done is kept."""
+        before = files_below(project / "dist")
+        message = check_clean(self.build(project, **env))
+        assert files_below(project / "dist") == before
+        check_kept(self.cache)
+        for each in said:
+            assert each in message
+        return message

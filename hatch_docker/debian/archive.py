@@ -279,11 +279,13 @@ def _first(mirrors: Sequence[Mirror], attempt: Callable[[Mirror], _T]) -> _T:
             return attempt(mirror)
         except DebianError as error:
             errors.append(error)
-    told = next((error for error in errors if not isinstance(error, AbsentError)), errors[0])
-    if others := [f"  {error.place}: {error.message}" for error in errors if error is not told]:
-        message = "\n".join([told.message, "No other mirror has it, either:", *others])
-        raise type(told)(message, place=told.place, hint=told.hint)
-    raise told
+    # A mirror that merely has not got it says nothing of why another one does not give it.
+    failed = [error for error in errors if not isinstance(error, AbsentError)]
+    if len(failed) > 1:
+        others = [f"    {error.place}: {error.message}" for error in failed[1:]]
+        message = "\n".join([failed[0].message, "  No other mirror gives it, either:", *others])
+        raise DebianError(message, place=failed[0].place, hint=failed[0].hint)
+    raise (failed or errors)[0]
 
 
 def _keys(mirror: Mirror) -> list[bytes]:

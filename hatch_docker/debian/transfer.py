@@ -168,7 +168,7 @@ def _refusal(status: int, url: str) -> DebianError:
 
 
 _REFUSALS: dict[int, tuple[str, str]] = {
-    401: ("asks for a login", "write it into the mirror's URL: http://USER:PASSWORD@HOST/debian"),
+    401: ("asks for a login", f"{SETTING}, to a URL that has it: http://USER:PASSWORD@HOST/debian"),
     403: ("refuses", f"check the login in the mirror's URL; or {_ANOTHER}"),
     429: ("was asked too often", f"wait a little, and try again; or {_ANOTHER}"),
 }

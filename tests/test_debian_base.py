@@ -1,0 +1,432 @@
+"""`base = "debian"`, through Hatch's door: an image out of a small archive of Debian's, with nothing else in reach."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builds import archive_of, ended, environment, files_below, read, result_of, start
+from debian_bench import DebianBench, FakeDebian, fake_debian, program
+from debian_maker import NOW, WEEK, signer, written
+from system_maker import file
+from urllib3 import BaseHTTPResponse
+
+from hatch_docker.http import Http
+
+TABLE = "tool.hatch.build.targets.docker"
+SYSTEM = (
+    *("base-files", "ca-certificates", "libc-bin", "libc6", "libgcc-s1", "libpython3.13-minimal"),
+    *("libpython3.13-stdlib", "libstdc++6", "netbase", "python3.13-minimal", "tzdata"),
+)
+RELEASE = "debian/dists/trixie/InRelease"
+INDEX = "debian/dists/trixie/main/binary-amd64/Packages.xz"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
+    return fake_debian(tmp_path_factory.mktemp("debian"), architectures=("amd64", "arm64"), debug=True)
+
+
+@pytest.fixture
+def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
+    with made.copy() as archive:
+        yield DebianBench(tmp_path, archive)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
+    monkeypatch.setattr("hatch_docker.http.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("hatch_docker.http._ATTEMPTS", 2)
+
+
+class TestTheImage:
+    def test_needs_neither_a_registry_nor_an_engine(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+        request = Http.request
+
+        def noted(http: Http, method: str, url: str, **options: Any) -> BaseHTTPResponse:
+            asked.append(url)
+            return request(http, method, url, **options)
+
+        monkeypatch.setattr(Http, "request", noted)
+        made = bench.made(project := bench.project(scripts={}))
+        assert {url.split("/")[2] for url in asked} == {bench.archive.host}
+        assert made.env["PATH"].split(":")[1:] == [
+            *("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"),
+        ]
+        assert made.env["LANG"] == "C.UTF-8"
+        assert made.config["Cmd"] == ["python3"]
+        assert made.members["usr/bin/python3"].linkname == "python3.13"
+        assert made.text("etc/passwd").splitlines()[-1].startswith("nonroot:x:65532:65532:")
+        assert made.contents["etc/ssl/certs/ca-certificates.crt"]
+        first, *_ = made.document["history"]
+        assert first["created_by"] == "hatch-docker: Debian trixie, Python 3.13, 11 packages"
+        result = result_of(project)
+        assert result["base"]["name"] == "debian:trixie"
+        assert result["base"]["layers"] == 1
+        assert sorted(each["name"] for each in result["os-packages"]) == sorted(SYSTEM)
+        assert {each["suite"] for each in result["os-packages"]} == {"trixie"}
+
+    def test_asks_the_mirror_for_nothing_the_second_time(self, bench: DebianBench) -> None:
+        first = bench.made(project := bench.project())
+        asked = len(bench.archive.requests)
+        # Three Releases, one index (the two others are empty), and the packages.
+        assert asked == 3 + 1 + len(SYSTEM)
+        bench.archive.put("base-files", {"etc/new": file()}, version="2")
+        bench.archive.release()
+        second = bench.made(project)
+        assert second.document["rootfs"] == first.document["rootfs"]
+        assert len(bench.archive.requests) == asked
+
+    def test_has_the_newest_of_a_package_wherever_that_is(self, bench: DebianBench) -> None:
+        bench.archive.put("tzdata", {"usr/share/zoneinfo/Etc/UTC": file(b"TZif3")}, version="2", suite="trixie-updates")
+        bench.archive.put("netbase", {"etc/services": file(b"new\n")}, version="1.0-1+deb13u1", suite="trixie-security")
+        bench.archive.release()
+        made = bench.made(project := bench.project())
+        assert made.contents["usr/share/zoneinfo/Etc/UTC"] == b"TZif3"
+        assert made.text("etc/services") == "new\n"
+        suites = {each["name"]: each["suite"] for each in result_of(project)["os-packages"]}
+        assert (suites["tzdata"], suites["netbase"]) == ("trixie-updates", "trixie-security")
+
+    def test_has_a_shell_where_that_is_asked_for(self, bench: DebianBench) -> None:
+        plain = bench.made(bench.project("plain"))
+        debug = bench.made(project := bench.project("debug", base="debian:trixie-debug"))
+        assert "usr/bin/sh" not in plain.members
+        assert {"usr/bin/sh", "usr/bin/bash", "usr/bin/less", "usr/bin/mawk"} <= debug.members.keys()
+        assert result_of(project)["base"]["name"] == "debian:trixie-debug"
+
+    def test_is_of_the_day_that_is_asked_for(self, bench: DebianBench) -> None:
+        day = NOW - timedelta(days=1)
+        bench.archive.snapshot(day)
+        bench.archive.files = {path: data for path, data in bench.archive.files.items() if path.startswith("2")}
+        project = bench.project(base=f"debian:trixie@{day:%Y-%m-%d}")
+        mirror = bench.archive.settings(dated=True)
+        made = bench.made(project, **mirror)
+        assert result_of(project)["base"]["name"] == f"debian:trixie@{day:%Y-%m-%d}"
+        assert {path.partition("/")[0] for path in bench.archive.requests} == {f"{day:%Y%m%d}T000000Z"}
+        asked = len(bench.archive.requests)
+        assert bench.made(project, **mirror).document == made.document
+        assert len(bench.archive.requests) == asked
+        bench.refused(project, "that mirror has no snapshots", "hint: set debian-mirror", "to a URL with {date} in it")
+        bench.refused(bench.project("now"), "T000000Z/debian: the mirror has no suite 'trixie'", **mirror)
+
+    def test_is_for_the_platform_that_is_asked_for(self, bench: DebianBench) -> None:
+        made = bench.made(project := bench.project(), HATCH_DOCKER_PLATFORMS="linux/arm64")
+        assert made.document["architecture"] == "arm64"
+        assert result_of(project)["platform"] == "linux/arm64"
+        assert "FOR=arm64" in made.text("usr/lib/os-release")
+        bench.refused(
+            project,
+            "has no main/binary-riscv64/Packages",
+            "hint: its architectures are amd64, arm64",
+            HATCH_DOCKER_PLATFORMS="linux/riscv64",
+        )
+        bench.refused(
+            project,
+            "debian:trixie: Debian has no packages for linux/mips64",
+            HATCH_DOCKER_PLATFORMS="linux/mips64",
+        )
+
+    def test_has_the_newest_python_that_the_project_admits(self, bench: DebianBench) -> None:
+        bench.archive.base("3.9.18")
+        bench.archive.base("3.12.7")
+        bench.archive.release()
+        for number, (wanted, python) in enumerate(
+            {
+                "": "3.13.5",
+                'python = "3.12"': "3.12.7",
+            }.items()
+        ):
+            made = bench.made(bench.project(f"wanted{number}", docker=wanted))
+            assert f"app/.venv/lib/python{python.rpartition('.')[0]}" in made.members
+        made = bench.made(bench.project("requires", project='requires-python = "<3.13"'))
+        assert "app/.venv/lib/python3.12" in made.members
+
+    def test_of_unstable(self, bench: DebianBench) -> None:
+        """Its os-release calls it what testing is called."""
+        release = b"ID=debian\nVERSION_CODENAME=forky\n"
+        bench.archive.files = {path: data for path, data in bench.archive.files.items() if "/dists/" not in path}
+        bench.archive.debs = [replace(deb, suite="sid") for deb in bench.archive.debs]
+        bench.archive.put("base-files", {"usr/lib/os-release": file(release)}, suite="sid")
+        bench.archive.release("sid", Suite="unstable")
+        made = bench.made(bench.project(base="debian:sid", docker='runtime-packages = ["libldap2"]'))
+        assert "usr/lib/x86_64-linux-gnu/libldap.so.2.0" in made.members
+        assert {path.split("/")[2] for path in bench.archive.requests if "/dists/" in path} == {"sid"}
+
+
+class TestTheSameDigest:
+    def test_whatever_is_different_about_the_machine(self, bench: DebianBench) -> None:
+        packages = ["libpq5-tools", "libldap2", "libpq5"]
+        project = bench.project(docker=f"runtime-packages = {packages}")
+        env = {"SOURCE_DATE_EPOCH": "1700000000"}
+        cold = bench.made(project, **env).manifest
+        assert bench.made(project, **env).manifest == cold
+        turned = bench.project("turned", docker=f"runtime-packages = {packages[::-1]}")
+        assert bench.made(turned, **env).manifest == cold
+        settings = {
+            **bench.archive.settings(),
+            **env,
+            "LC_ALL": "tr_TR.UTF-8",
+            "PYTHONHASHSEED": "7",
+            "TZ": "Asia/Tokyo",
+        }
+        settings["HATCH_DOCKER_THREADS"] = "1"
+        other = environment(bench.root / "other" / "cache", **settings)
+        before = os.umask(0o077)
+        try:
+            outcome = ended(start(turned, env=other))
+        finally:
+            os.umask(before)
+        assert outcome.code == 0, outcome.err
+        assert read(archive_of(turned)).manifest == cold
+
+
+class TestTheArchive:
+    """What a mirror, or somebody in between, may do."""
+
+    def test_is_signed_by_a_key_that_is_not_known(self, bench: DebianBench) -> None:
+        bench.archive.key = signer("somebody else")
+        bench.archive.release()
+        bench.refused(bench.project(), f"{RELEASE[:-9]}Release: is signed by keys that are not known", "debian-keyring")
+
+    def test_is_not_what_was_signed(self, bench: DebianBench) -> None:
+        bench.archive.files[RELEASE] = bench.archive.files[RELEASE].replace(b"Components: main", b"Components: mine")
+        bench.refused(bench.project(), "Release: ", "its signature does not match", "nothing of it was kept")
+
+    @pytest.mark.parametrize(
+        "release",
+        [
+            b"",
+            b"Codename: trixie\n",
+            b"<html>Welcome to the hotel</html>",
+            b"-----BEGIN PGP SIGNED MESSAGE-----\n\nx\n",
+        ],
+    )
+    def test_is_not_signed(self, bench: DebianBench, release: bytes) -> None:
+        bench.archive.files[RELEASE] = release
+        bench.refused(bench.project(), "/debian/dists/trixie/Release: ", "hint: ")
+
+    def test_has_expired(self, bench: DebianBench) -> None:
+        bench.archive.release(Date=written(NOW - 2 * WEEK), Valid_Until=written(NOW - WEEK))
+        bench.refused(bench.project(), "has expired: it was valid until", "another mirror may do")
+
+    def test_is_rolled_back(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
+        project = bench.project()
+        bench.made(project)
+        monkeypatch.setattr("hatch_docker.debian.archive.timedelta", lambda *_arguments: NOW - NOW + WEEK)
+        bench.archive.release(Date=written(NOW - timedelta(days=1)))
+        bench.refused(project, "older than what was there before", "somebody in between withholds updates")
+
+    def test_is_of_another_suite(self, bench: DebianBench) -> None:
+        bench.archive.release("trixie", Codename="bookworm")
+        bench.refused(bench.project(), "is the Release of bookworm, and trixie was asked for")
+
+    @pytest.mark.parametrize("base", ["debian:forky", "debian:bookworm-debug", "debian:buster"])
+    def test_lacks_the_suite(self, bench: DebianBench, base: str) -> None:
+        suite = base.partition(":")[2].partition("-")[0]
+        bench.refused(
+            bench.project(base=base), f"/debian: the mirror has no suite '{suite}'", "hint: set debian-mirror"
+        )
+
+    def test_sends_another_index(self, bench: DebianBench) -> None:
+        data = bench.archive.files[INDEX]
+        for other in (data[:-1] + b"\0", data + b"\0", data[:-1]):
+            bench.archive.files[INDEX] = other
+            bench.refused(bench.project(f"p{len(other)}{other[-1]}"), INDEX, "nothing of it was kept")
+
+    def test_sends_another_package(self, bench: DebianBench) -> None:
+        bench.archive.alter(deb := bench.archive.deb("libc6"))
+        bench.refused(bench.project(), f"{deb.path}: is not the right file", "nothing of it was kept")
+
+    def test_lacks_the_file_of_a_package(self, bench: DebianBench) -> None:
+        deb = bench.archive.deb("libc6")
+        del bench.archive.files[deb.path]
+        bench.refused(bench.project(), "libc6 2.41-12 is not on the mirror any more", "lock again", deb.path)
+
+    def test_has_a_package_that_is_none(self, bench: DebianBench) -> None:
+        bench.archive.replace(bench.archive.deb("libc6"), b"!<arch>\nnot a package")
+        bench.archive.release()
+        bench.refused(bench.project(), "libc6 2.41-12: is cut off or damaged", "hint: ")
+
+    def test_has_an_index_that_is_none(self, bench: DebianBench) -> None:
+        deb = bench.archive.deb("libc6")
+        bench.archive.debs.remove(deb)
+        bench.archive.debs.append(replace(deb, stanza=deb.stanza.replace("Size: ", "Size: x")))
+        bench.archive.release()
+        bench.refused(bench.project(), "trixie: Packages: libc6: has a Size that is none")
+
+    @pytest.mark.parametrize(
+        ("status", "said", "hint"),
+        [
+            (401, "asks for a login (HTTP 401)", "http://USER:PASSWORD@HOST/debian"),
+            (403, "refuses (HTTP 403)", "check the login in the mirror's URL"),
+            (404, "the mirror has no suite 'trixie'", "to a mirror that has it"),
+            (429, "was asked too often (HTTP 429)", "wait a little"),
+            (500, "gives an unexpected answer (HTTP 500)", "try again later"),
+        ],
+    )
+    def test_refuses(self, bench: DebianBench, status: int, said: str, hint: str) -> None:
+        bench.archive.statuses = {RELEASE: [status] * 9, f"{RELEASE[:-9]}Release": [status] * 9}
+        bench.refused(bench.project(), said, "hint: ", hint, "HATCH_DOCKER_DEBIAN_MIRROR")
+
+    @pytest.mark.parametrize("status", [403, 429, 500])
+    def test_refuses_a_package(self, bench: DebianBench, status: int) -> None:
+        deb = bench.archive.deb("netbase")
+        bench.archive.statuses = {deb.path: [status] * 9}
+        bench.refused(project := bench.project(), deb.path, f"(HTTP {status})")
+        bench.archive.statuses = {}
+        bench.made(project)
+        # What had come before is there.
+        assert bench.archive.requests.count(RELEASE) == 1
+
+    def test_cannot_be_reached(self, bench: DebianBench) -> None:
+        for mirror in ("http://127.0.0.1:1/debian", "http://nowhere.invalid/debian"):
+            bench.refused(
+                bench.project(mirror.rpartition("//")[2].partition("/")[0].replace(":", "-")),
+                f"{mirror}/dists/trixie/InRelease: the mirror of Debian: ",
+                "hint: ",
+                "set debian-mirror, or HATCH_DOCKER_DEBIAN_MIRROR, to another mirror",
+                HATCH_DOCKER_DEBIAN_MIRROR=mirror,
+            )
+
+    @pytest.mark.parametrize("what", [RELEASE, INDEX, "package"])
+    def test_breaks_off_half_way(self, bench: DebianBench, what: str) -> None:
+        path = bench.archive.deb("libc6").path if what == "package" else what
+        project = bench.project()
+        bench.archive.broken = {path: 1}
+        assert bench.build(project).code == 0
+        other = DebianBench(bench.root / "other", bench.archive)
+        bench.archive.broken = {path: 99}
+        other.refused(other.project(), f"{path}: the mirror of Debian: ", "to another mirror")
+
+    def test_lacks_a_package(self, bench: DebianBench) -> None:
+        bench.archive.remove("netbase")
+        bench.archive.release()
+        bench.refused(bench.project(), "there is no package 'netbase' in trixie")
+
+    def test_cannot_meet_what_a_package_needs(self, bench: DebianBench) -> None:
+        bench.archive.put("netbase", {}, Depends="services (>= 2)")
+        bench.archive.put("services", {}, Depends="lost-package")
+        bench.archive.release()
+        message = bench.refused(bench.project(), "netbase → services (>= 2): ")
+        assert "1.0-1" in message
+
+    def test_has_packages_that_would_not_start(self, bench: DebianBench) -> None:
+        bench.archive.put("python3.13-minimal", {"usr/bin/python3.13": program("libexpat.so.1", more=b"\0003.13.5\0")})
+        bench.archive.release()
+        bench.refused(bench.project(), "python3.13-minimal: /usr/bin/python3.13 needs libexpat.so.1")
+
+
+class TestThePython:
+    def test_that_the_suite_lacks(self, bench: DebianBench) -> None:
+        bench.refused(
+            bench.project(docker='python = "3.12"'),
+            "debian:trixie: Debian trixie has no Python 3.12; it has 3.13",
+            'hint: set python = "3.13", or leave it out; or take another base, such as "slim"',
+        )
+
+    def test_that_the_project_excludes(self, bench: DebianBench) -> None:
+        bench.archive.base("3.12.7")
+        bench.archive.release()
+        for number, specifier in enumerate((">=3.14", "<3.12")):
+            bench.refused(
+                bench.project(f"p{number}", project=f'requires-python = "{specifier}"'),
+                f'Debian trixie has no Python that requires-python = "{specifier}" admits; it has 3.13 and 3.12',
+                'hint: take another base, such as "slim"',
+            )
+        bench.refused(
+            bench.project(docker='python = "3.12"', project='requires-python = ">=3.13"'),
+            'Debian trixie has no Python that requires-python = ">=3.13" admits',
+        )
+
+    def test_whose_patch_release_the_project_excludes(self, bench: DebianBench) -> None:
+        bench.refused(
+            bench.project(project='requires-python = ">=3.13.6"'),
+            'debian:trixie: the base image has Python 3.13.5, which requires-python = ">=3.13.6" excludes',
+        )
+
+    def test_of_a_suite_that_has_none(self, bench: DebianBench) -> None:
+        bench.archive.remove("python3.13-minimal")
+        bench.archive.release()
+        bench.refused(bench.project(), "Debian trixie has no Python 3\n", 'take another base, such as "slim"')
+
+
+class TestTheSettings:
+    def test_say_where_the_archive_is(self, bench: DebianBench) -> None:
+        (mirror, keyring) = bench.archive.settings().values()
+        key = Path(keyring).read_text()
+        project = bench.project(
+            docker=f'debian-mirror = "{mirror}"\ndebian-keyring = "keys/it.asc"', files={"keys/it.asc": key}
+        )
+        made = bench.made(project, HATCH_DOCKER_DEBIAN_MIRROR="", HATCH_DOCKER_DEBIAN_KEYRING="")
+        assert made.members["usr/bin/python3"]
+
+    def test_have_to_say_so_where_the_machine_does_not(
+        self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hatch_docker.debian.sources.read_sources", lambda _folder: [])
+        bench.refused(
+            bench.project(),
+            "no mirror of Debian is known",
+            "hint: set debian-mirror, or HATCH_DOCKER_DEBIAN_MIRROR, to the URL of a mirror, such as http://HOST/debian",
+            HATCH_DOCKER_DEBIAN_MIRROR="",
+        )
+
+    @pytest.mark.parametrize(
+        "mirror",
+        [
+            "ftp://rosa:s3cret@a.example/debian",
+            "a.example/debian",
+            "http://",
+            "http://rosa:s3cret@a.example:port/debian",
+            "http://rosa:s3cret@a.example/mirror",
+            "http://a.example/debian http://b.example/debian http://rosa:s3cret@c.example/debian",
+            "http://rosa:s3cret@a.example/debian?x=1",
+            "http://rosa:s3cret@[/debian",
+            "s3cret",
+        ],
+    )
+    def test_name_what_is_no_mirror(self, bench: DebianBench, mirror: str) -> None:
+        bench.refused(bench.project(), "HATCH_DOCKER_DEBIAN_MIRROR: ", HATCH_DOCKER_DEBIAN_MIRROR=mirror)
+        bench.refused(
+            bench.project("key", docker=f'debian-mirror = "{mirror}"'),
+            f"{TABLE}.debian-mirror: ",
+            HATCH_DOCKER_DEBIAN_MIRROR="",
+        )
+
+    def test_name_a_keyring_that_is_none(self, bench: DebianBench) -> None:
+        project = bench.project(files={"text.asc": "a key"})
+        for name, said in {
+            "no.asc": "the keyring cannot be read: No such file",
+            "text.asc": "that is no keyring: there is no OpenPGP key in it",
+            "src": "the keyring cannot be read: Is a directory",
+        }.items():
+            bench.refused(project, f"{project / name}: {said}", HATCH_DOCKER_DEBIAN_KEYRING=name)
+
+    def test_have_a_login_that_nobody_sees(self, bench: DebianBench, capsys: pytest.CaptureFixture[str]) -> None:
+        login = bench.archive.settings(login="rosa:s3cret@")
+        project = bench.project(docker='runtime-packages = ["libpq5"]')
+        outcome = bench.build(project, **login)
+        assert outcome.code == 0, outcome.err
+        authorized = {headers.get("Authorization") or headers.get("authorization") for headers in bench.archive.headers}
+        assert authorized == {"Basic cm9zYTpzM2NyZXQ="}
+        told = [outcome.out, outcome.err, *capsys.readouterr(), json.dumps(read(archive_of(project)).document)]
+        told += [path.read_text("latin-1") for path in files_below(project / "dist") | files_below(bench.cache)]
+        assert not [text for text in told if any(secret in text for secret in ("s3cret", "rosa", "cm9zYTpzM2NyZXQ="))]
+        other = DebianBench(bench.root / "other", bench.archive)
+        for status in (401, 403, 500):
+            bench.archive.statuses = {RELEASE: [status] * 9}
+            message = other.refused(other.project(str(status)), f"http://{bench.archive.host}/debian/", **login)
+            assert "rosa" not in message
+
+
+def test_a_registry_that_cannot_be_reached_is_not_needed(bench: DebianBench) -> None:
+    hint = 'hint: base = "debian" needs no registry: it is made out of Debian\'s archive'
+    bench.refused(bench.project(base="127.0.0.1:1/python:3.13-slim"), "127.0.0.1:1/python:3.13-slim: ", hint)

@@ -20,7 +20,7 @@ from hatch_docker.interpreter import BaseFacts
 from hatch_docker.layercache import MadeLayer
 from hatch_docker.layers import Part, files_part, group, make_layers, own_part
 from hatch_docker.linkage import check_linkage
-from hatch_docker.locks import Wanted, find_lock
+from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import artifacts_of
 from hatch_docker.machine import Machine
 from hatch_docker.oci.config import History
@@ -28,11 +28,10 @@ from hatch_docker.oci.image import Image, append
 from hatch_docker.project import Project
 from hatch_docker.result import Built
 from hatch_docker.runtime import command, configure, describe
-from hatch_docker.target import TargetPython
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.obtain import own_file
 from hatch_docker.wheels.units import Unit, check_units, main_of, scripts_of, units_of
-from hatch_docker.workshop import VENV, base_of, with_packages, workshop_of
+from hatch_docker.workshop import VENV, base_of, wanted_of, with_packages, workshop_of
 
 
 def build(project: Project, own: Path, config: Config, machine: Machine, *, created: str, written: Path) -> Built:
@@ -44,7 +43,7 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
     lock = find_lock(project.root, config.lock, progress=machine.progress)
     bare = base_of(project.requires_python, config, machine)
     base, system = with_packages(bare, config, machine)
-    wanted = _wanted(project, config, base.facts.python)
+    wanted = wanted_of(project, config, base.facts.python)
     indexes = machine.indexes(lock)
     locked = artifacts_of(
         wanted,
@@ -90,16 +89,6 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
         lock=locked.path.name if locked.path else "",
         compiled=tuple(compiled),
         selections=base.selections,
-    )
-
-
-def _wanted(project: Project, config: Config, target: TargetPython) -> Wanted:
-    return Wanted(
-        project=project.normalized_name,
-        target=target,
-        requirements=project.requirements(config.extras, config.dependency_groups),
-        extras=frozenset(config.extras),
-        groups=frozenset(config.dependency_groups),
     )
 
 

@@ -8,9 +8,11 @@ hatch-docker builder [--tag NAME]… [--push] [PROJECT]
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 from hatch_docker.builder import local_name
@@ -21,6 +23,7 @@ from hatch_docker.errors import EngineError, InvalidReferenceError
 from hatch_docker.machine import Machine
 from hatch_docker.oci.reference import Reference
 from hatch_docker.plugin import DockerBuilder
+from hatch_docker.project import Project
 from hatch_docker.workshop import base_of, builder_of
 
 _BUILDER = """\
@@ -32,8 +35,10 @@ build-packages. Then none of them installs anything.
 """
 
 
-def make_builder(names: Sequence[Reference], push: bool, requires_python: str, config: Config, machine: Machine) -> str:
-    """Make the image that a project is compiled in, and give it names; returns what `builder` is then set to.
+def make_builder(
+    names: Sequence[Reference], push: bool, project: Project, config: Config, machine: Machine, _written: Path
+) -> tuple[str, int]:
+    """Make the image that a project is compiled in, and give it names; returns what `builder` is then set to, and 0.
 
     A team pushes one, and names it in every project: then only one of them installs the OS packages. Raises
     BuilderError for one that cannot compile for the project's base, EngineError where no engine answers.
@@ -41,7 +46,7 @@ def make_builder(names: Sequence[Reference], push: bool, requires_python: str, c
     if push:
         gather(partial(check_push, name, "--tag") for name in names)
     engine = _engine(machine)
-    base = base_of(requires_python, config, machine)
+    base = base_of(project.requires_python, config, machine)
     builder = builder_of(base, config, machine)
     with builder.container("trying the builder", network=False) as container:
         probe(container, base.facts.python, builder.name, write=lambda _output: None)
@@ -50,7 +55,7 @@ def make_builder(names: Sequence[Reference], push: bool, requires_python: str, c
     engine.load(image, names, base=builder.origin.familiar if builder.origin else "", progress=machine.progress)
     machine.progress.note(f"{builder.name} is in the engine as {', '.join(name.familiar for name in names)}")
     if not push:
-        return f"docker-daemon:{names[0].familiar}"
+        return f"docker-daemon:{names[0].familiar}", 0
     for repository in dict.fromkeys(replace(name, tag="") for name in names):
         machine.places.registry.push(
             image,
@@ -59,7 +64,7 @@ def make_builder(names: Sequence[Reference], push: bool, requires_python: str, c
             threads=machine.threads,
             progress=machine.progress,
         )
-    return str(names[0].with_digest(image.digest))
+    return str(names[0].with_digest(image.digest)), 0
 
 
 def _engine(machine: Machine) -> Engine:
@@ -90,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.push and not chosen.tag:
         builder.error("--push needs a name to push to: --tag registry.example/team/builder:1")
-    DockerBuilder(chosen.project).run(_COMMANDS[chosen.command](chosen))
+    if code := DockerBuilder(chosen.project).run(_COMMANDS[chosen.command](chosen)):
+        sys.exit(code)
 
 
 def _name(text: str) -> Reference:
@@ -104,7 +110,7 @@ def _name(text: str) -> Reference:
     return reference.with_tag(reference.tag or "latest")
 
 
-Work: TypeAlias = Callable[[str, Config, Machine], str]
+Work: TypeAlias = Callable[[Project, Config, Machine, Path], tuple[str, int]]
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], Work]] = {
     "builder": lambda chosen: partial(make_builder, chosen.tag, chosen.push),
 }

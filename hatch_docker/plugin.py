@@ -59,17 +59,26 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             yield from super().build(**options)
             self._tell()
 
-    def run(self, work: Callable[[str, Config, Machine], str]) -> None:
-        """Do other `work` for a project, by the Pythons that it asks for and its configuration; print the answer."""
-        from hatch_docker.config import refuse
+    def run(self, work: Callable[[Project, Config, Machine, Path], tuple[str, int]]) -> int:
+        """Do other `work` for a project, which gives what to print, if anything, and the exit status that this returns.
 
+        The last that it gets is the folder that builds write to. The project has no version: only a plugin may know it,
+        and what is no build does not need it.
+        """
+        from hatch_docker.config import check_names, gather, refuse
+
+        code = 0
         with self._reporting():
-            requires_python = self._check_file()
+            self._check_file()
             config, _, mistakes = self._configuration
-            refuse(mistakes)
-            answer = work(requires_python, config, self._machine)
+            project = self._project_of("")
+            names = partial(check_names, config, extras=project.optional_dependencies, groups=project.dependency_groups)
+            gather([partial(refuse, mistakes), names])
+            answer, code = work(project, config, self._machine, Path(self.config.directory))
             self._terminal.close()
-            self.app.display(answer)
+            if answer:
+                self.app.display(answer)
+        return code
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
         """One function for each output, as Hatch calls them."""
@@ -105,14 +114,16 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             raise ConfigError([("-t docker", f"unknown output {', '.join(unknown)}; known are {', '.join(VERSIONS)}")])
         return wanted
 
-    def _check_file(self) -> str:
-        """Find what hatchling stumbles over in pyproject.toml; the Pythons that the project asks for."""
+    def _check_file(self) -> None:
+        """Find what hatchling stumbles over in pyproject.toml."""
         file = Path(self.root, "pyproject.toml")
         if not file.is_file():
             raise ConfigError([(str(file), "there is no such file: name the project's folder, or go there")])
         try:
-            self._configuration  # noqa: B018 (read here for the first time)
-            return self.metadata.core.requires_python
+            # Read here for the first time.
+            self._configuration  # noqa: B018
+            self._project_of("")
+            _ = self.config.directory
         except (TypeError, ValueError, OSError) as error:
             raise ConfigError([(str(file), str(error))]) from None
 
@@ -190,6 +201,9 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     @cached_property
     def _project(self) -> Project:
+        return self._project_of(self.metadata.version)
+
+    def _project_of(self, version: str) -> Project:
         from packaging.utils import canonicalize_name
 
         from hatch_docker.project import Project
@@ -199,7 +213,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         return Project(
             root=Path(self.root),
             name=core.raw_name,
-            version=self.metadata.version,
+            version=version,
             requires_python=core.requires_python,
             dependencies=tuple(core.dependencies),
             optional_dependencies=extras,

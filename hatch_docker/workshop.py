@@ -16,6 +16,7 @@ from hatch_docker.config import Config
 from hatch_docker.errors import ConfigError, DebianError, DependencyError, PackageError
 from hatch_docker.http import redact
 from hatch_docker.layercache import MadeLayer
+from hatch_docker.locks import Wanted
 from hatch_docker.locks.locked import Resolver, resolve_alone
 from hatch_docker.locks.resolve import find_uv
 from hatch_docker.machine import Indexes, Machine
@@ -27,6 +28,7 @@ from hatch_docker.system.base import packages_request, with_debian_packages
 from hatch_docker.system.pins import Selection
 from hatch_docker.system.provide import Request
 from hatch_docker.system.roots import WITHOUT
+from hatch_docker.target import TargetPython
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -148,6 +150,17 @@ def _installed(base: Base, config: Config, machine: Machine) -> _WithPackages:
         progress=machine.progress,
     )
     return installed.image, installed.made, None
+
+
+def wanted_of(project: Project, config: Config, target: TargetPython) -> Wanted:
+    """What of the project's requirements is to be in the image. Raises ConfigError for what is no requirement."""
+    return Wanted(
+        project=project.normalized_name,
+        target=target,
+        requirements=project.requirements(config.extras, config.dependency_groups),
+        extras=frozenset(config.extras),
+        groups=frozenset(config.dependency_groups),
+    )
 
 
 def builder_of(base: Base, config: Config, machine: Machine) -> Builder:

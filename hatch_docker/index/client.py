@@ -36,7 +36,8 @@ _WHICH_INDEX = "set index-url, or HATCH_DOCKER_INDEX_URL, if another index has i
 class IndexFile:
     """One file that an index offers. `url` is absolute; `hashes` are hexadecimal digests by algorithm, `size` bytes.
 
-    `requires_python` is empty, and `size` None, where the index does not say.
+    `requires_python` is empty, and `size` None, where the index does not say. `reason` says why it
+    is `yanked` (PEP 592).
     """
 
     filename: str
@@ -45,6 +46,7 @@ class IndexFile:
     size: int | None = None
     requires_python: str = ""
     yanked: bool = False
+    reason: str = ""
 
 
 class Index:
@@ -219,7 +221,8 @@ def _parse_html(page: _Page) -> Iterator[IndexFile | None]:
                 "url": href,
                 "hashes": {algorithm: digest} if digest else {},
                 "requires-python": attributes.get("data-requires-python"),
-                "yanked": "data-yanked" in attributes,
+                # An attribute without a value is a file without a reason.
+                "yanked": "data-yanked" in attributes and (attributes["data-yanked"] or True),
             },
         )
 
@@ -251,7 +254,7 @@ def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
         absolute = url if _ABSOLUTE.fullmatch(url) else _resolved(base, url)
     except ValueError:
         return None
-    requires_python = entry.get("requires-python")
+    requires_python, yanked = entry.get("requires-python"), entry.get("yanked")
     pairs = hashes.items() if isinstance(hashes, dict) else ()
     return IndexFile(
         filename=filename,
@@ -259,7 +262,8 @@ def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
         hashes={key: value for key, value in pairs if isinstance(value, str)},
         size=size if type(size) is int and 0 <= size < 1 << 63 else None,
         requires_python=requires_python if isinstance(requires_python, str) else "",
-        yanked=bool(entry.get("yanked")),
+        yanked=bool(yanked),
+        reason=yanked if isinstance(yanked, str) else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from hatch_docker.http import redact
 from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.pins import read_constraints
-from hatch_docker.locks.resolve import find_uv, is_current, resolve
+from hatch_docker.locks.resolve import find_uv, is_current, resolve, versions_of
 from hatch_docker.progress import Progress
 from hatch_docker.target import TargetPython
 
@@ -69,7 +70,7 @@ def artifacts_of(
     if lock is None and not wanted.requirements:
         return Locked()
     resolved = lock is None
-    path = lock or _resolved(wanted.requirements, wanted.target, root, resolver, written, progress)
+    path = lock or _resolved(wanted, root, resolver, written, progress)
     if lock:
         progress.note(f"lock: {_shown(lock, root)}")
     refresh = f"delete {path.name}" if resolved else lock_format(path).refresh(path.name, wanted.target)
@@ -171,29 +172,45 @@ def _check_allowed(
         )
 
 
-def _resolved(
-    requirements: Sequence[Requirement],
-    target: TargetPython,
-    root: Path,
-    resolver: Resolver,
-    written: Path,
-    progress: Progress,
-) -> Path:
+def _resolved(wanted: Wanted, root: Path, resolver: Resolver, written: Path, progress: Progress) -> Path:
     """The written result of an earlier build while its inputs are the same, else that of a new resolution."""
-    texts = [str(requirement) for requirement in requirements]
-    try:
-        text = written.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        text = ""
-    if is_current(text, texts, target, resolver.configured):
+    if current_text(written, wanted, resolver):
         progress.note(f"lock: {_shown(written, root)}, resolved earlier (delete it to resolve again)")
         return written
-    with progress.task("resolve", f"{len(texts)} requirement{'s' if len(texts) > 1 else ''}"):
-        text = _uv(requirements, target, root, resolver)
+    text = resolve_wanted(wanted, root=root, resolver=resolver, progress=progress)
     with replacing(written) as partial:
         partial.write_text(text, encoding="utf-8")
     progress.note(f"lock: none, so the requirements were resolved into {_shown(written, root)}")
     return written
+
+
+def current_text(path: Path, wanted: Wanted, resolver: Resolver) -> str:
+    """What a file holds that `resolve_wanted` gave for the same; empty for any other, or none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+    texts = [str(requirement) for requirement in wanted.requirements]
+    return text if is_current(text, texts, wanted.target, resolver.configured) else ""
+
+
+def resolve_wanted(wanted: Wanted, *, root: Path, resolver: Resolver, progress: Progress, before: str = "") -> str:
+    """The text of a lock of what is wanted, resolved now.
+
+    What `before`, the text of an earlier one, has stays at its version, where that goes for all. Raises ResolveError.
+    """
+    many = len(wanted.requirements)
+    kept = [f"{name}=={version}\n" for name, version in versions_of(before).items() if version]
+    with (
+        progress.task("resolve", f"{many} requirement{'s' if many != 1 else ''}"),
+        tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
+    ):
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("".join(kept), encoding="utf-8")
+        with contextlib.suppress(ResolveError):
+            if kept:
+                return _uv(wanted.requirements, wanted.target, root, resolver, constraints)
+        return _uv(wanted.requirements, wanted.target, root, resolver)
 
 
 def _uv(

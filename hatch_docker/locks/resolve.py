@@ -135,6 +135,22 @@ def is_current(text: str, requirements: Iterable[str], target: TargetPython, ind
         return False
 
 
+def is_ours(text: str) -> bool:
+    """Whether a pylock's text is what `resolve` wrote, for whatever inputs."""
+    try:
+        return isinstance(tomllib.loads(text)["tool"][_TABLE]["inputs"], str)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def versions_of(text: str) -> dict[str, str]:
+    """The versions in what `resolve` wrote, by name; empty for a package without one, and for any other text."""
+    try:
+        return {each["name"]: each.get("version", "") for each in tomllib.loads(text).get("packages", ())}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
 def _environment(environ: Mapping[str, str], indexes: Sequence[str]) -> dict[str, str]:
     settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
     if indexes:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from hatch_docker.cache import Cache
-from hatch_docker.debian.archive import Archive
+from hatch_docker.debian.archive import FRESH, Archive
 from hatch_docker.debian.signature import read_keyring
 from hatch_docker.debian.sources import Mirrors, find_mirrors
 from hatch_docker.errors import BaseError
@@ -30,7 +30,8 @@ class Archives:
 
     `mirror` is a setting (debian.sources.named_mirrors), which stands at `place`; where it is empty, `root` is where
     this machine's apt sources are. `keyring` is a file of keys that take the place of Debian's own. `now` is the time
-    that the archive's files must be valid at. `pins` reads the project's pins when it is first called.
+    that the archive's files must be valid at, `fresh` how long one that was seen is believed to be the newest. `pins`
+    reads the project's pins when it is first called.
     """
 
     http: Http
@@ -41,12 +42,17 @@ class Archives:
     place: str = ""
     keyring: Path | None = None
     root: Path = Path("/")
+    fresh: timedelta = FRESH
     pins: Callable[[], Pins] = Pins
     progress: Progress = field(default_factory=Progress)
 
     def unpinned(self) -> Archives:
         """The same, without pins."""
         return replace(self, pins=Pins)
+
+    def asked_now(self) -> Archives:
+        """The same, without pins, and without what was seen before: for those who ask what there is by now."""
+        return replace(self, pins=Pins, fresh=timedelta(0))
 
     def of(
         self,
@@ -82,6 +88,7 @@ class Archives:
             cache=self.cache,
             now=day or self.now,
             keyring=read_keyring(self.keyring) if self.keyring else (),
+            fresh=self.fresh,
             progress=self.progress,
         )
 

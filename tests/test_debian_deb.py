@@ -14,6 +14,7 @@ from debian_maker import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hatch_docker.debian import tar
 from hatch_docker.debian.compression import decompressed
 from hatch_docker.debian.deb import open_deb
 from hatch_docker.debian.tar import Member, members
@@ -141,6 +142,10 @@ def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
         (CONTROL + b"\n" + CONTROL, "2 paragraphs"),
         (b"Package: \xff\n", "not UTF-8"),
         (b"nonsense", "line 1 is not a field"),
+        (b"Package: ../../etc\nVersion: 1\nArchitecture: amd64\n", "has a Package in its control file that is none"),
+        (b"Package: a\n b\nVersion: 1\nArchitecture: amd64\n", "has a Package in its control file that is none"),
+        (b"Package: a\nVersion: 1\nArchitecture: a/b\n", "has a Architecture in its control file that is none"),
+        (b"Package: a\nVersion: 1_0\nArchitecture: amd64\n", "'1_0' is not a version"),
     ],
 )
 def test_a_control_file_that_is_none_is_refused(tmp_path: Path, control: bytes, message: str) -> None:
@@ -179,6 +184,10 @@ def test_control_files_without_end_are_refused(tmp_path: Path) -> None:
         ([entry("./a", kind=tarfile.LNKTYPE, linkname="/etc/shadow")], "leads out of it"),
         ([entry("./a"), entry("./b", kind=tarfile.LNKTYPE, linkname="./a")], "to what is not there"),
         ([entry("./" + "a" * 5000, b"")], "a name in its tar archive that is too long"),
+        ([entry("./" + "a/" * 200 + "b", b"")], "has a path in its tar archive that is too long"),
+        ([entry("./a\nb", b"")], "that no file can have"),
+        ([entry("./a", kind=tarfile.SYMTYPE, linkname="b" * 200 + "\0c")], "that no file can have"),
+        ([entry("./a", b"", uid=1 << 40)], "has an owner in its tar archive that is none"),
     ],
 )
 def test_what_cannot_be_unpacked_as_it_is_written_is_refused(
@@ -193,6 +202,21 @@ def test_what_cannot_be_unpacked_as_it_is_written_is_refused(
 def test_a_directory_may_come_twice(tmp_path: Path) -> None:
     path = write(tmp_path / "hello.deb", deb_of(entry("./a/"), entry("./a/b", b""), entry("./a/")))
     assert [member.path for member, _ in contents(path)] == ["a", "a/b", "a"]
+
+
+def test_more_than_any_package_has_is_refused_before_it_is_read() -> None:
+    huge = bytearray(tar_of(entry("./a", b"")))
+    huge[124:136] = b"\x80" + (1 << 60).to_bytes(11, "big")
+    huge[148:156] = b"%06o\0 " % (sum(huge[:148]) + 8 * ord(" ") + sum(huge[156:512]))
+    with pytest.raises(DebianError, match="more in its tar archive than any package"):
+        list(members([bytes(huge)], place="a.deb"))
+
+
+def test_files_without_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar, "_MOST_HEADERS", 1 << 16)
+    assert list(members([tar_of(*(entry(f"./{number}") for number in range(100)))], place=""))
+    with pytest.raises(DebianError, match="more files in its tar archive than any package"):
+        list(members([tar_of(*(entry(f"./{number}") for number in range(200)))], place=""))
 
 
 def test_a_name_that_is_not_utf8_is_refused() -> None:

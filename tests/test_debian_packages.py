@@ -126,6 +126,21 @@ def test_two_paragraphs_that_have_run_together_are_refused() -> None:
         index.packages("a")
 
 
+def test_a_paragraph_without_end_is_refused() -> None:
+    line = b"Tag: " + b"x" * 1000 + b"\n"
+    for text in (b"Package: a\n" + line * 5000, line * 5000 + b"Package: a\n"):
+        with pytest.raises(DebianError, match="a paragraph that is larger than any"):
+            PackageIndex([text], suite="trixie").packages("a")
+
+
+def test_one_name_very_often_takes_no_longer_than_many_names() -> None:
+    count = 200_000
+    index = PackageIndex([b"Package: a\nProvides: b\n\n" * count], suite="trixie")
+    assert len(index) == 1
+    with pytest.raises(DebianError, match="is not a version"):
+        index.packages("a")
+
+
 def test_a_paragraph_that_is_not_utf8_is_refused() -> None:
     index = PackageIndex([b"Package: a\nVersion: 1\nMaintainer: \xff\n"], suite="trixie")
     with pytest.raises(DebianError, match="not UTF-8"):

@@ -213,6 +213,18 @@ def test_what_is_read_of_an_image() -> None:
     assert not any(wanted(path) for path in ("usr/bin/python3", "var/lib/dpkg/info/a.md5sums", "var/lib/dpkg/lock"))
 
 
+def test_a_configuration_of_the_loader_that_has_no_end(deb: Make) -> None:
+    names = "".join(f"include ld.so.conf.d/{'*' * (number % 9)}{number}*\n" for number in range(5000))
+    image = {
+        **IMAGE,
+        "loop": "loop",
+        "etc/ld.so.conf": f"include ld.so.conf\ninclude [z-a]\n{names}".encode(),
+        **{f"etc/ld.so.conf.d/{number}": b"include *\ninclude ../ld.so.conf\n/loop/x\n" for number in range(300)},
+    }
+    made = added(image, deb({f"{LIB}/libpq.so.5": library(soname="libpq.so.5")}))
+    assert cache_of(made) == {"libpq.so.5": "/lib/x86_64-linux-gnu/libpq.so.5"}
+
+
 def test_a_circle_of_links_below_is_no_ones_business(deb: Make) -> None:
     image: Filesystem = listing({**IMAGE, "opt/a": "b", "opt/b": "a"})
     made = added_files(image, [deb({"usr/bin/tool": library()})], io.BytesIO(), architecture="amd64")

@@ -108,6 +108,24 @@ def test_what_is_damaged_is_refused_or_read(data: st.DataObject) -> None:
 
 
 @pytest.mark.skipif(LDCONFIG is None, reason="there is no ldconfig")
+def test_a_cache_whose_names_lie_in_each_other_is_refused() -> None:
+    text = b"x" * 4000 + b"\0"
+    count = 20_000
+    header = struct.pack("<20sLLB3xL12x", b"glibc-ld.so.cache1.1", count, len(text), 2, 0)
+    start = len(header) + 24 * count
+    table = b"".join(struct.pack("<lLLLQ", 3, start + each % 2000, start, 0, 0) for each in range(count))
+    with pytest.raises(ImageError, match="not a cache of the dynamic loader that can be read"):
+        read_ld_so_cache(header + table + text)
+
+
+def test_a_cache_with_more_sections_than_any_is_refused() -> None:
+    header = struct.pack("<20sLLB3xL12x", b"glibc-ld.so.cache1.1", 0, 0, 2, 48)
+    for count, size in ((1000, 0), (1, 1 << 20)):
+        sections = struct.pack("<LL", 0xEAA42174, count) + struct.pack("<LLLL", 1, 0, 48, size) * count
+        with pytest.raises(ImageError, match="not a cache of the dynamic loader that can be read"):
+            read_ld_so_cache(header + sections + bytes(1 << 20))
+
+
 class TestAsLdconfigHasIt:
     @given(entries=ENTRIES)
     def test_it_reads_ours(self, entries: list[CacheEntry], tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.debian.compression import CHUNK, SUFFIXES, decompressed
-from hatch_docker.debian.control import Paragraph, paragraph
+from hatch_docker.debian.control import NAME, Paragraph, paragraph
 from hatch_docker.debian.tar import Member, members
+from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
@@ -53,6 +54,14 @@ class Deb:
         for field in ("Package", "Version", "Architecture"):
             if not found.get(field):
                 raise _error(self.place, f"has no {field} in its control file")
+        for field in ("Package", "Architecture"):
+            # Files of dpkg's are named by them.
+            if not NAME.fullmatch(found[field]):
+                raise _error(self.place, f"has a {field} in its control file that is none: {found[field][:80]!r}")
+        try:
+            key(found["Version"])
+        except DebianError as error:
+            raise _error(self.place, error.message) from None
         return found
 
     @property

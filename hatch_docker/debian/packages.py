@@ -7,7 +7,7 @@ with a table of where each package's paragraph is, and a paragraph is parsed whe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from hatch_docker.errors import DebianError
 
 # Trixie's has 57 MB.
 _TEXT_LIMIT = 256 << 20
+# The largest has some hundred kilobytes, of what it provides.
+_PARAGRAPH_LIMIT = 4 << 20
 _ENTRY = re.compile(rb"\n(?:Package:[ \t]*(\S+)|Provides:(.*(?:\n[ \t].*)*))")
 _PROVIDED = re.compile(rb"(?:\A|,)\s*([^\s,:(]+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -85,15 +87,15 @@ class PackageIndex:
             self._text += chunk
             if len(self._text) > _TEXT_LIMIT:
                 raise DebianError(f"is larger than {_TEXT_LIMIT >> 20} MiB", place=self._place)
-        self._places: dict[bytes, tuple[int, ...]] = {}
-        self._providers: dict[bytes, tuple[int, ...]] = {}
+        self._places: dict[bytes, Sequence[int]] = {}
+        self._providers: dict[bytes, Sequence[int]] = {}
         for found in _ENTRY.finditer(self._text):
             name, provides = found.groups()
             if name is not None:
-                self._places[name] = (*self._places.get(name, ()), found.start())
+                _add(self._places, name, found.start())
                 continue
             for each in _PROVIDED.findall(provides):
-                self._providers[each] = (*self._providers.get(each, ()), found.start())
+                _add(self._providers, each, found.start())
 
     def __len__(self) -> int:
         """How many names of packages there are."""
@@ -116,16 +118,28 @@ class PackageIndex:
 
     def _package(self, at: int) -> Package:
         """The package of the paragraph that the line after `at` is in."""
-        start = self._text.rfind(b"\n\n", 0, at + 1) + 1
-        end = self._text.find(b"\n\n", at)
+        start = self._text.rfind(b"\n\n", max(at - _PARAGRAPH_LIMIT, 0), at + 1) + 1
+        end = self._text.find(b"\n\n", at, at + _PARAGRAPH_LIMIT)
+        end = end if end >= 0 else len(self._text)
+        if end - start > _PARAGRAPH_LIMIT:
+            raise DebianError("has a paragraph that is larger than any", place=self._place)
         try:
-            text = self._text[start : end if end >= 0 else None].decode()
+            text = self._text[start:end].decode()
         except UnicodeDecodeError:
             raise DebianError("has a paragraph that is not UTF-8", place=self._place) from None
         fields = paragraph(text.strip("\n"), place=self._place)
         package = _described(fields, self._place)
         filename, size, sha256 = file_of(fields, f"{self._place}: {package.name}")
         return replace(package, suite=self.suite, filename=filename, size=size, sha256=sha256)
+
+
+def _add(places: dict[bytes, Sequence[int]], name: bytes, place: int) -> None:
+    """Add to the places of a name, nearly all of which have one."""
+    known = places.get(name, ())
+    if isinstance(known, list):
+        known.append(place)
+    else:
+        places[name] = [*known, place] if known else (place,)
 
 
 def read_index(path: Path, *, suite: str, suffix: str | None = None) -> PackageIndex:

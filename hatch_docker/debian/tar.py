@@ -27,6 +27,12 @@ _REFUSED = {
 }
 _LONG_LINK, _LONG_NAME = b"K", b"L"
 _LONGEST = 4096
+# No package comes near any of these; without them a few kilobytes could take a day, all memory or the whole disk. The
+# first is of a path's parts, the others of bytes: of all contents, and of all headers and names.
+_DEEPEST = 128
+_MOST_CONTENT = 1 << 34
+_MOST_HEADERS = 1 << 28
+_LARGEST_OWNER = (1 << 32) - 2
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
 
 
@@ -54,7 +60,11 @@ def members(chunks: Iterable[bytes], *, place: str) -> Iterator[tuple[Member, It
     """
     source = _Source(chunks, place)
     seen: dict[str, str] = {}
+    room = _MOST_CONTENT
     while (member := _next(source, place)) is not None:
+        room -= member.size
+        if room < 0:
+            raise DebianError("has more in its tar archive than any package", place=place)
         content = source.pieces(member.size)
         if member.path:
             _check(member, seen, place)
@@ -72,6 +82,7 @@ class _Source:
         self._chunks = iter(chunks)
         self._rest = memoryview(b"")
         self._place = place
+        self._room = _MOST_HEADERS
 
     def pieces(self, count: int) -> Iterator[bytes]:
         while count:
@@ -85,6 +96,10 @@ class _Source:
             yield bytes(piece)
 
     def take(self, count: int) -> bytes:
+        """So many bytes of what is no content."""
+        self._room -= count
+        if self._room < 0:
+            raise DebianError("has more files in its tar archive than any package", place=self._place)
         return b"".join(self.pieces(count))
 
     def end(self) -> None:
@@ -128,6 +143,9 @@ def _read(block: bytes, place: str) -> _Header:
     found = _OCTAL.fullmatch(checksum)
     if found is None or int(found[1], 8) != wanted:
         raise DebianError("has a header in its tar archive that is damaged", place=place)
+    owner = _number(uid, place), _number(gid, place)
+    if max(owner) > _LARGEST_OWNER:
+        raise DebianError("has an owner in its tar archive that is none", place=place)
     name, prefix = name.partition(b"\0")[0], prefix.partition(b"\0")[0]
     # GNU's own magic, with a space, has no prefix there but times.
     if magic == b"ustar\x0000" and prefix:
@@ -135,8 +153,8 @@ def _read(block: bytes, place: str) -> _Header:
     return _Header(
         name=name,
         mode=_number(mode, place) & 0o7777,
-        uid=_number(uid, place),
-        gid=_number(gid, place),
+        uid=owner[0],
+        gid=owner[1],
         size=_number(size, place),
         kind=kind,
         link=link.partition(b"\0")[0],
@@ -177,10 +195,14 @@ def _member(header: _Header, long: dict[bytes, str], place: str) -> Member:
 
 
 def _text(data: bytes, place: str) -> str:
+    """A path or a link's target. With the end of a line in it, it could be two files in dpkg's lists."""
     try:
-        return data.decode()
+        text = data.decode()
     except UnicodeDecodeError:
         raise DebianError(f"has a name in its tar archive that is not UTF-8: {data!r}", place=place) from None
+    if "\0" in text or "\n" in text:
+        raise DebianError(f"has a name in its tar archive that no file can have: {text!r}", place=place)
+    return text
 
 
 def _path(name: str, place: str) -> str:
@@ -188,7 +210,9 @@ def _path(name: str, place: str) -> str:
     parts = name.removesuffix("/").split("/")
     if parts[0] == ".":
         del parts[0]
-    if not name or any(part in {"", ".", ".."} or "\0" in part for part in parts):
+    if len(parts) > _DEEPEST:
+        raise DebianError(f"has a path in its tar archive that is too long: {name[:80]!r}", place=place)
+    if not name or any(part in {"", ".", ".."} for part in parts):
         raise DebianError(f"has a path in its tar archive that leads out of it: {name!r}", place=place)
     return "/".join(parts)
 

@@ -34,7 +34,11 @@ _SECTIONS, _SECTION = struct.Struct("<LL"), struct.Struct("<LLLL")
 _TAG_HWCAPS = 1
 _IS_HWCAPS = 1 << 62
 _INDEX = (1 << 32) - 1
-_LARGEST = 64 << 20
+# A cache of some thousand libraries has some hundred kilobytes. In one that is made for it, names lie one in the other.
+_LARGEST = 16 << 20
+_MOST_TEXT = 32 << 20
+_MOST_SECTIONS = 64
+_MOST_SUBDIRECTORIES = 1 << 10
 _LONGEST = 4096
 _DIGITS = re.compile(rb"\d+|\D")
 
@@ -101,12 +105,17 @@ def _entries(data: bytes) -> Iterator[CacheEntry]:
     if magic != _MAGIC or endian & 3 not in (0, _LITTLE) or count * _ENTRY.size > len(data):
         raise ValueError("not a cache")
     subdirectories = list(_subdirectories(data, extension)) if extension else []
+    room = _MOST_TEXT
     for at in range(count):
-        flags, name, path, osversion, hwcap = _ENTRY.unpack_from(data, _HEADER.size + at * _ENTRY.size)
+        flags, start, place, osversion, hwcap = _ENTRY.unpack_from(data, _HEADER.size + at * _ENTRY.size)
         extended = bool(hwcap & _IS_HWCAPS)
+        name, path = _string(data, start), _string(data, place)
+        room -= len(name) + len(path)
+        if room < 0:
+            raise ValueError("too much text")
         yield CacheEntry(
-            name=_string(data, name),
-            path=_string(data, path),
+            name=name,
+            path=path,
             flags=flags,
             osversion=osversion,
             hwcaps=subdirectories[hwcap & _INDEX] if extended else "",
@@ -116,11 +125,13 @@ def _entries(data: bytes) -> Iterator[CacheEntry]:
 
 def _subdirectories(data: bytes, extension: int) -> Iterator[str]:
     magic, count = _SECTIONS.unpack_from(data, extension)
-    if magic != _EXTENSIONS:
+    if magic != _EXTENSIONS or count > _MOST_SECTIONS:
         raise ValueError("not an extension")
     for number in range(count):
         tag, _, start, size = _SECTION.unpack_from(data, extension + _SECTIONS.size + number * _SECTION.size)
         if tag == _TAG_HWCAPS:
+            if size > 4 * _MOST_SUBDIRECTORIES:
+                raise ValueError("not an extension")
             for (place,) in struct.iter_unpack("<L", data[start : start + size]):
                 yield _string(data, place)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,16 +22,24 @@ CONFIGURATION = "etc/ld.so.conf"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _BUILT_IN = ("/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/lib", "/usr/lib")
 _LIBRARY = re.compile(r"(?:lib|ld-|ld\.so\.|ld64\.so\.).*\.so.*|ld(?:64)?\.so\..*", re.DOTALL)
+_WILDCARDS = re.compile(r"[*?[]")
 _HWCAPS = "glibc-hwcaps"
-_MOST_INCLUDES = 100
+# Of files that say where libraries are, of what these include, and of directories that they name.
+_MOST_FILES = 100
+_MOST_PATTERNS = 100
+_MOST_DIRECTORIES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
-    """`files` is the whole image; `libraries` are the ELF files that are new in it, by path."""
+    """`files` is the whole image; `libraries` are the ELF files that are new in it, by path.
+
+    `named` has the paths of all files that are called as libraries are, by their directories.
+    """
 
     files: Filesystem
     libraries: Mapping[str, Library]
+    named: Mapping[str, Sequence[str]]
     machine: str
     directories: tuple[tuple[str, str], ...]
 
@@ -91,19 +99,11 @@ class Loader:
         return chosen
 
     def _candidates(self, directory: str) -> Iterator[tuple[str, Library, bool]]:
-        prefix = f"{directory}/"
-        for path, node in self.files.nodes.items():
-            if not path.startswith(prefix) or node.kind == "dir":
-                continue
-            file = path[len(prefix) :]
-            if "/" in file or not _LIBRARY.fullmatch(file):
-                continue
-            try:
-                library = self.libraries.get(self.files.resolve(path) if node.kind == "link" else path)
-            except ImageError:
-                continue
+        for path in self.named.get(directory, ()):
+            is_link = self.files.nodes[path].kind == "link"
+            library = self.libraries.get(_resolved(self.files, path) if is_link else path)
             if library is not None and library.machine == self.machine:
-                yield file, library, node.kind == "link"
+                yield posixpath.basename(path), library, is_link
 
 
 def loader_of(
@@ -118,7 +118,7 @@ def loader_of(
         raise PackageError(f"packages for {architecture!r} cannot be unpacked here", hint=f"only those for {known} can")
 
     def read(path: str) -> str:
-        path = files.resolve(path)
+        path = _resolved(files, path)
         node = files.nodes.get(path, Node(kind="file"))
         data = content(entries[path]) if path in entries else node.data or b""
         return data.decode("utf-8", "replace")
@@ -127,30 +127,63 @@ def loader_of(
     places = (*_configured(files, read), *(each.format(machine) for each in _BUILT_IN))
     found: dict[str, str] = {}
     for place in places:
-        resolved = files.resolve(place)
+        resolved = _resolved(files, place)
         # One directory by two names is looked at once, by the first.
         if (node := files.nodes.get(resolved)) and node.kind == "dir":
             found.setdefault(resolved, place)
     directories = tuple((spelled, resolved) for resolved, spelled in found.items())
-    return Loader(files=files, libraries=libraries, machine=machine, directories=directories)
+    return Loader(files=files, libraries=libraries, named=_named(files), machine=machine, directories=directories)
+
+
+def _resolved(files: Filesystem, path: str) -> str:
+    """Where a path leads; empty where its links go round in a circle, which leads nowhere."""
+    try:
+        return files.resolve(path)
+    except ImageError:
+        return ""
+
+
+def _named(files: Filesystem) -> dict[str, list[str]]:
+    """All files that are called as libraries are, by their directories."""
+    named: dict[str, list[str]] = {}
+    for path, node in files.nodes.items():
+        directory, _, file = path.rpartition("/")
+        if ".so" in file and node.kind != "dir" and _LIBRARY.fullmatch(file):
+            named.setdefault(directory, []).append(path)
+    return named
 
 
 def _configured(files: Filesystem, read: Callable[[str], str]) -> Iterator[str]:
-    """The directories of ld.so.conf and what that includes, in its order."""
-    waiting = [CONFIGURATION]
-    for _ in range(_MOST_INCLUDES):
-        if not waiting:
-            return
+    """The directories of ld.so.conf and what that includes, in its order, each once."""
+    waiting, known = [CONFIGURATION], {CONFIGURATION}
+    patterns: set[str] = set()
+    directories: set[str] = set()
+    while waiting:
         included: list[str] = []
         for line in read(waiting.pop(0)).splitlines():
             words = line.partition("#")[0].split()
             if words[:1] == ["include"]:
                 for pattern in words[1:]:
-                    wanted = pattern.lstrip("/") if pattern.startswith("/") else f"etc/{pattern}"
-                    included += sorted(fnmatch.filter(files.nodes, wanted))
-            elif words and words[0].startswith("/"):
+                    if pattern not in patterns and len(patterns) < _MOST_PATTERNS:
+                        patterns.add(pattern)
+                        included += (each for each in _matching(files, pattern) if each not in known)
+            elif words and words[0].startswith("/") and len(directories) < _MOST_DIRECTORIES:
+                directories.add(words[0])
                 yield posixpath.normpath(words[0])
-        waiting = included + waiting
+        waiting = (included + waiting)[:_MOST_FILES]
+        known |= set(included)
+
+
+def _matching(files: Filesystem, pattern: str) -> list[str]:
+    """The files that a pattern of ld.so.conf means, sorted."""
+    wanted = pattern.lstrip("/") if pattern.startswith("/") else f"etc/{pattern}"
+    # What has no wildcard is looked up, as most images have it for some thousand files.
+    if not _WILDCARDS.search(wanted):
+        return [wanted] if wanted in files.nodes else []
+    try:
+        return sorted(fnmatch.filter(files.nodes, wanted))
+    except re.error:
+        return []
 
 
 def cached(files: Filesystem) -> list[CacheEntry]:

@@ -151,12 +151,17 @@ def warmed(base: str, app: Path, folder: Path) -> Path:
 
 
 def ways(
-    paths: Sequence[Path], app: Path, scratch: Path, compiled: Sequence[str], builders: Mapping[str, str]
+    paths: Sequence[Path],
+    app: Path,
+    scratch: Path,
+    compiled: Sequence[str],
+    builders: Mapping[str, str],
+    bases: Sequence[str],
 ) -> Iterator[Way]:
-    """The Dockerfiles, and ours on their bases: of wheels, and with some `compiled` where there is a builder."""
+    """The Dockerfiles; ours on their bases and on others; and with packages `compiled` where there is a builder."""
     files = [dockerfile(path, app) for path in paths]
     yield from files
-    for number, base in enumerate(sorted({way.base for way in files})):
+    for number, base in enumerate(sorted({way.base for way in files} | set(bases))):
         cache = warmed(base, app, scratch / f"base{number}")
         yield ours(base, app, cache)
         if base in builders:
@@ -195,7 +200,15 @@ def check(way: Way, result: Result) -> None:
     if not printed.startswith(GREETING):
         sys.exit(f"{way.name} on {way.base} prints {printed!r}")
     result.size = size(way.image)
-    result.above = result.size - size(way.base)
+    result.above = result.size - base_size(way)
+
+
+def base_size(way: Way) -> int:
+    """The size of a base; of one that is no image of its own, that of the lowest layer of what was made on it."""
+    if ":" in way.base:
+        return size(way.base)
+    layers = run("docker", "history", "--human=false", "--format", "{{.Size}}", way.image).split()
+    return int(layers[-1])
 
 
 def size(image: str) -> int:
@@ -231,8 +244,8 @@ def table(made: Sequence[Way], results: Sequence[Result]) -> Iterator[str]:
     yield "| | MB | above its base | cold, s | line changed, s | beside ours: above its base | cold | line changed |"
     yield "|---|---|---|---|---|---|---|---|"
     for base in sorted({way.base for way in made}):
-        yield f"| **`{base}`** | {size(base) / 1e6:.1f} | | | | | | |"
         rows = [(way, result) for way, result in zip(made, results, strict=True) if way.base == base]
+        yield f"| **`{base}`** | {(rows[0][1].size - rows[0][1].above) / 1e6:.1f} | | | | | | |"
         (beside,) = (result for way, result in rows if way.name == f"{OURS}, wheels")
         for way, result in sorted(rows, key=lambda row: row[1].size):
             cells = (
@@ -264,6 +277,8 @@ def main() -> None:
     parser.add_argument("--compiled", nargs="+", default=["cffi"], metavar="NAME", help="default: cffi")
     builder = "where to compile for a base, as the key builder names it; nothing is compiled for the others"
     parser.add_argument("--builder", action="append", default=[], metavar="BASE=IMAGE", help=builder)
+    bases = "bases without a Dockerfile to compare with (default: debian, where a mirror is known)"
+    parser.add_argument("--base", nargs="*", default=["debian"], metavar="BASE", help=bases)
     parser.add_argument("--json", action="store_true", help="print sizes in bytes and seconds as JSON")
     options = parser.parse_args()
     if options.folder is None:
@@ -274,7 +289,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name, swept():
         scratch = Path(name)
         builders = dict(each.split("=", 1) for each in options.builder)
-        made = list(ways(paths, options.folder / "app", scratch, options.compiled, builders))
+        made = list(ways(paths, options.folder / "app", scratch, options.compiled, builders, options.base))
         results = measure(made, options.rounds, scratch)
         if options.json:
             rows = [

@@ -15,13 +15,13 @@ from containers import environment
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "sizes.py"
 SEEDS = ("d-multi-stage-alpine", "f-uv-slim")
 
-pytestmark = [pytest.mark.engine, pytest.mark.base, pytest.mark.network, pytest.mark.seeds]
+pytestmark = [pytest.mark.engine, pytest.mark.base, pytest.mark.network, pytest.mark.debian, pytest.mark.seeds]
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the benchmark tells of each image, all of which it has run."""
-    arguments = [os.environ["HATCH_DOCKER_TEST_SEEDS"], "--only", *SEEDS, "--rounds", "1", "--json"]
+    arguments = [os.environ["HATCH_DOCKER_TEST_SEEDS"], "--only", *SEEDS, "--rounds", "1", "--json", "--base", "debian"]
     done = subprocess.run(
         [sys.executable, BENCHMARK, *arguments],
         env=environment(tmp_path_factory.mktemp("cache")),
@@ -40,3 +40,9 @@ def test_ours_is_smaller_on_the_same_base(images: list[dict[str, Any]], seed: st
         image for image in images if image["name"].startswith("hatch-docker") and image["base"] == theirs["base"]
     ]
     assert 0 < ours["above"] < theirs["above"]
+
+
+def test_the_smallest_is_on_debians_archive(images: list[dict[str, Any]]) -> None:
+    (ours,) = [image for image in images if image["base"] == "debian"]
+    assert all(ours["size"] < image["size"] for image in images if image["base"] == "python:3.13-slim")
+    assert 0 < ours["above"] < ours["size"]

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,10 @@ def find_pins(root: Path) -> Pins:
             hint="update hatch-docker, or make the lock again: delete it, then hatch-docker lock",
         )
     try:
-        selections = tuple(_selection(each) for each in document.get("selection", ()))
+        selections = tuple(_selection(each) for each in _tables(document.get("selection", []), "selection"))
         if len({(each.purpose, each.architecture) for each in selections}) != len(selections):
             raise ValueError("it has two selections for one purpose and architecture")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise _broken(path, what) from None
     except DebianError as error:
@@ -141,30 +142,39 @@ def _lines(selection: Selection) -> Iterator[str]:
     yield "\n[[selection]]\n"
     for name in ("purpose", "suite", "architecture", "snapshot", "dated"):
         if value := getattr(selection, name):
-            yield f"{name} = {json.dumps(value)}\n"
-    yield f"roots = {json.dumps(list(selection.roots))}\n"
+            yield f"{name} = {_quoted(value)}\n"
+    yield f"roots = {_quoted(list(selection.roots))}\n"
     yield "packages = [\n"
     for package in selection.packages:
         texts = {"name": package.name, "version": package.version, "suite": package.suite, "path": package.filename}
-        inline = ", ".join(f"{name} = {json.dumps(value)}" for name, value in texts.items())
+        inline = ", ".join(f"{name} = {_quoted(value)}" for name, value in texts.items())
         yield f'    {{ {inline}, size = {package.size}, sha256 = "{package.sha256}" }},\n'
     yield "]\n"
+
+
+def _quoted(value: object) -> str:
+    """Printable texts as TOML has them: as JSON does, but for characters that take two escapes there."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _selection(found: Mapping[str, Any]) -> Selection:
     purpose = _text(found, "purpose")
     if purpose not in PURPOSES:
         raise ValueError(f"{purpose[:80]!r} is no purpose that is known: {', '.join(PURPOSES)}")
-    dates = {name: str(found.get(name, "")) for name in ("snapshot", "dated")}
-    if not all(map(_DATE.fullmatch, dates.values())):
-        raise ValueError("it has a date that is none")
+    roots = found["roots"]
+    if not isinstance(roots, list) or not all(isinstance(each, str) for each in roots):
+        raise ValueError("roots is no list of names")
+    packages = tuple(_package(each) for each in _tables(found["packages"], "packages"))
+    if len({each.name for each in packages}) != len(packages):
+        raise ValueError(f"a package is twice in the selection for {purpose!r}")
     return Selection(
         purpose=purpose,
         suite=_text(found, "suite", _WORD),
         architecture=_text(found, "architecture", _WORD),
-        roots=tuple(str(each) for each in found["roots"]),
-        packages=tuple(_package(each) for each in found["packages"]),
-        **dates,
+        roots=tuple(roots),
+        packages=packages,
+        snapshot=_date(found, "snapshot"),
+        dated=_date(found, "dated"),
     )
 
 
@@ -182,6 +192,25 @@ def _package(found: Mapping[str, Any]) -> Package:
         size=size,
         sha256=sha256,
     )
+
+
+def _tables(value: object, name: str) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise ValueError(f"{name} is no list of tables")
+    return value
+
+
+def _date(found: Mapping[str, Any], name: str) -> str:
+    """A day or a time, or nothing."""
+    text = str(found.get(name, ""))
+    try:
+        if not _DATE.fullmatch(text):
+            raise ValueError
+        if text:
+            datetime.fromisoformat(text.removesuffix("Z"))
+    except ValueError:
+        raise ValueError(f"{name} is no date: {text[:80]!r}") from None
+    return text
 
 
 def _text(found: Mapping[str, Any], name: str, pattern: re.Pattern[str] = re.compile(".+")) -> str:

@@ -14,6 +14,7 @@ from hatch_docker.debian.deb import Deb, open_deb
 from hatch_docker.debian.packages import Package, PackageIndex, read_index
 from hatch_docker.debian.resolve import resolve
 from hatch_docker.debian.sources import suites_of
+from hatch_docker.debian.version import compare
 from hatch_docker.errors import DebianError, DependencyError, LockError
 from hatch_docker.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.oci.filesystem import Filesystem, merge
@@ -68,6 +69,8 @@ def provide(request: Request, archives: Archives, *, compression: str = "gzip") 
     archive = once(partial(archive_for, request, archives, below, found.dated if found else ""))
     selection = found or select(request, archive(), below, archives)
     if not selection.packages:
+        if found:
+            _check_pins(request, [], found, below)
         return Provided(made=None, selection=selection)
     key = _key(request, selection, compression)
     made = recall(archives.cache, "debian-layers", key)
@@ -194,15 +197,19 @@ def _check_pins(
     """Compare pins with what the packages themselves say, and with the image that they go on by now."""
     stanzas = "\n".join(_stanza(deb, each) for deb, each in zip(debs, selection.packages, strict=True))
     index = PackageIndex([stanzas.encode()], suite=FILE)
+    installed = _installed(below())
+    there = {each.name: each for each in installed}
     try:
         for deb, each in zip(debs, selection.packages, strict=True):
             if (deb.control["Package"], deb.control["Version"]) != (each.name, each.version):
                 raise DependencyError(f"{each} is {deb.control['Package']} {deb.control['Version']}")
+            if each.name in there and compare(there[each.name].version, each.version) > 0:
+                raise DependencyError(f"{each} is older than the base's {there[each.name].version}")
         resolve(
             request.roots,
             [index],
             architecture=request.architecture,
-            installed=_installed(below()),
+            installed=installed,
             without=request.without,
         )
     except DependencyError as error:

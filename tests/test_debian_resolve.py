@@ -233,7 +233,7 @@ def test_all_unknown_names_are_told_at_once_with_similar_ones() -> None:
     message = refusal("libpq gti curl", P("libpq5"), P("libpq-dev"), P("git"), P("curl"))
     assert message.splitlines() == [
         "there is no package 'gti' in trixie; similar are git",
-        "there is no package 'libpq' in trixie; similar are libpq5, libpq-dev",
+        "  there is no package 'libpq' in trixie; similar are libpq5, libpq-dev",
     ]
     assert refusal("zzz", P("a")) == "there is no package 'zzz' in trixie"
 

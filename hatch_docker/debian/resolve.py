@@ -41,7 +41,7 @@ def resolve(
     relations = [_root(text) for text in sorted(set(roots))]
     problems = [problem for each in relations if (problem := _problem(each, candidates, there, without))]
     if problems:
-        raise DependencyError("\n".join(problems))
+        raise DependencyError("\n  ".join(problems))
     wanted = [_wanted(each, candidates, there) for each in relations]
     found = Search(candidates, installed=there, without=without).run(wanted)
     return _ordered({package.name: package for package in found})

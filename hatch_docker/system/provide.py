@@ -261,7 +261,8 @@ def _spoken(request: Request) -> str:
 
 def _key(request: Request, selection: Selection, compression: str) -> str:
     below = request.below.config_descriptor.digest if request.below else ""
-    packages = [each.sha256 for each in selection.packages]
+    # The hash alone says what is in a package; what it is called is told to people, and must be true.
+    packages = [f"{each} {each.sha256}" for each in selection.packages]
     shape = [
         _LAYOUT,
         fingerprint(compression, splice=False),

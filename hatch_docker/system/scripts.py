@@ -32,11 +32,11 @@ _NEEDLESS_BLOCKS = _words(
 _IDLE = _words(
     """! ( ) . : [ [[ alias awk basename break case cat cd cmp command continue cut date db_beginblock db_capb
     db_endblock db_fget db_fset db_get db_go db_input db_metaget db_purge db_register db_reset db_set db_settitle
-    db_stop db_subst db_title db_unregister db_version declare diff dirname do done dpkg dpkg-architecture
+    db_stop db_subst db_title db_unregister db_version declare df diff dirname do done dpkg dpkg-architecture
     dpkg-query echo egrep elif else env esac eval exec exit export expr false fgrep fi find for function getcap getent
-    getopts grep hash head hostname id if in invoke_rc ischroot let local ls md5sum mktemp pidof printf ps pwd read
-    readlink readonly realpath return sed seq set sha1sum sha256sum sha512sum shift sleep sort source stat tail test
-    then time tr trap true type typeset umask uname uniq unset until wait wc which while who whoami xargs { }"""
+    getopts grep hash head hostname id if in invoke_rc ischroot let local ls md5sum mktemp pgrep pidof printf ps pwd
+    read readlink readonly realpath return sed seq set sha1sum sha256sum sha512sum shift sleep sort source ss stat tail
+    test then time tr trap true type typeset umask uname uniq unset until wait wc which while who whoami xargs { }"""
 )
 # What has no effect that a program in an image could miss; alternatives are made by us.
 _NEEDLESS = _words(
@@ -53,8 +53,8 @@ _KNOWN = _words(
     """adduser base-files base-passwd bash ca-certificates comerr-dev coreutils dash debianutils dpkg fontconfig
     fontconfig-config fonts-urw-base35 ghostscript kmod libc-bin libc6 libc6-dev libgdk-pixbuf-2.0-0 libglib2.0-0
     libglib2.0-0t64 libhdf5-dev libpam-modules libpam-runtime libpam0g librsvg2-common libwrap0 login login.defs mawk
-    netbase openssh-client openssl passwd perl-base pkgconf-bin poppler-data readline-common redis-tools sensible-utils
-    shared-mime-info sudo tzdata ucf unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
+    netbase openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps readline-common redis-tools
+    sensible-utils shared-mime-info sudo tzdata ucf unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
 )
 _KNOWN_VERSIONS = re.compile(
     r"(?:lib)?python3(?:\.\d+)?(?:-minimal)?|postgresql-client-\d+|libopenblas(?:64)?-(?:openmp|pthread|serial)-dev"
@@ -62,7 +62,7 @@ _KNOWN_VERSIONS = re.compile(
 # What may be asked for in the place of a package that does not work without its script.
 _INSTEAD = {"locales": "locales-all, which has all of them made", "vim-runtime": "vim-tiny"}
 # What only makes room for what else a script does says little of why it is needed.
-_PREPARING = frozenset(f"runs {name}" for name in ("chmod", "chown", "cp", "install", "ln", "mkdir", "mv", "touch"))
+_PREPARING = frozenset(f"runs {name}" for name in ("chmod", "chown", "chroot", "cp", "install", "ln", "mkdir", "mv", "touch"))
 
 _BLOCK = re.compile(
     r"^[ \t]*# Automatically added by (dh\w[\w-]*)[^\n]*\n(.*?)^[ \t]*# End automatically added section[^\n]*$",
@@ -102,7 +102,7 @@ def check_scripts(debs: Iterable[Deb]) -> None:
         lines = [f"{name} does not work without its script: {reason}" for name, reason in reasons]
         hints = [f"instead of {name}, take {_INSTEAD[name]}" for name, _ in reasons if name in _INSTEAD]
         hints += ["installed through an engine, by the image's own package manager, packages have their scripts run"]
-        raise PackageError("\n".join(lines), hint="\n  hint: ".join(hints))
+        raise PackageError("\n  ".join(lines), hint="\n  hint: ".join(hints))
 
 
 def why_needed(deb: Deb) -> str:

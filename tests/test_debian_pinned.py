@@ -1,0 +1,288 @@
+"""Builds with a debian.lock: the same image without an index, and one clean message where it does not fit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from base_maker import FakeBase
+from builds import result_of
+from debian_bench import DebianBench, FakeDebian, fake_debian
+from debian_maker import NOW
+from system_maker import file
+
+from hatch_docker.system.pins import find_pins, write_pins
+
+PACKAGES = 'runtime-packages = ["libpq5"]'
+STATUS = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.41-12\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
+    return fake_debian(tmp_path_factory.mktemp("debian"))
+
+
+@pytest.fixture
+def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
+    with made.copy() as archive:
+        yield DebianBench(tmp_path, archive)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
+
+
+def locked(bench: DebianBench, project: Path, **env: str) -> Path:
+    """Build a project, and take what the build says that it took for its lock."""
+    outcome = bench.build(project, **env)
+    assert outcome.code == 0, outcome.err
+    shutil.copy(project / "dist" / "debian.shop.lock", project / "debian.lock")
+    return project / "debian.lock"
+
+
+def afresh(bench: DebianBench) -> DebianBench:
+    """A bench of another machine, before the same archive."""
+    bench.archive.requests.clear()
+    return DebianBench(bench.root / "other", bench.archive)
+
+
+def without_indexes(archive: FakeDebian) -> None:
+    archive.files = {path: data for path, data in archive.files.items() if "/dists/" not in path}
+
+
+class TestALock:
+    def test_makes_the_same_image_without_an_index(self, bench: DebianBench) -> None:
+        project = bench.project(docker=PACKAGES)
+        lock = locked(bench, project)
+        manifest = bench.made(project).manifest
+        bench.archive.put("libpq5", {}, version="99", Depends="nowhere")
+        bench.archive.put("netbase", {"etc/new": file()}, version="99")
+        bench.archive.release()
+        other = afresh(bench)
+        assert other.made(project).manifest == manifest
+        assert not [path for path in bench.archive.requests if "/dists/" in path]
+        assert len(bench.archive.requests) == len(result_of(project)["os-packages"]) == 13
+        # What it took is what it was told to take.
+        assert (project / "dist/debian.shop.lock").read_bytes() == lock.read_bytes()
+        # The second time nobody is asked.
+        bench.archive.requests.clear()
+        assert other.made(project).manifest == manifest
+        assert bench.archive.requests == []
+
+    def test_needs_no_index_that_the_mirror_has(self, bench: DebianBench) -> None:
+        lock = locked(bench, project := bench.project(docker=PACKAGES))
+        without_indexes(bench.archive)
+        afresh(bench).made(project)
+        lock.unlink()
+        DebianBench(bench.root / "third", bench.archive).refused(project, "the mirror has no suite 'trixie'")
+
+    def test_needs_no_mirror_where_the_cache_has_all(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
+        locked(bench, project := bench.project(docker=PACKAGES))
+        manifest = bench.made(project).manifest
+        gone = {"HATCH_DOCKER_DEBIAN_MIRROR": "http://127.0.0.1:1/debian"}
+        assert bench.made(project, **gone).manifest == manifest
+        # Neither does it where only the layers are gone.
+        shutil.rmtree(bench.cache / "debian-layers")
+        assert bench.made(project, **gone).manifest == manifest
+        monkeypatch.setattr("hatch_docker.debian.sources.read_sources", lambda _folder: [])
+        assert bench.made(project, HATCH_DOCKER_DEBIAN_MIRROR="").manifest == manifest
+
+    def test_is_told_in_the_result(self, bench: DebianBench) -> None:
+        locked(bench, project := bench.project(docker=PACKAGES))
+        bench.made(project)
+        found = {each["name"]: each for each in result_of(project)["os-packages"]}
+        assert found["libpq5"].keys() == {"name", "version", "suite", "sha256"}
+        assert found["libpq5"]["version"] == "17.6-1"
+        pinned = {each.name: each.sha256 for selection in find_pins(project).selections for each in selection.packages}
+        assert {name: each["sha256"] for name, each in found.items()} == pinned
+
+    def test_is_not_looked_at_where_nothing_is_debians(self, bench: DebianBench) -> None:
+        project = bench.project(base=f"oci:{bench.base()}", files={"debian.lock": "not a lock"})
+        bench.made(project)
+        assert not (project / "dist/debian.shop.lock").exists()
+
+    def test_asks_a_mirror_with_snapshots_for_the_one_that_has_the_packages(self, bench: DebianBench) -> None:
+        bench.archive.snapshot(NOW.replace(hour=0, minute=0, second=0))
+        dated = bench.archive.settings(dated=True)
+        locked(bench, project := bench.project(), **dated)
+        manifest = bench.made(project, **dated).manifest
+        assert find_pins(project).selections[0].dated == f"{NOW:%Y-%m-%d}T00:00:00Z"
+        # The snapshot that was made after that has them, and today's has them no more.
+        stamps = f"{NOW:%Y%m%d}T000000Z", f"{NOW:%Y%m%d}T060000Z"
+        bench.archive.files = {path.replace(*stamps): data for path, data in bench.archive.files.items()}
+        assert afresh(bench).made(project, **dated).manifest == manifest
+
+    def test_of_a_day(self, bench: DebianBench) -> None:
+        day = NOW - timedelta(days=1)
+        bench.archive.snapshot(day)
+        dated = bench.archive.settings(dated=True)
+        locked(bench, project := bench.project(base=f"debian:trixie@{day:%Y-%m-%d}"), **dated)
+        assert find_pins(project).selections[0].snapshot == f"{day:%Y-%m-%d}"
+        without_indexes(bench.archive)
+        afresh(bench).made(project, **dated)
+        other = bench.project("other", files={"debian.lock": (project / "debian.lock").read_text()})
+        bench.refused(other, f"it is of trixie@{day:%Y-%m-%d}, and trixie is asked for", **dated)
+
+    def test_goes_with_the_build_that_wrote_it(self, bench: DebianBench) -> None:
+        project = bench.project()
+        bench.made(project)
+        assert (project / "dist/debian.shop.lock").exists()
+        assert bench.build(project, "--clean-only").code == 0
+        assert not (project / "dist/debian.shop.lock").exists()
+
+
+class TestAStaleLock:
+    """Whatever is stale in it: nothing is asked of a mirror."""
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"base": "debian:bookworm"}, "it is of trixie, and bookworm is asked for"),
+            ({"base": "debian:trixie@2026-01-02"}, "it is of trixie, and trixie@2026-01-02 is asked for"),
+            ({"base": "debian:trixie-debug"}, "other packages are asked for now: +bash +coreutils"),
+            ({"docker": PACKAGES.replace("libpq5", "libldap2")}, "other packages are asked for now: +libldap2 -libpq5"),
+            ({"docker": PACKAGES.replace("libpq5", "libpq5=17.6-1")}, "asked for now: +libpq5=17.6-1 -libpq5"),
+            ({"docker": f'python = "3.12"\n{PACKAGES}'}, "the lock is stale, "),
+            ({"docker": PACKAGES, "project": 'requires-python = ">=3.14"'}, "the lock is stale, "),
+        ],
+    )
+    def test_is_refused(self, bench: DebianBench, changes: dict[str, str], said: str) -> None:
+        lock = locked(bench, bench.project("before", docker=PACKAGES))
+        project = bench.project(files={"debian.lock": lock.read_text()}, **changes)
+        bench.archive.requests.clear()
+        bench.refused(
+            project, f"{project / 'debian.lock'}: the lock is stale, ", said, "hint: refresh it: hatch-docker"
+        )
+        assert bench.archive.requests == []
+
+    def test_of_another_platform(self, bench: DebianBench) -> None:
+        locked(bench, project := bench.project())
+        bench.archive.requests.clear()
+        said = "it has no packages of arm64 for the purpose 'base'"
+        bench.refused(project, said, "hint: refresh it: hatch-docker lock", HATCH_DOCKER_PLATFORMS="linux/arm64")
+        assert bench.archive.requests == []
+
+    def test_that_lacks_what_came_to_it(self, bench: DebianBench) -> None:
+        lock = locked(bench, bench.project("before"))
+        project = bench.project(docker=PACKAGES, files={"debian.lock": lock.read_text()})
+        bench.refused(project, "it has no packages of amd64 for the purpose 'runtime-packages'")
+
+    def test_may_have_what_is_not_asked_for_any_more(self, bench: DebianBench) -> None:
+        lock = locked(bench, bench.project("before", docker=PACKAGES))
+        bench.made(bench.project(files={"debian.lock": lock.read_text()}))
+
+
+class TestADamagedLock:
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("", "", "the lock cannot be read: "),
+            ("version = 1", "version = 2", "it is of version 2, and 1 is known"),
+            ('path = "pool/', 'path = "../pool/', "no path below the archive"),
+            ('purpose = "base"', 'purpose = "runtime-packages"', "two selections for one purpose and architecture"),
+            ("roots = [", "roots = 5 # [", "roots is no list of names"),
+            ('sha256 = "', 'sha256 = "0', "has a SHA256 that is none"),
+            ('"amd64"', "5", "architecture is '5'"),
+        ],
+    )
+    def test_is_refused(self, bench: DebianBench, old: str, new: str, said: str) -> None:
+        lock = locked(bench, project := bench.project(docker=PACKAGES))
+        text = lock.read_text()
+        lock.write_text(text.replace(old, new, 1) if old else text[: len(text) // 2])
+        bench.archive.requests.clear()
+        bench.refused(project, f"{lock}: ", said, "hint: ", "hatch-docker lock")
+        assert bench.archive.requests == []
+
+    def test_whose_hash_is_of_something_else(self, bench: DebianBench) -> None:
+        lock = locked(bench, project := bench.project())
+        lock.write_text(re.sub(r'sha256 = "[0-9a-f]{64}"', f'sha256 = "{"0" * 64}"', lock.read_text(), count=1))
+        bench.refused(project, "/pool/main/b/base-files/", "is not the right file", "signed, or locked")
+
+    def test_whose_package_is_of_another_size(self, bench: DebianBench) -> None:
+        lock = locked(bench, project := bench.project())
+        lock.write_text(re.sub(r"size = \d+", "size = 9", lock.read_text(), count=1))
+        shutil.rmtree(bench.cache)
+        bench.refused(project, "/pool/main/b/base-files/", "is larger than it may be: 9 bytes")
+
+    def test_whose_package_has_other_bytes_by_now(self, bench: DebianBench) -> None:
+        locked(bench, project := bench.project())
+        bench.archive.alter(deb := bench.archive.deb("libc6"))
+        afresh(bench).refused(project, f"{deb.path}: is not the right file", "nothing of it was kept")
+
+    def test_whose_package_is_gone(self, bench: DebianBench) -> None:
+        locked(bench, project := bench.project(docker=PACKAGES))
+        del bench.archive.files[bench.archive.deb("libldap2").path]
+        afresh(bench).refused(project, "libldap2 1.0-1 is not on the mirror any more", "hint: ", "lock again")
+
+    @pytest.mark.parametrize("name", ["libldap2", "libc6"])
+    def test_that_lacks_a_package(self, bench: DebianBench, name: str) -> None:
+        lock = locked(bench, project := bench.project(docker=PACKAGES))
+        lock.write_text(re.sub(rf" *{{ name = \"{name}\".*\n", "", lock.read_text()))
+        said = "the packages for the purpose '{}' do not go together, or with the base: "
+        purpose = "base" if name == "libc6" else "runtime-packages"
+        message = bench.refused(project, said.format(purpose), "hint: refresh it: hatch-docker lock --upgrade base")
+        assert name in message
+
+    def test_that_calls_a_package_by_another_name(self, bench: DebianBench) -> None:
+        lock = locked(bench, project := bench.project(docker=PACKAGES))
+        lock.write_text(lock.read_text().replace('version = "17.6-1"', 'version = "17.7-1"'))
+        bench.refused(project, "libpq5 17.7-1 is libpq5 17.6-1", "hint: refresh it")
+
+
+class TestALockAndAnotherBase:
+    """Of an image, whose packages are what they are: the lock has those that were put on it."""
+
+    def project(self, bench: DebianBench, folder: str, status: str, lock: str = "") -> Path:
+        base = bench.base(
+            FakeBase(
+                files={
+                    "var/lib/dpkg/status": status.encode(),
+                    "usr/lib/os-release": b"ID=debian\nVERSION_CODENAME=trixie\n",
+                }
+            )
+        )
+        files = {"debian.lock": lock} if lock else {}
+        return bench.project(folder, base=f"oci:{base}", docker=PACKAGES, files=files)
+
+    def has(self, name: str, version: str) -> str:
+        return f"{STATUS}\nPackage: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n"
+
+    def test_that_it_fits(self, bench: DebianBench) -> None:
+        lock = locked(bench, self.project(bench, "before", STATUS))
+        project = self.project(bench, "after", self.has("hello", "1"), lock.read_text())
+        without_indexes(bench.archive)
+        made = bench.made(project)
+        assert "usr/lib/x86_64-linux-gnu/libpq.so.5" in made.members
+
+    @pytest.mark.parametrize(
+        ("status", "said"),
+        [
+            (STATUS.replace("2.41-12", "2.31-1"), "libpq5 → libc6 (>= 2.38): "),
+            ("", "libldap2 1.0-1 is older than the base's 1.5-1"),
+        ],
+    )
+    def test_that_it_does_not_fit(self, bench: DebianBench, status: str, said: str) -> None:
+        lock = locked(bench, self.project(bench, "before", STATUS))
+        project = self.project(bench, "after", status or self.has("libldap2", "1.5-1"), lock.read_text())
+        bench.refused(project, "do not go together, or with the base: ", said, "hint: refresh it")
+
+    def test_that_lacks_what_the_other_had(self, bench: DebianBench) -> None:
+        had = self.has("libpq5", "18")
+        lock = locked(bench, self.project(bench, "before", had))
+        assert find_pins(lock.parent).selections[0].packages == ()
+        bench.made(lock.parent)
+        project = self.project(bench, "after", STATUS, lock.read_text())
+        bench.refused(project, "do not go together, or with the base: ", "'libpq5'", "hint: refresh it")
+
+
+def test_pins_of_a_base_that_are_none(bench: DebianBench) -> None:
+    locked(bench, project := bench.project())
+    (selection,) = find_pins(project).selections
+    write_pins(project / "debian.lock", [replace(selection, packages=())])
+    bench.refused(project, "the packages for the purpose 'base' do not go together", "hint: refresh it")

@@ -200,6 +200,25 @@ class TestChecks:
         with pytest.raises(PackageError, match="/usr/lib/git-core/git-x is a script of /bin/zsh"):
             added(IMAGE, deb(items))
 
+    @pytest.mark.parametrize(
+        "path", ["etc/init.d/x", "etc/X11/Xsession", "usr/share/x/run", "usr/lib/python3/dist-packages/x/run.py"]
+    )
+    def test_what_nobody_starts_may_lack_it_and_stays(self, deb: Make, path: str) -> None:
+        assert path in added(IMAGE, deb({path: file(b"#!/bin/zsh\n", mode=0o755)}))
+
+    def test_a_module_stays_in_an_image_of_its_own(self, deb: Make) -> None:
+        path = "usr/lib/python3.11/cgi.py"
+        made = root_files(
+            [deb({path: file(b"#!/usr/local/bin/python\n", mode=0o755)})], io.BytesIO(), architecture="amd64"
+        )
+        assert path in {entry.path for entry in made.entries}
+        assert made.notes == ()
+
+    def test_what_keeps_a_system_up_is_left_out(self, deb: Make) -> None:
+        items = {path: file(b"#!/bin/zsh\n", mode=0o755) for path in ("usr/sbin/service", "usr/libexec/dpkg/backup")}
+        made = added(IMAGE, deb(items, name="init-system-helpers"))
+        assert items.keys().isdisjoint(made)
+
     def test_many_are_counted(self, deb: Make) -> None:
         items = {f"usr/bin/s{number}": file(b"#!/usr/bin/perl\n", mode=0o755) for number in range(9)}
         with pytest.raises(PackageError, match="and 4 more"):

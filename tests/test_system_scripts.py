@@ -149,3 +149,4 @@ class TestAlternatives:
     def test_what_is_not_understood_is_told(self, deb: Make) -> None:
         text = "update-alternatives --install $dir/x x $dir/y 1\n"
         assert alternatives([deb(text)]) == ([], ["thing"])
+        assert alternatives([deb(text, name="procps")]) == ([], [])

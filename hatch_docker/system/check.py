@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,13 @@ from hatch_docker.wheels.elf import Library
 _PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _PROGRAMS = frozenset(("bin", "sbin", "games", "libexec"))
 _LONGEST_LINE = 256
+# What lies there are settings, examples, parts of programs, and modules that are imported: none is started by itself,
+# or only by services that no image has.
+_NO_PROGRAMS = re.compile(r"(?:etc|usr/share|usr/lib/ssl/misc)/.+|usr/lib/python3[^/]*/.+\.py")
+# What keeps a system of Debian's up: other packages depend on it for what their own scripts would call.
+_UPKEEP = frozenset(
+    ("adduser", "debconf", "debianutils", "dpkg", "init-system-helpers", "sensible-utils", "sysvinit-utils", "ucf")
+)
 _SHOWN = 5
 # Which package has what is in no other package's dependencies, since it is essential.
 _ESSENTIAL = {
@@ -63,8 +71,7 @@ def missing_interpreters(files: Filesystem, entries: Mapping[str, Entry]) -> lis
     """The new programs that are scripts, and whose interpreter is not there."""
     found = []
     for path, entry in sorted(entries.items()):
-        # What lies there are examples and parts of programs, which have no need to start by themselves.
-        if not entry.mode & 0o111 or path.startswith("usr/share/") or start_of(entry, 2) != b"#!":
+        if not entry.mode & 0o111 or _NO_PROGRAMS.fullmatch(path) or start_of(entry, 2) != b"#!":
             continue
         interpreter = _interpreter(start_of(entry, _LONGEST_LINE))
         if interpreter and not _is_there(files, interpreter):
@@ -76,12 +83,13 @@ def dispensable(problems: Sequence[Problem], entries: Mapping[str, Entry], owner
     """The scripts, by path, that a package is no worse without: it has other programs, which do not call these.
 
     What lies where a shell looks is called by its users. Scripts in a folder of the package's own are parts of its
-    programs.
+    programs. What only keeps up a system is never called.
     """
     broken = {each.path for each in problems}
     programs = {path for path, entry in entries.items() if _is_program(path) and not entry.is_directory}
     whole = {owners.get(path) for path in programs - broken}
-    return {path for path in broken & programs if owners.get(path) in whole}
+    upkeep = {path for path in broken if owners.get(path) in _UPKEEP}
+    return upkeep | {path for path in broken & programs if owners.get(path) in whole}
 
 
 def _is_program(path: str) -> bool:

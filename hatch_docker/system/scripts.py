@@ -62,7 +62,7 @@ _KNOWN_VERSIONS = re.compile(
 # What may be asked for in the place of a package that does not work without its script.
 _INSTEAD = {"locales": "locales-all, which has all of them made", "vim-runtime": "vim-tiny"}
 # What only makes room for what else a script does says little of why it is needed.
-_PREPARING = frozenset(f"runs {name}" for name in ("chmod", "chown", "chroot", "cp", "install", "ln", "mkdir", "mv", "touch"))
+_PREPARING = frozenset(f"runs {name}" for name in _words("chmod chown chroot cp install ln mkdir mv touch"))
 
 _BLOCK = re.compile(
     r"^[ \t]*# Automatically added by (dh\w[\w-]*)[^\n]*\n(.*?)^[ \t]*# End automatically added section[^\n]*$",
@@ -119,18 +119,19 @@ def why_needed(deb: Deb) -> str:
 def alternatives(debs: Iterable[Deb]) -> tuple[list[tuple[str, str, str, int]], list[str]]:
     """What packages would tell update-alternatives: link, name, path, priority; slaves as if they were on their own.
 
-    And the names of the packages that tell it in ways that are not understood.
+    And the names of the packages that tell it in ways that are not understood, unless they are known to do without.
     """
     found: list[tuple[str, str, str, int]] = []
     unknown: list[str] = []
     for deb in debs:
+        package = deb.control["Package"]
         text = _filled(_LOOP.sub(_unrolled, _joined(deb.scripts.get("postinst", b""))))
         for link, name, path, priority, rest in _ALTERNATIVE.findall(text):
             for each in ((link, name, path), *_SLAVE.findall(rest)):
                 if _NUMBER.fullmatch(priority) and not any("$" in part for part in each):
                     found.append((*each, int(priority)))
-                elif deb.control["Package"] not in unknown:
-                    unknown.append(deb.control["Package"])
+                elif package not in unknown and package not in _KNOWN:
+                    unknown.append(package)
     return found, unknown
 
 

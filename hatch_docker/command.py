@@ -2,6 +2,8 @@
 
 ```
 hatch-docker builder [--tag NAME]… [--push] [PROJECT]
+hatch-docker lock [--upgrade base] [--upgrade python] [PROJECT]
+hatch-docker outdated [--check] [PROJECT]
 ```
 """
 
@@ -13,15 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hatch_docker.builder import local_name
 from hatch_docker.compiling.jobs import probe
 from hatch_docker.config import Config, check_push, gather
 from hatch_docker.engine import Engine, missed
 from hatch_docker.errors import EngineError, InvalidReferenceError
+from hatch_docker.locking import UPGRADES, lock
 from hatch_docker.machine import Machine
 from hatch_docker.oci.reference import Reference
+from hatch_docker.outdated import outdated
 from hatch_docker.plugin import DockerBuilder
 from hatch_docker.project import Project
 from hatch_docker.workshop import base_of, builder_of
@@ -32,6 +36,20 @@ container engine, under each NAME, and with --push sent to the registry that NAM
 
 The one line on standard output is what to set the key `builder` to, in any project on such a base, in place of
 build-packages. Then none of them installs anything.
+"""
+
+_LOCK = """\
+Write down what the project's image is made of, where that is not written down yet or does not fit any more: packages
+out of Debian's archive in debian.lock, and Python's in pylock.docker.toml where the project has no other lock. What
+fits stays as it is, but for what --upgrade names.
+
+Standard output has the paths that were written, one a line.
+"""
+_OUTDATED = """\
+Say which packages of the project's image, as it would be built now, have newer versions: first security updates of
+Debian's and versions that were yanked from the package index. Standard output is a table, empty where nothing is
+outdated. What another package of the image excludes is told, too, as pip does; what the project itself excludes is
+marked.
 """
 
 
@@ -79,24 +97,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; ends with status 1 after a message about what went wrong, 2 for a wrong command line."""
     parser = argparse.ArgumentParser(prog="hatch-docker", description="What is not a build of the project's image.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    builder = commands.add_parser(
-        "builder",
-        help="make the image that the project is compiled in",
-        description=_BUILDER,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    builder = _command(commands, "builder", "make the image that the project is compiled in", _BUILDER)
     builder.add_argument(
         "--tag", action="append", default=[], type=_name, metavar="NAME", help="what to call it; may be repeated"
     )
     builder.add_argument("--push", action="store_true", help="push it to the registry that NAME begins with")
-    builder.add_argument(
-        "project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (default: this one)"
+    locked = _command(commands, "lock", "write down what the image is made of", _LOCK)
+    locked.add_argument(
+        "--upgrade", action="append", default=[], choices=UPGRADES, help="choose these anew; may be repeated"
+    )
+    news = _command(commands, "outdated", "say which packages of the image have newer versions", _OUTDATED)
+    news.add_argument(
+        "--check", action="store_true", help="exit with status 1 if a security update or a yanked version is among them"
     )
     chosen = parser.parse_args(arguments)
-    if chosen.push and not chosen.tag:
+    if chosen.command == "builder" and chosen.push and not chosen.tag:
         builder.error("--push needs a name to push to: --tag registry.example/team/builder:1")
     if code := DockerBuilder(chosen.project).run(_COMMANDS[chosen.command](chosen)):
         sys.exit(code)
+
+
+def _command(commands: Any, name: str, short: str, long: str) -> argparse.ArgumentParser:
+    """One more command, whose last argument is the project's folder."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=short, description=long, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "project", nargs="?", default=".", metavar="PROJECT", help="the project's folder (default: this one)"
+    )
+    return parser
 
 
 def _name(text: str) -> Reference:
@@ -113,6 +142,8 @@ def _name(text: str) -> Reference:
 Work: TypeAlias = Callable[[Project, Config, Machine, Path], tuple[str, int]]
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], Work]] = {
     "builder": lambda chosen: partial(make_builder, chosen.tag, chosen.push),
+    "lock": lambda chosen: partial(lock, frozenset(chosen.upgrade)),
+    "outdated": lambda chosen: partial(outdated, chosen.check),
 }
 
 

@@ -35,7 +35,7 @@ def check_fresh(
         f"{requirement} ({found})"
         for requirement in requirements
         if canonicalize_name(requirement.name) not in (project, *overridden)
-        and _holds(requirement, target, extra="")
+        and holds(requirement, target, extra="")
         and (found := _mismatch(requirement, versions))
     ]
     if unmet:
@@ -63,7 +63,7 @@ def check_complete(
     """
     versions = {artifact.name: artifact.version for artifact in artifacts}
     problems: dict[str, None] = {}
-    queue = deque([("", requirement) for requirement in requirements if _holds(requirement, target, extra="")])
+    queue = deque([("", requirement) for requirement in requirements if holds(requirement, target, extra="")])
     queue.extend((name, each) for name in sorted(versions) for each in _requires(requires, name, "", target))
     seen: set[tuple[str, str]] = set()
     while queue:
@@ -91,11 +91,12 @@ def _requires(
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
-        if _holds(requirement, target, extra=extra) and not (extra and _holds(requirement, target, extra="")):
+        if holds(requirement, target, extra=extra) and not (extra and holds(requirement, target, extra="")):
             yield requirement
 
 
-def _holds(requirement: Requirement, target: TargetPython, *, extra: str) -> bool:
+def holds(requirement: Requirement, target: TargetPython, *, extra: str) -> bool:
+    """Whether a requirement is one for the target; `extra` as in core metadata. It is where its marker says nothing."""
     try:
         return requirement.marker is None or evaluate(requirement.marker, target, extra=extra)
     except MARKER_ERRORS:

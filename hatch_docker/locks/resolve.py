@@ -29,6 +29,7 @@ else:
 # uv asks sysconfig where it is, which tells a second thread half of what it knows (before Python 3.12).
 _FINDING = threading.Lock()
 _TABLE = "hatch-docker"
+UPGRADE = "hatch-docker lock --upgrade python"
 _USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
 _LINES_SHOWN = 24
 # Words of uv's explanation, and what to do about it: the first that it has.

@@ -25,6 +25,7 @@ from wheel_maker import make_wheel
 
 from hatch_docker.build import build as _build
 from hatch_docker.cache import Cache
+from hatch_docker.command import main
 from hatch_docker.oci.archive import open_files
 from hatch_docker.oci.image import decompressed, validate
 from hatch_docker.oci.source import layout_source, pull, pull_saved
@@ -99,6 +100,25 @@ def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = 
             contextlib.redirect_stderr(err),
         ):
             code = hatchling.cli.hatchling()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        os.chdir(before)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def command(*arguments: str | Path, env: Mapping[str, str], folder: Path) -> Outcome:
+    """`hatch-docker …` in `folder`, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    before, code = Path.cwd(), 0
+    os.chdir(folder)
+    try:
+        with (
+            mock.patch.dict(os.environ, env, clear=True),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            main([str(argument) for argument in arguments])
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     finally:

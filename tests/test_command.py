@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import io
 import json
 import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import builds
 import pytest
@@ -46,25 +43,6 @@ from hatch_docker.system.archives import Archives
 from hatch_docker.transports import Places
 
 AMD64 = Platform(architecture="amd64")
-
-
-def run(*arguments: str | Path, env: Mapping[str, str], folder: Path) -> Outcome:
-    """`hatch-docker …` in `folder`, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    before, code = Path.cwd(), 0
-    os.chdir(folder)
-    try:
-        with (
-            mock.patch.dict(os.environ, env, clear=True),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            command.main([str(argument) for argument in arguments])
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
-    finally:
-        os.chdir(before)
-    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -99,7 +77,7 @@ def hatch(bench: Bench, engine: FakeEngine) -> Hatch:
 
     def hatch(*arguments: str | Path, folder: Path | None = None, **env: str) -> Outcome:
         environ = builds.environment(bench.cache, **{"DOCKER_HOST": engine.address, **env})
-        return run(*arguments, env=environ, folder=folder or bench.root)
+        return builds.command(*arguments, env=environ, folder=folder or bench.root)
 
     return hatch
 

@@ -1,0 +1,62 @@
+"""A bench for the commands that lock and look: an archive of Debian's and a package index, both on loopback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import builds
+from builds import Outcome
+from debian_bench import DebianBench, FakeDebian, fake_debian
+from fake_index import FakeIndex
+
+NOWHERE = "127.0.0.1:1"
+
+
+def whole_debian(folder: Path) -> FakeDebian:
+    """An archive that has bases with and without a shell, and what compiles on them, for two CPUs."""
+    archive = fake_debian(folder, architectures=("amd64", "arm64"), debug=True)
+    for each in ("amd64", "arm64"):
+        archive.toolchain(architecture=each)
+    archive.release()
+    return archive
+
+
+@dataclass(frozen=True)
+class CommandBench(DebianBench):
+    """Projects, the archive and the `index` that their dependencies are of."""
+
+    index: FakeIndex
+
+    def offer(self, name: str, version: str = "1.0", *, filename: str = "", **options: Any) -> None:
+        """Have a wheel on the index."""
+        path = self.wheel(name, version, filename=filename, **options)
+        self.index.add(name, path.name, path.read_bytes())
+
+    def environ(self, **env: str) -> dict[str, str]:
+        """Where both are; an empty variable is one that is not there."""
+        variables = {
+            "HATCH_DOCKER_REGISTRY_MIRRORS": f"docker.io={NOWHERE}",
+            "HATCH_DOCKER_INDEX_URL": self.index.url,
+            # What uv saw of an index is believed for minutes.
+            "UV_NO_CACHE": "1",
+            **self.archive.settings(),
+            **env,
+        }
+        return {name: value for name, value in variables.items() if value}
+
+    def hatch(self, *arguments: str | Path, project: Path, **env: str) -> Outcome:
+        """`hatch-docker …` in a project's folder."""
+        environ = builds.environment(self.cache, **self.environ(**env))
+        return builds.command(*arguments, env=environ, folder=project)
+
+    def build(self, project: Path, *arguments: str, target: str = "docker:archive", **env: str) -> Outcome:
+        """Build."""
+        return super().build(project, *arguments, target=target, **self.environ(**env))
+
+    def digest(self, project: Path, **env: str) -> str:
+        """The digest of the image that a build makes."""
+        outcome = self.build(project, **env)
+        assert outcome.code == 0, outcome.err
+        return str(builds.result_of(project)["digest"])

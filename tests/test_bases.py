@@ -18,7 +18,7 @@ from hatch_docker.cache import Cache
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Engine
 from hatch_docker.errors import BaseError, ImageError, RegistryError
-from hatch_docker.families import BASES, PYTHONS, admitted
+from hatch_docker.families import BASES, PYTHONS, admitted, fit
 from hatch_docker.http import Http, Network
 from hatch_docker.oci.archive import archive, open_files
 from hatch_docker.oci.auth import Credentials
@@ -125,6 +125,23 @@ class TestAdmitted:
         with pytest.raises(BaseError, match=r'requires-python = "<3\.8" admits no Python') as caught:
             admitted("<3.8")
         assert "3.14, 3.13" in caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("requires", "fitting"),
+        [
+            ("", ["3.13", "3.12", "3.9"]),
+            (">=3.10", ["3.13", "3.12"]),
+            # What patch release there is will be seen.
+            ("==3.12.4", ["3.12"]),
+            (">=3.12.4,<3.13", ["3.12"]),
+            ("!=3.13.*", ["3.12", "3.9"]),
+            (">3.12,<3.13", ["3.12"]),
+            (">=3.14", []),
+            ("<3.9", []),
+        ],
+    )
+    def test_those_of_some(self, requires: str, fitting: list[str]) -> None:
+        assert fit(requires, ["3.13", "3.12", "3.9"]) == fitting
 
     @pytest.mark.parametrize(
         ("python", "message", "hint"),

@@ -348,6 +348,14 @@ class TestBase:
         ("written", "expected"),
         [
             ("alpine", BaseSpec(transport="family", value="alpine")),
+            ("debian", BaseSpec(transport="debian", value="trixie")),
+            ("debian:bookworm", BaseSpec(transport="debian", value="bookworm")),
+            ("debian:sid-debug", BaseSpec(transport="debian", value="sid", name="debug")),
+            ("debian:forky@2026-11-01", BaseSpec(transport="debian", value="forky", date="2026-11-01")),
+            (
+                "debian:trixie-debug@2028-02-29",
+                BaseSpec(transport="debian", value="trixie", name="debug", date="2028-02-29"),
+            ),
             ("oci:dir/layout", BaseSpec(transport="oci", value="dir/layout")),
             ("oci:/layout:v1:x", BaseSpec(transport="oci", value="/layout", name="v1:x")),
             ("oci-archive:C:\\a.tar:v1", BaseSpec(transport="oci-archive", value="C:\\a.tar", name="v1")),
@@ -363,7 +371,12 @@ class TestBase:
 
     @pytest.mark.parametrize(
         "written",
-        ["python:3.13-slim", "acme/base", "registry.example:5000/base:1", "python@sha256:" + "a" * 64],
+        [
+            *("python:3.13-slim", "acme/base", "registry.example:5000/base:1", "python@sha256:" + "a" * 64),
+            # Images of that name, and none of ours.
+            *("debian:12", "debian:latest", "debian:trixie-slim", "debian:trixie-20260112", "debian:stable"),
+            *("debian:trixie@sha256:" + "a" * 64, "docker.io/library/debian:trixie", "debian/eol:etch"),
+        ],
     )
     def test_a_reference_is_parsed(self, written: str) -> None:
         base = config(base=written).base
@@ -384,6 +397,11 @@ class TestBase:
             ("docker-daemon:", "it names no repository"),
             ("python:3.13:x", "is not a tag"),
             ("python@sha256:abc", "is not a digest"),
+            ("debain", "did you mean 'debian'?"),
+            ("debian:trixie@2026-02-30", "2026-02-30 is no day: write it like 2026-11-01"),
+            ("debian:trixie@today", "'today' is not a digest"),
+            ("debian@2026-11-01", "'2026-11-01' is not a digest"),
+            ("debian:", "'' is not a tag"),
             ("", "an empty string"),
         ],
     )
@@ -391,6 +409,44 @@ class TestBase:
         place, found = problem(base=written)
         assert place == "base"
         assert message in found
+
+
+class TestDebian:
+    def test_nothing_is_said_of_it_by_default(self) -> None:
+        made = config()
+        assert (made.debian_mirror, made.debian_keyring, made.runtime_installer) == ("", "", "")
+
+    def test_its_mirror_and_keys(self) -> None:
+        made = config(debian_mirror="http://a.example/debian", debian_keyring="keys/ours.asc")
+        assert (made.debian_mirror, made.debian_keyring) == ("http://a.example/debian", "keys/ours.asc")
+        both = "https://a.example/{date}/main https://b.example/{date}/security"
+        assert config({"HATCH_DOCKER_DEBIAN_MIRROR": both}).debian_mirror == both
+
+    def test_a_login_of_its_mirror_is_not_shown(self) -> None:
+        made = config(debian_mirror="http://rosa:s3cret@a.example/debian")
+        assert "s3cret" in made.debian_mirror
+        assert "s3cret" not in repr(made)
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ("a.example", "that is not the URL of a mirror"),
+            ("ftp://rosa:s3cret@a.example/debian", "that is not the URL of a mirror"),
+            ("http://rosa:s3cret@a.example/mirror", "which has no folder 'debian'; write both, with a space between"),
+            ("http://a/debian http://b/debian http://c/debian", "at most two URLs"),
+            ("", "an empty string"),
+        ],
+    )
+    def test_what_is_no_mirror(self, written: str, message: str) -> None:
+        place, found = problem(debian_mirror=written)
+        assert place == "debian-mirror"
+        assert message in found
+        assert "s3cret" not in found
+
+    @pytest.mark.parametrize("installer", ["archive", "engine"])
+    def test_who_installs_packages(self, installer: str) -> None:
+        assert config(runtime_installer=installer).runtime_installer == installer
+        assert problem(runtime_installer="apt")[1].startswith("'apt' is none of ")
 
 
 class TestCompiling:

@@ -215,7 +215,7 @@ def _excluding(name: str, version: Version, wanted: Wanted) -> str:
 def _refresh_system(base: Base, config: Config) -> str:
     """How the image gets newer packages of Debian's."""
     if config.base.date:
-        return f"of Debian's: name a later day than {config.base.date} in base, then {UPGRADE}"
+        return f"of Debian's: name a later day than {config.base.date} in base, then hatch-docker lock"
     if config.base.transport == "debian":
         return f"of Debian's: {UPGRADE}"
     own = f"; of runtime-packages: {UPGRADE}" if base.selections else ""

@@ -153,6 +153,16 @@ class TestPackagesOfDebian:
         assert name in versions(pins(project)["base"])
         assert bench.digest(project, **env)
 
+    def test_on_another_base_are_chosen_anew_too(self, bench: CommandBench) -> None:
+        bench.archive.put("named", {}, Depends="hostname")
+        bench.archive.release()
+        project = bench.project(docker='runtime-packages = ["named"]')
+        done(bench.hatch("lock", project=project, HATCH_DOCKER_BASE="debian:trixie-debug"))
+        assert list(versions(pins(project)["runtime-packages"])) == ["named"]
+        done(bench.hatch("lock", project=project))
+        assert sorted(versions(pins(project)["runtime-packages"])) == ["hostname", "named"]
+        assert bench.digest(project)
+
     def test_are_chosen_anew_where_that_is_asked_for(self, bench: CommandBench) -> None:
         project = bench.project(docker=PACKAGES)
         done(bench.hatch("lock", project=project))

@@ -25,6 +25,7 @@ from hatch_docker.engine import Engine
 from hatch_docker.errors import PackageError
 from hatch_docker.http import Http
 from hatch_docker.index.settings import discover
+from hatch_docker.interpreter import read_facts
 from hatch_docker.oci import source
 from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.config import History, ImageConfig
@@ -38,19 +39,11 @@ from hatch_docker.progress import Progress
 from hatch_docker.system import database
 from hatch_docker.system.assemble import Assembled, added_files, root_files, wanted
 from hatch_docker.system.files import BUNDLE
+from hatch_docker.system.ldcache import FLAGS, read_ld_so_cache
+from hatch_docker.system.roots import base_roots, base_without, toolchain
+from hatch_docker.wheels.elf import MAGIC
 
-ROOTS = (
-    "base-files",
-    "ca-certificates",
-    "libc-bin",
-    "libgcc-s1",
-    "libpython3.13-stdlib",
-    "libstdc++6",
-    "netbase",
-    "python3.13-minimal",
-    "tzdata",
-)
-WITHOUT = ("awk", "debconf", "mawk", "openssl", "readline-common")
+ROOTS, WITHOUT = base_roots("3.13"), base_without()
 ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8"}
 
 pytestmark = [pytest.mark.debian, pytest.mark.engine]
@@ -196,10 +189,21 @@ class TestBase:
 
     def test_another_architecture(self, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
         layer = trixie("arm64").assembled(ROOTS, root_files, tmp_path, without=WITHOUT)
-        assert validate(image_of(layer, "arm64")) == []
-        files = merge([layer], lambda path: path == "etc/ld.so.cache").nodes
-        assert b"/lib/aarch64-linux-gnu/libssl.so.3" in (files["etc/ld.so.cache"].data or b"")
-        assert "usr/lib/ld-linux-aarch64.so.1" in files
+        made = image_of(layer, "arm64")
+        assert validate(made) == []
+        files = merge([layer], lambda _: True)
+        programs = [node.data for node in files.nodes.values() if node.data and node.data.startswith(MAGIC)]
+        # The field e_machine of ELF is 183 for AArch64.
+        assert {data[18:20] for data in programs} == {b"\xb7\x00"}
+        facts = read_facts(files, made.config, venv="app")
+        assert (facts.python.minor, facts.python.machine, facts.suite) == ("3.13", "aarch64", "trixie")
+        # The loader that programs name.
+        loader = "lib/ld-linux-aarch64.so.1"
+        assert f"/{loader}".encode() in (files.nodes[facts.python.interpreter.lstrip("/")].data or b"")
+        assert files.get(loader) is not None
+        cache = read_ld_so_cache(files.nodes["etc/ld.so.cache"].data or b"")
+        assert {entry.flags for entry in cache} == {FLAGS["aarch64"]}
+        assert "/lib/aarch64-linux-gnu/libssl.so.3" in {entry.path for entry in cache}
 
     def test_more_packages_on_it(
         self,
@@ -233,6 +237,76 @@ def with_packages(image: Image, names: Sequence[str], trixie: Trixie, folder: Pa
     made = append(image, (layer,), (History(created_by="test"),), image.config)
     assert validate(made) == []
     return made
+
+
+DEBUGGING = r"""
+set -e
+awk 'BEGIN { print 6 * 7 }'
+find /etc -maxdepth 1 -name passwd | xargs grep nonroot | sed 's/:.*//'
+ps -o comm= -p $$
+env | grep LANG
+id -un
+echo paged | less
+bash -c 'echo $((1 + 1))'
+cd && pwd
+"""
+
+
+def test_the_debug_variant_has_a_shell_and_its_tools(
+    trixie: Callable[[str], Trixie], load: Callable[[Image], str], client: DockerClient, tmp_path: Path
+) -> None:
+    roots, without = base_roots("3.13", debug=True), base_without(debug=True)
+    name = load(image_of(trixie("amd64").assembled(roots, root_files, tmp_path, without=without)))
+    printed = output(client, name, "sh", "-c", DEBUGGING)
+    assert printed.split() == ["42", "nonroot", "sh", "LANG=C.UTF-8", "nonroot", "paged", "2", "/home/nonroot"]
+    terminal = "import curses; curses.setupterm('xterm'); print(curses.tigetnum('colors'))"
+    assert output(client, name, "python3", "-c", terminal) == "8\n"
+
+
+# What build backends and configure scripts do.
+COMPILING = r"""
+set -e
+cd /tmp
+echo 'int main(void) { return 0; }' >a.c
+cc a.c -o a && ./a
+cat >b.cc <<'END'
+#include <iostream>
+int main() { std::cout << "C++" << std::endl; }
+END
+c++ b.cc -o b && ./b
+printf 'all:\n\t@echo made\n' >Makefile
+make
+python3 -m venv --without-pip v
+cat >m.c <<'END'
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "m"};
+PyMODINIT_FUNC PyInit_m(void) { return PyModule_Create(&module); }
+END
+variable() { v/bin/python -c "import sysconfig; print(sysconfig.get_config_var('$1'))"; }
+$(variable CC) $(variable CCSHARED) $(python3.13-config --includes) -c m.c
+$(variable LDSHARED) m.o -o m$(variable EXT_SUFFIX)
+v/bin/python -c 'import m; print(m.__name__)'
+pkg-config --libs libffi
+cat >f.c <<'END'
+#include <ffi.h>
+int main(void) { ffi_cif call; return ffi_prep_cif(&call, FFI_DEFAULT_ABI, 0, &ffi_type_void, 0); }
+END
+cc f.c -lffi -o f && ./f
+awk 'BEGIN { print "awk" }'
+tar czf a.tar.gz a && tar cJf a.tar.xz a && perl -e 'print "perl\n"'
+"""
+
+
+def test_a_toolchain_on_it_compiles(
+    base: Image,
+    trixie: Callable[[str], Trixie],
+    load: Callable[[Image], str],
+    client: DockerClient,
+    tmp_path: Path,
+) -> None:
+    made = with_packages(base, [*toolchain("3.13"), "libffi-dev"], trixie("amd64"), tmp_path)
+    printed = client.containers.run(load(made), ["sh", "-c", COMPILING], user="0", network_mode="none", remove=True)
+    assert printed.split() == [b"C++", b"made", b"m", b"-lffi", b"awk", b"perl"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -10,11 +12,22 @@ from typing import Any, ClassVar, TypeVar
 _T = TypeVar("_T", bound="Loopback")
 
 
+class QuietServer(ThreadingHTTPServer):
+    """A server that says nothing of clients that hang up, as they do when something else of theirs failed."""
+
+    def handle_error(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int] | str
+    ) -> None:
+        """Show any other error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Loopback:
     """A base for fakes: `handler` answers, and finds the fake that it answers for as its `fake`."""
 
     handler: ClassVar[type[QuietHandler]]
-    server: ClassVar[type[ThreadingHTTPServer]] = ThreadingHTTPServer
+    server: ClassVar[type[ThreadingHTTPServer]] = QuietServer
     _server: ThreadingHTTPServer
     _thread: threading.Thread
 

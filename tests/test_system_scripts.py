@@ -85,6 +85,11 @@ def test_what_is_not_a_shell_script(deb: Make) -> None:
     assert why_needed(deb("", shell="#!/usr/bin/perl")) == "its postinst is not a shell script"
 
 
+@pytest.mark.parametrize("text", ["\n" * 60_000, "a=b " * 15_000, "# nothing\n" * 10_000])
+def test_a_long_script_is_read_soon_or_not_at_all(deb: Make, text: str) -> None:
+    assert why_needed(deb(text)) == ("its postinst is too long to be judged" if len(text) > 1 << 16 else "")
+
+
 def test_packages_whose_work_is_done_otherwise(deb: Make) -> None:
     assert why_needed(deb("mkdir /x\n", name="base-files")) == ""
     assert why_needed(deb("mkdir /x\n", name="python3.13-minimal")) == ""
@@ -140,6 +145,24 @@ class TestAlternatives:
             [("/usr/bin/a", "a", "/usr/bin/a-1.17", 35), ("/usr/bin/b", "b", "/usr/bin/b-1.17", 35)],
             [],
         )
+
+    @pytest.mark.parametrize(
+        "what",
+        [
+            "/usr/bin/../a a /usr/bin/b 10",
+            "/usr/bin/.wh.a a /usr/bin/b 10",
+            "usr/bin/a a /usr/bin/b 10",
+            "/usr/bin/a ../../a /usr/bin/b 10",
+            "/usr/bin/a a b 10",
+            "/usr/bin/a a /usr/bin/b " + "9" * 5000,
+        ],
+    )
+    def test_what_is_no_link(self, deb: Make, what: str) -> None:
+        assert alternatives([deb(f"update-alternatives --install {what}\n")]) == ([], ["thing"])
+
+    def test_a_loop_over_what_is_no_words(self, deb: Make) -> None:
+        loop = "for prog in a\\q; do\n  update-alternatives --install /usr/bin/$prog $prog /usr/bin/b 9\ndone\n"
+        assert alternatives([deb(loop)]) == ([], ["thing"])
 
     @pytest.mark.parametrize("assigned", ["p=1\np=2\n", "p=$(number)\n", "p=1$x\n", 'p="1 2"\n', ""])
     def test_what_a_variable_has_is_not_known(self, deb: Make, assigned: str) -> None:

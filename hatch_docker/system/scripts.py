@@ -68,9 +68,9 @@ _BLOCK = re.compile(
     r"^[ \t]*# Automatically added by (dh\w[\w-]*)[^\n]*\n(.*?)^[ \t]*# End automatically added section[^\n]*$",
     re.MULTILINE | re.DOTALL,
 )
-_HEREDOC = re.compile(r"<<-?\s*[\\'\"]?(\w+)['\"]?([^\n]*\n).*?^\s*\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_HEREDOC = re.compile(r"<<-?\s*[\\'\"]?(\w+)['\"]?([^\n]*\n).*?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _INTERPRETER = re.compile(rb"#!\s*/bin/(?:ba|da)?sh\b")
-_FUNCTION = re.compile(r"^\s*(?:function\s+)?([A-Za-z_][\w-]*)\s*\(\)", re.MULTILINE)
+_FUNCTION = re.compile(r"^[ \t]*(?:function[ \t]+)?([A-Za-z_][\w-]*)[ \t]*\(\)", re.MULTILINE)
 # Not a first installation: an older version is there, or the script is called by another name of what happens.
 _OTHER_CASE = re.compile(
     r"compare-versions|=\s*['\"]?(?:upgrade|remove|purge|deconfigure|triggered|reconfigure|abort-[a-z-]+)\b"
@@ -90,8 +90,14 @@ _COMMAND = re.compile(r"(?:/(?:usr/)?s?bin/)?([a-zA-Z\[:.][\w.+-]*|\[)$")
 _ALTERNATIVE = re.compile(r"update-alternatives\b[^\n;&|]*?--install\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)([^\n;&|]*)")
 _ASSIGNED = re.compile(r"^[ \t]*([A-Za-z_]\w*)=(?:\"([^\"\n]*)\"|([^\s;]*))", re.MULTILINE)
 _PLAIN = re.compile(r"[\w./+:-]+")
-_LOOP = re.compile(r"^\s*for (\w+) in ([^;\n]+);?\s*do\b(.*?)^\s*done\b", re.MULTILINE | re.DOTALL)
-_NUMBER = re.compile(r"-?\d+")
+_PLAIN_WORDS = re.compile(r"[^\n$`*\\]*")
+_MOST_WORDS = 100
+# The longest in Debian have a third of that. What a longer one does takes time to read by the square of its length.
+_LONGEST = 1 << 16
+_LOOP = re.compile(r"^[ \t]*for (\w+) in ([^;\n]+);?\s*do\b(.*?)^[ \t]*done\b", re.MULTILINE | re.DOTALL)
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
+_WORD = r"(?!\.)[\w.+:@,~-]+"
+_LINK = re.compile(rf"(?:/{_WORD})+ {_WORD} (?:/{_WORD})+")
 _SLAVE = re.compile(r"--slave\s+(\S+)\s+(\S+)\s+(\S+)")
 
 
@@ -125,10 +131,10 @@ def alternatives(debs: Iterable[Deb]) -> tuple[list[tuple[str, str, str, int]], 
     unknown: list[str] = []
     for deb in debs:
         package = deb.control["Package"]
-        text = _filled(_LOOP.sub(_unrolled, _joined(deb.scripts.get("postinst", b""))))
+        text = _filled(_LOOP.sub(_unrolled, _joined(deb.scripts.get("postinst", b"")[:_LONGEST])))
         for link, name, path, priority, rest in _ALTERNATIVE.findall(text):
             for each in ((link, name, path), *_SLAVE.findall(rest)):
-                if _NUMBER.fullmatch(priority) and not any("$" in part for part in each):
+                if _NUMBER.fullmatch(priority) and _LINK.fullmatch(" ".join(each)):
                     found.append((*each, int(priority)))
                 elif package not in unknown and package not in _KNOWN:
                     unknown.append(package)
@@ -138,7 +144,7 @@ def alternatives(debs: Iterable[Deb]) -> tuple[list[tuple[str, str, str, int]], 
 def _unrolled(loop: re.Match[str]) -> str:
     """The body of a loop over words, once for each."""
     name, words, body = loop.groups()
-    if "$" in words or "`" in words or "*" in words:
+    if not _PLAIN_WORDS.fullmatch(words) or len(words.split()) > _MOST_WORDS:
         return loop[0]
     use = re.compile(rf"\$(?:{name}\b|\{{{name}\}})")
     return "".join(use.sub(word, body) for word in words.split())
@@ -163,6 +169,8 @@ def _effect(script: bytes) -> str:
     """The most telling thing that a script does which is not known to be needless, or empty."""
     if not _INTERPRETER.match(script):
         return "is not a shell script"
+    if len(script) > _LONGEST:
+        return "is too long to be judged"
     text = _BLOCK.sub(lambda block: "" if block[1] in _NEEDLESS_BLOCKS else block[2], _joined(script))
     text = _HEREDOC.sub(lambda heredoc: heredoc[2], text)
     known = _IDLE | _NEEDLESS | frozenset(_FUNCTION.findall(text))

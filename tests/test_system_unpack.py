@@ -97,6 +97,12 @@ class TestOnePackage:
         assert {*found.entries} == {*kept}
         assert {*found.names["a"]} == {*kept}
 
+    @pytest.mark.parametrize("path", ["usr/.wh.bin", "usr/.wh..wh..opq", ".wh.usr/a"])
+    def test_what_would_take_files_away_is_refused(self, tmp_path: Path, path: str) -> None:
+        with pytest.raises(PackageError, match="would take away files") as caught:
+            unpack(make_deb(tmp_path, "a", {path: file()}))
+        assert caught.value.place == "a"
+
     def test_one_file_by_two_names_is_refused(self, tmp_path: Path) -> None:
         items = {"bin/a": file(b"1"), "usr/bin/a": file(b"2")}
         with pytest.raises(PackageError, match="/usr/bin/a twice"):
@@ -137,6 +143,17 @@ class TestSeveral:
         with pytest.raises(PackageError):
             unpack(one, two)
 
+    @pytest.mark.parametrize("other", [link("/etc"), file(b"a")])
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_a_file_behind_a_link_of_another_package_is_refused(
+        self, tmp_path: Path, other: Item, turned: bool
+    ) -> None:
+        one = make_deb(tmp_path, "one", {"usr/lib/a": other})
+        two = make_deb(tmp_path, "two", {"usr/lib/a/b/passwd": file(b"root")})
+        with pytest.raises(PackageError, match="/usr/lib/a/b/passwd of two lies below /usr/lib/a of one") as caught:
+            unpack(*([two, one] if turned else [one, two]))
+        assert "leave one" in caught.value.hint
+
     def test_the_number_of_threads_makes_no_difference(self, tmp_path: Path) -> None:
         debs = [
             make_deb(
@@ -167,6 +184,10 @@ class TestOnAnImage:
         found = unpack(deb, present=("etc", "usr/share/doc/b"))
         assert {*found.entries} == {"etc/a"}
         assert {*found.names["a"]} == {"etc", "etc/a", "usr/share/doc/b"}
+
+    def test_a_link_to_the_root(self, tmp_path: Path) -> None:
+        deb = make_deb(tmp_path, "a", {"opt": directory(), "opt/a": file()})
+        assert {*unpack(deb, links={"opt": "/"}).entries} == {"a"}
 
     def test_a_circle_of_links(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "a", {"opt/a": file()})

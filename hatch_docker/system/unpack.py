@@ -201,6 +201,11 @@ def _read(deb: Deb, ways: Ways, store: _Spool) -> _Tree:
 
 def _put(tree: _Tree, member: Member, ways: Ways, content: Plain | bytes | None) -> None:
     path = ways.directory(member.path) if member.kind == "directory" else ways.file(member.path)
+    if not path:
+        # A link of the image leads to its root.
+        return
+    if "/.wh." in f"/{path}":
+        raise PackageError(f"has /{path}, which in a layer would take away files", place=tree.deb.place)
     link = member.link if member.kind == "symlink" else ""
     entry = Entry(path=path, mode=member.mode, uid=member.uid, gid=member.gid, content=content, link=link)
     before = tree.entries.setdefault(path, entry)
@@ -222,12 +227,26 @@ class _Union:
         for tree in trees:
             for entry in tree.entries.values():
                 self._add(tree, entry)
+        self._check_parents()
         names = {
             tree.name: {name: path for path, name in tree.names.items() if (tree.name, path) not in self._lost}
             for tree in trees
         }
         owners = {path: tree.name for path, tree in self._owner.items()}
         return Unpacked(entries=self._entries, owners=owners, names=names)
+
+    def _check_parents(self) -> None:
+        """Refuse what lies below another package's file or link, through which dpkg would write elsewhere."""
+        for path in self._entries:
+            parent = path.rpartition("/")[0]
+            while parent and parent not in self._entries:
+                parent = parent.rpartition("/")[0]
+            if parent and not self._entries[parent].is_directory:
+                raise PackageError(
+                    f"/{path} of {self._owner[path].name} lies below /{parent} of {self._owner[parent].name}, "
+                    "which is no directory",
+                    hint="these packages cannot be installed together: leave one of them out",
+                )
 
     def _add(self, tree: _Tree, entry: Entry) -> None:
         path = entry.path

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-# The suites that bases are made of, the default first.
-SUITES = ("trixie", "bookworm", "forky", "sid")
 # The packages that are a Python of a suite.
 PYTHON = re.compile(r"python(3\.\d+)-minimal")
 
-# What other packages depend on and an image does not need.
-WITHOUT = ("awk", "debconf", "mawk", "openssl", "readline-common")
+# What other packages depend on and no image needs: to ask, and to type.
+WITHOUT = ("debconf", "readline-common")
+# Nor does a base, for what its own packages would do with them: to sign, and to set up.
+_BASE_WITHOUT = (*WITHOUT, "awk", "mawk", "openssl")
 _SYSTEM = ("base-files", "ca-certificates", "libc-bin", "libgcc-s1", "libstdc++6", "netbase", "tzdata")
 _SHELL = ("bash", "coreutils", "dash", "findutils", "grep", "mawk", "sed")
 # Terminals are what `less` and Python's own prompt have to know.
@@ -30,7 +30,7 @@ def base_roots(python: str, *, debug: bool = False) -> tuple[str, ...]:
 def base_without(*, debug: bool = False) -> tuple[str, ...]:
     """What is left out of it."""
     # Nothing of an init system runs in an image, though procps brings what talks to one.
-    return tuple(sorted({*WITHOUT, "init-system-helpers"} - {"awk", "mawk"})) if debug else WITHOUT
+    return tuple(sorted({*_BASE_WITHOUT, "init-system-helpers"} - {"awk", "mawk"})) if debug else _BASE_WITHOUT
 
 
 def toolchain(python: str) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class _Step:
     def what(self, name: str = "") -> str:
         """What it works on: one thing by its `name`, several by how many of them are finished."""
         noun = self.words[2]
-        if name or self.count == 1:
+        if name or self.count == 1 or not noun:
             return f"{noun} {name or self.last}".strip()
         return f"{self.finished}{f'/{self.count}' if self.finished < self.count else ''} {noun}s"
 
@@ -82,7 +82,9 @@ class Terminal(Progress):
         """See Progress."""
         with self._lock:
             # A step ends when another begins, unless it waits for that: a base may be pulled while it is pushed on.
-            self._end([each for each in self._steps.values() if each.name != step and not each.running])
+            # What has no word for several is told one by one.
+            done = [each for each in self._steps.values() if not each.running]
+            self._end([each for each in done if each.name != step or not each.words[2]])
             current, self._next = self._steps.setdefault(step, _Step(step, time.monotonic())), self._next + 1
             key = self._next
             current.count += 1

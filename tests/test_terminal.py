@@ -110,6 +110,19 @@ class TestLines:
         plain.close()
         assert lines == ["  polish it in 0.0 s"]
 
+    def test_what_has_no_word_for_several_is_told_one_by_one(self, plain: Terminal, lines: list[str]) -> None:
+        for name in ("Debian trixie", "3 requirements"):
+            with plain.task("resolve", name):
+                pass
+        with plain.task("install", "gcc"), plain.task("install", "make"):
+            pass
+        plain.close()
+        assert lines == [
+            "  resolved Debian trixie in 0.0 s",
+            "  resolved 3 requirements in 0.0 s",
+            "  installed make in 0.0 s",
+        ]
+
     def test_notes(self, plain: Terminal, lines: list[str]) -> None:
         plain.note("lock: pylock.toml")
         assert lines == ["  lock: pylock.toml"]

@@ -1,4 +1,4 @@
-"""The project itself as a file: its wheel, built in process as Hatch does; its sdist, where it is to be compiled."""
+"""The project itself, as values and as a file: its wheel, built in process as Hatch does; its sdist, where it is to be compiled."""
 
 from __future__ import annotations
 
@@ -11,9 +11,33 @@ from typing import Any
 
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
+from packaging.utils import canonicalize_name
 
 from hatch_docker.compiling.sdist import read_sdist
 from hatch_docker.errors import HatchDockerError
+from hatch_docker.project import Project
+
+
+def project_of(root: Path, metadata: Any, *, version: str, revision: str) -> Project:
+    """The project as Hatch's metadata have it; `revision` is the commit that is checked out, empty without one."""
+    core = metadata.core
+    extras = {str(canonicalize_name(name)): tuple(texts) for name, texts in core.optional_dependencies.items()}
+    return Project(
+        root=root,
+        name=core.raw_name,
+        version=version,
+        requires_python=core.requires_python,
+        dependencies=tuple(core.dependencies),
+        optional_dependencies=extras,
+        dependency_groups=metadata.config.get("dependency-groups", {}),
+        scripts=core.scripts,
+        gui_scripts=core.gui_scripts,
+        description=core.description,
+        license=core.license_expression or core.license,
+        authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
+        urls=core.urls,
+        revision=revision,
+    )
 
 
 @contextlib.contextmanager

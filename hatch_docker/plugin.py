@@ -204,28 +204,9 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         return self._project_of(self.metadata.version)
 
     def _project_of(self, version: str) -> Project:
-        from packaging.utils import canonicalize_name
+        from hatch_docker.distribution import project_of
 
-        from hatch_docker.project import Project
-
-        core = self.metadata.core
-        extras = {str(canonicalize_name(name)): tuple(texts) for name, texts in core.optional_dependencies.items()}
-        return Project(
-            root=Path(self.root),
-            name=core.raw_name,
-            version=version,
-            requires_python=core.requires_python,
-            dependencies=tuple(core.dependencies),
-            optional_dependencies=extras,
-            dependency_groups=self.metadata.config.get("dependency-groups", {}),
-            scripts=core.scripts,
-            gui_scripts=core.gui_scripts,
-            description=core.description,
-            license=core.license_expression or core.license,
-            authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
-            urls=core.urls,
-            revision=self._commit[0],
-        )
+        return project_of(Path(self.root), self.metadata, version=version, revision=self._commit[0])
 
     @cached_property
     def _machine(self) -> Machine:

@@ -1,4 +1,4 @@
-"""The project itself, as values and as a file: its wheel, built in process as Hatch does; its sdist, where it is to be compiled."""
+"""The project itself, as values and as a file: its wheel, made in process as Hatch does, or its sdist to compile."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from system_maker import data_of, file, listing, make_deb
+from system_maker import data_of, directory, file, listing, make_deb
 
 from hatch_docker.debian.deb import Deb
 from hatch_docker.errors import PackageError
@@ -251,6 +251,19 @@ class TestDatabase:
         deb = make_deb(tmp_path, "curl", items, version="2", conffiles=items)
         kept = database.changed(self.unpack(deb), [deb], database.read(listing(self.IMAGE)))
         assert kept == ["etc/gone", "etc/kept"]
+
+    @pytest.mark.parametrize("path", ["usr/bin/both", "lib/libcurl.so.1"])
+    def test_another_packages_file_is_not_overwritten(self, tmp_path: Path, path: str) -> None:
+        owner = "zlib" if "both" in path else "curl"
+        items = {path: file(b"new"), "usr/bin": directory(), "usr/bin/new": file()}
+        below = database.read(listing(self.IMAGE))
+        for replaced in ("", "other", f"{owner} (<< 1)"):
+            deb = make_deb(tmp_path, "curl" if owner == "zlib" else "new", items, Replaces=replaced)
+            with pytest.raises(PackageError, match=f"is in the image already, of {owner}") as caught:
+                database.changed(self.unpack(deb), [deb], below)
+            assert "leave one" in caught.value.hint
+        deb = make_deb(tmp_path, "new", items, Replaces="x, curl (<< 3), zlib")
+        assert database.changed(self.unpack(deb), [deb], below) == []
 
     def test_what_an_older_version_had_goes(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")

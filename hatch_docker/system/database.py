@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from hatch_docker.debian.control import relations
 from hatch_docker.debian.deb import Deb
 from hatch_docker.debian.packages import Package, read_status
-from hatch_docker.errors import PackageError
+from hatch_docker.errors import ImageError, PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 from hatch_docker.system.loader import content
@@ -89,12 +90,13 @@ def _diverted(text: str) -> dict[str, str]:
 def changed(found: Unpacked, debs: Sequence[Deb], below: Database) -> list[str]:
     """The configuration files that the image has changed or taken away: it keeps its own.
 
-    Raises PackageError for a file that another package of the image diverts.
+    Raises PackageError for a file that another package of the image has, or diverts.
     """
     for package, names in found.names.items():
         for name in names:
             if below.diverted.get(f"/{name}", package) != package:
                 raise PackageError(f"/{name} of {package} is diverted in the image by {below.diverted[f'/{name}']}")
+    _check_owners(found, debs, below)
     kept = []
     for path in sorted({path for deb in debs for path in deb.conffiles} & found.entries.keys()):
         node, known = below.files.nodes.get(path), below.conffiles.get(f"/{path}")
@@ -103,6 +105,41 @@ def changed(found: Unpacked, debs: Sequence[Deb], below: Database) -> list[str]:
         if node is None or hashlib.md5(node.data or b"", usedforsecurity=False).hexdigest() != known:
             kept.append(path)
     return kept
+
+
+def _check_owners(found: Unpacked, debs: Sequence[Deb], below: Database) -> None:
+    """Refuse what dpkg would not overwrite: another package's file, unless a new one Replaces that (policy 7.6.1)."""
+    nodes = below.files.nodes
+    written = {path for path, each in found.entries.items() if path in nodes and each.content is not None}
+    names = {path.rpartition("/")[2] for path in written}
+    ours = {deb.control["Package"]: deb for deb in debs}
+    for owner, paths in below.lists.items():
+        if owner in ours:
+            continue
+        for path in paths:
+            if path.rpartition("/")[2] not in names or (place := _place(below.files, path)) not in written:
+                continue
+            deb = ours[found.owners[place]]
+            if not _replaces(deb, owner, below):
+                raise PackageError(
+                    f"/{place} of {deb.control['Package']} is in the image already, of {owner}",
+                    hint="these packages cannot be installed together: leave one of them out",
+                )
+
+
+def _place(files: Filesystem, path: str) -> str:
+    """Where a file is that dpkg lists by that path: the links of its directory are followed."""
+    folder, _, name = path.rpartition("/")
+    try:
+        return f"{files.resolve(folder)}/{name}".lstrip("/")
+    except ImageError:
+        return path.lstrip("/")
+
+
+def _replaces(deb: Deb, name: str, below: Database) -> bool:
+    versions = [package.version for package in below.packages() if package.name == name]
+    wanted = (each for alternatives in relations(deb.control.get("Replaces", "")) for each in alternatives)
+    return any(each.name == name and all(map(each.allows, versions)) for each in wanted)
 
 
 def outdated(found: Unpacked, debs: Sequence[Deb], below: Database, ways: Ways) -> Iterator[Entry]:

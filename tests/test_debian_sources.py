@@ -126,6 +126,23 @@ class TestMachine:
         root = machine(tmp_path, a_list=other, debian_sources=DEB822)
         assert found(root)[0][-1] == "https://pkgs.example/stable"
 
+    def test_the_keys_of_others_are_not_trusted_beside_debian(self, tmp_path: Path) -> None:
+        other = "deb [signed-by=/usr/share/keyrings/vpn.gpg] https://pkgs.example/stable trixie main\n"
+        both = machine(tmp_path / "both", a_list=other, debian_sources=DEB822)
+        mirrors = find_mirrors("", suite="trixie", architecture="amd64", root=both)
+        assert {key for each in mirrors.main for key in each.keyring} == {
+            Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+        }
+        # A mirror of one's own may be the only one.
+        alone = machine(tmp_path / "alone", list=f"{other}{other.replace('trixie', 'trixie-security')}")
+        mirrors = find_mirrors("", suite="trixie", architecture="amd64", root=alone)
+        assert mirrors.main[0].keyring == (Path("/usr/share/keyrings/vpn.gpg"),)
+
+    @pytest.mark.parametrize("suite", ["trixie-pgdg", "trixie/vendor/8.0", "trixienext", "stable-vendor"])
+    def test_a_suite_that_only_begins_as_debians_is_none(self, tmp_path: Path, suite: str) -> None:
+        root = machine(tmp_path, a_list=f"deb https://pkgs.example/apt/debian {suite} main\n", debian_sources=DEB822)
+        assert found(root)[0] == ["http://deb.example/debian", "http://other.example/debian"]
+
     def test_an_architecture_that_the_machine_does_not_want_may_be_there(self, tmp_path: Path) -> None:
         text = "deb [arch=amd64] http://one.example/debian trixie main\ndeb http://two.example/debian trixie main\n"
         mirrors = find_mirrors("", suite="trixie", architecture="arm64", root=machine(tmp_path, list=text))

@@ -131,8 +131,10 @@ def _may_have(source: Source, suite: str) -> bool:
     """Whether a source may be a mirror of Debian: others have suites named `stable` too."""
     if "main" not in source.components:
         return False
-    known = source.suite.startswith((suite, *CODENAMES)) if suite not in _ALIASES else False
-    return known or (_is_debian(source) and _SUITE.fullmatch(source.suite) is not None)
+    if suite not in _ALIASES and source.suite in suites_of(suite):
+        return True
+    found = _SUITE.fullmatch(source.suite)
+    return found is not None and (found[1] in CODENAMES or _is_debian(source))
 
 
 def _is_debian(source: Source) -> bool:
@@ -144,8 +146,10 @@ def _is_debian(source: Source) -> bool:
 def _ranked(sources: Sequence[Source], suite: str, architecture: str) -> tuple[Mirror, ...]:
     """The sources' mirrors: first those that look like Debian's own, and have the suite and the architecture.
 
-    An architecture that the machine does not ask a mirror for may be there all the same.
+    An architecture that the machine does not ask a mirror for may be there all the same. Beside Debian's mirrors, the
+    keys of others are not trusted for what Debian has: those who break connections could choose whose packages it is.
     """
+    theirs = any(map(_is_debian, sources))
 
     def rank(source: Source) -> tuple[bool, bool, bool]:
         asked = not source.architectures or architecture in source.architectures
@@ -158,7 +162,8 @@ def _ranked(sources: Sequence[Source], suite: str, architecture: str) -> tuple[M
         except DebianError:
             continue
         known = found.setdefault(mirror.url, mirror)
-        keyring = tuple(dict.fromkeys((*known.keyring, *source.keyring)))
+        trusted = source.keyring if _is_debian(source) or not theirs else ()
+        keyring = tuple(dict.fromkeys((*known.keyring, *trusted)))
         found[mirror.url] = replace(known, keyring=keyring)
     return tuple(found.values())
 

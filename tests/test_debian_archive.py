@@ -239,6 +239,38 @@ class TestRefused:
         assert "try again" in error.hint
         assert not blobs(cache)
 
+    def test_a_mirror_that_has_lost_its_indexes(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        server.files = {path: data for path, data in server.files.items() if path.endswith("InRelease")}
+        error = refusal(archive(server, cache))
+        assert "the mirror has no such file" in error.message
+        assert error.place == f"{server.url}/dists/trixie/main/binary-amd64/Packages.xz"
+        assert "debian-mirror" in error.hint
+        assert not blobs(cache)
+
+    @pytest.mark.parametrize("missing", ["trixie-updates", "trixie-security"])
+    def test_no_suite_is_done_without(self, server: DebianArchive, cache: Cache, missing: str) -> None:
+        # Else whoever is in between could withhold updates by withholding all of them.
+        for suite in suites_of("trixie"):
+            server.publish(suite, [server.add("git", b"1")])
+        root = "debian-security" if missing.endswith("-security") else "debian"
+        del server.files[f"{root}/dists/{missing}/InRelease"]
+        assert f"has no suite {missing!r}" in refusal(archive(server, cache), *suites_of("trixie")).message
+
+    def test_one_suite_is_not_taken_for_another(self, server: DebianArchive, cache: Cache) -> None:
+        server.publish("trixie", [server.add("git", b"1")])
+        whole = server.files["debian/dists/trixie/InRelease"]
+        server.files["debian-security/dists/trixie-security/InRelease"] = whole
+        error = refusal(archive(server, cache), "trixie-security")
+        assert "is the Release of trixie, and trixie-security was asked for" in error.message
+
+    def test_fields_that_were_made_one(self, server: DebianArchive, cache: Cache) -> None:
+        # As a signature is made, a carriage return ends a line: with it an end in time could be hidden.
+        server.publish("trixie", [server.add("git", b"1")], fields={"Valid_Until": written(NOW - SECOND)})
+        path = "debian/dists/trixie/InRelease"
+        server.files[path] = server.files[path].replace(b"\nValid-Until", b"\rValid-Until")
+        assert "do not end as Debian's do" in refusal(archive(server, cache)).message
+
     @settings(max_examples=100)
     @given(st.data())
     def test_whatever_a_mirror_changes_is_told(self, data: st.DataObject) -> None:

@@ -233,7 +233,11 @@ def _made(
     compression: str,
 ) -> MadeLayer:
     files, cache, progress = below(), archives.cache, archives.progress
-    with cache.temporary() as contents, contents.open("w+b") as spool, progress.task("layer", _spoken(request)):
+    with (
+        cache.temporary() as contents,
+        contents.open("w+b") as spool,
+        progress.task("layer", _spoken(request)) as advance,
+    ):
         make: Callable[..., Assembled] = partial(added_files, files) if files else root_files
         assembled = make(debs, spool, architecture=request.architecture, threads=archives.threads)
         # What a base of its own is without is what it is meant to be without.
@@ -245,6 +249,7 @@ def _made(
             contents=_contents(request, debs),
             compression=compression,
             present={path for path, node in files.nodes.items() if node.kind == "dir"} if files else (),
+            advance=advance,
         )
 
 

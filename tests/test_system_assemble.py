@@ -201,7 +201,14 @@ class TestChecks:
             added(IMAGE, deb(items))
 
     @pytest.mark.parametrize(
-        "path", ["etc/init.d/x", "etc/X11/Xsession", "usr/share/x/run", "usr/lib/python3/dist-packages/x/run.py"]
+        "path",
+        [
+            "etc/init.d/x",
+            "etc/X11/Xsession",
+            "usr/share/x/run",
+            "usr/lib/python3/dist-packages/x/run.py",
+            "usr/lib/postgresql/17/lib/pgxs/config/install-sh",
+        ],
     )
     def test_what_nobody_starts_may_lack_it_and_stays(self, deb: Make, path: str) -> None:
         assert path in added(IMAGE, deb({path: file(b"#!/bin/zsh\n", mode=0o755)}))

@@ -17,9 +17,11 @@ from hatch_docker.wheels.elf import Library
 _PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _PROGRAMS = frozenset(("bin", "sbin", "games", "libexec"))
 _LONGEST_LINE = 256
-# What lies there are settings, examples, parts of programs, and modules that are imported: none is started by itself,
-# or only by services that no image has.
-_NO_PROGRAMS = re.compile(r"(?:etc|usr/share|usr/lib/ssl/misc)/.+|usr/lib/python3[^/]*/.+\.py")
+# What lies there are settings, examples, parts of programs, what extensions are made by, and modules that are imported:
+# none is started by itself, or only by services that no image has.
+_NO_PROGRAMS = re.compile(
+    r"(?:etc|usr/share|usr/lib/ssl/misc|usr/lib/postgresql/.+/pgxs)/.+|usr/lib/python3[^/]*/.+\.py"
+)
 # What keeps a system of Debian's up: other packages depend on it for what their own scripts would call.
 _UPKEEP = frozenset(
     ("adduser", "debconf", "debianutils", "dpkg", "init-system-helpers", "sensible-utils", "sysvinit-utils", "ucf")
@@ -27,7 +29,7 @@ _UPKEEP = frozenset(
 _SHOWN = 5
 # Which package has what is in no other package's dependencies, since it is essential.
 _ESSENTIAL = {
-    "sh": "dash, coreutils, sed",
+    "sh": "dash, coreutils, grep, sed",
     "dash": "dash",
     "bash": "bash",
     "perl": "perl-base",

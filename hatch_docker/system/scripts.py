@@ -107,7 +107,6 @@ def check_scripts(debs: Iterable[Deb]) -> None:
     if reasons:
         lines = [f"{name} does not work without its script: {reason}" for name, reason in reasons]
         hints = [f"instead of {name}, take {_INSTEAD[name]}" for name, _ in reasons if name in _INSTEAD]
-        hints += ["installed through an engine, by the image's own package manager, packages have their scripts run"]
         raise PackageError("\n  ".join(lines), hint="\n  hint: ".join(hints))
 
 

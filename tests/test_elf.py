@@ -20,7 +20,7 @@ from wheel_maker import make_wheel
 
 from hatch_docker.errors import WheelError
 from hatch_docker.target import MACHINES
-from hatch_docker.wheels.elf import Library, read_library
+from hatch_docker.wheels.elf import Library, read_library, read_library_at
 from hatch_docker.wheels.facts import WheelFacts, read_facts
 from hatch_docker.wheels.wheelfile import WheelFile
 
@@ -109,6 +109,7 @@ def test_what_was_put_in_comes_out_whatever_the_chunks(
 ) -> None:
     data = make_library(needed, soname=soname, machine=machine, padding=padding, strings_first=strings_first)
     assert read(data, size) == Library(machine=machine, needed=tuple(needed), soname=soname)
+    assert read_library_at(lambda start, length: data[start : start + length]) == read(data)
     compare(data)
 
 

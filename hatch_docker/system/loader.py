@@ -14,7 +14,7 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
 from hatch_docker.system.ldcache import FLAGS, CacheEntry, read_ld_so_cache, version_key
-from hatch_docker.wheels.elf import MAGIC, Library, read_library
+from hatch_docker.wheels.elf import MAGIC, Library, read_library_at
 
 CACHE = "etc/ld.so.cache"
 CONFIGURATION = "etc/ld.so.conf"
@@ -199,9 +199,9 @@ def libraries_of(entries: Iterable[Entry]) -> dict[str, Library]:
     """The entries that are ELF files with a dynamic section: shared libraries, and programs that need some."""
     found = {}
     for entry in entries:
-        if entry.size < 64 or start_of(entry, 4) != MAGIC:
+        if entry.size < 64 or _part(entry, 0, 4) != MAGIC:
             continue
-        library = read_library(partial(plain_chunks, entry.path, entry.content or b""))
+        library = read_library_at(partial(_part, entry))
         if library is not None:
             found[entry.path] = library
     return found
@@ -209,9 +209,14 @@ def libraries_of(entries: Iterable[Entry]) -> dict[str, Library]:
 
 def start_of(entry: Entry, length: int) -> bytes:
     """The first bytes of an entry that came out of a package."""
+    return _part(entry, 0, length)
+
+
+def _part(entry: Entry, start: int, length: int) -> bytes:
+    """Some bytes of an entry that came out of a package; fewer where it ends."""
     if entry.content is None or isinstance(entry.content, bytes):
-        return (entry.content or b"")[:length]
-    return entry.content.read(0, min(length, entry.size))
+        return (entry.content or b"")[start : start + length]
+    return entry.content.read(start, max(0, min(length, entry.size - start)))
 
 
 def content(entry: Entry) -> bytes:

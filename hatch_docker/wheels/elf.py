@@ -44,6 +44,8 @@ _MOST_NAMES = 1 << 10
 _LONGEST_NAME = 4096
 
 Chunks = Iterator[bytes | bytearray]
+# Gives the bytes from a place in a library on, so many.
+Take = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,13 @@ def read_library(chunks: Callable[[], Chunks]) -> Library | None:
 
     None for what is no shared library in ELF, or a damaged one. What reading the content raises is let through.
     """
+    return read_library_at(_Tape(chunks).take)
+
+
+def read_library_at(take: Take) -> Library | None:
+    """The same of content that can be had from any place: fewer bytes than were asked for only where it ends."""
     try:
-        return _library(_Tape(chunks))
+        return _library(take)
     except _DamagedError:
         return None
 
@@ -125,14 +132,14 @@ class _Tape:
         return bytes(self._held[max(start - self._start, 0) :][:length])
 
 
-def _library(tape: _Tape) -> Library:
-    start = tape.take(0, 64)
+def _library(take: Take) -> Library:
+    start = take(0, 64)
     if start[:4] != MAGIC or len(start) < 52 or start[4] not in _BITS or start[5] not in _ORDER:
         raise _DamagedError
     bits, order = _BITS[start[4]], _ORDER[start[5]]
     number = struct.unpack_from(f"{order}H", start, 18)[0]
-    dynamic, loaded = _segments(tape, start, bits, order)
-    entries = list(_entries(tape.take(*dynamic), f"{order}{_ENTRY[bits]}"))
+    dynamic, loaded = _segments(take, start, bits, order)
+    entries = list(_entries(take(*dynamic), f"{order}{_ENTRY[bits]}"))
     strings = next((_offset(value, loaded) for tag, value in entries if tag == _DT_STRTAB), 0)
     wanted = [
         (tag, strings + value) for tag, value in entries if tag in (_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH)
@@ -140,7 +147,7 @@ def _library(tape: _Tape) -> Library:
     if (wanted and not strings) or len(wanted) > _MOST_NAMES:
         raise _DamagedError
     # In the order of their places, so that the stream is not wound back for each.
-    names = {place: _name(tape, place) for place in sorted({place for _, place in wanted})}
+    names = {place: _name(take, place) for place in sorted({place for _, place in wanted})}
     found = {tag: [names[place] for its_tag, place in wanted if its_tag == tag] for tag in _NAMES}
     return Library(
         machine=_MACHINES.get((number, bits, order), f"ELF machine {number}, {bits} bits"),
@@ -150,14 +157,14 @@ def _library(tape: _Tape) -> Library:
     )
 
 
-def _segments(tape: _Tape, start: bytes, bits: int, order: str) -> tuple[tuple[int, int], list[tuple[int, int, int]]]:
+def _segments(take: Take, start: bytes, bits: int, order: str) -> tuple[tuple[int, int], list[tuple[int, int, int]]]:
     """Where the dynamic section is in the file, and which bytes of the file are loaded where: place, address, size."""
     try:
         place, size, count = struct.unpack_from(order + _HEADER[bits], start)
     except struct.error:
         raise _DamagedError from None
     segment = struct.Struct(order + _SEGMENT[bits])
-    table = tape.take(place, segment.size * count)
+    table = take(place, segment.size * count)
     if size != segment.size or len(table) < segment.size * count:
         raise _DamagedError
     segments = list(segment.iter_unpack(table))
@@ -185,8 +192,8 @@ def _offset(address: int, loaded: Iterable[tuple[int, int, int]]) -> int:
     raise _DamagedError
 
 
-def _name(tape: _Tape, place: int) -> str:
-    name, end, _ = tape.take(place, _LONGEST_NAME).partition(b"\0")
+def _name(take: Take, place: int) -> str:
+    name, end, _ = take(place, _LONGEST_NAME).partition(b"\0")
     text = name.decode("utf-8", "replace")
     # Names are shown to people.
     if not end or not text.isprintable():

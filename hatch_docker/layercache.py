@@ -33,13 +33,20 @@ def make_layer(
     compression: str,
     splice: bool = False,
     present: Collection[str] = (),
+    threads: int = 1,
     advance: Advance | None = None,
 ) -> MadeLayer:
     """Write a layer into the cache; `contents` says to people what it holds. Raises as `oci.layer.write_layer` does."""
     with cache.temporary() as partial_file:
         with partial_file.open("wb") as out:
             written = write_layer(
-                entries, out, compression=compression, splice=splice, present=present, advance=advance
+                entries,
+                out,
+                compression=compression,
+                splice=splice,
+                present=present,
+                threads=threads,
+                advance=advance,
             )
         path = cache.adopt(partial_file, written.descriptor.digest)
     layer = _layer(written.descriptor, written.diff_id, path)

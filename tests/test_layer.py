@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,9 +116,11 @@ def read_back(archive: bytes) -> list[Member]:
     return found
 
 
-def write(entries: Sequence[Entry], compression: str = "gzip", *, splice: bool = True) -> tuple[bytes, Written]:
+def write(
+    entries: Sequence[Entry], compression: str = "gzip", *, splice: bool = True, threads: int = 1
+) -> tuple[bytes, Written]:
     out = io.BytesIO()
-    written = write_layer(entries, out, compression=compression, splice=splice)
+    written = write_layer(entries, out, compression=compression, splice=splice, threads=threads)
     return out.getvalue(), written
 
 
@@ -214,6 +217,16 @@ class TestDeterminism:
         with ThreadPoolExecutor(4) as pool:
             blobs = set(pool.map(lambda _: write(SAMPLE)[0], range(8)))
         assert blobs == {write(SAMPLE)[0]}
+
+    @pytest.mark.parametrize("compression", COMPRESSIONS)
+    @pytest.mark.parametrize("splice", [True, False])
+    def test_the_number_of_threads_that_compress_does_not_matter(self, compression: str, splice: bool) -> None:
+        # Many batches, some of which take longer than those after them; streams come between.
+        mixed = [Entry(path=f"{number}", content=(NOISE, bytes(NOISE))[number % 2] * 5) for number in range(4)]
+        entries = [*SAMPLE, *mixed]
+        one = write(entries, compression, splice=splice)
+        for threads in (2, 5):
+            assert write(entries, compression, splice=splice, threads=threads) == one
 
     def test_process_does_not_matter(self) -> None:
         program = "import sys, test_layer; sys.stdout.write(test_layer.write(test_layer.SAMPLE)[1].descriptor.digest)"
@@ -369,6 +382,13 @@ class TestDamage:
         with pytest.raises(WheelError, match=r"'app/module\.so' is damaged"):
             write([Entry(path="app/module.so", content=content)], compression)
 
+    def test_an_error_ends_the_threads(self) -> None:
+        before = threading.active_count()
+        damaged = Entry(path="z", content=replace(plain(TEXT), size=len(TEXT) + 1))
+        with pytest.raises(WheelError, match="ends early"):
+            write([Entry(path="a", content=NOISE * 9), damaged], threads=3)
+        assert threading.active_count() == before
+
     def test_bytes_after_a_stream_that_fills_its_chunks(self) -> None:
         def stored(size: int) -> bytes:
             compressor = zlib.compressobj(0, zlib.DEFLATED, -15)
@@ -495,7 +515,8 @@ class Sink(io.RawIOBase):
         return len(data)  # type: ignore[arg-type]
 
 
-def test_memory_does_not_grow_with_the_content() -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_memory_does_not_grow_with_the_content(threads: int) -> None:
     import tracemalloc
 
     size = 64 << 20
@@ -509,7 +530,7 @@ def test_memory_does_not_grow_with_the_content() -> None:
     ]
     tracemalloc.start()
     try:
-        write_layer(entries, Sink())  # type: ignore[arg-type]
+        write_layer(entries, Sink(), threads=threads)  # type: ignore[arg-type]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

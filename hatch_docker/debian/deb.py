@@ -65,6 +65,11 @@ class Deb:
         return found
 
     @property
+    def size(self) -> int:
+        """How much there is to unpack: in bytes, as it is compressed."""
+        return self._data.size
+
+    @property
     def scripts(self) -> Mapping[str, bytes]:
         """The maintainer scripts by name (policy 6): those of SCRIPTS that it has."""
         return {name: self.files[name] for name in SCRIPTS if name in self.files}

@@ -6,9 +6,13 @@ compressing: it is the fastest, but its bytes differ between CPUs.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import deflate
 
@@ -17,18 +21,22 @@ from hatch_docker.oci.spec import LAYER_GZIP, LAYER_ZSTD
 
 LEVEL = 6
 _ZSTD_LEVEL = 3
+# For each thread: whichever of them is done finds another batch, while the oldest one is still waited for.
+_AHEAD = 2
+
+Compressed: TypeAlias = bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
     """A running compressor: `compress` takes a batch of plain bytes, `finish` gives what is left at the end.
 
-    `members` is true where each batch is a gzip member of its own, so that other members may come between two batches.
-    `version` names whatever else decides the bytes.
+    `members` is true where each batch is a gzip member of its own, so that other members may come between two batches,
+    and several threads may `compress` at once. `version` names whatever else decides the bytes.
     """
 
     media_type: str
-    compress: Callable[[bytes], bytes | bytearray]
+    compress: Callable[[bytes], Compressed]
     finish: Callable[[], bytes]
     version: str
     members: bool = False
@@ -83,3 +91,43 @@ def _zstd() -> Codec:
 
 
 COMPRESSIONS: dict[str, Callable[[], Codec]] = {"gzip": _gzip_members, "gzip-single": _gzip_single, "zstd": _zstd}
+
+
+@contextlib.contextmanager
+def compressing(codec: Codec, threads: int) -> Iterator[Batches]:
+    """Compress batches in so many threads, where what a codec makes of one does not depend on those before.
+
+    The bytes are the same for any number.
+    """
+    if threads < 2 or not codec.members:
+        yield Batches(codec, 0, lambda batch: partial(codec.compress, batch))
+        return
+    # Not needed by builds that find their layers in the cache.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield Batches(codec, _AHEAD * threads, lambda batch: pool.submit(codec.compress, batch).result)
+
+
+class Batches:
+    """What `codec` makes of batches, in their order, while up to `ahead` of them are being compressed.
+
+    `start` begins to compress a batch, and gives what waits for the end of that.
+    """
+
+    def __init__(self, codec: Codec, ahead: int, start: Callable[[bytes], Callable[[], Compressed]]) -> None:
+        self.codec = codec
+        self._ahead = ahead
+        self._start = start
+        self._started: deque[Callable[[], Compressed]] = deque()
+
+    def compressed(self, batch: bytes) -> Iterator[Compressed]:
+        """Take another batch; give those that are to be waited for by then."""
+        self._started.append(self._start(batch))
+        while len(self._started) > self._ahead:
+            yield self._started.popleft()()
+
+    def rest(self) -> Iterator[Compressed]:
+        """Give all that were taken."""
+        while self._started:
+            yield self._started.popleft()()

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import tar
-from hatch_docker.oci.compression import LEVEL, codec
+from hatch_docker.oci.compression import LEVEL, Batches, codec, compressing
 from hatch_docker.oci.content import (
     MEMBER_HEADER,
     MEMBER_TRAILER,
@@ -100,30 +100,38 @@ def write_layer(
     compression: str = "gzip",
     splice: bool = True,
     present: Collection[str] = (),
+    threads: int = 1,
     advance: Advance | None = None,
 ) -> Written:
     """Write a layer (image-spec, layer.md) to `out`; the same entries give the same bytes, in whatever order they come.
 
     `compression` is a key of COMPRESSIONS. `splice` copies DEFLATE streams as they are, where the compression can.
     `present` are directories of the layers below, which are not written again as parents, since that would change
-    their mode and owner. `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in
-    a layer, WheelError for a stream that is damaged, DigestMismatchError for content that is not what its checksum
-    says; what is in `out` then is worth nothing. Memory: a few batches, whatever the sizes.
+    their mode and owner. So many `threads` compress, where the compression can. `advance` is called with numbers of
+    plain bytes. Raises ImageError for paths that cannot be in a layer, WheelError for a stream that is damaged,
+    DigestMismatchError for content that is not what its checksum says; what is in `out` then is worth nothing. Memory:
+    a few batches for each thread, whatever the sizes.
     """
-    writer = _Writer(out, compression, advance)
-    for entry in arrange(entries, present):
-        content = entry.content
-        if content is None:
-            writer.write(_header(entry, tar.SYMLINK if entry.link else tar.DIRECTORY))
-            continue
-        writer.write(_header(entry, tar.FILE, entry.size))
-        if splice and writer.codec.members and isinstance(content, Deflated) and entry.size >= SPLICE_FROM:
-            writer.splice(entry.path, content, entry.checksum)
-        else:
-            for chunk in plain_chunks(entry.path, content, entry.checksum):
-                writer.write(chunk)
-        writer.write(tar.padding(entry.size))
-    return writer.finish()
+    arranged = arrange(entries, present)
+    with compressing(codec(compression), threads) as batches:
+        writer = _Writer(out, batches, advance)
+        for entry in arranged:
+            _write(entry, writer, splice=splice)
+        return writer.finish()
+
+
+def _write(entry: Entry, writer: _Writer, *, splice: bool) -> None:
+    content = entry.content
+    if content is None:
+        writer.write(_header(entry, tar.SYMLINK if entry.link else tar.DIRECTORY))
+        return
+    writer.write(_header(entry, tar.FILE, entry.size))
+    if splice and writer.can_splice and isinstance(content, Deflated) and entry.size >= SPLICE_FROM:
+        writer.splice(entry.path, content, entry.checksum)
+    else:
+        for chunk in plain_chunks(entry.path, content, entry.checksum):
+            writer.write(chunk)
+    writer.write(tar.padding(entry.size))
 
 
 def fingerprint(compression: str, *, splice: bool = True) -> str:
@@ -184,14 +192,19 @@ def _header(entry: Entry, kind: bytes, size: int = 0) -> bytes:
 class _Writer:
     """A layer's blob while it grows: the plain tar goes in, batches and spliced streams come out, both are hashed."""
 
-    def __init__(self, out: BinaryIO, compression: str, advance: Advance | None) -> None:
-        self.codec = codec(compression)
+    def __init__(self, out: BinaryIO, batches: Batches, advance: Advance | None) -> None:
+        self._batches = batches
         self._out = out
         self._advance = advance
         self._plain, self._blob = hashlib.sha256(), hashlib.sha256()
         self._unpacked = self._size = 0
         self._pending: list[Chunk] = []
         self._length = 0
+
+    @property
+    def can_splice(self) -> bool:
+        """Whether other members may come between two batches."""
+        return self._batches.codec.members
 
     def write(self, data: Chunk) -> None:
         """Add plain bytes of the tar."""
@@ -203,6 +216,7 @@ class _Writer:
     def splice(self, path: str, content: Deflated, checksum: Checksum | None) -> None:
         """Add a stream as a gzip member of its own, copied while it is inflated."""
         self._compress(1)
+        self._emit_all(self._batches.rest())
         self._emit(MEMBER_HEADER)
         for plain in plain_chunks(path, content, checksum, copy=self._emit):
             self._account(plain)
@@ -212,10 +226,10 @@ class _Writer:
         """End the tar and the blob."""
         self.write(tar.END)
         self._compress(1)
-        self._emit(self.codec.finish())
-        descriptor = Descriptor(
-            media_type=self.codec.media_type, digest=f"sha256:{self._blob.hexdigest()}", size=self._size
-        )
+        self._emit_all(self._batches.rest())
+        codec = self._batches.codec
+        self._emit(codec.finish())
+        descriptor = Descriptor(media_type=codec.media_type, digest=f"sha256:{self._blob.hexdigest()}", size=self._size)
         return Written(descriptor=descriptor, diff_id=f"sha256:{self._plain.hexdigest()}", unpacked=self._unpacked)
 
     def _compress(self, least: int) -> None:
@@ -229,7 +243,7 @@ class _Writer:
             batch = data[start : start + BATCH]
             start += len(batch)
             self._account(batch)
-            self._emit(self.codec.compress(batch))
+            self._emit_all(self._batches.compressed(batch))
         self._pending = [data[start:]]
         self._length = len(data) - start
 
@@ -238,6 +252,10 @@ class _Writer:
         self._unpacked += len(plain)
         if self._advance:
             self._advance(len(plain))
+
+    def _emit_all(self, pieces: Iterable[Chunk]) -> None:
+        for piece in pieces:
+            self._emit(piece)
 
     def _emit(self, data: Chunk) -> None:
         """Add bytes of the blob."""

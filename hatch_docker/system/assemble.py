@@ -89,7 +89,7 @@ def _some(names: Sequence[str]) -> str:
 
 @dataclass(kw_only=True)
 class _Making:
-    """The entries while they become more."""
+    """The entries while they become more; `files` is the whole image with them."""
 
     found: Unpacked
     debs: Sequence[Deb]
@@ -104,23 +104,26 @@ class _Making:
             node = self.below.nodes.get(path) if self.below else None
             if node is not None and node.kind == "dir" and not entry.is_directory:
                 raise PackageError(f"/{path} of {self.found.owners[path]} is a directory in the image")
-
-    def laid(self) -> Filesystem:
-        return laid(self.below, self.entries.values())
+        self.files = laid(self.below, self.entries.values())
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Add what is not there yet."""
+        new: dict[str, Entry] = {}
         for entry in entries:
-            self.entries.setdefault(entry.path, entry)
+            if entry.path not in self.entries:
+                new.setdefault(entry.path, entry)
+        self.entries |= new
+        self.files = laid(self.files, new.values())
 
     def keep(self, paths: Sequence[str]) -> None:
         """Leave those files to the image."""
         for path in paths:
             del self.entries[path]
+        self.files = laid(self.below, self.entries.values())
 
     def broken_scripts(self) -> list[Problem]:
         """What nothing could run."""
-        return missing_interpreters(self.laid(), self.entries)
+        return missing_interpreters(self.files, self.entries)
 
     def leave_out(self, scripts: Sequence[str]) -> None:
         """Do without those files, as if their packages had none of them."""
@@ -133,13 +136,13 @@ class _Making:
     def finish(self, before: Database | None) -> Assembled:
         """Add what follows from the packages' files; check that all would work."""
         asked, unknown = alternatives(self.debs)
-        links, notes = files.alternative_links(self.laid(), asked, below=self.below)
+        links, notes = files.alternative_links(self.files, asked, below=self.below)
         self.add(links)
         if unknown:
             notes.append(f"links that update-alternatives would make are not all made for {_some(unknown)}")
-        self.add(files.certificates(self.laid(), self.entries))
-        self.add(files.font_maps(self.laid(), self.entries))
-        self.add(files.timezone(self.laid(), self.entries))
+        self.add(files.certificates(self.files, self.entries))
+        self.add(files.font_maps(self.files, self.entries))
+        self.add(files.timezone(self.files, self.entries))
         self._load()
         self.add(database.described(self.found, self.debs, self.conffiles, before))
         return Assembled(entries=tuple(self.entries.values()), notes=(*self.notes, *notes))
@@ -147,10 +150,10 @@ class _Making:
     def _load(self) -> None:
         """Write the loader's cache, and check that what is new finds its libraries."""
         libraries = libraries_of(self.entries.values())
-        loader = loader_of(self.laid(), self.entries, libraries, self.architecture)
+        loader = loader_of(self.files, self.entries, libraries, self.architecture)
         found, links = loader.found()
         self.add(links)
-        loader = loader_of(self.laid(), self.entries, libraries, self.architecture)
+        loader = loader_of(self.files, self.entries, libraries, self.architecture)
         cache = loader.merged(cached(self.below) if self.below else [], found)
         problems = missing_libraries(loader, cache)
         refuse((each for each in problems if not each.is_plugin), self.found.owners)

@@ -249,6 +249,7 @@ def _made(
             contents=_contents(request, debs),
             compression=compression,
             present={path for path, node in files.nodes.items() if node.kind == "dir"} if files else (),
+            threads=archives.threads,
             advance=advance,
         )
 

@@ -70,8 +70,11 @@ def unpacked(
     that it Replaces the other, and DebianError for what is damaged.
     """
     store, ways = _Spool(spool), Ways(links)
-    trees = together(lambda deb: _read(deb, ways, store), debs, threads=threads)
-    return _Union(present).of(trees)
+    # The largest first, so that none is left to run alone at the end.
+    order = sorted(range(len(debs)), key=lambda number: -debs[number].size)
+    found = together(lambda number: _read(debs[number], ways, store), order, threads=threads)
+    trees = dict(zip(order, found, strict=True))
+    return _Union(present).of([trees[number] for number in sorted(trees)])
 
 
 class Ways:

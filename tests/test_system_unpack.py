@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,7 +113,10 @@ class TestOnePackage:
 class TestSeveral:
     def test_directories_are_shared_and_the_first_decides(self, tmp_path: Path) -> None:
         one = make_deb(tmp_path, "one", {"tmp": directory(0o1777)})
-        two = make_deb(tmp_path, "two", {"tmp": directory(0o755)})
+        # Also where it is the smaller one, which is unpacked later.
+        noise = random.Random(1).randbytes(50_000)
+        two = make_deb(tmp_path, "two", {"tmp": directory(0o755), "usr/share/noise": file(noise)})
+        assert two.size > one.size
         assert unpack(one, two).entries["tmp"].mode == 0o1777
 
     def test_the_same_file_of_two_is_fine(self, tmp_path: Path) -> None:

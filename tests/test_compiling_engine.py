@@ -115,7 +115,7 @@ def grafted(libyaml: Library, build: Build) -> Case:
 
 @pytest.fixture(scope="module")
 def installed(libyaml: Library, build: Build) -> Case:
-    return build("with-library", **libyaml.settings, runtime_packages=libyaml.package)
+    return build("with-library", **libyaml.settings, runtime_packages=libyaml.package, runtime_installer="engine")
 
 
 class TestNeedsCompiling:

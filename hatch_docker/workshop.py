@@ -132,7 +132,8 @@ def _laid_out(base: Base, request: Request, config: Config, machine: Machine) ->
 def _other_way(config: Config) -> str:
     """How packages are installed that cannot be laid out."""
     way = 'runtime-installer = "engine": the base\'s own apt installs them, in a container'
-    return f'with base = "slim" there is {way}' if config.base.transport == "debian" else f"there is also {way}"
+    small = 'base = "slim" has a shell and the small tools'
+    return f"{small}, and there is {way}" if config.base.transport == "debian" else f"there is also {way}"
 
 
 def _installed(base: Base, config: Config, machine: Machine) -> _WithPackages:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -159,6 +160,17 @@ class TestChecks:
         items = {"opt/tool/bin/tool": library("libown.so.1"), "opt/other/libown.so.1": library(soname="libown.so.1")}
         with pytest.raises(PackageError, match=r"needs libown\.so\.1"):
             added(IMAGE, deb(items))
+
+    @pytest.mark.parametrize("place", [1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+    def test_a_library_that_names_a_place_beyond_its_end_is_none(self, deb: Make, place: int) -> None:
+        data = bytearray(make_library(("libnone.so.1",), soname="liba.so.1"))
+        headers, count = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<H", data, 56)[0]
+        dynamic = next(
+            at for at in (headers + 56 * each for each in range(count)) if struct.unpack_from("<L", data, at)[0] == 2
+        )
+        struct.pack_into("<Q", data, dynamic + 8, place)
+        damaged = deb({f"{LIB}/liba.so.1": file(bytes(data))})
+        assert f"{LIB}/liba.so.1" in root(damaged)
 
     def test_a_plugin_may_do_without(self, deb: Make) -> None:
         package = deb({f"{LIB}/tool/plugin.so": library("libGLU.so.1")})

@@ -216,7 +216,8 @@ def _part(entry: Entry, start: int, length: int) -> bytes:
     """Some bytes of an entry that came out of a package; fewer where it ends."""
     if entry.content is None or isinstance(entry.content, bytes):
         return (entry.content or b"")[start : start + length]
-    return entry.content.read(start, max(0, min(length, entry.size - start)))
+    # A damaged file may say that something is at a place that no file has.
+    return entry.content.read(start, min(length, entry.size - start)) if start < entry.size else b""
 
 
 def content(entry: Entry) -> bytes:

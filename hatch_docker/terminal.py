@@ -75,7 +75,8 @@ class Terminal(Progress):
         self._steps: dict[str, _Step] = {}
         self._drawn = 0.0
         self._next = 0
-        self._ticker: threading.Thread | None = None
+        # Set, it ends the thread that ticks; None while there is none.
+        self._ticking: threading.Event | None = None
 
     @contextlib.contextmanager
     def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
@@ -126,6 +127,9 @@ class Terminal(Progress):
         """End the steps that go on, with their lines."""
         with self._lock:
             self._end(list(self._steps.values()))
+            if self._ticking:
+                self._ticking.set()
+                self._ticking = None
 
     def _between(self, line: Callable[[str], None], text: str) -> None:
         with self._lock:
@@ -144,18 +148,19 @@ class Terminal(Progress):
 
     def _tick(self) -> None:
         """Draw what goes on again and again, by a thread that ends with the steps."""
-        if self._stream is not None and self._ticker is None:
-            self._ticker = threading.Thread(target=self._ticking, name="progress", daemon=True)
-            self._ticker.start()
+        if self._stream is not None and self._ticking is None:
+            self._ticking = threading.Event()
+            threading.Thread(target=self._ticks, args=(self._ticking,), name="progress", daemon=True).start()
 
-    def _ticking(self) -> None:
+    def _ticks(self, ended: threading.Event) -> None:
         # A terminal that has gone is the main thread's to find.
         with contextlib.suppress(OSError, ValueError):
-            while True:
-                time.sleep(_TICK_SECONDS)
+            while not ended.wait(_TICK_SECONDS):
                 with self._lock:
+                    if ended.is_set():
+                        return
                     if not self._steps:
-                        self._ticker = None
+                        self._ticking = None
                         return
                     self._draw_latest()
 

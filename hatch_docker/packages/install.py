@@ -147,7 +147,7 @@ class _Inside:
             f"the image {self.label} has neither {' nor '.join(manager.name for manager in MANAGERS)}",
             hint="name an image of its kind that has a compiler in builder"
             if toolchain
-            else "take another image, such as one of Debian or Alpine, or one that has the packages already",
+            else "take another image, such as one of Debian or Alpine, or leave out the packages that it has already",
         )
 
     def _toolchain(self, manager: Manager) -> list[str]:

@@ -76,23 +76,6 @@ def machine_of(
     """
     http = Http(Network(ca_file=ca_file_of(environ), proxies=proxies))
     cache = Cache(Path(settings.cache_dir) if settings.cache_dir else cache_dir)
-    registry = Registry(
-        http,
-        credentials=Credentials.from_environment(environ, home),
-        mirrors=settings.registry_mirrors,
-        insecure=settings.insecure_registries,
-    )
-
-    def indexes(lock: Path | None) -> Indexes:
-        url, extra = index_lines(lock) if lock and lock.suffix == ".txt" else ("", ())
-        discovered = once(
-            lambda: discover(
-                configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress
-            )
-        )
-        named = (index_url or url, *extra)
-        return _indexes(discovered, named, environ, proxies, partial(obtain, cache=cache, http=http), cache, progress)
-
     threads = settings.threads or processors
     archives = Archives(
         http=http,
@@ -105,9 +88,19 @@ def machine_of(
         pins=once(partial(find_pins, root)),
         progress=progress,
     )
-    engine = once(lambda: Engine.connect(environ))
+
+    def indexes(lock: Path | None) -> Indexes:
+        url, extra = index_lines(lock) if lock and lock.suffix == ".txt" else ("", ())
+        discovered = once(
+            lambda: discover(
+                configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress
+            )
+        )
+        named = (index_url or url, *extra)
+        return _indexes(discovered, named, environ, proxies, partial(obtain, cache=cache, http=http), cache, progress)
+
     return Machine(
-        places=Places(registry=registry, archives=archives, engine=engine, cache=cache, root=root),
+        places=_places(settings, environ, http, cache, root, home, archives),
         http=http,
         indexes=indexes,
         platform=platform,
@@ -115,6 +108,25 @@ def machine_of(
         threads=threads,
         progress=progress,
     )
+
+
+def _places(
+    settings: Settings,
+    environ: Mapping[str, str],
+    http: Http,
+    cache: Cache,
+    root: Path,
+    home: Path,
+    archives: Archives,
+) -> Places:
+    registry = Registry(
+        http,
+        credentials=Credentials.from_environment(environ, home),
+        mirrors=settings.registry_mirrors,
+        insecure=settings.insecure_registries,
+    )
+    engine = once(lambda: Engine.connect(environ))
+    return Places(registry=registry, archives=archives, engine=engine, cache=cache, root=root)
 
 
 def _indexes(

@@ -95,7 +95,7 @@ def uses_packages(request: pytest.FixtureRequest, build: Build) -> Case:
 
 class TestRuntimePackages:
     def test_git_wants_a_shell_and_says_so(self, lacking: str) -> None:
-        assert "\n  git: /usr/lib/git-core/git-submodule is a script of /bin/sh\n" in lacking or "\n  and " in lacking
+        assert re.search(r"\n  git: /usr/lib/git-core/git-\S+ is a script of /bin/sh\n", lacking)
         assert 'base = "slim" has a shell' in lacking
 
     def test_all_work_for_nobody_in_particular_in_a_read_only_image(

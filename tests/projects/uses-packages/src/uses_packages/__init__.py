@@ -43,7 +43,8 @@ def sound(path: Path) -> str:
 
 def history(folder: Path) -> list[str]:
     """What git says of two commits in a repository, and of a clone of it; some of its parts are scripts."""
-    os.environ["HOME"] = str(folder)
+    # Without the latter it waits for a while, so that its warning is read.
+    os.environ |= {"HOME": str(folder), "FILTER_BRANCH_SQUELCH_WARNING": "1"}
     one, other = str(folder / "one"), str(folder / "other")
     run("git", "init", "-q", one)
     run("git", "config", "--global", "user.name", "nobody")

@@ -140,7 +140,7 @@ def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]
             return f"/{resolved}", match[1], match[3]
     raise BaseError(
         f"the base image has no Python: no python3 in {', '.join(search) or 'its empty PATH'}",
-        hint='take a base with CPython, such as "slim", "alpine" or "python:3.13-slim"',
+        hint='take a base with CPython, such as "slim", "alpine", "debian" or "python:3.13-slim"',
     )
 
 

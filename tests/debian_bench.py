@@ -194,6 +194,7 @@ class FakeDebian(DebianArchive):
                 {"usr/share/ca-certificates/mozilla/A.crt": file(b"-----BEGIN CERTIFICATE-----\n")},
                 {"Depends": "openssl (>= 1.1.1), debconf (>= 0.5) | debconf-2.0"},
             ),
+            "ncurses-base": ({"usr/share/terminfo/x/xterm": file(b"")}, {}),
             "netbase": ({"etc/services": file(b"http 80/tcp\n"), "etc/protocols": file(b"tcp 6 TCP\n")}, {}),
             "tzdata": ({"usr/share/zoneinfo/Etc/UTC": file(b"TZif2")}, {"Depends": "debconf (>= 0.5) | debconf-2.0"}),
             f"libpython{minor}-minimal": ({f"{stdlib}/os.py": file(b"")}, {}),
@@ -213,7 +214,6 @@ class FakeDebian(DebianArchive):
             self._programs(_DEBUG, architecture)
             self.put("dash", {"usr/bin/dash": program(cpu=cpu), "usr/bin/sh": link("dash")}, architecture=architecture)
             self.put("mawk", {"usr/bin/mawk": program(cpu=cpu)}, architecture=architecture, Provides="awk")
-            self.put("ncurses-base", {"usr/share/terminfo/x/xterm": file(b"")}, architecture=architecture)
 
     def toolchain(self, python: str = PYTHON, *, architecture: str = "amd64") -> None:
         """Add what is put on a base to compile; `base(debug=True)` has the rest of it."""

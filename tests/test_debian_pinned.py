@@ -67,7 +67,7 @@ class TestALock:
         other = afresh(bench)
         assert other.made(project).manifest == manifest
         assert not [path for path in bench.archive.requests if "/dists/" in path]
-        assert len(bench.archive.requests) == len(result_of(project)["os-packages"]) == 13
+        assert len(bench.archive.requests) == len(result_of(project)["os-packages"]) == 14
         # What it took is what it was told to take.
         assert (project / "dist/debian.shop.lock").read_bytes() == lock.read_bytes()
         # The second time nobody is asked.

@@ -15,13 +15,11 @@ from hatch_docker.errors import BaseError
 from hatch_docker.http import Http
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
+from hatch_docker.system.loader import MACHINES
 from hatch_docker.system.pins import Pins
 
-# Debian's names of platforms, where they are not the specification's.
-_ARCHITECTURES = {"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}
 # How long after a Release was made a snapshot may be made that has its packages; the likeliest first.
 _LATER = (timedelta(hours=6), timedelta(days=1), timedelta(0))
-_KNOWN = ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +97,10 @@ def _time(text: str) -> datetime:
 
 
 def architecture_of(platform: Platform) -> str:
-    """Debian's name of a platform; raises BaseError for one that Debian has no packages for."""
-    name = _ARCHITECTURES.get(platform.architecture, platform.architecture)
-    if name not in _KNOWN or platform.os != "linux":
-        raise BaseError(f"Debian has no packages for {platform}", hint=f"it has them for {', '.join(_KNOWN)}")
-    return name
+    """Debian's name of a platform; raises BaseError for one that its packages are not laid out for."""
+    if platform.architecture not in MACHINES or platform.os != "linux":
+        raise BaseError(
+            f"Debian's packages are laid out for {' and '.join(MACHINES)}, and not for {platform}",
+            hint='base = "slim" may be there for it, and runtime-installer = "engine" for its packages',
+        )
+    return platform.architecture

@@ -11,10 +11,13 @@ PYTHON = re.compile(r"python(3\.\d+)-minimal")
 WITHOUT = ("debconf", "readline-common")
 # Nor does a base, for what its own packages would do with them: to sign, and to set up.
 _BASE_WITHOUT = (*WITHOUT, "awk", "mawk", "openssl")
-_SYSTEM = ("base-files", "ca-certificates", "libc-bin", "libgcc-s1", "libstdc++6", "netbase", "tzdata")
+# Terminals are what Python's own prompt, and curses, have to know.
+_SYSTEM = (
+    *("base-files", "ca-certificates", "libc-bin", "libgcc-s1", "libstdc++6"),
+    *("ncurses-base", "netbase", "tzdata"),
+)
 _SHELL = ("bash", "coreutils", "dash", "findutils", "grep", "mawk", "sed")
-# Terminals are what `less` and Python's own prompt have to know.
-_DEBUG = (*_SHELL, "hostname", "less", "ncurses-base", "procps")
+_DEBUG = (*_SHELL, "hostname", "less", "procps")
 # What `configure` scripts call, and what sdists unpack of their own.
 _TOOLCHAIN = (
     *(*_SHELL, "diffutils", "gzip", "patch", "perl-base", "tar", "xz-utils"),

@@ -95,10 +95,15 @@ def reach(source: bytes, path: str, around: Surroundings) -> Reach:
     if not named and not _may_reach_tests(source):
         return Reach()
     with _one_tree:
-        tree = _parse(source)
-        if tree is None:
-            return Reach(tests=loose_tests(source, path, files=True), sources=_together(path, named, around.sources))
-        return _reach_of(list(ast.walk(tree)), named, path, around)
+        return _by_tree(source, named, path, around)
+
+
+def _by_tree(source: bytes, named: set[str], path: str, around: Surroundings) -> Reach:
+    """What a tree tells, which is gone when this returns."""
+    tree = _parse(source)
+    if tree is None:
+        return Reach(tests=loose_tests(source, path, files=True), sources=_together(path, named, around.sources))
+    return _reach_of(list(ast.walk(tree)), named, path, around)
 
 
 def _reach_of(nodes: list[ast.AST], named: set[str], path: str, around: Surroundings) -> Reach:

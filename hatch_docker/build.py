@@ -21,7 +21,6 @@ from hatch_docker.layercache import MadeLayer
 from hatch_docker.layers import Part, files_part, group, make_layers, own_part
 from hatch_docker.linkage import check_linkage
 from hatch_docker.locks import find_lock
-from hatch_docker.locks.locked import artifacts_of
 from hatch_docker.machine import Machine
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
@@ -31,7 +30,7 @@ from hatch_docker.runtime import command, configure, describe
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.obtain import own_file
 from hatch_docker.wheels.units import Unit, check_units, main_of, scripts_of, units_of
-from hatch_docker.workshop import VENV, base_of, wanted_of, with_packages, workshop_of
+from hatch_docker.workshop import VENV, base_of, locked_of, wanted_of, with_packages, workshop_of
 
 
 def build(project: Project, own: Path, config: Config, machine: Machine, *, created: str, written: Path) -> Built:
@@ -45,16 +44,7 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
     base, system = with_packages(bare, config, machine)
     wanted = wanted_of(project, config, base.facts.python)
     indexes = machine.indexes(lock)
-    locked = artifacts_of(
-        wanted,
-        root=project.root,
-        lock=lock,
-        lookup=indexes.lookup,
-        resolver=indexes.resolver,
-        written=written,
-        no_binary=frozenset(config.no_binary) - {project.normalized_name},
-        progress=machine.progress,
-    )
+    locked = locked_of(wanted, project, config, machine, indexes, lock, written)
     files = [*indexes.obtain(locked.artifacts), own_file(own, project.normalized_name, project.version)]
     wheels, compiled = compile_all(files, workshop_of(project, config, machine, indexes, bare, base))
     units, own_unit = units_of(

@@ -28,7 +28,7 @@ from hatch_docker.layercache import MadeLayer
 from hatch_docker.locks import Artifact, Lookup, Wanted, find_lock
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.freshness import holds
-from hatch_docker.locks.locked import Locked, artifacts_of
+from hatch_docker.locks.locked import Locked
 from hatch_docker.locks.offer import tags_of
 from hatch_docker.locks.reading import parsed, read_text
 from hatch_docker.locks.resolve import UPGRADE as UPGRADE_PYTHON
@@ -45,7 +45,7 @@ from hatch_docker.system.assemble import wanted as of_packages
 from hatch_docker.system.pins import UPGRADE
 from hatch_docker.system.provide import Request, archive_for
 from hatch_docker.target import TargetPython
-from hatch_docker.workshop import base_of, suite_of, wanted_of, with_packages
+from hatch_docker.workshop import base_of, locked_of, suite_of, wanted_of, with_packages
 
 _HEADS = ("package", "has", "newest", "from")
 
@@ -76,16 +76,7 @@ def outdated(check: bool, project: Project, config: Config, machine: Machine, di
     wanted = wanted_of(project, config, base.facts.python)
     lock = find_lock(project.root, config.lock, progress=machine.progress)
     indexes = machine.indexes(lock)
-    locked = artifacts_of(
-        wanted,
-        root=project.root,
-        lock=lock,
-        lookup=indexes.lookup,
-        resolver=indexes.resolver,
-        written=lock_path(project.normalized_name, directory),
-        no_binary=frozenset(config.no_binary) - {project.normalized_name},
-        progress=machine.progress,
-    )
+    locked = locked_of(wanted, project, config, machine, indexes, lock, lock_path(project.normalized_name, directory))
     python = _of_python(locked.artifacts, wanted, indexes.lookup, machine.progress)
     rows = sorted((*system, *python), key=lambda row: not row.urgent)
     hints = [_refresh_system(base, config)] if system else []

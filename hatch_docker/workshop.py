@@ -17,7 +17,7 @@ from hatch_docker.errors import ConfigError, DebianError, DependencyError, Packa
 from hatch_docker.http import redact
 from hatch_docker.layercache import MadeLayer
 from hatch_docker.locks import Wanted
-from hatch_docker.locks.locked import Resolver, resolve_alone
+from hatch_docker.locks.locked import Locked, Resolver, artifacts_of, resolve_alone
 from hatch_docker.locks.resolve import find_uv
 from hatch_docker.machine import Indexes, Machine
 from hatch_docker.oci.image import Image
@@ -173,6 +173,28 @@ def builder_of(base: Base, config: Config, machine: Machine) -> Builder:
         config.build_packages,
         places=machine.places,
         limits=machine.limits,
+        progress=machine.progress,
+    )
+
+
+def locked_of(
+    wanted: Wanted,
+    project: Project,
+    config: Config,
+    machine: Machine,
+    indexes: Indexes,
+    lock: Path | None,
+    written: Path,
+) -> Locked:
+    """What the project's lock names for its image; `written` is where the one goes that is resolved without any."""
+    return artifacts_of(
+        wanted,
+        root=project.root,
+        lock=lock,
+        lookup=indexes.lookup,
+        resolver=indexes.resolver,
+        written=written,
+        no_binary=frozenset(config.no_binary) - {project.normalized_name},
         progress=machine.progress,
     )
 

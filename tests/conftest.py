@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import docker
 import hypothesis
@@ -132,6 +133,13 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for all builds of real projects: what they have in common is fetched once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is tried again tried at once. Only HTTP's clock is stopped: threads of others sleep by it."""
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
+    monkeypatch.setattr("hatch_docker.http.time", SimpleNamespace(sleep=lambda _seconds: None))
 
 
 @pytest.fixture(scope="session")

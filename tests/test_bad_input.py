@@ -23,6 +23,8 @@ from fake_registry import Failure, FakeRegistry
 from project_maker import lock_of
 from wheel_maker import Rows, member_info
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 TABLE = "tool.hatch.build.targets.docker"
 
 
@@ -35,12 +37,6 @@ def bench(tmp_path: Path) -> Bench:
 def registry() -> Iterator[FakeRegistry]:
     with FakeRegistry() as registry:
         yield registry
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
-    monkeypatch.setattr("hatch_docker.http._ATTEMPTS", 2)
 
 
 def refused(bench: Bench, project: Path, *said: str, target: str = "docker:archive", **env: str) -> str:

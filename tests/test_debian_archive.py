@@ -21,14 +21,10 @@ from hatch_docker.errors import DebianError, HatchDockerError
 from hatch_docker.http import Http
 from hatch_docker.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 INDEX = "debian/dists/trixie/main/binary-amd64"
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", lambda _seconds: None)
-    monkeypatch.setattr("hatch_docker.http.time.sleep", lambda _seconds: None)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from urllib3 import BaseHTTPResponse
 
 from hatch_docker.http import Http
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 TABLE = "tool.hatch.build.targets.docker"
 SYSTEM = (
     *("base-files", "ca-certificates", "libc-bin", "libc6", "libgcc-s1", "libpython3.13-minimal"),
@@ -37,13 +39,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
 def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
     with made.copy() as archive:
         yield DebianBench(tmp_path, archive)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
-    monkeypatch.setattr("hatch_docker.http.time.sleep", lambda _seconds: None)
-    monkeypatch.setattr("hatch_docker.http._ATTEMPTS", 2)
 
 
 class TestTheImage:

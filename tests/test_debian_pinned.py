@@ -18,6 +18,8 @@ from system_maker import file
 
 from hatch_docker.system.pins import find_pins, write_pins
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 PACKAGES = 'runtime-packages = ["libpq5"]'
 STATUS = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.41-12\n"
 
@@ -31,11 +33,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
 def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
     with made.copy() as archive:
         yield DebianBench(tmp_path, archive)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
 
 
 def locked(bench: DebianBench, project: Path, **env: str) -> Path:

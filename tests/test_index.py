@@ -17,10 +17,7 @@ from hatch_docker.index.credentials import Credentials, Login
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
 from hatch_docker.progress import Progress
 
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", lambda _seconds: None)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture(params=["json", "html"])

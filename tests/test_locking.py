@@ -20,6 +20,8 @@ from system_maker import file
 
 from hatch_docker.system.pins import Selection, find_pins
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 EXAMPLE = Path(__file__).parent.parent / "example_project"
 PACKAGES = 'runtime-packages = ["libpq5"]'
 STATUS = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.41-12\n"
@@ -34,12 +36,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
 def bench(made: FakeDebian, tmp_path: Path) -> Iterator[CommandBench]:
     with made.copy() as archive, serving() as index:
         yield CommandBench(tmp_path, archive, index)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
-    monkeypatch.setattr("hatch_docker.http.time.sleep", lambda _seconds: None)
 
 
 def done(outcome: Outcome) -> Outcome:

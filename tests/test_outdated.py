@@ -18,6 +18,8 @@ from fake_index import serving
 from project_maker import make_project
 from system_maker import file
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 RELEASE = b"ID=debian\nVERSION_CODENAME=trixie\n"
 STANZA = "Package: {}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {}\n\n"
 HEAD = ["package", "has", "newest", "from"]
@@ -32,12 +34,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
 def bench(made: FakeDebian, tmp_path: Path) -> Iterator[CommandBench]:
     with made.copy() as archive, serving() as index:
         yield CommandBench(tmp_path, archive, index)
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
-    monkeypatch.setattr("hatch_docker.http.time.sleep", lambda _seconds: None)
 
 
 def rows(outcome: Outcome, code: int = 0) -> list[list[str]]:

@@ -22,12 +22,9 @@ from hatch_docker.index.settings import ca_file_of, discover
 from hatch_docker.locks import Artifact
 from hatch_docker.wheels.obtain import obtain
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 CONTENT = bytes(range(256)) * 4096  # a megabyte: several chunks
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("urllib3.util.retry.time.sleep", lambda _seconds: None)
 
 
 @pytest.fixture

@@ -6,16 +6,21 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-# Of each kind of input: HATCH_DOCKER_TEST_FUZZ has that many times more of them, and others by HATCH_DOCKER_TEST_SEED.
+# HATCH_DOCKER_TEST_FUZZ has that many times more examples, and others by HATCH_DOCKER_TEST_SEED.
 _TIMES = float(os.environ.get("HATCH_DOCKER_TEST_FUZZ", "1"))
 _SEED = os.environ.get("HATCH_DOCKER_TEST_SEED", "0")
 _NUMBERS = (b"0", b"-1", b"1", b"9" * 12, b"9" * 5000, b"18446744073709551616", b"0x10", "٣".encode())
 _ODD = (b"\0", b"\xff", b"\xed\xa0\x80", b"\r", b"\n", b"\n\n", b" ", b"\t", b"../", b"/", b"\x1b[2J", b"%s", b"\x80")
 
 
+def many(count: int) -> int:
+    """How many examples a property is tried on that by default is tried on `count`."""
+    return max(int(count * _TIMES), 1)
+
+
 def rounds(count: int, what: str) -> Iterator[Random]:
-    """Sources of chance, `count` of them by default, the same ones every time for `what` and a seed."""
-    for number in range(max(int(count * _TIMES), 1)):
+    """Sources of chance, `many(count)` of them, the same ones every time for `what` and a seed."""
+    for number in range(many(count)):
         yield Random(f"{_SEED} {what} {number}")
 
 

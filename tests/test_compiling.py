@@ -23,8 +23,9 @@ from fake_containers import FakeContainer
 from fake_engine import FakeEngine
 from fake_index import FakeIndex, serving
 from fake_registry import FakeRegistry
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 from packaging.requirements import Requirement
 from sdist_maker import make_sdist
 from unit_maker import TARGET
@@ -558,11 +559,13 @@ PLANS = st.builds(
 )
 
 
+@settings(max_examples=many(20))
 @given(PLANS)
 def test_a_plan_is_read_as_it_was_written(plan: Plan) -> None:
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
+@settings(max_examples=many(20))
 @given(PLANS)
 def test_a_plan_meets_what_it_was_made_of(plan: Plan) -> None:
     versions = {each.name: each.version for each in plan.requirements}

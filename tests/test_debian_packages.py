@@ -12,6 +12,7 @@ import pytest
 from debian_maker import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 from packages_maker import index_of, paragraph_of
 
 from hatch_docker.debian.compression import decompressed
@@ -245,7 +246,7 @@ def test_a_status_file_that_is_none_is_refused() -> None:
 WHOLE = "\n".join([CURL, paragraph_of("a", Depends="b (>= 1) | c"), paragraph_of("b", Provides="c (= 2)")]).encode()
 
 
-@settings(max_examples=1000)
+@settings(max_examples=many(200))
 @given(damaged(WHOLE, [b"\n\n", b"\n", b"Package: ", b"Size:", b"../", b"\0", b"\xff", b"Filename: "]))
 def test_a_damaged_index_is_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(DebianError):
@@ -256,7 +257,7 @@ def test_a_damaged_index_is_read_or_refused(data: bytes) -> None:
                 assert not {"", ".", ".."} & set(package.filename.split("/"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=many(60))
 @given(st.data())
 def test_a_damaged_file_of_an_index_is_the_same_or_refused(data: st.DataObject) -> None:
     changed = data.draw(damaged(lzma.compress(WHOLE), [bytes(4)]))

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from debian_maker import NOW, WEEK, damaged, release_text, written
 from hypothesis import given, settings
+from mutations import many
 
 from hatch_docker.debian.release import (
     Release,
@@ -66,7 +67,7 @@ class TestParse:
             parsed(**fields)
         assert caught.value.place == "Release"
 
-    @settings(max_examples=2000)
+    @settings(max_examples=many(400))
     @given(damaged(TEXT, (b"\n", b"\n\n", b": ", b"\n ", b"Date: x\n", b"\xff")))
     def test_damage_is_told_or_is_none(self, data: bytes) -> None:
         try:

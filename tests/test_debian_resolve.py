@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 from packages_maker import index_of, installed_of, paragraph_of
 
 from hatch_docker.debian.candidates import hostile, meets
@@ -433,7 +433,7 @@ def all_sets(index: PackageIndex, installed: Mapping[str, Package]) -> Iterator[
         yield {each.name: each for each in chosen if each is not None}
 
 
-@settings(max_examples=int(os.environ.get("HATCH_DOCKER_TEST_WORLDS", "400")))
+@settings(max_examples=many(80))
 @given(worlds(), st.sets(st.sampled_from(NAMES), min_size=1, max_size=2), st.data())
 def test_a_solution_is_found_where_there_is_one_and_is_valid(
     world: dict[tuple[str, str], str], roots: set[str], data: st.DataObject

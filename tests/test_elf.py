@@ -16,6 +16,7 @@ from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 from wheel_maker import make_wheel
 
 from hatch_docker.errors import WheelError
@@ -182,7 +183,7 @@ SAMPLES = [make_library(["libc.so.6", "libm.so.6"], soname="libx.so.1", runpath=
 SAMPLES += [path.read_bytes() for path in REAL if path.stat().st_size < 40_000][:4]
 
 
-@settings(max_examples=2000)
+@settings(max_examples=many(400))
 @given(
     st.sampled_from(SAMPLES),
     st.lists(st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=9)), min_size=1, max_size=6),

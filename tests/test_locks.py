@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,22 +191,34 @@ def test_an_artifact_says_where_it_is_and_what_vouches_for_it() -> None:
     assert artifact.is_wheel
 
 
-def test_markers_extras_groups_and_default_groups_choose_packages() -> None:
-    document = pylock(
-        package("always"),
-        package("windows", marker="sys_platform == 'win32'"),
-        package("postgres", marker="'pg' in extras"),
-        package("tests", marker="'test' in dependency_groups"),
-        package("own", marker="'default' in dependency_groups"),
-        package("demo"),
-        extras=["pg"],
-        **{"dependency-groups": ["test", "default"], "default-groups": ["default"]},
-    )
+GROUPED = (
+    package("always"),
+    package("windows", marker="sys_platform == 'win32'"),
+    package("postgres", marker="'pg' in extras"),
+    package("tests", marker="'test' in dependency_groups"),
+    package("own", marker="'default' in dependency_groups"),
+    package("demo"),
+)
+
+
+@pytest.mark.parametrize("listed", [["test"], ["test", "default"]])
+def test_markers_extras_groups_and_default_groups_choose_packages(listed: list[str]) -> None:
+    # The specification recommends the former, PDM writes the latter.
+    document = pylock(*GROUPED, extras=["pg"], **{"dependency-groups": listed, "default-groups": ["default"]})
     assert [each.name for each in chosen(document)] == ["always", "own"]
     more = chosen(document, extras=frozenset({"pg"}), groups=frozenset({"test"}))
     assert [each.name for each in more] == ["always", "own", "postgres", "tests"]
+    assert chosen(document, groups=frozenset({"default"})) == chosen(document)
     with pytest.raises(LockError, match="no extra mysql; it has pg"):
         chosen(document, extras=frozenset({"mysql"}))
+    with pytest.raises(LockError, match="no dependency group lint; it has test, default"):
+        chosen(document, groups=frozenset({"lint"}))
+
+
+def test_a_lock_that_declares_nothing_was_made_for_what_is_asked_for() -> None:
+    # What `uv export --extra pg` writes, and what uv.lock and requirements.txt are read as.
+    document = pylock(package("always"))
+    assert [each.name for each in chosen(document, extras=frozenset({"pg"}), groups=frozenset({"test"}))] == ["always"]
 
 
 def test_a_lock_that_does_not_cover_the_target_says_what_it_is_for() -> None:
@@ -1004,11 +1017,11 @@ override-dependencies = ["zipp<4"]
 TARGETS = (target("3.11.9"), target("3.13.5", libc="glibc 2.41"), ALPINE_ARM, target("3.13.1", libc="musl 1.2"))
 
 
-def uv(*arguments: str, cwd: Path) -> str:
+def uv(*arguments: str, cwd: Path, **environ: str) -> str:
     done = subprocess.run(
         [find_uv(os.environ), *arguments],
         cwd=cwd,
-        env={**os.environ, "UV_PYTHON_DOWNLOADS": "never"},
+        env={**os.environ, "UV_PYTHON_DOWNLOADS": "never", **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -1133,8 +1146,6 @@ def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> No
 
 @pytest.mark.network
 def test_what_pip_compile_writes_is_read(tmp_path: Path) -> None:
-    import sys
-
     (tmp_path / "requirements.in").write_text("six\nidna==3.10\n")
     subprocess.run(
         [sys.executable, "-m", "piptools", "compile", "-q", "--generate-hashes", "requirements.in"],
@@ -1149,3 +1160,77 @@ def test_what_pip_compile_writes_is_read(tmp_path: Path) -> None:
     artifacts = select(read, SLIM, lock=found, project="demo")
     assert [each.name for each in artifacts] == ["idna", "six"]
     check_fresh(artifacts, [Requirement("idna<4"), Requirement("six")], SLIM, lock=found, project="demo", refresh="")
+
+
+SCOPED = """\
+[project]
+name = "demo"
+version = "1"
+requires-python = ">=3.10"
+dependencies = ["six"]
+
+[project.optional-dependencies]
+fast = ["idna"]
+
+[dependency-groups]
+server = ["click"]
+
+[tool.pdm]
+distribution = true
+"""
+# PDM is taken as of a date: it does not always work with the newest of what it depends on.
+PDM = ("tool", "run", "--exclude-newer", "2026-09-01", "pdm")
+
+
+def uv_locks(root: Path, *_scope: str) -> str:
+    uv("lock", "-q", cwd=root)
+    return "uv.lock"
+
+
+def uv_exports(root: Path, *scope: str) -> str:
+    uv("export", "-q", "--no-default-groups", "--no-emit-project", "-o=pylock.toml", *scope, cwd=root)
+    return "pylock.toml"
+
+
+def pdm_locks(root: Path, *_scope: str) -> str:
+    environ = {"PDM_LOCK_FORMAT": "pylock", "PDM_CHECK_UPDATE": "0"}
+    uv(*PDM, "lock", "-q", "-G", ":all", cwd=root, **environ)
+    return "pylock.toml"
+
+
+def uv_compiles(root: Path, *scope: str) -> str:
+    uv("pip", "compile", "-q", "--generate-hashes", "-o=requirements.txt", *scope, "pyproject.toml", cwd=root)
+    return "requirements.txt"
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("locks", [uv_locks, uv_exports, uv_compiles, pdm_locks])
+@pytest.mark.parametrize(
+    ("extras", "groups", "expected"),
+    [
+        ((), (), ["six"]),
+        (("fast",), (), ["idna", "six"]),
+        ((), ("server",), ["click", "six"]),
+        (("fast",), ("server",), ["click", "idna", "six"]),
+    ],
+)
+def test_extras_and_groups_choose_from_what_every_tool_locks(
+    tmp_path: Path,
+    locks: Callable[..., str],
+    extras: Sequence[str],
+    groups: Sequence[str],
+    expected: Sequence[str],
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(SCOPED)
+    lock = tmp_path / locks(tmp_path, *(f"--extra={each}" for each in extras), *(f"--group={each}" for each in groups))
+    wanted = Wanted(
+        project="demo",
+        target=SLIM,
+        requirements=declared(tmp_path, extras, groups),
+        extras=frozenset(extras),
+        groups=frozenset(groups),
+    )
+    index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
+    read = read_lock(lock, wanted, Lookup(files=index.files))
+    chosen = select(read, SLIM, lock=lock, project="demo", extras=wanted.extras, groups=wanted.groups)
+    assert [each.name for each in chosen] == expected

@@ -289,10 +289,8 @@ def test_no_binary_needs_no_other_resolution(tmp_path: Path) -> None:
     [
         ("evil @ https://me:secret@evil.example/evil-1.tar.gz", "by URL ('https://evil.example/evil-1.tar.gz')"),
         ("evil @ file:///etc/passwd", "by URL ('file:///etc/passwd')"),
-        (
-            "evil @ https://evil.example/evil-1.tar.gz\n--index-url=https://evil.example/",
-            "evil is a build requirement by URL",
-        ),
+        # By URL for packaging before 26.4, which takes a URL to its end; no requirement for later ones.
+        ("evil @ https://evil.example/evil-1.tar.gz\n--index-url=https://evil.example/", "build requirement"),
         ("evil @ https://evil.example/\n-r /etc/passwd", "a build requirement is none"),
         ("evil; " + "(" * 20000, "a build requirement is none"),
     ],

@@ -20,6 +20,7 @@ from packaging.pylock import (
     Pylock,
     PylockSelectError,
 )
+from packaging.utils import canonicalize_name
 
 from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
@@ -80,7 +81,7 @@ def select(
     """
     chosen_groups = frozenset(pylock.default_groups or ()) | groups
     try:
-        _check_scope(pylock, target, extras, chosen_groups)
+        _check_scope(pylock, target, extras, groups)
         packages = [
             package
             for package in pylock.packages
@@ -106,16 +107,23 @@ def select(
 
 
 def _check_scope(pylock: Pylock, target: TargetPython, extras: Set[str], groups: Set[str]) -> None:
-    """Raise LockError for what the lock as a whole does not cover."""
+    """Raise LockError for what the lock as a whole does not cover.
+
+    `groups` are those that the configuration names: a lock need not list its default groups among its dependency
+    groups (PyPA: pylock.toml, `default-groups`).
+    """
     if pylock.requires_python and not pylock.requires_python.contains(target.version, prereleases=True):
         raise LockError(f"the lock is for Python {pylock.requires_python}, the image has {target.version}")
     environments = pylock.environments or ()
     if environments and not any(_applies(each, target, frozenset(), frozenset()) for each in environments):
         made_for = "; or ".join(str(each) for each in environments)
         raise LockError(f"the lock does not cover {target}: it is for {made_for}")
+    known_groups = pylock.dependency_groups
+    if known_groups is not None:
+        known_groups = list(dict.fromkeys([*known_groups, *(pylock.default_groups or ())]))
     for kind, asked, known in (
         ("extra", extras, pylock.extras),
-        ("dependency group", groups, pylock.dependency_groups),
+        ("dependency group", groups, known_groups),
     ):
         if known is not None and (missing := sorted(asked - set(known))):
             raise LockError(f"the lock has no {kind} {', '.join(missing)}; it has {', '.join(known) or 'none'}")
@@ -135,7 +143,14 @@ def _applies(marker: Marker | None, target: TargetPython, extras: Set[str], grou
 def _select(
     pylock: Pylock, packages: Sequence[Package], target: TargetPython, extras: Set[str], groups: Set[str]
 ) -> list[tuple[Package, Source]]:
-    narrowed = Pylock(lock_version=pylock.lock_version, created_by=pylock.created_by, packages=packages)
+    # It declares what is asked for: `_check_scope` has compared that with the lock, and packaging refuses the rest.
+    narrowed = Pylock(
+        lock_version=pylock.lock_version,
+        created_by=pylock.created_by,
+        packages=packages,
+        extras=sorted(map(canonicalize_name, extras)),
+        dependency_groups=sorted(groups),
+    )
     try:
         return list(
             narrowed.select(environment=target.environment, tags=target.tags, extras=extras, dependency_groups=groups)

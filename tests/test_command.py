@@ -193,7 +193,7 @@ class TestMistakes:
         ("text", "said"),
         [
             (None, "there is no such file: name the project's folder, or go there"),
-            ("[project", "Expected ']' at the end of a table declaration"),
+            ("[project", "at the end of a table declaration"),
             ("", "Missing `project` metadata table"),
             ('[project]\nname = "x"\nversion = "1"\nrequires-python = ">3.x"', "Invalid specifier: '>3.x'"),
             ('[project]\nname = "x"\nversion = "1"\n[tool.hatch.build]\ntargets = 3', "must be a table"),

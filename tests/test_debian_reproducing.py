@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from builds import environment
 
+from hatch_docker.locks.resolve import find_uv
+
 ROOT = Path(__file__).parent.parent
 PROJECT = """\
 [build-system]
@@ -112,14 +114,14 @@ def test_by_another_python(reference: str, cache: Path, tmp_path: Path) -> None:
         ["venv", "--quiet", "--python", python, tmp_path / "venv"],
         ["pip", "install", "--quiet", "--python", tmp_path / "venv", ROOT],
     ):
-        subprocess.run(["uv", *map(str, command)], check=True, env=own_environment())
+        subprocess.run([find_uv(os.environ), *map(str, command)], check=True, env=own_environment())
     shutil.rmtree(cache / "debian-layers")
     assert digest(cache, tmp_path / "venv" / "bin" / "python") == reference
 
 
 def others() -> Iterator[str]:
     """Interpreters of other Pythons that we run on."""
-    listed = ["uv", "python", "list", "--only-installed", "--output-format", "json"]
+    listed = [find_uv(os.environ), "python", "list", "--only-installed", "--output-format", "json"]
     found = json.loads(subprocess.run(listed, check=True, capture_output=True, env=own_environment()).stdout)
     paths = [each["path"] for each in found] + [str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python3")]
     for path in paths:

@@ -26,7 +26,8 @@ def validated(document: Mapping[str, Any], *, place: str) -> Pylock:
             hint="every file of a lock needs a hash: lock again from an index that publishes them",
         )
     try:
-        return Pylock.from_dict(document)
+        # The specification requires `packages`; where there is none, uv writes nothing before 0.12.
+        return Pylock.from_dict({"packages": [], **document})
     except PylockValidationError as error:
         raise LockError(
             f"{error.message} ({error.context})" if error.context else error.message,

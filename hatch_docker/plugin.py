@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -27,6 +26,7 @@ from hatchling.plugin.manager import PluginManager
 from hatch_docker.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
+    from hatch_docker.commit import Commit
     from hatch_docker.config import Config, Mistakes, Settings
     from hatch_docker.machine import Machine
     from hatch_docker.project import Project
@@ -62,8 +62,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def run(self, work: Callable[[Project, Config, Machine, Path], tuple[str, int]]) -> int:
         """Do other `work` for a project, which gives what to print, if anything, and the exit status that this returns.
 
-        The last that it gets is the folder that builds write to. The project has no version: only a plugin may know it,
-        and what is no build does not need it.
+        The last that it gets is the folder that builds write to. The project has neither a version, which only a plugin
+        may know, nor a commit: only builds use them.
         """
         from hatch_docker.config import check_names, gather, refuse
 
@@ -71,7 +71,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         with self._reporting():
             self._check_file()
             config, _, mistakes = self._configuration
-            project = self._project_of("")
+            project = self._project_of()
             names = partial(check_names, config, extras=project.optional_dependencies, groups=project.dependency_groups)
             gather([partial(refuse, mistakes), names])
             answer, code = work(project, config, self._machine, Path(self.config.directory))
@@ -122,7 +122,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         try:
             # Read here for the first time.
             self._configuration  # noqa: B018
-            self._project_of("")
+            self._project_of()
             _ = self.config.directory
         except (TypeError, ValueError, OSError) as error:
             raise ConfigError([(str(file), str(error))]) from None
@@ -201,12 +201,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     @cached_property
     def _project(self) -> Project:
-        return self._project_of(self.metadata.version)
+        return self._project_of(self.metadata.version, self._commit.revision)
 
-    def _project_of(self, version: str) -> Project:
+    def _project_of(self, version: str = "", revision: str = "") -> Project:
         from hatch_docker.distribution import project_of
 
-        return project_of(Path(self.root), self.metadata, version=version, revision=self._commit[0])
+        return project_of(Path(self.root), self.metadata, version=version, revision=revision)
 
     @cached_property
     def _machine(self) -> Machine:
@@ -240,16 +240,13 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         return Terminal(self.app.display_info, sys.stderr if live else None, warning=self.app.display_warning)
 
     @cached_property
-    def _commit(self) -> tuple[str, int | None]:
-        """The commit that is checked out and its time, in seconds since the epoch; empty and None without one."""
-        # What one person's Git is set to must not change the image: neither log's format nor whose checkouts it trusts.
-        command = ["git", "-c", "safe.directory=*", "-C", self.root, "rev-list", "-1", "--timestamp", "HEAD"]
-        try:
-            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)  # noqa: S603
-            seconds, _, revision = done.stdout.strip().partition(" ")
-            return revision, int(seconds)
-        except (OSError, ValueError, subprocess.CalledProcessError):
-            return "", None
+    def _commit(self) -> Commit:
+        from hatch_docker.commit import head_of
+
+        commit = head_of(Path(self.root), os.environ)
+        if commit.refusal:
+            self._terminal.note(f"the image records no commit, Git refuses to read it: {commit.refusal}")
+        return commit
 
     def _created(self) -> str:
         from hatch_docker.config import created_time
@@ -257,7 +254,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         return created_time(
             self._configuration[0].created,
             source_date_epoch=os.environ.get("SOURCE_DATE_EPOCH"),
-            commit_time=self._commit[1],
+            commit_time=self._commit.time,
             now=time.time(),
         )
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 from base_maker import FakeBase, serve
-from builds import Bench, Made, archive_of, check_sound, ended, environment, read, result_of, start
+from builds import Bench, Made, archive_of, build, check_sound, ended, environment, read, result_of, start
 from fake_registry import FakeRegistry
 from project_maker import lock_of
 
@@ -521,12 +521,43 @@ class TestCreated:
             f"docker.io/library/shop:{revision[:12]}",
         ]
 
-    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a checkout away")
-    def test_is_the_commits_time_in_a_checkout_of_somebody_else(self, bench: Bench) -> None:
-        commit(project := bench.project(), "2024-02-29T12:00:00Z")
-        for path in [project, *project.rglob("*")]:
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a repository away")
+    @pytest.mark.parametrize("parent", [False, True])
+    def test_is_the_epoch_in_a_repository_that_git_refuses(self, bench: Bench, tmp_path: Path, parent: bool) -> None:
+        project = bench.project()
+        repository = project.parent if parent else project
+        commit(repository, "2024-02-29T12:00:00Z")
+        hostile(repository, mark := tmp_path / "mark")
+        for path in [repository / ".git", *(repository / ".git").rglob("*")]:
             os.chown(path, 65534, 65534)
-        assert self.created(bench, project) == "2024-02-29T12:00:00Z"
+        outcome = build(project, env=environment(bench.cache))
+        assert outcome.code == 0, outcome.err
+        note = (
+            "the image records no commit, Git refuses to read it: "
+            f"detected dubious ownership in repository at '{repository}' "
+            f"(if you trust it: git config --global --add safe.directory {repository})"
+        )
+        assert outcome.err.count("no commit") == outcome.err.count(note) == 1
+        made = read(archive_of(project))
+        assert made.document["created"] == "1970-01-01T00:00:00Z"
+        assert "org.opencontainers.image.revision" not in made.config["Labels"]
+        assert not mark.exists()
+
+    @pytest.mark.parametrize("damage", ["[core", "[extensions]\n\tobjectFormat = none"])
+    def test_is_the_epoch_in_a_repository_that_git_cannot_read(self, bench: Bench, damage: str) -> None:
+        commit(project := bench.project(), "2024-02-29T12:00:00Z")
+        (project / ".git" / "config").write_text(damage)
+        outcome = build(project, env=environment(bench.cache))
+        assert outcome.code == 0, outcome.err
+        assert outcome.err.count("the image records no commit, Git refuses to read it: ") == 1
+        assert read(archive_of(project)).document["created"] == "1970-01-01T00:00:00Z"
+
+    def test_is_the_epoch_before_the_first_commit(self, bench: Bench) -> None:
+        project = bench.project()
+        subprocess.run(["git", "init", "-q", project], check=True)
+        outcome = build(project, env=environment(bench.cache))
+        assert outcome.code == 0, outcome.err
+        assert "no commit" not in outcome.err
 
     def test_is_the_epoch_without_a_commit(self, bench: Bench) -> None:
         assert self.created(bench, bench.project()) == "1970-01-01T00:00:00Z"
@@ -770,6 +801,21 @@ def commit(project: Path, time: str) -> str:
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *arguments], check=True, env=env)
     return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def hostile(repository: Path, mark: Path) -> None:
+    """Have Git run a program, which leaves a mark, when it reads the commit that a repository is at."""
+    git = ["git", "-C", str(repository)]
+    for name, value in (
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.url", f"ext::sh -c touch% {mark}"),
+        ("remote.origin.promisor", "true"),
+        ("protocol.ext.allow", "always"),
+    ):
+        subprocess.run([*git, "config", name, value], check=True)
+    shutil.rmtree(repository / ".git" / "objects")
+    (repository / ".git" / "objects").mkdir()
 
 
 def _index(archive: Path) -> dict[str, Any]:

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import os
-import tempfile
+import re
+import stat
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from hatch_docker.errors import OutputError
 
 _STALE_SECONDS = 24 * 3600
+_PARTIAL = re.compile(r"hatch-docker-[0-9a-f]{32}")
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "your quota is used up: free some space",
     errno.EACCES: "check who owns that folder",
     errno.EROFS: "that file system is read-only",
 }
-
-
-def _umask() -> int:
-    """The process's umask. It can only be read by setting it, which is safe before there are threads: at import."""
-    umask = os.umask(0o022)
-    os.umask(umask)
-    return umask
-
-
-_UMASK = _umask()
 
 
 @contextlib.contextmanager
@@ -50,32 +42,46 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, f".{glob.escape(path.name)}.*")
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        partial = Path(name)
-        try:
+        prefix = f".{path.name}."
+        sweep(path.parent, prefix)
+        with partial_file(path.parent, prefix) as partial:
             yield partial
             publish(partial, path)
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+
+
+@contextlib.contextmanager
+def partial_file(folder: Path, prefix: str = "") -> Iterator[Path]:
+    """A new file in `folder` under a name that `sweep` knows, gone at the end of the block unless it was moved."""
+    partial = folder / f"{prefix}hatch-docker-{uuid.uuid4().hex}"
+    # Unlike mkstemp's, with the permissions that the umask leaves: a cache or a dist folder may be shared.
+    partial.touch(exist_ok=False)
+    try:
+        yield partial
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Flush a finished file and rename it to its place, with the permissions that the umask leaves."""
+    """Flush a finished file and rename it to its place."""
     # Windows flushes only what is open for writing.
     with partial.open("r+b") as file:
         os.fsync(file.fileno())
-    # mkstemp makes private files, but a cache or a dist folder may be shared.
-    partial.chmod(0o666 & ~_UMASK)
     partial.replace(path)
 
 
-def sweep(folder: Path, pattern: str = "*") -> None:
-    """Remove the temporary files of processes that died a day ago or before."""
+def sweep(folder: Path, prefix: str = "") -> None:
+    """Remove the files of `partial_file` that processes left which died a day ago or before.
+
+    Files of other names stay, and so does everything if `folder` is a symbolic link: it is somebody else's.
+    """
     oldest = time.time() - _STALE_SECONDS
-    for path in folder.glob(pattern):
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
+    with contextlib.suppress(OSError):
+        if folder.is_symlink():
+            return
+        for path in folder.iterdir():
+            if path.name.startswith(prefix) and _PARTIAL.fullmatch(path.name, len(prefix)):
+                with contextlib.suppress(OSError):
+                    found = path.lstat()
+                    if stat.S_ISREG(found.st_mode) and found.st_mtime < oldest:
+                        path.unlink()

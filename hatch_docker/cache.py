@@ -2,7 +2,8 @@
 
 Entries are written to a temporary name beside their place, flushed, and renamed, so that a killed process or two
 processes at once never leave half an entry. Entries are verified when they are looked up: a corrupt one is a miss.
-Temporary files of processes that died are swept away after a day.
+Temporary files of processes that died are swept away after a day, if the folder is ours: it has a CACHEDIR.TAG, which
+also keeps it out of backups (Cache Directory Tagging Specification).
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.atomic import publish, sweep, writing
+from hatch_docker.atomic import partial_file, publish, sweep, writing
 from hatch_docker.errors import DigestMismatchError
 
 CHUNK = 1 << 18
+_TAG = """\
+Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache of hatch-docker, made anew when it is missing.
+"""
 _ELSEWHERE = "name another folder with HATCH_DOCKER_CACHE_DIR"
 
 
@@ -78,18 +82,26 @@ class Cache:
     def temporary(self) -> Iterator[Path]:
         """A temporary file name inside the cache, gone at the end of the block unless it was adopted."""
         with writing(self._temporary, otherwise=_ELSEWHERE):
+            if self._is_ours():
+                sweep(self._temporary)
             self._temporary.mkdir(parents=True, exist_ok=True)
-            sweep(self._temporary)
-            partial = self._temporary / uuid.uuid4().hex
-            self._partials.add(partial)
-            # Unlike mkstemp's, with the modes of the umask: a cache may be shared.
-            partial.touch(exist_ok=False)
-            try:
-                yield partial
-            finally:
-                self._partials.discard(partial)
-                with contextlib.suppress(OSError):
-                    partial.unlink()
+            with partial_file(self._temporary) as partial:
+                self._partials.add(partial)
+                try:
+                    yield partial
+                finally:
+                    self._partials.discard(partial)
+
+    def _is_ours(self) -> bool:
+        """Whether the folder was made for this cache, or was empty when the cache came to it."""
+        tag = self.root / "CACHEDIR.TAG"
+        self.root.mkdir(parents=True, exist_ok=True)
+        if next(self.root.iterdir(), None) is None:
+            tag.write_text(_TAG, encoding="utf-8")
+        try:
+            return tag.read_text(encoding="utf-8") == _TAG
+        except (OSError, ValueError):
+            return False
 
     def abandon(self) -> None:
         """Remove the temporary files of threads that were given up while they waited for something."""

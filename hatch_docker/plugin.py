@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 VERSIONS = ("archive", "load", "push")
 # With what a killed build left half-written.
-_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", ".*.docker.tar.*", ".*.docker.json.*")
+_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", ".*.docker.tar.hatch-docker-*", ".*.docker.json.hatch-docker-*")
 
 
 @hookimpl

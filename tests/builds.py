@@ -173,8 +173,8 @@ def check_kept(cache: Path) -> None:
 
 
 def files_below(folder: Path) -> set[Path]:
-    """The files in a folder, and in those that are in it."""
-    return {path for path in folder.rglob("*") if path.is_file()}
+    """The files in a folder, and in those that are in it; not what says that a folder is a cache."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG"}
 
 
 def archive_of(project: Path) -> Path:

@@ -82,12 +82,16 @@ class TestReplacing:
         assert names(tmp_path) == ["file"]
 
     def test_what_killed_processes_left_goes_after_a_day(self, tmp_path: Path) -> None:
-        for name, hours in {".file.old": 30, ".file.young": 1, ".other.old": 30, "file.old": 30}.items():
+        with replacing(tmp_path / "file") as partial:
+            ours = partial.name.removeprefix(".file.")[:-2]
+        old, young = f".file.{ours}00", f".file.{ours}11"
+        others = [f".other.{ours}00", f"file.{ours}00", f"{ours}00", ".file.sha256", f"{old}.txt"]
+        for name in [old, young, *others]:
             (tmp_path / name).touch()
-            os.utime(tmp_path / name, (time.time() - hours * 3600,) * 2)
+            os.utime(tmp_path / name, (time.time() - (1 if name == young else 30) * 3600,) * 2)
         with replacing(tmp_path / "file"):
             pass
-        assert names(tmp_path) == [".file.young", ".other.old", "file", "file.old"]
+        assert names(tmp_path) == sorted([young, "file", *others])
 
 
 class TestRefusals:

@@ -475,7 +475,7 @@ class TestOutputs:
         bench.made(project)
         dist = project / "dist"
         (dist / "shop-0.9.docker.tar").touch()
-        (dist / ".shop-0.9.docker.tar.killed").touch()
+        (dist / f".shop-0.9.docker.tar.hatch-docker-{'0' * 32}").touch()
         (dist / "shop-1.0-py3-none-any.whl").touch()
         (dist / "pylock.other.toml").touch()
         (dist / "pylock.shop.toml").touch()
@@ -488,7 +488,7 @@ class TestOutputs:
     def test_what_a_killed_build_left_goes_after_a_day(self, bench: Bench) -> None:
         project = bench.project()
         bench.made(project)
-        old, new = (project / "dist" / f".shop-1.0.docker.tar.{name}" for name in ("old", "new"))
+        old, new = (project / "dist" / f".shop-1.0.docker.tar.hatch-docker-{digit * 32}" for digit in "01")
         old.touch()
         new.touch()
         os.utime(old, (0, 0))

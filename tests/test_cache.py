@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from builds import files_below
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def files(cache: Cache) -> list[Path]:
-    return [path for path in cache.root.rglob("*") if path.is_file()]
+    return list(files_below(cache.root))
 
 
 def chunks_then(error: BaseException) -> Iterator[bytes]:
@@ -154,13 +155,65 @@ class TestBlobs:
 class TestTemporaryFiles:
     def test_old_ones_are_swept_away_and_young_ones_are_not(self, cache: Cache) -> None:
         with cache.temporary() as kept:
-            old = kept.parent / "old"
-            old.touch()
-            os.utime(old, (time.time() - 2 * 86400,) * 2)
+            old = aged(kept.with_name(kept.name[:-2] + "00"))
             with cache.temporary():
                 assert kept.exists()
                 assert not old.exists()
         assert files(cache) == []
+
+    def test_the_folder_says_that_it_is_a_cache(self, cache: Cache) -> None:
+        cache.add([DATA], DIGEST, what="it")
+        # Cache Directory Tagging Specification
+        assert (cache.root / "CACHEDIR.TAG").read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55")
+
+    @pytest.mark.parametrize("there", ["notes.txt", "tmp", "CACHEDIR.TAG"])
+    def test_in_a_folder_that_others_made_nothing_is_swept(self, cache: Cache, there: str) -> None:
+        ours = "hatch-docker-0123456789abcdef0123456789abcdef"
+        if there == "tmp":
+            (cache.root / there).mkdir(parents=True)
+        else:
+            cache.root.mkdir()
+            (cache.root / there).write_text("Signature: 8a477f597d28d172789f06886806bc55")
+            (cache.root / "tmp").mkdir()
+        old = [aged(cache.root / "tmp" / name) for name in (ours, "notes.txt")]
+        cache.add([DATA], DIGEST, what="it")
+        assert all(path.exists() for path in old)
+
+    def test_other_peoples_files_stay(self, cache: Cache) -> None:
+        with cache.temporary() as ours:
+            names = ("notes.txt", "0123456789abcdef0123456789abcdef", f"{ours.name}.txt", f"my-{ours.name}")
+            old = [aged(ours.parent / name) for name in names]
+            folder = ours.with_name(ours.name[:-2] + "00")
+            folder.mkdir()
+            aged(folder)
+        cache.add([DATA], DIGEST, what="it")
+        assert all(path.exists() for path in [*old, folder])
+
+    @pytest.mark.skipif(os.name != "posix", reason="on Windows not everybody may make links")
+    def test_nothing_is_swept_through_a_link(self, cache: Cache, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        with cache.temporary() as ours:
+            pass
+        elsewhere.mkdir()
+        old = aged(elsewhere / ours.name)
+        ours.parent.rmdir()
+        ours.parent.symlink_to(elsewhere)
+        cache.add([DATA], DIGEST, what="it")
+        assert old.exists()
+        # Nor is what such a link in the folder itself leads to.
+        ours.parent.unlink()
+        with cache.temporary():
+            ours.symlink_to(old)
+        cache.add([DATA], DIGEST, what="it")
+        assert old.exists()
+
+
+def aged(path: Path) -> Path:
+    """A file, or a folder that is there, of two days ago."""
+    if not path.exists():
+        path.touch()
+    os.utime(path, (time.time() - 2 * 86400,) * 2)
+    return path
 
 
 class TestDocuments:

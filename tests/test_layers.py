@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builds import files_below
 from fake_index import Notes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -282,4 +283,4 @@ class TestContent:
         )
         with pytest.raises(DigestMismatchError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. has the wrong"):
             made(cache, *group([lying], 1))
-        assert [path for path in cache.root.rglob("*") if path.is_file()] == []
+        assert not files_below(cache.root)

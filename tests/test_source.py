@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builds import files_below
 from fake_registry import FakeRegistry
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,7 +68,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def cached(cache: Cache) -> list[Path]:
-    return [path for path in cache.root.rglob("*") if path.is_file()]
+    return list(files_below(cache.root))
 
 
 class TestPull:

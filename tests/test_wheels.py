@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builds import files_below
 from fake_index import FakeIndex, Notes, serving
 
 from hatch_docker.cache import Cache
@@ -58,7 +59,7 @@ def get(cache: Cache, *artifacts: Artifact, **options: Any) -> list[bytes]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return list(files_below(folder))
 
 
 def test_wheels_come_in_the_order_of_the_artifacts(fake: FakeIndex, cache: Cache) -> None:

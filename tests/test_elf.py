@@ -210,7 +210,7 @@ class TestFacts:
         "demo-1.0.data/data/lib/libd.so": make_library([]),
     }
 
-    @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA])
+    @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
     def test_a_wheel_says_what_its_libraries_need(self, tmp_path: Path, method: int) -> None:
         with WheelFile(make_wheel(tmp_path, files=self.FILES, method=method)) as wheel:
             facts = read_facts(wheel)

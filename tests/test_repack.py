@@ -64,7 +64,7 @@ def zipped_anew(path: Path, folder: Path, seed: int) -> Path:
             modes = (0o755, 0o700, 0o575) if attributes >> 16 & 0o111 else (0o644, 0o600, 0o664)
             info.external_attr = (stat.S_IFREG | by_chance.choice(modes)) << 16
             info.create_system = by_chance.choice([0, 3])
-            info.compress_type = by_chance.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+            info.compress_type = by_chance.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
             info.comment, info.extra = b"member", b"\xfe\xca\x02\x00xx"
             archive.writestr(info, data, compresslevel=by_chance.randint(1, 9))
     return other

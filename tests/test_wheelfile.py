@@ -62,14 +62,22 @@ def test_content_is_handed_on_as_it_is_compressed(tmp_path: Path) -> None:
         assert wheel.checksum("demo.py") == ("sha256", hashlib.sha256(text).digest())
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_methods_are_read_as_plain_content_from_any_place(tmp_path: Path, method: int) -> None:
+def test_stored_content_is_read_from_any_place(tmp_path: Path) -> None:
     text = bytes(range(256)) * 100
-    with WheelFile(make_wheel(tmp_path, files={"data.bin": text}, method=method)) as wheel:
+    with WheelFile(make_wheel(tmp_path, files={"data.bin": text}, method=zipfile.ZIP_STORED)) as wheel:
         content = wheel.content("data.bin")
         assert isinstance(content, Plain)
         assert (content.read(1000, 10), content.read(5, 5), content.size) == (text[1000:1010], text[5:10], len(text))
         assert wheel.read("data.bin") == text
+
+
+@pytest.mark.parametrize(("method", "number"), [(zipfile.ZIP_BZIP2, 12), (zipfile.ZIP_LZMA, 14)])
+def test_other_methods_are_refused(tmp_path: Path, method: int, number: int) -> None:
+    path = make_wheel(tmp_path, files={"data.bin": bytes(1 << 20)}, method=method)
+    with pytest.raises(WheelError, match=f"is compressed by method {number}, not stored or deflated") as caught:
+        WheelFile(path)
+    assert caught.value.place == path.name
+    assert caught.value.hint
 
 
 def test_content_is_read_from_many_threads_at_once(tmp_path: Path) -> None:

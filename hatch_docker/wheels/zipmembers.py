@@ -1,7 +1,8 @@
 """A zip file that is read where it lies: its members, checked, and their content as it is compressed.
 
 Everything that a zip can lie about (APPNOTE.TXT) is either refused when it is opened or checked when content is read:
-paths that leave their folder, two members of one name, links, overlaps, a local header unlike the directory's.
+paths that leave their folder, two members of one name, links, overlaps, a local header unlike the directory's, a
+compression that is rare.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from isal import isal_zlib
 
@@ -34,6 +35,7 @@ _UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)(?:\.{0,2}(?:/|$)|\.w
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _ZIP64 = 0xFFFFFFFF
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # isal's stubs say that it is an instance.
 _IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment]
@@ -74,9 +76,7 @@ class ZipMembers:
             return Deflated(
                 size=info.file_size, compressed_size=info.compress_size, crc32=info.CRC, read=self._raw(info)
             )
-        if info.compress_type == zipfile.ZIP_STORED:
-            return Plain(size=info.file_size, read=self._raw(info))
-        return Plain(size=info.file_size, read=self._decompressed(info))
+        return Plain(size=info.file_size, read=self._raw(info))
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
         """A member's whole content, checked against its size and CRC; raise WheelError beyond `limit` bytes."""
@@ -145,26 +145,6 @@ class ZipMembers:
         if not agrees or flags & _ENCRYPTED or start + info.compress_size > self._end:
             raise self._error(f"{info.orig_filename!r} is not at the place that the zip's directory says")
         return start
-
-    def _decompressed(self, info: zipfile.ZipInfo) -> Read:
-        """Read a member of a rare method (bzip2, LZMA, Zstandard) through zipfile, forward in the best case."""
-        lock = threading.Lock()
-        opened: list[IO[bytes]] = []
-
-        def read(offset: int, length: int) -> bytes:
-            with lock:
-                try:
-                    if not opened:
-                        archive = self._closing.enter_context(zipfile.ZipFile(self._path))
-                        opened.append(self._closing.enter_context(archive.open(info)))
-                    opened[0].seek(offset)
-                    return opened[0].read(length)
-                # zipfile lets through whatever each of the decompressors raises.
-                except Exception as error:
-                    what = f"{info.orig_filename!r} cannot be decompressed (method {info.compress_type}): {error}"
-                    raise self._error(what, hint="lock another version of it") from None
-
-        return read
 
 
 def file_below_file(paths: Iterable[str]) -> str:
@@ -235,6 +215,9 @@ def _problem(info: zipfile.ZipInfo, *, directory: bool) -> str:
         return "a symbolic link" if kind == stat.S_IFLNK else "neither a file nor a directory"
     if info.flag_bits & _ENCRYPTED:
         return "encrypted"
+    if info.compress_type not in _METHODS:
+        # Python's decompressors of other methods have no bound on their output, and depend on its version.
+        return f"compressed by method {info.compress_type}, not stored or deflated"
     if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
         return "stored with two sizes"
     return ""

@@ -15,12 +15,12 @@ from hatch_docker.errors import WheelError
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
 from hatch_docker.wheels.elf import Library, read_library
-from hatch_docker.wheels.scan import Reach, loose_tests, reach, surroundings, test_directory, tests_of_module
+from hatch_docker.wheels.scan import Reach, reach, surroundings, test_directory, tests_of_module
 from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Part of the key under which facts are cached: another format, or another way to find them, has another number.
-FORMAT = 4
+FORMAT = 5
 
 # Scripts are looked into as modules are, but not a compiled program that a wheel ships as one.
 _SCRIPT_BYTES = 1 << 20
@@ -124,7 +124,7 @@ def scripts_of(wheel: WheelFile) -> list[Script]:
 
 
 def read_facts(wheel: WheelFile) -> WheelFacts:
-    """Read a wheel's facts. Every module is read once; few have to be parsed.
+    """Read a wheel's facts. Every module is read once.
 
     Raises WheelError for what cannot be read.
     """
@@ -173,7 +173,7 @@ def _scan(wheel: WheelFile) -> Iterator[tuple[str, Reach]]:
                 yield "", reach(wheel.read(path), f"bin/{place}", around)
         elif path.endswith(".py") and info.file_size <= READ_LIMIT:
             if origin := test_directory(place):
-                yield origin, Reach(tests=loose_tests(wheel.read(path), place))
+                yield origin, Reach(tests=reach(wheel.read(path), place, around).tests)
             # Only pytest imports it, and what it reaches for are the tests.
             elif posixpath.basename(place) != "conftest.py":
                 yield "", reach(wheel.read(path), place, around)

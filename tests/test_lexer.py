@@ -220,6 +220,8 @@ GLANCED = [
     "import_('demo.' 'tests')",
     "import_('demo.'\n\t'tests.a')",
     "import_(f'{x}.tests')",
+    "import_(f'demo.tests.{x}')",
+    "import_('tests.' + x)",
     "open('tests/data/x.json')",
     "open('./demo/tests/')",
 ]

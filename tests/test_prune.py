@@ -71,6 +71,9 @@ REACHING = [
     "get_data(__name__, 'tests/data/x.json')",
     "f'{folder}/demo/tests/data/'",
     "from .tests import helper\nmatch x:\n case = broken syntax",
+    "type Newer = int\nfrom .tests import helper",
+    "f'{import_module(f'demo.tests.{name}')}'",
+    "print 'older'; import demo.tests",
     "# -*- coding: latin-1 -*-\nname = '\xe9'\nfrom .tests import helper".encode("latin-1"),
 ]
 
@@ -112,6 +115,8 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
     "source",
     [
         '"""from .tests import helper"""',
+        '"""from .tests import helper"""\ntype Newer = int | str',
+        '"""from .tests import helper"""\nprint "older"',
         "# from .tests import helper",
         "import unittest, os.tests",
         "from .contests import tests_of",

@@ -23,7 +23,7 @@ SOURCE_SUFFIXES = (
 _LONGEST = 4096
 _SUFFIX = re.compile(rb"\.(?:" + "|".join(suffix[1:] for suffix in SOURCE_SUFFIXES).encode() + rb")\b")
 _LAST_NAME = re.compile(rb"[\w.+-]*\Z")
-_DOTTED = re.compile(rb"\.*" + LETTER + rb"+(?:\." + LETTER + rb"+)*(?=:(?:\.|" + LETTER + rb")|\Z)")
+_DOTTED = re.compile(rb"\.*" + LETTER + rb"+(?:\." + LETTER + rb"+)*(?=:(?:\.|" + LETTER + rb")|\.?\Z)")
 
 # A module without a match reaches for no tests, and is read no further: that is most of them, though the prose of many
 # has the word. The pattern begins with a literal, which makes re fast.

@@ -133,11 +133,16 @@ def _validated(*arguments: Any, **options: Any) -> Built:
 
 
 def start(
-    project: Path, *arguments: str, env: Mapping[str, str], target: str = "docker:archive", **options: Any
+    project: Path,
+    *arguments: str,
+    env: Mapping[str, str],
+    target: str = "docker:archive",
+    python: str = sys.executable,
+    **options: Any,
 ) -> subprocess.Popen[str]:
     """`python -m hatchling build` in `project`, as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "hatchling", "build", "-t", target, *arguments],
+        [python, "-m", "hatchling", "build", "-t", target, *arguments],
         cwd=project,
         env=env,
         stdout=subprocess.PIPE,

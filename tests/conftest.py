@@ -1,7 +1,7 @@
 """What tests need of the machine: found once, skipped where it is missing, and told in one closing summary.
 
-`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,debian,tools,seeds` makes a missing one an error instead:
-nothing is skipped unnoticed where everything is meant to be there.
+`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,debian,tools,pythons,seeds` makes a missing one an error
+instead: nothing is skipped unnoticed where everything is meant to be there.
 """
 
 from __future__ import annotations
@@ -110,6 +110,11 @@ def _debian() -> bool:
     return True
 
 
+def pythons() -> list[str]:
+    """Programs of several Pythons that have this hatch-docker installed (HATCH_DOCKER_TEST_PYTHONS)."""
+    return [each for each in os.environ.get("HATCH_DOCKER_TEST_PYTHONS", "").split(os.pathsep) if each]
+
+
 def _tools() -> bool:
     return all(shutil.which(tool) for tool in TOOLS)
 
@@ -131,6 +136,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         "a mirror of Debian (HATCH_DOCKER_TEST_ONLINE=1; apt's sources, or HATCH_DOCKER_DEBIAN_MIRROR)",
     ),
     "tools": (functools.cache(_tools), f"the programs {' and '.join(TOOLS)}"),
+    "pythons": (
+        lambda: len(pythons()) > 1,
+        "several Pythons with hatch-docker (HATCH_DOCKER_TEST_PYTHONS, programs as in PATH)",
+    ),
     "seeds": (_seeds, "the program docker, and Dockerfiles to compare with (HATCH_DOCKER_TEST_SEEDS)"),
 }
 

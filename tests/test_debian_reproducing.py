@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from builds import environment
+from conftest import pythons
 
-from hatch_docker.locks.resolve import find_uv
-
-ROOT = Path(__file__).parent.parent
 PROJECT = """\
 [build-system]
 requires = ["hatchling"]
@@ -105,31 +101,8 @@ sys.exit(outcome.err or outcome.code)
 """
 
 
-@pytest.mark.network
-def test_by_another_python(reference: str, cache: Path, tmp_path: Path) -> None:
-    python = next(others(), None)
-    if python is None:
-        pytest.skip("there is one Python on this machine")
-    for command in (
-        ["venv", "--quiet", "--python", python, tmp_path / "venv"],
-        ["pip", "install", "--quiet", "--python", tmp_path / "venv", ROOT],
-    ):
-        subprocess.run([find_uv(os.environ), *map(str, command)], check=True, env=own_environment())
-    shutil.rmtree(cache / "debian-layers")
-    assert digest(cache, tmp_path / "venv" / "bin" / "python") == reference
-
-
-def others() -> Iterator[str]:
-    """Interpreters of other Pythons that we run on."""
-    listed = [find_uv(os.environ), "python", "list", "--only-installed", "--output-format", "json"]
-    found = json.loads(subprocess.run(listed, check=True, capture_output=True, env=own_environment()).stdout)
-    paths = [each["path"] for each in found] + [str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python3")]
-    for path in paths:
-        told = subprocess.run([path, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
-        version = tuple(map(int, told.stdout.split()))
-        if version >= (3, 10) and version != sys.version_info[:2]:
-            yield path
-
-
-def own_environment() -> Mapping[str, str]:
-    return {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+@pytest.mark.pythons
+def test_by_every_python(reference: str, cache: Path) -> None:
+    for python in pythons():
+        shutil.rmtree(cache / "debian-layers")
+        assert digest(cache, python) == reference

@@ -1,0 +1,79 @@
+"""One project has one digest, whichever Python builds it, and whichever Python filled the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+from builds import Bench, archive_of, ended, environment, start
+from conftest import pythons
+
+pytestmark = pytest.mark.pythons
+
+# Syntax that is newer than the oldest Python that builds, beside words that only its grammar could tell from code.
+NEWER = {
+    "3.11": "try: pass\nexcept* ValueError: pass",
+    "3.12": "type Name = int | str\ndef f[T](x: T) -> T: return f'{x[\"a\"]}{'demo.tests.b'}'",
+    "3.14": "try: pass\nexcept ValueError, KeyError: pass\nx = t'{f}'",
+    "3.15": "lazy import a",
+    "2.7": "print 'old'",
+}
+FILES = {
+    **{
+        f"demo{number}/new.py": f'"""Run them: from demo{number}.tests import everything"""\n{code}\n'
+        for number, code in enumerate(NEWER.values())
+    },
+    **{f"demo{number}/tests/__init__.py": "" for number in range(len(NEWER))},
+    "large/__init__.py": '"""from large.tests import x"""\ntype Name = int\n' + "x = 'tests', 1\n" * 20_000,
+    "large/tests/__init__.py": "",
+    "kept/__init__.py": "type Name = int\nfrom .tests import data\n",
+    "kept/tests/data.py": "",
+    "kept/ünï.py": "",
+}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("pythons"))
+
+
+@pytest.fixture(scope="module")
+def project(bench: Bench) -> Path:
+    entry_points = "[console_scripts]\ndemo-tool = demo0.new:main\n"
+    return bench.project(wheels=[bench.wheel("demo", files=FILES, entry_points=entry_points), bench.wheel("other")])
+
+
+def built(project: Path, cache: Path, python: str) -> tuple[str, str]:
+    """What a build printed, and the hash of its archive."""
+    outcome = ended(start(project, env=environment(cache, HATCH_QUIET="1"), python=python))
+    assert outcome.code == 0, outcome.err
+    return outcome.out, hashlib.sha256(archive_of(project).read_bytes()).hexdigest()
+
+
+def test_there_is_every_python_that_is_supported() -> None:
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
+    versions = {subprocess.check_output([python, "-c", program], text=True).strip() for python in pythons()}
+    assert {"3.10", "3.11", "3.12", "3.13", "3.14"} <= versions
+
+
+@pytest.mark.parametrize("cache", ["cold", "shared"])
+def test_the_digest_is_the_same_by_every_python(bench: Bench, project: Path, cache: str) -> None:
+    results = {}
+    for number, python in enumerate(pythons()):
+        folder = bench.root / (cache if cache == "shared" else f"{cache}-{number}")
+        results[python] = built(project, folder, python)
+    assert len(results) > 1
+    assert len(set(results.values())) == 1, results
+
+
+def test_what_one_python_has_read_is_what_another_would_read(bench: Bench, project: Path) -> None:
+    """Facts of wheels, which a shared cache keeps from whoever came first."""
+    facts = []
+    for number, python in enumerate(pythons()):
+        cache = bench.root / f"facts-{number}"
+        built(project, cache, python)
+        facts.append({path.name: path.read_bytes() for path in (cache / "wheels").iterdir()})
+    assert facts[0]
+    assert all(each == facts[0] for each in facts)

@@ -25,6 +25,7 @@ import hypothesis
 import pytest
 from containers import remove
 from docker import DockerClient
+from mutations import many
 
 from hatch_docker.cache import Cache
 from hatch_docker.engine import answers
@@ -38,8 +39,8 @@ from hatch_docker.oci.registry import Registry
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where the same result is wanted every time, the examples are the same every time.
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
-hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=many(40))
+hypothesis.settings.register_profile("local", deadline=None, max_examples=many(40))
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 BASES = ("python:3.13-slim", "python:3.13-alpine")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_maker import AMD64, ARM64, make_image, tar_of
+from mutations import many
 
 from hatch_docker.cache import Cache
 from hatch_docker.errors import BaseError, DigestMismatchError, ImageError
@@ -323,7 +324,7 @@ class TestHostileArchives:
         assert caught.value.place == str(path)
 
     @given(st.data())
-    @settings(max_examples=60)
+    @settings(max_examples=many(24))
     def test_any_damage_is_an_error_or_does_no_harm(
         self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
     ) -> None:

@@ -778,7 +778,7 @@ class TestARebuild:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where else a process tells its own peak is not known")
 def test_peak_memory_does_not_depend_on_the_wheels(bench: Bench) -> None:
-    large = {"big/lib.so": bytes(400 << 20), "big/noise.bin": os.urandom(20 << 20)}
+    large = {"big/lib.so": bytes(250 << 20), "big/noise.bin": os.urandom(20 << 20)}
     project = bench.project(wheels=[bench.wheel("big", files=large)])
     del large
     program = """

@@ -33,6 +33,7 @@ from wheel_maker import WHEEL, make_wheel
 
 from hatch_docker.compiling.jobs import WORK
 from hatch_docker.compiling.requirements import TOOLS, Plan, are_met
+from hatch_docker.index.settings import Pip
 from hatch_docker.locks import Artifact
 
 SITE = "app/.venv/lib/python3.13/site-packages"
@@ -172,6 +173,8 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
         for name in (each.partition(">")[0].replace("-", "_") for each in TOOLS):
             wheel = make_wheel(tools, name, "99.0", {f"{name}.py": ""})
             index.add(name.replace("_", "-"), wheel.name, wheel.read_bytes())
+        # The real pip is asked by test_index_settings.py: here, it would take half of the time.
+        monkeypatch.setattr(Pip, "configuration", {"index-url": index.url})
         yield Yard(Bench(tmp_path), engine, index, script)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hatchling.builders.config import BuilderConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 
 from hatch_docker.config import (
     PRUNED,
@@ -197,17 +198,17 @@ _VALUES = st.recursive(
 
 
 class TestNothingElseIsEverRaised:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=many(60), deadline=None)
     @given(st.dictionaries(st.sampled_from([*KEYS, *HATCHLING]) | _TEXT, _VALUES, max_size=4))
     def test_by_any_table(self, table: dict[str, Any]) -> None:
         self._check(table, {})
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=many(60), deadline=None)
     @given(st.dictionaries(st.sampled_from([variable(key) for key in (*KEYS, *SETTINGS)]), _TEXT, max_size=4))
     def test_by_any_environment(self, environ: dict[str, str]) -> None:
         self._check({}, environ)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=many(40), deadline=None)
     @given(st.sampled_from([*KEYS]), _VALUES, st.sampled_from(["", "[", "{", '"', "[1,", "[[["]))
     def test_by_any_toml_in_the_environment(self, key: str, value: object, prefix: str) -> None:
         self._check({}, {variable(key): prefix + json.dumps(value, default=str)})

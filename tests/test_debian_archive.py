@@ -13,6 +13,7 @@ from debian_maker import NOW, WEEK, DebianArchive, keyring, signer, written
 from fake_index import Notes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 
 from hatch_docker.cache import Cache
 from hatch_docker.debian.archive import FRESH, Archive
@@ -268,7 +269,7 @@ class TestRefused:
         server.files[path] = server.files[path].replace(b"\nValid-Until", b"\rValid-Until")
         assert "do not end as Debian's do" in refusal(archive(server, cache)).message
 
-    @settings(max_examples=100)
+    @settings(max_examples=many(40))
     @given(st.data())
     def test_whatever_a_mirror_changes_is_told(self, data: st.DataObject) -> None:
         made = _published()

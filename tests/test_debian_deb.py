@@ -280,7 +280,7 @@ def test_a_small_file_that_grows_large_is_decompressed_in_pieces() -> None:
 DEB = {suffix: deb_of(*ENTRIES[:5], suffix=suffix, control_suffix=suffix) for suffix in PACK}
 
 
-@settings(max_examples=many(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(PACK)), st.data())
 def test_a_damaged_package_is_read_or_refused(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = write(tmp_path / "a.deb", data.draw(damaged(DEB[suffix], [b"../", b"\0" * 512, b"`\n", b"!<arch>\n"])))
@@ -293,7 +293,7 @@ def test_a_damaged_package_is_read_or_refused(tmp_path: Path, suffix: str, data:
             assert sum(map(len, content)) == member.size
 
 
-@settings(max_examples=many(200))
+@settings(max_examples=many(100))
 @given(damaged(TAR, [b"../", b"\0" * 512, b"7", b"\x80"]))
 def test_a_damaged_archive_is_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(DebianError):

@@ -246,7 +246,7 @@ def test_a_status_file_that_is_none_is_refused() -> None:
 WHOLE = "\n".join([CURL, paragraph_of("a", Depends="b (>= 1) | c"), paragraph_of("b", Provides="c (= 2)")]).encode()
 
 
-@settings(max_examples=many(200))
+@settings(max_examples=many(100))
 @given(damaged(WHOLE, [b"\n\n", b"\n", b"Package: ", b"Size:", b"../", b"\0", b"\xff", b"Filename: "]))
 def test_a_damaged_index_is_read_or_refused(data: bytes) -> None:
     with contextlib.suppress(DebianError):

@@ -67,7 +67,7 @@ class TestParse:
             parsed(**fields)
         assert caught.value.place == "Release"
 
-    @settings(max_examples=many(400))
+    @settings(max_examples=many(200))
     @given(damaged(TEXT, (b"\n", b"\n\n", b": ", b"\n ", b"Date: x\n", b"\xff")))
     def test_damage_is_told_or_is_none(self, data: bytes) -> None:
         try:

@@ -120,7 +120,7 @@ class TestInRelease:
         assert len(str(caught.value).splitlines()) == 2
         assert "0:" not in str(caught.value)
 
-    @settings(max_examples=many(600))
+    @settings(max_examples=many(300))
     @given(damaged(SIGNED, (b"\n", b"\n\n", b"-----", b"Hash: MD5\n", b"- ", b" ")))
     def test_whatever_is_changed_nothing_but_the_text_comes_out(self, data: bytes) -> None:
         try:
@@ -174,7 +174,7 @@ class TestDetached:
             with pytest.raises(DebianError, match="is no OpenPGP signature"):
                 verified_detached(TEXT + b"x", data)
 
-    @settings(max_examples=many(200))
+    @settings(max_examples=many(100))
     @given(damaged(detached(TEXT)))
     def test_a_changed_signature_never_makes_another_text_good(self, changed: bytes) -> None:
         with pytest.raises(DebianError):

@@ -183,7 +183,7 @@ SAMPLES = [make_library(["libc.so.6", "libm.so.6"], soname="libx.so.1", runpath=
 SAMPLES += [path.read_bytes() for path in REAL if path.stat().st_size < 40_000][:4]
 
 
-@settings(max_examples=many(400))
+@settings(max_examples=many(200))
 @given(
     st.sampled_from(SAMPLES),
     st.lists(st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=9)), min_size=1, max_size=6),

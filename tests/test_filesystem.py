@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import filesystem, spec
@@ -134,7 +135,7 @@ class TestLayers:
 
 class TestBrokenLayers:
     @given(st.data())
-    @settings(max_examples=150)
+    @settings(max_examples=many(60))
     def test_are_refused_or_read(self, data: st.DataObject) -> None:
         blob = bytearray(tar_of(folder("a"), file("a/b", "text"), link("c", "a"), file("long" * 50, "x")))
         for _ in range(data.draw(st.integers(1, 4))):
@@ -249,7 +250,7 @@ Tree = dict[str, "Tree | str"]
 
 
 @given(st.lists(_CHANGES, min_size=1, max_size=4))
-@settings(max_examples=150)
+@settings(max_examples=many(60))
 def test_layers_are_as_if_each_were_unpacked_over_the_one_below(layers: list[list[tuple[str, str]]]) -> None:
     root: Tree = {}
     members: list[list[Member]] = []

@@ -8,6 +8,7 @@ import pytest
 from fake_index import FakeIndex, Notes, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 
 from hatch_docker.errors import ArtifactError, HatchDockerError, NetworkError
 from hatch_docker.http import Http, Network
@@ -173,7 +174,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     body=st.binary()
     | st.text().map(lambda text: f"<a href='{text}'><![{text}".encode(errors="replace"))

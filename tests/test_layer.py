@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 
 from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, WheelError
 from hatch_docker.oci import tar
@@ -453,7 +454,7 @@ LINKS = st.builds(lambda path, link: (Entry(path=path, link=link), b""), PATHS, 
 FOLDERS = st.builds(lambda path: (Entry(path=path, mode=0o750), b""), PATHS)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=many(24))
 @given(
     pairs=st.lists(FILES | LINKS | FOLDERS, max_size=8, unique_by=lambda pair: pair[0].path),
     compression=st.sampled_from(list(COMPRESSIONS)),

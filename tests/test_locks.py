@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import many
 from packaging.requirements import Requirement
 
 from hatch_docker.cache import Cache
@@ -392,7 +393,7 @@ HASHES = [
 
 
 @given(data=st.data(), to=st.sampled_from([SLIM, ALPINE_ARM]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=many(80), deadline=None)
 def test_nothing_is_chosen_without_a_hash_and_what_is_no_wheel_has_a_reason(
     data: st.DataObject, to: TargetPython
 ) -> None:
@@ -891,7 +892,7 @@ def damaged(value: Any, data: st.DataObject) -> Any:
     return data.draw(JUNK.filter(lambda junk: "None" not in repr(junk)))
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALID_UV = uv_lock(
     ROOT
     | {

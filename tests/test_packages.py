@@ -22,6 +22,7 @@ from containers import output, remove
 from docker import DockerClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 from podman import podman
 
 from hatch_docker.cache import Cache
@@ -299,7 +300,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 KINDS = st.sampled_from(["added", "modified", "removed"])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=many(60))
 @given(
     files=st.dictionaries(PATHS, st.tuples(st.binary(max_size=900), st.integers(0, 0o7777), KINDS), max_size=8),
     gone=st.sets(PATHS, max_size=3),

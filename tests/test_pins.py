@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import many
 
 from hatch_docker.debian.packages import Package
 from hatch_docker.errors import LockError
@@ -76,7 +77,7 @@ def refusal(folder: Path) -> LockError:
 
 
 class TestTheFile:
-    @settings(max_examples=50)
+    @settings(max_examples=many(20))
     @given(selections=st.lists(_selections, unique_by=lambda each: (each.purpose, each.architecture), max_size=3))
     def test_is_read_as_it_was_written(
         self, tmp_path_factory: pytest.TempPathFactory, selections: list[Selection]
@@ -163,7 +164,7 @@ class TestTheFile:
         lock(tmp_path, text.replace(package[0], package[0] * 2))
         assert "a package is twice in the selection for 'runtime-packages'" in refusal(tmp_path).message
 
-    @settings(max_examples=50)
+    @settings(max_examples=many(20))
     @given(end=st.integers(0, 700), junk=st.binary(max_size=6))
     def test_is_never_a_surprise(self, tmp_path_factory: pytest.TempPathFactory, end: int, junk: bytes) -> None:
         folder = tmp_path_factory.getbasetemp()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import many
 from sdist_maker import make_compiled_sdist, make_sdist, tar_member
 
 from hatch_docker.compiling import sdist as module
@@ -252,7 +253,7 @@ def _read_or_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 20000))
 def test_any_damage_is_read_or_refused(
     tmp_path: Path, zipped: bool, changes: list[tuple[int, bytes]], cut: int
@@ -262,7 +263,7 @@ def test_any_damage_is_read_or_refused(
     _read_or_refused(path)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 20000))
 def test_any_damage_of_the_tar_is_read_or_refused(tmp_path: Path, changes: list[tuple[int, bytes]], cut: int) -> None:
     long = tar_member("demo-1.0/" + "x" * 300)
@@ -286,7 +287,7 @@ def _damage(
     path.write_bytes(packed(bytes(data if cut > len(data) else data[:cut])))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.text(max_size=200) | st.sampled_from(["[build-system]\n", REQUIRES.format("x")]), more=st.text(max_size=60)
 )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import many
 from wheel_maker import WHEEL, Rows, make_wheel, member_info, row
 
 from hatch_docker.errors import WheelError
@@ -278,7 +279,7 @@ def laid_out_inside_or_refused(path: Path) -> None:
         pass
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=FILES, entry_points=st.text(max_size=40), mode=st.integers(0, 0xFFFF))
 def test_any_names_are_laid_out_inside_or_refused(
     tmp_path: Path, files: dict[str, bytes], entry_points: str, mode: int
@@ -292,7 +293,7 @@ def test_any_names_are_laid_out_inside_or_refused(
     laid_out_inside_or_refused(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 5000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 5000))
 def test_any_damage_is_laid_out_inside_or_refused(tmp_path: Path, changes: list[tuple[int, bytes]], cut: int) -> None:
     files = {"demo/a.py": "import sys\n" * 50, "demo-1.0.data/scripts/run": "#!python\n"}

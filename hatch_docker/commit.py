@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# What Git says where there is no repository, or one without commits.
+_COMMIT = re.compile(r"^([0-9]+) ([0-9a-f]{40,64})$", re.MULTILINE)
+# What Git says if there is no repository, or one without commits.
 _NONE = ("not a git repository", "unknown revision", "bad revision")
 
 
@@ -31,7 +33,7 @@ def head_of(root: Path, environ: Mapping[str, str]) -> Commit:
     overrides that (git-config, `safe.directory`).
     """
     # rev-list is plumbing: no one's `git log` settings change its output.
-    command = ["git", "-C", str(root), "rev-list", "-1", "--timestamp", "HEAD"]
+    command = ["git", "-C", str(root), "rev-list", "-1", "--timestamp", "HEAD", "--"]
     try:
         done = subprocess.run(  # noqa: S603 (no shell; the program is the user's own git)
             command,
@@ -44,10 +46,11 @@ def head_of(root: Path, environ: Mapping[str, str]) -> Commit:
     except OSError:
         return Commit()
     if done.returncode == 0:
-        seconds, _, revision = done.stdout.strip().partition(" ")
-        return Commit(revision=revision, time=int(seconds))
-    said, *more = map(str.strip, (done.stderr.strip() or f"exit status {done.returncode}").splitlines())
-    if any(words in said for words in _NONE):
+        found = _COMMIT.search(done.stdout)
+        return Commit(revision=found[2], time=int(found[1])) if found else Commit()
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    fatal = next((line for line in lines if line.startswith("fatal: ")), "")
+    if not fatal or any(words in fatal for words in _NONE):
         return Commit()
-    exception = next((f" (if you trust it: {line})" for line in more if line.startswith("git config")), "")
-    return Commit(refusal=said.removeprefix("fatal: ") + exception)
+    exception = next((f" (if you trust it: {line})" for line in lines if line.startswith("git config ")), "")
+    return Commit(refusal=fatal.removeprefix("fatal: ") + exception)

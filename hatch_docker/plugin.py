@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 VERSIONS = ("archive", "load", "push")
 # With what a killed build left half-written.
-_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", ".*.docker.tar.hatch-docker-*", ".*.docker.json.hatch-docker-*")
+_HALF = "hatch-docker-" + "[0-9a-f]" * 32
+_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", f".*.docker.tar.{_HALF}", f".*.docker.json.{_HALF}")
 
 
 @hookimpl
@@ -245,7 +246,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
         commit = head_of(Path(self.root), os.environ)
         if commit.refusal:
-            self._terminal.note(f"the image records no commit, Git refuses to read it: {commit.refusal}")
+            self._terminal.note(f"the image records no commit, since Git did not read the repository: {commit.refusal}")
         return commit
 
     def _created(self) -> str:

@@ -533,7 +533,7 @@ class TestCreated:
         outcome = build(project, env=environment(bench.cache))
         assert outcome.code == 0, outcome.err
         note = (
-            "the image records no commit, Git refuses to read it: "
+            "the image records no commit, since Git did not read the repository: "
             f"detected dubious ownership in repository at '{repository}' "
             f"(if you trust it: git config --global --add safe.directory {repository})"
         )
@@ -549,13 +549,38 @@ class TestCreated:
         (project / ".git" / "config").write_text(damage)
         outcome = build(project, env=environment(bench.cache))
         assert outcome.code == 0, outcome.err
-        assert outcome.err.count("the image records no commit, Git refuses to read it: ") == 1
+        assert outcome.err.count("the image records no commit, since Git did not read the repository: ") == 1
         assert read(archive_of(project)).document["created"] == "1970-01-01T00:00:00Z"
+
+    @pytest.mark.parametrize(
+        "git",
+        [
+            "exit 1",
+            "echo 'xcrun: error: invalid active developer path' >&2; exit 1",
+            "echo 'warning: unable to access a file' >&2; echo 'fatal: not a git repository (or any' >&2; exit 128",
+            "echo a banner",
+            "",
+        ],
+    )
+    def test_is_the_epoch_where_git_has_nothing_to_say(self, bench: Bench, tmp_path: Path, git: str) -> None:
+        program = tmp_path / "bin" / "git"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{git}\n")
+        program.chmod(0o755)
+        path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+        outcome = build(bench.project(), env=environment(bench.cache, PATH=path))
+        assert outcome.code == 0, outcome.err
+        assert "no commit" not in outcome.err
+
+    def test_is_the_commits_time_beside_a_file_that_is_called_head(self, bench: Bench) -> None:
+        project = bench.project(files={"HEAD": ""})
+        commit(project, "2024-02-29T12:00:00Z")
+        assert self.created(bench, project) == "2024-02-29T12:00:00Z"
 
     def test_is_the_epoch_before_the_first_commit(self, bench: Bench) -> None:
         project = bench.project()
         subprocess.run(["git", "init", "-q", project], check=True)
-        outcome = build(project, env=environment(bench.cache))
+        outcome = build(project, env=environment(bench.cache, GIT_TRACE="1"))
         assert outcome.code == 0, outcome.err
         assert "no commit" not in outcome.err
 

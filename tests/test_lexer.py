@@ -44,6 +44,7 @@ def found(source: str | bytes) -> tuple[list[str], list[str]]:
         ("import a\r\nimport b\rimport c", ["a", "b", "c"]),
         ("\ufeffimport a", ["a"]),
         ("import ünï.çödé", ["ünï.çödé"]),
+        ("lazy import a\nlazy from b import c\nlazy = 1", ["a", "b.c"]),
         ("yield from a\nraise E from b\nimportant = fromage", []),
         ("# import a\nx = 'import a'\n'''\nimport b\n'''", []),
         ("print 'python 2'; import a\nexec 'import b'", ["a"]),
@@ -67,6 +68,7 @@ def test_imports_are_found(source: str, imports: list[str]) -> None:
         ("x = 'a\\\nb'", ["ab"]),
         ("x = 'open\ny = 'b'", ["open", "b"]),
         ("x = '''open\ny = 'b'", ["open\ny = 'b'"]),
+        ("x = 'a' + y\n# 'b'\n# c\n'd'\nz = 'e'", ["a", "e"]),
         ("# 'a'\nx = '#'  # 'b'", ["#"]),
         # what stands alone
         ("'doc'\nx = 'a'", ["a"]),
@@ -203,6 +205,10 @@ def test_a_glance_at_a_module_misses_nothing(monkeypatch: pytest.MonkeyPatch, pa
 
 GLANCED = [
     "import tests",
+    "lazy import tests",
+    "lazy from . import tests",
+    "import_('demo.tests.%s' % x)",
+    "import_('tests.{}'.format(x))",
     "import\ttests as t",
     "import tests; x",
     "import a, tests",
@@ -243,6 +249,8 @@ GLANCED = [
         b"(" * 300_000,
         b"'a'" + b" \\\n" * 200_000,
         b" " * 1_000_000 + b"'a'",
+        b"x = 'a' + y\n" + b"#\n" * 100_000,
+        b"\nfrom\\" * 20_000,
     ],
     ids=lambda source: repr(source[:12])[2:-1],
 )

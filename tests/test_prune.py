@@ -143,6 +143,12 @@ def test_relative_imports_are_of_the_package_they_climb_to(folder: Path) -> None
     assert pruned(folder, files) == {"demo/a/b/tests/x.py", "demo/tests/z.py"}
 
 
+def test_a_module_that_mentions_tests_in_too_many_ways_keeps_them(folder: Path) -> None:
+    many = "x = [" + "".join(f"'tests/{number}'," for number in range(10_001)) + "]"
+    assert pruned(folder, {**TESTED, "demo/main.py": many}) == set()
+    assert pruned(folder, {**TESTED, "demo/main.py": many.replace("'tests/0',", "")}) == TESTS
+
+
 def test_pytests_configuration_keeps_no_tests(folder: Path) -> None:
     assert pruned(folder, {**TESTED, "demo/conftest.py": "from demo.tests import helper"}) == TESTS
 

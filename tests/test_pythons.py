@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from builds import Bench, archive_of, ended, environment, start
+from builds import Bench, archive_of, ended, environment, read, start
 from conftest import pythons
 
 pytestmark = pytest.mark.pythons
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.pythons
 # Syntax that is newer than the oldest Python that builds, beside words that only its grammar could tell from code.
 NEWER = {
     "3.11": "try: pass\nexcept* ValueError: pass",
-    "3.12": "type Name = int | str\ndef f[T](x: T) -> T: return f'{x[\"a\"]}{'demo.tests.b'}'",
+    "3.12": "type Name = int | str\ndef f[T](x: T) -> T: return f'{x['a']}{'other.tests.b'}'",
     "3.14": "try: pass\nexcept ValueError, KeyError: pass\nx = t'{f}'",
-    "3.15": "lazy import a",
+    "3.15": "lazy import a\nx = [*y for y in z]",
     "2.7": "print 'old'",
 }
 FILES = {
@@ -28,7 +28,7 @@ FILES = {
     **{f"demo{number}/tests/__init__.py": "" for number in range(len(NEWER))},
     "large/__init__.py": '"""from large.tests import x"""\ntype Name = int\n' + "x = 'tests', 1\n" * 20_000,
     "large/tests/__init__.py": "",
-    "kept/__init__.py": "type Name = int\nfrom .tests import data\n",
+    "kept/__init__.py": "type Name = int\nlazy from .tests import data\n",
     "kept/tests/data.py": "",
     "kept/ünï.py": "",
 }
@@ -66,6 +66,8 @@ def test_the_digest_is_the_same_by_every_python(bench: Bench, project: Path, cac
         results[python] = built(project, folder, python)
     assert len(results) > 1
     assert len(set(results.values())) == 1, results
+    kept = {path for path in read(archive_of(project)).members if "/tests/" in path}
+    assert kept == {f"app/.venv/lib/python3.13/site-packages/{each}" for each in ("kept/tests/data.py",)}
 
 
 def test_what_one_python_has_read_is_what_another_would_read(bench: Bench, project: Path) -> None:

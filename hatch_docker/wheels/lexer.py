@@ -2,7 +2,8 @@
 
 The result does not depend on the Python that runs this, as a parser's would: lexical rules (Python Language Reference,
 chapter 2) hardly change from version to version. f-strings (PEP 701) and t-strings (PEP 750) are read as in the newest
-version. Python 2, templates and broken modules are read as far as the rules go.
+version. Python 2, templates and broken modules are read as far as the rules go, and so are encodings in which a byte of
+ASCII may be a part of another character (Shift JIS, GBK).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Literal, NamedTuple
 
 # In bytes, since what counts as a letter beyond ASCII depends on the version of Unicode.
 LETTER = rb"[0-9A-Za-z_\x80-\xff]"
-_KEYWORD = rb"[ \t\f]*(?:from|import)(?!" + LETTER + rb")"
+# `lazy` is of Python 3.15 (PEP 810).
+_KEYWORD = rb"[ \t\f]*(?:lazy[ \t\f]+)?(?:from|import)(?!" + LETTER + rb")"
 # A search stops at these. Every alternative begins with a character of its own, which makes re fast.
 _TOKEN = rb"#|\"|'|\(|\[|\{|\)|\]|\}|\n" + _KEYWORD + rb"|\r" + _KEYWORD + rb"|;" + _KEYWORD
 _CODE = re.compile(_TOKEN + rb"|:" + _KEYWORD)
@@ -28,7 +30,7 @@ _ENDED = re.compile(rb"[ \t\f]*(?:[#\r\n;]|\Z)")
 _INDENTED, _LONGEST, _ADJACENT, _DEEPEST = 200, 4096, 1000, 150
 
 # `a.b import` after `from`: bounded, or a line of nothing but `from` would take quadratic time.
-_MODULE = re.compile(rb"((?:[. \t\f]|" + LETTER + rb"|\\\r?\n){0,1000}?)\bimport(?!" + LETTER + rb")")
+_MODULE = re.compile(rb"((?:[. \t\f]|" + LETTER + rb"|\\\r?\n){0,255}?)\bimport(?!" + LETTER + rb")")
 _PARENTHESIS = re.compile(rb"(?:[ \t\f]|\\\r?\n){0,1000}\(")
 
 # Each matches the end of something, or a part of it that `_first` skips: a loop needs no memory, but repetition in re
@@ -84,7 +86,7 @@ class _Lexer:
             if token in b"\"'":
                 yield from self._string(start)
             elif token == b"#":
-                self._comment(start)
+                yield from self._comment(start)
             else:
                 yield from self._flush()
                 yield from self._code(token)
@@ -101,11 +103,13 @@ class _Lexer:
         elif token != b":":
             yield from self._imports(token)
 
-    def _comment(self, start: int) -> None:
+    def _comment(self, start: int) -> Iterator[Found]:
         comment = _COMMENT.match(self._source, start)
         self._at = comment.end() if comment else self._at
-        if self._pieces and self._adjacent(start):
+        if self._pieces and self._adjacent(start) and (self._depth or self._fields):
             self._end = self._at
+        else:
+            yield from self._flush()
 
     def _string(self, start: int) -> Iterator[Found]:
         source = self._source

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hatch_docker.wheels.lexer import LETTER, read_module
+from hatch_docker.wheels.lexer import LETTER, Found, read_module
 
 # What something may compile at run time: all of C's sources and headers, and the kernels that include them.
 SOURCE_SUFFIXES = (
@@ -19,11 +19,12 @@ SOURCE_SUFFIXES = (
     *(".cu", ".cuh", ".cl", ".hip", ".metal", ".a"),
 )
 
-# No path is longer on Linux (PATH_MAX), nor a module's name: the time that a text takes grows with its folders.
-_LONGEST = 4096
+# Bounds on time: Linux has no longer paths (PATH_MAX), and nobody has modules in more folders, or that mention tests in
+# more ways.
+_LONGEST, _DEEPEST, _MOST = 4096, 40, 10_000
 _SUFFIX = re.compile(rb"\.(?:" + "|".join(suffix[1:] for suffix in SOURCE_SUFFIXES).encode() + rb")\b")
 _LAST_NAME = re.compile(rb"[\w.+-]*\Z")
-_DOTTED = re.compile(rb"\.*" + LETTER + rb"+(?:\." + LETTER + rb"+)*(?=:(?:\.|" + LETTER + rb")|\.?\Z)")
+_DOTTED = re.compile(rb"\.*" + LETTER + rb"+(?:\." + LETTER + rb"+)*(?=:(?:\.|" + LETTER + rb")|\.?\Z|\.[%{])")
 
 # A module without a match reaches for no tests, and is read no further: that is most of them, though the prose of many
 # has the word. The pattern begins with a literal, which makes re fast.
@@ -91,16 +92,20 @@ def surroundings(paths: Iterable[str]) -> Surroundings:
 
 def reach(source: bytes, path: str, around: Surroundings) -> Reach:
     """What the module at `path` reaches for: its imports and strings count, its docstrings and comments do not."""
-    if not _HINT.search(source) and not _named(source, around.sources):
+    if len(path) > _LONGEST or not (_HINT.search(source) or _named(source, around.sources)):
         return Reach()
-    tests: set[str] = set()
     named: set[str] = set()
-    for kind, value in read_module(source):
-        if kind == "text":
-            named |= _named(value, around.sources)
-        if b"tests" in value and len(value) <= _LONGEST:
-            find = _tests_of_import if kind == "import" else _tests_of_text
-            tests.update(find(value, path, around.tested))
+    mentions: set[Found] = set()
+    for found in read_module(source):
+        if found.kind == "text":
+            named |= _named(found.value, around.sources)
+        if b"tests" in found.value and len(found.value) <= _LONGEST and len(mentions) <= _MOST:
+            mentions.add(found)
+    tests: set[str] = set()
+    for kind, value in mentions:
+        tests.update((_tests_of_import if kind == "import" else _tests_of_text)(value, path, around.tested))
+    if len(mentions) > _MOST:
+        tests.update(map(test_directory, around.tested))
     return Reach(tests=frozenset(tests), sources=_together(path, named, around.sources))
 
 
@@ -139,7 +144,8 @@ def _tests_of_text(text: bytes, path: str, tested: Collection[str]) -> Iterator[
     if b"tests/" in text:
         folder = path.split("/")[:-1]
         inner = text.decode("utf-8", "replace").strip("./")
-        meant = ("/".join([*folder[:depth], inner]) for depth in range(len(folder) + 1))
+        depths = {0, *range(max(0, len(folder) - _DEEPEST), len(folder) + 1)}
+        meant = ("/".join([*folder[:depth], inner]) for depth in sorted(depths))
         yield from (test_directory(each) for each in meant if each in tested or f"{each}/" in tested)
     elif text != b"tests" and (match := _DOTTED.match(text)):
         yield from _of_module(match[0].decode("utf-8", "replace"), path)

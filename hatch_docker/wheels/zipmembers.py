@@ -51,7 +51,6 @@ class ZipMembers:
 
     def __init__(self, path: Path, place: str) -> None:
         self._place = place
-        self._path = path
         self._closing = ExitStack()
         with ExitStack() as opening:
             opening.callback(self.close)

@@ -195,6 +195,13 @@ def test_an_artifact_says_where_it_is_and_what_vouches_for_it() -> None:
 def test_a_lock_without_packages_need_not_say_so() -> None:
     # As uv before 0.12 writes what requires nothing.
     assert chosen({"lock-version": "1.0", "created-by": "uv"}) == []
+    with pytest.raises(LockError, match="packages"):
+        chosen({"lock-version": "1.0", "created-by": "pip", "package": [package("a")]})
+
+
+def test_groups_are_the_same_however_their_names_are_written() -> None:
+    document = pylock(*GROUPED, **{"dependency-groups": ["Test"], "default-groups": ["Default"]})
+    assert [each.name for each in chosen(document, groups=frozenset({"test"}))] == ["always", "own", "tests"]
 
 
 GROUPED = (

@@ -26,8 +26,10 @@ def validated(document: Mapping[str, Any], *, place: str) -> Pylock:
             hint="every file of a lock needs a hash: lock again from an index that publishes them",
         )
     try:
-        # The specification requires `packages`; where there is none, uv writes nothing before 0.12.
-        return Pylock.from_dict({"packages": [], **document})
+        # The specification requires `packages`. uv before 0.12 leaves it out of a lock that has none.
+        if document.get("created-by") == "uv":
+            document = {"packages": [], **document}
+        return Pylock.from_dict(document)
     except PylockValidationError as error:
         raise LockError(
             f"{error.message} ({error.context})" if error.context else error.message,

@@ -120,13 +120,13 @@ def _check_scope(pylock: Pylock, target: TargetPython, extras: Set[str], groups:
         raise LockError(f"the lock does not cover {target}: it is for {made_for}")
     known_groups = pylock.dependency_groups
     if known_groups is not None:
-        known_groups = list(dict.fromkeys([*known_groups, *(pylock.default_groups or ())]))
-    for kind, asked, known in (
-        ("extra", extras, pylock.extras),
-        ("dependency group", groups, known_groups),
-    ):
-        if known is not None and (missing := sorted(asked - set(known))):
-            raise LockError(f"the lock has no {kind} {', '.join(missing)}; it has {', '.join(known) or 'none'}")
+        known_groups = [*known_groups, *(pylock.default_groups or ())]
+    for kind, asked, known in (("extra", extras, pylock.extras), ("dependency group", groups, known_groups)):
+        if known is None:
+            continue
+        names = list(dict.fromkeys(map(canonicalize_name, known)))
+        if missing := sorted({canonicalize_name(name) for name in asked} - set(names)):
+            raise LockError(f"the lock has no {kind} {', '.join(missing)}; it has {', '.join(names) or 'none'}")
 
 
 def _applies(marker: Marker | None, target: TargetPython, extras: Set[str], groups: Set[str]) -> bool:

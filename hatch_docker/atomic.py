@@ -71,13 +71,14 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def sweep(folder: Path, prefix: str = "") -> None:
-    """Remove the files of `partial_file` that processes left which died a day ago or before.
+    """Remove the files of `partial_file` that are a day old: the processes that wrote them have died.
 
-    Files of other names stay, and so does everything if `folder` is a symbolic link: it is somebody else's.
+    Files of other names stay. If `folder` is a symbolic link, all files stay: the folder may be somebody else's.
     """
     oldest = time.time() - _STALE_SECONDS
     with contextlib.suppress(OSError):
-        if folder.is_symlink():
+        # On Windows, junctions are links, too.
+        if folder.is_symlink() or getattr(folder.lstat(), "st_reparse_tag", False):
             return
         for path in folder.iterdir():
             if path.name.startswith(prefix) and _PARTIAL.fullmatch(path.name, len(prefix)):

@@ -94,14 +94,17 @@ class Cache:
 
     def _is_ours(self) -> bool:
         """Whether the folder was made for this cache, or was empty when the cache came to it."""
-        tag = self.root / "CACHEDIR.TAG"
         self.root.mkdir(parents=True, exist_ok=True)
-        if next(self.root.iterdir(), None) is None:
-            tag.write_text(_TAG, encoding="utf-8")
+        tag = self.root / "CACHEDIR.TAG"
         try:
-            return tag.read_text(encoding="utf-8") == _TAG
+            text = tag.read_text(encoding="utf-8")
         except (OSError, ValueError):
-            return False
+            text = ""
+        # What a killed process wrote of it is written again.
+        if text != _TAG and _TAG.startswith(text) and {path.name for path in self.root.iterdir()} <= {tag.name}:
+            tag.write_text(_TAG, encoding="utf-8")
+            return True
+        return text == _TAG
 
     def abandon(self) -> None:
         """Remove the temporary files of threads that were given up while they waited for something."""

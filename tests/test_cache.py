@@ -200,12 +200,21 @@ class TestTemporaryFiles:
         ours.parent.symlink_to(elsewhere)
         cache.add([DATA], DIGEST, what="it")
         assert old.exists()
-        # Nor is what such a link in the folder itself leads to.
+        # Nor is such a link in the folder itself.
         ours.parent.unlink()
         with cache.temporary():
             ours.symlink_to(old)
         cache.add([DATA], DIGEST, what="it")
+        assert ours.is_symlink()
         assert old.exists()
+
+    def test_a_folder_whose_tag_was_half_written_is_tagged_again(self, cache: Cache) -> None:
+        cache.root.mkdir()
+        (cache.root / "CACHEDIR.TAG").write_text("Signature: 8a477f")
+        with cache.temporary() as ours:
+            old = aged(ours.with_name(ours.name[:-2] + "00"))
+        cache.add([DATA], DIGEST, what="it")
+        assert not old.exists()
 
 
 def aged(path: Path) -> Path:

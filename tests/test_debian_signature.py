@@ -58,7 +58,9 @@ class TestInRelease:
             verified(clearsigned(TEXT).replace(b"Suite: stable", b"Suite: stabla"))
         assert caught.value.place == "InRelease"
 
-    @pytest.mark.parametrize("data", [b"", b"<html>Sign in to this network</html>", TEXT])
+    @pytest.mark.parametrize(
+        "data", [b"", b"<html>Sign in to this network</html>", TEXT], ids=["empty", "page", "text"]
+    )
     def test_what_is_not_signed(self, data: bytes) -> None:
         with pytest.raises(DebianError, match="is not signed"):
             verified(data)

@@ -261,7 +261,11 @@ class TestSavedImages:
         files = saved({"a": compress(self.PLAIN)}, diff_ids=[spec.digest_of(self.PLAIN)])
         assert self.layers(files, cache) == self.layers(saved({"a": self.PLAIN}), Cache(cache.root / "2"))
 
-    @pytest.mark.parametrize("wrong", [b"", tar_of({"other": b""}), gzip.compress(PLAIN)[:-9], b"\x1f\x8b nonsense"])
+    @pytest.mark.parametrize(
+        "wrong",
+        [b"", tar_of({"other": b""}), gzip.compress(PLAIN)[:-9], b"\x1f\x8b nonsense"],
+        ids=["empty", "other", "truncated", "nonsense"],
+    )
     def test_what_is_not_the_layer_of_the_config_is_not_kept(self, cache: Cache, wrong: bytes) -> None:
         files = saved({"a": wrong}, diff_ids=[spec.digest_of(self.PLAIN)])
         with pytest.raises(ImageError, match=r"is not sha256:|cannot be decompressed"):

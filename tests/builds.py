@@ -178,7 +178,7 @@ def check_kept(cache: Path) -> None:
 
 
 def files_below(folder: Path) -> set[Path]:
-    """The files in a folder, and in those that are in it; not what says that a folder is a cache."""
+    """The files in a folder, and in those that are in it, without CACHEDIR.TAG."""
     return {path for path in folder.rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG"}
 
 

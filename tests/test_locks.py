@@ -1070,13 +1070,7 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
         cwd=locked,
     )
     for to in TARGETS:
-        wanted = Wanted(
-            project="demo",
-            target=to,
-            requirements=declared(locked, extras, groups),
-            extras=frozenset(extras),
-            groups=frozenset(groups),
-        )
+        wanted = scoped(locked, to, extras, groups)
         ours = select(read_lock(locked / "uv.lock", wanted, nothing()), to, lock=locked, project="demo")
         theirs = select(read_lock(exported, wanted, nothing()), to, lock=locked, project="demo")
         assert [each.url for each in ours] == [each.url for each in theirs]
@@ -1086,7 +1080,8 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
         assert len(ours) > 15
 
 
-def declared(root: Path, extras: Sequence[str], groups: Sequence[str]) -> tuple[Requirement, ...]:
+def scoped(root: Path, to: TargetPython, extras: Sequence[str], groups: Sequence[str]) -> Wanted:
+    """What an image of the project at `root` needs with these extras and groups."""
     document = read_toml(root / "pyproject.toml")
     project = Project(
         root=root,
@@ -1096,7 +1091,13 @@ def declared(root: Path, extras: Sequence[str], groups: Sequence[str]) -> tuple[
         optional_dependencies=document["project"]["optional-dependencies"],
         dependency_groups=document["dependency-groups"],
     )
-    return project.requirements(extras, groups)
+    return Wanted(
+        project="demo",
+        target=to,
+        requirements=project.requirements(extras, groups),
+        extras=frozenset(extras),
+        groups=frozenset(groups),
+    )
 
 
 @pytest.mark.network
@@ -1239,13 +1240,7 @@ def test_extras_and_groups_choose_from_what_every_tool_locks(
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(SCOPED)
     lock = tmp_path / locks(tmp_path, *(f"--extra={each}" for each in extras), *(f"--group={each}" for each in groups))
-    wanted = Wanted(
-        project="demo",
-        target=SLIM,
-        requirements=declared(tmp_path, extras, groups),
-        extras=frozenset(extras),
-        groups=frozenset(groups),
-    )
+    wanted = scoped(tmp_path, SLIM, extras, groups)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
     read = read_lock(lock, wanted, Lookup(files=index.files))
     chosen = select(read, SLIM, lock=lock, project="demo", extras=wanted.extras, groups=wanted.groups)

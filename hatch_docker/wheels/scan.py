@@ -19,8 +19,8 @@ SOURCE_SUFFIXES = (
     *(".cu", ".cuh", ".cl", ".hip", ".metal", ".a"),
 )
 
-# Bounds on time: Linux has no longer paths (PATH_MAX), and nobody has modules in more folders, or that mention tests in
-# more ways.
+# Bounds on time: bytes of a path (PATH_MAX on Linux), folders around a module, and different mentions of tests in it.
+# Real wheels stay far below them.
 _LONGEST, _DEEPEST, _MOST = 4096, 40, 10_000
 _SUFFIX = re.compile(rb"\.(?:" + "|".join(suffix[1:] for suffix in SOURCE_SUFFIXES).encode() + rb")\b")
 _LAST_NAME = re.compile(rb"[\w.+-]*\Z")

@@ -1,8 +1,8 @@
 """A zip file that is read where it lies: its members, checked, and their content as it is compressed.
 
 Everything that a zip can lie about (APPNOTE.TXT) is either refused when it is opened or checked when content is read:
-paths that leave their folder, two members of one name, links, overlaps, a local header unlike the directory's, a
-compression that is rare.
+paths that leave their folder, two members of one name, links, overlaps, a local header unlike the directory's. So is a
+compression method other than stored and deflated.
 """
 
 from __future__ import annotations

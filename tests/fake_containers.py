@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import re
 import socket
 import struct
 import tarfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -41,6 +43,8 @@ class Containers:
     made: list[dict[str, Any]] = field(default_factory=list)
     execs: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     refusals: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    # Requests are answered at the same time: the length of `execs` would give two of them one name.
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def remove(self, name: str) -> bool:
         """End a container; return whether it was there."""
@@ -114,7 +118,7 @@ class ContainersHandler(QuietHandler):
         self.answer(204)
 
     def _post_exec(self, containers: Containers, _name: str, container: FakeContainer) -> None:
-        identity = f"exec{len(containers.execs)}"
+        identity = f"exec{next(containers.numbers)}"
         containers.execs[identity] = container.run(self._json()["Cmd"])
         self.answer(201, json.dumps({"Id": identity}).encode())
 

@@ -100,7 +100,8 @@ class _Handler(QuietHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.fake.connections += 1
+        with self.fake.lock:
+            self.fake.connections += 1
 
     def do_GET(self) -> None:
         self._serve()

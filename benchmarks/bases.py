@@ -25,14 +25,14 @@ import json, os, resource, sys, time
 from datetime import datetime, timezone
 from pathlib import Path
 from hatch_docker.config import parse
-from hatch_docker.machine import machine_of
+from hatch_docker.machine import services_of
 from hatch_docker.oci import source
 from hatch_docker.oci.spec import Platform
 from hatch_docker.progress import Progress
 from hatch_docker.transports import pull
 
 config, settings, _ = parse({"base": sys.argv[1]}, os.environ, project="bench")
-machine = machine_of(
+machine = services_of(
     settings, os.environ, proxies={}, root=Path.cwd(), home=Path.cwd(), cache_dir=Path(sys.argv[2]), index_url="",
     debian_mirror=config.debian_mirror, debian_keyring=None, now=datetime.now(timezone.utc),
     platform=Platform(architecture="amd64"), processors=os.cpu_count() or 1, progress=Progress(),

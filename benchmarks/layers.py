@@ -28,9 +28,9 @@ from typing import Any
 import deflate
 from isal import isal_zlib
 
+from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.oci.layer import Deflated, Entry, write_layer
 from hatch_docker.oci.spec import Platform
-from hatch_docker.target import Libc, TargetPython
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.wheelfile import WheelFile
 

@@ -12,25 +12,26 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hatch_docker.bases import Base
-from hatch_docker.compiling.compiling import compile_all
+from hatch_docker.base.image import Base
+from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.compiling.compile import compile_all
 from hatch_docker.config import Config, default_script, expand_tags, gather
-from hatch_docker.extra import directories_of, extra_entries, folders
-from hatch_docker.interpreter import BaseFacts
-from hatch_docker.layercache import MadeLayer
-from hatch_docker.layers import Part, files_part, group, make_layers, own_part
-from hatch_docker.linkage import check_linkage
+from hatch_docker.image.checks import check_wheels
+from hatch_docker.image.extra_files import directories_of, extra_entries, folders
+from hatch_docker.image.layers import Part, files_part, group, make_layers, own_part
+from hatch_docker.image.linkage import check_linkage
+from hatch_docker.image.report import Built
+from hatch_docker.image.runtime import command, configure, describe
+from hatch_docker.index.download import own_file
 from hatch_docker.locks import find_lock
-from hatch_docker.machine import Machine
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
-from hatch_docker.project import Project
-from hatch_docker.result import Built
-from hatch_docker.runtime import command, configure, describe
+from hatch_docker.oci.layercache import MadeLayer
+from hatch_docker.plan import VENV, base_of, locked_of, wanted_of, with_packages, workshop_of
+from hatch_docker.project.model import Project
+from hatch_docker.services import Machine
 from hatch_docker.wheels.install import venv_skeleton
-from hatch_docker.wheels.obtain import own_file
-from hatch_docker.wheels.units import Unit, check_units, main_of, scripts_of, units_of
-from hatch_docker.workshop import VENV, base_of, locked_of, wanted_of, with_packages, workshop_of
+from hatch_docker.wheels.prepare import PreparedWheel, main_of, prepare_wheels, scripts_of
 
 
 def build(project: Project, own: Path, config: Config, machine: Machine, *, created: str, written: Path) -> Built:
@@ -47,10 +48,10 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
     locked = locked_of(wanted, project, config, machine, indexes, lock, written)
     files = [*indexes.obtain(locked.artifacts), own_file(own, project.normalized_name, project.version)]
     wheels, compiled = compile_all(files, workshop_of(project, config, machine, indexes, bare, base))
-    units, own_unit = units_of(
+    units, own_unit = prepare_wheels(
         wheels, machine.places.cache, prune=config.prune, keep=config.keep, threads=machine.threads
     )
-    check_units(units, own_unit, locked, wanted, machine.progress)
+    check_wheels(units, own_unit, locked, wanted, machine.progress)
     check_linkage(units, own_unit, base.facts, compiled={each.name for each in compiled}, progress=machine.progress)
     layers = system + make_layers(
         _parts(units, own_unit, project, config, base.facts, len(system)),
@@ -83,7 +84,7 @@ def build(project: Project, own: Path, config: Config, machine: Machine, *, crea
 
 
 def _parts(
-    units: Sequence[Unit], own: Unit, project: Project, config: Config, base: BaseFacts, below: int
+    units: Sequence[PreparedWheel], own: PreparedWheel, project: Project, config: Config, base: BaseFacts, below: int
 ) -> list[Part]:
     """What each layer is made of, lowest first: wheels, other files, the project with the venv's skeleton."""
     skeleton = [
@@ -110,7 +111,7 @@ def tags_of(project: Project, config: Config) -> tuple[str, ...]:
     )
 
 
-def _started(project: Project, config: Config, own: Unit) -> tuple[str, ...] | str | None:
+def _started(project: Project, config: Config, own: PreparedWheel) -> tuple[str, ...] | str | None:
     """What the image starts: what it is told to, else the project's script or `__main__`, else what the base does."""
     if config.entrypoint is not None:
         return config.entrypoint

@@ -20,18 +20,18 @@ from conftest import mirrors
 from containers import built, environment, remove, tool
 from docker import APIClient, DockerClient
 
-from hatch_docker.cache import Cache
 from hatch_docker.engine.container import LABEL
-from hatch_docker.http import Http
 from hatch_docker.oci.archive import archive
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import pull, registry_source
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 PROJECTS = Path(__file__).parent / "projects"
 # On images that tests make for others to be made of.

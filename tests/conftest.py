@@ -27,13 +27,13 @@ from containers import remove
 from docker import DockerClient
 from mutations import many
 
-from hatch_docker.cache import Cache
 from hatch_docker.engine import answers
 from hatch_docker.errors import HatchDockerError
-from hatch_docker.http import Http
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would the builds that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,9 +83,9 @@ def _online() -> bool:
 
 
 def _network() -> bool:
-    from hatch_docker.http import Network
     from hatch_docker.index.client import Index
     from hatch_docker.index.settings import discover
+    from hatch_docker.support.http import Network
 
     if not _online():
         return False
@@ -155,7 +155,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what is tried again tried at once. Only HTTP's clock is stopped: threads of others sleep by it."""
     monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
-    monkeypatch.setattr("hatch_docker.http.time", SimpleNamespace(sleep=lambda _seconds: None))
+    monkeypatch.setattr("hatch_docker.support.http.time", SimpleNamespace(sleep=lambda _seconds: None))
 
 
 @pytest.fixture(scope="session")

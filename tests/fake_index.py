@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from loopback import QuietServer
 
-from hatch_docker.progress import Advance, Progress
+from hatch_docker.support.progress import Advance, Progress
 
 
 class Notes(Progress):

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from image_maker import AMD64, ARM64, make_image, tar_of
 from mutations import many
 
-from hatch_docker.cache import Cache
 from hatch_docker.errors import BaseError, DigestMismatchError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import Files, archive, blob_name, open_files, root_of_layout, saved_images
@@ -24,7 +23,8 @@ from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import Pulled, fetch, layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress
 
 ONE, TWO = Reference.parse("registry.example:5000/team/app:1.0"), Reference.parse("app:latest")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.cache import Cache
+from hatch_docker.dpkg import archives as module
+from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.errors import BaseError, DebianError
-from hatch_docker.http import Http
 from hatch_docker.oci.spec import Platform
-from hatch_docker.system import archives as module
-from hatch_docker.system.archives import Archives, architecture_of
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
 
 NOW = datetime(2026, 11, 24, 12, 30, tzinfo=timezone.utc)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.atomic import replacing, writing
 from hatch_docker.errors import OutputError
+from hatch_docker.support.atomic import replacing, writing
 
 
 def names(folder: Path) -> list[str]:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker.errors import RegistryError
-from hatch_docker.oci import challenge
-from hatch_docker.oci.auth import Credential, Credentials
+from hatch_docker.oci.registry import challenge
+from hatch_docker.oci.registry.auth import Credential, Credentials
 
 
 def encoded(user: str, password: str) -> dict[str, str]:
@@ -162,7 +162,7 @@ def test_a_broken_helper_is_told_of_and_passed_over(tmp_path: Path, script: str)
 
 
 def test_a_helper_that_waits_for_somebody_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hatch_docker.oci.auth._HELPER_SECONDS", 0.05)
+    monkeypatch.setattr("hatch_docker.oci.registry.auth._HELPER_SECONDS", 0.05)
     path = helper(tmp_path / "bin", "hangs", "exec /bin/sleep 60")
     found = among(tmp_path, {"credsStore": "hangs"}, PATH=path).for_registry("a.example")
     assert found.anonymous

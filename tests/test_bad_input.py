@@ -685,7 +685,9 @@ class TestTheDisk:
         project = bench.project()
         bench.made(project)
         with monkeypatch.context() as patch:
-            patch.setattr("hatch_docker.outputs.archive", lambda *_: _failing(OSError(number, os.strerror(number))))
+            patch.setattr(
+                "hatch_docker.image.outputs.archive", lambda *_: _failing(OSError(number, os.strerror(number)))
+            )
             outcome = bench.build(project)
         message = check_clean(outcome)
         assert f"{archive_of(project)}: cannot write: {os.strerror(number)}" in message
@@ -701,7 +703,7 @@ class TestTheDisk:
 
         project = bench.project(wheels=[bench.wheel("alpha"), bench.wheel("delta")])
         with monkeypatch.context() as patch:
-            patch.setattr("hatch_docker.layercache.write_layer", write_layer)
+            patch.setattr("hatch_docker.oci.layercache.write_layer", write_layer)
             message = check_clean(bench.build(project))
         assert message.startswith(f"{bench.cache / 'tmp'}: cannot write: No space left on device")
         assert "hint: the disk is full: free some space, or name another folder with HATCH_DOCKER_CACHE_DIR" in message
@@ -799,10 +801,11 @@ class TestEndings:
         registry.gate = None
         bench.made(project)
 
-    @pytest.mark.parametrize("where", ["outputs.archive", "layercache.write_layer"])
+    @pytest.mark.parametrize("where", ["image.outputs.archive", "oci.layercache.write_layer"])
     def test_a_kill_half_way_through_a_file(self, bench: Bench, where: str) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
-        code = _DYING.format(module=where.partition(".")[0], name=where.partition(".")[2])
+        module, _, name = where.rpartition(".")
+        code = _DYING.format(module=module, name=name)
         command = [sys.executable, "-c", code, "build", "-t", "docker:archive"]
         done = subprocess.run(command, cwd=project, env=environment(bench.cache), capture_output=True)
         assert done.returncode == -signal.SIGKILL
@@ -814,7 +817,7 @@ class TestEndings:
     def test_ctrl_c_while_the_archive_is_written(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         project = bench.project()
         with monkeypatch.context() as patch:
-            patch.setattr("hatch_docker.outputs.archive", lambda *_: _failing(KeyboardInterrupt()))
+            patch.setattr("hatch_docker.image.outputs.archive", lambda *_: _failing(KeyboardInterrupt()))
             assert check_clean(bench.build(project), code=130) == "interrupted"
         assert files_below(project / "dist") == set()
         bench.made(project)
@@ -831,7 +834,8 @@ class TestEndings:
 _DYING = """\
 import os, signal, sys
 import hatchling.cli, hatch_docker.build
-from hatch_docker import {module} as module
+import importlib
+module = importlib.import_module("hatch_docker.{module}")
 whole = module.{name}
 def half(*arguments, **options):
     if "{name}" == "write_layer":

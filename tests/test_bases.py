@@ -13,24 +13,24 @@ from fake_registry import FakeRegistry
 from image_maker import AMD64, ARM64
 from packaging.specifiers import SpecifierSet
 
-from hatch_docker.bases import Base, builder_spec, facts_of, open_base
-from hatch_docker.cache import Cache
+from hatch_docker.base.families import BASES, PYTHONS, admitted, fit
+from hatch_docker.base.image import Base, builder_spec, facts_of, open_base
+from hatch_docker.base.transports import Found, Places, pull
 from hatch_docker.config import BaseSpec
+from hatch_docker.dpkg.archives import Archives
 from hatch_docker.engine import Engine
 from hatch_docker.errors import BaseError, ImageError, RegistryError
-from hatch_docker.families import BASES, PYTHONS, admitted, fit
-from hatch_docker.http import Http, Network
 from hatch_docker.oci.archive import archive, open_files
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import layout_source
 from hatch_docker.oci.source import pull as pull_from
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
-from hatch_docker.system.archives import Archives
-from hatch_docker.transports import Found, Places, pull
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http, Network
+from hatch_docker.support.progress import Progress
 
 SLIM = BaseSpec(transport="family", value="slim")
 

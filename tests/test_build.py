@@ -764,7 +764,7 @@ class TestARebuild:
         for wheel in wheels:
             wheel.unlink()
         before = len(registry.requests)
-        monkeypatch.setattr("hatch_docker.http.Http.request", _fail)
+        monkeypatch.setattr("hatch_docker.support.http.Http.request", _fail)
         monkeypatch.setattr("hatch_docker.locks.locked.resolve", _fail)
         monkeypatch.setattr("hatch_docker.index.settings.Pip._run", _fail)
         (project / "src/shop/__init__.py").write_text("def main() -> None:\n    print('changed')\n")

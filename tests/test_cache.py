@@ -15,9 +15,9 @@ from builds import files_below
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.cache import Cache, file_digest
 from hatch_docker.errors import DigestMismatchError, OutputError
 from hatch_docker.oci.spec import digest_of
+from hatch_docker.support.cache import Cache, file_digest
 
 DATA = b"content" * 1000
 DIGEST = digest_of(DATA)
@@ -67,7 +67,7 @@ class TestBlobs:
             return digest_of(b"damaged")
 
         other = Cache(cache.root)
-        monkeypatch.setattr("hatch_docker.cache.file_digest", digest_before_the_other_mends)
+        monkeypatch.setattr("hatch_docker.support.cache.file_digest", digest_before_the_other_mends)
         assert Cache(cache.root).blob(DIGEST) is None
         assert path.read_bytes() == DATA
 
@@ -134,7 +134,7 @@ class TestBlobs:
 
     def test_a_killed_process_leaves_no_half_entry(self, cache: Cache) -> None:
         program = (
-            "import os, pathlib, sys; from hatch_docker.cache import Cache\n"
+            "import os, pathlib, sys; from hatch_docker.support.cache import Cache\n"
             "def chunks():\n    yield b'half'\n    os._exit(9)\n"
             "Cache(pathlib.Path(sys.argv[1])).add(chunks(), sys.argv[2], what='it')"
         )

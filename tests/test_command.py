@@ -24,23 +24,23 @@ from fake_engine import FakeEngine
 from fake_registry import USER, FakeRegistry
 from project_maker import make_project
 
-from hatch_docker import command
-from hatch_docker.bases import open_base
-from hatch_docker.builder import Builder, open_builder
-from hatch_docker.cache import Cache
+from hatch_docker.base.image import open_base
+from hatch_docker.base.transports import Places
+from hatch_docker.compiling.builder import Builder, open_builder
 from hatch_docker.config import BaseSpec, parse
+from hatch_docker.dpkg.archives import Archives
 from hatch_docker.engine import Engine, Limits
-from hatch_docker.http import Http
+from hatch_docker.frontends.cli import main as command
 from hatch_docker.oci.archive import archive, open_files
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import layout_source, pull
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
-from hatch_docker.system.archives import Archives
-from hatch_docker.transports import Places
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 AMD64 = Platform(architecture="amd64")
 
@@ -158,7 +158,11 @@ class TestTheHelp:
         assert said in outcome.out
 
     def test_is_there_for_the_module(self) -> None:
-        done = subprocess.run([sys.executable, "-m", "hatch_docker.command", "--help"], capture_output=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "hatch_docker.frontends.cli.main", "--help"],
+            capture_output=True,
+            check=True,
+        )
         assert done.stdout.startswith(b"usage: hatch-docker ")
 
 
@@ -326,7 +330,7 @@ class TestForATeam:
         environ = environment(tmp_path / "cache", HATCH_DOCKER_IMAGE=image)
         arguments = ["builder", "--tag", f"{repository}:1", "--push"]
         made = subprocess.run(
-            [sys.executable, "-m", "hatch_docker.command", *arguments],
+            [sys.executable, "-m", "hatch_docker.frontends.cli.main", *arguments],
             cwd=maker,
             env=environ,
             capture_output=True,

@@ -32,9 +32,9 @@ from unit_maker import TARGET
 from wheel_maker import WHEEL, make_wheel
 
 from hatch_docker.compiling.jobs import WORK
-from hatch_docker.compiling.requirements import TOOLS, Plan, are_met
+from hatch_docker.compiling.requirements import TOOLS, BuildLock, are_met
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.settings import Pip
-from hatch_docker.locks import Artifact
 
 SITE = "app/.venv/lib/python3.13/site-packages"
 IN_TREE = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -558,19 +558,19 @@ ARTIFACTS = st.builds(
     reason=st.text(max_size=20),
 )
 PLANS = st.builds(
-    Plan, requirements=st.lists(ARTIFACTS, max_size=4).map(tuple), tools=st.lists(ARTIFACTS, max_size=4).map(tuple)
+    BuildLock, requirements=st.lists(ARTIFACTS, max_size=4).map(tuple), tools=st.lists(ARTIFACTS, max_size=4).map(tuple)
 )
 
 
 @settings(max_examples=many(20))
 @given(PLANS)
-def test_a_plan_is_read_as_it_was_written(plan: Plan) -> None:
-    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+def test_a_plan_is_read_as_it_was_written(plan: BuildLock) -> None:
+    assert BuildLock.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
 @settings(max_examples=many(20))
 @given(PLANS)
-def test_a_plan_meets_what_it_was_made_of(plan: Plan) -> None:
+def test_a_plan_meets_what_it_was_made_of(plan: BuildLock) -> None:
     versions = {each.name: each.version for each in plan.requirements}
     asked = [Requirement(f"{name}=={version}") for name, version in versions.items()]
     assert are_met(asked, plan, TARGET)

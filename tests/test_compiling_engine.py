@@ -17,13 +17,13 @@ from compilations import Build, Case, building, check_again, copied, installing
 from containers import built, output
 from docker import DockerClient
 
-from hatch_docker.cache import Cache
 from hatch_docker.engine import Engine
-from hatch_docker.http import Http, Network
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index
+from hatch_docker.index.download import obtain
 from hatch_docker.index.settings import ca_file_of, discover
-from hatch_docker.locks import Artifact
-from hatch_docker.wheels.obtain import obtain
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http, Network
 
 BASES = ("slim", "alpine")
 # libyaml's sources are in it.

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 
+from hatch_docker.base.families import BASES
 from hatch_docker.config import (
     PRUNED,
     BaseSpec,
@@ -28,7 +29,6 @@ from hatch_docker.config import parse as parse_leniently
 from hatch_docker.config.keys import HATCHLING, KEYS, SETTINGS
 from hatch_docker.config.model import FAMILIES, variable
 from hatch_docker.errors import ConfigError
-from hatch_docker.families import BASES
 from hatch_docker.oci.config import Healthcheck
 from hatch_docker.oci.reference import Reference, check_tag
 from hatch_docker.oci.spec import Platform

@@ -36,7 +36,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, Layer, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
+from hatch_docker.support.progress import Progress
 
 ALPINE = "alpine:3.23"
 WHAT = "testing containers"

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 
-from hatch_docker.cache import Cache
 from hatch_docker.debian.archive import FRESH, Archive
 from hatch_docker.debian.packages import Package, read_index
 from hatch_docker.debian.sources import Mirrors, find_mirrors, named_mirrors, suites_of
 from hatch_docker.errors import DebianError, HatchDockerError
-from hatch_docker.http import Http
-from hatch_docker.progress import Progress
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

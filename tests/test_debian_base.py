@@ -17,7 +17,7 @@ from debian_maker import NOW, WEEK, signer, written
 from system_maker import file
 from urllib3 import BaseHTTPResponse
 
-from hatch_docker.http import Http
+from hatch_docker.support.http import Http
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -29,11 +29,11 @@ from hatch_docker.debian.packages import PackageIndex, read_index
 from hatch_docker.debian.release import check_release, parse_release
 from hatch_docker.debian.resolve import resolve
 from hatch_docker.debian.signature import detached_text, shipped_keyring, signed_text
+from hatch_docker.dpkg import database
+from hatch_docker.dpkg.assemble import Assembled, added_files, root_files
+from hatch_docker.dpkg.ldcache import FLAGS, CacheEntry, ld_so_cache
 from hatch_docker.errors import DebianError, ImageError, PackageError
 from hatch_docker.oci.layer import write_layer
-from hatch_docker.system import database
-from hatch_docker.system.assemble import Assembled, added_files, root_files
-from hatch_docker.system.ldcache import FLAGS, CacheEntry, ld_so_cache
 
 REAL = lzma.decompress((Path(__file__).parent / "data" / "trixie-updates.InRelease.xz").read_bytes())
 REAL_TIME = datetime(2026, 11, 24, tzinfo=timezone.utc)

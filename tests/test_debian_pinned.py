@@ -16,7 +16,7 @@ from debian_bench import DebianBench, FakeDebian, fake_debian
 from debian_maker import NOW
 from system_maker import file
 
-from hatch_docker.system.pins import find_pins, write_pins
+from hatch_docker.dpkg.lockfile import find_pins, write_pins
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -7,13 +7,7 @@ from debian_maker import NOW, WEEK, damaged, release_text, written
 from hypothesis import given, settings
 from mutations import many
 
-from hatch_docker.debian.release import (
-    Release,
-    check_not_older,
-    check_release,
-    packages_paths,
-    parse_release,
-)
+from hatch_docker.debian.release import Release, check_not_older, check_release, packages_paths, parse_release
 from hatch_docker.errors import DebianError
 
 FILES = {"main/binary-amd64/Packages": b"x", "main/binary-amd64/Packages.xz": b"yy", "main/binary-all/Packages": b"z"}

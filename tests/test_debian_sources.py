@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker.debian.aptsources import read_sources
-from hatch_docker.debian.sources import (
-    Mirrors,
-    find_mirrors,
-    named_mirrors,
-    suites_of,
-)
+from hatch_docker.debian.sources import Mirrors, find_mirrors, named_mirrors, suites_of
 from hatch_docker.errors import DebianError
 
 DEB822 = """\

@@ -13,8 +13,9 @@ from packaging.requirements import Requirement
 from unit_maker import TARGET
 
 from hatch_docker.errors import LockError, OutputError, ResolveError
-from hatch_docker.locks import Lookup, Wanted
-from hatch_docker.locks.locked import Locked, Resolver, artifacts_of
+from hatch_docker.index.access import FileFinder, ResolverSettings
+from hatch_docker.locks import InstallRequest
+from hatch_docker.locks.locked import Locked, artifacts_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
 
@@ -58,15 +59,15 @@ class Project:
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     def run(self, *requirements: str, lock: Path | None = None, target: object = TARGET) -> Locked:
-        wanted = Wanted(project="app", target=TARGET, requirements=tuple(map(Requirement, requirements)))
+        wanted = InstallRequest(project="app", target=TARGET, requirements=tuple(map(Requirement, requirements)))
         if target is not TARGET:
             wanted = replace(wanted, target=target)  # type: ignore[arg-type]
         return artifacts_of(
             wanted,
             root=self.root,
             lock=lock,
-            lookup=Lookup(files=lambda _name: pytest.fail("these locks hold URLs")),
-            resolver=Resolver(
+            lookup=FileFinder(files=lambda _name: pytest.fail("these locks hold URLs")),
+            resolver=ResolverSettings(
                 environ={**os.environ, "HATCH_UV": str(self.root / "uv")},
                 configured=self.configured,
                 indexes=lambda: (),

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from mutations import many
 from wheel_maker import make_wheel
 
+from hatch_docker.base.target import MACHINES
 from hatch_docker.errors import WheelError
-from hatch_docker.target import MACHINES
-from hatch_docker.wheels.elf import Library, read_library, read_library_at
+from hatch_docker.support.elf import Library, read_library, read_library_at
 from hatch_docker.wheels.facts import WheelFacts, read_facts
 from hatch_docker.wheels.wheelfile import WheelFile
 

@@ -21,7 +21,6 @@ import pytest
 from fake_engine import CUT, FakeEngine
 from podman import podman
 
-from hatch_docker.cache import Cache
 from hatch_docker.engine import Engine, answers
 from hatch_docker.engine import client as client_module
 from hatch_docker.errors import EngineError, ImageError
@@ -33,7 +32,8 @@ from hatch_docker.oci.layer import BATCH, Entry, Layer, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import pull_saved
 from hatch_docker.oci.spec import Descriptor, Platform
-from hatch_docker.progress import Advance, Progress
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Advance, Progress
 
 PLATFORM = Platform(architecture="amd64")
 LARGE, SMALL = 200_000, 1_000

@@ -9,7 +9,7 @@ import pytest
 
 from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError
-from hatch_docker.extra import check_sources, extra_entries, folders, through
+from hatch_docker.image.extra_files import check_sources, extra_entries, folders, through
 from hatch_docker.oci.layer import Entry, Plain
 
 PLACE = "tool.hatch.build.targets.docker.extra-files"

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,17 +16,17 @@ import pytest
 from sdist_maker import make_sdist
 from wheel_maker import make_wheel
 
-from hatch_docker.cache import Cache
-from hatch_docker.compiling.here import build_here, is_pure
+from hatch_docker.compiling.local import build_here, is_pure
 from hatch_docker.compiling.repack import repack
 from hatch_docker.compiling.sdist import read_sdist
 from hatch_docker.errors import CompileError, OutputError
-from hatch_docker.http import Http, Network
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index
+from hatch_docker.index.download import FetchedFile, obtain
 from hatch_docker.index.settings import ca_file_of, discover
-from hatch_docker.locks import Artifact
-from hatch_docker.locks.resolve import find_uv
-from hatch_docker.wheels.obtain import Obtained, obtain
+from hatch_docker.locks.uv import find_uv
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http, Network
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
 
@@ -72,20 +73,20 @@ def in_tree(folder: Path, code: str, *, requires: str = "[]", more: str = "", zi
     return make_sdist(folder, files={"backend.py": code}, pyproject=pyproject, zipped=zipped)
 
 
-def held(path: Path) -> Obtained:
+def held(path: Path) -> FetchedFile:
     """A wheel as it is in a cache: by its hash."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     cached = path.with_name(digest)
     path.rename(cached)
     name, version = path.name.split("-")[:2]
     artifact = Artifact(name=name, version=version, filename=path.name, url="", hashes={"sha256": digest})
-    return Obtained(artifact=artifact, path=cached, digest=f"sha256:{digest}")
+    return FetchedFile(artifact=artifact, path=cached, digest=f"sha256:{digest}")
 
 
 def build(
     path: Path,
     folder: Path,
-    wheels: Sequence[Obtained] = (),
+    wheels: Sequence[FetchedFile] = (),
     *,
     uv: str = "",
     environ: Mapping[str, str] = {},
@@ -157,7 +158,7 @@ def test_configuration_of_uv_changes_nothing(tmp_path: Path) -> None:
 NEEDING = '[build-system]\nrequires = ["tinybackend>=1"]\nbuild-backend = "tinybackend"\n'
 
 
-def tiny(folder: Path) -> Obtained:
+def tiny(folder: Path) -> FetchedFile:
     return held(make_wheel(folder, "tinybackend", files={"tinybackend.py": backend(requires=["later"])}))
 
 
@@ -239,7 +240,7 @@ def test_a_uv_that_is_ended_says_nothing_of_the_sdist(tmp_path: Path, end: str) 
 SCRIPT = """
 import sys
 from pathlib import Path
-from hatch_docker.compiling.here import build_here
+from hatch_docker.compiling.local import build_here
 from hatch_docker.compiling.sdist import read_sdist
 path, uv, folder = map(Path, sys.argv[1:])
 try:
@@ -258,7 +259,11 @@ def test_an_interrupt_ends_uv(tmp_path: Path) -> None:
     uv.chmod(0o755)
     (tmp_path / "work").mkdir()
     command = [sys.executable, "-c", SCRIPT, str(path), str(uv), str(tmp_path / "work")]
-    with subprocess.Popen(command, cwd=Path(__file__).parent.parent) as process, alive.open() as pipe:
+    # Opened before there is a writer, so that a process which never becomes one fails the test instead of blocking it.
+    pipe = os.fdopen(os.open(alive, os.O_RDONLY | os.O_NONBLOCK))
+    with pipe, subprocess.Popen(command, cwd=Path(__file__).parent.parent) as process:
+        assert select.select([pipe], [], [], 30)[0]
+        os.set_blocking(pipe.fileno(), True)
         assert pipe.readline() == "started\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 7
@@ -276,14 +281,14 @@ def index() -> Index:
     return Index(found, Http(Network(ca_file=found.ca_file or ca_file_of(os.environ))))
 
 
-def fetched(index: Index, filename: str, cache: Path) -> Obtained:
+def fetched(index: Index, filename: str, cache: Path) -> FetchedFile:
     name, _, version = filename.removesuffix(".tar.gz").rpartition("-")
     (file,) = [file for file in index.files(name) if file.filename == filename]
     artifact = Artifact(name=name, version=version, filename=filename, url=file.url, hashes=file.hashes)
     return obtain([artifact], cache=Cache(cache), http=Http(Network(ca_file=ca_file_of(os.environ))))[0]
 
 
-def downloaded(requires: Sequence[str], folder: Path) -> list[Obtained]:
+def downloaded(requires: Sequence[str], folder: Path) -> list[FetchedFile]:
     """Wheels of build requirements and of what these require."""
     folder.mkdir()
     command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "-d", str(folder)]

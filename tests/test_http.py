@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ReadTimeoutError, SSLError
 
 from hatch_docker.errors import NetworkError
-from hatch_docker.http import Http, Network, final_url, redact, translate
+from hatch_docker.support.http import Http, Network, final_url, redact, translate
 
 BODY = bytes(range(256)) * 40
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from mutations import many
 
 from hatch_docker.errors import ArtifactError, HatchDockerError, NetworkError
-from hatch_docker.http import Http, Network
 from hatch_docker.index import client as index_module
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.credentials import Credentials, Login
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
-from hatch_docker.progress import Progress
+from hatch_docker.support.http import Http, Network
+from hatch_docker.support.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

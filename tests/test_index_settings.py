@@ -12,7 +12,7 @@ from hatch_docker.errors import ArtifactError
 from hatch_docker.index import settings as index_settings
 from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
 from hatch_docker.index.settings import IndexSettings, Pip, ca_file_of, discover
-from hatch_docker.progress import Progress
+from hatch_docker.support.progress import Progress
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from elf_maker import make_library
 from wheel_maker import make_wheel
 
-from hatch_docker.compiling import inside
+from hatch_docker.compiling import container_main as inside
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this runs in Linux containers alone")
 LIBPYTHON = "libpython3.13.so.1.0"

@@ -16,11 +16,11 @@ from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile as InstallerWheel
 from wheel_maker import make_wheel, member_info
 
+from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.content import Plain, plain_chunks
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.spec import Platform
-from hatch_docker.target import Libc, TargetPython
 from hatch_docker.wheels.distinfo import checksum_of
 from hatch_docker.wheels.facts import read_facts
 from hatch_docker.wheels.install import installed, lay_out, venv_skeleton

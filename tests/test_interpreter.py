@@ -11,19 +11,19 @@ from conftest import mirrors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.cache import Cache
+from hatch_docker.base.interpreter import BaseFacts, read_facts, wanted
+from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import BaseError, ImageError
-from hatch_docker.http import Http
-from hatch_docker.interpreter import BaseFacts, read_facts, wanted
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node, merge
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import pull, registry_source
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
-from hatch_docker.target import Libc, TargetPython
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 VENV = "app/.venv"
 GLIBC = b"\x7fELF...GNU C Library (Debian GLIBC 2.41-12+deb13u1) stable release version 2.41.\nCopyright"

@@ -5,9 +5,9 @@ import re
 import pytest
 from docker import DockerClient
 
-from hatch_docker.packages.headers import TO_BUILD
-from hatch_docker.packages.knowledge import HEADERS, LIBRARIES, package_of
-from hatch_docker.packages.libraries import TO_RUN
+from hatch_docker.os_packages.headers import TO_BUILD
+from hatch_docker.os_packages.knowledge import HEADERS, LIBRARIES, package_of
+from hatch_docker.os_packages.libraries import TO_RUN
 
 
 @pytest.mark.parametrize(

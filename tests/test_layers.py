@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit_maker import TARGET, make_unit
 
-from hatch_docker.cache import Cache
 from hatch_docker.errors import DigestMismatchError
-from hatch_docker.layercache import MadeLayer
-from hatch_docker.layers import Part, files_part, group, make_layers, own_part
+from hatch_docker.image.layers import Part, files_part, group, make_layers, own_part
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.layer import Entry, Plain
+from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.facts import WheelFacts
-from hatch_docker.wheels.units import Unit
+from hatch_docker.wheels.prepare import PreparedWheel
 
 VENV = "app/.venv"
 SMALL, BIG = 10_000, 2_000_000
@@ -39,7 +39,7 @@ def a_file(folder: Path, size: int) -> Path:
     return path
 
 
-def unit(folder: Path, name: str, size: int) -> Unit:
+def unit(folder: Path, name: str, size: int) -> PreparedWheel:
     facts = WheelFacts(
         name=name,
         version="1",
@@ -51,7 +51,7 @@ def unit(folder: Path, name: str, size: int) -> Unit:
         reaches={},
         sources=(),
     )
-    return Unit(facts=facts, filename=f"{name}.whl", path=a_file(folder, size), digest=f"sha256:{name}")
+    return PreparedWheel(facts=facts, filename=f"{name}.whl", path=a_file(folder, size), digest=f"sha256:{name}")
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit_maker import TARGET, make_unit
 
+from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.target import MACHINES, Libc
 from hatch_docker.errors import LinkageError
-from hatch_docker.interpreter import BaseFacts
-from hatch_docker.linkage import check_linkage, problems_of
+from hatch_docker.image.linkage import check_linkage, problems_of
 from hatch_docker.oci.spec import Platform
-from hatch_docker.target import MACHINES, Libc
-from hatch_docker.wheels.elf import Library
-from hatch_docker.wheels.units import Unit
+from hatch_docker.support.elf import Library
+from hatch_docker.wheels.prepare import PreparedWheel
 
 SLIM = BaseFacts(
     python=TARGET,
@@ -36,16 +36,16 @@ GLIBC, MUSL = "manylinux_2_28_x86_64", "musllinux_1_2_x86_64"
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Unit:
+def own(tmp_path: Path) -> PreparedWheel:
     return make_unit(tmp_path / "own", "app")
 
 
-def unit(folder: Path, files: Mapping[str, bytes], name: str = "demo", platform: str = GLIBC) -> Unit:
+def unit(folder: Path, files: Mapping[str, bytes], name: str = "demo", platform: str = GLIBC) -> PreparedWheel:
     python = "py3-none" if platform == "any" else "cp313-cp313"
     return make_unit(folder, name, files, filename=f"{name}-1.0-{python}-{platform}.whl")
 
 
-def missing(base: BaseFacts, own: Unit, *units: Unit) -> list[str]:
+def missing(base: BaseFacts, own: PreparedWheel, *units: PreparedWheel) -> list[str]:
     """The libraries that are missing, and the messages of what else is wrong."""
     return [each.library or each.message for each in problems_of(units, own, base)]
 
@@ -60,28 +60,30 @@ class TestFound:
             ["/usr/lib/libz.so.1"],
         ],
     )
-    def test_in_the_base_or_brought_by_what_runs_it(self, tmp_path: Path, own: Unit, needed: list[str]) -> None:
+    def test_in_the_base_or_brought_by_what_runs_it(
+        self, tmp_path: Path, own: PreparedWheel, needed: list[str]
+    ) -> None:
         assert missing(SLIM, own, unit(tmp_path, {"demo/a.so": make_library(needed)})) == []
 
-    def test_musl_takes_some_names_for_its_own(self, tmp_path: Path, own: Unit) -> None:
+    def test_musl_takes_some_names_for_its_own(self, tmp_path: Path, own: PreparedWheel) -> None:
         library = make_library(["libc.musl-x86_64.so.1", "libpthread.so.0", "ld-musl-x86_64.so.1", "libcrypt.so.2"])
         assert missing(ALPINE, own, unit(tmp_path, {"demo/a.so": library}, platform=MUSL)) == ["libcrypt.so.2"]
 
-    def test_in_the_wheel_itself_as_auditwheel_puts_it(self, tmp_path: Path, own: Unit) -> None:
+    def test_in_the_wheel_itself_as_auditwheel_puts_it(self, tmp_path: Path, own: PreparedWheel) -> None:
         files = {
             "demo/a.so": make_library(["libpq-1a2b.so.5.17"], runpath="$ORIGIN/../demo.libs"),
             "demo.libs/libpq-1a2b.so.5.17": make_library(soname="libpq-1a2b.so.5.17"),
         }
         assert missing(SLIM, own, unit(tmp_path, files)) == []
 
-    def test_in_another_wheel_that_is_loaded_by_hand(self, tmp_path: Path, own: Unit) -> None:
+    def test_in_another_wheel_that_is_loaded_by_hand(self, tmp_path: Path, own: PreparedWheel) -> None:
         user = unit(tmp_path, {"demo/a.so": make_library(["libcublas.so.12", "libtorch.so"])})
         cuda = unit(tmp_path, {"nvidia/cublas/lib/libcublas.so.12": make_library()}, "nvidia_cublas")
         torch = unit(tmp_path, {"torch/lib/libtorch-x.so": make_library(soname="libtorch.so")}, "torch")
         assert missing(SLIM, own, user, cuda, torch) == []
         assert missing(SLIM, own, user, cuda) == ["libtorch.so"]
 
-    def test_what_is_pruned_is_not_there_and_needs_nothing(self, tmp_path: Path, own: Unit) -> None:
+    def test_what_is_pruned_is_not_there_and_needs_nothing(self, tmp_path: Path, own: PreparedWheel) -> None:
         files = {"demo/a.so": make_library(["libb.so"]), "demo/libb.so": make_library(["libgone.so.1"])}
         whole = unit(tmp_path, files)
         assert missing(SLIM, own, whole) == ["libgone.so.1"]
@@ -99,12 +101,12 @@ class TestFound:
         ],
     )
     def test_in_a_directory_of_the_base_that_it_names(
-        self, tmp_path: Path, own: Unit, rpath: str, runpath: str, found: bool
+        self, tmp_path: Path, own: PreparedWheel, rpath: str, runpath: str, found: bool
     ) -> None:
         library = make_library(["libclntsh.so.19.1"], rpath=rpath, runpath=runpath)
         assert missing(SLIM, own, unit(tmp_path, {"demo/a.so": library})) == ([] if found else ["libclntsh.so.19.1"])
 
-    def test_one_for_another_machine_helps_nobody(self, tmp_path: Path, own: Unit) -> None:
+    def test_one_for_another_machine_helps_nobody(self, tmp_path: Path, own: PreparedWheel) -> None:
         files = {"demo/a.so": make_library(["libb.so"]), "demo/arm/libb.so": make_library(machine="aarch64")}
         assert missing(SLIM, own, unit(tmp_path, files, platform="any")) == ["libb.so"]
 
@@ -121,7 +123,7 @@ class TestAnotherSystem:
         ],
     )
     def test_another_cpu_or_c_library_is_named(
-        self, tmp_path: Path, own: Unit, base: BaseFacts, library: bytes, why: str
+        self, tmp_path: Path, own: PreparedWheel, base: BaseFacts, library: bytes, why: str
     ) -> None:
         assert missing(base, own, unit(tmp_path, {"demo/a.so": library})) == [why]
         assert missing(base, own, unit(tmp_path, {"demo/a.so": library}, platform="any")) == []
@@ -132,7 +134,7 @@ class TestAnotherSystem:
         one = make(libraries={"a.so": Library(machine=its)})
         assert bool(problems_of([one], make(), base)) == (its != machine[1])
 
-    def test_wheels_that_carry_something_for_several_systems(self, tmp_path: Path, own: Unit) -> None:
+    def test_wheels_that_carry_something_for_several_systems(self, tmp_path: Path, own: PreparedWheel) -> None:
         files = {
             "demo/a.so": make_library(),
             "demo/x86.so": make_library(machine="i686"),
@@ -147,7 +149,7 @@ class TestAnotherSystem:
         assert notes.notes == ["warning: demo: demo/m.so is linked to musl, and the image has glibc (and 1 more)"]
 
 
-def make(libraries: Mapping[str, Library] = {}) -> Unit:
+def make(libraries: Mapping[str, Library] = {}) -> PreparedWheel:
     """A unit without a file."""
     from hatch_docker.wheels.facts import WheelFacts
 
@@ -163,7 +165,7 @@ def make(libraries: Mapping[str, Library] = {}) -> Unit:
         sources=(),
         libraries=libraries,
     )
-    return Unit(facts=facts, filename=f"demo-1-cp313-cp313-{GLIBC}.whl", path=Path(), digest="")
+    return PreparedWheel(facts=facts, filename=f"demo-1-cp313-cp313-{GLIBC}.whl", path=Path(), digest="")
 
 
 class TestSeverity:
@@ -172,27 +174,27 @@ class TestSeverity:
         "cv/b.so": make_library(["libGL.so.1"]),
     }
 
-    def test_a_ready_made_wheel_gets_one_warning_with_what_to_write(self, tmp_path: Path, own: Unit) -> None:
+    def test_a_ready_made_wheel_gets_one_warning_with_what_to_write(self, tmp_path: Path, own: PreparedWheel) -> None:
         notes = Notes()
         check_linkage([unit(tmp_path, self.LACKING, "Open_CV")], own, SLIM, compiled={"app"}, progress=notes)
         (note,) = notes.notes
         assert note.startswith("warning: open-cv needs libGL.so.1, libX11.so.6, which the image lacks: ")
         assert note.endswith('runtime-packages = ["libgl1", "libx11-6"]')
 
-    def test_on_alpine_with_alpines_names(self, tmp_path: Path, own: Unit) -> None:
+    def test_on_alpine_with_alpines_names(self, tmp_path: Path, own: PreparedWheel) -> None:
         notes, library = Notes(), make_library(["libstdc++.so.6", "libc.musl-x86_64.so.1"])
         check_linkage([unit(tmp_path, {"a.so": library}, platform=MUSL)], own, ALPINE, compiled=set(), progress=notes)
         assert notes.notes == [
             'warning: demo needs libstdc++.so.6, which the image lacks: runtime-packages = ["libstdc++"]'
         ]
 
-    def test_without_a_package_manager_only_the_library_is_named(self, tmp_path: Path, own: Unit) -> None:
+    def test_without_a_package_manager_only_the_library_is_named(self, tmp_path: Path, own: PreparedWheel) -> None:
         notes, base = Notes(), replace(SLIM, directories=frozenset())
         check_linkage([unit(tmp_path, self.LACKING)], own, base, compiled=set(), progress=notes)
         assert notes.notes == ["warning: demo needs libGL.so.1, libX11.so.6, which the image lacks"]
 
     def test_many_plugins_do_not_fill_the_screen_and_what_most_need_comes_first(
-        self, tmp_path: Path, own: Unit
+        self, tmp_path: Path, own: PreparedWheel
     ) -> None:
         libraries = [f"libunheard{number}.so.1" for number in range(50)]
         files = {"a.so": make_library([*libraries, "libpq.so.5"]), "b.so": make_library(["libpq.so.5"])}
@@ -219,7 +221,7 @@ class TestSeverity:
         assert "has libodd.so.1" in caught.value.hint
         assert [note.split()[1] for note in notes.notes] == ["other"]
 
-    def test_what_we_compiled_for_another_system(self, tmp_path: Path, own: Unit) -> None:
+    def test_what_we_compiled_for_another_system(self, tmp_path: Path, own: PreparedWheel) -> None:
         one = unit(tmp_path, {"one/a.so": make_library(["libc.so.6"])}, "one")
         with pytest.raises(LinkageError, match=r"one: one/a\.so is linked to glibc, and the image has musl") as caught:
             check_linkage([one], own, ALPINE, compiled={"one"}, progress=Notes())

@@ -18,7 +18,7 @@ from fake_index import serving
 from fake_registry import FakeRegistry
 from system_maker import file
 
-from hatch_docker.system.pins import Selection, find_pins
+from hatch_docker.dpkg.lockfile import Selection, find_pins
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from mutations import many
 from packaging.requirements import Requirement
 
-from hatch_docker.cache import Cache
+from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
-from hatch_docker.http import Http
+from hatch_docker.index.access import FileFinder
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.settings import discover
 from hatch_docker.locks import (
-    Artifact,
-    Lookup,
-    Wanted,
+    InstallRequest,
     check_complete,
     check_fresh,
     find_lock,
@@ -31,13 +30,14 @@ from hatch_docker.locks import (
     select,
 )
 from hatch_docker.locks.commands import uv_platform
-from hatch_docker.locks.pylock import validated
-from hatch_docker.locks.reading import read_toml
-from hatch_docker.locks.resolve import find_uv
+from hatch_docker.locks.model import read_toml
+from hatch_docker.locks.readers.pylock import validated
+from hatch_docker.locks.uv import find_uv
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
-from hatch_docker.project import Project
-from hatch_docker.target import Libc, TargetPython
+from hatch_docker.project.model import Project
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 HASH = "0" * 64
 HOST = "https://files.example"
@@ -480,15 +480,15 @@ def test_a_wheel_named_by_url_or_path_is_as_good_as_one_of_an_index() -> None:
 def test_a_broken_pylock_says_which_key(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "pylock.toml").write_text(text)
     with pytest.raises(LockError, match=problem) as caught:
-        read_lock(tmp_path / "pylock.toml", Wanted(project="demo", target=SLIM), nothing())
+        read_lock(tmp_path / "pylock.toml", InstallRequest(project="demo", target=SLIM), nothing())
     assert caught.value.place.endswith("pylock.toml")
 
 
-def nothing(cache: Path | None = None) -> Lookup:
+def nothing(cache: Path | None = None) -> FileFinder:
     def files(name: str) -> Sequence[IndexFile]:
         raise AssertionError(f"asked the index for {name}")
 
-    return Lookup(files=files, cache=Cache(cache) if cache else None)
+    return FileFinder(files=files, cache=Cache(cache) if cache else None)
 
 
 # ---------------------------------------------------------------- freshness
@@ -580,7 +580,7 @@ colorama==0.4.6 ; sys_platform == "win32" --hash=sha256:{HASH}
             index_file("other-1.16.0-py3-none-any.whl"),
         ]
     )
-    found = read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=files))
+    found = read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=files))
     (only,) = found.packages
     assert [each.filename for each in only.wheels or ()] == ["six-1.16.0-py2.py3-none-any.whl"]
     assert only.sdist
@@ -596,9 +596,9 @@ def test_hashes_of_all_that_the_index_has_show_what_there_is(
     path = requirements(tmp_path, f"ext==1 --hash=sha256:{HASH}\n")
     known = [index_file(name) for name in ("ext-1-cp313-cp313-manylinux_2_17_x86_64.whl", "ext-1.tar.gz")]
     other = [index_file("ext-2.tar.gz", "2" * 64), *(index_file(name, "2" * 64) for name in late)]
-    wanted = Wanted(project="demo", target=ALPINE_ARM)
+    wanted = InstallRequest(project="demo", target=ALPINE_ARM)
     for lookup in (
-        Lookup(files=serving(ext=[*known, *other]), cache=Cache(tmp_path / "c")),
+        FileFinder(files=serving(ext=[*known, *other]), cache=Cache(tmp_path / "c")),
         nothing(cache=tmp_path / "c"),
     ):
         found = read_lock(path, wanted, lookup)
@@ -618,7 +618,7 @@ def test_included_files_are_read_relative_to_the_one_that_includes_them(tmp_path
     )
     path = requirements(tmp_path, "-r sub/base.txt\n")
     files = serving(six=[index_file("six-1.16.0-py3-none-any.whl")])
-    assert len(read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=files)).packages) == 1
+    assert len(read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=files)).packages) == 1
     assert indexes(path) == ("", ("https://more.example",))
 
 
@@ -628,7 +628,7 @@ def test_one_name_with_a_version_for_each_marker(tmp_path: Path) -> None:
         f"a==1 ; python_version < '3.13' --hash=sha256:{HASH}\na==2 ; python_version >= '3.13' --hash=sha256:{HASH}\n",
     )
     files = serving(a=[index_file("a-1-py3-none-any.whl"), index_file("a-2-py3-none-any.whl")])
-    found = read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=files))
+    found = read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=files))
     assert [str(each.version) for each in found.packages] == ["2"]
 
 
@@ -648,7 +648,7 @@ def test_one_name_with_a_version_for_each_marker(tmp_path: Path) -> None:
 def test_requirements_that_cannot_be_a_lock(tmp_path: Path, text: str, problem: str) -> None:
     path = requirements(tmp_path, text)
     with pytest.raises(LockError, match=problem):
-        read_lock(path, Wanted(project="demo", target=SLIM), Lookup(files=serving()))
+        read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=serving()))
 
 
 def test_a_rebuild_asks_no_index_and_the_cache_holds_no_login(tmp_path: Path) -> None:
@@ -660,9 +660,9 @@ def test_a_rebuild_asks_no_index_and_the_cache_holds_no_login(tmp_path: Path) ->
         url="https://me:hunter2@index.example/six-1.16.0-py3-none-any.whl",
         hashes={"sha256": HASH},
     )
-    wanted = Wanted(project="demo", target=SLIM)
-    first = read_lock(path, wanted, Lookup(files=serving(six=[file]), indexes=lambda: (secret,), cache=cache))
-    again = read_lock(path, wanted, Lookup(files=nothing().files, indexes=lambda: (secret,), cache=cache))
+    wanted = InstallRequest(project="demo", target=SLIM)
+    first = read_lock(path, wanted, FileFinder(files=serving(six=[file]), indexes=lambda: (secret,), cache=cache))
+    again = read_lock(path, wanted, FileFinder(files=nothing().files, indexes=lambda: (secret,), cache=cache))
     assert first == again
     stored = [each.read_text() for each in cache.root.rglob("*") if each.is_file()]
     assert stored
@@ -695,7 +695,7 @@ ROOT: dict[str, Any] = {"name": "demo", "source": {"editable": "."}}
 
 def uv_chosen(path: Path, document: Mapping[str, Any], to: TargetPython = SLIM, **wanted: Any) -> dict[str, str]:
     write(path / "uv.lock", document)
-    found = read_lock(path / "uv.lock", Wanted(project="demo", target=to, **wanted), nothing())
+    found = read_lock(path / "uv.lock", InstallRequest(project="demo", target=to, **wanted), nothing())
     return {each.name: each.version for each in select(found, to, lock=path / "uv.lock", project="demo")}
 
 
@@ -824,7 +824,7 @@ def test_requirements_of_the_project_itself_are_locked_by_what_they_hold(tmp_pat
 
 def test_overridden_requirements_are_told_apart(tmp_path: Path) -> None:
     document = uv_lock(ROOT, manifest={"overrides": [{"name": "zipp", "specifier": "<4"}]})
-    found = read_lock(write(tmp_path / "uv.lock", document), Wanted(project="demo", target=SLIM), nothing())
+    found = read_lock(write(tmp_path / "uv.lock", document), InstallRequest(project="demo", target=SLIM), nothing())
     assert overridden(found) == {"zipp"}
     wants = [Requirement("zipp>=99")]
     assert check_complete([], {}, wants, SLIM, project="demo", overridden=overridden(found)) == []
@@ -833,7 +833,7 @@ def test_overridden_requirements_are_told_apart(tmp_path: Path) -> None:
 def test_a_lock_of_all_platforms_is_not_to_be_made_again_for_lack_of_a_wheel(tmp_path: Path) -> None:
     windows = uv_package("w", "1") | {"wheels": [{"url": f"{HOST}/w-1-py3-none-win32.whl", "hash": f"sha256:{HASH}"}]}
     write(tmp_path / "uv.lock", uv_lock(ROOT | {"dependencies": [{"name": "w"}]}, windows))
-    found = read_lock(tmp_path / "uv.lock", Wanted(project="demo", target=SLIM), nothing())
+    found = read_lock(tmp_path / "uv.lock", InstallRequest(project="demo", target=SLIM), nothing())
     with pytest.raises(NoWheelError, match=r"on win32\n  hint: choose versions that have a wheel for this target"):
         select(found, SLIM, lock=tmp_path / "uv.lock", project="demo", refresh="uv lock")
 
@@ -852,7 +852,7 @@ def test_a_lock_of_all_platforms_shows_that_there_is_no_wheel(tmp_path: Path) ->
     }
     root = ROOT | {"dependencies": [{"name": "w"}]}
     path = write(tmp_path / "uv.lock", uv_lock(root, uv_package("w", "1") | files))
-    found = read_lock(path, Wanted(project="demo", target=SLIM), nothing())
+    found = read_lock(path, InstallRequest(project="demo", target=SLIM), nothing())
     (artifact,) = select(found, SLIM, lock=path, project="demo")
     assert (artifact.filename, artifact.reason) == ("w-1.tar.gz", "no manylinux wheel")
     with pytest.raises(LockError, match=r"u is in a folder of an archive \(u of mono-1\.tar\.gz\)"):
@@ -868,7 +868,7 @@ def test_a_wheel_by_url_and_a_folder_of_wheels(tmp_path: Path) -> None:
         "wheels": [{"path": "b-1-py3-none-any.whl", "hash": f"sha256:{HASH}"}],
     }
     write(tmp_path / "uv.lock", uv_lock(root, by_url, flat))
-    found = read_lock(tmp_path / "uv.lock", Wanted(project="demo", target=SLIM), nothing())
+    found = read_lock(tmp_path / "uv.lock", InstallRequest(project="demo", target=SLIM), nothing())
     first, second = select(found, SLIM, lock=tmp_path / "uv.lock", project="demo")
     assert first.url == url
     assert second.url == (tmp_path / "wheels" / "b-1-py3-none-any.whl").as_uri()
@@ -929,10 +929,10 @@ VALID_PYLOCK = pylock(
 )
 
 
-def attempt(path: Path, lookup: Lookup) -> None:
+def attempt(path: Path, lookup: FileFinder) -> None:
     """Read and select; only errors of ours may come out."""
     asked = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
-    wanted = Wanted(project="demo", target=SLIM, requirements=asked, groups=frozenset({"dev"}))
+    wanted = InstallRequest(project="demo", target=SLIM, requirements=asked, groups=frozenset({"dev"}))
     try:
         select(read_lock(path, wanted, lookup), SLIM, lock=path, project="demo")
     except HatchDockerError as error:
@@ -995,7 +995,7 @@ LINES = st.lists(
 def test_no_requirements_file_ends_in_a_traceback(tmp_path: Path, text: str) -> None:
     path = tmp_path / "requirements.txt"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    attempt(path, Lookup(files=serving(six=[index_file("six-1-py3-none-any.whl")])))
+    attempt(path, FileFinder(files=serving(six=[index_file("six-1-py3-none-any.whl")])))
 
 
 # ---------------------------------------------------------------- against the real tools
@@ -1080,7 +1080,7 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
         assert len(ours) > 15
 
 
-def scoped(root: Path, to: TargetPython, extras: Sequence[str], groups: Sequence[str]) -> Wanted:
+def scoped(root: Path, to: TargetPython, extras: Sequence[str], groups: Sequence[str]) -> InstallRequest:
     """What an image of the project at `root` needs with these extras and groups."""
     document = read_toml(root / "pyproject.toml")
     project = Project(
@@ -1091,7 +1091,7 @@ def scoped(root: Path, to: TargetPython, extras: Sequence[str], groups: Sequence
         optional_dependencies=document["project"]["optional-dependencies"],
         dependency_groups=document["dependency-groups"],
     )
-    return Wanted(
+    return InstallRequest(
         project="demo",
         target=to,
         requirements=project.requirements(extras, groups),
@@ -1109,8 +1109,8 @@ def test_hashed_requirements_lead_to_the_wheels_that_uv_locks(tmp_path: Path, to
     uv(*compile_, "--generate-hashes", "-o", "requirements.txt", cwd=tmp_path)
     uv(*compile_, "-c", "requirements.txt", "-o", "pylock.toml", cwd=tmp_path)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
-    lookup = Lookup(files=index.files, indexes=lambda: index.urls)
-    wanted = Wanted(project="demo", target=to)
+    lookup = FileFinder(files=index.files, indexes=lambda: index.urls)
+    wanted = InstallRequest(project="demo", target=to)
     ours, theirs = (
         select(read_lock(tmp_path / name, wanted, lookup), to, lock=tmp_path / name, project="demo")
         for name in ("requirements.txt", "pylock.toml")
@@ -1138,7 +1138,7 @@ def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> No
     uv(*compile_, "--universal", "-o", "pylock.universal.toml", cwd=tmp_path)
     uv("lock", "-q", cwd=tmp_path)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
-    lookup = Lookup(files=index.files)
+    lookup = FileFinder(files=index.files)
     # Not every uv lists wheels for other platforms in what it resolves for one.
     for name, *reasons in (
         ("requirements.txt", "no musllinux wheel"),
@@ -1146,13 +1146,13 @@ def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> No
         ("pylock.universal.toml", "no musllinux wheel"),
         ("uv.lock", "no musllinux wheel"),
     ):
-        wanted = Wanted(project="demo", target=ALPINE, requirements=[Requirement(each) for each in COMPILED])
+        wanted = InstallRequest(project="demo", target=ALPINE, requirements=[Requirement(each) for each in COMPILED])
         found = select(read_lock(tmp_path / name, wanted, lookup), ALPINE, lock=tmp_path / name, project="demo")
         assert [each.name for each in found] == ["psutil", "pyyaml", "six"]
         assert [each.filename for each in found if not each.is_wheel] == ["psutil-5.9.8.tar.gz"]
         assert found[0].reason in reasons
     foreign = tmp_path / "pylock.glibc.toml"
-    read = read_lock(foreign, Wanted(project="demo", target=ALPINE), lookup)
+    read = read_lock(foreign, InstallRequest(project="demo", target=ALPINE), lookup)
     if "win_amd64" not in foreign.read_text():
         with pytest.raises(NoWheelError, match=r"psutil 5\.9\.8 has wheels for cp36-abi3 on manylinux") as caught:
             select(read, ALPINE, lock=foreign, project="demo", refresh="uv lock again")
@@ -1173,7 +1173,7 @@ def test_what_pip_compile_writes_is_read(tmp_path: Path) -> None:
     found = find_lock(tmp_path)
     assert found is not None
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
-    read = read_lock(found, Wanted(project="demo", target=SLIM), Lookup(files=index.files))
+    read = read_lock(found, InstallRequest(project="demo", target=SLIM), FileFinder(files=index.files))
     artifacts = select(read, SLIM, lock=found, project="demo")
     assert [each.name for each in artifacts] == ["idna", "six"]
     check_fresh(artifacts, [Requirement("idna<4"), Requirement("six")], SLIM, lock=found, project="demo", refresh="")
@@ -1242,6 +1242,6 @@ def test_extras_and_groups_choose_from_what_every_tool_locks(
     lock = tmp_path / locks(tmp_path, *(f"--extra={each}" for each in extras), *(f"--group={each}" for each in groups))
     wanted = scoped(tmp_path, SLIM, extras, groups)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
-    read = read_lock(lock, wanted, Lookup(files=index.files))
+    read = read_lock(lock, wanted, FileFinder(files=index.files))
     chosen = select(read, SLIM, lock=lock, project="demo", extras=wanted.extras, groups=wanted.groups)
     assert [each.name for each in chosen] == expected

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 from fake_engine import FakeEngine
 
-from hatch_docker import machine as machine_module
+from hatch_docker import services as machine_module
 from hatch_docker.config import Settings
 from hatch_docker.errors import EngineError
 from hatch_docker.index.settings import IndexSettings, discover
-from hatch_docker.machine import Machine, machine_of
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
-from hatch_docker.parallel import together
-from hatch_docker.progress import Progress
+from hatch_docker.services import Machine, services_of
+from hatch_docker.support.progress import Progress
+from hatch_docker.support.threads import together
 
 
 def machine(
     folder: Path, settings: Settings | None = None, environ: Mapping[str, str] = {}, index_url: str = ""
 ) -> Machine:
-    return machine_of(
+    return services_of(
         settings or Settings(),
         {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "DOCKER_HOST": "tcp://127.0.0.1:1", **environ},
         proxies={},

@@ -25,22 +25,22 @@ from hypothesis import strategies as st
 from mutations import many
 from podman import podman
 
-from hatch_docker.cache import Cache
 from hatch_docker.engine import Change, Engine, Limits
 from hatch_docker.errors import EngineError, PackageError
-from hatch_docker.http import Http
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, decompressed, validate
 from hatch_docker.oci.layer import Entry, write_layer
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import pull, registry_source
 from hatch_docker.oci.spec import Platform
-from hatch_docker.packages import Installed, install
-from hatch_docker.packages.difference import Difference, difference
-from hatch_docker.packages.managers import MANAGERS, arrived, hint
-from hatch_docker.progress import Progress
+from hatch_docker.os_packages import Installed, install
+from hatch_docker.os_packages.difference import Difference, difference
+from hatch_docker.os_packages.managers import MANAGERS, arrived, hint
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 APT, APK = MANAGERS
 PLATFORM = Platform(architecture="amd64")

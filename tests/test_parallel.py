@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.parallel import together
+from hatch_docker.support.threads import together
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 8))
@@ -43,7 +43,7 @@ def test_the_first_error_is_raised_and_ends_what_waits() -> None:
 
 
 def test_an_error_does_not_wait_for_a_thread_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hatch_docker.parallel._GRACE_SECONDS", 0)
+    monkeypatch.setattr("hatch_docker.support.threads._GRACE_SECONDS", 0)
     never = threading.Event()
 
     def work(item: int) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mutations import many
 
 from hatch_docker.debian.packages import Package
+from hatch_docker.dpkg.lockfile import FILE, PURPOSES, Pins, Selection, find_pins, write_pins
 from hatch_docker.errors import LockError
-from hatch_docker.system.pins import FILE, PURPOSES, Pins, Selection, find_pins, write_pins
 
 PACKAGE = Package(
     name="libpq5",

@@ -10,7 +10,7 @@ import pytest
 from fake_engine import FakeEngine
 from hatchling.plugin.manager import PluginManager
 
-from hatch_docker.plugin import VERSIONS, DockerBuilder
+from hatch_docker.frontends.hatch import VERSIONS, DockerBuilder
 
 NOWHERE = "tcp://127.0.0.1:1"
 PROJECT = """
@@ -64,8 +64,8 @@ import sys
 before = set(sys.modules)
 import hatchling.builders.wheel, hatchling.plugin.manager
 hatchling_needs = set(sys.modules)
-import hatch_docker.plugin
-hatch_docker.plugin.hatch_register_builder()
+import hatch_docker.frontends.hatch
+hatch_docker.frontends.hatch.hatch_register_builder()
 print(*sorted(name for name in set(sys.modules) - hatchling_needs if not name.startswith(("encodings", "_"))))
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -73,7 +73,8 @@ print(*sorted(name for name in set(sys.modules) - hatchling_needs if not name.st
     assert {name for name in loaded if name.startswith("hatch_docker")} == {
         "hatch_docker",
         "hatch_docker.errors",
-        "hatch_docker.plugin",
+        "hatch_docker.frontends",
+        "hatch_docker.frontends.hatch",
     }
     assert loaded.isdisjoint({"docker", "requests", "urllib3", "isal", "deflate", "truststore", "platformdirs"})
 

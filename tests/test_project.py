@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.project import Project
+from hatch_docker.project.model import Project
 
 
 def project(

@@ -24,16 +24,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, NetworkError, RegistryError
-from hatch_docker.http import Http
-from hatch_docker.oci import spec, upload
-from hatch_docker.oci.auth import Credentials
+from hatch_docker.oci import spec
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry import upload
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Platform
-from hatch_docker.progress import Advance, Progress
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Advance, Progress
 
 
 def layer(name: str, content: bytes = b"") -> Layer:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mutations import many
 from wheel_maker import Rows, make_wheel, member_info, row
 
+from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.compiling.repack import repack
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import write_layer
 from hatch_docker.oci.spec import Platform
-from hatch_docker.target import Libc, TargetPython
 from hatch_docker.wheels.facts import read_facts
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.wheelfile import WheelFile

@@ -15,14 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
+from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import LockError, ResolveError
-from hatch_docker.locks import Artifact, Lookup, Wanted, read_lock, select
+from hatch_docker.index.access import FileFinder, ResolverSettings
+from hatch_docker.index.artifact import Artifact
+from hatch_docker.locks import InstallRequest, read_lock, select
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
-from hatch_docker.locks.locked import Resolver, artifacts_of, resolve_alone
-from hatch_docker.locks.resolve import find_uv, inputs_digest, is_current, resolve
+from hatch_docker.locks.locked import artifacts_of, resolve_alone
+from hatch_docker.locks.uv import find_uv, inputs_digest, is_current, resolve
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
-from hatch_docker.target import Libc, TargetPython
+from hatch_docker.support.progress import Progress
 
 
 def target(platform: str = "linux/amd64", kind: str = "glibc", version: tuple[int, int] = (2, 36)) -> TargetPython:
@@ -236,11 +238,11 @@ def resolved(
     """What a project without a lock gets, by name, and what was told meanwhile."""
     notes = Notes()
     locked = artifacts_of(
-        Wanted(project="demo", target=to, requirements=(Requirement(requirement),)),
+        InstallRequest(project="demo", target=to, requirements=(Requirement(requirement),)),
         root=folder,
         lock=None,
         lookup=unused(),
-        resolver=Resolver(
+        resolver=ResolverSettings(
             environ={**os.environ, "HATCH_UV": uv}, configured=(), indexes=lambda: (), embed=lambda url: url
         ),
         written=folder / "pylock.demo.toml",
@@ -297,7 +299,7 @@ def test_no_binary_needs_no_other_resolution(tmp_path: Path) -> None:
 )
 def test_uv_never_sees_what_an_sdist_is_built_with_by_url(tmp_path: Path, requirement: str, problem: str) -> None:
     uv = fake_uv(tmp_path, "open('ran', 'w')")
-    resolver = Resolver(environ={**os.environ, "HATCH_UV": uv}, configured=(), indexes=lambda: (), embed=str)
+    resolver = ResolverSettings(environ={**os.environ, "HATCH_UV": uv}, configured=(), indexes=lambda: (), embed=str)
     with pytest.raises(LockError) as caught:
         resolve_alone(
             ["six", requirement], target=SLIM, root=tmp_path, lookup=unused(), resolver=resolver, constraints=None
@@ -320,7 +322,7 @@ def test_uv_resolves_for_a_foreign_target(tmp_path: Path, to: TargetPython) -> N
     assert "#" not in text
     lock = tmp_path / "pylock.toml"
     lock.write_text(text)
-    found = select(read_lock(lock, Wanted(project="demo", target=to), unused()), to, lock=lock, project="demo")
+    found = select(read_lock(lock, InstallRequest(project="demo", target=to), unused()), to, lock=lock, project="demo")
     by_name = {artifact.name: artifact for artifact in found}
     assert {"uvicorn", "uvloop", "httptools"} <= by_name.keys()
     assert "colorama" not in by_name
@@ -361,5 +363,5 @@ def test_what_the_real_uv_refuses(tmp_path: Path, requirement: str, environ: Map
     assert "hunter2" not in str(caught.value)
 
 
-def unused() -> Lookup:
-    return Lookup(files=lambda _name: [])
+def unused() -> FileFinder:
+    return FileFinder(files=lambda _name: [])

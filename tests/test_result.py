@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_maker import make_image
 
-from hatch_docker.layercache import MadeLayer
+from hatch_docker.image.report import Built, document, how_to_run, table
 from hatch_docker.oci.image import append
+from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
-from hatch_docker.result import Built, document, how_to_run, table
 
 BASE = make_image("base", "more")
 IMAGE = append(BASE, make_image("a", "b").layers, make_image("a", "b").history, BASE.config)

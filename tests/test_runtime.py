@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.image.runtime import command, configure, describe
 from hatch_docker.oci.config import Healthcheck, ImageConfig
 from hatch_docker.oci.spec import Platform
-from hatch_docker.project import Project
-from hatch_docker.runtime import command, configure, describe
+from hatch_docker.project.model import Project
 
 VENV = "app/.venv"
 BASE = ImageConfig(

@@ -15,7 +15,7 @@ from project_maker import lock_of
 from system_maker import file
 from wheel_maker import WHEEL
 
-from hatch_docker.system.ldcache import read_ld_so_cache
+from hatch_docker.dpkg.ldcache import read_ld_so_cache
 
 TABLE = "tool.hatch.build.targets.docker"
 LIB = "usr/lib/x86_64-linux-gnu"

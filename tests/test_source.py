@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_maker import AMD64, ARM64, blob_of, make_image, tar_of
 
-from hatch_docker.cache import Cache
 from hatch_docker.errors import BaseError, DigestMismatchError, HatchDockerError, ImageError, RegistryError
-from hatch_docker.http import Http
 from hatch_docker.oci import spec, zstd
 from hatch_docker.oci.archive import Files
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import Source, fetch, pull, pull_saved, recall, registry_source, remember
 from hatch_docker.oci.spec import Descriptor, Platform
-from hatch_docker.progress import Progress
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 IMAGE, ARM = make_image("one", "two"), make_image("arm", platform=ARM64)
 QUIET = Progress()

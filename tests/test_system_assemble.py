@@ -11,11 +11,11 @@ from elf_maker import make_library
 from system_maker import Item, data_of, directory, file, link, listing, make_deb
 
 from hatch_docker.debian.deb import Deb
+from hatch_docker.dpkg.assemble import Assembled, added_files, root_files, wanted
+from hatch_docker.dpkg.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry, write_layer
-from hatch_docker.system.assemble import Assembled, added_files, root_files, wanted
-from hatch_docker.system.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache
 
 LIB = "usr/lib/x86_64-linux-gnu"
 CONF = {"etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n", "etc/ld.so.conf.d/a.conf": b"/lib/x86_64-linux-gnu\n"}

@@ -9,13 +9,13 @@ import pytest
 from system_maker import data_of, directory, file, listing, make_deb
 
 from hatch_docker.debian.deb import Deb
+from hatch_docker.dpkg import database
+from hatch_docker.dpkg.generated import BUNDLE, alternative_links, certificates, font_maps, skeleton, timezone
+from hatch_docker.dpkg.loader import laid
+from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpacked
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
-from hatch_docker.system import database
-from hatch_docker.system.files import BUNDLE, alternative_links, certificates, font_maps, skeleton, timezone
-from hatch_docker.system.loader import laid
-from hatch_docker.system.unpack import Unpacked, Ways, unpacked
 
 
 def of(*entries: Entry) -> dict[str, Entry]:
@@ -267,7 +267,9 @@ class TestDatabase:
 
     def test_what_an_older_version_had_goes(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")
-        gone = database.outdated(self.unpack(deb), [deb], database.read(listing(self.IMAGE)), Ways({"lib": "usr/lib"}))
+        gone = database.outdated(
+            self.unpack(deb), [deb], database.read(listing(self.IMAGE)), SymlinkResolver({"lib": "usr/lib"})
+        )
         # Not what another package has too, and no configuration.
         assert [(entry.path, entry.removed) for entry in gone] == [("usr/lib/libcurl.so.1", True)]
 

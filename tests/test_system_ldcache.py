@@ -11,10 +11,10 @@ from elf_maker import make_library
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatch_docker.dpkg.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache, version_key
+from hatch_docker.dpkg.loader import Loader, laid, libraries_of, loader_of
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry
-from hatch_docker.system.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache, version_key
-from hatch_docker.system.loader import Loader, laid, libraries_of, loader_of
 
 LDCONFIG = shutil.which("ldconfig") or shutil.which("ldconfig", path="/sbin:/usr/sbin")
 _HWCAP = ', hwcap: "{}"'

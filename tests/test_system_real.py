@@ -15,33 +15,33 @@ from conftest import mirrors
 from containers import output, running
 from docker import DockerClient
 
-from hatch_docker.cache import Cache
+from hatch_docker.base.interpreter import read_facts
 from hatch_docker.debian.archive import Archive
 from hatch_docker.debian.deb import open_deb
 from hatch_docker.debian.packages import Package, PackageIndex, read_index
 from hatch_docker.debian.resolve import resolve
 from hatch_docker.debian.sources import find_mirrors, suites_of
+from hatch_docker.dpkg import database
+from hatch_docker.dpkg.assemble import Assembled, added_files, root_files, wanted
+from hatch_docker.dpkg.generated import BUNDLE
+from hatch_docker.dpkg.ldcache import FLAGS, read_ld_so_cache
+from hatch_docker.dpkg.roots import base_roots, base_without, toolchain
 from hatch_docker.engine import Engine
 from hatch_docker.errors import PackageError
-from hatch_docker.http import Http
 from hatch_docker.index.settings import discover
-from hatch_docker.interpreter import read_facts
 from hatch_docker.oci import source
-from hatch_docker.oci.auth import Credentials
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.filesystem import merge
 from hatch_docker.oci.image import Image, append, validate
 from hatch_docker.oci.layer import Entry, Layer, write_layer
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
-from hatch_docker.system import database
-from hatch_docker.system.assemble import Assembled, added_files, root_files, wanted
-from hatch_docker.system.files import BUNDLE
-from hatch_docker.system.ldcache import FLAGS, read_ld_so_cache
-from hatch_docker.system.roots import base_roots, base_without, toolchain
-from hatch_docker.wheels.elf import MAGIC
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.elf import MAGIC
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 
 ROOTS, WITHOUT = base_roots("3.13"), base_without()
 ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8"}

@@ -7,8 +7,8 @@ import pytest
 from system_maker import make_deb
 
 from hatch_docker.debian.deb import Deb
+from hatch_docker.dpkg.scripts import alternatives, check_scripts, why_needed
 from hatch_docker.errors import PackageError
-from hatch_docker.system.scripts import alternatives, check_scripts, why_needed
 
 Make = Callable[..., Deb]
 BLOCK = "# Automatically added by {}/13.11\n{}\n# End automatically added section\n"

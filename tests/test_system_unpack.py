@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from system_maker import Item, data_of, directory, file, link, make_deb
 
 from hatch_docker.debian.deb import Deb
+from hatch_docker.dpkg.unpack import USRMERGE, SymlinkResolver, Unpacked, unpacked
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, arrange, write_layer
-from hatch_docker.system.unpack import USRMERGE, Unpacked, Ways, unpacked
 
 
 def unpack(
@@ -207,12 +207,12 @@ PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 def test_ways_are_those_of_a_file_system(links: dict[str, str], path: str) -> None:
     files = Filesystem({name: Node(kind="link", link=target) for name, target in links.items()})
     try:
-        there = Ways(links).directory(path)
+        there = SymlinkResolver(links).directory(path)
     except PackageError:
         return
     assert there == files.resolve(path)
     parent = files.resolve(posixpath.dirname(path))
-    assert Ways(links).file(path) == posixpath.join(parent, posixpath.basename(path))
+    assert SymlinkResolver(links).file(path) == posixpath.join(parent, posixpath.basename(path))
 
 
 def test_what_is_unpacked_can_be_a_layer(tmp_path: Path) -> None:

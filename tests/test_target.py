@@ -10,8 +10,8 @@ from packaging.markers import default_environment
 from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
+from hatch_docker.base.target import MACHINES, Libc, TargetPython
 from hatch_docker.oci.spec import Platform
-from hatch_docker.target import MACHINES, Libc, TargetPython
 
 GLIBC, MUSL = Libc(kind="glibc", version=(2, 41)), Libc(kind="musl", version=(1, 2))
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker import terminal
 from hatch_docker.errors import HatchDockerError
-from hatch_docker.terminal import Terminal, human
+from hatch_docker.support import terminal
+from hatch_docker.support.terminal import Terminal, human
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import pytest
 from builds import files_below
 from fake_index import FakeIndex, Notes, serving
 
-from hatch_docker.cache import Cache
 from hatch_docker.errors import ArtifactError, DigestMismatchError, HatchDockerError, NetworkError, OutputError
-from hatch_docker.http import Http, Network
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index
 from hatch_docker.index.credentials import Credentials, Login
+from hatch_docker.index.download import obtain
 from hatch_docker.index.settings import ca_file_of, discover
-from hatch_docker.locks import Artifact
-from hatch_docker.wheels.obtain import obtain
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http, Network
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -225,7 +225,7 @@ def test_full_disk_is_clean_and_leaves_nothing(fake: FakeIndex, cache: Cache, mo
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("hatch_docker.atomic.os.fsync", full)
+    monkeypatch.setattr("hatch_docker.support.atomic.os.fsync", full)
     with pytest.raises(OutputError, match="free some space"):
         get(cache, artifact(fake))
     assert files_in(cache.root) == []
@@ -254,10 +254,10 @@ def test_threads_leave_the_umask_alone(fake: FakeIndex, cache: Cache) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from hatch_docker.cache import Cache
-from hatch_docker.http import Http
-from hatch_docker.locks import Artifact
-from hatch_docker.wheels.obtain import obtain
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.download import obtain
 url, digest, root = sys.argv[1:]
 wanted = Artifact(name="pkg", version="1.0", filename="pkg-1.0-py3-none-any.whl", url=url, hashes={"sha256": digest})
 try:

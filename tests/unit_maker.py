@@ -8,11 +8,11 @@ from typing import Any
 
 from wheel_maker import make_wheel
 
-from hatch_docker.cache import file_digest
+from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.oci.spec import Platform
-from hatch_docker.target import Libc, TargetPython
+from hatch_docker.support.cache import file_digest
 from hatch_docker.wheels.facts import read_facts
-from hatch_docker.wheels.units import Unit
+from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile
 
 TARGET = TargetPython(
@@ -23,9 +23,9 @@ TARGET = TargetPython(
 )
 
 
-def make_unit(folder: Path, name: str = "demo", files: Mapping[str, str | bytes] = {}, **more: Any) -> Unit:
+def make_unit(folder: Path, name: str = "demo", files: Mapping[str, str | bytes] = {}, **more: Any) -> PreparedWheel:
     """A unit of a wheel that is made in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = make_wheel(folder, name, files=files or {f"{name}.py": f"# {name}"}, **more)
     with WheelFile(path, path.name) as wheel, path.open("rb") as file:
-        return Unit(facts=read_facts(wheel), filename=path.name, path=path, digest=file_digest(file))
+        return PreparedWheel(facts=read_facts(wheel), filename=path.name, path=path, digest=file_digest(file))

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from hatch_docker.packages.knowledge import package_of
+from hatch_docker.os_packages.knowledge import package_of
 
 # Of longer lines, such as a compiler's command, this much is shown, and that much looked at.
 _SHOWN, _READ = 200, 2000

@@ -13,16 +13,16 @@ from typing import Any, BinaryIO, TypeAlias
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from hatch_docker.compiling import inside
+from hatch_docker.base.target import TargetPython
+from hatch_docker.compiling import container_main as inside
 from hatch_docker.compiling.failure import guess, last_lines
-from hatch_docker.compiling.requirements import Plan, Resolve, are_met, parse
+from hatch_docker.compiling.requirements import BuildLock, Resolve, are_met, parse
 from hatch_docker.compiling.sdist import Sdist
 from hatch_docker.engine import Container
 from hatch_docker.errors import BuilderError, CompileError
-from hatch_docker.locks import Artifact
-from hatch_docker.logfile import Log
-from hatch_docker.target import TargetPython
-from hatch_docker.wheels.obtain import Obtained
+from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.download import FetchedFile
+from hatch_docker.support.logs import Log
 
 WORK = "/hatch-docker"
 _SCRIPT = Path(inside.__file__)
@@ -35,7 +35,7 @@ _ENVIRON = {"SOURCE_DATE_EPOCH": "315619200", "PYTHONHASHSEED": "0", "TZ": "UTC"
 _PROBED = frozenset({"version", "implementation", "free_threaded", "machine", "glibc", "headers", "compiler"})
 
 # Files of a lock → wheels of them, compiled where need be.
-Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[Obtained]]
+Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Job:
     """An sdist that is to become a wheel, and why it is compiled."""
 
     sdist: Sdist
-    file: Obtained
+    file: FetchedFile
     reason: str
 
     @property
@@ -57,7 +57,7 @@ class Compiled:
     """A wheel's file name, and what it was built with: Python's packages and, in the builder, those of the OS."""
 
     filename: str
-    plan: Plan
+    plan: BuildLock
     packages: tuple[str, ...] = ()
 
 
@@ -68,9 +68,9 @@ class Supplies:
     `complete` is whether the plan is known to have all that the backend asks for.
     """
 
-    plan: Plan
-    tools: Sequence[Obtained]
-    requirements: Sequence[Obtained]
+    plan: BuildLock
+    tools: Sequence[FetchedFile]
+    requirements: Sequence[FetchedFile]
     complete: bool
     resolve: Resolve
     wheels: Wheels

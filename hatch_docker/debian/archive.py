@@ -14,23 +14,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from hatch_docker.cache import Cache
 from hatch_docker.debian.packages import Package
-from hatch_docker.debian.release import (
-    File,
-    Release,
-    check_not_older,
-    check_release,
-    packages_paths,
-    parse_release,
-)
+from hatch_docker.debian.release import File, Release, check_not_older, check_release, packages_paths, parse_release
 from hatch_docker.debian.signature import detached_text, read_keyring, shipped_keyring, signed_text
 from hatch_docker.debian.sources import CODENAMES, SETTING, Mirror, Mirrors
 from hatch_docker.debian.transfer import AbsentError, Transfer, url_of
 from hatch_docker.errors import DebianError
-from hatch_docker.http import Http
-from hatch_docker.parallel import together
-from hatch_docker.progress import Progress
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
+from hatch_docker.support.threads import together
 
 _T = TypeVar("_T")
 _KIND = "debian-release"

@@ -13,13 +13,13 @@ from urllib.parse import quote
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from hatch_docker.cache import CHUNK, Cache
 from hatch_docker.debian.compression import decompressed
 from hatch_docker.debian.release import File
 from hatch_docker.debian.sources import SETTING, Mirror
 from hatch_docker.errors import DebianError, DigestMismatchError, NetworkError
-from hatch_docker.http import Http
-from hatch_docker.progress import Progress, counted
+from hatch_docker.support.cache import CHUNK, Cache
+from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress, counted
 
 _LARGEST_TEXT = 1 << 24
 _WORTH_READING = 1 << 16

@@ -19,7 +19,7 @@ from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress, counted
+from hatch_docker.support.progress import Progress, counted
 
 if TYPE_CHECKING:
     from docker import APIClient

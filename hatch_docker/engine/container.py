@@ -22,7 +22,7 @@ from hatch_docker.engine.stream import Stream
 from hatch_docker.engine.translate import hint, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.spec import Platform
-from hatch_docker.terminal import human
+from hatch_docker.support.terminal import human
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -21,10 +21,10 @@ from packaging.utils import canonicalize_name
 from urllib3.exceptions import HTTPError
 
 from hatch_docker.errors import ArtifactError, HatchDockerError
-from hatch_docker.http import Http, final_url, redact, translate
 from hatch_docker.index.credentials import split_login
 from hatch_docker.index.settings import IndexSettings
-from hatch_docker.progress import Progress
+from hatch_docker.support.http import Http, final_url, redact, translate
+from hatch_docker.support.progress import Progress
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 _LARGEST_PAGE = 1 << 28

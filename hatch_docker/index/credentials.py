@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from hatch_docker.progress import Progress
+from hatch_docker.support.progress import Progress
 
 _SILENT = Progress()
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
-from hatch_docker.progress import Progress
+from hatch_docker.support.progress import Progress
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hatch_docker.target import TargetPython
+from hatch_docker.base.target import TargetPython
 
 # The values of uv's --python-platform: glibc minors it knows, by machine.
 _UV_GLIBC_MINORS = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from packaging.pylock import Pylock
 
+from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
+from hatch_docker.index.access import FileFinder
 from hatch_docker.locks import commands
-from hatch_docker.locks.pins import has_hashes, hashing_hint
-from hatch_docker.locks.pylock import read_pylock
-from hatch_docker.locks.reading import Lookup, Wanted
-from hatch_docker.locks.requirements import read_requirements
-from hatch_docker.locks.uv import read_uv
-from hatch_docker.progress import Progress
-from hatch_docker.target import TargetPython
+from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.readers.pylock import read_pylock
+from hatch_docker.locks.readers.requirements import read_requirements
+from hatch_docker.locks.readers.requirements_file import has_hashes, hashing_hint
+from hatch_docker.locks.readers.uv_lock import read_uv
+from hatch_docker.support.progress import Progress
 
 # Requirements that are for developing, never chosen unless they are named.
 _FOR_DEVELOPMENT = re.compile(r"(^|[-_.])(dev\w*|tests?|testing|docs?|documentation|lint\w*)($|[-_.])")
@@ -29,7 +30,7 @@ class LockFormat:
     """A kind of lock: the names its files have, its reader, and the command that refreshes such a file."""
 
     names: re.Pattern[str]
-    read: Callable[[Path, Wanted, Lookup], Pylock]
+    read: Callable[[Path, InstallRequest, FileFinder], Pylock]
     refresh: Callable[[str, TargetPython], str]
 
 
@@ -54,7 +55,7 @@ def lock_format(path: Path) -> LockFormat:
     )
 
 
-def read_lock(path: Path, wanted: Wanted, lookup: Lookup) -> Pylock:
+def read_lock(path: Path, wanted: InstallRequest, lookup: FileFinder) -> Pylock:
     """Read a lock of any known format. Raises LockError; the index's own errors pass through."""
     return lock_format(path).read(path, wanted, lookup)
 

@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from hatch_docker.atomic import replacing
+from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, ResolveError
-from hatch_docker.http import redact
-from hatch_docker.locks import Artifact, Lookup, Wanted, check_fresh, overridden, read_lock, select
+from hatch_docker.index.access import FileFinder, ResolverSettings
+from hatch_docker.index.artifact import Artifact
+from hatch_docker.locks import InstallRequest, check_fresh, overridden, read_lock, select
 from hatch_docker.locks.formats import lock_format
-from hatch_docker.locks.pins import read_constraints
-from hatch_docker.locks.resolve import find_uv, is_current, resolve, versions_of
-from hatch_docker.progress import Progress
-from hatch_docker.target import TargetPython
+from hatch_docker.locks.readers.requirements_file import read_constraints
+from hatch_docker.locks.uv import find_uv, is_current, resolve, versions_of
+from hatch_docker.support.atomic import replacing
+from hatch_docker.support.http import redact
+from hatch_docker.support.progress import Progress
 
 _OTHER = "lock another version, or one that has a wheel"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolver:
-    """What resolving takes from the machine: `indexes` gives URLs without logins, `embed` puts a login in.
-
-    `configured` are the indexes that the project itself names.
-    """
-
-    environ: Mapping[str, str]
-    configured: Sequence[str]
-    indexes: Callable[[], Sequence[str]]
-    embed: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +40,12 @@ class Locked:
 
 
 def artifacts_of(
-    wanted: Wanted,
+    wanted: InstallRequest,
     *,
     root: Path,
     lock: Path | None,
-    lookup: Lookup,
-    resolver: Resolver,
+    lookup: FileFinder,
+    resolver: ResolverSettings,
     written: Path,
     no_binary: Set[str] = frozenset(),
     progress: Progress,
@@ -105,8 +94,8 @@ def resolve_alone(
     *,
     target: TargetPython,
     root: Path,
-    lookup: Lookup,
-    resolver: Resolver,
+    lookup: FileFinder,
+    resolver: ResolverSettings,
     constraints: Path | None,
 ) -> tuple[Artifact, ...]:
     """The artifacts of requirements that are no project's, such as those that an sdist is built with.
@@ -114,7 +103,7 @@ def resolve_alone(
     uv resolves them in the folder `root`, within the versions and hashes of the file `constraints`. Raises LockError,
     also for a requirement with a URL, and what resolving raises.
     """
-    wanted = Wanted(project="", target=target, requirements=_of_an_index(requirements))
+    wanted = InstallRequest(project="", target=target, requirements=_of_an_index(requirements))
     allowed = read_constraints(constraints) if constraints else {}
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
         path = Path(folder) / "pylock.toml"
@@ -129,7 +118,7 @@ def resolve_alone(
     return tuple(artifacts)
 
 
-def _alone(wanted: Wanted, root: Path, resolver: Resolver, constraints: Path | None) -> str:
+def _alone(wanted: InstallRequest, root: Path, resolver: ResolverSettings, constraints: Path | None) -> str:
     """Out of wheels if that can be, since uv may have to run an sdist to read it."""
     try:
         return _uv(wanted.requirements, wanted.target, root, resolver, constraints, build=False)
@@ -172,7 +161,9 @@ def _check_allowed(
         )
 
 
-def _resolved(wanted: Wanted, root: Path, resolver: Resolver, written: Path, progress: Progress) -> Path:
+def _resolved(
+    wanted: InstallRequest, root: Path, resolver: ResolverSettings, written: Path, progress: Progress
+) -> Path:
     """The written result of an earlier build while its inputs are the same, else that of a new resolution."""
     if current_text(written, wanted, resolver):
         progress.note(f"lock: {_shown(written, root)}, resolved earlier (delete it to resolve again)")
@@ -184,7 +175,7 @@ def _resolved(wanted: Wanted, root: Path, resolver: Resolver, written: Path, pro
     return written
 
 
-def current_text(path: Path, wanted: Wanted, resolver: Resolver) -> str:
+def current_text(path: Path, wanted: InstallRequest, resolver: ResolverSettings) -> str:
     """What a file holds that `resolve_wanted` gave for the same; empty for any other, or none."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -194,7 +185,9 @@ def current_text(path: Path, wanted: Wanted, resolver: Resolver) -> str:
     return text if is_current(text, texts, wanted.target, resolver.configured) else ""
 
 
-def resolve_wanted(wanted: Wanted, *, root: Path, resolver: Resolver, progress: Progress, before: str = "") -> str:
+def resolve_wanted(
+    wanted: InstallRequest, *, root: Path, resolver: ResolverSettings, progress: Progress, before: str = ""
+) -> str:
     """The text of a lock of what is wanted, resolved now.
 
     What `before`, the text of an earlier one, has stays at its version, where that goes for all. Raises ResolveError.
@@ -217,7 +210,7 @@ def _uv(
     requirements: Sequence[Requirement],
     target: TargetPython,
     root: Path,
-    resolver: Resolver,
+    resolver: ResolverSettings,
     constraints: Path | None = None,
     build: bool = True,
 ) -> str:

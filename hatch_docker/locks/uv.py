@@ -1,218 +1,198 @@
-"""uv.lock → Pylock, for one target: read here, without running uv, so that it needs neither uv nor a network.
+"""Resolve a project's requirements for a target with uv, into the text of a pylock.toml.
 
-The lock is a graph of all platforms: a package's dependencies are edges with markers, extras and, where one name has
-several versions, the version and source meant. What the root's requirements, extras and groups reach for the target
-is the Pylock; `uv export --frozen` is the oracle of the tests.
-
-Packages that conflict by extra or group have markers such as `extra == 'extra-3-foo-cpu'` (its length, the package
-and the extra). They are only known when all extras have been found: hence a first walk that collects them.
+uv is the one resolver that takes a foreign target's markers and tags. It runs in the project's folder, so that its own
+configuration there holds. The result is kept beside the image, and says what it was made from.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from packaging.markers import InvalidMarker, Marker
-from packaging.pylock import Pylock
-from packaging.requirements import InvalidRequirement
-from packaging.specifiers import InvalidSpecifier
-from packaging.version import InvalidVersion, Version
+from hatch_docker.base.target import TargetPython
+from hatch_docker.errors import ResolveError
+from hatch_docker.locks.commands import uv_platform
+from hatch_docker.support.http import redact
 
-from hatch_docker.errors import LockError
-from hatch_docker.locks.pylock import validated
-from hatch_docker.locks.reading import MARKER_ERRORS, Lookup, Wanted, evaluate, filename, is_file_of, read_toml
-from hatch_docker.locks.uv_metadata import check_current
-from hatch_docker.target import TargetPython
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
-Table = Mapping[str, Any]
+# uv asks sysconfig where it is, which tells a second thread half of what it knows (before Python 3.12).
+_FINDING = threading.Lock()
+_TABLE = "hatch-docker"
+UPGRADE = "hatch-docker lock --upgrade python"
+_USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
+_LINES_SHOWN = 24
+# Words of uv's explanation, and what to do about it: the first that it has.
+_HINTS = (
+    (
+        "authentication credentials",
+        "give the index's login: in netrc, in its URL, or as UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD",
+    ),
+    ("error sending request", "check the network, and the package index that pip and uv are configured with"),
+    (
+        "build `",
+        "uv builds it here to learn what it requires: give it what it misses, or tell in tool.uv.dependency-metadata",
+    ),
+    ("no solution found", "loosen the requirements, or choose another Python or base"),
+    ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),
+    ("invalid value", "update uv: it does not know this platform"),
+    ("unexpected argument", "update uv: pip install -U uv"),
+)
 
-# The format's version that this reads; its `revision` only ever adds (uv: versioning of the lockfile).
-_VERSION = 1
-_EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
-# The root's package in the lock lies where the lock does.
-_LOCAL = ("virtual", "editable", "directory")
 
+def find_uv(environ: Mapping[str, str]) -> str:
+    """The path of uv: Hatch's own ($HATCH_UV), the one on PATH, or the one installed with this Python.
 
-def read_uv(path: Path, wanted: Wanted, lookup: Lookup) -> Pylock:  # noqa: ARG001
-    """Read a uv.lock for a target, with the project's chosen extras and groups.
-
-    The Pylock's `tool.hatch-docker` says that it was taken from a lock of all platforms, and which names' requirements
-    `tool.uv` overrides. Raises LockError where the lock is not one, is stale, or its chosen extras and groups conflict.
+    Raises ResolveError when there is none.
     """
-    document = read_toml(path)
+    hatch_uv = environ.get("HATCH_UV", "")
+    if hatch_uv and Path(hatch_uv).is_file():
+        return hatch_uv
+    if on_path := shutil.which("uv", path=environ.get("PATH", "")):
+        return on_path
     try:
-        return _read(document, wanted)
-    except LockError as error:
-        error.place = error.place or str(path)
-        error.hint = error.hint or "refresh it: uv lock"
-        raise
-    except (InvalidVersion, InvalidMarker, InvalidSpecifier, InvalidRequirement, *MARKER_ERRORS) as error:
-        raise LockError(f"the lock is damaged: {error}", place=str(path), hint="make it again: uv lock") from None
-    except (AttributeError, ValueError, RecursionError):
-        raise LockError("the lock is not a uv.lock", place=str(path), hint="make it again: uv lock") from None
+        import uv
+
+        with _FINDING:
+            return str(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        raise ResolveError(
+            "there is no uv to resolve dependencies with",
+            hint="install uv (pip install uv); where nothing is compiled, a lock makes it needless: pylock.toml, "
+            "uv.lock or hashed requirements.txt",
+        ) from None
 
 
-def _read(document: Table, wanted: Wanted) -> Pylock:
-    if document.get("version") != _VERSION:
-        raise LockError(
-            f"version {document.get('version')!r} of uv.lock is not known, only {_VERSION}",
-            hint="export it: uv export --format pylock.toml -o pylock.toml",
-        )
-    graph = _Graph(packages=_by_name(document), target=wanted.target)
-    root = graph.find({"name": wanted.project})
-    _check_conflicts(document, wanted)
-    check_current(root.get("metadata"), wanted)
-    reached = _reach(graph, root, wanted, first=bool(document.get("conflicts")))
-    # The values are the file's own, some of them None: validating checks their types.
-    pylock = {
-        "lock-version": "1.0",
-        "created-by": "uv",
-        "packages": [_package(package) for package in reached if package is not root],
-        "environments": document.get("supported-markers"),
-        "requires-python": document.get("requires-python"),
-        "tool": {"hatch-docker": {"universal": True, "overridden": _overridden(document)}},
+def resolve(
+    requirements: Sequence[str],
+    *,
+    target: TargetPython,
+    uv: str,
+    root: Path,
+    environ: Mapping[str, str],
+    indexes: Sequence[str] = (),
+    configured: Sequence[str] = (),
+    embed: Callable[[str], str] = str,
+    constraints: Path | None = None,
+    build: bool = True,
+) -> str:
+    """Resolve requirements for the target; the text of a pylock.toml whose `tool.hatch-docker` says its inputs.
+
+    `indexes` are package indexes without logins, the main one first; none leaves them to uv's own configuration.
+    `configured` are those that the project itself names: only they are inputs, since the machine's own may differ from
+    one to the next. `embed` puts the login into an index's URL: that reaches uv through its environment and nothing
+    else. `constraints` is a file of versions to keep to, no input either. Without `build` no sdist is looked at: its
+    own code may have to be run, here and with all logins, to learn what it requires. Raises ResolveError with uv's
+    explanation.
+    """
+    platform = uv_platform(target)
+    if not platform:
+        raise ResolveError(f"uv cannot resolve for {target}", hint="add a lock that was made on that platform")
+    output = _run(
+        [
+            *(uv, "pip", "compile", "-", "--python-platform", platform, "--python-version", target.minor),
+            *("--python", sys.executable, "--format", "pylock.toml", "--no-header", "--no-annotate"),
+            *("--color", "never", "--no-progress"),
+            *(("--constraints", str(constraints)) if constraints else ()),
+            *(() if build else ("--no-build",)),
+        ],
+        "\n".join(sorted(requirements)) + "\n",
+        root=root,
+        environ=_environment(environ, [embed(url) for url in indexes]),
+        target=target,
+    )
+    body = "\n".join(line for line in output.splitlines() if not line.startswith("#")).strip()
+    inputs = inputs_digest(requirements, target, configured)
+    return f'{_USER.sub("", body)}\n\n[tool.{_TABLE}]\ninputs = "{inputs}"\n'
+
+
+def inputs_digest(requirements: Iterable[str], target: TargetPython, indexes: Iterable[str]) -> str:
+    """The digest of all that shapes a resolution, but for the index's contents and uv's own configuration."""
+    values = {
+        "requirements": sorted(set(requirements)),
+        "python": target.minor,
+        "platform": uv_platform(target),
+        "indexes": [redact(url) for url in indexes],
     }
-    return validated(pylock, place="")
+    return f"sha256:{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}"
 
 
-def _overridden(document: Table) -> list[str]:
-    return sorted({str(each["name"]) for each in document.get("manifest", {}).get("overrides", [])})
+def is_current(text: str, requirements: Iterable[str], target: TargetPython, indexes: Iterable[str]) -> bool:
+    """Whether a pylock's text is what `resolve` wrote for these inputs. False for any other text."""
+    try:
+        document = tomllib.loads(text)
+        return bool(document["tool"][_TABLE]["inputs"] == inputs_digest(requirements, target, indexes))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
-def _by_name(document: Table) -> dict[str, list[Table]]:
-    packages: dict[str, list[Table]] = {}
-    for package in document.get("package", []):
-        packages.setdefault(package["name"], []).append(package)
-    return packages
+def is_ours(text: str) -> bool:
+    """Whether a pylock's text is what `resolve` wrote, for whatever inputs."""
+    try:
+        return isinstance(tomllib.loads(text)["tool"][_TABLE]["inputs"], str)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Graph:
-    """The packages of a lock by name, and the target that chooses among forks."""
-
-    packages: Mapping[str, Sequence[Table]]
-    target: TargetPython
-
-    def find(self, dependency: Table) -> Table:
-        """The package that an edge means."""
-        name = dependency["name"]
-        found = [
-            package
-            for package in self.packages.get(name, ())
-            if all(package.get(key) == dependency[key] for key in ("version", "source") if key in dependency)
-        ]
-        if len(found) > 1:
-            found = [each for each in found if self._in_fork(each)]
-        if len(found) != 1:
-            raise LockError(f"the lock has {'several packages' if found else 'no package'} {name}")
-        return found[0]
-
-    def _in_fork(self, package: Table) -> bool:
-        markers = package.get("resolution-markers", [])
-        return not markers or any(self.holds(marker, frozenset()) for marker in markers)
-
-    def holds(self, marker: str | None, active: Set[str]) -> bool:
-        """Whether an edge's marker holds; `active` are extras and groups in uv's encoding."""
-        if not marker:
-            return True
-        # A marker of core metadata knows one extra at a time; a lock's knows the set (PEP 751).
-        as_set = _EXTRA.sub(lambda match: f"'{match['name']}' {'in' if match[1] == '==' else 'not in'} extras", marker)
-        return evaluate(Marker(as_set), self.target, extras=active)
+def versions_of(text: str) -> dict[str, str]:
+    """The versions in what `resolve` wrote, by name; empty for a package without one, and for any other text."""
+    try:
+        return {each["name"]: each.get("version", "") for each in tomllib.loads(text).get("packages", ())}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
-def _reach(graph: _Graph, root: Table, wanted: Wanted, *, first: bool) -> list[Table]:
-    """Every package that is reached, in the order of the lock's names."""
-    active = {f"project-{len(wanted.project)}-{wanted.project}"}
-    active |= {_encoded("extra", wanted.project, extra) for extra in wanted.extras}
-    active |= {_encoded("group", wanted.project, group) for group in wanted.groups}
-    if first:
-        for _, extras in _walk(graph, root, wanted, active):
-            active |= extras
-    reached: dict[int, Table] = {}
-    for package, _ in _walk(graph, root, wanted, active):
-        reached[id(package)] = package
-    return sorted(reached.values(), key=lambda package: str(package["name"]))
+def _environment(environ: Mapping[str, str], indexes: Sequence[str]) -> dict[str, str]:
+    settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
+    if indexes:
+        # What uv is told already stays: an index that is named there has its login by that name.
+        named = [*environ.get("UV_INDEX", "").split(), *indexes[1:]]
+        settings |= {"UV_DEFAULT_INDEX": indexes[0], "UV_INDEX": " ".join(named)}
+    if len(indexes) > 1:
+        # They are pip's, to which all of its indexes are equal; uv would stop at the first that has the package.
+        settings["UV_INDEX_STRATEGY"] = environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
+    return {**environ, **settings}
 
 
-def _walk(graph: _Graph, root: Table, wanted: Wanted, active: Set[str]) -> Iterator[tuple[Table, set[str]]]:
-    """Packages reached from the root, each with the encoded extras by which it is reached."""
-    queue = deque([root.get("dependencies", [])])
-    queue.extend(root.get("optional-dependencies", {}).get(extra, []) for extra in sorted(wanted.extras))
-    queue.extend(root.get("dev-dependencies", {}).get(group, []) for group in sorted(wanted.groups))
-    seen: set[tuple[int, str]] = set()
-    while queue:
-        for edge in queue.popleft():
-            own = {_encoded("extra", edge["name"], extra) for extra in edge.get("extra", [])}
-            if not graph.holds(edge.get("marker"), active | own):
-                continue
-            package = graph.find(edge)
-            yield package, own
-            for part in ("", *edge.get("extra", [])):
-                if (id(package), part) not in seen:
-                    seen.add((id(package), part))
-                    optional = package.get("optional-dependencies", {})
-                    queue.append(optional.get(part, []) if part else package.get("dependencies", []))
+def _run(
+    command: Sequence[str], requirements: str, *, root: Path, environ: Mapping[str, str], target: TargetPython
+) -> str:
+    """The standard output of uv; an interrupt ends it too."""
+    try:
+        done = subprocess.run(  # noqa: S603 (no shell; the program is the user's own uv)
+            command,
+            input=requirements,
+            cwd=root,
+            env=environ,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ResolveError(f"uv cannot be run: {error.strerror or error}", place=command[0]) from None
+    if done.returncode != 0:
+        raise _refusal(done.stderr, target)
+    return done.stdout
 
 
-def _encoded(kind: str, package: str, name: str) -> str:
-    return f"{kind}-{len(package)}-{package}-{name}"
-
-
-def _check_conflicts(document: Table, wanted: Wanted) -> None:
-    for conflict in document.get("conflicts", []):
-        chosen = [
-            f"{kind} {item[kind]}"
-            for item in conflict
-            for kind, names in (("extra", wanted.extras), ("group", wanted.groups))
-            if item.get("package") == wanted.project and item.get(kind) in names
-        ]
-        if len(chosen) > 1:
-            raise LockError(
-                f"{' and '.join(chosen)} conflict: the lock has no set of packages with both",
-                hint="choose one of them in tool.hatch.build.targets.docker",
-            )
-
-
-def _package(package: Table) -> dict[str, Any]:
-    """A package of the lock as pylock.toml has it."""
-    source = package["source"]
-    common = {key: package[key] for key in ("name", "version") if key in package}
-    if "git" in source:
-        url, _, commit = source["git"].partition("#")
-        return {**common, "vcs": {"type": "git", "url": url, "commit-id": commit}}
-    for key in _LOCAL:
-        if key in source:
-            return {**common, "directory": {"path": source[key]}}
-    if "url" in source or "path" in source:
-        file = next(iter(package.get("wheels", [])), None) or package.get("sdist", {})
-        archive = _file(file, **{key: source.get(key) for key in ("url", "path")})
-        return {**common, "archive": {**archive, "subdirectory": source.get("subdirectory")}}
-    return {**common, **_registry_files(package, source["registry"])}
-
-
-def _registry_files(package: Table, registry: str) -> dict[str, Any]:
-    """The wheels and sdist of an index, or of a folder of files (find-links), whose paths are relative to it."""
-    listed = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
-    files = [
-        _file(file, url=file.get("url"), path=f"{registry}/{file['path']}" if "path" in file else None)
-        for file in listed
-    ]
-    # Names from before the specification cannot be chosen, and no valid pylock may hold them.
-    named = [(filename(file), file) for file in files]
-    proper = [(name, file) for name, file in named if is_file_of(name, package["name"], Version(package["version"]))]
-    if not proper:
-        raise LockError(f"{package['name']} has no file whose name follows the specification")
-    wheels = [file for name, file in proper if name.endswith(".whl")]
-    sdist = next((file for name, file in proper if not name.endswith(".whl")), None)
-    index = registry if "://" in registry else None
-    return {"index": index, "wheels": wheels, "sdist": sdist}
-
-
-def _file(file: Table, *, url: str | None, path: str | None) -> dict[str, Any]:
-    algorithm, _, value = file.get("hash", "").partition(":")
-    return {"url": url, "path": path, "size": file.get("size"), "hashes": {algorithm: value} if value else {}}
+def _refusal(stderr: str, target: TargetPython) -> ResolveError:
+    """What uv explains as our error: without its warnings, shortened, without logins."""
+    lines = [line.rstrip() for line in _USER.sub("", stderr).splitlines() if not line.startswith("warning:")]
+    shown = [line for line in lines if line.strip()]
+    if (more := len(shown) - _LINES_SHOWN) > 0:
+        # A build says at its end why it failed, a resolution at its beginning.
+        shown = [*shown[: _LINES_SHOWN // 2], f"… {more} more lines …", *shown[-(_LINES_SHOWN // 2) :]]
+    explanation = "\n  ".join(shown) or "uv did not say why"
+    hint = next((hint for words, hint in _HINTS if words in explanation.lower()), "")
+    return ResolveError(f"the dependencies cannot be resolved for {target}\n  {explanation}", hint=hint)

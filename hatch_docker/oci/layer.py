@@ -27,7 +27,7 @@ from hatch_docker.oci.content import (
     plain_chunks,
 )
 from hatch_docker.oci.spec import Descriptor
-from hatch_docker.progress import Advance
+from hatch_docker.support.progress import Advance
 
 __all__ = ["Deflated", "Entry", "Layer", "Plain", "Written", "arrange", "fingerprint", "write_layer"]
 

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO
 
-from hatch_docker.cache import Cache
 from hatch_docker.errors import BaseError, ImageError, InvalidReferenceError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, saved_images
@@ -22,10 +21,11 @@ from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
 from hatch_docker.oci.image import Image, decompressed, verified
 from hatch_docker.oci.layer import BATCH, Layer, fingerprint
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import Registry
+from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
-from hatch_docker.parallel import together
-from hatch_docker.progress import Progress, counted
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress, counted
+from hatch_docker.support.threads import together
 
 _MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
 

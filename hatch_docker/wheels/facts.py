@@ -13,8 +13,8 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.content import plain_chunks
+from hatch_docker.support.elf import Library, read_library
 from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
-from hatch_docker.wheels.elf import Library, read_library
 from hatch_docker.wheels.scan import Reach, reach, surroundings, test_directory, tests_of_module
 from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
 from hatch_docker.wheels.zipmembers import READ_LIMIT

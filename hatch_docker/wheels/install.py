@@ -11,8 +11,8 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+from hatch_docker.base.target import TargetPython
 from hatch_docker.oci.layer import Entry
-from hatch_docker.target import TargetPython
 from hatch_docker.wheels.distinfo import Script, hash_text, write_record
 from hatch_docker.wheels.facts import WheelFacts, scripts_of
 from hatch_docker.wheels.wheelfile import WheelFile

@@ -1,0 +1,1 @@
+"""The ways in: Hatch's target and the command line."""

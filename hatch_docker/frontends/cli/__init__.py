@@ -1,0 +1,1 @@
+"""The command `hatch-docker`, one module per subcommand."""

@@ -1,0 +1,1 @@
+"""From prepared wheels to an image: layers, config, report, outputs."""

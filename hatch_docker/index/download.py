@@ -1,0 +1,182 @@
+"""Obtain every file of a lock: from the cache, else from where the lock says, checked against its hash on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.errors import ArtifactError, DigestMismatchError
+from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.client import local_path, refusal
+from hatch_docker.index.credentials import split_login
+from hatch_docker.support.cache import CHUNK, Cache, file_digest
+from hatch_docker.support.http import Http, redact
+from hatch_docker.support.progress import Progress
+from hatch_docker.support.threads import together
+
+Headers = Callable[[str], Mapping[str, str]]
+# In the order they are looked for among an artifact's hashes.
+_ALGORITHMS = ("sha256", "sha512", "sha384")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedFile:
+    """A file on this disk whose bytes are those of the lock. `digest` is `algorithm:hex`; `path` is in the cache."""
+
+    artifact: Artifact
+    path: Path
+    digest: str
+
+
+def obtain(
+    artifacts: Sequence[Artifact],
+    *,
+    cache: Cache,
+    http: Http,
+    headers: Headers = lambda _url: {},
+    threads: int = 8,
+    progress: Progress | None = None,
+) -> list[FetchedFile]:
+    """The files of `artifacts`, in their order.
+
+    What is not in the cache is downloaded by `threads` threads, or copied where its URL is a file's. `headers` gives
+    the request headers for a URL (its Authorization), and is called only where something must be downloaded.
+
+    Raises ArtifactError, DigestMismatchError where every fault is one, naming all artifacts that are at fault;
+    NetworkError and OutputError at once. Nothing of a failed download is kept.
+    """
+    wanted = {_digest(artifact): artifact for artifact in artifacts}
+    found = together(cache.blob, list(wanted), threads=threads)
+    paths = {digest: path for digest, path in zip(wanted, found, strict=True) if isinstance(path, Path)}
+    # The largest first, so that none is left to run alone at the end.
+    missing = sorted(wanted.keys() - paths.keys(), key=lambda digest: (-(wanted[digest].size or 0), digest))
+    remote = [digest for digest in missing if wanted[digest].url.startswith("http")]
+    sent = {digest: headers(wanted[digest].url) for digest in remote}
+    fetch = _Fetch(cache=cache, http=http, progress=progress or Progress(), stop=threading.Event())
+
+    def attempt(digest: str) -> Path | ArtifactError:
+        try:
+            return fetch(wanted[digest], digest, sent.get(digest, {}))
+        except ArtifactError as error:
+            return error
+
+    fetched = together(attempt, missing, threads=threads, stop=fetch.stop)
+    _raise_all([outcome for outcome in fetched if isinstance(outcome, ArtifactError)])
+    paths |= {digest: path for digest, path in zip(missing, fetched, strict=True) if isinstance(path, Path)}
+    return [FetchedFile(artifact=each, path=paths[_digest(each)], digest=_digest(each)) for each in artifacts]
+
+
+def _digest(artifact: Artifact) -> str:
+    """The digest an artifact is known by in the cache."""
+    for algorithm in _ALGORITHMS:
+        if algorithm in artifact.hashes:
+            return f"{algorithm}:{artifact.hashes[algorithm]}"
+    raise ArtifactError(f"{artifact.filename} has no SHA-2 hash to be checked against", hint="lock again")
+
+
+def own_file(path: Path, name: str, version: str) -> FetchedFile:
+    """What this build itself made: the project's own wheel, or its sdist."""
+    with path.open("rb") as file:
+        digest = file_digest(file)
+    algorithm, _, value = digest.partition(":")
+    artifact = Artifact(
+        name=name,
+        version=version,
+        filename=path.name,
+        url="",
+        hashes={algorithm: value},
+        size=path.stat().st_size,
+        reason="" if path.suffix == ".whl" else "it has extension modules of its own",
+    )
+    return FetchedFile(artifact=artifact, path=path, digest=digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fetch:
+    """Bring one artifact into the cache. Setting `stop` ends it between two chunks."""
+
+    cache: Cache
+    http: Http
+    progress: Progress
+    stop: threading.Event
+
+    def __call__(self, artifact: Artifact, digest: str, headers: Mapping[str, str]) -> Path:
+        what = f"{artifact.filename} from {redact(artifact.url)}"
+        with self.progress.task("download", f"{artifact.name} {artifact.version}", artifact.size or 0) as advance:
+            return self.cache.add(self._checked(artifact, headers, advance), digest, what=what)
+
+    def _checked(
+        self, artifact: Artifact, headers: Mapping[str, str], advance: Callable[[int], None]
+    ) -> Iterator[bytes]:
+        """The chunks of an artifact, no more than the size that the lock gives, and no fewer."""
+        received = 0
+        for chunk in self._chunks(artifact, headers):
+            if self.stop.is_set():
+                raise _StoppedError
+            received += len(chunk)
+            if artifact.size is not None and received > artifact.size:
+                break
+            yield chunk
+            advance(len(chunk))
+        if artifact.size not in (None, received):
+            raise DigestMismatchError(
+                f"{artifact.filename} from {redact(artifact.url)} has the wrong size: expected {artifact.size} bytes, "
+                f"got {'more' if received > (artifact.size or 0) else received}",
+                hint="it was changed after it was locked, or damaged on its way; nothing of it was kept",
+            )
+
+    def _chunks(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
+        scheme = artifact.url.partition(":")[0].lower()
+        if scheme == "file":
+            return _local(artifact)
+        if scheme in ("http", "https"):
+            return self._remote(artifact, headers)
+        raise ArtifactError(
+            f"{artifact.filename} is at a URL that cannot be fetched: {redact(artifact.url)}",
+            hint="a lock's files are at http, https or file URLs",
+        )
+
+    def _remote(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
+        url, _ = split_login(artifact.url)
+        response = self.http.request("GET", url, headers=headers)
+        if response.status != 200:
+            response.close()
+            raise refusal(response.status, f"the host of {artifact.filename}", url)
+        try:
+            yield from self.http.resume(response, url, headers)
+        finally:
+            # A body that was not read to its end must not go back to the pool with its connection.
+            response.close()
+
+
+def _local(artifact: Artifact) -> Iterator[bytes]:
+    path = local_path(artifact.url)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        raise ArtifactError(
+            f"{artifact.filename} cannot be read: {error.strerror or error}",
+            place=str(path),
+            hint="the lock may be out of date: lock again",
+        ) from None
+
+
+class _StoppedError(Exception):
+    """Another artifact's failure, or the user, ended this download."""
+
+
+def _raise_all(errors: Sequence[ArtifactError]) -> None:
+    if not errors:
+        return
+    if len(errors) == 1:
+        raise errors[0]
+    kind = DigestMismatchError if all(isinstance(error, DigestMismatchError) for error in errors) else ArtifactError
+    lines = sorted(f"  {error.place}: {error.message}" if error.place else f"  {error.message}" for error in errors)
+    raise kind(
+        "\n".join([f"{len(errors)} artifacts cannot be obtained:", *lines]),
+        hint="; ".join(dict.fromkeys(error.hint for error in errors if error.hint)),
+    )

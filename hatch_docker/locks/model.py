@@ -1,0 +1,106 @@
+"""What every lock reader is given, and how it reads files and markers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.pylock import Pylock
+from packaging.requirements import Requirement
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from hatch_docker.base.target import TargetPython
+from hatch_docker.errors import LockError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# What evaluating a marker that parsed may still raise.
+MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, TypeError, KeyError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallRequest:
+    """What of the project is to be installed, and for which Python.
+
+    `project` is the project's normalized name, `requirements` its own requirements with those of the chosen `extras`
+    and dependency `groups` (normalized names).
+    """
+
+    project: str
+    target: TargetPython
+    requirements: Sequence[Requirement] = ()
+    extras: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+
+def overridden(pylock: Pylock) -> frozenset[str]:
+    """The names whose requirements the lock's tool was told to override: what asks for them is not to be believed."""
+    names = _own_table(pylock).get("overridden", ())
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+
+
+def is_universal(pylock: Pylock) -> bool:
+    """Whether it is known to have what there is for all platforms, so that locking again finds no more wheels."""
+    return _own_table(pylock).get("universal") is True
+
+
+def _own_table(pylock: Pylock) -> Mapping[str, Any]:
+    table = (pylock.tool or {}).get("hatch-docker")
+    return table if isinstance(table, Mapping) else {}
+
+
+def read_text(path: Path) -> str:
+    """The text of a lock file. Raises LockError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LockError(f"cannot read the lock: {error.strerror or error}", place=str(path)) from None
+    except ValueError:
+        raise LockError("the lock is not UTF-8 text", place=str(path)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The document of a lock in TOML. Raises LockError."""
+    try:
+        return tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise LockError(
+            f"the lock is not valid TOML: {error}", place=str(path), hint="make it again with the tool it comes from"
+        ) from None
+
+
+def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: Set[str] = frozenset()) -> bool:
+    """Whether a marker holds for the target: `extra` as in core metadata, `extras` as in a lock file (PEP 751).
+
+    Raises one of MARKER_ERRORS for a marker that compares what cannot be compared.
+    """
+    environment: dict[str, str | Set[str]] = {**cast("Mapping[str, str]", target.environment), "extra": extra}
+    environment |= {"extras": extras, "dependency_groups": frozenset()}
+    return marker.evaluate(environment, context="requirement")
+
+
+def filename(file: Mapping[str, Any]) -> str:
+    """The name of a lock's file, from its path or URL."""
+    return unquote(urlsplit(file.get("path") or file.get("url") or "").path).rpartition("/")[2]
+
+
+def parsed(name: str) -> tuple[str, Version] | None:
+    """The package and version of a wheel's or sdist's file name (PyPA: binary and source formats); None for others."""
+    try:
+        return parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return None
+
+
+def is_file_of(name: str, package: str, version: Version) -> bool:
+    """Whether a file's name is that of a wheel or sdist of a package's version."""
+    return parsed(name) == (package, version)

@@ -1,0 +1,1 @@
+"""One reader per lock format; each gives a `packaging.pylock.Pylock`."""

@@ -1,5 +1,0 @@
-"""OS packages, put into an image by its own package manager, in a container of the engine."""
-
-from hatch_docker.packages.install import Installed, install
-
-__all__ = ["Installed", "install"]

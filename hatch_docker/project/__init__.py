@@ -1,0 +1,1 @@
+"""A Python project: its metadata, its commit, and its own distribution."""

@@ -17,7 +17,7 @@ from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.index.client import Index
 from hatch_docker.index.download import FetchedFile, obtain
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
-from hatch_docker.locks import indexes as index_lines
+from hatch_docker.locks import named_indexes
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
@@ -80,7 +80,7 @@ def services_of(
     )
 
     def indexes(lock: Path | None) -> Indexes:
-        url, extra = index_lines(lock) if lock and lock.suffix == ".txt" else ("", ())
+        url, extra = named_indexes(lock)
         discovered = once(
             lambda: discover(
                 configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress

@@ -432,7 +432,7 @@ class TestTheLock:
 
     def test_is_not_there(self, bench: Bench) -> None:
         project = bench.project(docker='lock = "none.toml"')
-        refused(bench, project, f"{TABLE}.lock: {project / 'none.toml'}: there is no such lock; name one")
+        refused(bench, project, f"{TABLE}.lock: {project / 'none.toml'}: there is no such lock; name an existing file")
 
     def test_has_only_wheels_of_another_libc(self, bench: Bench) -> None:
         project = self.only(bench, "cp313-cp313-manylinux_2_17_x86_64", base=bench.base(FakeBase(libc="musl")))

@@ -24,7 +24,7 @@ from hatch_docker.locks import (
     check_complete,
     check_fresh,
     find_lock,
-    indexes,
+    named_indexes,
     overridden,
     read_lock,
     select,
@@ -586,7 +586,7 @@ colorama==0.4.6 ; sys_platform == "win32" --hash=sha256:{HASH}
     assert only.sdist
     (artifact,) = select(found, SLIM, lock=path, project="demo")
     assert (artifact.url, artifact.size) == (f"{HOST}/six-1.16.0-py2.py3-none-any.whl", 11)
-    assert indexes(path) == ("https://index.example/simple", ())
+    assert named_indexes(path) == ("https://index.example/simple", ())
 
 
 @pytest.mark.parametrize(("late", "compiled"), [((), True), (("ext-1-cp313-cp313-musllinux_1_2_aarch64.whl",), False)])
@@ -619,7 +619,7 @@ def test_included_files_are_read_relative_to_the_one_that_includes_them(tmp_path
     path = requirements(tmp_path, "-r sub/base.txt\n")
     files = serving(six=[index_file("six-1.16.0-py3-none-any.whl")])
     assert len(read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=files)).packages) == 1
-    assert indexes(path) == ("", ("https://more.example",))
+    assert named_indexes(path) == ("", ("https://more.example",))
 
 
 def test_one_name_with_a_version_for_each_marker(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The table of lock formats, and which file of a project is its lock."""
+"""The table of lock formats, and the search for a project's lock."""
 
 from __future__ import annotations
 
@@ -16,84 +16,125 @@ from hatch_docker.locks import commands
 from hatch_docker.locks.model import InstallRequest
 from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.readers.requirements import read_requirements
-from hatch_docker.locks.readers.requirements_file import has_hashes, hashing_hint
+from hatch_docker.locks.readers.requirements_file import index_options, missing_hashes
 from hatch_docker.locks.readers.uv_lock import read_uv
 from hatch_docker.support.progress import Progress
 
-# Requirements that are for developing, never chosen unless they are named.
+# Requirements files for development: used only if `lock` names them.
 _FOR_DEVELOPMENT = re.compile(r"(^|[-_.])(dev\w*|tests?|testing|docs?|documentation|lint\w*)($|[-_.])")
-_FOUND_BY_NAME = ("pylock.docker.toml", "pylock.toml", "uv.lock")
+
+# The main index URL, empty if a file names none, and extra index URLs.
+NamedIndexes = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockFormat:
-    """A kind of lock: the names its files have, its reader, and the command that refreshes such a file."""
+    """A lock format.
 
+    `name` is its name in messages, `names` matches the file names that it may have. `search` are the glob patterns by
+    which `find_lock` searches a project, the preferred one first. `read` reads a file, `refresh` returns the command
+    that makes or refreshes one, given its name and the target. `indexes` returns the package indexes that a file names.
+    `missing_hashes` returns the command that adds hashes to a file that has none, empty if it has them. `writable` says
+    whether `hatch-docker lock` may create a file of this format.
+    """
+
+    name: str
     names: re.Pattern[str]
+    search: tuple[str, ...]
     read: Callable[[Path, InstallRequest, FileFinder], Pylock]
     refresh: Callable[[str, TargetPython], str]
+    indexes: Callable[[Path], NamedIndexes] = lambda _: ("", ())
+    missing_hashes: Callable[[Path], str] = lambda _: ""
+    writable: bool = False
 
 
-LOCK_READERS = (
+# In the order of the search for a project's lock.
+LOCK_FORMATS = (
     LockFormat(
+        name="pylock.toml",
         names=re.compile(r"pylock(\.[^.]+)?\.toml"),
+        search=("pylock.docker.toml", "pylock.toml"),
         read=read_pylock,
         refresh=commands.refresh_pylock,
+        writable=True,
     ),
-    LockFormat(names=re.compile(r"uv\.lock"), read=read_uv, refresh=commands.refresh_uv),
-    LockFormat(names=re.compile(r".*\.txt"), read=read_requirements, refresh=commands.refresh_requirements),
+    LockFormat(
+        name="uv.lock",
+        names=re.compile(r"uv\.lock"),
+        search=("uv.lock",),
+        read=read_uv,
+        refresh=commands.refresh_uv,
+    ),
+    LockFormat(
+        name="requirements.txt",
+        names=re.compile(r".*\.txt"),
+        search=("requirements.txt", "requirements*.txt"),
+        read=read_requirements,
+        refresh=commands.refresh_requirements,
+        indexes=index_options,
+        missing_hashes=missing_hashes,
+    ),
 )
 
 
 def lock_format(path: Path) -> LockFormat:
-    """The format of a lock, by its file's name. Raises LockError for a name that no format has."""
-    for each in LOCK_READERS:
+    """The format of a lock, by its file name. Raises LockError for a name that no format has."""
+    for each in LOCK_FORMATS:
         if each.names.fullmatch(path.name):
             return each
-    raise LockError(
-        "this kind of lock is not known", place=str(path), hint="known are pylock.toml, uv.lock, requirements.txt"
-    )
+    known = ", ".join(each.name for each in LOCK_FORMATS)
+    raise LockError("this kind of lock is not known", place=str(path), hint=f"known are {known}")
 
 
-def read_lock(path: Path, wanted: InstallRequest, lookup: FileFinder) -> Pylock:
-    """Read a lock of any known format. Raises LockError; the index's own errors pass through."""
-    return lock_format(path).read(path, wanted, lookup)
+def read_lock(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:
+    """Read a lock of any format. Raises LockError; the index's own errors pass through."""
+    return lock_format(path).read(path, request, finder)
+
+
+def named_indexes(lock: Path | None) -> NamedIndexes:
+    """The index URL (empty if none) and extra index URLs that a lock names itself. Raises LockError."""
+    return lock_format(lock).indexes(lock) if lock else ("", ())
 
 
 def find_lock(root: Path, configured: str = "", *, progress: Progress | None = None) -> Path | None:
-    """The project's lock: the configured one, else the first that there is; None where there is none.
+    """The project's lock: the configured one, else the first that the formats' patterns find; None if there is none.
 
-    Raises LockError where the configured one does not exist or has no hashes, or several requirements files could
-    be meant.
+    Raises LockError if the configured lock does not exist or has no hashes, or if several files match equally well.
     """
     if configured:
         return _configured(root / configured)
-    for name in _FOUND_BY_NAME:
-        if (root / name).is_file():
-            return root / name
-    return _requirements(root, progress or Progress())
+    for each in LOCK_FORMATS:
+        if path := _search(root, each, progress or Progress()):
+            return path
+    return None
 
 
 def _configured(path: Path) -> Path:
     if not path.is_file():
-        raise LockError("there is no such lock", place=str(path), hint="name one, or none to have it found")
-    if lock_format(path).read is read_requirements and not has_hashes(path):
-        raise LockError("missing hashes", place=str(path), hint=f"add them: {hashing_hint(path)}")
+        raise LockError(
+            "there is no such lock", place=str(path), hint="name an existing file, or remove `lock` to search for one"
+        )
+    if command := lock_format(path).missing_hashes(path):
+        raise LockError("missing hashes", place=str(path), hint=f"add them: {command}")
     return path
 
 
-def _requirements(root: Path, progress: Progress) -> Path | None:
-    found = [path for path in sorted(root.glob("requirements*.txt")) if path.is_file()]
-    candidates = [path for path in found if not _FOR_DEVELOPMENT.search(path.stem.lower())]
-    hashed = [path for path in candidates if has_hashes(path)]
-    for path in candidates:
-        if path not in hashed:
-            progress.note(f"{path.name} is passed over as a lock: it has no hashes ({hashing_hint(path)})")
-    preferred = [path for path in hashed if path.name == "requirements.txt"] or hashed
-    if len(preferred) > 1:
+def _search(root: Path, kind: LockFormat, progress: Progress) -> Path | None:
+    """The lock of one format: the usable file of the first pattern that matches one."""
+    matches = [[path for path in sorted(root.glob(pattern)) if _is_candidate(path)] for pattern in kind.search]
+    commands = {path: kind.missing_hashes(path) for paths in matches for path in paths}
+    for path, command in commands.items():
+        if command:
+            progress.note(f"{path.name} is not used as a lock: it has no hashes ({command})")
+    usable = next(filter(None, ([path for path in paths if not commands[path]] for paths in matches)), [])
+    if len(usable) > 1:
         raise LockError(
-            f"several files could be the lock: {', '.join(path.name for path in preferred)}",
+            f"several files could be the lock: {', '.join(path.name for path in usable)}",
             place=str(root),
             hint="set `lock` in tool.hatch.build.targets.docker to one of them",
         )
-    return preferred[0] if preferred else None
+    return next(iter(usable), None)
+
+
+def _is_candidate(path: Path) -> bool:
+    return path.is_file() and not _FOR_DEVELOPMENT.search(path.stem.lower())

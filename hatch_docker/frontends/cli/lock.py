@@ -21,7 +21,6 @@ from hatch_docker.locks import find_lock
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.locked import current_text, resolve_wanted
 from hatch_docker.locks.model import read_text
-from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.uv import is_ours, versions_of
 from hatch_docker.plan import wanted_of
 from hatch_docker.project.model import Project
@@ -98,7 +97,7 @@ def _distributions(
 def _python_lock(project: Project, config: Config, machine: Machine) -> Path:
     """Where the project's lock of Python's packages is, or goes if there is none."""
     configured = project.root / config.lock
-    if config.lock and not configured.is_file() and lock_format(configured).read is read_pylock:
+    if config.lock and not configured.is_file() and lock_format(configured).writable:
         return configured
     return find_lock(project.root, config.lock, progress=machine.progress) or project.root / PYTHON_LOCK
 

@@ -77,7 +77,7 @@ def read_pins(path: Path) -> list[Pin]:
     problems = [f"not pinned with ==: {', '.join(unpinned)}"] if unpinned else []
     problems += [f"missing hashes for {', '.join(unhashed)}"] if unhashed else []
     if problems:
-        raise LockError("; ".join(problems), place=str(path), hint=hashing_hint(path))
+        raise LockError("; ".join(problems), place=str(path), hint=_hash_command(path))
     return pins
 
 
@@ -95,19 +95,18 @@ def read_constraints(path: Path) -> dict[str, frozenset[str]]:
     return found
 
 
-def has_hashes(path: Path) -> bool:
-    """Whether a requirements file is locked: some requirement of it has hashes. Raises LockError."""
-    return "--hash" in read_text(path)
+def missing_hashes(path: Path) -> str:
+    """The command that adds hashes to a requirements file without any; empty if it has some. Raises LockError."""
+    return "" if "--hash" in read_text(path) else _hash_command(path)
 
 
-def hashing_hint(path: Path) -> str:
-    """The command that writes the file with hashes."""
+def _hash_command(path: Path) -> str:
     source = path.with_suffix(".in")
     return f"pip-compile --generate-hashes -o {path.name} {source.name if source.exists() else 'pyproject.toml'}"
 
 
-def indexes(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The index URL (empty where none is) and extra index URLs that a requirements file names. Raises LockError."""
+def index_options(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The index URL (empty if none) and extra index URLs that a requirements file names. Raises LockError."""
     url, extra = "", []
     for line in _lines(path):
         option, value = _option(line)

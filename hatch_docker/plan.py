@@ -16,8 +16,8 @@ from hatch_docker.compiling.compile import CompileContext
 from hatch_docker.config import Config
 from hatch_docker.dpkg.debian_image import packages_request, with_debian_packages
 from hatch_docker.dpkg.lockfile import Selection
+from hatch_docker.dpkg.package_sets import ASSUME_INSTALLED
 from hatch_docker.dpkg.provide import Request
-from hatch_docker.dpkg.roots import WITHOUT
 from hatch_docker.errors import ConfigError, DebianError, DependencyError, PackageError
 from hatch_docker.index.access import Indexes, ResolverSettings
 from hatch_docker.locks import InstallRequest
@@ -78,7 +78,7 @@ def runtime_request(base: Base, config: Config) -> Request | None:
         return None
     return packages_request(
         config.runtime_packages,
-        without=WITHOUT if config.base.transport == "debian" else (),
+        assume_installed=ASSUME_INSTALLED if config.base.transport == "debian" else (),
         purpose="runtime-packages",
         suite=suite_of(base, config),
         platform=base.image.config.platform,

@@ -120,8 +120,8 @@ class TestTheImage:
         bench.archive.requests.clear()
         bench.refused(
             project,
-            "debian:trixie: Debian's packages are laid out for amd64 and arm64, and not for linux/riscv64",
-            'hint: base = "slim" may be there for it',
+            "debian:trixie: Debian packages are supported for amd64 and arm64, not for linux/riscv64",
+            'hint: try base = "slim"',
             HATCH_DOCKER_PLATFORMS="linux/riscv64",
         )
         assert not bench.archive.requests

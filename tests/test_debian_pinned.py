@@ -221,7 +221,7 @@ class TestADamagedLock:
     def test_that_lacks_a_package(self, bench: DebianBench, name: str) -> None:
         lock = locked(bench, project := bench.project(docker=PACKAGES))
         lock.write_text(re.sub(rf" *{{ name = \"{name}\".*\n", "", lock.read_text()))
-        said = "the packages for the purpose '{}' do not go together, or with the base: "
+        said = "the packages pinned for '{}' do not fit each other or the base: "
         purpose = "base" if name == "libc6" else "runtime-packages"
         message = bench.refused(project, said.format(purpose), "hint: refresh it: hatch-docker lock --upgrade base")
         assert name in message
@@ -267,7 +267,7 @@ class TestALockAndAnotherBase:
     def test_that_it_does_not_fit(self, bench: DebianBench, status: str, said: str) -> None:
         lock = locked(bench, self.project(bench, "before", STATUS))
         project = self.project(bench, "after", status or self.has("libldap2", "1.5-1"), lock.read_text())
-        bench.refused(project, "do not go together, or with the base: ", said, "hint: refresh it")
+        bench.refused(project, "do not fit each other or the base: ", said, "hint: refresh it")
 
     def test_that_lacks_what_the_other_had(self, bench: DebianBench) -> None:
         had = self.has("libpq5", "18")
@@ -275,11 +275,11 @@ class TestALockAndAnotherBase:
         assert find_pins(lock.parent).selections[0].packages == ()
         bench.made(lock.parent)
         project = self.project(bench, "after", STATUS, lock.read_text())
-        bench.refused(project, "do not go together, or with the base: ", "'libpq5'", "hint: refresh it")
+        bench.refused(project, "do not fit each other or the base: ", "'libpq5'", "hint: refresh it")
 
 
 def test_pins_of_a_base_that_are_none(bench: DebianBench) -> None:
     locked(bench, project := bench.project())
     (selection,) = find_pins(project).selections
     write_pins(project / "debian.lock", [replace(selection, packages=())])
-    bench.refused(project, "the packages for the purpose 'base' do not go together", "hint: refresh it")
+    bench.refused(project, "the packages pinned for 'base' do not fit each other or the base", "hint: refresh it")

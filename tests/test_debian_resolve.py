@@ -20,26 +20,28 @@ from hatch_docker.errors import DebianError, DependencyError
 
 
 def solve(
-    roots: str,
+    requested: str,
     *paragraphs: str,
     installed: Sequence[str] = (),
-    without: Iterable[str] = (),
+    assume_installed: Iterable[str] = (),
     architecture: str = "amd64",
 ) -> list[str]:
     """What is to be installed, in order, out of one index of these paragraphs."""
     found = resolve(
-        roots.split(),
+        requested.split(),
         [index_of(*paragraphs)],
         architecture=architecture,
         installed=installed_of(*installed),
-        without=set(without),
+        assume_installed=set(assume_installed),
     )
     return [str(package) for package in found]
 
 
-def refusal(roots: str, *paragraphs: str, installed: Sequence[str] = (), without: Iterable[str] = ()) -> str:
+def refusal(
+    requested: str, *paragraphs: str, installed: Sequence[str] = (), assume_installed: Iterable[str] = ()
+) -> str:
     with pytest.raises(DependencyError) as error:
-        solve(roots, *paragraphs, installed=installed, without=without)
+        solve(requested, *paragraphs, installed=installed, assume_installed=assume_installed)
     return error.value.message
 
 
@@ -224,9 +226,9 @@ def test_two_versions_of_a_package_are_refused() -> None:
 def test_what_is_left_out_counts_as_there() -> None:
     paragraphs = P("a", Depends="debconf (>= 0.5) | debconf-2.0, awk, b"), P("debconf", Depends="perl"), P("b")
     awks = P("mawk", Provides="awk"), P("gawk", Provides="awk")
-    assert solve("a", *paragraphs, *awks, without=["debconf", "awk"]) == ["b 1", "a 1"]
-    assert solve("a", *paragraphs, *awks, without=["debconf", "gawk"]) == ["mawk 1", "b 1", "a 1"]
-    assert "both asked for and left out" in refusal("b", *paragraphs, without=["b"])
+    assert solve("a", *paragraphs, *awks, assume_installed=["debconf", "awk"]) == ["b 1", "a 1"]
+    assert solve("a", *paragraphs, *awks, assume_installed=["debconf", "gawk"]) == ["mawk 1", "b 1", "a 1"]
+    assert "both asked for and left out" in refusal("b", *paragraphs, assume_installed=["b"])
 
 
 def test_all_unknown_names_are_told_at_once_with_similar_ones() -> None:
@@ -366,16 +368,16 @@ def apt(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
 
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="apt-get is not installed")
 @pytest.mark.parametrize(
-    "roots",
+    "requested",
     ["app", "app gawk", "tool", "app tool", "needs-new-base", "base-data", "lib old-lib", "peaceful", "peaceful gawk",
      "peaceful lib", "other gawk", "not-any", "needs-version", "needs-older", "script=1", "api-1 tool", "perl"],
 )  # fmt: skip
-def test_what_apt_would_install_is_found(apt: Sequence[str], roots: str) -> None:
-    ran = subprocess.run([*apt, *roots.split()], check=False, capture_output=True, text=True)
+def test_what_apt_would_install_is_found(apt: Sequence[str], requested: str) -> None:
+    ran = subprocess.run([*apt, *requested.split()], check=False, capture_output=True, text=True)
     wanted = re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", ran.stdout, re.MULTILINE)
     assert not re.search("^Remv", ran.stdout, re.MULTILINE)
     try:
-        found = solve(roots, *ARCHIVE, installed=STATUS)
+        found = solve(requested, *ARCHIVE, installed=STATUS)
     except DependencyError:
         assert ran.returncode != 0
     else:

@@ -29,7 +29,7 @@ SELECTION = Selection(
     purpose="runtime-packages",
     suite="trixie",
     architecture="amd64",
-    roots=("libpq5",),
+    requested=("libpq5",),
     packages=(PACKAGE,),
     dated="2026-11-01T08:00:00Z",
 )
@@ -53,7 +53,7 @@ _selections = st.builds(
     purpose=st.sampled_from(PURPOSES),
     suite=_words,
     architecture=st.sampled_from(["amd64", "arm64"]),
-    roots=st.lists(_names, max_size=3).map(tuple),
+    requested=st.lists(_names, max_size=3).map(tuple),
     packages=st.lists(_packages, unique_by=lambda each: each.name, max_size=3).map(tuple),
     snapshot=st.just("") | st.dates().map(str),
     dated=st.just("") | st.datetimes().map(lambda time: f"{time.replace(microsecond=0).isoformat()}Z"),
@@ -176,7 +176,7 @@ class TestTheFile:
 
 
 class TestWhatIsAskedFor:
-    PINS = Pins(selections=(SELECTION, replace(SELECTION, purpose="base", roots=("a",))), path=Path(FILE))
+    PINS = Pins(selections=(SELECTION, replace(SELECTION, purpose="base", requested=("a",))), path=Path(FILE))
 
     def test_is_what_is_pinned(self) -> None:
         assert self.PINS.of("runtime-packages", "trixie", "amd64", ["libpq5"], "") == SELECTION

@@ -11,7 +11,7 @@ from elf_maker import make_library
 from system_maker import Item, data_of, directory, file, link, listing, make_deb
 
 from hatch_docker.debian.deb import Deb
-from hatch_docker.dpkg.assemble import Assembled, added_files, root_files, wanted
+from hatch_docker.dpkg.assemble import Assembled, added_files, needs_content, root_files
 from hatch_docker.dpkg.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
@@ -247,8 +247,10 @@ class TestChecks:
 def test_what_is_read_of_an_image() -> None:
     read = ["etc/ld.so.cache", "var/lib/dpkg/status", "var/lib/dpkg/status.d/libc6", "var/lib/dpkg/info/a:amd64.list"]
     read += ["var/lib/dpkg/diversions", "usr/local/share/ca-certificates/mine.crt"]
-    assert all(wanted(path) for path in read)
-    assert not any(wanted(path) for path in ("usr/bin/python3", "var/lib/dpkg/info/a.md5sums", "var/lib/dpkg/lock"))
+    assert all(needs_content(path) for path in read)
+    assert not any(
+        needs_content(path) for path in ("usr/bin/python3", "var/lib/dpkg/info/a.md5sums", "var/lib/dpkg/lock")
+    )
 
 
 def test_a_configuration_of_the_loader_that_has_no_end(deb: Make) -> None:

@@ -22,10 +22,10 @@ from hatch_docker.debian.packages import Package, PackageIndex, read_index
 from hatch_docker.debian.resolve import resolve
 from hatch_docker.debian.sources import find_mirrors, suites_of
 from hatch_docker.dpkg import database
-from hatch_docker.dpkg.assemble import Assembled, added_files, root_files, wanted
+from hatch_docker.dpkg.assemble import Assembled, added_files, needs_content, root_files
 from hatch_docker.dpkg.generated import BUNDLE
 from hatch_docker.dpkg.ldcache import FLAGS, read_ld_so_cache
-from hatch_docker.dpkg.roots import base_roots, base_without, toolchain
+from hatch_docker.dpkg.package_sets import base_assume_installed, base_packages, toolchain
 from hatch_docker.engine import Engine
 from hatch_docker.errors import PackageError
 from hatch_docker.index.settings import discover
@@ -43,7 +43,7 @@ from hatch_docker.support.elf import MAGIC
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 
-ROOTS, WITHOUT = base_roots("3.13"), base_without()
+REQUESTED, ASSUME_INSTALLED = base_packages("3.13"), base_assume_installed()
 ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8"}
 
 pytestmark = [pytest.mark.debian, pytest.mark.engine]
@@ -64,12 +64,14 @@ class Trixie:
         folder: Path,
         *,
         installed: Sequence[Package] = (),
-        without: Sequence[str] = (),
+        assume_installed: Sequence[str] = (),
         present: Sequence[str] = (),
         threads: int = 2,
     ) -> Layer:
         """A layer of packages and what they need."""
-        found = resolve(names, self.indexes, architecture=self.architecture, installed=installed, without=without)
+        found = resolve(
+            names, self.indexes, architecture=self.architecture, installed=installed, assume_installed=assume_installed
+        )
         debs = [open_deb(path, place=each.name) for each, path in zip(found, self.archive.fetch(found), strict=True)]
         with tempfile.TemporaryFile() as spool:
             made = make(debs=debs, spool=spool, architecture=self.architecture, threads=threads)
@@ -103,7 +105,9 @@ def image_of(layer: Layer, architecture: str = "amd64") -> Image:
 
 @pytest.fixture(scope="module")
 def base(trixie: Callable[[str], Trixie], tmp_path_factory: pytest.TempPathFactory) -> Image:
-    layer = trixie("amd64").assembled(ROOTS, root_files, tmp_path_factory.mktemp("base"), without=WITHOUT)
+    layer = trixie("amd64").assembled(
+        REQUESTED, root_files, tmp_path_factory.mktemp("base"), assume_installed=ASSUME_INSTALLED
+    )
     made = image_of(layer)
     assert validate(made) == []
     return made
@@ -184,11 +188,11 @@ class TestBase:
         assert b"libssl.so.3" in printed
 
     def test_the_same_digest_again(self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
-        again = trixie("amd64").assembled(ROOTS, root_files, tmp_path, without=WITHOUT, threads=1)
+        again = trixie("amd64").assembled(REQUESTED, root_files, tmp_path, assume_installed=ASSUME_INSTALLED, threads=1)
         assert again.descriptor == base.layers[0].descriptor
 
     def test_another_architecture(self, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
-        layer = trixie("arm64").assembled(ROOTS, root_files, tmp_path, without=WITHOUT)
+        layer = trixie("arm64").assembled(REQUESTED, root_files, tmp_path, assume_installed=ASSUME_INSTALLED)
         made = image_of(layer, "arm64")
         assert validate(made) == []
         files = merge([layer], lambda _: True)
@@ -226,14 +230,16 @@ class TestBase:
 
 
 def with_packages(image: Image, names: Sequence[str], trixie: Trixie, folder: Path) -> Image:
-    below = merge(image.layers, wanted)
+    below = merge(image.layers, needs_content)
 
     def make(**options: object) -> Assembled:
         return added_files(below, **options)  # type: ignore[arg-type]
 
     directories = [path for path, node in below.nodes.items() if node.kind == "dir"]
     installed = database.read(below).packages()
-    layer = trixie.assembled(names, make, folder, installed=installed, without=["debconf"], present=directories)
+    layer = trixie.assembled(
+        names, make, folder, installed=installed, assume_installed=["debconf"], present=directories
+    )
     made = append(image, (layer,), (History(created_by="test"),), image.config)
     assert validate(made) == []
     return made
@@ -255,8 +261,8 @@ cd && pwd
 def test_the_debug_variant_has_a_shell_and_its_tools(
     trixie: Callable[[str], Trixie], load: Callable[[Image], str], client: DockerClient, tmp_path: Path
 ) -> None:
-    roots, without = base_roots("3.13", debug=True), base_without(debug=True)
-    name = load(image_of(trixie("amd64").assembled(roots, root_files, tmp_path, without=without)))
+    requested, assume_installed = base_packages("3.13", debug=True), base_assume_installed(debug=True)
+    name = load(image_of(trixie("amd64").assembled(requested, root_files, tmp_path, assume_installed=assume_installed)))
     printed = output(client, name, "sh", "-c", DEBUGGING)
     assert printed.split() == ["42", "nonroot", "sh", "LANG=C.UTF-8", "nonroot", "paged", "2", "/home/nonroot"]
     terminal = "import curses; curses.setupterm('xterm'); print(curses.tigetnum('colors'))"
@@ -383,7 +389,7 @@ class TestOnSlim:
             with_packages(slim, ["graphviz"], trixie("amd64"), tmp_path)
 
     def test_the_authorities_are_those_that_debian_would_trust(self, slim: Image, base: Image) -> None:
-        ours, theirs = (merge(image.layers, wanted) for image in (base, slim))
+        ours, theirs = (merge(image.layers, needs_content) for image in (base, slim))
         versions = {
             package.version
             for files in (ours, theirs)

@@ -12,9 +12,9 @@ from hatch_docker.base.transports import Places, name_of, pull
 from hatch_docker.config import BaseSpec
 from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.debian_image import packages_request, with_debian_packages
+from hatch_docker.dpkg.package_sets import ASSUME_INSTALLED
+from hatch_docker.dpkg.package_sets import toolchain as debian_toolchain
 from hatch_docker.dpkg.provide import Request
-from hatch_docker.dpkg.roots import WITHOUT
-from hatch_docker.dpkg.roots import toolchain as debian_toolchain
 from hatch_docker.engine import Container, Engine, Limits
 from hatch_docker.errors import BuilderError, PackageError
 from hatch_docker.oci.image import Image
@@ -183,7 +183,7 @@ def toolchain_request(spec: BaseSpec, python: str, packages: Sequence[str], plat
     """What is put on a base out of Debian's archive to compile for `python`, as `3.13`."""
     return packages_request(
         [*debian_toolchain(python), *packages],
-        without=WITHOUT,
+        assume_installed=ASSUME_INSTALLED,
         purpose="builder",
         suite=spec.value,
         platform=platform,

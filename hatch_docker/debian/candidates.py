@@ -43,12 +43,14 @@ def _refuses(package: Package, other: Package) -> bool:
 
 
 class Candidates:
-    """What several indexes offer for one architecture, the best first; the names in `without` are offered by none."""
+    """The packages of several indexes for one architecture, the best first, except the names in `assume_installed`."""
 
-    def __init__(self, indexes: Sequence[PackageIndex], *, architecture: str, without: Collection[str] = ()) -> None:
+    def __init__(
+        self, indexes: Sequence[PackageIndex], *, architecture: str, assume_installed: Collection[str] = ()
+    ) -> None:
         self._indexes = indexes
         self._architecture = architecture
-        self._without = frozenset(without)
+        self._assume_installed = frozenset(assume_installed)
         self._of: dict[Relation, list[Package]] = {}
         self._named: dict[str, tuple[list[Package], list[Package]]] = {}
 
@@ -96,6 +98,6 @@ class Candidates:
         """The newest first; what two indexes have is of the first."""
         found: dict[tuple[str, str], Package] = {}
         for package in packages:
-            if package.architecture in {"all", self._architecture} and package.name not in self._without:
+            if package.architecture in {"all", self._architecture} and package.name not in self._assume_installed:
                 found.setdefault((package.name, package.version), package)
         return sorted(found.values(), key=lambda package: key(package.version), reverse=True)

@@ -18,32 +18,32 @@ _SHOWN = 3
 
 
 def resolve(
-    roots: Iterable[str],
+    requested: Iterable[str],
     indexes: Sequence[PackageIndex],
     *,
     architecture: str,
     installed: Iterable[Package] = (),
-    without: Collection[str] = (),
+    assume_installed: Collection[str] = (),
 ) -> list[Package]:
-    """The packages to install so that `roots` (`name` or `name=version`) are there, each after what it depends on.
+    """The packages to install so that `requested` (`name` or `name=version`) are there, each after what it depends on.
 
     The newest version over all indexes is taken, of equal ones the first index's; alternatives in the order that they
     are written in, but rather what is there anyway. What is `installed` stays, also where the archive has a newer one,
     unless that is asked for or needed: then a package of the same name is in the result. Dependencies on the names in
-    `without` are taken for met, and nothing of these names is chosen; essential packages are not taken for there. The
-    result does not depend on the order of the roots.
+    `assume_installed` count as met, and no package of these names is chosen; essential packages are not assumed to be
+    installed. The result does not depend on the order of `requested`.
 
     Raises DependencyError for unknown names, all of them at once, and for dependencies that cannot be met; DebianError
     for an index that is not as Debian policy says.
     """
-    candidates = Candidates(indexes, architecture=architecture, without=without)
+    candidates = Candidates(indexes, architecture=architecture, assume_installed=assume_installed)
     there = list(installed)
-    relations = [_root(text) for text in sorted(set(roots))]
-    problems = [problem for each in relations if (problem := _problem(each, candidates, there, without))]
+    relations = [_root(text) for text in sorted(set(requested))]
+    problems = [problem for each in relations if (problem := _problem(each, candidates, there, assume_installed))]
     if problems:
         raise DependencyError("\n  ".join(problems))
     wanted = [_wanted(each, candidates, there) for each in relations]
-    found = Search(candidates, installed=there, without=without).run(wanted)
+    found = Search(candidates, installed=there, assume_installed=assume_installed).run(wanted)
     return _ordered({package.name: package for package in found})
 
 
@@ -68,9 +68,11 @@ def _wanted(root: Relation, candidates: Candidates, installed: Iterable[Package]
     return tuple(Relation(name=root.name, operator="=", version=each) for each in versions) or (root,)
 
 
-def _problem(root: Relation, candidates: Candidates, installed: Iterable[Package], without: Collection[str]) -> str:
+def _problem(
+    root: Relation, candidates: Candidates, installed: Iterable[Package], assume_installed: Collection[str]
+) -> str:
     """Why that package cannot be asked for; empty where it can."""
-    if root.name in without:
+    if root.name in assume_installed:
         return f"{root.name!r} is both asked for and left out"
     if any(meets(each, root) for each in installed):
         return ""

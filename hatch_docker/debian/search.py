@@ -77,12 +77,14 @@ class _Choice:
 
 
 class Search:
-    """One search, done by `run`. `installed` is there already, the names in `without` are taken for there."""
+    """One search, done by `run`. `installed` is there already, the names in `assume_installed` are taken for there."""
 
-    def __init__(self, candidates: Candidates, *, installed: Iterable[Package], without: Collection[str]) -> None:
+    def __init__(
+        self, candidates: Candidates, *, installed: Iterable[Package], assume_installed: Collection[str]
+    ) -> None:
         self._candidates = candidates
         self._installed = {package.name: package for package in installed}
-        self._without = without
+        self._assume_installed = assume_installed
         self._providing: dict[str, list[str]] = {}
         for package in self._installed.values():
             for relation, *_ in package.provides:
@@ -113,7 +115,7 @@ class Search:
         (self._now.forced if len(names) <= 1 else self._now.choices).append(goal)
 
     def _met(self, wanted: Alternatives) -> bool:
-        return any(relation.name in self._without or any(self._meeting(relation)) for relation in wanted)
+        return any(relation.name in self._assume_installed or any(self._meeting(relation)) for relation in wanted)
 
     def _meeting(self, relation: Relation) -> Iterator[Package]:
         """What is there and meets the relation."""

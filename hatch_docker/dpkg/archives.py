@@ -1,4 +1,4 @@
-"""How the packages of an image are reached: Debian's archive behind the mirrors that are known, and the pins."""
+"""Settings of the Debian archive: mirrors, keys, cache and pins, from which each build opens its `Archive`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 
-# How long after a Release was made a snapshot may be made that has its packages; the likeliest first.
-_LATER = (timedelta(hours=6), timedelta(days=1), timedelta(0))
+# Delays between a Release file and the first snapshot with its packages, the most likely one first.
+_SNAPSHOT_DELAYS = (timedelta(hours=6), timedelta(days=1), timedelta(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archives:
-    """Where Debian's archive is, and which of its packages the project has pinned.
+    """Location of the Debian archive, and the project's pins.
 
-    `mirror` is a setting (debian.sources.named_mirrors), which stands at `place`; where it is empty, `root` is where
-    this machine's apt sources are. `keyring` is a file of keys that take the place of Debian's own. `now` is the time
-    that the archive's files must be valid at, `fresh` how long one that was seen is believed to be the newest. `pins`
-    reads the project's pins when it is first called.
+    `mirror` is a setting (debian.sources.named_mirrors) from `place`; if it is empty, mirrors come from the apt sources
+    below `root`. `keyring` is a file of keys that replace Debian's own. `now` is the time at which the archive's files
+    must be valid; a cached Release file younger than `fresh` is not requested again. `pins` reads the project's pins
+    on its first call.
     """
 
     http: Http
@@ -45,11 +45,11 @@ class Archives:
     progress: Progress = field(default_factory=Progress)
 
     def unpinned(self) -> Archives:
-        """The same, without pins."""
+        """The same settings without pins."""
         return replace(self, pins=Pins)
 
-    def asked_now(self) -> Archives:
-        """The same, without pins, and without what was seen before: for those who ask what there is by now."""
+    def revalidated(self) -> Archives:
+        """The same settings without pins, with every cached Release file checked against the mirror."""
         return replace(self, pins=Pins, fresh=timedelta(0))
 
     def of(
@@ -61,11 +61,12 @@ class Archives:
         dated: str = "",
         image: Mapping[str, bytes] | None = None,
     ) -> Archive:
-        """The archive for a suite, of a day (`2026-11-01`) where `snapshot` names one.
+        """The archive of a suite, as of the day `snapshot` (`2026-11-01`) if that is set.
 
-        `dated` is when packages were chosen that are still wanted: mirrors with snapshots are asked for those of then.
-        `image` has the files of an image whose own sources do where no others are known. Raises DebianError where no
-        mirror is known, or one has no snapshots and one is asked for.
+        `dated` is the date of the archive from which pinned packages were chosen: mirrors with snapshots serve
+        packages from that time. `image` maps paths to files of an image, whose apt sources are used if no other mirror
+        is configured. Raises DebianError if no mirror is configured, or if `snapshot` is set and a mirror has no
+        snapshots.
         """
         mirrors = find_mirrors(
             self.mirror, suite=suite, architecture=architecture, root=self.root, place=self.place, image=image
@@ -73,14 +74,14 @@ class Archives:
         day = _time(snapshot) if snapshot else None
         times: list[datetime | None] = [day]
         if mirrors.have_snapshots and not day:
-            # Of today there is one for all builds.
+            # All builds of a day use the same snapshot.
             today = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
-            times = [_time(dated) + after for after in _LATER] if dated else [today]
-        found = [mirrors.at(time) for time in times]
+            times = [_time(dated) + delay for delay in _SNAPSHOT_DELAYS] if dated else [today]
+        snapshots = [mirrors.at(time) for time in times]
         return Archive(
             Mirrors(
-                main=tuple(mirror for each in found for mirror in each.main),
-                security=tuple(mirror for each in found for mirror in each.security),
+                main=tuple(mirror for each in snapshots for mirror in each.main),
+                security=tuple(mirror for each in snapshots for mirror in each.security),
             ),
             http=self.http,
             cache=self.cache,
@@ -92,15 +93,15 @@ class Archives:
 
 
 def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def architecture_of(platform: Platform) -> str:
-    """Debian's name of a platform; raises BaseError for one that its packages are not laid out for."""
+    """Debian's name of a platform. Raises BaseError if Debian packages for it are not supported."""
     if platform.architecture not in MACHINES or platform.os != "linux":
         raise BaseError(
-            f"Debian's packages are laid out for {' and '.join(MACHINES)}, and not for {platform}",
-            hint='base = "slim" may be there for it, and runtime-installer = "engine" for its packages',
+            f"Debian packages are supported for {' and '.join(MACHINES)}, not for {platform}",
+            hint='try base = "slim", with runtime-installer = "engine" for its packages',
         )
     return platform.architecture

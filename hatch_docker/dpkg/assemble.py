@@ -30,7 +30,7 @@ class Assembled:
     notes: tuple[str, ...] = ()
 
 
-def wanted(path: str) -> bool:
+def needs_content(path: str) -> bool:
     """Whether `added_files` needs the content of an image's file (oci.filesystem.merge)."""
     return path.startswith("etc/") or bool(database.FILES.fullmatch(path) or files.OWN_CERTIFICATES.fullmatch(path))
 
@@ -53,7 +53,7 @@ def root_files(debs: Sequence[Deb], spool: BinaryIO, *, architecture: str, threa
 def added_files(
     below: Filesystem, debs: Sequence[Deb], spool: BinaryIO, *, architecture: str, threads: int = 1
 ) -> Assembled:
-    """A layer of packages on an image, whose merged layers `below` have the content of what is `wanted`.
+    """A layer of packages on an image, whose merged layers `below` have the content of what `needs_content`.
 
     A package that is there already in another version is replaced. Otherwise as `root_files`, but scripts without their
     interpreter are a reason to refuse where a package's own programs may call them, or are all that it has. Raises

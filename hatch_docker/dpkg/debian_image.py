@@ -1,4 +1,4 @@
-"""A base image out of Debian's archive: the packages that a Python needs, with nothing to install more of them."""
+"""Images made of Debian packages: a minimal base with Python, and packages on top of an image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.dpkg.lockfile import Selection, stale
+from hatch_docker.dpkg.package_sets import PYTHON, base_assume_installed, base_packages
 from hatch_docker.dpkg.provide import Request, provide, pythons
-from hatch_docker.dpkg.roots import PYTHON, base_roots, base_without
 from hatch_docker.errors import BaseError, PackageError
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, append
@@ -20,7 +20,7 @@ _ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithPackages:
-    """An image, and the packages that were put into it: their layer, None where it had them all, and which they are."""
+    """An image with Debian packages: their selection and layer, None if all of them were installed already."""
 
     image: Image
     made: MadeLayer | None
@@ -36,73 +36,79 @@ def base_request(
     choose: Callable[[Sequence[str]], str],
     archives: Archives,
 ) -> Request:
-    """What a minimal Debian is made of, with the Python that `choose` takes of those that there are, newest first.
+    """The packages of a minimal base with a Python.
 
-    These are the one that is pinned, else those that the suite has. `debug` adds a shell and the small tools;
-    `snapshot` is the archive's day, empty for the newest. Raises LockError for pins of something else, BaseError as
-    `choose` does for what the suite has, and DebianError.
+    `choose` gets the available Python versions and returns one: the pinned version if the base is pinned, else all of
+    the suite, newest first. `debug` adds a shell and small tools. `snapshot` is the archive's day, empty for the
+    newest. Raises LockError for pins that do not match, DebianError, and what `choose` raises.
     """
     architecture = architecture_of(platform)
     pins = archives.pins()
-    found = pins.find("base", architecture)
-    # Whether its Python fits is a question only where the rest does.
-    pins.of("base", suite, architecture, found.roots if found else (), snapshot)
+    base = pins.find("base", architecture)
+    # Check suite and snapshot before Python: if they do not match either, this error comes first.
+    pins.of("base", suite, architecture, base.requested if base else (), snapshot)
     try:
         python = choose(
-            [each[1] for name in found.roots if (each := PYTHON.fullmatch(name))]
-            if found
+            [match[1] for name in base.requested if (match := PYTHON.fullmatch(name))]
+            if base
             else pythons(suite, architecture, archives.of(suite, architecture, snapshot=snapshot), archives.cache)
         )
     except BaseError as error:
-        raise stale(pins, error.message) if found else error from None
+        raise stale(pins, error.message) if base else error from None
     return Request(
         purpose="base",
         suite=suite,
         architecture=architecture,
-        roots=base_roots(python, debug=debug),
-        without=base_without(debug=debug),
+        requested=base_packages(python, debug=debug),
+        assume_installed=base_assume_installed(debug=debug),
         snapshot=snapshot,
     )
 
 
 def python_of(request: Request) -> str:
-    """The Python of a base, as `3.13`."""
-    return next(found[1] for name in request.roots if (found := PYTHON.fullmatch(name)))
+    """The Python version of a base, such as `3.13`."""
+    return next(match[1] for name in request.requested if (match := PYTHON.fullmatch(name)))
 
 
 def debian_image(request: Request, platform: Platform, archives: Archives) -> WithPackages:
-    """A base of what `base_request` says. Raises as `provide` does."""
+    """Make the base that `base_request` describes. Raises as `provide` does."""
     provided = provide(request, archives)
     if provided.made is None:
-        raise PackageError("a base of no packages is none")
+        raise PackageError("a base needs at least one package")
     config = ImageConfig(platform=platform, env=_ENV, cmd=("python3",))
-    many = len(provided.selection.packages)
-    said = f"hatch-docker: Debian {request.suite}, Python {python_of(request)}, {many} packages"
-    image = append(Image(config=config), (provided.made.layer,), (History(created_by=said),), config)
+    count = len(provided.selection.packages)
+    created_by = f"hatch-docker: Debian {request.suite}, Python {python_of(request)}, {count} packages"
+    image = append(Image(config=config), (provided.made.layer,), (History(created_by=created_by),), config)
     return WithPackages(image=image, made=provided.made, selection=provided.selection)
 
 
 def packages_request(
-    names: Sequence[str], *, without: Sequence[str], purpose: str, suite: str, platform: Platform, snapshot: str
+    names: Sequence[str],
+    *,
+    assume_installed: Sequence[str],
+    purpose: str,
+    suite: str,
+    platform: Platform,
+    snapshot: str,
 ) -> Request:
-    """What more packages on an image of Debian's are, which are not to bring those in `without`.
+    """Packages to install on top of a Debian image. Requested names are never assumed to be installed.
 
-    Raises BaseError for a platform that Debian has no packages for.
+    Raises BaseError for an unsupported platform.
     """
     return Request(
         purpose=purpose,
         suite=suite,
         architecture=architecture_of(platform),
-        roots=tuple(sorted(set(names))),
-        without=tuple(sorted(set(without) - {name.partition("=")[0] for name in names})),
+        requested=tuple(sorted(set(names))),
+        assume_installed=tuple(sorted(set(assume_installed) - {name.partition("=")[0] for name in names})),
         snapshot=snapshot,
     )
 
 
 def with_debian_packages(image: Image, request: Request, *, archives: Archives, compression: str) -> WithPackages:
-    """An image with what `packages_request` says. Raises as `provide` does."""
-    provided = provide(replace(request, below=image), archives, compression=compression)
+    """Install what `packages_request` describes on top of `image`. Raises as `provide` does."""
+    provided = provide(replace(request, parent=image), archives, compression=compression)
     if provided.made is not None:
-        history = History(created_by=f"hatch-docker: {', '.join(request.roots)}"[:200])
+        history = History(created_by=f"hatch-docker: {', '.join(request.requested)}"[:200])
         image = append(image, (provided.made.layer,), (history,), image.config)
     return WithPackages(image=image, made=provided.made, selection=provided.selection)

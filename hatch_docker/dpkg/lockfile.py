@@ -43,14 +43,14 @@ version = {_VERSION}
 class Selection:
     """Packages of one suite and architecture, in the order that they are installed in.
 
-    `purpose` is one of PURPOSES. `roots` are the names that were asked for, sorted, of which the rest follows;
+    `purpose` is one of PURPOSES. `requested` are the sorted names (`roots` in the file);
     `snapshot` the day of the archive that was asked for, empty for the newest; `dated` when the archive was made.
     """
 
     purpose: str
     suite: str
     architecture: str
-    roots: tuple[str, ...]
+    requested: tuple[str, ...]
     packages: tuple[Package, ...]
     snapshot: str = ""
     dated: str = ""
@@ -68,7 +68,9 @@ class Pins:
         found = (each for each in self.selections if (each.purpose, each.architecture) == (purpose, architecture))
         return next(found, None)
 
-    def of(self, purpose: str, suite: str, architecture: str, roots: Iterable[str], snapshot: str) -> Selection | None:
+    def of(
+        self, purpose: str, suite: str, architecture: str, requested: Iterable[str], snapshot: str
+    ) -> Selection | None:
         """What is pinned for a purpose; None where there are no pins at all, or none of a builder.
 
         Raises LockError for pins of something else than what is asked for now.
@@ -76,7 +78,7 @@ class Pins:
         found = self.find(purpose, architecture)
         if self.path is None or (found is None and purpose == "builder"):
             return None
-        wanted, pinned = set(roots), set(found.roots) if found else set()
+        wanted, pinned = set(requested), set(found.requested) if found else set()
         if found is None:
             problem = f"it has no packages of {architecture} for the purpose {purpose!r}"
         elif (found.suite, found.snapshot) != (suite, snapshot):
@@ -143,7 +145,7 @@ def _lines(selection: Selection) -> Iterator[str]:
     for name in ("purpose", "suite", "architecture", "snapshot", "dated"):
         if value := getattr(selection, name):
             yield f"{name} = {_quoted(value)}\n"
-    yield f"roots = {_quoted(list(selection.roots))}\n"
+    yield f"roots = {_quoted(list(selection.requested))}\n"
     yield "packages = [\n"
     for package in selection.packages:
         texts = {"name": package.name, "version": package.version, "suite": package.suite, "path": package.filename}
@@ -171,7 +173,7 @@ def _selection(found: Mapping[str, Any]) -> Selection:
         purpose=purpose,
         suite=_text(found, "suite", _WORD),
         architecture=_text(found, "architecture", _WORD),
-        roots=tuple(roots),
+        requested=tuple(roots),
         packages=packages,
         snapshot=_date(found, "snapshot"),
         dated=_date(found, "dated"),

@@ -1,4 +1,4 @@
-"""Packages that are asked for → one layer: pinned or chosen out of the archive, laid out once, and cached."""
+"""Turn requested Debian packages into one cached layer: the pinned packages, or the archive's newest."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hatch_docker.debian.sources import suites_of
 from hatch_docker.debian.version import compare
 from hatch_docker.dpkg import database
 from hatch_docker.dpkg.archives import Archives
-from hatch_docker.dpkg.assemble import Assembled, added_files, root_files, wanted
+from hatch_docker.dpkg.assemble import Assembled, added_files, needs_content, root_files
 from hatch_docker.dpkg.lockfile import FILE, UPGRADE, Selection
-from hatch_docker.dpkg.roots import PYTHON
+from hatch_docker.dpkg.package_sets import PYTHON
 from hatch_docker.errors import DebianError, DependencyError, LockError
 from hatch_docker.oci.filesystem import Filesystem, merge
 from hatch_docker.oci.image import Image
@@ -27,102 +27,103 @@ from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import once
 
-# Another way to lay out the same packages, or to choose them, has another number: a part of the keys.
+# Parts of the cache keys: raise one when the same packages give another layer, or the same indexes other packages.
 _LAYOUT = 1
 _CHOICE = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What packages are asked for, by the names in `roots`; those in `without` are taken for there.
+    """Debian packages to install for a purpose (lockfile.PURPOSES).
 
-    They go on the image `below`; where that is None they are a root file system of their own. The rest is as in
-    `pins.Selection`.
+    `requested` are names, or `NAME=VERSION`; packages in `assume_installed` count as installed. The packages go on top
+    of the image `parent`; without a parent they are a root file system of their own. `snapshot` is a day of the
+    archive, empty for the newest.
     """
 
     purpose: str
     suite: str
     architecture: str
-    roots: tuple[str, ...]
-    without: tuple[str, ...] = ()
+    requested: tuple[str, ...]
+    assume_installed: tuple[str, ...] = ()
     snapshot: str = ""
-    below: Image | None = None
+    parent: Image | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provided:
-    """The layer of what was asked for, None where all of it is there already; and which packages are in it."""
+    """The selected packages and their layer, None if all of them are installed already."""
 
     made: MadeLayer | None
     selection: Selection
 
 
 def provide(request: Request, archives: Archives, *, compression: str = "gzip") -> Provided:
-    """Make the layer of the packages that are pinned, else of the newest that the archive has.
+    """Make the layer of the packages that are pinned, or of the newest ones in the archive.
 
-    Neither an index nor a package is asked for where the cache has the layer. Raises DebianError for an archive that
-    is not reachable or not as it should be, DependencyError (also for unknown names), PackageError for packages that do
-    not work without their scripts, and LockError for pins that do not fit.
+    If the cache has the layer, no package is downloaded. Raises DebianError if the archive is unreachable or invalid,
+    DependencyError for unknown packages and unmet dependencies, PackageError for packages that do not work unless their
+    maintainer scripts run, and LockError for pins that do not match the request.
     """
-    below = once(partial(_merged, request.below))
-    found = pinned(request, archives)
-    archive = once(partial(archive_for, request, archives, below, found.dated if found else ""))
-    selection = found or select(request, archive(), below, archives)
+    parent_files = once(partial(_merged, request.parent))
+    pins = pinned(request, archives)
+    archive = once(partial(archive_for, request, archives, parent_files, pins.dated if pins else ""))
+    selection = pins or select(request, archive(), parent_files, archives)
     if not selection.packages:
-        if found:
-            _check_pins(request, [], found, below)
+        if pins:
+            _check_pins(request, [], pins, parent_files)
         return Provided(made=None, selection=selection)
     key = _key(request, selection, compression)
     made = recall(archives.cache, "debian-layers", key)
     if made is None:
         debs = _opened(selection.packages, archive().fetch(selection.packages))
-        if found:
-            _check_pins(request, debs, selection, below)
-        made = _made(request, debs, below, archives, compression)
+        if pins:
+            _check_pins(request, debs, selection, parent_files)
+        made = _made(request, debs, parent_files, archives, compression)
         remember(archives.cache, "debian-layers", key, made)
     return Provided(made=made, selection=selection)
 
 
 def pinned(request: Request, archives: Archives) -> Selection | None:
-    """What the project has pinned of that; None as `Pins.of`. Raises LockError for pins of something else."""
-    return archives.pins().of(request.purpose, request.suite, request.architecture, request.roots, request.snapshot)
+    """The project's pins for a request, None as in `Pins.of`. Raises LockError for pins that do not match it."""
+    return archives.pins().of(request.purpose, request.suite, request.architecture, request.requested, request.snapshot)
 
 
 def newest(request: Request, archives: Archives) -> Selection:
-    """The newest packages that the archive has of what is asked for, whatever is pinned. Raises as `provide` does."""
-    below = once(partial(_merged, request.below))
-    return select(request, archive_for(request, archives, below), below, archives)
+    """The newest packages in the archive for a request; pins are ignored. Raises as `provide` does."""
+    parent_files = once(partial(_merged, request.parent))
+    return select(request, archive_for(request, archives, parent_files), parent_files, archives)
 
 
 def select(
     request: Request,
     archive: Archive,
-    below: Callable[[], Filesystem | None],
+    parent_files: Callable[[], Filesystem | None],
     archives: Archives,
 ) -> Selection:
-    """The newest packages that the archive has of what is asked for. Raises as `provide` does."""
+    """The newest packages in `archive` for a request, cached per state of the indexes. Raises as `provide` does."""
     suites = suites_of(request.suite)
-    image = request.below.config_descriptor.digest if request.below else ""
+    image = request.parent.config_descriptor.digest if request.parent else ""
 
-    def chosen() -> dict[str, Any]:
+    def resolved() -> dict[str, Any]:
         indexes = _indexes(archive, suites, request.architecture)
-        with archives.progress.task("resolve", _spoken(request)):
-            found = resolve(
-                request.roots,
+        with archives.progress.task("resolve", _label(request)):
+            packages = resolve(
+                request.requested,
                 indexes,
                 architecture=request.architecture,
-                installed=_installed(below()),
-                without=request.without,
+                installed=_installed(parent_files()),
+                assume_installed=request.assume_installed,
             )
-        return {"packages": [_to_json(each) for each in found]}
+        return {"packages": [_to_json(each) for each in packages]}
 
-    shape = [_CHOICE, request.architecture, sorted(request.roots), sorted(request.without), image]
-    document = _known(archives.cache, "debian-selections", shape, archive, suites, request.architecture, chosen)
+    shape = [_CHOICE, request.architecture, sorted(request.requested), sorted(request.assume_installed), image]
+    document = _cached(archives.cache, "debian-selections", shape, archive, suites, request.architecture, resolved)
     return Selection(
         purpose=request.purpose,
         suite=request.suite,
         architecture=request.architecture,
-        roots=tuple(sorted(request.roots)),
+        requested=tuple(sorted(request.requested)),
         packages=tuple(Package(**each) for each in document["packages"]),
         snapshot=request.snapshot,
         dated=max(archive.release(suite).date for suite in suites).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -130,17 +131,17 @@ def select(
 
 
 def pythons(suite: str, architecture: str, archive: Archive, cache: Cache) -> list[str]:
-    """The Pythons that a suite has, as `3.13`, the newest first. Raises DebianError."""
+    """The Python versions in a suite, such as `3.13`, newest first. Raises DebianError."""
 
-    def chosen() -> dict[str, Any]:
+    def listed() -> dict[str, Any]:
         names = (name for index in _indexes(archive, [suite], architecture) for name in index.names())
-        return {"names": sorted({found[1] for name in names if (found := PYTHON.fullmatch(name))})}
+        return {"names": sorted({match[1] for name in names if (match := PYTHON.fullmatch(name))})}
 
-    names = _known(cache, "debian-pythons", [], archive, [suite], architecture, chosen)["names"]
+    names = _cached(cache, "debian-pythons", [], archive, [suite], architecture, listed)["names"]
     return sorted(names, key=lambda name: tuple(map(int, name.split("."))), reverse=True)
 
 
-def _known(
+def _cached(
     cache: Cache,
     kind: str,
     shape: Sequence[object],
@@ -149,7 +150,7 @@ def _known(
     architecture: str,
     make: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """What follows from indexes: found again while they are the same."""
+    """What `make` derives from the indexes, cached until the indexes change."""
     key = json.dumps([*shape, *suites, archive.state(suites, architecture=architecture)])
     document = cache.get(kind, key)
     if document is None:
@@ -159,19 +160,19 @@ def _known(
 
 
 def archive_for(
-    request: Request, archives: Archives, below: Callable[[], Filesystem | None], dated: str = ""
+    request: Request, archives: Archives, parent_files: Callable[[], Filesystem | None], dated: str = ""
 ) -> Archive:
-    """Where packages come from; an image's own sources are looked for where the machine has none.
+    """The archive for a request; the parent image's apt sources are used if no mirror is configured.
 
-    `below` gives the merged layers of the image below, `dated` is as in `Archives.of`, which this raises as.
+    `parent_files` merges the parent's layers; `dated` and the errors are those of `Archives.of`.
     """
     of = partial(archives.of, request.suite, request.architecture, snapshot=request.snapshot, dated=dated)
     try:
         return of()
     except DebianError:
-        if request.below is None or archives.mirror:
+        if request.parent is None or archives.mirror:
             raise
-    files = below()
+    files = parent_files()
     return of(image={path: node.data or b"" for path, node in files.nodes.items()} if files else {})
 
 
@@ -180,11 +181,11 @@ def _indexes(archive: Archive, suites: Sequence[str], architecture: str) -> list
 
 
 def _merged(image: Image | None) -> Filesystem | None:
-    return merge(image.layers, wanted) if image else None
+    return merge(image.layers, needs_content) if image else None
 
 
-def _installed(below: Filesystem | None) -> list[Package]:
-    return database.read(below).packages() if below else []
+def _installed(parent_files: Filesystem | None) -> list[Package]:
+    return database.read(parent_files).packages() if parent_files else []
 
 
 def _opened(packages: Sequence[Package], paths: Sequence[Any]) -> list[Deb]:
@@ -192,29 +193,29 @@ def _opened(packages: Sequence[Package], paths: Sequence[Any]) -> list[Deb]:
 
 
 def _check_pins(
-    request: Request, debs: Sequence[Deb], selection: Selection, below: Callable[[], Filesystem | None]
+    request: Request, debs: Sequence[Deb], selection: Selection, parent_files: Callable[[], Filesystem | None]
 ) -> None:
-    """Compare pins with what the packages themselves say, and with the image that they go on by now."""
+    """Check pins against the control files of the downloaded packages, and against the current parent image."""
     stanzas = "\n".join(_stanza(deb, each) for deb, each in zip(debs, selection.packages, strict=True))
     index = PackageIndex([stanzas.encode()], suite=FILE)
-    installed = _installed(below())
-    there = {each.name: each for each in installed}
+    installed = _installed(parent_files())
+    versions = {each.name: each.version for each in installed}
     try:
         for deb, each in zip(debs, selection.packages, strict=True):
             if (deb.control["Package"], deb.control["Version"]) != (each.name, each.version):
                 raise DependencyError(f"{each} is {deb.control['Package']} {deb.control['Version']}")
-            if each.name in there and compare(there[each.name].version, each.version) > 0:
-                raise DependencyError(f"{each} is older than the base's {there[each.name].version}")
+            if each.name in versions and compare(versions[each.name], each.version) > 0:
+                raise DependencyError(f"{each} is older than the base's {versions[each.name]}")
         resolve(
-            request.roots,
+            request.requested,
             [index],
             architecture=request.architecture,
             installed=installed,
-            without=request.without,
+            assume_installed=request.assume_installed,
         )
     except DependencyError as error:
         raise LockError(
-            f"the packages for the purpose {request.purpose!r} do not go together, or with the base: {error.message}",
+            f"the packages pinned for {request.purpose!r} do not fit each other or the base: {error.message}",
             place=FILE,
             hint=f"refresh it: {UPGRADE}",
         ) from None
@@ -228,19 +229,19 @@ def _stanza(deb: Deb, package: Package) -> str:
 def _made(
     request: Request,
     debs: Sequence[Deb],
-    below: Callable[[], Filesystem | None],
+    parent_files: Callable[[], Filesystem | None],
     archives: Archives,
     compression: str,
 ) -> MadeLayer:
-    files, cache, progress = below(), archives.cache, archives.progress
+    files, cache, progress = parent_files(), archives.cache, archives.progress
     with (
         cache.temporary() as contents,
         contents.open("w+b") as spool,
-        progress.task("layer", _spoken(request)) as advance,
+        progress.task("layer", _label(request)) as advance,
     ):
         make: Callable[..., Assembled] = partial(added_files, files) if files else root_files
         assembled = make(debs, spool, architecture=request.architecture, threads=archives.threads)
-        # What a base of its own is without is what it is meant to be without.
+        # A root file system leaves files out on purpose: no notes.
         for note in assembled.notes if files else ():
             progress.note(note)
         return make_layer(
@@ -255,33 +256,34 @@ def _made(
 
 
 def _contents(request: Request, debs: Sequence[Deb]) -> tuple[str, ...]:
-    """What was asked for before what that needs: whoever is told of the layer knows it by these."""
-    asked = {name.partition("=")[0] for name in request.roots}
-    came = [(deb.control["Package"], deb.control["Version"]) for deb in debs]
-    return tuple(f"{name} {version}" for name, version in sorted(came, key=lambda each: (each[0] not in asked, each)))
+    """Requested packages first, then their dependencies: reports label the layer by the first ones."""
+    requested = {name.partition("=")[0] for name in request.requested}
+    packages = [(deb.control["Package"], deb.control["Version"]) for deb in debs]
+    ordered = sorted(packages, key=lambda each: (each[0] not in requested, each))
+    return tuple(f"{name} {version}" for name, version in ordered)
 
 
-def _spoken(request: Request) -> str:
+def _label(request: Request) -> str:
     return f"Debian {request.suite}" if request.purpose == "base" else f"{request.purpose} of Debian {request.suite}"
 
 
 def _key(request: Request, selection: Selection, compression: str) -> str:
-    below = request.below.config_descriptor.digest if request.below else ""
-    # The hash alone says what is in a package; what it is called is told to people, and must be true.
+    parent = request.parent.config_descriptor.digest if request.parent else ""
+    # A hash identifies a package; its name and version are in the key because the cached layer is labelled by them.
     packages = [f"{each} {each.sha256}" for each in selection.packages]
     shape = [
         _LAYOUT,
         fingerprint(compression, splice=False),
         request.architecture,
-        below,
-        sorted(request.roots),
+        parent,
+        sorted(request.requested),
         packages,
     ]
     return json.dumps(shape)
 
 
 def _to_json(package: Package) -> Mapping[str, Any]:
-    """What a selection needs to know of a package."""
+    """The part of a package that a selection keeps."""
     return {
         "name": package.name,
         "version": package.version,

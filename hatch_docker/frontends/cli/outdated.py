@@ -25,7 +25,7 @@ from hatch_docker.debian.sources import suites_of
 from hatch_docker.debian.version import key
 from hatch_docker.dpkg import database
 from hatch_docker.dpkg.archives import architecture_of
-from hatch_docker.dpkg.assemble import wanted as of_packages
+from hatch_docker.dpkg.assemble import needs_content as of_packages
 from hatch_docker.dpkg.lockfile import UPGRADE
 from hatch_docker.dpkg.provide import Request, archive_for
 from hatch_docker.errors import ArtifactError, readable
@@ -100,7 +100,7 @@ def _of_debian(base: Base, layers: Sequence[MadeLayer], config: Config, machine:
     image = base.image
     files = merge([*image.layers, *(made.layer for made in layers)], of_packages)
     architecture = architecture_of(image.config.platform)
-    request = Request(purpose="base", suite=suite, architecture=architecture, roots=(), below=image)
+    request = Request(purpose="base", suite=suite, architecture=architecture, requested=(), parent=image)
     archive = archive_for(request, machine.places.archives, lambda: files)
     suites = suites_of(suite)
     indexes = [read_index(each.path, suite=each.suite) for each in archive.indexes(suites, architecture=architecture)]

@@ -124,7 +124,7 @@ class _Pinning:
         if not self._anew and old and self._fits(request):
             self._found.append(old)
             return
-        new = newest(replace(request, below=image()) if image else request, self._newest())
+        new = newest(replace(request, parent=image()) if image else request, self._newest())
         self._found.append(old if old and _contents(old) == _contents(new) else new)
 
     def _fits(self, request: Request) -> bool:
@@ -136,7 +136,7 @@ class _Pinning:
     def _newest(self) -> Archives:
         """The archive without pins, as it is at this moment where that is asked for."""
         archives = self._machine.places.archives
-        return archives.asked_now() if self._anew else archives.unpinned()
+        return archives.revalidated() if self._anew else archives.unpinned()
 
     def _pinned(self) -> Archives:
         """The archive with what is chosen by now as its pins."""
@@ -150,4 +150,4 @@ class _Pinning:
 def _contents(selection: Selection) -> tuple[object, ...]:
     """What makes the image: when packages were chosen does not."""
     packages = [(each.name, each.version, each.sha256) for each in selection.packages]
-    return selection.suite, selection.snapshot, selection.roots, packages
+    return selection.suite, selection.snapshot, selection.requested, packages

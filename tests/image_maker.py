@@ -12,6 +12,7 @@ from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor, Platform
+from hatch_docker.support.streams import digest_of
 
 AMD64, ARM64 = Platform(architecture="amd64"), Platform(architecture="arm64")
 
@@ -31,8 +32,8 @@ def make_layer(text: str) -> Layer:
     """A layer of one file."""
     plain = tar_of({"file": text.encode()})
     blob = gzip.compress(plain, mtime=0)
-    descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=spec.digest_of(blob), size=len(blob))
-    return Layer(descriptor=descriptor, diff_id=spec.digest_of(plain), open=lambda: io.BytesIO(blob))
+    descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest_of(blob), size=len(blob))
+    return Layer(descriptor=descriptor, diff_id=digest_of(plain), open=lambda: io.BytesIO(blob))
 
 
 def make_image(*texts: str, platform: Platform = AMD64) -> Image:

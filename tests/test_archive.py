@@ -25,6 +25,7 @@ from hatch_docker.oci.source import Pulled, fetch, layout_source, pull, pull_sav
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.streams import digest_of
 
 ONE, TWO = Reference.parse("registry.example:5000/team/app:1.0"), Reference.parse("app:latest")
 
@@ -40,7 +41,7 @@ def written(path: Path, made: Image = IMAGE, references: tuple[Reference, ...] =
 def layout(folder: Path, manifests: list[Any], blobs: Sequence[bytes] = ()) -> Path:
     folder.mkdir()
     for data in blobs:
-        place = folder / blob_name(spec.digest_of(data))
+        place = folder / blob_name(digest_of(data))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": manifests}))
@@ -142,7 +143,7 @@ class TestChoosing:
 
     def test_an_index_that_stands_for_an_image(self, tmp_path: Path) -> None:
         inner = spec.dump({"manifests": [entry(self.A), entry(self.ARM)]})
-        outer = {"mediaType": spec.INDEX, "digest": spec.digest_of(inner), "size": len(inner)}
+        outer = {"mediaType": spec.INDEX, "digest": digest_of(inner), "size": len(inner)}
         assert root_of_layout(open_files(layout(tmp_path / "layout", [outer], [inner])), "") == inner
 
     def test_a_manifest_that_is_not_the_one_the_index_names(self, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ class TestSaved:
     )
     def test_layers_that_images_share_are_links(self, tmp_path: Path, kind: bytes, target: str) -> None:
         plain = tar_of({"file": b"shared"})
-        config = IMAGE.config.to_json((spec.digest_of(plain),) * 2, ())
+        config = IMAGE.config.to_json((digest_of(plain),) * 2, ())
         entries = [{"Config": "c.json", "RepoTags": None, "Layers": ["a/layer.tar", "b/layer.tar"]}]
         files = self.saved(
             tmp_path / "x.tar",
@@ -199,8 +200,8 @@ class TestSaved:
 
     def test_names_choose(self, tmp_path: Path) -> None:
         plain = tar_of({})
-        config = spec.dump(IMAGE.config.to_json((spec.digest_of(plain),), ()))
-        other = spec.dump(replace(IMAGE.config, user="1").to_json((spec.digest_of(plain),), ()))
+        config = spec.dump(IMAGE.config.to_json((digest_of(plain),), ()))
+        other = spec.dump(replace(IMAGE.config, user="1").to_json((digest_of(plain),), ()))
         entries = [
             {"Config": "one", "RepoTags": ["app:1"], "Layers": ["l"]},
             {"Config": "two", "RepoTags": ["app:2", "app:latest"], "Layers": ["l"]},

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.errors import DigestMismatchError, OutputError
-from hatch_docker.oci.spec import digest_of
-from hatch_docker.support.cache import Cache, file_digest
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.streams import digest_of, file_digest
 
 DATA = b"content" * 1000
 DIGEST = digest_of(DATA)

@@ -26,14 +26,16 @@ from hatch_docker.engine import client as client_module
 from hatch_docker.errors import EngineError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import open_files
+from hatch_docker.oci.compression import BATCH
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, validate
-from hatch_docker.oci.layer import BATCH, Entry, Layer, write_layer
+from hatch_docker.oci.layer import Entry, Layer, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import pull_saved
 from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Advance, Progress
+from hatch_docker.support.streams import digest_of
 
 PLATFORM = Platform(architecture="amd64")
 LARGE, SMALL = 200_000, 1_000
@@ -65,7 +67,7 @@ def layer(size: int) -> Layer:
         member.size = size
         tar.addfile(member, io.BytesIO(random.randbytes(size)))
     data = plain.getvalue()
-    descriptor = Descriptor(media_type=spec.LAYER_TAR, digest=spec.digest_of(data), size=len(data))
+    descriptor = Descriptor(media_type=spec.LAYER_TAR, digest=digest_of(data), size=len(data))
     return Layer(descriptor=descriptor, diff_id=descriptor.digest, open=lambda: io.BytesIO(data))
 
 
@@ -89,7 +91,7 @@ def saved(engine: Engine, reference: Reference) -> list[str]:
 
         (entry,) = json.loads(read("manifest.json"))
         diff_ids = json.loads(read(entry["Config"]))["rootfs"]["diff_ids"]
-        plain = [spec.digest_of(read(name)) for name in entry["Layers"]]
+        plain = [digest_of(read(name)) for name in entry["Layers"]]
     assert diff_ids == plain
     return plain
 

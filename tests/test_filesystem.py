@@ -16,12 +16,13 @@ from hatch_docker.oci import filesystem, spec
 from hatch_docker.oci.filesystem import Filesystem, Node, merge
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.streams import digest_of
 
 Member = tuple[str, str, str]  # name, kind, content or target
 
 
 def layer_of(data: bytes, media_type: str = spec.LAYER_TAR) -> Layer:
-    digest = spec.digest_of(data)
+    digest = digest_of(data)
     descriptor = Descriptor(media_type=media_type, digest=digest, size=len(data))
     return Layer(descriptor=descriptor, diff_id=digest, open=lambda: io.BytesIO(data))
 
@@ -329,4 +330,4 @@ def test_a_layer_is_the_one_that_its_diff_id_says(after: bytes) -> None:
     layer = layer_of(tar_of(file("a")) + after)
     assert listing(merge([layer], lambda _path: False)) == {"a": "file"}
     with pytest.raises(ImageError, match="which the config names"):
-        merge([replace(layer, diff_id=spec.digest_of(b"another"))], lambda _path: False)
+        merge([replace(layer, diff_id=digest_of(b"another"))], lambda _path: False)

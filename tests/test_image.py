@@ -16,6 +16,7 @@ from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, append, decompressed, validate
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor, Platform
+from hatch_docker.support.streams import digest_of
 
 CONFIG = ImageConfig(platform=Platform(architecture="amd64"))
 
@@ -49,8 +50,8 @@ every_codec = pytest.mark.parametrize("codec", CODECS)
 def layer(name: str, codec: str = "gzip") -> Layer:
     media_type, compress = CODECS[codec]
     blob = compress(tar(name))
-    descriptor = Descriptor(media_type=media_type, digest=spec.digest_of(blob), size=len(blob))
-    return Layer(descriptor=descriptor, diff_id=spec.digest_of(tar(name)), open=lambda: io.BytesIO(blob))
+    descriptor = Descriptor(media_type=media_type, digest=digest_of(blob), size=len(blob))
+    return Layer(descriptor=descriptor, diff_id=digest_of(tar(name)), open=lambda: io.BytesIO(blob))
 
 
 def image(*layers: Layer) -> Image:
@@ -72,9 +73,9 @@ class TestImages:
         config = spec.load(made.config_bytes, "the config")
         manifest = spec.load(made.manifest_bytes, "the manifest")
         assert config["rootfs"]["diff_ids"] == [each.diff_id for each in made.layers]
-        assert manifest["config"]["digest"] == spec.digest_of(made.config_bytes)
+        assert manifest["config"]["digest"] == digest_of(made.config_bytes)
         assert manifest["config"]["size"] == len(made.config_bytes)
-        assert made.digest == made.descriptor.digest == spec.digest_of(made.manifest_bytes)
+        assert made.digest == made.descriptor.digest == digest_of(made.manifest_bytes)
         assert made.descriptor.platform == CONFIG.platform
 
     def test_the_order_in_which_a_mapping_was_filled_changes_nothing(self) -> None:

@@ -35,6 +35,7 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Advance, Progress
+from hatch_docker.support.streams import digest_of
 
 
 def layer(name: str, content: bytes = b"") -> Layer:
@@ -45,8 +46,8 @@ def layer(name: str, content: bytes = b"") -> Layer:
         tar.addfile(member, io.BytesIO(content))
     blob = gzip.compress(plain.getvalue(), mtime=0)
     return Layer(
-        descriptor=Descriptor(media_type=spec.LAYER_GZIP, digest=spec.digest_of(blob), size=len(blob)),
-        diff_id=spec.digest_of(plain.getvalue()),
+        descriptor=Descriptor(media_type=spec.LAYER_GZIP, digest=digest_of(blob), size=len(blob)),
+        diff_id=digest_of(plain.getvalue()),
         open=lambda: io.BytesIO(blob),
     )
 
@@ -140,7 +141,7 @@ def test_what_is_pushed_can_be_pulled(place: Place, tmp_path: Path) -> None:
         assert descriptor == Descriptor(media_type=spec.MANIFEST, digest=pushed.digest, size=len(data))
         assert pulling.resolve(reference) == descriptor
     for each in (pushed.config_descriptor, *pushed.manifest.layers):
-        assert spec.digest_of(b"".join(pulling.blob(first, each))) == each.digest
+        assert digest_of(b"".join(pulling.blob(first, each))) == each.digest
 
 
 @pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
@@ -162,7 +163,7 @@ def test_blobs_of_the_base_are_mounted_and_not_opened(place: Place, tmp_path: Pa
 def test_an_image_that_is_not_there(place: Place, tmp_path: Path) -> None:
     there = place.reference()
     place.client(tmp_path).push(image(layer("a")), [there])
-    for missing in (there.with_tag("9.9"), place.reference(), there.with_digest(spec.digest_of(b"other"))):
+    for missing in (there.with_tag("9.9"), place.reference(), there.with_digest(digest_of(b"other"))):
         for ask in (place.client(tmp_path).manifest, place.client(tmp_path).resolve):
             with pytest.raises(RegistryError) as caught:
                 ask(missing)
@@ -197,7 +198,7 @@ def test_a_mirror_of_docker_hub_has_its_images() -> None:
     registry = client(docker_io=os.environ["HATCH_DOCKER_TEST_REGISTRY"])
     reference = Reference.parse("python:3.13-slim")
     descriptor, data = registry.manifest(reference)
-    assert registry.resolve(reference).digest == descriptor.digest == spec.digest_of(data)
+    assert registry.resolve(reference).digest == descriptor.digest == digest_of(data)
 
 
 # Pulling
@@ -253,7 +254,7 @@ def test_a_broken_download_goes_on_where_it_broke(fake: FakeRegistry, tmp_path: 
     reference = Reference(registry=fake.host, repository="app")
     descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=len(content))
     chunks = client(credentials_for(tmp_path, fake.host)).blob(reference, descriptor)
-    assert spec.digest_of(b"".join(chunks)) == digest
+    assert digest_of(b"".join(chunks)) == digest
     # Its token ran out on the way.
     assert len(fake.sent("GET", "/token")) == 2
 
@@ -267,7 +268,7 @@ def test_a_blob_longer_than_said_is_cut_off(fake: FakeRegistry) -> None:
 
 def test_a_manifest_must_be_what_its_digest_says(fake: FakeRegistry) -> None:
     data = image().manifest_bytes
-    other = spec.digest_of(b"other")
+    other = digest_of(b"other")
     fake.add_manifest("app", "latest", data, spec.MANIFEST)
     fake.manifests["app", other] = (spec.MANIFEST, data)
     reference = Reference(registry=fake.host, repository="app")
@@ -277,11 +278,11 @@ def test_a_manifest_must_be_what_its_digest_says(fake: FakeRegistry) -> None:
     with pytest.raises(DigestMismatchError, match=other):
         client().manifest(reference)
     # Asked for by digest, the header's word counts for nothing.
-    assert client().manifest(reference.with_digest(spec.digest_of(data)))[1] == data
-    assert client().resolve(reference.with_digest(spec.digest_of(data))).digest == spec.digest_of(data)
+    assert client().manifest(reference.with_digest(digest_of(data)))[1] == data
+    assert client().resolve(reference.with_digest(digest_of(data))).digest == digest_of(data)
     for header in ("", "nonsense", "sha256:" + "z" * 64):
         fake.digest_header = header
-        assert client().resolve(reference).digest == client().manifest(reference)[0].digest == spec.digest_of(data)
+        assert client().resolve(reference).digest == client().manifest(reference)[0].digest == digest_of(data)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +361,7 @@ def test_no_answer_is_a_traceback(body: bytes, status: int, header: str, value: 
         for attempt in (
             lambda: client().manifest(reference),
             lambda: client().resolve(reference),
-            lambda: list(client().blob(reference, Descriptor(media_type="", digest=spec.digest_of(b""), size=0))),
+            lambda: list(client().blob(reference, Descriptor(media_type="", digest=digest_of(b""), size=0))),
             lambda: client().push(image(), [reference]),
         ):
             assert told(attempt).replace("\n  hint: ", "").isprintable()
@@ -380,7 +381,7 @@ def test_a_mirror_is_asked_first_and_the_registry_when_it_lacks_the_image(tmp_pa
         puller = Registry(
             Http(), credentials=credentials_for(tmp_path, upstream.host), mirrors={upstream.host: mirror.host}
         )
-        descriptor = Descriptor(media_type="", digest=spec.digest_of(b"content"), size=7)
+        descriptor = Descriptor(media_type="", digest=digest_of(b"content"), size=7)
         for name in ("mirrored", "only-here"):
             reference = Reference(registry=upstream.host, repository=name)
             assert puller.manifest(reference)[1] == image(env=name).manifest_bytes
@@ -463,7 +464,7 @@ def push(fake: FakeRegistry, pushed: Image, credentials: Credentials | None = No
     client(credentials).push(pushed, [reference], **options)
     assert fake.manifests["app", "1.0"] == (spec.MANIFEST, pushed.manifest_bytes)
     for each in (pushed.config_descriptor, *pushed.manifest.layers):
-        assert spec.digest_of(fake.blobs["app", each.digest]) == each.digest
+        assert digest_of(fake.blobs["app", each.digest]) == each.digest
 
 
 @pytest.mark.parametrize("absolute", [True, False])
@@ -576,8 +577,8 @@ def test_what_is_too_large_for_one_request_goes_in_chunks(fake: FakeRegistry, sm
     fake.largest_put, fake.smallest_chunk = 1000, smallest
     content = secrets.token_bytes(20 << 20)
     big = Layer(
-        descriptor=Descriptor(media_type=spec.LAYER_TAR, digest=spec.digest_of(content), size=len(content)),
-        diff_id=spec.digest_of(content),
+        descriptor=Descriptor(media_type=spec.LAYER_TAR, digest=digest_of(content), size=len(content)),
+        diff_id=digest_of(content),
         open=lambda: io.BytesIO(content),
     )
     push(fake, image(big))

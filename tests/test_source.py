@@ -27,6 +27,7 @@ from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.streams import digest_of
 
 IMAGE, ARM = make_image("one", "two"), make_image("arm", platform=ARM64)
 QUIET = Progress()
@@ -44,7 +45,7 @@ class Fake:
     def of(cls, *images: Image, top: bytes = b"") -> Fake:
         blobs: dict[str, bytes] = {}
         for image in images:
-            blobs |= {spec.digest_of(data): data for data in (image.manifest_bytes, image.config_bytes)}
+            blobs |= {digest_of(data): data for data in (image.manifest_bytes, image.config_bytes)}
             blobs |= {layer.descriptor.digest: blob_of(layer) for layer in image.layers}
         return cls(top or images[0].manifest_bytes, blobs)
 
@@ -83,7 +84,7 @@ class TestPull:
         top = index(IMAGE, ARM)
         pulled = pull(Fake.of(IMAGE, ARM, top=top).source(), wanted.config.platform, cache, progress=QUIET)
         assert pulled.image.config_bytes == wanted.config_bytes
-        assert pulled.digest == spec.digest_of(top)
+        assert pulled.digest == digest_of(top)
 
     def test_a_platform_that_it_lacks(self, cache: Cache) -> None:
         wanted = Platform(architecture="s390x")
@@ -167,7 +168,7 @@ class TestPull:
     )
     def test_a_config_that_does_not_go_with_the_manifest(self, cache: Cache, change: dict[str, Any]) -> None:
         config = spec.dump({**json.loads(IMAGE.config_bytes), **change})
-        described = Descriptor(media_type=spec.CONFIG, digest=spec.digest_of(config), size=len(config))
+        described = Descriptor(media_type=spec.CONFIG, digest=digest_of(config), size=len(config))
         fake = Fake.of(IMAGE, top=spec.dump(replace(IMAGE.manifest, config=described).to_json()))
         fake.blobs[described.digest] = config
         with pytest.raises(ImageError):
@@ -192,7 +193,7 @@ class TestOffline:
             for data in (IMAGE.config_bytes, *map(blob_of, IMAGE.layers)):
                 fake.add_blob("app", data)
             fake.add_manifest("app", "latest", top, spec.INDEX)
-            reference = Reference(registry=fake.host, repository="app", digest=spec.digest_of(top))
+            reference = Reference(registry=fake.host, repository="app", digest=digest_of(top))
             fetch(self.pull(reference, cache), threads=2)
         assert validate(self.pull(reference, cache)) == []
         with pytest.raises(RegistryError, match="cannot be reached"):
@@ -208,7 +209,7 @@ class TestOffline:
 
 def saved(plain: Mapping[str, bytes], *, diff_ids: list[str] | None = None) -> Files:
     """What an engine saves: `plain` has its layers by name."""
-    ids = diff_ids or [spec.digest_of(data) for data in plain.values()]
+    ids = diff_ids or [digest_of(data) for data in plain.values()]
     files = {
         "manifest.json": json.dumps([{"Config": "c", "RepoTags": [], "Layers": list(plain)}]).encode(),
         "c": spec.dump(IMAGE.config.to_json(tuple(ids), ())),
@@ -246,7 +247,7 @@ class TestSavedImages:
 
     def test_are_compressed_once(self, cache: Cache) -> None:
         first = self.layers(saved({"a": self.PLAIN}), cache)
-        gone = saved({"a": b"gone"}, diff_ids=[spec.digest_of(self.PLAIN)])
+        gone = saved({"a": b"gone"}, diff_ids=[digest_of(self.PLAIN)])
         assert self.layers(gone, cache) == first
 
     def test_a_damaged_cache_is_no_more_than_a_miss(self, cache: Cache) -> None:
@@ -258,7 +259,7 @@ class TestSavedImages:
 
     @pytest.mark.parametrize("compress", [gzip.compress, lambda data: zstandard(data)])
     def test_layers_may_be_compressed_already(self, cache: Cache, compress: Any) -> None:
-        files = saved({"a": compress(self.PLAIN)}, diff_ids=[spec.digest_of(self.PLAIN)])
+        files = saved({"a": compress(self.PLAIN)}, diff_ids=[digest_of(self.PLAIN)])
         assert self.layers(files, cache) == self.layers(saved({"a": self.PLAIN}), Cache(cache.root / "2"))
 
     @pytest.mark.parametrize(
@@ -267,14 +268,14 @@ class TestSavedImages:
         ids=["empty", "other", "truncated", "nonsense"],
     )
     def test_what_is_not_the_layer_of_the_config_is_not_kept(self, cache: Cache, wrong: bytes) -> None:
-        files = saved({"a": wrong}, diff_ids=[spec.digest_of(self.PLAIN)])
+        files = saved({"a": wrong}, diff_ids=[digest_of(self.PLAIN)])
         with pytest.raises(ImageError, match=r"is not sha256:|cannot be decompressed"):
             self.layers(files, cache)
         assert cached(cache) == []
 
     def test_more_layers_than_the_config_knows(self, cache: Cache) -> None:
         with pytest.raises(ImageError, match="another number of layers"):
-            self.layers(saved({"a": self.PLAIN, "b": b""}, diff_ids=[spec.digest_of(self.PLAIN)]), cache)
+            self.layers(saved({"a": self.PLAIN, "b": b""}, diff_ids=[digest_of(self.PLAIN)]), cache)
 
 
 def zstandard(data: bytes) -> bytes:

@@ -15,8 +15,9 @@ from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked
-from hatch_docker.support.cache import Cache, file_digest
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.streams import file_digest
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels, scripts_of
 
 

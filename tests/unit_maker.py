@@ -10,7 +10,7 @@ from wheel_maker import make_wheel
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.oci.spec import Platform
-from hatch_docker.support.cache import file_digest
+from hatch_docker.support.streams import file_digest
 from hatch_docker.wheels.facts import read_facts
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile

@@ -19,8 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
 from hatch_docker.errors import CompileError, WheelError
-from hatch_docker.oci.image import CHUNK, ChunkReader
 from hatch_docker.oci.members import Member, members
+from hatch_docker.support.streams import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers
 
 if sys.version_info >= (3, 11):

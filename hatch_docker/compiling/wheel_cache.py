@@ -15,7 +15,8 @@ from hatch_docker.compiling.jobs import Compiled, Job
 from hatch_docker.compiling.repack import repack
 from hatch_docker.compiling.requirements import BuildLock
 from hatch_docker.index.download import FetchedFile
-from hatch_docker.support.cache import Cache, file_digest
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.streams import file_digest
 
 # Part of every key: another way to build has another number.
 _FORMAT = 1

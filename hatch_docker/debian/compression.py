@@ -1,4 +1,4 @@
-"""What Debian's files are compressed with, undone in bounded memory. One stream only, and nothing behind it."""
+"""Decompress Debian's files in bounded memory. A file is exactly one compressed stream."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from hatch_docker.errors import DebianError
+from hatch_docker.support.streams import CHUNK
 
-CHUNK = 1 << 18
-
-# What `xz -9` asks for to be read, and a bit.
+# Slightly more than decompressing the output of `xz -9` takes.
 _XZ_MEMORY = 80 << 20
 
 
 class _Stream(Protocol):
-    """What lzma's and Zstandard's decompressors have in common."""
+    """The common interface of the lzma and Zstandard decompressors."""
 
     @property
     def eof(self) -> bool: ...
@@ -29,7 +28,7 @@ class _Stream(Protocol):
 
 
 class _Gzip:
-    """zlib's decompressor as the others are."""
+    """Adapter of zlib's decompressor to that interface."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(wbits=31)
@@ -71,9 +70,9 @@ SUFFIXES = ("", *_STREAMS)
 
 
 def decompressed(chunks: Iterable[bytes], suffix: str, *, place: str) -> Iterator[bytes]:
-    """The content of a file whose name ends with `suffix`, one of SUFFIXES (none of them: as it is), in chunks.
+    """The decompressed content of a file by its suffix, in chunks; unchanged for suffixes not in SUFFIXES.
 
-    Raises DebianError, which names `place`, for what is damaged, cut off, or followed by something else.
+    Raises DebianError, with `place`, for a stream that is damaged, truncated, or followed by other data.
     """
     if suffix not in _STREAMS:
         yield from chunks
@@ -97,13 +96,13 @@ def _content(stream: _Stream, chunks: Iterable[bytes], place: str) -> Iterator[b
     while not stream.eof:
         rest = stream.decompress(b"", CHUNK)
         if not rest and not stream.eof:
-            raise _damaged("it ends too early", place)
+            raise _damaged("it is truncated", place)
         yield rest
 
 
 def _check_padding(data: bytes, place: str) -> None:
     if data.strip(b"\0"):
-        raise _damaged("something follows its end", place)
+        raise _damaged("there is data after its end", place)
 
 
 def _damaged(why: str, place: str) -> DebianError:

@@ -1,6 +1,6 @@
-"""A binary package of Debian, deb(5): an ar archive of `debian-binary`, `control.tar` and `data.tar`.
+"""Read a Debian binary package, deb(5): an ar archive of `debian-binary`, `control.tar` and `data.tar`.
 
-Nothing here knows whether the file is the one that an index names: that is told by its hash, before it is opened.
+Callers verify the file's hash before they open it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from hatch_docker.debian.compression import CHUNK, SUFFIXES, decompressed
+from hatch_docker.debian.compression import SUFFIXES, decompressed
 from hatch_docker.debian.control import NAME, Paragraph, paragraph
 from hatch_docker.debian.tar import Member, members
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError
+from hatch_docker.support.streams import CHUNK
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
-_BROKEN = "fetch it again, or name another version of the package"
+_BROKEN = "download it again, or request another version of the package"
 
 _MAGIC = b"!<arch>\n"
 _FORMAT = re.compile(rb"2\.[0-9]+\n")
 _AR_HEADER = re.compile(rb"(?P<name>.{16})[0-9 ]{12}[0-9 ]{6}[0-9 ]{6}[0-7 ]{8}(?P<size>[0-9]{1,10}) *`\n", re.DOTALL)
 _AR_LENGTH = 60
-# The control files of the largest packages (their md5sums) have some megabytes.
+# The md5sums of the largest packages have some megabytes.
 _CONTROL_LIMIT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """Where a member of the ar archive has its content, in bytes."""
+    """A member of the ar archive: its content starts at byte `start` of the file and has `size` bytes."""
 
     name: str
     start: int
@@ -40,7 +41,7 @@ class _Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Deb:
-    """A package file, made by `open_deb`. `files` are its control files by name, as they are."""
+    """A package file, made by `open_deb`. `files` are its control files by name, unparsed."""
 
     path: Path
     place: str
@@ -49,24 +50,24 @@ class Deb:
 
     @cached_property
     def control(self) -> Paragraph:
-        """The package's control file. Raises DebianError for one that has not what each must have."""
-        found = paragraph(self._text("control"), place=self.place)
+        """The parsed control file. Raises DebianError if a mandatory field is missing or invalid."""
+        fields = paragraph(self._text("control"), place=self.place)
         for field in ("Package", "Version", "Architecture"):
-            if not found.get(field):
+            if not fields.get(field):
                 raise _error(self.place, f"has no {field} in its control file")
         for field in ("Package", "Architecture"):
-            # Files of dpkg's are named by them.
-            if not NAME.fullmatch(found[field]):
-                raise _error(self.place, f"has a {field} in its control file that is none: {found[field][:80]!r}")
+            # dpkg names files in its database after them.
+            if not NAME.fullmatch(fields[field]):
+                raise _error(self.place, f"has an invalid {field} in its control file: {fields[field][:80]!r}")
         try:
-            key(found["Version"])
+            key(fields["Version"])
         except DebianError as error:
             raise _error(self.place, error.message) from None
-        return found
+        return fields
 
     @property
     def size(self) -> int:
-        """How much there is to unpack: in bytes, as it is compressed."""
+        """The size of the compressed data member in bytes."""
         return self._data.size
 
     @property
@@ -76,21 +77,21 @@ class Deb:
 
     @property
     def conffiles(self) -> tuple[str, ...]:
-        """The paths of its configuration files, without the leading slash, that dpkg should keep changes of."""
-        # A flag before a path (remove-on-upgrade) is of no file that the package has.
+        """The paths of its configuration files without leading slashes; dpkg keeps local changes to them."""
+        # A line that starts with a flag (remove-on-upgrade) names a file that the package no longer has.
         lines = (line.strip() for line in self._text("conffiles").split("\n"))
         return tuple(line.lstrip("/") for line in lines if line.startswith("/"))
 
     @property
     def md5sums(self) -> Mapping[str, str]:
-        """The MD5 of each file by its path, as far as the package says: what `dpkg -V` compares with."""
+        """MD5 checksums by path, of the files for which the package has one; `dpkg -V` compares with them."""
         lines = (line.partition("  ") for line in self._text("md5sums").split("\n") if line)
         return {path.removeprefix("./"): digest for digest, _, path in lines}
 
     def members(self) -> Iterator[tuple[Member, Iterator[bytes]]]:
-        """What it unpacks, in its order, with the content of each, which is to be read before the next.
+        """The members of its data archive in order, each with its content, which must be read before the next member.
 
-        Raises DebianError for what is damaged or not harmless, also after the last member.
+        Raises DebianError for damaged or unsafe archives, possibly after the last member.
         """
         return _members(self.path, self._data, self.place)
 
@@ -102,9 +103,9 @@ class Deb:
 
 
 def open_deb(path: Path, *, place: str = "") -> Deb:
-    """Read the control files of a package; its data is not looked at before `members` is asked for.
+    """Read the control files of a package; its data is read by `members` only.
 
-    `place` names the package in messages (by default the file's name). Raises DebianError for what is no package.
+    `place` names the package in messages (by default the file's name). Raises DebianError for an invalid package.
     """
     place = place or path.name
     try:
@@ -117,7 +118,7 @@ def open_deb(path: Path, *, place: str = "") -> Deb:
     for member, content in _members(path, control, place):
         room -= member.size
         if room < 0:
-            raise _error(place, f"has control files that are too large: {member.path!r}")
+            raise _error(place, f"has too large control files: {member.path!r}")
         if member.kind == "file" and "/" not in member.path:
             files[member.path] = b"".join(content)
     deb = Deb(path=path, place=place, files=files, _data=data)
@@ -127,7 +128,7 @@ def open_deb(path: Path, *, place: str = "") -> Deb:
 
 
 def _parts(file: BinaryIO, place: str) -> tuple[_Part, _Part]:
-    """The control and data members. What follows these is to be ignored, and before them what begins with `_`."""
+    """Find the control and data members. Members after them, and members named `_*` before them, are ignored (deb(5))."""
     if file.read(len(_MAGIC)) != _MAGIC:
         raise _error(place, "is not a Debian package")
     length = file.seek(0, 2)
@@ -135,28 +136,28 @@ def _parts(file: BinaryIO, place: str) -> tuple[_Part, _Part]:
     binary = _part(file, length, place)
     file.seek(binary.start)
     if binary.name != "debian-binary" or not _FORMAT.match(file.read(min(binary.size, 16))):
-        raise _error(place, "is a package of a format that is not known")
-    found: list[_Part] = []
+        raise _error(place, "has an unknown package format")
+    parts: list[_Part] = []
     at = binary
-    while len(found) < 2:
+    while len(parts) < 2:
         file.seek(at.start + at.size + at.size % 2)
         at = _part(file, length, place)
         if not at.name.startswith("_"):
-            found.append(at)
-    for part, name in zip(found, ("control.tar", "data.tar"), strict=True):
+            parts.append(at)
+    for part, name in zip(parts, ("control.tar", "data.tar"), strict=True):
         if not part.name.startswith(name) or part.name.removeprefix(name) not in SUFFIXES:
-            raise _error(place, f"has {part.name!r} where its {name} should be, or is compressed in a way not known")
-    return found[0], found[1]
+            raise _error(place, f"has {part.name!r} instead of {name}, or uses an unknown compression")
+    return parts[0], parts[1]
 
 
 def _part(file: BinaryIO, length: int, place: str) -> _Part:
     header = file.read(_AR_LENGTH)
-    found = _AR_HEADER.fullmatch(header)
+    match = _AR_HEADER.fullmatch(header)
     start = file.tell()
-    if found is None or start + int(found["size"]) > length:
-        raise _error(place, "is cut off or damaged")
-    name = found["name"].decode("latin-1").rstrip(" ").removesuffix("/")
-    return _Part(name=name, start=start, size=int(found["size"]))
+    if match is None or start + int(match["size"]) > length:
+        raise _error(place, "is truncated or damaged")
+    name = match["name"].decode("latin-1").rstrip(" ").removesuffix("/")
+    return _Part(name=name, start=start, size=int(match["size"]))
 
 
 def _members(path: Path, part: _Part, place: str) -> Iterator[tuple[Member, Iterator[bytes]]]:

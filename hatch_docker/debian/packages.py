@@ -1,7 +1,7 @@
-"""Packages: what an index of Debian's archive offers, and what an image has installed.
+"""Read package metadata: the indexes of the archive, and the status file of an image.
 
-An index is tens of megabytes of text, of which a resolution looks at some hundred paragraphs. So it is kept as text,
-with a table of where each package's paragraph is, and a paragraph is parsed when it is asked for.
+An index is tens of megabytes of text, and resolving reads a few hundred of its paragraphs. So the index stays text with
+a table of offsets, and paragraphs are parsed on demand.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hatch_docker.debian.compression import CHUNK, SUFFIXES, decompressed
+from hatch_docker.debian.compression import SUFFIXES, decompressed
 from hatch_docker.debian.control import NAME, Alternatives, Paragraph, paragraph, paragraphs, relations
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError
+from hatch_docker.support.streams import chunks_of
 
-# Trixie's has 57 MB.
+# The index of trixie has 57 MB.
 _TEXT_LIMIT = 256 << 20
-# The largest has some hundred kilobytes, of what it provides.
+# The largest have a few hundred kilobytes, in Provides.
 _PARAGRAPH_LIMIT = 4 << 20
 _ENTRY = re.compile(rb"\n(?:Package:[ \t]*(\S+)|Provides:(.*(?:\n[ \t].*)*))")
 _PROVIDED = re.compile(rb"(?:\A|,)\s*([^\s,:(]+)")
@@ -32,9 +33,9 @@ _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 class Package:
     """A binary package, as an index or a status file describes it.
 
-    `suite` is the index that it is of, `filename` its path below the root of that index's archive, `size` in bytes.
-    What is installed has neither of these nor a hash. `source` is the source package's name, without its version.
-    `names` are its own and those that it provides, `refused` those that it breaks or conflicts with in some version.
+    `suite` is the index, `filename` its path below the archive's root, `size` its size in bytes; installed packages
+    have none of these, nor a hash. `source` is the name of the source package. `names` are its own name and those in
+    Provides; `conflict_names` are the names in Breaks and Conflicts, regardless of versions.
     """
 
     name: str
@@ -54,17 +55,17 @@ class Package:
     breaks: tuple[Alternatives, ...] = ()
     conflicts: tuple[Alternatives, ...] = ()
     names: frozenset[str] = field(init=False, repr=False, compare=False)
-    refused: frozenset[str] = field(init=False, repr=False, compare=False)
+    conflict_names: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         provided = (relation.name for relation, *_ in self.provides)
-        refused = (relation.name for relation, *_ in (*self.breaks, *self.conflicts))
+        conflicting = (relation.name for relation, *_ in (*self.breaks, *self.conflicts))
         object.__setattr__(self, "names", frozenset((self.name, *provided)))
-        object.__setattr__(self, "refused", frozenset(refused))
+        object.__setattr__(self, "conflict_names", frozenset(conflicting))
 
     @property
     def rank(self) -> tuple[bool, int, str]:
-        """What sorts first is to be preferred where several packages provide the same."""
+        """Sort key of packages that provide the same name: the preferred one first."""
         return not self.essential, _PRIORITIES.index(self.priority), self.name
 
     def __str__(self) -> str:
@@ -72,57 +73,56 @@ class Package:
 
 
 class PackageIndex:
-    """The packages of one index, `Packages`; `suite` is what messages call it. Made by `read_index`.
+    """The packages of one index (`Packages`), whose text is `chunks`; `suite` names it in messages.
 
-    `chunks` are its text. Raises DebianError where that is too large, and for a paragraph that is asked for and is not
-    as Debian policy says.
+    Raises DebianError if the text is too large; methods that return packages raise it for invalid paragraphs.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, suite: str) -> None:
         self.suite = suite
         self._place = f"{suite}: Packages"
-        # So that the first paragraph begins as the others do, after a line's end.
+        # Paragraphs start after a newline, the first one too.
         self._text = bytearray(b"\n")
         for chunk in chunks:
             self._text += chunk
             if len(self._text) > _TEXT_LIMIT:
                 raise DebianError(f"is larger than {_TEXT_LIMIT >> 20} MiB", place=self._place)
-        self._places: dict[bytes, Sequence[int]] = {}
+        self._offsets: dict[bytes, Sequence[int]] = {}
         self._providers: dict[bytes, Sequence[int]] = {}
-        for found in _ENTRY.finditer(self._text):
-            name, provides = found.groups()
+        for match in _ENTRY.finditer(self._text):
+            name, provides = match.groups()
             if name is not None:
-                _add(self._places, name, found.start())
+                _add(self._offsets, name, match.start())
                 continue
-            for each in _PROVIDED.findall(provides):
-                _add(self._providers, each, found.start())
+            for provided in _PROVIDED.findall(provides):
+                _add(self._providers, provided, match.start())
 
     def __len__(self) -> int:
-        """How many names of packages there are."""
-        return len(self._places)
+        """The number of package names."""
+        return len(self._offsets)
 
     def __contains__(self, name: str) -> bool:
-        return name.encode() in self._places
+        return name.encode() in self._offsets
 
     def names(self) -> Iterator[str]:
         """The names of all packages."""
-        return (name.decode(errors="replace") for name in self._places)
+        return (name.decode(errors="replace") for name in self._offsets)
 
     def packages(self, name: str) -> list[Package]:
-        """The packages of that name: one in Debian's own archive, of several versions in some others."""
-        return [self._package(at) for at in self._places.get(name.encode(), ())]
+        """The packages of that name: one in Debian's own archive, several versions in some others."""
+        return [self._package(at) for at in self._offsets.get(name.encode(), ())]
 
     def providers(self, name: str) -> list[Package]:
-        """The packages that provide that name, which is not their own."""
+        """The packages that have that name in Provides."""
         return [self._package(at) for at in self._providers.get(name.encode(), ())]
 
     def _package(self, at: int) -> Package:
-        """The package of the paragraph that the line after `at` is in."""
+        """Parse the paragraph that contains the line after offset `at`."""
         start = self._text.rfind(b"\n\n", max(at - _PARAGRAPH_LIMIT, 0), at + 1) + 1
         end = self._text.find(b"\n\n", at, at + _PARAGRAPH_LIMIT)
         end = end if end >= 0 else len(self._text)
         if end - start > _PARAGRAPH_LIMIT:
-            raise DebianError("has a paragraph that is larger than any", place=self._place)
+            raise DebianError("has too large a paragraph", place=self._place)
         try:
             text = self._text[start:end].decode()
         except UnicodeDecodeError:
@@ -133,37 +133,36 @@ class PackageIndex:
         return replace(package, suite=self.suite, filename=filename, size=size, sha256=sha256)
 
 
-def _add(places: dict[bytes, Sequence[int]], name: bytes, place: int) -> None:
-    """Add to the places of a name, nearly all of which have one."""
-    known = places.get(name, ())
-    if isinstance(known, list):
-        known.append(place)
+def _add(table: dict[bytes, Sequence[int]], name: bytes, offset: int) -> None:
+    """Add an offset of a name. Almost all names have one, and tuples take less memory than lists."""
+    offsets = table.get(name, ())
+    if isinstance(offsets, list):
+        offsets.append(offset)
     else:
-        places[name] = [*known, place] if known else (place,)
+        table[name] = [*offsets, offset] if offsets else (offset,)
 
 
 def read_index(path: Path, *, suite: str, suffix: str | None = None) -> PackageIndex:
-    """The index that a file holds, compressed as its name says, or `suffix` where it does not say so.
+    """Read an index file, compressed according to `suffix`, or to the suffix of its name.
 
-    Raises DebianError for what cannot be decompressed, or is too large.
+    Raises DebianError if it cannot be decompressed, or is too large.
     """
     if suffix is None:
         suffix = path.suffix if path.suffix in SUFFIXES else ""
     try:
         with path.open("rb") as file:
-            chunks = iter(lambda: file.read(CHUNK), b"")
-            return PackageIndex(decompressed(chunks, suffix, place=f"{suite}: Packages"), suite=suite)
+            return PackageIndex(decompressed(chunks_of(file), suffix, place=f"{suite}: Packages"), suite=suite)
     except OSError as error:
         raise DebianError(f"cannot be read: {error.strerror or error}", place=str(path)) from None
 
 
 def read_status(text: str, *, place: str) -> list[Package]:
-    """What is installed, by dpkg's `status`, or by a file of `status.d`, whose paragraphs have no Status.
+    """The installed packages in dpkg's `status`, or in files of `status.d`, whose paragraphs have no Status field.
 
-    Raises DebianError for what is not a control file.
+    Raises DebianError for an invalid control file.
     """
-    found = paragraphs(text, place=place)
-    return [_described(each, place) for each in found if each.get("Status", "installed").split()[-1:] == ["installed"]]
+    parsed = paragraphs(text, place=place)
+    return [_described(each, place) for each in parsed if each.get("Status", "installed").split()[-1:] == ["installed"]]
 
 
 def _described(fields: Paragraph, place: str) -> Package:
@@ -192,10 +191,10 @@ def _described(fields: Paragraph, place: str) -> Package:
 
 
 def file_of(fields: Mapping[str, str], place: str) -> tuple[str, int, str]:
-    """Where a package's file is, its size and SHA-256. Raises DebianError for a paragraph that does not say so."""
+    """The path, size and SHA-256 of a package's file. Raises DebianError if one is missing or invalid."""
     filename = fields.get("Filename", "")
     if not filename.isprintable() or any(part in {"", ".", ".."} for part in filename.split("/")):
-        raise DebianError(f"has a Filename that is no path below the archive: {filename[:80]!r}", place=place)
+        raise DebianError(f"has a Filename outside of the archive: {filename[:80]!r}", place=place)
     size = int(_field(fields, "Size", _SIZE, place))
     return filename, size, _field(fields, "SHA256", _SHA256, place)
 
@@ -203,5 +202,5 @@ def file_of(fields: Mapping[str, str], place: str) -> tuple[str, int, str]:
 def _field(fields: Mapping[str, str], name: str, pattern: re.Pattern[str], place: str) -> str:
     value = fields.get(name, "")
     if not pattern.fullmatch(value):
-        raise DebianError(f"has a {name} that is none: {value[:80]!r}" if value else f"has no {name}", place=place)
+        raise DebianError(f"has an invalid {name}: {value[:80]!r}" if value else f"has no {name}", place=place)
     return value

@@ -17,9 +17,10 @@ from hatch_docker.debian.compression import decompressed
 from hatch_docker.debian.release import File
 from hatch_docker.debian.sources import SETTING, Mirror
 from hatch_docker.errors import DebianError, DigestMismatchError, NetworkError
-from hatch_docker.support.cache import CHUNK, Cache
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress, counted
+from hatch_docker.support.streams import chunks_of
 
 _LARGEST_TEXT = 1 << 24
 _WORTH_READING = 1 << 16
@@ -66,7 +67,7 @@ class Transfer:
         with self.cache.temporary() as partial:
             place = self._first(mirror, paths, packed, partial)
             with partial.open("rb") as file:
-                content = decompressed(iter(lambda: file.read(CHUNK), b""), suffix, place=place)
+                content = decompressed(chunks_of(file), suffix, place=place)
                 return self._add(_bounded(content, plain.size, place), plain, place)
 
     def _add(self, chunks: Iterable[bytes], file: File, place: str) -> Path:

@@ -7,10 +7,11 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from hatch_docker.errors import EngineError
 from hatch_docker.oci import tar
+from hatch_docker.support.streams import ChunkReader
 
 CHUNK = 1 << 20
 _MODE = 0o644
@@ -56,7 +57,7 @@ def unpack(chunks: Iterator[bytes], out: BinaryIO) -> None:
     Raises EngineError where it is not one regular file, and for one of more than 4 GiB.
     """
     try:
-        with tarfile.open(fileobj=cast("BinaryIO", _Reader(chunks)), mode="r|", bufsize=CHUNK) as archive:
+        with tarfile.open(fileobj=ChunkReader(chunks), mode="r|", bufsize=CHUNK) as archive:
             member = archive.next()
             content = archive.extractfile(member) if member is not None and member.isreg() else None
             if member is None or content is None:
@@ -66,21 +67,3 @@ def unpack(chunks: Iterator[bytes], out: BinaryIO) -> None:
             shutil.copyfileobj(content, out, CHUNK)
     except tarfile.TarError as error:
         raise EngineError(f"the engine does not give it whole: {error}") from None
-
-
-class _Reader:
-    """What tarfile needs to read of a stream of chunks."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        parts = [self._rest]
-        length = len(self._rest)
-        while length < size and (chunk := next(self._chunks, b"")):
-            parts.append(chunk)
-            length += len(chunk)
-        data = b"".join(parts)
-        self._rest = data[size:]
-        return data[:size]

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
@@ -15,6 +15,7 @@ from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Plain
+from hatch_docker.support.paths import parents
 
 # What version control and editors leave behind is never meant to be shipped.
 _NEVER = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
@@ -81,7 +82,7 @@ def folders(
 
 def directories_of(entries: Sequence[Entry]) -> frozenset[str]:
     """The directories among `entries`, and those that entries lie in."""
-    above = {str(parent) for entry in entries for parent in PurePosixPath(entry.path).parents}
+    above = {parent for entry in entries for parent in parents(entry.path)}
     return frozenset(above | {entry.path for entry in entries if entry.is_directory})
 
 

@@ -11,9 +11,10 @@ from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import local_path, refusal
 from hatch_docker.index.credentials import split_login
-from hatch_docker.support.cache import CHUNK, Cache, file_digest
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, redact
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.streams import chunks_of, file_digest
 from hatch_docker.support.threads import together
 
 Headers = Callable[[str], Mapping[str, str]]
@@ -155,8 +156,7 @@ def _local(artifact: Artifact) -> Iterator[bytes]:
     path = local_path(artifact.url)
     try:
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
+            yield from chunks_of(file)
     except OSError as error:
         raise ArtifactError(
             f"{artifact.filename} cannot be read: {error.strerror or error}",

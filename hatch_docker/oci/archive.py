@@ -6,7 +6,6 @@ What we write is both at once: `oci-layout`, `index.json` and `blobs/` (image-la
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -21,8 +20,8 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Index
+from hatch_docker.support.streams import chunks_of, digest_of, verified
 
-CHUNK = 1 << 18
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
 
@@ -38,8 +37,7 @@ class Files:
         """A file's bytes; raises ImageError where it is missing or cannot be read."""
         try:
             with self.open(name) as file:
-                while chunk := file.read(CHUNK):
-                    yield chunk
+                yield from chunks_of(file)
         except (KeyError, OSError):
             raise ImageError(f"it has no readable {name}", place=self.place) from None
 
@@ -101,7 +99,7 @@ def root_of_layout(files: Files, ref_name: str) -> bytes:
 def _document_of(files: Files, digest: str) -> bytes:
     name = blob_name(digest)
     data = files.read(name)
-    if hashlib.new(digest.partition(":")[0], data).hexdigest() != digest.partition(":")[2]:
+    if digest_of(data, digest.partition(":")[0]) != digest:
         raise ImageError(f"{name} has other content than its name says", place=files.place)
     return data
 
@@ -189,19 +187,13 @@ def _member(name: str, size: int, chunks: Iterator[bytes] | list[bytes]) -> Iter
 
 def _verified(layer: Layer) -> Iterator[bytes]:
     """A layer's bytes; at their end, raise ImageError when they were not what the descriptor says."""
-    hasher = hashlib.new(layer.descriptor.digest.partition(":")[0])
-    left = layer.descriptor.size
+    digest, size = layer.descriptor.digest, layer.descriptor.size
+
+    def mismatch(_actual: str) -> ImageError:
+        return ImageError(f"layer {digest} changed while it was read", hint="build again: it is made or fetched anew")
+
     with layer.open() as file:
-        while chunk := file.read(CHUNK):
-            hasher.update(chunk)
-            left -= len(chunk)
-            if left < 0:
-                break
-            yield chunk
-    if left or hasher.hexdigest() != layer.descriptor.digest.partition(":")[2]:
-        raise ImageError(
-            f"layer {layer.descriptor.digest} changed while it was read", hint="build again: it is made or fetched anew"
-        )
+        yield from verified(chunks_of(file), digest, mismatch, size=size)
 
 
 def _inside(folder: Path, name: str) -> BinaryIO:

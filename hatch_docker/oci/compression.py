@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -20,11 +20,46 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import LAYER_GZIP, LAYER_ZSTD
 
 LEVEL = 6
+# So many plain bytes are compressed at once: like LEVEL, it decides the bytes of a layer.
+BATCH = 1 << 20
 _ZSTD_LEVEL = 3
 # For each thread: whichever of them is done finds another batch, while the oldest one is still waited for.
 _AHEAD = 2
 
 Compressed: TypeAlias = bytes | bytearray
+
+
+class Cutter:
+    """Cuts bytes into batches of exactly BATCH, so that a blob does not depend on the chunks that they come in."""
+
+    def __init__(self) -> None:
+        self._pending: list[bytes | bytearray] = []
+        self._length = 0
+
+    def add(self, chunk: bytes | bytearray) -> Iterable[bytes]:
+        """Add a chunk; return the batches that it completes."""
+        self._pending.append(chunk)
+        self._length += len(chunk)
+        if self._length < BATCH:
+            return ()
+        data = b"".join(self._pending)
+        end = len(data) - len(data) % BATCH
+        self._pending, self._length = [data[end:]], len(data) - end
+        return (data[start : start + BATCH] for start in range(0, end, BATCH))
+
+    def rest(self) -> Iterable[bytes]:
+        """The bytes since the last complete batch, as a batch of their own if there are any."""
+        data = b"".join(self._pending)
+        self._pending, self._length = [], 0
+        return (data,) if data else ()
+
+
+def batches_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in batches."""
+    cutter = Cutter()
+    for chunk in chunks:
+        yield from cutter.add(chunk)
+    yield from cutter.rest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

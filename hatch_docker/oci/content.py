@@ -7,7 +7,6 @@ both are twice as fast as zlib, and there is only one right output.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import deflate
 from isal import isal_zlib
 
 from hatch_docker.errors import DigestMismatchError, WheelError
+from hatch_docker.support.streams import CHUNK, verified
 
-CHUNK = 1 << 18
 # Around a raw DEFLATE stream they make a gzip member (RFC 1952, section 2.3): no name, no time; CRC, size modulo 2^32.
 MEMBER_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")
 MEMBER_TRAILER = struct.Struct("<LL")
@@ -72,16 +71,15 @@ def plain_chunks(
 
 def _verified(path: str, chunks: Iterator[Chunk], checksum: Checksum) -> Iterator[Chunk]:
     """The same chunks; raises DigestMismatchError at their end when the checksum is another."""
-    algorithm, digest = checksum
-    hasher = hashlib.new(algorithm)
-    for chunk in chunks:
-        hasher.update(chunk)
-        yield chunk
-    if hasher.digest() != digest:
-        raise DigestMismatchError(
-            f"{path!r} has the wrong content: expected {algorithm} {digest.hex()}, got {hasher.hexdigest()}",
+    algorithm, expected = checksum[0], checksum[1].hex()
+
+    def mismatch(actual: str) -> DigestMismatchError:
+        return DigestMismatchError(
+            f"{path!r} has the wrong content: expected {algorithm} {expected}, got {actual.partition(':')[2]}",
             hint="it was changed after its checksum was recorded",
         )
+
+    return verified(chunks, f"{algorithm}:{expected}", mismatch)
 
 
 def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[Chunk]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.image import ChunkReader, decompressed, verified
+from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.members import Member, members
+from hatch_docker.support.paths import parents
+from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 
-CHUNK = 1 << 18
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _LARGEST_READ = 64 << 20
@@ -96,22 +97,16 @@ def merge(layers: Iterable[Layer], wanted: Callable[[str], bool]) -> Filesystem:
         nodes = {
             path: node
             for path, node in nodes.items()
-            if path not in removed and emptied.isdisjoint(_directories_of(path))
+            if path not in removed and "" not in emptied and emptied.isdisjoint(parents(path))
         }
         for path, node in added.items():
             nodes[path] = node
-            for parent in _directories_of(path):
-                if parent and (parent not in nodes or nodes[parent].kind in ("file", "other")):
+            for parent in parents(path):
+                if parent not in nodes or nodes[parent].kind in ("file", "other"):
                     nodes[parent] = Node(kind="dir")
             if len(nodes) > _MOST_MEMBERS:
                 raise ImageError(f"layer {layer.descriptor.digest} cannot be read: the image has too many files")
     return Filesystem(nodes)
-
-
-def _directories_of(path: str) -> list[str]:
-    """The directories that a path lies in, from its parent up to the root, which is empty."""
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[:length]) for length in range(len(parts), -1, -1)]
 
 
 def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[str, Node], set[str], set[str]]:
@@ -121,8 +116,7 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
     emptied: set[str] = set()
     try:
         with layer.open() as blob:
-            chunks = decompressed(iter(lambda: blob.read(CHUNK), b""), layer.descriptor.media_type)
-            plain = ChunkReader(verified(chunks, layer.diff_id))
+            plain = ChunkReader(plain_tar(chunks_of(blob), layer.descriptor.media_type, layer.diff_id))
             with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
                 for member in members(tar, most=_MOST_MEMBERS):
                     if len(member.name) > _LONGEST_PATH:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO
 
 from isal import igzip, isal_zlib
 
@@ -15,11 +13,7 @@ from hatch_docker.oci import spec
 from hatch_docker.oci.config import History, ImageConfig, diff_ids_of
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor, Manifest
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-CHUNK = 1 << 18
+from hatch_docker.support.streams import CHUNK, Digester, chunks_of, digest_of, reader, verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +34,7 @@ class Image:
     def config_descriptor(self) -> Descriptor:
         """What the manifest says of the config."""
         data = self.config_bytes
-        return Descriptor(media_type=spec.CONFIG, digest=spec.digest_of(data), size=len(data))
+        return Descriptor(media_type=spec.CONFIG, digest=digest_of(data), size=len(data))
 
     @property
     def manifest(self) -> Manifest:
@@ -61,7 +55,7 @@ class Image:
         """What an index says of the image."""
         data = self.manifest_bytes
         return Descriptor(
-            media_type=spec.MANIFEST, digest=spec.digest_of(data), size=len(data), platform=self.config.platform
+            media_type=spec.MANIFEST, digest=digest_of(data), size=len(data), platform=self.config.platform
         )
 
     @property
@@ -103,28 +97,20 @@ def validate(image: Image) -> list[str]:
 
 
 def _check(layer: Layer) -> Iterator[str]:
-    blob, plain, size = hashlib.sha256(), hashlib.sha256(), 0
-
-    def hashed(file: BinaryIO) -> Iterator[bytes]:
-        nonlocal size
-        while chunk := file.read(CHUNK):
-            size += len(chunk)
-            blob.update(chunk)
-            yield chunk
-
+    blob, plain = Digester(), Digester()
     try:
         with layer.open() as file:
-            for chunk in decompressed(hashed(file), layer.descriptor.media_type):
+            for chunk in decompressed(blob.passing(chunks_of(file)), layer.descriptor.media_type):
                 plain.update(chunk)
     except (ImageError, OSError) as error:
         yield f"cannot be read: {error}"
         return
-    if f"sha256:{blob.hexdigest()}" != layer.descriptor.digest:
-        yield f"its digest is sha256:{blob.hexdigest()}"
-    if size != layer.descriptor.size:
-        yield f"its size is {size}, not {layer.descriptor.size}"
-    if f"sha256:{plain.hexdigest()}" != layer.diff_id:
-        yield f"its diff ID is sha256:{plain.hexdigest()}, not {layer.diff_id}"
+    if blob.digest != layer.descriptor.digest:
+        yield f"its digest is {blob.digest}"
+    if blob.size != layer.descriptor.size:
+        yield f"its size is {blob.size}, not {layer.descriptor.size}"
+    if plain.digest != layer.diff_id:
+        yield f"its diff ID is {plain.digest}, not {layer.diff_id}"
 
 
 def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
@@ -136,19 +122,18 @@ def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
         elif media_type.endswith("gzip"):
             yield from _read_all(igzip.IGzipFile(fileobj=source))  # type: ignore[no-untyped-call]
         else:
-            yield from iter(lambda: source.read(CHUNK), b"")
+            yield from chunks_of(source)
     except (OSError, EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc]  # a class, whatever its stub says
         raise ImageError(f"a layer cannot be decompressed: {error}") from None
 
 
-def verified(chunks: Iterator[bytes], diff_id: str) -> Iterator[bytes]:
-    """The chunks of a plain tar; at their end, raise ImageError where it is not what the config's diff ID says."""
-    hasher = hashlib.new(diff_id.partition(":")[0])
-    for chunk in chunks:
-        hasher.update(chunk)
-        yield chunk
-    if hasher.hexdigest() != diff_id.partition(":")[2]:
-        raise ImageError(f"a layer's content is not {diff_id}, which the config names")
+def plain_tar(chunks: Iterator[bytes], media_type: str, diff_id: str) -> Iterator[bytes]:
+    """`decompressed`, verified: raises ImageError at the end if the tar is not the one of the config's diff ID."""
+
+    def mismatch(_actual: str) -> ImageError:
+        return ImageError(f"a layer's content is not {diff_id}, which the config names")
+
+    return verified(decompressed(chunks, media_type), diff_id, mismatch)
 
 
 def _zstd(source: io.BufferedReader) -> Iterator[bytes]:
@@ -163,33 +148,3 @@ def _zstd(source: io.BufferedReader) -> Iterator[bytes]:
 def _read_all(file: io.BufferedIOBase) -> Iterator[bytes]:
     while chunk := file.read(CHUNK):
         yield chunk
-
-
-class ChunkReader(io.RawIOBase):
-    """Chunks as a file that is read once, from its beginning."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        """Fill `buffer` as far as one chunk does; nothing only at the end."""
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = memoryview(chunk)
-        into = memoryview(buffer).cast("B")
-        count = min(len(into), len(self._rest))
-        into[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-
-def reader(chunks: Iterator[bytes]) -> io.BufferedReader:
-    """Chunks as a file whose reads are never short but at its end: gzip's headers may lie across two chunks."""
-    return io.BufferedReader(ChunkReader(chunks), CHUNK)

@@ -8,14 +8,14 @@ between these. The stream is inflated nevertheless: for the diff ID, the hash of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import tar
-from hatch_docker.oci.compression import LEVEL, Batches, codec, compressing
+from hatch_docker.oci.compression import BATCH, LEVEL, Batches, Cutter, codec, compressing
 from hatch_docker.oci.content import (
     MEMBER_HEADER,
     MEMBER_TRAILER,
@@ -27,11 +27,12 @@ from hatch_docker.oci.content import (
     plain_chunks,
 )
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.paths import parents
 from hatch_docker.support.progress import Advance
+from hatch_docker.support.streams import Digester
 
 __all__ = ["Deflated", "Entry", "Layer", "Plain", "Written", "arrange", "fingerprint", "write_layer"]
 
-BATCH = 1 << 20
 # Smaller files are compressed again, many at once: alone, their streams would cost more than the time that they save.
 SPLICE_FROM = 16 << 10
 
@@ -47,6 +48,11 @@ class Layer:
     descriptor: Descriptor
     diff_id: str
     open: Callable[[], BinaryIO]
+
+    @classmethod
+    def of_file(cls, path: Path, descriptor: Descriptor, diff_id: str) -> Layer:
+        """The layer whose blob is the file `path`."""
+        return cls(descriptor=descriptor, diff_id=diff_id, open=lambda: path.open("rb"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,17 +155,18 @@ def arrange(entries: Iterable[Entry], present: Collection[str] = ()) -> list[Ent
     arranged: dict[str, Entry] = {}
     for entry in entries:
         _check_path(entry.path)
-        other = arranged.setdefault(entry.path, entry)
-        if other is not entry and not (entry.is_directory and entry == other):
+        earlier = arranged.setdefault(entry.path, entry)
+        if earlier is not entry and not (entry.is_directory and entry == earlier):
             raise ImageError(f"{entry.path!r} would be in one layer twice")
     for path in list(arranged):
-        parent = path.rpartition("/")[0]
-        while parent and parent not in arranged and parent not in present:
+        for parent in parents(path):
+            other = arranged.get(parent)
+            if other is not None and not other.is_directory:
+                what = "removed" if other.removed else "as a file"
+                raise ImageError(f"{parent!r} would be in one layer {what} and as the directory of {path!r}")
+            if other is not None or parent in present:
+                break
             arranged[parent] = Entry(path=parent, mode=0o755)
-            parent = parent.rpartition("/")[0]
-        if parent in arranged and not arranged[parent].is_directory:
-            what = "removed" if arranged[parent].removed else "as a file"
-            raise ImageError(f"{parent!r} would be in one layer {what} and as the directory of {path!r}")
     members = [_whiteout(entry) if entry.removed else entry for entry in arranged.values()]
     return sorted(members, key=lambda entry: entry.path)
 
@@ -196,10 +203,8 @@ class _Writer:
         self._batches = batches
         self._out = out
         self._advance = advance
-        self._plain, self._blob = hashlib.sha256(), hashlib.sha256()
-        self._unpacked = self._size = 0
-        self._pending: list[Chunk] = []
-        self._length = 0
+        self._plain, self._blob = Digester(), Digester()
+        self._cutter = Cutter()
 
     @property
     def can_splice(self) -> bool:
@@ -208,15 +213,11 @@ class _Writer:
 
     def write(self, data: Chunk) -> None:
         """Add plain bytes of the tar."""
-        self._pending.append(data)
-        self._length += len(data)
-        if self._length >= BATCH:
-            self._compress(BATCH)
+        self._compress(self._cutter.add(data))
 
     def splice(self, path: str, content: Deflated, checksum: Checksum | None) -> None:
         """Add a stream as a gzip member of its own, copied while it is inflated."""
-        self._compress(1)
-        self._emit_all(self._batches.rest())
+        self._compress_rest()
         self._emit(MEMBER_HEADER)
         for plain in plain_chunks(path, content, checksum, copy=self._emit):
             self._account(plain)
@@ -225,31 +226,24 @@ class _Writer:
     def finish(self) -> Written:
         """End the tar and the blob."""
         self.write(tar.END)
-        self._compress(1)
-        self._emit_all(self._batches.rest())
+        self._compress_rest()
         codec = self._batches.codec
         self._emit(codec.finish())
-        descriptor = Descriptor(media_type=codec.media_type, digest=f"sha256:{self._blob.hexdigest()}", size=self._size)
-        return Written(descriptor=descriptor, diff_id=f"sha256:{self._plain.hexdigest()}", unpacked=self._unpacked)
+        descriptor = Descriptor(media_type=codec.media_type, digest=self._blob.digest, size=self._blob.size)
+        return Written(descriptor=descriptor, diff_id=self._plain.digest, unpacked=self._plain.size)
 
-    def _compress(self, least: int) -> None:
-        """Compress what is pending until less than `least` bytes are left.
-
-        Batches are cut at BATCH exactly, so that the blob does not depend on the pieces that the tar came in.
-        """
-        data = b"".join(self._pending)
-        start = 0
-        while len(data) - start >= least:
-            batch = data[start : start + BATCH]
-            start += len(batch)
+    def _compress(self, batches: Iterable[bytes]) -> None:
+        for batch in batches:
             self._account(batch)
             self._emit_all(self._batches.compressed(batch))
-        self._pending = [data[start:]]
-        self._length = len(data) - start
+
+    def _compress_rest(self) -> None:
+        """Compress all that was written so far, and wait for it."""
+        self._compress(self._cutter.rest())
+        self._emit_all(self._batches.rest())
 
     def _account(self, plain: Chunk) -> None:
         self._plain.update(plain)
-        self._unpacked += len(plain)
         if self._advance:
             self._advance(len(plain))
 
@@ -259,6 +253,5 @@ class _Writer:
 
     def _emit(self, data: Chunk) -> None:
         """Add bytes of the blob."""
-        self._size += len(data)
         self._blob.update(data)
         self._out.write(data)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hatch_docker.errors import ImageError
@@ -49,7 +47,7 @@ def make_layer(
                 advance=advance,
             )
         path = cache.adopt(partial_file, written.descriptor.digest)
-    layer = _layer(written.descriptor, written.diff_id, path)
+    layer = Layer.of_file(path, written.descriptor, written.diff_id)
     return MadeLayer(layer=layer, contents=contents, unpacked=written.unpacked, reused=False)
 
 
@@ -76,8 +74,5 @@ def recall(cache: Cache, kind: str, key: str) -> MadeLayer | None:
     path = cache.blob(descriptor.digest)
     if path is None:
         return None
-    return MadeLayer(layer=_layer(descriptor, diff_id, path), contents=contents, unpacked=unpacked, reused=True)
-
-
-def _layer(descriptor: Descriptor, diff_id: str, path: Path) -> Layer:
-    return Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
+    layer = Layer.of_file(path, descriptor, diff_id)
+    return MadeLayer(layer=layer, contents=contents, unpacked=unpacked, reused=True)

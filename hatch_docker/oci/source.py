@@ -6,7 +6,6 @@ source only once.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +15,16 @@ from typing import Any, BinaryIO
 from hatch_docker.errors import BaseError, ImageError, InvalidReferenceError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, saved_images
-from hatch_docker.oci.compression import codec
+from hatch_docker.oci.compression import batches_of, codec
 from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
-from hatch_docker.oci.image import Image, decompressed, verified
-from hatch_docker.oci.layer import BATCH, Layer, fingerprint
+from hatch_docker.oci.image import Image, plain_tar
+from hatch_docker.oci.layer import Layer, fingerprint
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress, counted
+from hatch_docker.support.streams import Digester, digest_of
 from hatch_docker.support.threads import together
 
 _MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
@@ -100,7 +100,7 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
         for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True)
     )
     history = history_of(config_document)
-    return Pulled(image=Image(config=config, layers=layers, history=history), digest=spec.digest_of(data))
+    return Pulled(image=Image(config=config, layers=layers, history=history), digest=digest_of(data))
 
 
 def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
@@ -155,7 +155,7 @@ def recall(cache: Cache, identity: str) -> Pulled | None:
         descriptors = [Descriptor.from_json(each) for each in known["layers"]]
         paths = [cache.blob(descriptor.digest) for descriptor in descriptors]
         layers = [
-            Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
+            Layer.of_file(path, descriptor, diff_id)
             for descriptor, diff_id, path in zip(descriptors, diff_ids_of(document), paths, strict=True)
             if path is not None
         ]
@@ -197,7 +197,7 @@ def _lacks(name: str, platform: Platform, there: list[str]) -> BaseError:
 
 
 def _remember(cache: Cache, data: bytes, name: str) -> bytes:
-    cache.add([data], spec.digest_of(data), what=name)
+    cache.add([data], digest_of(data), what=name)
     return data
 
 
@@ -235,30 +235,15 @@ def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: P
     path = cache.blob(digest) if known else None
     if path is None:
         with progress.task("pull", f"{files.place} {diff_id[7:19]}") as advance, cache.temporary() as partial_file:
-            hasher = hashlib.sha256()
-            gzip = codec("gzip")
+            batches = batches_of(counted(_plain(files, name, diff_id), advance))
+            blob = Digester()
             with partial_file.open("wb") as out:
-                for batch in _batches(counted(_plain(files, name, diff_id), advance)):
-                    member = gzip.compress(batch)
-                    hasher.update(member)
-                    out.write(member)
-            digest = f"sha256:{hasher.hexdigest()}"
+                out.writelines(blob.passing(map(codec("gzip").compress, batches)))
+            digest = blob.digest
             path = cache.adopt(partial_file, digest)
         cache.put("compressed", key, {"digest": digest})
     descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=path.stat().st_size)
-    return Layer(descriptor=descriptor, diff_id=diff_id, open=partial(path.open, "rb"))  # type: ignore[arg-type]
-
-
-def _batches(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes cut at BATCH exactly, so that what becomes of them does not depend on how they came."""
-    pending = bytearray()
-    for chunk in chunks:
-        pending += chunk
-        while len(pending) >= BATCH:
-            yield bytes(pending[:BATCH])
-            del pending[:BATCH]
-    if pending:
-        yield bytes(pending)
+    return Layer.of_file(path, descriptor, diff_id)
 
 
 def _plain(files: Files, name: str, diff_id: str) -> Iterator[bytes]:
@@ -266,4 +251,4 @@ def _plain(files: Files, name: str, diff_id: str) -> Iterator[bytes]:
     chunks = files.chunks(name)
     first = next(chunks, b"")
     media_type = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), spec.LAYER_TAR)
-    return verified(decompressed(chain([first], chunks), media_type), diff_id)
+    return plain_tar(chain([first], chunks), media_type, diff_id)

@@ -6,7 +6,6 @@ canonical (sorted keys, no spaces), so that equal values have equal digests.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -49,11 +48,6 @@ _ARCHITECTURES = {
 }
 # As containerd has it: most of all, arm/v5 (soft-float) is never taken for what every wheel and machine means by arm.
 _VARIANTS = {("arm64", "v8"): "", ("arm64", "8"): "", ("amd64", "v1"): "", ("arm", ""): "v7", ("arm", "7"): "v7"}
-
-
-def digest_of(data: bytes) -> str:
-    """The content's digest (image-spec, descriptor.md), always sha256."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def check_digest(digest: str) -> str:

@@ -17,12 +17,12 @@ from typing import IO, BinaryIO
 
 from hatch_docker.engine import Change
 from hatch_docker.errors import EngineError
-from hatch_docker.oci.image import reader
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.members import Member, members
+from hatch_docker.support.paths import parents
+from hatch_docker.support.streams import CHUNK, chunks_of, reader
 
 _MOST_MEMBERS = 4_000_000
-_CHUNK = 1 << 18
 _BLOCK = 512
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _LARGEST_REWRITTEN = 1 << 20
@@ -78,7 +78,7 @@ def difference(
     gone = _removed({path for path, kind in kinds.items() if kind == "removed" and not _is_left_out(path, owned)}, tree)
     folders = {path: entry for path, entry in tree.folders.items() if _is_kept(path, kinds.get(path, ""))}
     for path in (*files, *gone, *folders):
-        folders |= {parent: tree.folders[parent] for parent in _parents(path) if parent in tree.folders}
+        folders |= {parent: tree.folders[parent] for parent in parents(path) if parent in tree.folders}
     removals = [Entry(path=path, removed=True) for path in gone]
     return Difference(entries=(*folders.values(), *files.values(), *removals), capable=tuple(sorted(tree.capable)))
 
@@ -109,7 +109,7 @@ class _Spool:
         """Copy `size` bytes; tarfile raises where there are fewer."""
         start = self._end
         self._file.seek(start)
-        while chunk := content.read(_CHUNK):
+        for chunk in chunks_of(content):
             self._file.write(chunk)
             self._end += len(chunk)
         return Plain(size=size, read=partial(self._read, start))
@@ -139,7 +139,7 @@ def _read(chunks: Iterator[bytes], wanted: Collection[str], spool: _Spool) -> _T
                 path = _path(member.name)
                 if path and (member.isdir() or path in wanted):
                     _take(tar, member, path, tree, spool)
-        while plain.read(_CHUNK):
+        while plain.read(CHUNK):
             pass
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
         raise _broken(str(error)) from None
@@ -211,10 +211,4 @@ def _removed(paths: Collection[str], tree: _Tree) -> list[str]:
     """What has to be taken away: what went with its directory goes with it."""
     there = tree.folders.keys() | tree.files.keys() | tree.links.keys()
     replaced = {*paths, *tree.files, *tree.links}
-    return sorted(path for path in paths if path not in there and replaced.isdisjoint(_parents(path)))
-
-
-def _parents(path: str) -> list[str]:
-    """The directories that a path lies in, but for the root."""
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    return sorted(path for path in paths if path not in there and replaced.isdisjoint(parents(path)))

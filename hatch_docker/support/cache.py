@@ -17,8 +17,8 @@ from typing import Any
 
 from hatch_docker.errors import DigestMismatchError
 from hatch_docker.support.atomic import partial_file, publish, sweep, writing
+from hatch_docker.support.streams import file_digest, verified
 
-CHUNK = 1 << 18
 _TAG = """\
 Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of hatch-docker, made anew when it is missing.
@@ -59,19 +59,16 @@ class Cache:
 
         `what` names the blob in the error. An existing blob is replaced: the caller found it missing or corrupt.
         """
-        algorithm = digest.partition(":")[0]
-        hasher = hashlib.new(algorithm)
+
+        def mismatch(actual: str) -> DigestMismatchError:
+            return DigestMismatchError(
+                f"{what} has the wrong content: expected {digest}, got {actual}",
+                hint="it was changed since, or damaged on its way; nothing of it was kept",
+            )
+
         with self.temporary() as partial:
             with partial.open("wb") as file:
-                for chunk in chunks:
-                    hasher.update(chunk)
-                    file.write(chunk)
-                found = f"{algorithm}:{hasher.hexdigest()}"
-                if found != digest:
-                    raise DigestMismatchError(
-                        f"{what} has the wrong content: expected {digest}, got {found}",
-                        hint="it was changed since, or damaged on its way; nothing of it was kept",
-                    )
+                file.writelines(verified(chunks, digest, mismatch))
             return self._publish(partial, digest)
 
     def adopt(self, partial: Path, digest: str) -> Path:
@@ -105,6 +102,10 @@ class Cache:
             tag.write_text(_TAG, encoding="utf-8")
             return True
         return text == _TAG
+
+    def log_path(self, name: str) -> Path:
+        """The path of a container's log."""
+        return self.root / "logs" / f"{name}.log"
 
     def abandon(self) -> None:
         """Remove the temporary files of threads that were given up while they waited for something."""
@@ -160,11 +161,3 @@ def _publish(partial: Path, path: Path, is_there: Callable[[], bool]) -> None:
 
 def _checksum(data: bytes) -> bytes:
     return hashlib.sha256(data).hexdigest().encode()
-
-
-def file_digest(file: Any, algorithm: str = "sha256") -> str:
-    """The digest of what is left of a binary file."""
-    hasher = hashlib.new(algorithm)
-    while chunk := file.read(CHUNK):
-        hasher.update(chunk)
-    return f"{algorithm}:{hasher.hexdigest()}"

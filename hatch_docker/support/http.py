@@ -35,11 +35,11 @@ from urllib3.exceptions import (
 )
 
 from hatch_docker.errors import NetworkError
+from hatch_docker.support.streams import CHUNK
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-CHUNK = 1 << 18
 _RETRIED = (429, 500, 502, 503, 504)
 _ATTEMPTS = 5
 # A host that is unknown or refuses the connection will do so again: a person who mistyped it should learn it soon.

@@ -24,6 +24,7 @@ from isal import isal_zlib
 
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Deflated, Plain
+from hatch_docker.support.paths import parents
 from hatch_docker.wheels.distinfo import BROKEN
 
 # What is read whole into memory (metadata, modules to look into, scripts to rewrite) may have this many bytes.
@@ -150,10 +151,10 @@ def file_below_file(paths: Iterable[str]) -> str:
     """A path that is both a file and the directory of another one; empty where there is none."""
     files, seen = set(paths), set[str]()
     for path in files:
-        parent = path.rpartition("/")[0]
-        while parent and parent not in seen:
+        for parent in parents(path):
+            if parent in seen:
+                break
             seen.add(parent)
-            parent = parent.rpartition("/")[0]
     return min(files & seen, default="")
 
 

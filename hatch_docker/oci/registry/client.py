@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import threading
@@ -22,6 +21,7 @@ from hatch_docker.oci.registry.upload import Blob, Outcome, Uploads
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.streams import digest_of
 from hatch_docker.support.threads import together
 
 _ACCEPT = ", ".join([*spec.MANIFESTS, *spec.INDEXES])
@@ -118,7 +118,7 @@ class Registry:
             self._put_manifest(reference, data)
         counts = ", ".join(f"{outcomes[outcome]} {outcome.value}" for outcome in Outcome if outcomes[outcome])
         progress.note(f"pushed {target.registry}/{target.repository} (blobs: {counts})")
-        return spec.digest_of(data)
+        return digest_of(data)
 
     def _resolve(self, reference: Reference) -> Descriptor:
         access = Access(reference=reference)
@@ -212,7 +212,7 @@ def _verified_digest(answer: Answer, reference: Reference) -> str:
     header = answer.headers.get("Docker-Content-Digest", "")
     expected = reference.digest or (header if _SHA256.fullmatch(header) else "")
     algorithm = expected.partition(":")[0] or "sha256"
-    found = f"{algorithm}:{hashlib.new(algorithm, answer.body).hexdigest()}"
+    found = digest_of(answer.body, algorithm)
     if expected and found != expected:
         raise DigestMismatchError(
             f"the registry sent a manifest with the wrong content: expected {expected}, got {found}",

@@ -21,8 +21,8 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.session import Access, Answer, Session
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.progress import Advance, Progress
+from hatch_docker.support.streams import CHUNK
 
-_PIECE = 1 << 18
 _ATTEMPTS = 5
 _FIRST_WAIT = 0.5
 # Chunks are held in memory. Some registries take none below 5 MB; proxies refuse large bodies.
@@ -164,7 +164,7 @@ class Uploads:
         while left:
             self._check()
             try:
-                piece = file.read(min(_PIECE, left))
+                piece = file.read(min(CHUNK, left))
             except OSError as error:
                 raise _unreadable(descriptor, error) from None
             if not piece:

@@ -487,7 +487,7 @@ class TestWhatCannotBeCompiled:
         outcome = yard.build(project)
         assert outcome.code == 1
         assert "pylock.toml: alpha 1.0 is named in no-binary, and the lock has no sdist of it\n" in outcome.err
-        assert "take it out of no-binary, or lock a version that has an sdist" in outcome.err
+        assert "remove it from no-binary, or lock a version that has an sdist" in outcome.err
 
     def test_has_constraints_that_are_not_there(self, yard: Yard) -> None:
         message = yard.refused(yard.sdist("alpha"), docker='build-constraints = "nowhere.txt"')

@@ -77,10 +77,21 @@ def pylock(*packages: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"lock-version": "1.0", "created-by": "test", "packages": list(packages)} | more
 
 
-def chosen(document: Mapping[str, Any], to: TargetPython = SLIM, **more: Any) -> list[Artifact]:
+def request(to: TargetPython, **more: Any) -> InstallRequest:
+    return InstallRequest(project="demo", target=to, **more)
+
+
+def chosen(
+    document: Mapping[str, Any],
+    to: TargetPython = SLIM,
+    *,
+    extras: frozenset[str] = frozenset(),
+    groups: frozenset[str] = frozenset(),
+    **more: Any,
+) -> list[Artifact]:
     lock = Path("/src/pylock.toml")
-    arguments: dict[str, Any] = {"lock": lock, "project": "demo", "refresh": "uv pip compile …"} | more
-    return select(validated(document, place=str(lock)), to, **arguments)
+    arguments: dict[str, Any] = {"lock": lock, "refresh": "uv pip compile …"} | more
+    return select(validated(document, place=str(lock)), request(to, extras=extras, groups=groups), **arguments)
 
 
 def toml(value: Any) -> str:
@@ -313,10 +324,10 @@ def test_a_lock_for_another_platform_does_not_tell_whether_to_compile() -> None:
         assert caught.value.message.endswith(", and an sdist")
         assert caught.value.hint == (
             "the lock may have been made for another platform; lock for this one: uv pip compile …; "
-            'or have it compiled all the same: no-binary = ["ext"]'
+            'or compile it anyway: no-binary = ["ext"]'
         )
     with pytest.raises(
-        NoWheelError, match=r"for this one; or use base = \"slim\", for which there are wheels; or have"
+        NoWheelError, match=r"for this one; or use base = \"slim\", for which there are wheels; or compile"
     ):
         chosen(pylock(EXT), target(libc="musl 1.2"), refresh="")
 
@@ -359,7 +370,7 @@ def test_no_binary_needs_sdists_and_names_all_that_are_not_in_the_lock() -> None
         "by-url is named in no-binary, and the lock has no sdist of it"
     )
     assert caught.value.place == str(Path("/src/pylock.toml"))
-    assert "take it out of no-binary" in caught.value.hint
+    assert "remove it from no-binary" in caught.value.hint
 
 
 def archive(name: str, filename: str, **more: Any) -> dict[str, Any]:
@@ -376,10 +387,10 @@ def test_a_source_archive_that_is_named_by_url_is_an_sdist(filename: str) -> Non
 @pytest.mark.parametrize(
     ("filename", "more", "problem"),
     [
-        ("v1.0.tar.gz", {}, r"my-app is an archive that is not named as an sdist of it is \(v1\.0\.tar\.gz\)"),
-        ("my_app-1.0.tar.bz2", {}, "is an archive that is not named as an sdist"),
-        ("my_app-1.0.exe", {}, "is an archive that is not named as an sdist"),
-        ("other-1.0.tar.gz", {}, "is an archive that is not named as an sdist"),
+        ("v1.0.tar.gz", {}, r"my-app is an archive that is not named as its sdist \(v1\.0\.tar\.gz\)"),
+        ("my_app-1.0.tar.bz2", {}, "is an archive that is not named as its sdist"),
+        ("my_app-1.0.exe", {}, "is an archive that is not named as its sdist"),
+        ("other-1.0.tar.gz", {}, "is an archive that is not named as its sdist"),
         ("mono-1.0.tar.gz", {"subdirectory": "my/app"}, r"is in a folder of an archive \(my/app of mono-1"),
         ("my_app-1.0.tar.gz", {"hashes": {"md5": "0" * 32}}, "has no SHA-2 hash"),
     ],
@@ -452,7 +463,7 @@ def test_sources_that_are_no_hashed_file_are_refused_together() -> None:
         chosen(document)
     assert caught.value.message == (
         "git comes from version control (git); folder is a local directory (../folder); "
-        "tar is an archive that is not named as an sdist of it is (tar-1.tar.bz2)"
+        "tar is an archive that is not named as its sdist (tar-1.tar.bz2)"
     )
 
 
@@ -584,7 +595,7 @@ colorama==0.4.6 ; sys_platform == "win32" --hash=sha256:{HASH}
     (only,) = found.packages
     assert [each.filename for each in only.wheels or ()] == ["six-1.16.0-py2.py3-none-any.whl"]
     assert only.sdist
-    (artifact,) = select(found, SLIM, lock=path, project="demo")
+    (artifact,) = select(found, request(SLIM), lock=path)
     assert (artifact.url, artifact.size) == (f"{HOST}/six-1.16.0-py2.py3-none-any.whl", 11)
     assert named_indexes(path) == ("https://index.example/simple", ())
 
@@ -603,12 +614,10 @@ def test_hashes_of_all_that_the_index_has_show_what_there_is(
     ):
         found = read_lock(path, wanted, lookup)
         if compiled:
-            assert [each.reason for each in select(found, ALPINE_ARM, lock=path, project="demo")] == [
-                "no musllinux wheel"
-            ]
+            assert [each.reason for each in select(found, request(ALPINE_ARM), lock=path)] == ["no musllinux wheel"]
         else:
             with pytest.raises(NoWheelError, match="lock for this one: uv pip compile"):
-                select(found, ALPINE_ARM, lock=path, project="demo", refresh="uv pip compile")
+                select(found, request(ALPINE_ARM), lock=path, refresh="uv pip compile")
 
 
 def test_included_files_are_read_relative_to_the_one_that_includes_them(tmp_path: Path) -> None:
@@ -696,7 +705,7 @@ ROOT: dict[str, Any] = {"name": "demo", "source": {"editable": "."}}
 def uv_chosen(path: Path, document: Mapping[str, Any], to: TargetPython = SLIM, **wanted: Any) -> dict[str, str]:
     write(path / "uv.lock", document)
     found = read_lock(path / "uv.lock", InstallRequest(project="demo", target=to, **wanted), nothing())
-    return {each.name: each.version for each in select(found, to, lock=path / "uv.lock", project="demo")}
+    return {each.name: each.version for each in select(found, request(to), lock=path / "uv.lock")}
 
 
 def test_a_fork_is_taken_by_edge_or_by_resolution_marker(tmp_path: Path) -> None:
@@ -835,7 +844,7 @@ def test_a_lock_of_all_platforms_is_not_to_be_made_again_for_lack_of_a_wheel(tmp
     write(tmp_path / "uv.lock", uv_lock(ROOT | {"dependencies": [{"name": "w"}]}, windows))
     found = read_lock(tmp_path / "uv.lock", InstallRequest(project="demo", target=SLIM), nothing())
     with pytest.raises(NoWheelError, match=r"on win32\n  hint: choose versions that have a wheel for this target"):
-        select(found, SLIM, lock=tmp_path / "uv.lock", project="demo", refresh="uv lock")
+        select(found, request(SLIM), lock=tmp_path / "uv.lock", refresh="uv lock")
 
 
 def test_a_lock_of_all_platforms_shows_that_there_is_no_wheel(tmp_path: Path) -> None:
@@ -853,7 +862,7 @@ def test_a_lock_of_all_platforms_shows_that_there_is_no_wheel(tmp_path: Path) ->
     root = ROOT | {"dependencies": [{"name": "w"}]}
     path = write(tmp_path / "uv.lock", uv_lock(root, uv_package("w", "1") | files))
     found = read_lock(path, InstallRequest(project="demo", target=SLIM), nothing())
-    (artifact,) = select(found, SLIM, lock=path, project="demo")
+    (artifact,) = select(found, request(SLIM), lock=path)
     assert (artifact.filename, artifact.reason) == ("w-1.tar.gz", "no manylinux wheel")
     with pytest.raises(LockError, match=r"u is in a folder of an archive \(u of mono-1\.tar\.gz\)"):
         uv_chosen(tmp_path, uv_lock(ROOT | {"dependencies": [{"name": "u"}]}, by_url))
@@ -869,7 +878,7 @@ def test_a_wheel_by_url_and_a_folder_of_wheels(tmp_path: Path) -> None:
     }
     write(tmp_path / "uv.lock", uv_lock(root, by_url, flat))
     found = read_lock(tmp_path / "uv.lock", InstallRequest(project="demo", target=SLIM), nothing())
-    first, second = select(found, SLIM, lock=tmp_path / "uv.lock", project="demo")
+    first, second = select(found, request(SLIM), lock=tmp_path / "uv.lock")
     assert first.url == url
     assert second.url == (tmp_path / "wheels" / "b-1-py3-none-any.whl").as_uri()
 
@@ -934,7 +943,7 @@ def attempt(path: Path, lookup: FileFinder) -> None:
     asked = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
     wanted = InstallRequest(project="demo", target=SLIM, requirements=asked, groups=frozenset({"dev"}))
     try:
-        select(read_lock(path, wanted, lookup), SLIM, lock=path, project="demo")
+        select(read_lock(path, wanted, lookup), request(SLIM), lock=path)
     except HatchDockerError as error:
         assert str(path) in str(error) or error.place  # noqa: PT017
 
@@ -1071,8 +1080,8 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
     )
     for to in TARGETS:
         wanted = scoped(locked, to, extras, groups)
-        ours = select(read_lock(locked / "uv.lock", wanted, nothing()), to, lock=locked, project="demo")
-        theirs = select(read_lock(exported, wanted, nothing()), to, lock=locked, project="demo")
+        ours = select(read_lock(locked / "uv.lock", wanted, nothing()), request(to), lock=locked)
+        theirs = select(read_lock(exported, wanted, nothing()), request(to), lock=locked)
         assert [each.url for each in ours] == [each.url for each in theirs]
         assert [(each.version, each.hashes, each.size) for each in ours] == [
             (each.version, each.hashes, each.size) for each in theirs
@@ -1112,7 +1121,7 @@ def test_hashed_requirements_lead_to_the_wheels_that_uv_locks(tmp_path: Path, to
     lookup = FileFinder(files=index.files, indexes=lambda: index.urls)
     wanted = InstallRequest(project="demo", target=to)
     ours, theirs = (
-        select(read_lock(tmp_path / name, wanted, lookup), to, lock=tmp_path / name, project="demo")
+        select(read_lock(tmp_path / name, wanted, lookup), request(to), lock=tmp_path / name)
         for name in ("requirements.txt", "pylock.toml")
     )
     assert [(each.name, each.version, each.hashes) for each in ours] == [
@@ -1147,7 +1156,7 @@ def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> No
         ("uv.lock", "no musllinux wheel"),
     ):
         wanted = InstallRequest(project="demo", target=ALPINE, requirements=[Requirement(each) for each in COMPILED])
-        found = select(read_lock(tmp_path / name, wanted, lookup), ALPINE, lock=tmp_path / name, project="demo")
+        found = select(read_lock(tmp_path / name, wanted, lookup), request(ALPINE), lock=tmp_path / name)
         assert [each.name for each in found] == ["psutil", "pyyaml", "six"]
         assert [each.filename for each in found if not each.is_wheel] == ["psutil-5.9.8.tar.gz"]
         assert found[0].reason in reasons
@@ -1155,9 +1164,9 @@ def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> No
     read = read_lock(foreign, InstallRequest(project="demo", target=ALPINE), lookup)
     if "win_amd64" not in foreign.read_text():
         with pytest.raises(NoWheelError, match=r"psutil 5\.9\.8 has wheels for cp36-abi3 on manylinux") as caught:
-            select(read, ALPINE, lock=foreign, project="demo", refresh="uv lock again")
+            select(read, request(ALPINE), lock=foreign, refresh="uv lock again")
         assert "lock for this one: uv lock again" in caught.value.hint
-    chosen = select(read, ALPINE, lock=foreign, project="demo", no_binary={"psutil", "pyyaml"})
+    chosen = select(read, request(ALPINE), lock=foreign, no_binary={"psutil", "pyyaml"})
     assert [each.name for each in chosen if not each.is_wheel] == ["psutil", "pyyaml"]
 
 
@@ -1174,7 +1183,7 @@ def test_what_pip_compile_writes_is_read(tmp_path: Path) -> None:
     assert found is not None
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
     read = read_lock(found, InstallRequest(project="demo", target=SLIM), FileFinder(files=index.files))
-    artifacts = select(read, SLIM, lock=found, project="demo")
+    artifacts = select(read, request(SLIM), lock=found)
     assert [each.name for each in artifacts] == ["idna", "six"]
     check_fresh(artifacts, [Requirement("idna<4"), Requirement("six")], SLIM, lock=found, project="demo", refresh="")
 
@@ -1243,5 +1252,5 @@ def test_extras_and_groups_choose_from_what_every_tool_locks(
     wanted = scoped(tmp_path, SLIM, extras, groups)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
     read = read_lock(lock, wanted, FileFinder(files=index.files))
-    chosen = select(read, SLIM, lock=lock, project="demo", extras=wanted.extras, groups=wanted.groups)
+    chosen = select(read, wanted, lock=lock)
     assert [each.name for each in chosen] == expected

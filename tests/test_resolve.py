@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,10 +21,11 @@ from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import LockError, ResolveError
 from hatch_docker.index.access import FileFinder, ResolverSettings
 from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.uv_config import uv_tables
 from hatch_docker.locks import InstallRequest, read_lock, select
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
 from hatch_docker.locks.locked import artifacts_of, resolve_alone
-from hatch_docker.locks.uv import find_uv, inputs_digest, is_current, resolve
+from hatch_docker.locks.uv import find_uv, inputs_digest, is_current, resolution_scope, resolve
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress
 
@@ -58,7 +61,12 @@ def run(
     to: TargetPython = SLIM,
     environ: Mapping[str, str] = {},
 ) -> str:
-    return resolve(requirements, target=to, uv=uv, root=root, environ={**os.environ, **environ})
+    return resolve(requirements, settings(uv, environ), target=to, root=root)
+
+
+def settings(uv: str, environ: Mapping[str, str] = {}, **more: Any) -> ResolverSettings:
+    environ = {**os.environ, "HATCH_UV": uv, **environ}
+    return ResolverSettings(**{"environ": environ, "configured": (), "indexes": lambda: (), "embed": str, **more})
 
 
 @pytest.mark.parametrize(
@@ -140,16 +148,13 @@ assert sys.stdin.read() == "a\\nb\\n"
 print(f'# x\\nindex = "{os.environ["UV_DEFAULT_INDEX"]}"\\nmore = "{os.environ["UV_INDEX"]}"')
 print(f'downloads = "{os.environ["UV_PYTHON_DOWNLOADS"]}"\\nfolder = "{os.getcwd()}"')
 """
-    text = resolve(
-        ["b", "a"],
-        target=SLIM,
-        uv=fake_uv(tmp_path, body),
-        root=tmp_path,
-        environ=os.environ,
-        indexes=["https://index.example/simple", "https://more.example/simple"],
+    resolver = settings(
+        fake_uv(tmp_path, body),
+        indexes=lambda: ["https://index.example/simple", "https://more.example/simple"],
         configured=["https://index.example/simple"],
         embed=lambda url: url.replace("//", "//me:hunter2@"),
     )
+    text = resolve(["b", "a"], resolver, target=SLIM, root=tmp_path)
     assert 'index = "https://index.example/simple"\nmore = "https://more.example/simple"' in text
     assert f'downloads = "never"\nfolder = "{tmp_path}"' in text
     assert is_current(text, ["a", "b"], SLIM, ["https://index.example/simple"])
@@ -158,14 +163,12 @@ print(f'downloads = "{os.environ["UV_PYTHON_DOWNLOADS"]}"\\nfolder = "{os.getcwd
 
 @posix_only
 def test_indexes_of_uv_stay_beside_those_of_pip(tmp_path: Path) -> None:
-    text = resolve(
-        ["a"],
-        target=SLIM,
-        uv=fake_uv(tmp_path, """print(f'more = "{os.environ["UV_INDEX"]}"')"""),
-        root=tmp_path,
-        environ={**os.environ, "UV_INDEX": "corp=https://corp.example/simple"},
-        indexes=["https://index.example/simple", "https://more.example/simple"],
+    resolver = settings(
+        fake_uv(tmp_path, """print(f'more = "{os.environ["UV_INDEX"]}"')"""),
+        {"UV_INDEX": "corp=https://corp.example/simple"},
+        indexes=lambda: ["https://index.example/simple", "https://more.example/simple"],
     )
+    text = resolve(["a"], resolver, target=SLIM, root=tmp_path)
     assert 'more = "corp=https://corp.example/simple https://more.example/simple"' in text
 
 
@@ -218,8 +221,9 @@ sys.exit(1)
 
 
 def test_uv_that_cannot_run_or_does_not_know_the_platform(tmp_path: Path) -> None:
+    (tmp_path / "no-program").touch()
     with pytest.raises(ResolveError, match="uv cannot be run"):
-        run(str(tmp_path / "no-such-uv"), root=tmp_path)
+        run(str(tmp_path / "no-program"), root=tmp_path)
     with pytest.raises(ResolveError, match=r"uv cannot resolve for CPython 3\.13\.5 on linux/s390x"):
         run("uv", root=tmp_path, to=target("linux/s390x"))
 
@@ -242,9 +246,7 @@ def resolved(
         root=folder,
         lock=None,
         lookup=unused(),
-        resolver=ResolverSettings(
-            environ={**os.environ, "HATCH_UV": uv}, configured=(), indexes=lambda: (), embed=lambda url: url
-        ),
+        resolver=settings(uv),
         written=folder / "pylock.demo.toml",
         no_binary=no_binary,
         progress=notes,
@@ -299,7 +301,7 @@ def test_no_binary_needs_no_other_resolution(tmp_path: Path) -> None:
 )
 def test_uv_never_sees_what_an_sdist_is_built_with_by_url(tmp_path: Path, requirement: str, problem: str) -> None:
     uv = fake_uv(tmp_path, "open('ran', 'w')")
-    resolver = ResolverSettings(environ={**os.environ, "HATCH_UV": uv}, configured=(), indexes=lambda: (), embed=str)
+    resolver = settings(uv)
     with pytest.raises(LockError) as caught:
         resolve_alone(
             ["six", requirement], target=SLIM, root=tmp_path, lookup=unused(), resolver=resolver, constraints=None
@@ -307,6 +309,25 @@ def test_uv_never_sees_what_an_sdist_is_built_with_by_url(tmp_path: Path, requir
     assert problem in caught.value.message
     assert caught.value.message.isprintable()
     assert not (tmp_path / "ran").exists()
+
+
+def test_scope_changes_with_the_settings_that_decide_a_resolution(tmp_path: Path) -> None:
+    def scope(constraints: str = "", *, configured: Sequence[str] = (), **environ: str) -> str:
+        tables = partial(uv_tables, tmp_path / "demo", environ, home=tmp_path)
+        resolver = ResolverSettings(
+            environ=environ, configured=configured, indexes=lambda: (), embed=str, uv_tables=tables
+        )
+        return resolution_scope(resolver, constraints)
+
+    (tmp_path / "demo").mkdir()
+    scopes = [scope(), scope("six<2"), scope(configured=["https://a.example/"]), scope(UV_INDEX="https://b.example/")]
+    for path in ("demo/pyproject.toml", ".config/uv/uv.toml", "demo/uv.toml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("[tool.uv]\nresolution = 'lowest'" if "pyproject" in path else f"# {path}\nx = 1")
+        scopes.append(scope())
+    assert len(set(scopes)) == len(scopes)
+    assert scope(configured=["https://me:secret@a.example/"]) == scope(configured=["https://a.example/"])
+    assert scope(UV_CACHE_DIR="/x", UV_INDEX_CORP_PASSWORD="x", PATH="/bin") == scope()
 
 
 @given(st.text() | st.sampled_from(["tool = 1", "[tool]\nhatch-docker = []", "[tool.hatch-docker]\ninputs = 1"]))
@@ -322,7 +343,8 @@ def test_uv_resolves_for_a_foreign_target(tmp_path: Path, to: TargetPython) -> N
     assert "#" not in text
     lock = tmp_path / "pylock.toml"
     lock.write_text(text)
-    found = select(read_lock(lock, InstallRequest(project="demo", target=to), unused()), to, lock=lock, project="demo")
+    request = InstallRequest(project="demo", target=to)
+    found = select(read_lock(lock, request, unused()), request, lock=lock)
     by_name = {artifact.name: artifact for artifact in found}
     assert {"uvicorn", "uvloop", "httptools"} <= by_name.keys()
     assert "colorama" not in by_name

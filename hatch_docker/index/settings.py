@@ -7,7 +7,6 @@ what pip is told. No index is named here: the last resort is the one that the in
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -19,12 +18,8 @@ from typing import Any
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
+from hatch_docker.index.uv_config import uv_tables
 from hatch_docker.support.progress import Progress
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _SILENT = Progress()
 
@@ -171,7 +166,7 @@ def _sources(
     configured: str, pip: Pip, *, root: Path, environ: Mapping[str, str], home: Path, progress: Progress
 ) -> Iterator[_Source]:
     yield _Source(url=configured)
-    yield _uv_source(environ, _uv_tables(root, environ, home=home, progress=progress))
+    yield _uv_source(environ, uv_tables(root, environ, home=home, progress=progress))
     told = pip.configuration
     yield _Source(
         url=told.get("index-url", ""),
@@ -180,7 +175,7 @@ def _sources(
     )
 
 
-def _uv_source(environ: Mapping[str, str], tables: list[dict[str, Any]]) -> _Source:
+def _uv_source(environ: Mapping[str, str], tables: Sequence[Mapping[str, Any]]) -> _Source:
     """The indexes of uv, as its documentation of indexes and of environment variables says."""
     mains = [environ.get("UV_DEFAULT_INDEX", ""), environ.get("UV_INDEX_URL", "")]
     extras = [*environ.get("UV_INDEX", "").split(), *environ.get("UV_EXTRA_INDEX_URL", "").split()]
@@ -209,40 +204,6 @@ def _uv_url(entry: str, environ: Mapping[str, str]) -> str:
     if not username and not password:
         return url
     return Credentials(by_url=((url, Login(username=username, password=password)),)).embed(split_login(url)[0])
-
-
-def _uv_tables(root: Path, environ: Mapping[str, str], *, home: Path, progress: Progress) -> list[dict[str, Any]]:
-    """What uv is told, strongest first: UV_CONFIG_FILE alone, or the nearest project's, the user's, the system's."""
-    if environ.get("UV_CONFIG_FILE"):
-        return [_toml(Path(environ["UV_CONFIG_FILE"]), progress) or {}]
-    if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
-        return []
-    user = Path(environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME") or home / ".config")
-    system = Path((os.name == "nt" and environ.get("PROGRAMDATA")) or "/etc")
-    tables = [_uv_project(root, progress), *(_toml(folder / "uv" / "uv.toml", progress) for folder in (user, system))]
-    return [table for table in tables if table]
-
-
-def _uv_project(root: Path, progress: Progress) -> dict[str, Any] | None:
-    """The settings of the nearest folder, from `root` up, that holds any; uv.toml goes before pyproject.toml."""
-    for folder in (root, *root.parents):
-        table = _toml(folder / "uv.toml", progress)
-        if table is None:
-            tool = (_toml(folder / "pyproject.toml", progress) or {}).get("tool")
-            table = tool.get("uv") if isinstance(tool, dict) else None
-        if isinstance(table, dict):
-            return table
-    return None
-
-
-def _toml(path: Path, progress: Progress) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RecursionError):
-        progress.note(f"{path} cannot be read: what it says of package indexes is not used")
-        return None
 
 
 def _without_logins(urls: list[str], root: Path) -> tuple[list[str], tuple[tuple[str, Login], ...]]:

@@ -30,6 +30,8 @@ they come in by. Credentials are never part of any of the three.
 
 from __future__ import annotations
 
+_HINT = "\n  hint: "
+
 
 class HatchDockerError(Exception):
     """Something went wrong that a person can mend.
@@ -44,10 +46,17 @@ class HatchDockerError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        lines = [f"{self.place}: {self.message}" if self.place else self.message]
-        if self.hint:
-            lines.append(f"  hint: {self.hint}")
-        return readable("\n".join(lines))
+        what = f"{self.place}: {self.message}" if self.place else self.message
+        return readable(f"{what}{_HINT}{self.hint}" if self.hint else what)
+
+    def add_hint(self, text: str) -> None:
+        """Add another hint; an empty one adds nothing."""
+        self.hint = join_hints(self.hint, text)
+
+
+def join_hints(*hints: str) -> str:
+    """Several hints as one text, each on its own line; empty ones are left out."""
+    return _HINT.join(filter(None, hints))
 
 
 def readable(text: str) -> str:

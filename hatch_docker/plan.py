@@ -123,7 +123,7 @@ def _laid_out(base: Base, request: Request, config: Config, machine: Machine) ->
         # What the archive has not, apt would not find there, either.
         if isinstance(error, DependencyError):
             raise
-        error.hint = "\n  hint: ".join(filter(None, (error.hint, _other_way(config))))
+        error.add_hint(_other_way(config))
         raise
     if added.made is None:
         machine.progress.note(f"{base.name} has {', '.join(config.runtime_packages)} already")

@@ -19,7 +19,7 @@ from hatch_docker.compiling.failure import guess, last_lines
 from hatch_docker.compiling.requirements import BuildLock, Resolve, are_met, parse
 from hatch_docker.compiling.sdist import Sdist
 from hatch_docker.engine import Container
-from hatch_docker.errors import BuilderError, CompileError
+from hatch_docker.errors import BuilderError, CompileError, join_hints
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.logs import Log
@@ -173,7 +173,7 @@ class _Steps:
         said = "".join(f"\n  │ {line}" for line in last_lines(text)) or f" (exit status {status})"
         raise CompileError(
             f"{self.job.label} cannot be compiled in {self.builder}:{said}",
-            hint="\n  hint: ".join(filter(None, (guess(text, self.manager, status=status), self._whole))),
+            hint=join_hints(guess(text, self.manager, status=status), self._whole),
         )
 
     @property

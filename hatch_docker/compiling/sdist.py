@@ -6,7 +6,6 @@ PyPA: Source distribution format; PEP 517, 518 (pyproject.toml's `build-system`)
 from __future__ import annotations
 
 import re
-import sys
 import tarfile
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -20,13 +19,9 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 
 from hatch_docker.errors import CompileError, WheelError
 from hatch_docker.oci.members import Member, members
+from hatch_docker.support import toml
 from hatch_docker.support.streams import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # What is built without a word about it (PEP 517): setuptools before 70.1 has no bdist_wheel of its own.
 DEFAULT_REQUIRES = ("setuptools>=40.8.0", "wheel")
@@ -252,7 +247,7 @@ def _leaves(link: tarfile.TarInfo, directory: Sequence[str]) -> bool:
 def _build_system(found: _Found) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """`build-system` of pyproject.toml: requires, build-backend and backend-path."""
     try:
-        table = tomllib.loads((found.pyproject or b"").decode()).get("build-system")
+        table = toml.loads((found.pyproject or b"").decode()).get("build-system")
         if table is None:
             return DEFAULT_REQUIRES, DEFAULT_BACKEND, ()
         if not isinstance(table, dict):

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from hatch_docker.config.values import fail
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hatch_docker.support import toml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +25,7 @@ class Form:
 
 def _toml(text: str, place: str) -> object:
     try:
-        document = tomllib.loads(f"value = {text}")
+        document = toml.loads(f"value = {text}")
     except (ValueError, RecursionError):
         # The parser's own words can hold parts of the value, which may be a secret.
         fail(place, f"it starts with {text[0]!r} but is not a TOML value")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,12 +18,8 @@ from hatch_docker.debian.control import NAME
 from hatch_docker.debian.packages import Package, file_of
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError, LockError
+from hatch_docker.support import toml
 from hatch_docker.support.atomic import replacing
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE = "debian.lock"
 PURPOSES = ("base", "runtime-packages", "builder")
@@ -112,7 +107,7 @@ def find_pins(root: Path) -> Pins:
     except (OSError, ValueError) as error:
         raise _broken(path, getattr(error, "strerror", "") or "it is not UTF-8 text") from None
     try:
-        document = tomllib.loads(text)
+        document = toml.loads(text)
     except (ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from None
     if document.get("version") != _VERSION:

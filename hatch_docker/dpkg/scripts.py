@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from hatch_docker.debian.deb import Deb
-from hatch_docker.errors import PackageError
+from hatch_docker.errors import PackageError, join_hints
 
 
 def _words(text: str) -> frozenset[str]:
@@ -107,7 +107,7 @@ def check_scripts(debs: Iterable[Deb]) -> None:
     if reasons:
         lines = [f"{name} does not work without its script: {reason}" for name, reason in reasons]
         hints = [f"instead of {name}, take {_INSTEAD[name]}" for name, _ in reasons if name in _INSTEAD]
-        raise PackageError("\n  ".join(lines), hint="\n  hint: ".join(hints))
+        raise PackageError("\n  ".join(lines), hint=join_hints(*hints))
 
 
 def why_needed(deb: Deb) -> str:

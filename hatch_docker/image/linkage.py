@@ -18,7 +18,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.target import TargetPython
-from hatch_docker.errors import LinkageError
+from hatch_docker.errors import LinkageError, join_hints
 from hatch_docker.os_packages.knowledge import package_of
 from hatch_docker.support.elf import Library
 from hatch_docker.support.progress import Progress
@@ -173,7 +173,7 @@ def _hint(problems: Sequence[Problem], manager: str) -> str:
         hints.append(f"find the OS package that has {', '.join(unknown)}, and name it in runtime-packages")
     if any(not each.library for each in problems):
         hints.append("compile in a builder of the image's kind; leave out with prune what is not to be loaded")
-    return "\n  hint: ".join(hints)
+    return join_hints(*hints)
 
 
 def _missing(problems: Sequence[Problem]) -> list[str]:

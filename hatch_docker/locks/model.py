@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hatch_docker.support import toml
 
 # What evaluating a marker that parsed may still raise.
 MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, TypeError, KeyError)
@@ -71,7 +66,7 @@ def read_text(path: Path) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """The document of a lock in TOML. Raises LockError."""
     try:
-        return tomllib.loads(read_text(path))
+        return toml.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise LockError(
             f"the lock is not valid TOML: {error}", place=str(path), hint="make it again with the tool it comes from"

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from hatch_docker.engine import Container, Engine, Limits, missed
-from hatch_docker.errors import EngineError, PackageError
+from hatch_docker.errors import EngineError, PackageError, join_hints
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import fingerprint
@@ -168,7 +168,7 @@ class _Inside:
         return PackageError(
             f"{manager.name} cannot install {', '.join(names)}:{shown}",
             place=self.label,
-            hint="\n  hint: ".join(filter(None, (advice, f"its whole output is in {self.log.path}"))),
+            hint=join_hints(advice, f"its whole output is in {self.log.path}"),
         )
 
     def _listing(self, manager: Manager) -> list[str]:

@@ -97,7 +97,7 @@ def _network() -> bool:
 
 
 def _debian() -> bool:
-    from hatch_docker.debian.archive import Archive
+    from hatch_docker.debian.archive import Archive, Trust
     from hatch_docker.debian.sources import find_mirrors
 
     if not _online():
@@ -105,7 +105,8 @@ def _debian() -> bool:
     try:
         found = find_mirrors(os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", ""), suite="trixie", architecture="amd64")
         with tempfile.TemporaryDirectory() as folder:
-            Archive(found, http=Http(), cache=Cache(Path(folder)), now=datetime.now(timezone.utc)).release("trixie")
+            trust = Trust(now=datetime.now(timezone.utc))
+            Archive(found, trust, http=Http(), cache=Cache(Path(folder))).release("trixie")
     except HatchDockerError:
         return False
     return True

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hatch_docker.debian.archive import Trust
 from hatch_docker.dpkg import archives as module
 from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.errors import BaseError, DebianError
@@ -23,8 +24,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the archive is made of."""
     seen: dict[str, Any] = {}
 
-    def archive(mirrors: object, **options: object) -> None:
-        seen.update(options, mirrors=mirrors)
+    def archive(mirrors: object, trust: Trust, **options: object) -> None:
+        seen.update(options, mirrors=mirrors, now=trust.now)
 
     monkeypatch.setattr(module, "Archive", archive)
     return seen

@@ -109,7 +109,9 @@ class TestTheImage:
         asked = len(bench.archive.requests)
         assert bench.made(project, **mirror).document == made.document
         assert len(bench.archive.requests) == asked
-        bench.refused(project, "that mirror has no snapshots", "hint: set debian-mirror", "to a URL with {date} in it")
+        bench.refused(
+            project, "this mirror has no snapshots", "hint: set debian-mirror", "to a URL that contains {date}"
+        )
         bench.refused(bench.project("now"), "T000000Z/debian: the mirror has no suite 'trixie'", **mirror)
 
     def test_is_for_the_platform_that_is_asked_for(self, bench: DebianBench) -> None:
@@ -186,11 +188,11 @@ class TestTheArchive:
     def test_is_signed_by_a_key_that_is_not_known(self, bench: DebianBench) -> None:
         bench.archive.key = signer("somebody else")
         bench.archive.release()
-        bench.refused(bench.project(), f"{RELEASE[:-9]}Release: is signed by keys that are not known", "debian-keyring")
+        bench.refused(bench.project(), f"{RELEASE[:-9]}Release: is signed by unknown keys", "debian-keyring")
 
     def test_is_not_what_was_signed(self, bench: DebianBench) -> None:
         bench.archive.files[RELEASE] = bench.archive.files[RELEASE].replace(b"Components: main", b"Components: mine")
-        bench.refused(bench.project(), "Release: ", "its signature does not match", "nothing of it was kept")
+        bench.refused(bench.project(), "Release: ", "does not match its signature", "nothing was kept")
 
     @pytest.mark.parametrize(
         "release",
@@ -207,18 +209,18 @@ class TestTheArchive:
 
     def test_has_expired(self, bench: DebianBench) -> None:
         bench.archive.release(Date=written(NOW - 2 * WEEK), Valid_Until=written(NOW - WEEK))
-        bench.refused(bench.project(), "has expired: it was valid until", "another mirror may do")
+        bench.refused(bench.project(), "has expired: it was valid until", "try another mirror")
 
     def test_is_rolled_back(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
         project = bench.project()
         bench.made(project)
         monkeypatch.setattr("hatch_docker.debian.archive.timedelta", lambda *_arguments: NOW - NOW + WEEK)
         bench.archive.release(Date=written(NOW - timedelta(days=1)))
-        bench.refused(project, "older than what was there before", "somebody in between withholds updates")
+        bench.refused(project, "older than an earlier one", "someone withholds updates")
 
     def test_is_of_another_suite(self, bench: DebianBench) -> None:
         bench.archive.release("trixie", Codename="bookworm")
-        bench.refused(bench.project(), "is the Release of bookworm, and trixie was asked for")
+        bench.refused(bench.project(), "is the Release of bookworm, not of trixie")
 
     @pytest.mark.parametrize("base", ["debian:forky", "debian:bookworm-debug", "debian:buster"])
     def test_lacks_the_suite(self, bench: DebianBench, base: str) -> None:
@@ -231,37 +233,37 @@ class TestTheArchive:
         data = bench.archive.files[INDEX]
         for other in (data[:-1] + b"\0", data + b"\0", data[:-1]):
             bench.archive.files[INDEX] = other
-            bench.refused(bench.project(f"p{len(other)}{other[-1]}"), INDEX, "nothing of it was kept")
+            bench.refused(bench.project(f"p{len(other)}{other[-1]}"), INDEX, "nothing was kept")
 
     def test_sends_another_package(self, bench: DebianBench) -> None:
         bench.archive.alter(deb := bench.archive.deb("libc6"))
-        bench.refused(bench.project(), f"{deb.path}: is not the right file", "nothing of it was kept")
+        bench.refused(bench.project(), f"{deb.path}: is not the right file", "nothing was kept")
 
     def test_lacks_the_file_of_a_package(self, bench: DebianBench) -> None:
         deb = bench.archive.deb("libc6")
         del bench.archive.files[deb.path]
-        bench.refused(bench.project(), "libc6 2.41-12 is not on the mirror any more", "lock again", deb.path)
+        bench.refused(bench.project(), "the mirror no longer has libc6 2.41-12", "lock again", deb.path)
 
     def test_has_a_package_that_is_none(self, bench: DebianBench) -> None:
         bench.archive.replace(bench.archive.deb("libc6"), b"!<arch>\nnot a package")
         bench.archive.release()
-        bench.refused(bench.project(), "libc6 2.41-12: is cut off or damaged", "hint: ")
+        bench.refused(bench.project(), "libc6 2.41-12: is truncated or damaged", "hint: ")
 
     def test_has_an_index_that_is_none(self, bench: DebianBench) -> None:
         deb = bench.archive.deb("libc6")
         bench.archive.debs.remove(deb)
         bench.archive.debs.append(replace(deb, stanza=deb.stanza.replace("Size: ", "Size: x")))
         bench.archive.release()
-        bench.refused(bench.project(), "trixie: Packages: libc6: has a Size that is none")
+        bench.refused(bench.project(), "trixie: Packages: libc6: has an invalid Size")
 
     @pytest.mark.parametrize(
         ("status", "said", "hint"),
         [
-            (401, "asks for a login (HTTP 401)", "http://USER:PASSWORD@HOST/debian"),
-            (403, "refuses (HTTP 403)", "check the login in the mirror's URL"),
+            (401, "requires a login (HTTP 401)", "http://USER:PASSWORD@HOST/debian"),
+            (403, "denies access (HTTP 403)", "check the login in the mirror's URL"),
             (404, "the mirror has no suite 'trixie'", "to a mirror that has it"),
-            (429, "was asked too often (HTTP 429)", "wait a little"),
-            (500, "gives an unexpected answer (HTTP 500)", "try again later"),
+            (429, "limits the rate of requests (HTTP 429)", "wait a little"),
+            (500, "sent an unexpected response (HTTP 500)", "try again later"),
         ],
     )
     def test_refuses(self, bench: DebianBench, status: int, said: str, hint: str) -> None:
@@ -282,7 +284,7 @@ class TestTheArchive:
         for mirror in ("http://127.0.0.1:1/debian", "http://nowhere.invalid/debian"):
             bench.refused(
                 bench.project(mirror.rpartition("//")[2].partition("/")[0].replace(":", "-")),
-                f"{mirror}/dists/trixie/InRelease: the mirror of Debian: ",
+                f"{mirror}/dists/trixie/InRelease: the Debian mirror: ",
                 "hint: ",
                 "set debian-mirror, or HATCH_DOCKER_DEBIAN_MIRROR, to another mirror",
                 HATCH_DOCKER_DEBIAN_MIRROR=mirror,
@@ -296,7 +298,7 @@ class TestTheArchive:
         assert bench.build(project).code == 0
         other = DebianBench(bench.root / "other", bench.archive)
         bench.archive.broken = {path: 99}
-        other.refused(other.project(), f"{path}: the mirror of Debian: ", "to another mirror")
+        other.refused(other.project(), f"{path}: the Debian mirror: ", "to another mirror")
 
     def test_lacks_a_package(self, bench: DebianBench) -> None:
         bench.archive.remove("netbase")
@@ -366,7 +368,7 @@ class TestTheSettings:
         monkeypatch.setattr("hatch_docker.debian.sources.read_sources", lambda _folder: [])
         bench.refused(
             bench.project(),
-            "no mirror of Debian is known",
+            "no mirror of Debian is configured",
             "hint: set debian-mirror, or HATCH_DOCKER_DEBIAN_MIRROR, to the URL of a mirror, such as http://HOST/debian",
             HATCH_DOCKER_DEBIAN_MIRROR="",
         )
@@ -397,7 +399,7 @@ class TestTheSettings:
         project = bench.project(files={"text.asc": "a key"})
         for name, said in {
             "no.asc": "the keyring cannot be read: No such file",
-            "text.asc": "that is no keyring: there is no OpenPGP key in it",
+            "text.asc": "the keyring has no OpenPGP key",
             "src": "the keyring cannot be read: Is a directory",
         }.items():
             bench.refused(project, f"{project / name}: {said}", HATCH_DOCKER_DEBIAN_KEYRING=name)

@@ -66,7 +66,7 @@ def test_what_is_no_paragraph_is_refused_by_its_line(text: str, message: str) ->
 
 @pytest.mark.parametrize("text", ["", "\n \n", "a: 1\n\nb: 2"])
 def test_one_paragraph_is_exactly_one(text: str) -> None:
-    with pytest.raises(DebianError, match="paragraphs where there should be one"):
+    with pytest.raises(DebianError, match="paragraphs instead of one"):
         paragraph(text)
 
 

@@ -117,15 +117,15 @@ def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
     for broken, message in (
         (b"", "is not a Debian package"),
         (b"!<thin>\n", "is not a Debian package"),
-        (whole[:8], "cut off or damaged"),
-        (whole[:100], "cut off or damaged"),
-        (whole[:-1], "cut off or damaged"),
-        (ar_of([control, binary, data]), "format that is not known"),
-        (ar_of([("debian-binary", b"3.0\n"), control, data]), "format that is not known"),
-        (ar_of([binary, data, control]), "has 'data.tar' where its control.tar should be"),
-        (ar_of([binary, control, ("data.tar.bz2", b"")]), "has 'data.tar.bz2' where its data.tar should be"),
-        (ar_of([binary, control, ("other", b""), data]), "has 'other' where its data.tar should be"),
-        (ar_of([binary, control]), "cut off or damaged"),
+        (whole[:8], "truncated or damaged"),
+        (whole[:100], "truncated or damaged"),
+        (whole[:-1], "truncated or damaged"),
+        (ar_of([control, binary, data]), "an unknown package format"),
+        (ar_of([("debian-binary", b"3.0\n"), control, data]), "an unknown package format"),
+        (ar_of([binary, data, control]), "has 'data.tar' instead of control.tar"),
+        (ar_of([binary, control, ("data.tar.bz2", b"")]), "has 'data.tar.bz2' instead of data.tar"),
+        (ar_of([binary, control, ("other", b""), data]), "has 'other' instead of data.tar"),
+        (ar_of([binary, control]), "truncated or damaged"),
         (ar_of([binary, ("control.tar", tar_of(entry("./"))), data]), "no Package|paragraphs"),
         (ar_of([binary, ("control.tar.gz", b"nonsense"), data]), "cannot be decompressed"),
     ):
@@ -143,9 +143,9 @@ def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
         (CONTROL + b"\n" + CONTROL, "2 paragraphs"),
         (b"Package: \xff\n", "not UTF-8"),
         (b"nonsense", "line 1 is not a field"),
-        (b"Package: ../../etc\nVersion: 1\nArchitecture: amd64\n", "has a Package in its control file that is none"),
-        (b"Package: a\n b\nVersion: 1\nArchitecture: amd64\n", "has a Package in its control file that is none"),
-        (b"Package: a\nVersion: 1\nArchitecture: a/b\n", "has a Architecture in its control file that is none"),
+        (b"Package: ../../etc\nVersion: 1\nArchitecture: amd64\n", "has an invalid Package in its control file"),
+        (b"Package: a\n b\nVersion: 1\nArchitecture: amd64\n", "has an invalid Package in its control file"),
+        (b"Package: a\nVersion: 1\nArchitecture: a/b\n", "has an invalid Architecture in its control file"),
         (b"Package: a\nVersion: 1_0\nArchitecture: amd64\n", "'1_0' is not a version"),
     ],
 )
@@ -162,11 +162,11 @@ def test_control_files_without_end_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([entry("/etc/passwd", b"")], "leads out of it: '/etc/passwd'"),
-        ([entry("./../a", b"")], "leads out of it"),
-        ([entry("a/../../b", b"")], "leads out of it"),
-        ([entry("./a//b", b"")], "leads out of it"),
-        ([entry("..")], "leads out of it"),
+        ([entry("/etc/passwd", b"")], "a path outside of its tar archive: '/etc/passwd'"),
+        ([entry("./../a", b"")], "a path outside of its tar archive"),
+        ([entry("a/../../b", b"")], "a path outside of its tar archive"),
+        ([entry("./a//b", b"")], "a path outside of its tar archive"),
+        ([entry("..")], "a path outside of its tar archive"),
         ([entry("./null", kind=tarfile.CHRTYPE)], "has a device in its tar archive: './null'"),
         ([entry("./disk", kind=tarfile.BLKTYPE)], "has a device"),
         ([entry("./pipe", kind=tarfile.FIFOTYPE)], "has a named pipe"),
@@ -180,15 +180,18 @@ def test_control_files_without_end_are_refused(tmp_path: Path) -> None:
             [entry("./a", kind=tarfile.SYMTYPE, linkname="/etc"), entry("./a/b/c", b"")],
             "has 'a/b/c' in its tar archive, which is below a file",
         ),
-        ([entry("./a", kind=tarfile.SYMTYPE)], "has a symlink in its tar archive that is none"),
-        ([entry("./a", kind=tarfile.LNKTYPE, linkname="./b")], "to what is not there: 'a' to 'b'"),
-        ([entry("./a", kind=tarfile.LNKTYPE, linkname="/etc/shadow")], "leads out of it"),
-        ([entry("./a"), entry("./b", kind=tarfile.LNKTYPE, linkname="./a")], "to what is not there"),
-        ([entry("./" + "a" * 5000, b"")], "a name in its tar archive that is too long"),
-        ([entry("./" + "a/" * 200 + "b", b"")], "has a path in its tar archive that is too long"),
-        ([entry("./a\nb", b"")], "that no file can have"),
-        ([entry("./a", kind=tarfile.SYMTYPE, linkname="b" * 200 + "\0c")], "that no file can have"),
-        ([entry("./a", b"", uid=1 << 40)], "has an owner in its tar archive that is none"),
+        ([entry("./a", kind=tarfile.SYMTYPE)], "has an invalid symlink in its tar archive"),
+        (
+            [entry("./a", kind=tarfile.LNKTYPE, linkname="./b")],
+            "a hard link to a missing file in its tar archive: 'a' to 'b'",
+        ),
+        ([entry("./a", kind=tarfile.LNKTYPE, linkname="/etc/shadow")], "a path outside of its tar archive"),
+        ([entry("./a"), entry("./b", kind=tarfile.LNKTYPE, linkname="./a")], "a hard link to a missing file"),
+        ([entry("./" + "a" * 5000, b"")], "has too long a name in its tar archive"),
+        ([entry("./" + "a/" * 200 + "b", b"")], "has too long a path in its tar archive"),
+        ([entry("./a\nb", b"")], "has an invalid name in its tar archive"),
+        ([entry("./a", kind=tarfile.SYMTYPE, linkname="b" * 200 + "\0c")], "has an invalid name in its tar archive"),
+        ([entry("./a", b"", uid=1 << 40)], "has an invalid owner in its tar archive"),
     ],
 )
 def test_what_cannot_be_unpacked_as_it_is_written_is_refused(
@@ -209,14 +212,14 @@ def test_more_than_any_package_has_is_refused_before_it_is_read() -> None:
     huge = bytearray(tar_of(entry("./a", b"")))
     huge[124:136] = b"\x80" + (1 << 60).to_bytes(11, "big")
     huge[148:156] = b"%06o\0 " % (sum(huge[:148]) + 8 * ord(" ") + sum(huge[156:512]))
-    with pytest.raises(DebianError, match="more in its tar archive than any package"):
+    with pytest.raises(DebianError, match="has a tar archive that is too large"):
         list(members([bytes(huge)], place="a.deb"))
 
 
 def test_files_without_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar, "_MOST_HEADERS", 1 << 16)
     assert list(members([tar_of(*(entry(f"./{number}") for number in range(100)))], place=""))
-    with pytest.raises(DebianError, match="more files in its tar archive than any package"):
+    with pytest.raises(DebianError, match="has too many files in its tar archive"):
         list(members([tar_of(*(entry(f"./{number}") for number in range(200)))], place=""))
 
 
@@ -235,7 +238,7 @@ def test_an_archive_that_is_cut_off_is_refused_wherever_it_is() -> None:
     # One block of zeros is an end, as it is for dpkg.
     end += -end % 512 + 512
     for length in {*range(0, end, 512), *range(0, end, 997), end - 1}:
-        with pytest.raises(DebianError, match="ends too early"):
+        with pytest.raises(DebianError, match="truncated"):
             list(members([TAR[:length]], place=""))
     assert len(list(members([TAR[:end]], place=""))) == len(ENTRIES)
 
@@ -247,7 +250,7 @@ def test_a_damaged_header_is_not_taken_for_the_end() -> None:
 
 
 def test_what_follows_the_end_is_refused() -> None:
-    with pytest.raises(DebianError, match="something follows"):
+    with pytest.raises(DebianError, match="has data after the end of its tar archive"):
         list(members([TAR, bytes(512), b"more"], place=""))
 
 
@@ -267,7 +270,7 @@ def test_what_is_decompressed_is_whole_or_refused(suffix: str) -> None:
         for length in {0, 1, len(packed) // 2, len(packed) - 1}:
             with pytest.raises(DebianError, match="decompressed"):
                 b"".join(decompressed([packed[:length]], suffix, place=""))
-        with pytest.raises(DebianError, match="something follows its end"):
+        with pytest.raises(DebianError, match="there is data after its end"):
             b"".join(decompressed([packed, b"more"], suffix, place=""))
 
 

@@ -45,13 +45,13 @@ class TestParse:
         ("fields", "message"),
         [
             ({"Date": ""}, "no Date"),
-            ({"Date": "yesterday"}, "no time in UTC"),
-            ({"Date": "Sat, 21 Nov 2026 09:15:44 CET"}, "no time in UTC"),
-            ({"Date": "Sat, 31 Nov 2026 09:15:44 UTC"}, "no time in UTC"),
-            ({"Valid_Until": "never"}, "no time in UTC"),
-            ({"SHA256": ""}, "names no file"),
-            ({"SHA256": "\n abc 1 main/binary-amd64/Packages"}, "no line of its SHA256"),
-            ({"SHA256": f"\n {'0' * 64} -1 main/x"}, "no line of its SHA256"),
+            ({"Date": "yesterday"}, "must be a time in UTC"),
+            ({"Date": "Sat, 21 Nov 2026 09:15:44 CET"}, "must be a time in UTC"),
+            ({"Date": "Sat, 31 Nov 2026 09:15:44 UTC"}, "must be a time in UTC"),
+            ({"Valid_Until": "never"}, "must be a time in UTC"),
+            ({"SHA256": ""}, "lists no file in SHA256"),
+            ({"SHA256": "\n abc 1 main/binary-amd64/Packages"}, "invalid line in SHA256"),
+            ({"SHA256": f"\n {'0' * 64} -1 main/x"}, "invalid line in SHA256"),
             ({"SHA256": f"\n {'0' * 64} 1 ../x"}, "outside of its suite"),
             ({"SHA256": f"\n {'0' * 64} 1 /etc/x"}, "outside of its suite"),
         ],
@@ -100,7 +100,7 @@ class TestChecks:
 
     def test_an_older_one_than_before(self) -> None:
         check_not_older(parsed(), NOW, place="Release")
-        with pytest.raises(DebianError, match="older than what was there before"):
+        with pytest.raises(DebianError, match="older than an earlier one"):
             check_not_older(parsed(), NOW + timedelta(seconds=1), place="Release")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mutations import many
 from packages_maker import index_of, installed_of, paragraph_of
 
-from hatch_docker.debian.candidates import hostile, meets
+from hatch_docker.debian.candidates import conflicts_with, satisfies
 from hatch_docker.debian.packages import Package, PackageIndex
 from hatch_docker.debian.resolve import resolve
 from hatch_docker.debian.version import compare, key
@@ -178,7 +178,7 @@ def test_what_is_installed_gives_way_to_what_is_needed_in_a_newer_version() -> N
 
 def test_what_is_installed_is_never_replaced_by_an_older_version() -> None:
     message = refusal("a", P("a", Depends="b (<< 2)"), P("b", "1"), installed=[P("b", "2")])
-    assert message == "a → b (<< 2): b 2 is installed, and trixie has nothing newer that fits"
+    assert message == "a → b (<< 2): b 2 is installed, and trixie has no newer version that fits"
     assert "b 2 is installed" in refusal("b=1", P("b", "1"), installed=[P("b", "2")])
 
 
@@ -186,7 +186,7 @@ def test_what_is_installed_is_never_replaced_by_an_older_version() -> None:
 def test_packages_that_do_not_go_together_are_refused(field: str) -> None:
     enemy = P("c", **{field: "b (<< 2)"})
     assert refusal("a c", P("a", Depends="b"), P("b"), enemy) in {
-        "a → b: b 1 conflicts with c 1, which was asked for",
+        "a → b: b 1 conflicts with c 1, which is requested",
         "c: c 1 conflicts with b 1 (a → b)",
     }
     assert solve("a c", P("a", Depends="b"), P("b", "2"), enemy) == ["b 2", "a 1", "c 1"]
@@ -220,7 +220,7 @@ def test_a_package_may_conflict_with_what_it_provides_itself() -> None:
 
 def test_two_versions_of_a_package_are_refused() -> None:
     paragraphs = P("a", Depends="c (= 1)"), P("b", Depends="c (= 2)"), P("c", "1"), P("c", "2")
-    assert refusal("a b", *paragraphs) == "b → c (= 2): c 1 is wanted too (a → c)"
+    assert refusal("a b", *paragraphs) == "b → c (= 2): c 1 is needed too (a → c)"
 
 
 def test_what_is_left_out_counts_as_there() -> None:
@@ -228,7 +228,7 @@ def test_what_is_left_out_counts_as_there() -> None:
     awks = P("mawk", Provides="awk"), P("gawk", Provides="awk")
     assert solve("a", *paragraphs, *awks, assume_installed=["debconf", "awk"]) == ["b 1", "a 1"]
     assert solve("a", *paragraphs, *awks, assume_installed=["debconf", "gawk"]) == ["mawk 1", "b 1", "a 1"]
-    assert "both asked for and left out" in refusal("b", *paragraphs, assume_installed=["b"])
+    assert "requested, but this image leaves it out" in refusal("b", *paragraphs, assume_installed=["b"])
 
 
 def test_all_unknown_names_are_told_at_once_with_similar_ones() -> None:
@@ -241,7 +241,7 @@ def test_all_unknown_names_are_told_at_once_with_similar_ones() -> None:
 
 
 def test_a_version_that_the_archive_lacks_is_told_with_those_it_has() -> None:
-    assert refusal("a=3", P("a", "1"), P("a", "2")) == "there is no 'a' of version 3; trixie has 2, 1"
+    assert refusal("a=3", P("a", "1"), P("a", "2")) == "there is no version 3 of 'a'; trixie has 2, 1"
 
 
 def test_a_name_that_several_packages_provide_has_to_be_chosen_by_hand() -> None:
@@ -410,7 +410,7 @@ def worlds(draw: st.DrawFn) -> dict[tuple[str, str], str]:
 def met(package: Package, there: Iterable[Package]) -> list[bool]:
     """Which dependencies of the package are met."""
     clauses = (*package.pre_depends, *package.depends)
-    return [any(meets(other, each) for each in clause for other in there) for clause in clauses]
+    return [any(satisfies(other, each) for each in clause for other in there) for clause in clauses]
 
 
 def valid(there: Mapping[str, Package], installed: Mapping[str, Package]) -> bool:
@@ -425,7 +425,9 @@ def valid(there: Mapping[str, Package], installed: Mapping[str, Package]) -> boo
         ):
             return False
     older = (each.name in installed and compare(each.version, installed[each.name].version) <= 0 for each in new)
-    return not any(older) and not any(hostile(one, two) for one in new for two in there.values() if one is not two)
+    return not any(older) and not any(
+        conflicts_with(one, two) for one in new for two in there.values() if one is not two
+    )
 
 
 def all_sets(index: PackageIndex, installed: Mapping[str, Package]) -> Iterator[dict[str, Package]]:

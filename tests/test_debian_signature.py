@@ -45,16 +45,16 @@ class TestInRelease:
         assert lines(verified(clearsigned(TEXT, signer(), MALLORY))) == lines(TEXT)
 
     def test_a_key_that_is_not_known_is_named(self) -> None:
-        with pytest.raises(DebianError, match=r"signed by keys that are not known here: [0-9A-F]{16}\n") as caught:
+        with pytest.raises(DebianError, match=r"signed by unknown keys: [0-9A-F]{16}\n") as caught:
             verified(clearsigned(TEXT, MALLORY))
         assert "debian-keyring" in caught.value.hint
 
     def test_no_key_at_all_is_none_that_is_known(self) -> None:
-        with pytest.raises(DebianError, match="not known here"):
+        with pytest.raises(DebianError, match="signed by unknown keys"):
             verified(clearsigned(TEXT), keys=())
 
     def test_a_changed_text(self) -> None:
-        with pytest.raises(DebianError, match="is not what was signed") as caught:
+        with pytest.raises(DebianError, match="does not match its signature") as caught:
             verified(clearsigned(TEXT).replace(b"Suite: stable", b"Suite: stabla"))
         assert caught.value.place == "InRelease"
 
@@ -88,7 +88,7 @@ class TestInRelease:
     def test_lines_that_end_otherwise(self, end: bytes) -> None:
         # Where a signature is made both end a line, and readers would take the first for a part of one.
         data = clearsigned(TEXT).replace(b"\nValid-Until", end + b"Valid-Until")
-        with pytest.raises(DebianError, match="lines that do not end as Debian's do"):
+        with pytest.raises(DebianError, match="has carriage returns"):
             verified(data)
 
     @pytest.mark.parametrize("times", [33, 20_000])
@@ -96,7 +96,7 @@ class TestInRelease:
         whole = clearsigned(TEXT)
         at = whole.index(b"-----BEGIN PGP SIGNATURE")
         signature = b"".join(bytes(packet) for packet in PacketPile.from_bytes(whole[at:]))
-        with pytest.raises(DebianError, match="is no OpenPGP signature"):
+        with pytest.raises(DebianError, match="is not an OpenPGP signature"):
             verified(whole[:at] + armor(signature * times, ArmorKind.Signature).encode())
 
     def test_a_message_of_another_kind(self) -> None:
@@ -141,11 +141,11 @@ class TestDetached:
         assert verified_detached(TEXT, detached(TEXT, signer(), MALLORY)) == TEXT
 
     def test_a_signature_of_something_else(self) -> None:
-        with pytest.raises(DebianError, match="is not what was signed"):
+        with pytest.raises(DebianError, match="does not match its signature"):
             verified_detached(TEXT + b"x", detached(TEXT))
 
     def test_a_key_that_is_not_known(self) -> None:
-        with pytest.raises(DebianError, match="not known here"):
+        with pytest.raises(DebianError, match="signed by unknown keys"):
             verified_detached(TEXT, detached(TEXT, MALLORY))
 
     def test_a_key_that_has_expired(self) -> None:
@@ -160,7 +160,7 @@ class TestDetached:
             verified_detached(TEXT, data)
 
     def test_lines_that_end_otherwise(self) -> None:
-        with pytest.raises(DebianError, match="lines that do not end as Debian's do"):
+        with pytest.raises(DebianError, match="has carriage returns"):
             verified_detached(TEXT.replace(b"\n", b"\r\n"), detached(TEXT))
 
     def test_signatures_that_are_not_armored(self) -> None:
@@ -173,7 +173,7 @@ class TestDetached:
         bomb = b"\xc8\xff" + len(content).to_bytes(4, "big") + content
         good = b"".join(bytes(packet) for packet in PacketPile.from_bytes(detached(TEXT)))
         for data in (bomb, armor(bomb, ArmorKind.Signature).encode(), good + bomb):
-            with pytest.raises(DebianError, match="is no OpenPGP signature"):
+            with pytest.raises(DebianError, match="is not an OpenPGP signature"):
                 verified_detached(TEXT + b"x", data)
 
     @settings(max_examples=many(100))

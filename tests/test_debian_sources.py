@@ -81,7 +81,7 @@ class TestImage:
         listed = tmp_path / "mirrors.list"
         listed.write_text("http://here.example/debian\n")
         text = f"deb mirror+file:{listed} trixie main\n"
-        with pytest.raises(DebianError, match="no mirror of Debian is known"):
+        with pytest.raises(DebianError, match="no mirror of Debian is configured"):
             self.of(tmp_path, {"etc/apt/sources.list": text.encode()})
 
 
@@ -174,13 +174,13 @@ class TestMachine:
         ],
     )
     def test_where_no_mirror_is_known_the_setting_is_asked_for(self, tmp_path: Path, files: dict[str, str]) -> None:
-        with pytest.raises(DebianError, match="no mirror of Debian is known") as caught:
+        with pytest.raises(DebianError, match="no mirror of Debian is configured") as caught:
             found(machine(tmp_path, **files))
         assert "debian-mirror" in caught.value.hint
         assert "HATCH_DOCKER_DEBIAN_MIRROR" in caught.value.hint
 
     def test_without_apt_the_setting_is_asked_for(self, tmp_path: Path) -> None:
-        with pytest.raises(DebianError, match="no mirror of Debian is known"):
+        with pytest.raises(DebianError, match="no mirror of Debian is configured"):
             find_mirrors("", suite="trixie", architecture="amd64", root=tmp_path)
 
     def test_a_file_that_is_damaged_does_not_hide_the_others(self, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from containers import output, running
 from docker import DockerClient
 
 from hatch_docker.base.interpreter import read_facts
-from hatch_docker.debian.archive import Archive
+from hatch_docker.debian.archive import Archive, Trust
 from hatch_docker.debian.deb import open_deb
 from hatch_docker.debian.packages import Package, PackageIndex, read_index
 from hatch_docker.debian.resolve import resolve
@@ -90,7 +90,7 @@ def trixie(shared_cache: Path) -> Callable[[str], Trixie]:
     def of(architecture: str) -> Trixie:
         setting = os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", "")
         found = find_mirrors(setting, suite="trixie", architecture=architecture)
-        archive = Archive(found, http=Http(), cache=Cache(shared_cache), now=datetime.now(timezone.utc))
+        archive = Archive(found, Trust(now=datetime.now(timezone.utc)), http=Http(), cache=Cache(shared_cache))
         files = archive.indexes(suites_of("trixie"), architecture=architecture)
         indexes = [read_index(each.path, suite=each.suite) for each in files]
         return Trixie(archive=archive, indexes=indexes, architecture=architecture)

@@ -1,1 +1,1 @@
-"""Debian's archive: which mirrors, what is signed, which packages, and what is in them. It knows nothing of images."""
+"""Client of the Debian archive: mirrors, signatures, dependency resolution, package files. Independent of images."""

@@ -1,4 +1,4 @@
-"""The sources that apt is configured with (sources.list(5)), on this machine or in an image."""
+"""Read apt's package sources (sources.list(5)), of this machine or of an image."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NO = ("no", "false", "without", "off", "disable", "0")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One entry of the machine's apt sources: a URI without trailing slash, and one suite there.
+    """One suite at one URI, which has no trailing slash.
 
-    `architectures` is empty where all are meant. `keyring` are the keys that Signed-By names: paths, or a key itself.
+    `architectures` is empty for all. `keyring` are the keys in Signed-By: paths, or a key itself.
     """
 
     url: str
@@ -34,28 +34,28 @@ class Source:
 
 
 def read_sources(folder: Path) -> list[Source]:
-    """The sources of `sources.list` and `sources.list.d`; what cannot be read, or is of no use here, is left out."""
-    found: list[Source] = []
+    """Read `sources.list` and `sources.list.d` in `folder`; skip unreadable files and unsupported entries."""
+    sources: list[Source] = []
     for path in (folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))):
         if path.suffix not in _READERS or not path.is_file():
             continue
         try:
             with path.open("rb") as file:
                 parsed = _parsed(path.suffix, file.read(_LARGEST))
-            found += [named for source in parsed for named in _listed(source)]
+            sources += [each for source in parsed for each in _expanded(source)]
         except (OSError, ValueError):
-            # apt itself tells what is wrong there. The other files may do.
+            # apt reports what is wrong with the file; the other files may suffice.
             continue
-    return found
+    return sources
 
 
 def image_sources(files: Mapping[str, bytes]) -> list[Source]:
-    """The same, of an image's files by path, of which those of `etc/apt` are looked at."""
-    found: list[Source] = []
+    """Read the sources of an image. `files` maps paths to contents; only files below `etc/apt` are read."""
+    sources: list[Source] = []
     for name in sorted(files):
         if _PLACES.fullmatch(name):
-            found += _parsed(PurePosixPath(name).suffix, files[name][:_LARGEST])
-    return [source for source in found if source.url.startswith(_SCHEMES)]
+            sources += _parsed(PurePosixPath(name).suffix, files[name][:_LARGEST])
+    return [source for source in sources if source.url.startswith(_SCHEMES)]
 
 
 def _parsed(suffix: str, data: bytes) -> list[Source]:
@@ -66,12 +66,12 @@ def _parsed(suffix: str, data: bytes) -> list[Source]:
 
 
 def _one_line(text: str) -> Iterator[Source]:
-    """`deb [arch=amd64 signed-by=/a/keyring] URI SUITE COMPONENT…`, one in each line."""
+    """Parse lines such as `deb [arch=amd64 signed-by=/a/keyring] URI SUITE COMPONENT…`."""
     for line in text.splitlines():
-        found = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
-        if found is None:
+        match = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
+        if match is None:
             continue
-        options, uri, suite, components = found.groups("")
+        options, uri, suite, components = match.groups("")
         values = {name.lower(): value for name, _, value in (each.partition("=") for each in options.split())}
         yield from _sources(
             [uri],
@@ -83,14 +83,14 @@ def _one_line(text: str) -> Iterator[Source]:
 
 
 def _deb822(text: str) -> Iterator[Source]:
-    """`Types:`, `URIs:`, `Suites:`, `Components:` in paragraphs."""
+    """Parse paragraphs with the fields `Types`, `URIs`, `Suites` and `Components`."""
     for each in paragraphs(text):
         if "deb" not in each.get("Types", "").split() or each.get("Enabled", "yes").strip().lower() in _NO:
             continue
         signed = each.get("Signed-By", "")
         keys: Sequence[str | bytes] = signed.split()
         if "BEGIN PGP" in signed:
-            # An empty line of the key is written as a dot.
+            # A dot stands for an empty line of the key.
             keys = ["\n".join("" if line.strip() == "." else line for line in signed.strip().split("\n")).encode()]
         yield from _sources(
             each.get("URIs", "").split(),
@@ -116,7 +116,7 @@ def _sources(
     keyring = tuple(each for each in keyring if isinstance(each, bytes) or each.is_absolute())
     for uri in uris:
         for suite in suites:
-            # A suite that ends so is no suite but a folder of packages.
+            # A trailing slash marks a flat repository, which has no suites.
             if not suite.endswith("/") and uri.startswith((*_SCHEMES, *_LISTS)):
                 yield Source(
                     url=uri.rstrip("/"),
@@ -127,8 +127,8 @@ def _sources(
                 )
 
 
-def _listed(source: Source) -> Iterator[Source]:
-    """The source; of `mirror+file:/etc/apt/mirrors/debian.list`, as cloud images have it, those in that file."""
+def _expanded(source: Source) -> Iterator[Source]:
+    """Expand `mirror+file:/etc/apt/mirrors/debian.list`, which cloud images use, to the URLs in that file."""
     uri = source.url
     if not uri.startswith(_LISTS):
         yield source

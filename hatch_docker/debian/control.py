@@ -18,7 +18,7 @@ _COMPARES: Mapping[str, Callable[[int, int], bool]] = {
     "=": operator.eq,
     ">=": operator.ge,
     ">>": operator.gt,
-    # What old packages have: policy 7.1 forbids them by now, and says that they mean this.
+    # Obsolete operators of old packages, which mean this (policy 7.1).
     "<": operator.le,
     ">": operator.ge,
 }
@@ -29,9 +29,9 @@ _RELATION = re.compile(
 
 
 class Paragraph(Mapping[str, str]):
-    """The fields of one paragraph, in the order that they are written in, found whatever the case of their names.
+    """The fields of one paragraph in their order; names are case-insensitive.
 
-    A value that goes over several lines has them as they are, without the space that begins each.
+    A value of several lines keeps them, without the space at the start of each.
     """
 
     __slots__ = ("_fields", "_names")
@@ -58,9 +58,9 @@ class Paragraph(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation:
-    """One package that is depended on, conflicted with or provided: `name:architecture (operator version)`.
+    """One package in a dependency field: `name:architecture (operator version)`.
 
-    What is not written is empty. `architecture` is a qualifier: `any`, `native` or an architecture's name.
+    Absent parts are empty. `architecture` is a qualifier: `any`, `native` or the name of an architecture.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Relation:
     version: str = ""
 
     def allows(self, version: str) -> bool:
-        """Whether a package of that version is meant. Raises DebianError for what is not a version."""
+        """Whether a version satisfies the relation. Raises DebianError for an invalid version."""
         return not self.operator or _COMPARES[self.operator](compare(version, self.version), 0)
 
     def __str__(self) -> str:
@@ -81,16 +81,16 @@ Alternatives = tuple[Relation, ...]
 
 
 def paragraphs(text: str, *, place: str = "") -> Iterator[Paragraph]:
-    """The paragraphs of a control file; comments are left out.
+    """Parse the paragraphs of a control file, without comments.
 
-    `place` names the file in messages. Raises DebianError for what is not a field, and for one that is there twice.
+    `place` names the file in messages. Raises DebianError for lines that are not fields, and for repeated fields.
     """
     fields: dict[str, list[str]] = {}
     names: set[str] = set()
     lines: list[str] = []
-    # Not splitlines, which ends lines at characters that policy does not.
-    for number, whole in enumerate(text.split("\n"), 1):
-        line = whole.rstrip(" \t\r")
+    # splitlines would also end lines at characters such as form feeds.
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.rstrip(" \t\r")
         if line.startswith("#"):
             continue
         if not line:
@@ -113,11 +113,11 @@ def paragraphs(text: str, *, place: str = "") -> Iterator[Paragraph]:
 
 
 def paragraph(text: str, *, place: str = "") -> Paragraph:
-    """The only paragraph of a control file. Raises DebianError where there is none, or another."""
-    found = list(paragraphs(text, place=place))
-    if len(found) != 1:
-        raise DebianError(f"has {len(found)} paragraphs where there should be one", place=place)
-    return found[0]
+    """The only paragraph of a control file. Raises DebianError if it does not have exactly one."""
+    parsed = list(paragraphs(text, place=place))
+    if len(parsed) != 1:
+        raise DebianError(f"has {len(parsed)} paragraphs instead of one", place=place)
+    return parsed[0]
 
 
 def _paragraph(fields: Mapping[str, list[str]]) -> Paragraph:
@@ -126,18 +126,18 @@ def _paragraph(fields: Mapping[str, list[str]]) -> Paragraph:
 
 @functools.lru_cache(maxsize=1 << 12)
 def relations(field: str) -> tuple[Alternatives, ...]:
-    """A dependency field: all of these are wanted, and of each one of its alternatives.
+    """Parse a dependency field: each item of the result has to be satisfied by one of its alternatives.
 
-    Raises DebianError for what is no relation, as one with architectures in brackets, which only sources have.
+    Raises DebianError for invalid relations, also for architectures in brackets, which only source packages may have.
     """
     return tuple(tuple(map(_relation, each.split("|"))) for each in field.split(",") if each.strip())
 
 
 def _relation(text: str) -> Relation:
-    found = _RELATION.fullmatch(text.strip())
-    if found is None:
+    match = _RELATION.fullmatch(text.strip())
+    if match is None:
         raise DebianError(f"{text.strip()[:80]!r} is not a relation to a package")
-    name, architecture, comparison, version = found.groups("")
+    name, architecture, comparison, version = match.groups("")
     if version:
         key(version)
     return Relation(name=name, architecture=architecture, operator=comparison, version=version)

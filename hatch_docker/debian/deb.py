@@ -128,7 +128,7 @@ def open_deb(path: Path, *, place: str = "") -> Deb:
 
 
 def _parts(file: BinaryIO, place: str) -> tuple[_Part, _Part]:
-    """Find the control and data members. Members after them, and members named `_*` before them, are ignored (deb(5))."""
+    """Find the control and data members; members after them, and `_*` before them, are ignored (deb(5))."""
     if file.read(len(_MAGIC)) != _MAGIC:
         raise _error(place, "is not a Debian package")
     length = file.seek(0, 2)

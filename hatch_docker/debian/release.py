@@ -1,8 +1,6 @@
-"""A Release: what a suite of the archive holds, and until when that may be believed.
+"""Parse and check a Release file: the index files of a suite with their hashes (Debian wiki, DebianRepository/Format).
 
-Debian's wiki describes it: DebianRepository/Format.
-
-Nothing of a Release is looked at before its signature was (`signature.py`).
+Callers verify its signature first (`signature.py`).
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ _DATE = re.compile(
 )
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UTC = ("UTC", "GMT", "Z", "+0000")
-# What clocks may differ by.
+# How far clocks may differ.
 _TOLERANCE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """What a file has to be: `size` in bytes, `sha256` in hexadecimal digits."""
+    """The expected `size` in bytes and `sha256` in hexadecimal digits of a file."""
 
     size: int
     sha256: str
@@ -35,9 +33,9 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A suite at one time. `files` are by their paths below `dists/SUITE/`; times have a zone, which is UTC.
+    """A suite at one time. `files` maps paths below `dists/SUITE/`; times are aware, in UTC.
 
-    `all_apart` tells that packages for all architectures have an index of their own, which others do not repeat.
+    `separate_all` is true if packages of architecture `all` are only in an index of their own.
     """
 
     suite: str
@@ -47,20 +45,20 @@ class Release:
     architectures: tuple[str, ...]
     components: tuple[str, ...]
     acquire_by_hash: bool
-    all_apart: bool
+    separate_all: bool
     version: str = ""
     files: Mapping[str, File] = field(repr=False)
 
 
 def parse_release(text: bytes, *, place: str) -> Release:
-    """The Release that a signed text is. Raises DebianError for what is none, which names `place`."""
+    """Parse a Release whose signature was verified. Raises DebianError, with `place`, if it is invalid."""
     try:
         fields = paragraph(text.decode("utf-8"), place=place)
     except UnicodeDecodeError:
-        raise DebianError("is no Release: it is not UTF-8", place=place) from None
+        raise DebianError("is not a Release file: it is not UTF-8", place=place) from None
     date = _time(fields, "Date", place)
     if date is None:
-        raise DebianError("is no Release: it has no Date", place=place)
+        raise DebianError("is not a Release file: it has no Date", place=place)
     architectures = tuple(fields.get("Architectures", "").split())
     return Release(
         suite=fields.get("Suite", ""),
@@ -69,33 +67,32 @@ def parse_release(text: bytes, *, place: str) -> Release:
         date=date,
         valid_until=_time(fields, "Valid-Until", place),
         architectures=architectures,
-        # The archive of security updates has `updates/main`, whose path is `main` all the same.
+        # The security archive calls it `updates/main`; in paths it is `main`.
         components=tuple(name.rpartition("/")[2] for name in fields.get("Components", "").split()),
         acquire_by_hash=fields.get("Acquire-By-Hash", "no").strip().lower() == "yes",
-        all_apart="all" in architectures
+        separate_all="all" in architectures
         and "Packages" not in fields.get("No-Support-for-Architecture-all", "").split(),
         files=_files(fields, place),
     )
 
 
 def check_release(release: Release, suite: str, *, now: datetime, place: str) -> None:
-    """Raise DebianError for a Release that is not of the suite that was asked for, or not of this time.
+    """Raise DebianError for a Release of another suite than `suite`, or one that is not valid at `now`.
 
-    `now` is the time that it must be valid at. A Date ahead of it tells of a clock that is behind, by which nothing
-    ever expires.
+    A Date after `now` means that the clock is behind, and then nothing would ever expire.
     """
     if suite not in (release.suite, release.codename):
-        found = release.codename or release.suite or "nothing that it names"
+        actual = release.codename or release.suite or "an unnamed suite"
         raise DebianError(
-            f"is the Release of {found}, and {suite} was asked for",
+            f"is the Release of {actual}, not of {suite}",
             place=place,
-            hint="the mirror is damaged, or somebody in between has put one suite for another",
+            hint="the mirror is damaged, or someone replaces one suite by another",
         )
     if release.valid_until is not None and release.valid_until < now:
         raise DebianError(
             f"has expired: it was valid until {release.valid_until:%Y-%m-%d %H:%M} UTC",
             place=place,
-            hint="the mirror is not kept up to date, or this machine's clock is wrong; another mirror may do",
+            hint="the mirror is not up to date, or this machine's clock is wrong; try another mirror",
         )
     if release.date - now > _TOLERANCE:
         raise DebianError(
@@ -106,58 +103,60 @@ def check_release(release: Release, suite: str, *, now: datetime, place: str) ->
 
 
 def check_not_older(release: Release, seen: datetime, *, place: str) -> None:
-    """Raise DebianError for a Release that is older than one that was `seen` there before."""
+    """Raise DebianError for a Release that is older than `seen`, the date of an earlier one of that mirror."""
     if release.date < seen:
         raise DebianError(
-            f"is of {release.date:%Y-%m-%d %H:%M} UTC, older than what was there before: {seen:%Y-%m-%d %H:%M} UTC",
+            f"is of {release.date:%Y-%m-%d %H:%M} UTC, older than an earlier one: {seen:%Y-%m-%d %H:%M} UTC",
             place=place,
-            hint="the mirror is behind, or somebody in between withholds updates: try again later, or another mirror",
+            hint="the mirror is behind, or someone withholds updates: try again later, or another mirror",
         )
 
 
 def packages_paths(release: Release, component: str, architecture: str, *, place: str) -> list[str]:
-    """The paths of the indexes of a component's packages for an architecture: `main/binary-amd64/Packages`.
+    """The paths of a component's indexes for an architecture, uncompressed: `main/binary-amd64/Packages`.
 
-    They are as they are without compression. Raises DebianError for what the suite does not have.
+    Raises DebianError if the suite does not have the component or architecture.
     """
-    architectures = (architecture, "all") if release.all_apart else (architecture,)
+    architectures = (architecture, "all") if release.separate_all else (architecture,)
     paths = [f"{component}/binary-{each}/Packages" for each in architectures]
     if missing := [path for path in paths if path not in release.files]:
-        there, parts = ", ".join(release.architectures), ", ".join(release.components)
-        hint = f"its architectures are {there}; its components {parts}"
+        known, components = ", ".join(release.architectures), ", ".join(release.components)
+        hint = f"its architectures are {known}; its components {components}"
         raise DebianError(f"has no {missing[0]}", place=place, hint=hint)
     return paths
 
 
 def _files(fields: Paragraph, place: str) -> dict[str, File]:
-    """The field SHA256; weaker sums are not looked at."""
+    """Parse the field SHA256; weaker checksums are ignored."""
     files: dict[str, File] = {}
     for line in fields.get("SHA256", "").split("\n"):
         if not line.strip():
             continue
-        found = _FILE.fullmatch(line.strip())
-        if found is None:
-            raise DebianError(f"is no Release: this is no line of its SHA256: {line.strip()[:80]!r}", place=place)
-        sha256, size, path = found.groups()
+        match = _FILE.fullmatch(line.strip())
+        if match is None:
+            raise DebianError(f"is not a Release file: invalid line in SHA256: {line.strip()[:80]!r}", place=place)
+        sha256, size, path = match.groups()
         if any(part in {"", ".", ".."} for part in path.split("/")):
-            raise DebianError(f"is no Release: it names a file outside of its suite: {path[:80]!r}", place=place)
+            raise DebianError(
+                f"is not a Release file: it lists a file outside of its suite: {path[:80]!r}", place=place
+            )
         files[path] = File(size=int(size), sha256=sha256)
     if not files:
-        raise DebianError("is no Release: it names no file by its SHA256", place=place)
+        raise DebianError("is not a Release file: it lists no file in SHA256", place=place)
     return files
 
 
 def _time(fields: Paragraph, name: str, place: str) -> datetime | None:
-    """A time as RFC 5322 has it, whose zone is UTC; None where the field is not there."""
+    """Parse a time in RFC 5322 format with the zone UTC; None if the field is missing."""
     value = fields.get(name)
     if value is None:
         return None
-    found = _DATE.fullmatch(value.strip())
+    match = _DATE.fullmatch(value.strip())
     try:
-        if found is None or found[7] not in _UTC:
+        if match is None or match[7] not in _UTC:
             raise ValueError
-        day, month, year, hour, minute, second = found.groups()[:6]
+        day, month, year, hour, minute, second = match.groups()[:6]
         when = (int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))
         return datetime(*when, tzinfo=timezone.utc)
     except ValueError:
-        raise DebianError(f"has a {name} that is no time in UTC: {value[:80]!r}", place=place) from None
+        raise DebianError(f"has an invalid {name}, which must be a time in UTC: {value[:80]!r}", place=place) from None

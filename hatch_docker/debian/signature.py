@@ -1,7 +1,7 @@
-"""Who signed a Release: OpenPGP signatures (RFC 9580), inside of it (InRelease) or beside it (Release.gpg).
+"""Verify the OpenPGP signature (RFC 9580) of a Release, inside of it (InRelease) or beside it (Release.gpg).
 
-Only what is signed comes out of here. As apt decides: one good signature is enough whatever others there are, a key
-that has expired is as good as none, and no text stands outside of what is signed.
+The functions return signed text only. The rules are apt's: one good signature is enough, expired keys do not count, and
+a file must not have text outside of its signed part.
 """
 
 from __future__ import annotations
@@ -33,90 +33,91 @@ _ARMOR = re.compile(
     rb"-----BEGIN PGP SIGNATURE-----[ \t]*\n(?:[A-Za-z]+: [^\n]*\n)*[ \t]*\n"
     rb"([A-Za-z0-9+/=\s]*?)(?:\n=[A-Za-z0-9+/]{4}\s*)?\n-----END PGP SIGNATURE-----"
 )
-_LARGEST_KEYRING = 1 << 24
-_LARGEST_SIGNATURE = 1 << 16
-_MOST_SIGNATURES = 32
+_MAX_KEYRING = 1 << 24
+_MAX_SIGNATURE = 1 << 16
+_MAX_SIGNATURES = 32
 _TAG_SIGNATURE = 2
-_KEY_HINT = "the keyring of another archive is named with debian-keyring"
-_CHANGED = "it was changed on its way, or the mirror is damaged; nothing of it was kept"
+_KEY_HINT = "set debian-keyring to the keys of another archive"
+_CHANGED = "it was changed in transit, or the mirror is damaged; nothing was kept"
 
 
 @functools.cache
 def shipped_keyring() -> tuple[bytes, ...]:
-    """The keys of Debian's archive that come with us: bookworm's and trixie's, which sign all suites of their time."""
+    """The bundled keys of the Debian archive: those of bookworm and trixie, which sign all suites of their time."""
     folder = resources.files("hatch_docker.debian") / "keys"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".asc")), key=lambda file: file.name)
     return tuple(file.read_bytes() for file in files)
 
 
 def read_keyring(path: Path) -> tuple[bytes, ...]:
-    """The keys in a file, armored or not. Raises DebianError where it cannot be read or holds none."""
+    """Read the keys in a file, armored or not. Raises DebianError if it is unreadable or has no key."""
     try:
         with path.open("rb") as file:
-            data = file.read(_LARGEST_KEYRING)
+            data = file.read(_MAX_KEYRING)
     except OSError as error:
         raise DebianError(f"the keyring cannot be read: {error.strerror or error}", place=str(path)) from None
     if not _certificates((data,)):
         raise DebianError(
-            "that is no keyring: there is no OpenPGP key in it",
+            "the keyring has no OpenPGP key",
             place=str(path),
-            hint="it is a file as `gpg --export` writes it, not GnuPG's own keybox",
+            hint="use the output of `gpg --export`, not GnuPG's own keybox",
         )
     return (data,)
 
 
 def signed_text(data: bytes, *, keyring: Sequence[bytes], now: datetime, place: str) -> bytes:
-    """What is signed in an InRelease file.
+    """The signed text of an InRelease file.
 
-    `now` is the time that keys must not have expired by. Raises DebianError for a file that is not signed by a key of
-    `keyring`, that was changed, or that has anything outside of its signed part.
+    Raises DebianError if no key of `keyring` that is valid at `now` signed it, if it was changed, or if it has text
+    outside of the signed part.
     """
     from pysequoia import verify
 
     _signatures(_framed(data, place), place)
-    asked = _Asked(keyring, now)
+    verifier = _Verifier(keyring, now)
     try:
-        verified = verify(data, asked.certificates)
+        verified = verify(data, verifier.certificates)
     except Exception as error:
-        raise asked.refusal(error, place) from None
-    asked.check(verified.valid_sigs, place)
+        raise verifier.refusal(error, place) from None
+    verifier.check(verified.valid_sigs, place)
     return bytes(verified.bytes or b"")
 
 
 def detached_text(data: bytes, signature: bytes, *, keyring: Sequence[bytes], now: datetime, place: str) -> bytes:
-    """`data`, a Release file, where `signature` (Release.gpg) is one of a key of `keyring`; else as `signed_text`."""
+    """Return `data`, a Release file, after verifying `signature` (Release.gpg). Raises as `signed_text` does."""
     from pysequoia import verify
 
-    asked = _Asked(keyring, now)
+    verifier = _Verifier(keyring, now)
     failure: Exception = ValueError()
     _check_lines(data, place)
     for each in _signatures(signature, f"{place}.gpg"):
         try:
-            verified = verify(data, asked.certificates, signature=each)
-            asked.check(verified.valid_sigs, place)
+            verified = verify(data, verifier.certificates, signature=each)
+            verifier.check(verified.valid_sigs, place)
         except Exception as error:
             failure = error
         else:
             return data
-    raise failure if isinstance(failure, DebianError) else asked.refusal(failure, place)
+    raise failure if isinstance(failure, DebianError) else verifier.refusal(failure, place)
 
 
-class _Asked:
-    """The keys that a message may be signed by, and which ones it says that it is."""
+class _Verifier:
+    """The trusted keys, and the IDs of the keys that a message claims to be signed by."""
 
     def __init__(self, keyring: Sequence[bytes], now: datetime) -> None:
         self._certificates = _certificates(tuple(keyring))
         self._now = now
-        self._wanted: set[str] = set()
+        self._claimed: set[str] = set()
 
-    def certificates(self, wanted: Sequence[str]) -> list[Cert]:
-        self._wanted |= {each.lower()[-16:] for each in wanted}
+    def certificates(self, key_ids: Sequence[str]) -> list[Cert]:
+        """The callback of pysequoia.verify."""
+        self._claimed |= {each.lower()[-16:] for each in key_ids}
         return list(self._certificates)
 
     def check(self, signatures: Sequence[object], place: str) -> None:
-        """Raise DebianError unless a signature is by a key that has not expired by now.
+        """Raise DebianError unless a key that is valid now made one of the signatures.
 
-        What signs is judged by the time of its signature, which a stolen key can put into the past.
+        The library judges keys by the time of the signature, which the owner of a stolen key can backdate.
         """
         expired: list[str] = []
         ends = {name: end for each in self._certificates for name, end in _ends(each).items()}
@@ -133,41 +134,41 @@ class _Asked:
         )
 
     def refusal(self, error: Exception, place: str) -> DebianError:
-        """What is wrong with a message that has no good signature."""
+        """The error for a message without a good signature."""
         known = {name[-16:] for each in self._certificates for name in _ends(each)}
-        if not self._wanted:
-            # A library's first line, without its backtrace.
+        if not self._claimed:
+            # The first line of the library's message; a backtrace follows.
             reason = str(error).strip().partition("\n")[0][:200]
-            return DebianError(f"has a signature that cannot be read: {reason}", place=place, hint=_CHANGED)
-        if not self._wanted & known:
-            names = ", ".join(sorted(self._wanted)).upper()
+            return DebianError(f"has an unreadable signature: {reason}", place=place, hint=_CHANGED)
+        if not self._claimed & known:
+            names = ", ".join(sorted(self._claimed)).upper()
             return DebianError(
-                f"is signed by keys that are not known here: {names}",
+                f"is signed by unknown keys: {names}",
                 place=place,
-                hint=f"that is no mirror of Debian, or of a release that is not known yet; {_KEY_HINT}",
+                hint=f"this is not a mirror of Debian, or a release after this version of hatch-docker; {_KEY_HINT}",
             )
-        return DebianError("is not what was signed: its signature does not match", place=place, hint=_CHANGED)
+        return DebianError("does not match its signature", place=place, hint=_CHANGED)
 
 
 @functools.lru_cache(maxsize=8)
 def _certificates(keyring: tuple[bytes, ...]) -> tuple[Cert, ...]:
-    """All keys of a keyring; what cannot be read is left out, as a key of a kind that is not known any more."""
+    """All keys of a keyring except unreadable ones, such as keys of obsolete kinds."""
     from pysequoia import Cert
 
-    found: list[Cert] = []
+    certificates: list[Cert] = []
     for data in keyring:
         try:
-            found += Cert.split_bytes(data)
-        except Exception:  # noqa: S112 (it has no error of its own)
+            certificates += Cert.split_bytes(data)
+        except Exception:  # noqa: S112 (the library has no exception class)
             continue
-    return tuple(found)
+    return tuple(certificates)
 
 
 @functools.lru_cache(maxsize=128)
 def _ends(certificate: Cert) -> dict[str, datetime | None]:
-    """When each key of a certificate expires, by its fingerprint; None where it never does.
+    """The expiry of each key of a certificate by fingerprint, None if it never expires.
 
-    A key whose own signatures are none, or too weak, is left out.
+    Keys without a valid binding signature are left out.
     """
     from pysequoia.packet import PacketPile
 
@@ -179,7 +180,7 @@ def _ends(certificate: Cert) -> dict[str, datetime | None]:
     ends: dict[str, datetime | None] = {certificate.fingerprint.lower(): whole}
     key: Packet | None = None
     for packet in packets:
-        # What a packet says is read when it is asked for, and may be of a kind that is not known.
+        # Packets are parsed lazily, and may be of unknown kinds.
         with contextlib.suppress(Exception):
             if packet.fingerprint is not None:
                 key, newest = packet, datetime.min.replace(tzinfo=timezone.utc)
@@ -190,7 +191,7 @@ def _ends(certificate: Cert) -> dict[str, datetime | None]:
 
 
 def _binding(key: Packet, packet: Packet) -> tuple[datetime, datetime | None] | None:
-    """When a packet bound a subkey to its certificate, and until when; None where it does no such thing."""
+    """The creation and expiry of a subkey binding; None if the packet is of another type."""
     from pysequoia.packet import SignatureType
 
     made, period = packet.signature_created, packet.key_validity_period
@@ -201,28 +202,27 @@ def _binding(key: Packet, packet: Packet) -> tuple[datetime, datetime | None] | 
 
 
 def _signatures(data: bytes, place: str) -> list[Sig]:
-    """The signatures of a Release.gpg, or at the end of an InRelease, of which there may be several in one.
+    """Parse the signatures of a Release.gpg, or at the end of an InRelease, of which there may be several.
 
-    A library that is given something else than signatures here, such as what is compressed, would unpack it first: a
-    few hundred bytes could take all memory.
+    Other packets are rejected: the library would inflate compressed ones, so a few hundred bytes could take all memory.
     """
     from pysequoia import Sig
 
     try:
-        if len(data) > _LARGEST_SIGNATURE:
+        if len(data) > _MAX_SIGNATURE:
             raise ValueError
         armored = _ARMOR.findall(data) if data.lstrip().startswith(b"-----") else None
         binary = data if armored is None else b"".join(map(binascii.a2b_base64, armored))
         packets = list(_packets(binary))
-        if not 0 < len(packets) <= _MOST_SIGNATURES:
+        if not 0 < len(packets) <= _MAX_SIGNATURES:
             raise ValueError
         return [Sig.from_bytes(packet) for packet in packets]
     except Exception:
-        raise DebianError("is no OpenPGP signature", place=place, hint=_CHANGED) from None
+        raise DebianError("is not an OpenPGP signature", place=place, hint=_CHANGED) from None
 
 
 def _packets(data: bytes) -> Iterator[bytes]:
-    """The packets of signatures, each with its header. Raises ValueError or IndexError for others."""
+    """Split signature packets, with their headers. Raises ValueError or IndexError for other packets."""
     at = 0
     while at < len(data):
         start, size = _header(data[at : at + 6])
@@ -234,7 +234,7 @@ def _packets(data: bytes) -> Iterator[bytes]:
 
 
 def _header(data: bytes) -> tuple[int, int]:
-    """How many bytes a signature's header has, and its body (RFC 9580, 4.2), which does not come in parts."""
+    """The sizes of a signature packet's header and body in bytes (RFC 9580, 4.2); partial lengths are invalid."""
     first, second = data[0], data[1]
     if first >> 6 == 3:
         tag = first & 0x3F
@@ -254,26 +254,26 @@ def _header(data: bytes) -> tuple[int, int]:
 
 
 def _framed(data: bytes, place: str) -> bytes:
-    """The signature of a file that is one message with its signature (RFC 9580, 7), and nothing else.
+    """The armored signature of a file that is exactly one signed message (RFC 9580, 7).
 
-    Raises DebianError for any other. A carriage return alone ends a line where a signature is made, but not for those
-    who read the text: with it two fields could be made one.
+    Raises DebianError for other files, and for carriage returns: they end lines when a signature is computed, but not
+    for parsers, so two fields could become one.
     """
-    marks = [found for found, _ in zip(_MARK.finditer(data), range(4), strict=False)]
+    marks = [mark for mark, _ in zip(_MARK.finditer(data), range(4), strict=False)]
     if not marks:
         raise DebianError(
-            "is not signed", place=place, hint="that is no mirror of Debian, or a page that is shown instead"
+            "is not signed", place=place, hint="the URL is not a mirror of Debian, or a network portal answers instead"
         )
-    if [found[0].rstrip() for found in marks] != [_BEGIN, _SIGNATURE, _END]:
+    if [mark[0].rstrip() for mark in marks] != [_BEGIN, _SIGNATURE, _END]:
         raise DebianError("is not one signed message", place=place, hint=_CHANGED)
     begin, signature, end = marks
     headers = _HEADERS.match(data, begin.end() + 1)
     if begin.start() or not headers or headers.end() > signature.start() or data[end.end() :].strip():
-        raise DebianError("has text that is not part of what is signed", place=place, hint=_CHANGED)
+        raise DebianError("has text outside of its signed part", place=place, hint=_CHANGED)
     _check_lines(data, place)
     return data[signature.start() : end.end()]
 
 
 def _check_lines(data: bytes, place: str) -> None:
     if b"\r" in data:
-        raise DebianError("has lines that do not end as Debian's do", place=place, hint=_CHANGED)
+        raise DebianError("has carriage returns", place=place, hint=_CHANGED)

@@ -1,6 +1,6 @@
-"""Where Debian's archive is: as a setting says, else as this machine's own apt sources do (sources.list(5)).
+"""Find mirrors of the Debian archive: in a setting, or in apt's sources (sources.list(5)).
 
-No host is written here. A mirror of somebody else's packages may be among the candidates: the signature tells.
+No default host is built in. Candidates may be mirrors of other archives; signatures decide.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _SUITE = re.compile(
 _SECURITY = ("-security", "/updates")
 _DATE = "{date}"
 SETTING = "set debian-mirror, or HATCH_DOCKER_DEBIAN_MIRROR"
-_WANTED = f"{SETTING}, to the URL of a mirror, such as http://HOST/debian"
+_HINT = f"{SETTING}, to the URL of a mirror, such as http://HOST/debian"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """The root of an archive: what has `dists/` and `pool/`.
+    """The root URL of an archive, below which `dists/` and `pool/` are.
 
-    `url` has no login and no trailing slash; `headers` are sent with each request. `keyring` is trusted for it besides
+    `url` has no login and no trailing slash; `headers` are sent with each request. `keyring` is trusted besides
     Debian's own keys.
     """
 
@@ -43,7 +43,7 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrors:
-    """The mirrors of the archive, and of the archive of security updates, each the first one to be asked first."""
+    """The mirrors of the main and the security archive, in order of preference."""
 
     main: tuple[Mirror, ...]
     security: tuple[Mirror, ...]
@@ -54,13 +54,13 @@ class Mirrors:
 
     @property
     def have_snapshots(self) -> bool:
-        """Whether they know the archive at a date, and only then."""
+        """Whether the mirrors have snapshots; then each request needs a date."""
         return any(_DATE in mirror.url for mirror in self.main)
 
     def at(self, date: datetime | None) -> Mirrors:
-        """The mirrors as they were at a time: `{date}` in their URLs is replaced by it (20260131T000000Z).
+        """The mirrors at a time, which replaces `{date}` in their URLs (20260131T000000Z).
 
-        Raises DebianError where a date is wanted of mirrors that know only today, or none of mirrors that ask for one.
+        Raises DebianError for a date if the mirrors have no snapshots, and for None if they have.
         """
         return Mirrors(
             main=tuple(_dated(mirror, date) for mirror in self.main),
@@ -77,119 +77,121 @@ def find_mirrors(
     place: str = "",
     image: Mapping[str, bytes] | None = None,
 ) -> Mirrors:
-    """The mirrors of `setting` where it is one, else those of the apt sources under `root`, else those of an `image`.
+    """The mirrors in `setting` if it is not empty, else in the apt sources below `root`, else in those of `image`.
 
-    `place` says where the setting stands; `image` has the content of an image's files by path. Raises DebianError where
-    no mirror is known.
+    `place` is where the setting is from; `image` maps paths to contents of an image's files. Raises DebianError if no
+    mirror is configured.
     """
     if setting.strip():
         return named_mirrors(setting, place=place)
-    # What an image trusts is for the image: Debian's own keys have to do.
-    theirs = (replace(each, keyring=()) for each in image_sources(image or {}))
-    for sources in (read_sources(root / "etc/apt"), theirs):
+    # Keys in an image are trusted in the image only; here Debian's own keys apply.
+    image_entries = (replace(each, keyring=()) for each in image_sources(image or {}))
+    for sources in (read_sources(root / "etc/apt"), image_entries):
         if mirrors := _mirrors_of(sources, suite, architecture):
             return mirrors
-    raise DebianError("no mirror of Debian is known: the apt sources of this machine name none", hint=_WANTED)
+    raise DebianError("no mirror of Debian is configured, and this machine's apt sources have none", hint=_HINT)
 
 
 def named_mirrors(setting: str, *, place: str = "") -> Mirrors:
-    """The mirrors of a setting: the URL of the archive, and after a space that of the archive of security updates.
+    """Parse a setting: the URL of the archive, and after a space that of the security archive.
 
-    The latter is told from the former where that has a folder `debian`, as most have: it is `debian-security` there.
-    `{date}` stands for a time (`Mirrors.at`). Raises DebianError for what is no such URL.
+    The second may be omitted if the path of the first has a component `debian`: the default replaces it by
+    `debian-security`. `{date}` stands for a time (`Mirrors.at`). Raises DebianError for invalid URLs.
     """
     urls = setting.split()
     if len(urls) > 2:
-        raise DebianError("at most two URLs: the archive's, and the one of its security updates", place=place)
+        raise DebianError("expected at most two URLs: of the archive, and of its security updates", place=place)
     main = _mirror(urls[0], place)
     security = _mirror(urls[1], place) if len(urls) == 2 else _sibling(main)
     if security is None:
         raise DebianError(
-            "the mirror of security updates cannot be told from that URL, which has no folder 'debian'",
+            "the mirror of security updates is unknown, as the URL has no component 'debian'",
             place=place,
-            hint="write both, with a space between: the archive's URL, and the one of its security updates",
+            hint="set both URLs, separated by a space: of the archive, and of its security updates",
         )
     return Mirrors(main=(main,), security=(security,))
 
 
 def _mirrors_of(sources: Iterable[Source], suite: str, architecture: str) -> Mirrors | None:
-    """The mirrors of Debian among sources, whatever release they ask for; None where there are none."""
-    found = [each for each in sources if _may_have(each, suite)]
-    main = _ranked([each for each in found if not each.suite.endswith(_SECURITY)], suite, architecture)
-    security = _ranked([each for each in found if each.suite.endswith(_SECURITY)], suite, architecture)
+    """The mirrors of Debian among sources, regardless of the suite they name; None if there are none."""
+    candidates = [each for each in sources if _may_have(each, suite)]
+    main = _ranked([each for each in candidates if not each.suite.endswith(_SECURITY)], suite, architecture)
+    security = _ranked([each for each in candidates if each.suite.endswith(_SECURITY)], suite, architecture)
     security = security or tuple(filter(None, map(_sibling, main)))
     return Mirrors(main=main, security=security) if main and security else None
 
 
 def suites_of(suite: str) -> tuple[str, ...]:
-    """A release and what updates it: `trixie`, `trixie-updates`, `trixie-security`. Unstable has only itself."""
+    """A suite with its updates: `trixie`, `trixie-updates`, `trixie-security`. Unstable is one suite."""
     alone = suite in ("sid", "unstable", "experimental") or "-" in suite or "/" in suite
     return (suite,) if alone else (suite, f"{suite}-updates", f"{suite}-security")
 
 
 def _may_have(source: Source, suite: str) -> bool:
-    """Whether a source may be a mirror of Debian: others have suites named `stable` too."""
+    """Whether a source may be a mirror of Debian; suites named `stable` exist elsewhere too."""
     if "main" not in source.components:
         return False
     if suite not in _ALIASES and source.suite in suites_of(suite):
         return True
-    found = _SUITE.fullmatch(source.suite)
-    return found is not None and (found[1] in CODENAMES or _is_debian(source))
+    match = _SUITE.fullmatch(source.suite)
+    return match is not None and (match[1] in CODENAMES or _is_debian(source))
 
 
 def _is_debian(source: Source) -> bool:
-    """Whether a source looks like Debian's own, by its keyring or path."""
-    theirs = any(isinstance(each, Path) and "debian-archive" in each.name for each in source.keyring)
-    return theirs or urlsplit(source.url).path.rpartition("/")[2].startswith("debian")
+    """Whether a source looks like a mirror of Debian by its keyring or path."""
+    by_keyring = any(isinstance(each, Path) and "debian-archive" in each.name for each in source.keyring)
+    return by_keyring or urlsplit(source.url).path.rpartition("/")[2].startswith("debian")
 
 
 def _ranked(sources: Sequence[Source], suite: str, architecture: str) -> tuple[Mirror, ...]:
-    """The sources' mirrors: first those that look like Debian's own, and have the suite and the architecture.
+    """The mirrors of sources, first those that look like Debian's, and then those with the suite and architecture.
 
-    An architecture that the machine does not ask a mirror for may be there all the same. Beside Debian's mirrors, the
-    keys of others are not trusted for what Debian has: those who break connections could choose whose packages it is.
+    A mirror may have architectures that the source does not list. If one looks like Debian's, the keys of the others
+    are not trusted: otherwise an attacker who breaks connections could choose whose packages are installed.
     """
-    theirs = any(map(_is_debian, sources))
+    any_debian = any(map(_is_debian, sources))
 
     def rank(source: Source) -> tuple[bool, bool, bool]:
-        asked = not source.architectures or architecture in source.architectures
-        return (not _is_debian(source), not source.suite.startswith(suite), not asked)
+        lists_it = not source.architectures or architecture in source.architectures
+        return (not _is_debian(source), not source.suite.startswith(suite), not lists_it)
 
-    found: dict[str, Mirror] = {}
+    mirrors: dict[str, Mirror] = {}
     for source in sorted(sources, key=rank):
         try:
             mirror = _mirror(source.url, "")
         except DebianError:
             continue
-        known = found.setdefault(mirror.url, mirror)
-        trusted = source.keyring if _is_debian(source) or not theirs else ()
-        keyring = tuple(dict.fromkeys((*known.keyring, *trusted)))
-        found[mirror.url] = replace(known, keyring=keyring)
-    return tuple(found.values())
+        earlier = mirrors.setdefault(mirror.url, mirror)
+        trusted = source.keyring if _is_debian(source) or not any_debian else ()
+        keyring = tuple(dict.fromkeys((*earlier.keyring, *trusted)))
+        mirrors[mirror.url] = replace(earlier, keyring=keyring)
+    return tuple(mirrors.values())
 
 
 def _mirror(url: str, place: str) -> Mirror:
-    """The mirror at a URL, whose login goes into a header (RFC 7617)."""
+    """Make the mirror of a URL; a login in it becomes a header (RFC 7617)."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
         login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if "@" in parts.netloc else ""
         _ = parts.port
     except ValueError:
-        known, login = False, ""
-    if not known or not url.isprintable():
+        valid, login = False, ""
+    if not valid or not url.isprintable():
         raise DebianError(
-            "that is not the URL of a mirror", place=place, hint="it is such as http://HOST/debian, with http or https"
+            "this is not the URL of a mirror",
+            place=place,
+            hint="use a URL such as http://HOST/debian, with http or https",
         )
     bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
     return Mirror(url=bare, headers=urllib3.make_headers(basic_auth=login) if login else {})
 
 
 def _sibling(mirror: Mirror) -> Mirror | None:
-    """The mirror of security updates beside a mirror; None where it has no folder `debian`."""
+    """The security mirror beside a mirror; None if its path has no component `debian`."""
     parts = urlsplit(mirror.url)
-    before, found, after = f"{parts.path}/".rpartition("/debian/")
-    if not found:
+    before, separator, after = f"{parts.path}/".rpartition("/debian/")
+    if not separator:
         return None
     path = f"{before}/debian-security/{after}".rstrip("/")
     return replace(mirror, url=urlunsplit((parts.scheme, parts.netloc, path, "", "")))
@@ -200,9 +202,9 @@ def _dated(mirror: Mirror, date: datetime | None) -> Mirror:
         stamp = date.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ") if date else ""
         return replace(mirror, url=mirror.url.replace(_DATE, stamp))
     if date is None:
-        raise DebianError("that mirror has snapshots, and no date is named", place=mirror.url)
+        raise DebianError("this mirror has snapshots, and no date is set", place=mirror.url)
     raise DebianError(
-        "that mirror has no snapshots, and the archive at a date is asked for",
+        "this mirror has no snapshots, but a date is set",
         place=mirror.url,
-        hint=f"{SETTING}, to a URL with {_DATE} in it",
+        hint=f"{SETTING}, to a URL that contains {_DATE}",
     )

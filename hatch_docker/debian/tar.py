@@ -1,7 +1,7 @@
-"""The tar archives in Debian packages, read forward: ustar and GNU's long names, which is all that dpkg reads.
+"""Read the tar archives in Debian packages as streams: ustar with GNU's long names, which is what dpkg reads.
 
-The standard library's tarfile takes a damaged header for the end of the archive, without a word. This reader accepts
-nothing that dpkg would not unpack below the root directory as it is written.
+The standard library's tarfile silently takes a damaged header for the end of the archive. This reader rejects every
+member that dpkg would not unpack below the root directory exactly as written.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _REFUSED = {
 }
 _LONG_LINK, _LONG_NAME = b"K", b"L"
 _LONGEST = 4096
-# No package comes near any of these; without them a few kilobytes could take a day, all memory or the whole disk. The
-# first is of a path's parts, the others of bytes: of all contents, and of all headers and names.
+# Limits against archives that inflate to take all time, memory or disk; no real package comes near them: components of
+# a path, bytes of all contents, bytes of all headers and names.
 _DEEPEST = 128
 _MOST_CONTENT = 1 << 34
 _MOST_HEADERS = 1 << 28
@@ -41,7 +41,7 @@ class Member:
     """A member of a package's archive.
 
     `path` is relative, without `.` or `..`; `kind` is file, hardlink, symlink or directory; `link` is a symlink's
-    target as it is written, or the path of a file before it for a hardlink; `size` is in bytes, 0 for what is no file.
+    target as written, or the path of an earlier file for a hardlink; `size` is in bytes, 0 unless it is a file.
     """
 
     path: str
@@ -54,9 +54,10 @@ class Member:
 
 
 def members(chunks: Iterable[bytes], *, place: str) -> Iterator[tuple[Member, Iterator[bytes]]]:
-    """The members of an archive in its order, without its root, and their content, to be read before the next.
+    """The members of an archive in their order, each with its content, which must be read before the next member.
 
-    What is not read is skipped. Raises DebianError, which names `place`, for what is damaged, cut off or not harmless.
+    The root directory is omitted; unread content is skipped. Raises DebianError, with `place`, for an archive that is
+    damaged, truncated, or has members that would be unsafe to unpack.
     """
     source = _Source(chunks, place)
     seen: dict[str, str] = {}
@@ -64,7 +65,7 @@ def members(chunks: Iterable[bytes], *, place: str) -> Iterator[tuple[Member, It
     while (member := _next(source, place)) is not None:
         room -= member.size
         if room < 0:
-            raise DebianError("has more in its tar archive than any package", place=place)
+            raise DebianError("has a tar archive that is too large", place=place)
         content = source.pieces(member.size)
         if member.path:
             _check(member, seen, place)
@@ -76,7 +77,7 @@ def members(chunks: Iterable[bytes], *, place: str) -> Iterator[tuple[Member, It
 
 
 class _Source:
-    """Bytes in the order they come: so many, in one piece or in several."""
+    """Reads a given number of bytes from a stream of chunks, as one or several pieces."""
 
     def __init__(self, chunks: Iterable[bytes], place: str) -> None:
         self._chunks = iter(chunks)
@@ -89,40 +90,40 @@ class _Source:
             while not self._rest:
                 chunk = next(self._chunks, None)
                 if chunk is None:
-                    raise DebianError("its tar archive ends too early", place=self._place)
+                    raise DebianError("has a truncated tar archive", place=self._place)
                 self._rest = memoryview(chunk)
             piece, self._rest = self._rest[:count], self._rest[count:]
             count -= len(piece)
             yield bytes(piece)
 
     def take(self, count: int) -> bytes:
-        """So many bytes of what is no content."""
+        """Read bytes of headers, names and padding, whose total is limited."""
         self._room -= count
         if self._room < 0:
-            raise DebianError("has more files in its tar archive than any package", place=self._place)
+            raise DebianError("has too many files in its tar archive", place=self._place)
         return b"".join(self.pieces(count))
 
     def end(self) -> None:
-        """Read to the end, where there must be nothing but zeros: a decompressor checks its content only there."""
+        """Read to the end, where decompressors verify checksums; only zeros may follow the archive."""
         for rest in itertools.chain((bytes(self._rest),), self._chunks):
             if rest.strip(b"\0"):
-                raise DebianError("something follows the end of its tar archive", place=self._place)
+                raise DebianError("has data after the end of its tar archive", place=self._place)
 
 
 def _next(source: _Source, place: str) -> Member | None:
-    """The next member's header, with the long names before it; None at the end of the archive."""
+    """Read the next member's header and the long names before it; None at the end of the archive."""
     long: dict[bytes, str] = {}
     while any(block := source.take(_BLOCK)):
         header = _read(block, place)
         if header.kind not in {_LONG_LINK, _LONG_NAME}:
             return _member(header, long, place)
         if header.size > _LONGEST or header.kind in long:
-            raise DebianError("has a name in its tar archive that is too long", place=place)
+            raise DebianError("has too long a name in its tar archive", place=place)
         name = source.take(header.size)
         source.take(-header.size % _BLOCK)
         long[header.kind] = _text(name.rstrip(b"\0"), place)
     if long:
-        raise DebianError("its tar archive ends after a long name", place=place)
+        raise DebianError("has a tar archive that ends after a long name", place=place)
     return None
 
 
@@ -139,15 +140,15 @@ class _Header:
 
 def _read(block: bytes, place: str) -> _Header:
     name, mode, uid, gid, size, _, checksum, kind, link, magic, _, _, _, _, prefix = _HEADER.unpack(block)
-    wanted = sum(block) - sum(checksum) + 8 * ord(" ")
-    found = _OCTAL.fullmatch(checksum)
-    if found is None or int(found[1], 8) != wanted:
-        raise DebianError("has a header in its tar archive that is damaged", place=place)
+    expected = sum(block) - sum(checksum) + 8 * ord(" ")
+    match = _OCTAL.fullmatch(checksum)
+    if match is None or int(match[1], 8) != expected:
+        raise DebianError("has a damaged header in its tar archive", place=place)
     owner = _number(uid, place), _number(gid, place)
     if max(owner) > _LARGEST_OWNER:
-        raise DebianError("has an owner in its tar archive that is none", place=place)
+        raise DebianError("has an invalid owner in its tar archive", place=place)
     name, prefix = name.partition(b"\0")[0], prefix.partition(b"\0")[0]
-    # GNU's own magic, with a space, has no prefix there but times.
+    # After GNU's magic, which has a space, this field holds times.
     if magic == b"ustar\x0000" and prefix:
         name = prefix + b"/" + name
     return _Header(
@@ -162,13 +163,13 @@ def _read(block: bytes, place: str) -> _Header:
 
 
 def _number(field: bytes, place: str) -> int:
-    """An octal number, or GNU's binary one for those that are too large."""
+    """Parse an octal number, or GNU's binary encoding of large ones."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
-    found = _OCTAL.fullmatch(field)
-    if found is None:
-        raise DebianError("has a number in its tar archive that is none", place=place)
-    return int(found[1], 8)
+    match = _OCTAL.fullmatch(field)
+    if match is None:
+        raise DebianError("has an invalid number in its tar archive", place=place)
+    return int(match[1], 8)
 
 
 def _member(header: _Header, long: dict[bytes, str], place: str) -> Member:
@@ -182,7 +183,7 @@ def _member(header: _Header, long: dict[bytes, str], place: str) -> Member:
     link = long.get(_LONG_LINK) or _text(header.link, place)
     linked = kind in {"hardlink", "symlink"}
     if (linked and not link) or (kind != "file" and header.size):
-        raise DebianError(f"has a {kind} in its tar archive that is none: {name!r}", place=place)
+        raise DebianError(f"has an invalid {kind} in its tar archive: {name!r}", place=place)
     return Member(
         path=_path(name, place),
         kind=kind,
@@ -195,33 +196,33 @@ def _member(header: _Header, long: dict[bytes, str], place: str) -> Member:
 
 
 def _text(data: bytes, place: str) -> str:
-    """A path or a link's target. With the end of a line in it, it could be two files in dpkg's lists."""
+    """Decode a path or link target. dpkg's lists have a path in each line, so newlines are rejected."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
         raise DebianError(f"has a name in its tar archive that is not UTF-8: {data!r}", place=place) from None
     if "\0" in text or "\n" in text:
-        raise DebianError(f"has a name in its tar archive that no file can have: {text!r}", place=place)
+        raise DebianError(f"has an invalid name in its tar archive: {text!r}", place=place)
     return text
 
 
 def _path(name: str, place: str) -> str:
-    """A member's name as a path: `./usr/bin/` is `usr/bin`, `./` is nothing."""
+    """Normalize a member's name: `./usr/bin/` to `usr/bin`, `./` to an empty path."""
     parts = name.removesuffix("/").split("/")
     if parts[0] == ".":
         del parts[0]
     if len(parts) > _DEEPEST:
-        raise DebianError(f"has a path in its tar archive that is too long: {name[:80]!r}", place=place)
+        raise DebianError(f"has too long a path in its tar archive: {name[:80]!r}", place=place)
     if not name or any(part in {"", ".", ".."} for part in parts):
-        raise DebianError(f"has a path in its tar archive that leads out of it: {name!r}", place=place)
+        raise DebianError(f"has a path outside of its tar archive: {name!r}", place=place)
     return "/".join(parts)
 
 
 def _check(member: Member, seen: dict[str, str], place: str) -> None:
-    """Refuse what cannot be unpacked as it is: a path twice, or below a file, or a link to what is not there."""
+    """Raise DebianError for a repeated path, a path below a file, and a hard link to a missing file."""
     path = member.path
-    before = seen.get(path)
-    if before is not None and not before == member.kind == "directory":
+    earlier = seen.get(path)
+    if earlier is not None and not earlier == member.kind == "directory":
         raise DebianError(f"has {path!r} in its tar archive twice", place=place)
     parent = path.rpartition("/")[0]
     while parent:
@@ -230,6 +231,6 @@ def _check(member: Member, seen: dict[str, str], place: str) -> None:
         parent = parent.rpartition("/")[0]
     if member.kind == "hardlink" and seen.get(member.link) not in {"file", "hardlink"}:
         raise DebianError(
-            f"has a link in its tar archive to what is not there: {path!r} to {member.link!r}", place=place
+            f"has a hard link to a missing file in its tar archive: {path!r} to {member.link!r}", place=place
         )
     seen[path] = member.kind

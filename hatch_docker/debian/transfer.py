@@ -1,4 +1,4 @@
-"""Files of the archive, from a mirror into the cache: no longer than they may be, checked, and whole or not at all."""
+"""Download files of the archive into the cache: verified, of limited size, and atomically."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress, counted
 from hatch_docker.support.streams import chunks_of
 
-_LARGEST_TEXT = 1 << 24
-_WORTH_READING = 1 << 16
+_MAX_TEXT = 1 << 24
+_MAX_ERROR_BODY = 1 << 16
 _ANOTHER = f"{SETTING}, to another mirror"
-_CHANGED = f"the mirror is being updated or damaged: try again a little later, or {_ANOTHER}; nothing of it was kept"
+_CHANGED = f"the mirror is being updated or is damaged: try again later, or {_ANOTHER}; nothing was kept"
 
 
 class AbsentError(DebianError):
@@ -33,12 +33,12 @@ class AbsentError(DebianError):
 
 
 class StoppedError(Exception):
-    """Something else's failure, or the user, ended this transfer."""
+    """Another failure, or the user, stopped this transfer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """Gets files. Thread-safe; setting `stop` ends what is under way."""
+    """Downloads files. Thread-safe; setting `stop` ends transfers in progress."""
 
     http: Http
     cache: Cache
@@ -46,23 +46,23 @@ class Transfer:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def text(self, mirror: Mirror, path: str) -> bytes:
-        """The content of a small file, whose size is not known. It is not checked.
+        """The content of a small file of unknown size, not verified.
 
-        Raises AbsentError, and DebianError for a mirror that does not answer well.
+        Raises AbsentError, and DebianError for other failures.
         """
         with self._opened(mirror, path) as chunks:
-            return b"".join(_bounded(chunks, _LARGEST_TEXT, url_of(mirror, path)))
+            return b"".join(_bounded(chunks, _MAX_TEXT, url_of(mirror, path)))
 
     def blob(self, mirror: Mirror, path: str, file: File, *, what: str) -> Path:
-        """The file at `path`, in the cache. Raises as `text` does, and DebianError for other bytes than `file`'s."""
+        """Download `path` into the cache. Raises as `text` does, and DebianError if it does not match `file`."""
         place = url_of(mirror, path)
         with self.progress.task("download", what, file.size) as advance, self._opened(mirror, path) as chunks:
             return self._add(counted(_bounded(chunks, file.size, place), advance), file, place)
 
     def decompressed(self, mirror: Mirror, paths: Iterable[str], packed: File, plain: File, *, suffix: str) -> Path:
-        """A file that is at the first of `paths` that is there, decompressed, in the cache.
+        """Download the first of `paths` that exists, and decompress it into the cache.
 
-        `packed` is what has to be there, and looked at before it is decompressed; `plain` what is in it.
+        It must match `packed`, which is verified before it is decompressed, and then `plain`.
         """
         with self.cache.temporary() as partial:
             place = self._first(mirror, paths, packed, partial)
@@ -77,7 +77,7 @@ class Transfer:
             raise _mismatch(place) from None
 
     def _first(self, mirror: Mirror, paths: Iterable[str], file: File, partial: Path) -> str:
-        """Write the first of `paths` that the mirror has to `partial`, checked; its URL."""
+        """Write the first of `paths` that the mirror has to `partial`, verified; return its URL."""
         absent = AbsentError("the mirror has no such file", place=mirror.url)
         for path in paths:
             place = url_of(mirror, path)
@@ -94,7 +94,7 @@ class Transfer:
 
     @contextlib.contextmanager
     def _opened(self, mirror: Mirror, path: str) -> Iterator[Iterator[bytes]]:
-        """The body at `path`, in chunks; its connection is let go of at the end, whether all of it was read or not."""
+        """Open the body at `path` as chunks; the connection is released at the end, also if it was not read."""
         url = url_of(mirror, path)
         try:
             response = self.http.request("GET", url, headers=mirror.headers)
@@ -102,9 +102,9 @@ class Transfer:
             raise _unreachable(error) from None
         with contextlib.closing(response):
             if response.status != 200:
-                # Its few bytes are read, so that the connection is used again.
+                # Read the short body, so that the connection can be reused.
                 with contextlib.suppress(HTTPError):
-                    response.read(_WORTH_READING)
+                    response.read(_MAX_ERROR_BODY)
                 raise _refusal(response.status, url)
             with contextlib.closing(self._chunks(response, url, mirror)) as chunks:
                 yield chunks
@@ -120,13 +120,13 @@ class Transfer:
 
 
 def _index_of(url: str) -> str:
-    """What people call an index, by its URL: `trixie/main/binary-amd64`."""
+    """The display name of an index by its URL: `trixie/main/binary-amd64`."""
     path = url.rpartition("/dists/")[2]
     return path.partition("/by-hash/")[0] if "/by-hash/" in path else path.rpartition("/")[0]
 
 
 def url_of(mirror: Mirror, path: str) -> str:
-    """The URL of a file below a mirror's root. A `+` in it is quoted, as apt does: some hosts take it for a space."""
+    """The URL of a path below a mirror's root. A `+` is quoted as in apt, as some hosts take it for a space."""
     return f"{mirror.url}/{quote(path)}"
 
 
@@ -141,35 +141,35 @@ def _write(partial: Path, chunks: Iterable[bytes], file: File, place: str) -> No
 
 
 def _bounded(chunks: Iterable[bytes], limit: int, place: str) -> Iterator[bytes]:
-    """The chunks, no more than `limit` bytes of them."""
+    """Yield the chunks; raise DebianError if they have more than `limit` bytes."""
     received = 0
     for chunk in chunks:
         received += len(chunk)
         if received > limit:
-            raise DebianError(f"is larger than it may be: {limit} bytes", place=place, hint=_CHANGED)
+            raise DebianError(f"is larger than its {limit} bytes", place=place, hint=_CHANGED)
         yield chunk
 
 
 def _mismatch(place: str) -> DebianError:
     return DebianError(
-        "is not the right file: its SHA-256 is not the one that is signed, or locked", place=place, hint=_CHANGED
+        "is not the right file: its SHA-256 differs from the signed or locked one", place=place, hint=_CHANGED
     )
 
 
 def _unreachable(error: NetworkError) -> DebianError:
     hint = f"{error.hint}; or {_ANOTHER}" if error.hint else _ANOTHER
-    return DebianError(f"the mirror of Debian: {error.message}", place=error.place, hint=hint)
+    return DebianError(f"the Debian mirror: {error.message}", place=error.place, hint=hint)
 
 
 def _refusal(status: int, url: str) -> DebianError:
     if status in (404, 410):
         return AbsentError("the mirror has no such file", place=url, hint=_ANOTHER)
-    message, hint = _REFUSALS.get(status, ("gives an unexpected answer", f"try again later, or {_ANOTHER}"))
-    return DebianError(f"the mirror of Debian {message} (HTTP {status})", place=url, hint=hint)
+    message, hint = _REFUSALS.get(status, ("sent an unexpected response", f"try again later, or {_ANOTHER}"))
+    return DebianError(f"the Debian mirror {message} (HTTP {status})", place=url, hint=hint)
 
 
 _REFUSALS: dict[int, tuple[str, str]] = {
-    401: ("asks for a login", f"{SETTING}, to a URL that has it: http://USER:PASSWORD@HOST/debian"),
-    403: ("refuses", f"check the login in the mirror's URL; or {_ANOTHER}"),
-    429: ("was asked too often", f"wait a little, and try again; or {_ANOTHER}"),
+    401: ("requires a login", f"{SETTING}, to a URL that contains it: http://USER:PASSWORD@HOST/debian"),
+    403: ("denies access", f"check the login in the mirror's URL; or {_ANOTHER}"),
+    429: ("limits the rate of requests", f"wait a little, and try again; or {_ANOTHER}"),
 }

@@ -1,4 +1,4 @@
-"""How Debian orders versions (Debian policy 5.6.12): `[epoch:]upstream[-revision]`, and `~` sorts before the end."""
+"""Compare Debian versions (policy 5.6.12): `[epoch:]upstream[-revision]`; `~` sorts before the end of a part."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NOT_A_LETTER = 256
 
 
 def compare(first: str, second: str) -> int:
-    """Negative where `first` is the earlier version, 0 where both are the same one, positive where it is the later.
+    """Negative if `first` is the earlier version, 0 if both are equal, positive if it is the later one.
 
-    Raises DebianError for what is not a version.
+    Raises DebianError for an invalid version.
     """
     one, other = key(first), key(second)
     return (one > other) - (one < other)
@@ -29,9 +29,9 @@ def compare(first: str, second: str) -> int:
 
 @functools.lru_cache(maxsize=1 << 12)
 def key(text: str) -> Key:
-    """What sorts as the version does; equal for versions that Debian takes for the same (`1.0`, `0:1.00-0`).
+    """The sort key of a version; equal for versions that Debian treats as equal (`1.0`, `0:1.00-0`).
 
-    Raises DebianError for what is not a version.
+    Raises DebianError for an invalid version.
     """
     epoch, colon, rest = text.partition(":")
     if not colon:
@@ -46,9 +46,9 @@ def key(text: str) -> Key:
 
 
 def _order(part: str) -> tuple[int, ...]:
-    """One number for each character that is no digit, a 0 where a run of them ends, then the value of the digits.
+    """The parts of a version as integers that compare correctly as tuples.
 
-    So two parts that are equal up to some place have the same kind of thing there.
+    Each run of non-digits gives the weights of its characters and a 0; the digits after it give their value.
     """
     order: list[int] = []
     for text, digits in _PAIR.findall(part):
@@ -58,7 +58,7 @@ def _order(part: str) -> tuple[int, ...]:
 
 
 def _weight(character: str) -> int:
-    """`~` is less than the end of a run, which is 0; letters are less than everything else."""
+    """`~` sorts before the end of a run, which is 0; letters sort before all other characters."""
     if character == "~":
         return -1
     return ord(character) if character.isalpha() else ord(character) + _NOT_A_LETTER

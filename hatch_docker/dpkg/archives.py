@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from hatch_docker.debian.archive import FRESH, Archive
+from hatch_docker.debian.archive import FRESH, Archive, Trust
 from hatch_docker.debian.signature import read_keyring
 from hatch_docker.debian.sources import Mirrors, find_mirrors
 from hatch_docker.dpkg.loader import MACHINES
@@ -83,11 +83,9 @@ class Archives:
                 main=tuple(mirror for each in snapshots for mirror in each.main),
                 security=tuple(mirror for each in snapshots for mirror in each.security),
             ),
+            Trust(now=day or self.now, keyring=read_keyring(self.keyring) if self.keyring else (), fresh=self.fresh),
             http=self.http,
             cache=self.cache,
-            now=day or self.now,
-            keyring=read_keyring(self.keyring) if self.keyring else (),
-            fresh=self.fresh,
             progress=self.progress,
         )
 

@@ -19,7 +19,7 @@ from hatch_docker.support.progress import Advance, Progress
 
 
 class Notes(Progress):
-    """Keeps what it is told."""
+    """Records notes and tasks."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -36,10 +36,11 @@ class Notes(Progress):
 
 @dataclass(kw_only=True)
 class FakeIndex:
-    """`files` are `(project, filename) → bytes`; each fault below holds for the paths that it names.
+    """`files` are `(project, filename) → bytes`. Each fault applies to the paths that it lists.
 
-    `login` is wanted for everything if set. `statuses` are given out, one for each request of a path, before the real
-    answer. `broken` paths lose their connection after half of the bytes, once. `pages` replace a path's answer.
+    If `login` is set, every request needs it. Requests for a path first get its `statuses`, one each. `broken` paths
+    lose their connection after half of the bytes, once; `stalled` ones wait there for `release`. `pages` replace the
+    answers for paths.
     """
 
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)

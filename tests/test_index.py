@@ -47,14 +47,14 @@ def test_files_of_a_package(fake: FakeIndex) -> None:
     assert fake.paths() == ["/simple/my-pkg/"]
 
 
-def test_links_are_relative_to_where_a_redirect_led(fake: FakeIndex) -> None:
+def test_links_are_relative_to_the_target_of_a_redirect(fake: FakeIndex) -> None:
     with serving() as front:
         front.redirects["/root/my-pkg/"] = f"{fake.url}my-pkg/"
         files = client(f"http://{front.host}/root").files("my-pkg")
     assert files[0].url == fake.file_url("my_pkg-1.0-py3-none-any.whl")
 
 
-def test_every_index_is_searched_the_main_one_first(fake: FakeIndex) -> None:
+def test_all_indexes_are_searched_the_main_one_first(fake: FakeIndex) -> None:
     with serving() as extra:
         extra.add("my-pkg", "my_pkg-2.0-py3-none-any.whl", b"three")
         extra.add("other", "other-1.0-py3-none-any.whl", b"four")
@@ -66,13 +66,13 @@ def test_every_index_is_searched_the_main_one_first(fake: FakeIndex) -> None:
         assert len(index.files("other")) == 1
 
 
-def test_unknown_package_names_itself_and_where_it_was_looked_for(fake: FakeIndex) -> None:
+def test_error_for_an_unknown_package_names_it_and_the_indexes(fake: FakeIndex) -> None:
     with pytest.raises(ArtifactError, match="no package index has nothing") as caught:
         client(fake.url, fake.url + "more/").files("nothing")
     assert caught.value.place == f"{fake.url}, {fake.url}more/"
 
 
-def test_login_is_sent_to_its_index_only(fake: FakeIndex) -> None:
+def test_login_is_sent_only_to_its_index(fake: FakeIndex) -> None:
     fake.login = ("ann", "s3cret")
     with serving() as other:
         other.add("my-pkg", "my_pkg-3.0-py3-none-any.whl", b"x")
@@ -82,24 +82,24 @@ def test_login_is_sent_to_its_index_only(fake: FakeIndex) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "says"), [(401, "netrc"), (403, "netrc"), (429, "wait"), (418, "unexpected"), (503, "fails")]
+    ("status", "message"), [(401, "netrc"), (403, "netrc"), (429, "wait"), (418, "unexpected"), (503, "failed")]
 )
-def test_refusals_are_clean_and_show_no_login(fake: FakeIndex, status: int, says: str) -> None:
+def test_error_for_a_status_has_a_hint_and_no_login(fake: FakeIndex, status: int, message: str) -> None:
     fake.statuses["/simple/my-pkg/"] = [status] * 9
     credentials = Credentials(by_url=((fake.url, Login(username="ann", password="s3cret")),))
-    with pytest.raises(ArtifactError, match=says) as caught:
+    with pytest.raises(ArtifactError, match=message) as caught:
         client(fake.url, credentials=credentials).files("my-pkg")
     assert "s3cret" not in str(caught.value)
     assert str(status) in caught.value.message
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_passing_fault_is_retried(fake: FakeIndex, status: int) -> None:
+def test_temporary_errors_are_retried(fake: FakeIndex, status: int) -> None:
     fake.statuses["/simple/my-pkg/"] = [status, status]
     assert len(client(fake.url).files("my-pkg")) == 2
 
 
-def test_failing_index_is_passed_over_when_another_has_the_package(fake: FakeIndex) -> None:
+def test_failing_index_is_skipped_if_another_has_the_package(fake: FakeIndex) -> None:
     progress = Notes()
     with serving(login=("nobody", "knows")) as closed:
         index = client(closed.url, fake.url, progress=progress)
@@ -107,11 +107,11 @@ def test_failing_index_is_passed_over_when_another_has_the_package(fake: FakeInd
         assert len(index.files("my-pkg")) == 2
         assert len(closed.requests) == 1
         assert len(progress.notes) == 1
-        with pytest.raises(ArtifactError, match="wants a login"):
+        with pytest.raises(ArtifactError, match="requires a login"):
             index.files("nothing")
 
 
-def test_index_that_does_not_answer() -> None:
+def test_unreachable_index_is_an_error() -> None:
     with serving() as gone:
         url = gone.url
     with pytest.raises(NetworkError, match="cannot be reached"):
@@ -127,13 +127,13 @@ def test_newer_api_is_refused(fake: FakeIndex) -> None:
             client(fake.url).files(name)
 
 
-def test_what_is_no_index(fake: FakeIndex) -> None:
+def test_other_media_type_is_an_error(fake: FakeIndex) -> None:
     fake.pages["/simple/my-pkg/"] = ("image/png", b"\x89PNG")
     with pytest.raises(ArtifactError, match="image/png"):
         client(fake.url).files("my-pkg")
 
 
-def test_html_base_and_odd_links(fake: FakeIndex) -> None:
+def test_html_base_and_unusual_links(fake: FakeIndex) -> None:
     page = """<base href="/elsewhere/"><A HREF=" a-1-py3-none-any.whl#md5=0 ">a</A><a name=x>b</a>
         <a href="https://u:p@h.example/b%2B1.tar.gz?sig=1#sha256=AB">c</a><a href="http://[x/c.whl">d</a>"""
     fake.pages["/simple/odd/"] = ("text/html", page.encode())
@@ -155,14 +155,14 @@ def test_local_index(tmp_path: Path) -> None:
         index.files("other")
 
 
-def test_absent_local_index_is_passed_over_with_a_note(fake: FakeIndex, tmp_path: Path) -> None:
+def test_missing_local_index_is_skipped_with_a_note(fake: FakeIndex, tmp_path: Path) -> None:
     progress = Notes()
     assert client(fake.url, (tmp_path / "gone").as_uri(), progress=progress).files("my-pkg")
     assert "gone" in progress.notes[0]
 
 
 @pytest.mark.parametrize("url", ["http://[x/simple", "ftp://h.example/simple", "file:///a%00b", "nonsense", "http://"])
-def test_url_that_is_none(url: str) -> None:
+def test_invalid_url_is_an_error(url: str) -> None:
     with pytest.raises(HatchDockerError):
         client(url).files("my-pkg")
 
@@ -182,7 +182,7 @@ JSON = st.recursive(
     | JSON.map(lambda value: json.dumps({"meta": value, "files": [value, {"filename": value, "url": value}]}).encode()),
     media_type=st.sampled_from(["text/html", "application/vnd.pypi.simple.v1+json"]),
 )
-def test_any_page_gives_files_or_a_clean_error(body: bytes, media_type: str) -> None:
+def test_any_page_gives_files_or_a_hatch_docker_error(body: bytes, media_type: str) -> None:
     page = index_module._Page(url="https://h.example/simple/x/", media_type=media_type, body=body)
     try:
         files = index_module._files_at(page.url, lambda _url: page)
@@ -194,7 +194,7 @@ def test_any_page_gives_files_or_a_clean_error(body: bytes, media_type: str) -> 
 @pytest.mark.parametrize(
     "body", [b"[" * 100_000, b'{"files":[],"meta":{"api-version":' + b"1" * 9000 + b"}}", b"<![", b"<!" * 1000]
 )
-def test_hostile_pages(body: bytes) -> None:
+def test_hostile_pages_give_nothing(body: bytes) -> None:
     for media_type in ("text/html", "application/json"):
         page = index_module._Page(url="https://h.example/simple/x/", media_type=media_type, body=body)
         with contextlib.suppress(ArtifactError):
@@ -202,7 +202,7 @@ def test_hostile_pages(body: bytes) -> None:
 
 
 @pytest.mark.network
-def test_the_index_of_this_machine(tmp_path: Path) -> None:
+def test_real_index(tmp_path: Path) -> None:
     found = discover(root=tmp_path, environ=os.environ, home=Path.home())
     index = Index(found, Http(Network(ca_file=found.ca_file or ca_file_of(os.environ))))
     files = index.files("Packaging")

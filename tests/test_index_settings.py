@@ -17,7 +17,7 @@ from hatch_docker.support.progress import Progress
 
 @pytest.fixture
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test when pip is asked."""
+    """Fail the test if pip is run."""
 
     def run(self: Pip, *arguments: str) -> str:
         raise AssertionError(arguments)
@@ -25,34 +25,34 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pip, "_run", run)
 
 
-def says(monkeypatch: pytest.MonkeyPatch, listing: str, usage: str = "(default https://main.example/simple)") -> None:
+def fake_pip(monkeypatch: pytest.MonkeyPatch, listing: str, usage: str = "(default https://main.example/simple)") -> None:
     def run(self: Pip, *arguments: str) -> str:
         return listing if arguments[0] == "config" else f"-i, --index-url <url>  Base URL of the index {usage}"
 
     monkeypatch.setattr(Pip, "_run", run)
 
 
-def find(tmp_path: Path, *, configured: str = "", progress: Progress | None = None, **environ: str) -> IndexSettings:
+def discovered(tmp_path: Path, *, configured: str = "", progress: Progress | None = None, **environ: str) -> IndexSettings:
     root = tmp_path / "project"
     root.mkdir(exist_ok=True)
     return discover(configured=configured, root=root, environ=environ, home=tmp_path, progress=progress or Progress())
 
 
 @pytest.mark.usefixtures("no_pip")
-def test_configured_index_is_the_only_one(tmp_path: Path) -> None:
-    settings = find(tmp_path, configured="https://mine.example/simple", UV_DEFAULT_INDEX="https://uv.example/simple")
+def test_configured_index_replaces_all_others(tmp_path: Path) -> None:
+    settings = discovered(tmp_path, configured="https://mine.example/simple", UV_DEFAULT_INDEX="https://uv.example/simple")
     assert settings.urls() == ("https://mine.example/simple",)
 
 
 @pytest.mark.usefixtures("no_pip")
-def test_uv_environment_goes_before_its_files(tmp_path: Path) -> None:
+def test_environment_of_uv_goes_before_its_files(tmp_path: Path) -> None:
     (tmp_path / "uv.toml").write_text('index-url = "https://file.example/simple"\n')
-    settings = find(tmp_path, UV_DEFAULT_INDEX="https://env.example/simple", UV_EXTRA_INDEX_URL="https://a/ https://b/")
+    settings = discovered(tmp_path, UV_DEFAULT_INDEX="https://env.example/simple", UV_EXTRA_INDEX_URL="https://a/ https://b/")
     assert settings.urls() == ("https://env.example/simple", "https://a/", "https://b/")
 
 
 @pytest.mark.usefixtures("no_pip")
-def test_project_tables_of_uv(tmp_path: Path) -> None:
+def test_indexes_in_the_project_table_of_uv(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
         """
         [[tool.uv.index]]
@@ -63,14 +63,14 @@ def test_project_tables_of_uv(tmp_path: Path) -> None:
         default = true
         """
     )
-    settings = find(tmp_path, UV_INDEX_CORP_TOOLS_USERNAME="ann", UV_INDEX_CORP_TOOLS_PASSWORD="p@ss/w")
+    settings = discovered(tmp_path, UV_INDEX_CORP_TOOLS_USERNAME="ann", UV_INDEX_CORP_TOOLS_PASSWORD="p@ss/w")
     assert settings.urls() == ("https://main.example/simple", "https://corp.example/simple")
     assert settings.credentials.login("https://corp.example/files/x.whl") == Login(username="ann", password="p@ss/w")
     assert settings.credentials.login("https://main.example/files/x.whl") is None
 
 
 @pytest.mark.usefixtures("no_pip")
-def test_indexes_of_the_lock_join_in_with_the_logins_of_others(tmp_path: Path) -> None:
+def test_indexes_of_the_lock_use_the_logins_of_others(tmp_path: Path) -> None:
     settings = discover(
         extra_urls=("", "https://uv.example/simple", "https://lock.example/simple"),
         root=tmp_path,
@@ -82,23 +82,23 @@ def test_indexes_of_the_lock_join_in_with_the_logins_of_others(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("no_pip")
-def test_user_file_of_uv_and_a_path_as_index(tmp_path: Path) -> None:
+def test_path_as_index_in_the_user_file_of_uv(tmp_path: Path) -> None:
     (tmp_path / "config" / "uv").mkdir(parents=True)
     (tmp_path / "config" / "uv" / "uv.toml").write_text('index-url = "../mirror"\n')
-    settings = find(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config"), APPDATA=str(tmp_path / "config"))
+    settings = discovered(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config"), APPDATA=str(tmp_path / "config"))
     assert settings.urls() == ((tmp_path / "mirror").as_uri(),)
 
 
-def test_broken_file_is_passed_over_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    says(monkeypatch, "")
+def test_broken_file_is_skipped_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_pip(monkeypatch, "")
     (tmp_path / "uv.toml").write_text("index-url = [")
     progress = Notes()
-    assert find(tmp_path, progress=progress).urls() == ("https://main.example/simple",)
+    assert discovered(tmp_path, progress=progress).urls() == ("https://main.example/simple",)
     assert "uv.toml" in progress.notes[0]
 
 
 def test_configuration_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    says(
+    fake_pip(
         monkeypatch,
         r"""global.index-url='https://global.example/simple'
 global.cert='/corp.pem'
@@ -108,7 +108,7 @@ broken.line
 global.index-url=not python
 """,
     )
-    settings = find(tmp_path)
+    settings = discovered(tmp_path)
     assert settings.urls() == (
         "https://install.example/simple",
         "https://a.example/simple",
@@ -120,13 +120,13 @@ global.index-url=not python
     assert settings.credentials.headers("https://install.example:8443/x.whl") == {}
 
 
-def test_extra_indexes_of_uv_join_the_main_one_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    says(monkeypatch, ":env:.index-url='https://pip.example/simple'\n")
-    settings = find(tmp_path, UV_INDEX="corp=https://corp.example/simple")
+def test_extra_indexes_of_uv_add_to_the_main_one_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_pip(monkeypatch, ":env:.index-url='https://pip.example/simple'\n")
+    settings = discovered(tmp_path, UV_INDEX="corp=https://corp.example/simple")
     assert settings.urls() == ("https://pip.example/simple", "https://corp.example/simple")
 
 
-def test_the_real_pip_is_asked(tmp_path: Path) -> None:
+def test_settings_of_the_real_pip(tmp_path: Path) -> None:
     environ = {
         **os.environ,
         "PIP_CONFIG_FILE": os.devnull,
@@ -139,19 +139,19 @@ def test_the_real_pip_is_asked(tmp_path: Path) -> None:
     assert settings.urls()[0].startswith("https://")
 
 
-def test_the_default_of_pip_is_read_whole_however_long(tmp_path: Path) -> None:
+def test_long_default_index_of_pip_is_read_completely(tmp_path: Path) -> None:
     url = "https://a-very-long-host-name-with-hyphens.example/" + "some-folder/" * 20 + "simple"
     assert Pip({**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": url}).default_index == url
 
 
-def test_a_pip_module_of_the_project_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_module_of_the_project_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pip.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
     assert Pip(os.environ).default_index
 
 
 @pytest.mark.parametrize("executable", ["", "/nowhere/python", sys.executable])
-def test_without_pip_the_hint_says_what_to_set(executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pip_the_hint_names_the_settings(executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = Pip({**os.environ, "PIP_NO_SUCH_THING": "1"}, executable=executable)
     if executable == sys.executable:
         monkeypatch.setattr(Pip, "_run", lambda *_: "pip changed how its help looks")
@@ -165,14 +165,14 @@ def test_ca_file_of_the_environment() -> None:
     assert ca_file_of({"SSL_CERT_FILE": "/c", "PIP_CERT": "", "REQUESTS_CA_BUNDLE": "/b"}) == "/b"
 
 
-def test_netrc_serves_its_hosts_and_no_others(tmp_path: Path) -> None:
+def test_netrc_applies_only_to_its_hosts(tmp_path: Path) -> None:
     (tmp_path / ".netrc").write_text("machine a.example login ann password x\ndefault login any password secret\n")
     credentials = Credentials(by_host=read_netrc({}, home=tmp_path))
     assert credentials.login("https://a.example:8443/simple/x/") == Login(username="ann", password="x")
     assert credentials.login("https://b.example/simple/x/") is None
 
 
-def test_named_netrc_replaces_the_users(tmp_path: Path) -> None:
+def test_netrc_variable_replaces_the_file_of_the_user(tmp_path: Path) -> None:
     (tmp_path / ".netrc").write_text("machine a.example login home password x\n")
     (tmp_path / "other").write_text("machine a.example login named password x\n")
     login = read_netrc({"NETRC": str(tmp_path / "other")}, home=tmp_path)["a.example"]
@@ -180,14 +180,14 @@ def test_named_netrc_replaces_the_users(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"machine", b"\xff\xfe", b"nonsense here\n"])
-def test_malformed_netrc_is_passed_over_with_a_note(tmp_path: Path, content: bytes) -> None:
+def test_malformed_netrc_is_skipped_with_a_note(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".netrc").write_bytes(content)
     progress = Notes()
     assert read_netrc({}, home=tmp_path, progress=progress) == {}
     assert ".netrc" in progress.notes[0]
 
 
-def test_nearest_index_of_a_host_gives_the_login() -> None:
+def test_login_is_that_of_the_nearest_index_on_the_host() -> None:
     credentials = Credentials(
         by_url=(
             ("https://h.example/one/simple", Login(username="1", password="")),
@@ -209,12 +209,12 @@ def test_nearest_index_of_a_host_gives_the_login() -> None:
         ("", ""),
     ],
 )
-def test_logins_are_cut_from_urls(url: str, clean: str) -> None:
+def test_logins_are_removed_from_urls(url: str, clean: str) -> None:
     assert split_login(url)[0] == clean
 
 
 @given(username=st.text(min_size=1), password=st.text())
-def test_an_embedded_login_is_the_one_cut_out_again(username: str, password: str) -> None:
+def test_embedded_login_is_the_one_that_is_split_off(username: str, password: str) -> None:
     login = Login(username=username, password=password)
     url = "https://h.example:8443/simple/"
     try:
@@ -232,13 +232,13 @@ TOML = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["index", "index-url", "extra-index-url"]), TOML), st.text())
-def test_any_settings_of_uv_are_survived(table: dict[str, Any], text: str) -> None:
+def test_any_settings_of_uv_are_accepted(table: dict[str, Any], text: str) -> None:
     source = index_settings._uv_source({"UV_INDEX": text, "UV_DEFAULT_INDEX": text}, [table])
     index_settings._without_logins([source.url, *source.extra_urls], Path.cwd())
 
 
 @given(st.text())
-def test_any_text_as_url_is_survived(text: str) -> None:
+def test_any_text_as_url_is_accepted(text: str) -> None:
     credentials = Credentials(by_url=((text, Login(username="a", password="b")),))
     credentials.login(text)
     credentials.headers(f"http://{text}")

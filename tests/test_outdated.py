@@ -249,7 +249,7 @@ class TestPackagesOfPython:
         bench.index.files.clear()
         refused(bench.hatch("outdated", project=project), "no package index has apple", "hint: ")
         bench.index.login = ("me", "s3cret")
-        refused(bench.hatch("outdated", project=project), "wants a login", "hint: ")
+        refused(bench.hatch("outdated", project=project), "requires a login", "hint: ")
         nowhere = f"http://me:s3cret@{NOWHERE}/simple/"
         outcome = bench.hatch("outdated", project=project, HATCH_DOCKER_INDEX_URL=nowhere)
         refused(outcome, f"{NOWHERE}/simple/")

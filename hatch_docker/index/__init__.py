@@ -1,1 +1,1 @@
-"""A package index: which one, whose login, and which files it has (PEP 503, PEP 691)."""
+"""Package indexes: settings and logins, the files of a package (PEP 503, PEP 691), and downloads."""

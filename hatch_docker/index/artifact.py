@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """One file to install. `name` is normalized, `size` in bytes where the lock says it.
+    """One file to install. `name` is normalized, `size` in bytes, None if the lock does not say.
 
-    `hashes` are lower-case hexadecimal digests by algorithm, of algorithms that are safe to trust; never empty.
-    `reason` says why it must be built from source; empty for a wheel.
+    `hashes` are lower-case hexadecimal digests by algorithm, of strong algorithms only, never empty. `reason` says why
+    the file must be built from source; it is empty for a wheel.
     """
 
     name: str
@@ -24,5 +24,5 @@ class Artifact:
 
     @property
     def is_wheel(self) -> bool:
-        """Whether it can be installed without being built."""
+        """Whether the file can be installed without a build."""
         return self.filename.endswith(".whl")

@@ -1,6 +1,6 @@
-"""A client of the simple repository API: which files an index has of a package.
+"""A client of the simple repository API, which lists the files of a package.
 
-JSON (PEP 691) where the index speaks it, else HTML (PEP 503), over HTTP or in a local folder.
+JSON (PEP 691) if the index supports it, else HTML (PEP 503), over HTTP or in a local directory.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _WHICH_INDEX = "set index-url, or HATCH_DOCKER_INDEX_URL, if another index has i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFile:
-    """One file that an index offers. `url` is absolute; `hashes` are hexadecimal digests by algorithm, `size` bytes.
+    """One file of an index. `url` is absolute; `hashes` are hexadecimal digests by algorithm, `size` is in bytes.
 
-    `requires_python` is empty, and `size` None, where the index does not say. `reason` says why it
-    is `yanked` (PEP 592).
+    `requires_python` is empty, and `size` None, if the index does not say. `reason` says why the file is `yanked`
+    (PEP 592).
     """
 
     filename: str
@@ -50,7 +50,7 @@ class IndexFile:
 
 
 class Index:
-    """The indexes of some settings, all searched for each name. Thread-safe."""
+    """The indexes of an IndexSettings, which are all searched for each name. Thread-safe."""
 
     def __init__(self, settings: IndexSettings, http: Http, *, progress: Progress | None = None) -> None:
         self._settings = settings
@@ -61,15 +61,15 @@ class Index:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The indexes that are searched, without logins. Raises ArtifactError where none is named and pip is absent."""
+        """The indexes, without logins. Raises ArtifactError if none is configured and pip is not installed."""
         with self._lock:
             return self._settings.urls()
 
     def files(self, name: str) -> list[IndexFile]:
-        """Every file of a package, those of the main index first.
+        """The files of a package in all indexes, those of the main index first.
 
-        An index that fails is passed over with a note as long as another one has the package, and is not asked again.
-        Raises ArtifactError where no index has it, or where one refuses; NetworkError where one does not answer.
+        An index that fails is skipped with a note if another one has the package, and is not used again. Raises
+        ArtifactError if no index has the package, or if one refuses; NetworkError if one does not answer.
         """
         with self._progress.task("look up", name):
             pages = [page for url in self.urls if (page := self._ask(url, name)) is not None]
@@ -81,7 +81,7 @@ class Index:
         raise ArtifactError(
             f"no package index has {name}",
             place=", ".join(map(redact, self.urls)),
-            hint=f"check how its name is written; {_WHICH_INDEX}",
+            hint=f"check the spelling of its name; {_WHICH_INDEX}",
         )
 
     def _ask(self, url: str, name: str) -> list[IndexFile] | None:
@@ -92,18 +92,18 @@ class Index:
         except HatchDockerError as error:
             with self._lock:
                 if url not in self._failed and len(self._settings.urls()) > 1:
-                    self._progress.note(f"passed over the package index {redact(url)}: {error.message}")
+                    self._progress.note(f"skipped the package index {redact(url)}: {error.message}")
                 self._failed[url] = error
             return None
 
     def _get(self, url: str) -> _Page | None:
-        """A page; None where the index has no such. A body that breaks off is asked for again."""
+        """A page; None if the index does not have it. A body that is cut off is requested again."""
         headers = {"Accept": _ACCEPT, "Accept-Encoding": "gzip", **self._settings.credentials.headers(url)}
         for attempt in range(_ATTEMPTS):
             response = self._http.request("GET", url, headers=headers)
             try:
                 if response.status in (404, 410):
-                    # To its end, or the connection cannot be used again.
+                    # Read to the end, so that the connection can be used again.
                     response.read(1 << 16)
                     return None
                 if response.status != 200:
@@ -118,24 +118,24 @@ class Index:
 
 
 def refusal(status: int, who: str, url: str) -> ArtifactError:
-    """The error for an HTTP status that is no success; `who` is the subject of its message."""
+    """The error for an HTTP status other than success; `who` is the subject of its message."""
     host = urlsplit(redact(url)).hostname or ""
     login = (
         f"put a line 'machine {host} login … password …' into ~/.netrc, or the login into the URL of "
         f"HATCH_DOCKER_INDEX_URL"
     )
     message, hint = {
-        401: ("wants a login, or does not know the one it got", login),
-        403: ("does not allow this", login),
+        401: ("requires a login, or rejects the one that was sent", login),
+        403: ("forbids access", login),
         404: ("does not have it", "the lock may be out of date: lock again"),
-        410: ("does not have it any more", "the lock may be out of date: lock again"),
-        429: ("was asked too often", "wait a little, and try again"),
-    }.get(status, ("fails" if status >= 500 else "gives an unexpected answer", "try again later"))
+        410: ("no longer has it", "the lock may be out of date: lock again"),
+        429: ("got too many requests", "wait a little, and try again"),
+    }.get(status, ("failed" if status >= 500 else "gave an unexpected answer", "try again later"))
     return ArtifactError(f"{who} {message} (HTTP {status})", place=redact(url), hint=hint)
 
 
 def local_path(url: str) -> Path:
-    """The path that a file URL names (RFC 8089). Raises ArtifactError for what cannot be a path."""
+    """The path of a file URL (RFC 8089). Raises ArtifactError if it is not a valid path."""
     try:
         parts = urlsplit(url)
         host = "" if parts.netloc == "localhost" else parts.netloc
@@ -143,7 +143,7 @@ def local_path(url: str) -> Path:
     except (OSError, ValueError):
         path = ""
     if not path or "\0" in path:
-        raise ArtifactError("that URL names no file on this machine", place=redact(url))
+        raise ArtifactError("the URL is not that of a file on this machine", place=redact(url))
     return Path(path)
 
 
@@ -157,27 +157,27 @@ class _Page:
 def _read(response: urllib3.BaseHTTPResponse, url: str) -> _Page:
     body = response.read(_LARGEST_PAGE + 1)
     if len(body) > _LARGEST_PAGE:
-        raise ArtifactError("the page is larger than any index's should be", place=redact(url))
+        raise ArtifactError("the page is too large for a package index", place=redact(url))
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return _Page(url=final_url(response, url), media_type=media_type, body=body)
 
 
 def _files_at(url: str, get: Callable[[str], _Page | None]) -> list[IndexFile] | None:
-    """The files on a package's page; None where there is no such page."""
+    """The files on a package's page; None if the page does not exist."""
     page = _local(url) if url.startswith("file:") else get(url)
     if page is None:
         return None
     kind = next((kind for kind in _PARSERS if kind in page.media_type), None)
     if kind is None:
         raise ArtifactError(
-            f"that is no package index: it answers {page.media_type or 'something without a type'}",
+            f"this is not a package index: it answers {page.media_type or 'without a media type'}",
             place=redact(url),
             hint="an index follows PEP 503 or PEP 691; its URL often ends in /simple/",
         )
     try:
         return list(filter(None, _PARSERS[kind](page)))
     except (ValueError, AssertionError, RecursionError):
-        raise ArtifactError("the package index gives a page that cannot be read", place=redact(url)) from None
+        raise ArtifactError("the page of the package index cannot be parsed", place=redact(url)) from None
 
 
 def _local(url: str) -> _Page | None:
@@ -187,7 +187,7 @@ def _local(url: str) -> _Page | None:
     except (FileNotFoundError, NotADirectoryError):
         if local_path(url).parent.is_dir():
             return None
-        raise ArtifactError("there is no such package index", place=str(local_path(url).parent)) from None
+        raise ArtifactError("this package index does not exist", place=str(local_path(url).parent)) from None
     except OSError as error:
         raise ArtifactError(f"cannot be read: {error.strerror or error}", place=str(local_path(page))) from None
 
@@ -221,33 +221,33 @@ def _parse_html(page: _Page) -> Iterator[IndexFile | None]:
                 "url": href,
                 "hashes": {algorithm: digest} if digest else {},
                 "requires-python": attributes.get("data-requires-python"),
-                # An attribute without a value is a file without a reason.
+                # An attribute without a value gives no reason.
                 "yanked": "data-yanked" in attributes and (attributes["data-yanked"] or True),
             },
         )
 
 
-# By what their media type contains.
+# By a part of the media type.
 _PARSERS: dict[str, Callable[[_Page], Iterable[IndexFile | None]]] = {"json": _parse_json, "html": _parse_html}
 
 
-# Nothing to resolve and no login: what nearly every URL is, on pages of ten thousand files.
+# An absolute URL without a login, as nearly all are: it skips parsing, on pages of ten thousand files.
 _ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/[!-~]*")
 
 
 def _resolved(base: str, url: str) -> str:
-    """A URL of a page as an absolute one without login; raises ValueError where it is malformed."""
+    """A URL of a page, made absolute, without a login. Raises ValueError for a malformed one."""
     absolute, _ = split_login(urljoin(base, url))
     urlsplit(absolute)
     return absolute
 
 
 def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
-    """A file of a page; None for an entry that names none."""
+    """The file of an entry of a page; None for an invalid entry."""
     filename, url, hashes, size = (entry.get(key) for key in ("filename", "url", "hashes", "size"))
     if not isinstance(filename, str) or not isinstance(url, str) or not filename or not url:
         return None
-    # Lone surrogates and control characters fail wherever they are shown or sent.
+    # Lone surrogates and control characters can be neither printed nor sent.
     if not filename.isprintable() or not url.isprintable() or "/" in filename:
         return None
     try:
@@ -268,20 +268,20 @@ def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
 
 
 def _check_version(version: object, url: str) -> None:
-    """PEP 629: a newer major version may mean something else; a newer minor one does not."""
+    """Check the version of the API (PEP 629): a newer major version is not compatible, a newer minor one is."""
     major = str(version or "1.0").partition(".")[0]
     if not major.isdecimal():
         raise ValueError
     if int(major) > 1:
         raise ArtifactError(
-            f"the package index speaks version {major} of its API, and only version 1 is known here",
+            f"the package index has version {major} of the API, and only version 1 is supported",
             place=redact(url),
-            hint="a newer hatch-docker may know it",
+            hint="a newer hatch-docker may support it",
         )
 
 
 class _Anchors(HTMLParser):
-    """The links of a page, its base, and the version of the API."""
+    """Collects the links of a page, its base URL, and its version of the API."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ class _Anchors(HTMLParser):
         self.version = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Called by the parser for each tag."""
+        """Handle one tag; called by the parser."""
         attributes = dict(attrs)
         if tag == "a" and attributes.get("href"):
             self.found.append(attributes)

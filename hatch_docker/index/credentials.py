@@ -18,7 +18,7 @@ _SILENT = Progress()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """A user name and password; either may be a token, so neither is ever shown."""
+    """A user name and password. Either may be a token, so repr shows neither."""
 
     username: str = field(repr=False)
     password: str = field(repr=False)
@@ -26,16 +26,16 @@ class Login:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The logins of index and file hosts. Each is sent only to the host and port it belongs to.
+    """The logins of index and file hosts. Each is sent only to the host and port that it belongs to.
 
-    `by_url` holds those of index URLs, `by_host` those of netrc. The repr shows none of them.
+    `by_url` has those of index URLs, `by_host` those of netrc. repr shows none of them.
     """
 
     by_url: tuple[tuple[str, Login], ...] = field(default=(), repr=False)
     by_host: Mapping[str, Login] = field(default_factory=dict, repr=False)
 
     def login(self, url: str) -> Login | None:
-        """The login for a URL: its own, else that of the index on the same host that is nearest to it, else netrc's."""
+        """The login for a URL: its own, else that of the nearest index on the same host, else netrc's."""
         clean, own = split_login(url)
         if own:
             return own
@@ -46,7 +46,7 @@ class Credentials:
         return self.by_host.get(origin[1])
 
     def headers(self, url: str) -> dict[str, str]:
-        """The Authorization header for a URL (RFC 7617), or nothing."""
+        """The Authorization header for a URL (RFC 7617); empty without a login."""
         login = self.login(url)
         if login is None:
             return {}
@@ -54,7 +54,7 @@ class Credentials:
         return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
     def embed(self, url: str) -> str:
-        """The URL with its login as userinfo, for the environment (never the arguments) of a child process."""
+        """The URL with its login as userinfo. Pass it in the environment of a child process, never as an argument."""
         login = self.login(url)
         clean, _ = split_login(url)
         if login is None:
@@ -65,7 +65,7 @@ class Credentials:
 
 
 def read_netrc(environ: Mapping[str, str], *, home: Path, progress: Progress = _SILENT) -> dict[str, Login]:
-    """Logins by host, from the file NETRC names or the user's own; without its `default`, which would fit any host."""
+    """The logins of $NETRC or the user's netrc file, by host, without its `default`, which applies to any host."""
     named = environ.get("NETRC")
     for path in [Path(named)] if named else [home / ".netrc", home / "_netrc"]:
         try:
@@ -73,7 +73,7 @@ def read_netrc(environ: Mapping[str, str], *, home: Path, progress: Progress = _
         except FileNotFoundError:
             continue
         except (OSError, ValueError, netrc.NetrcParseError):
-            progress.note(f"{path} cannot be read as netrc: its logins are not used")
+            progress.note(f"{path} cannot be read as netrc: its logins are ignored")
             return {}
         return {
             host: Login(username=login or account or "", password=password or "")
@@ -84,7 +84,7 @@ def read_netrc(environ: Mapping[str, str], *, home: Path, progress: Progress = _
 
 
 def split_login(url: str) -> tuple[str, Login | None]:
-    """A URL without its userinfo, and the login that it held. A malformed URL is cut as text."""
+    """A URL without its userinfo, and the login in that. Malformed URLs are split, too."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#]*)@(.*)", url, re.DOTALL)
     if not match:
         return url, None
@@ -93,7 +93,7 @@ def split_login(url: str) -> tuple[str, Login | None]:
 
 
 def _place(url: str) -> tuple[tuple[str, str, int | None], str]:
-    """Origin (scheme, host, port: RFC 6454) and path; a malformed URL is an origin of its own."""
+    """Origin (scheme, host, port: RFC 6454) and path; each malformed URL has its own origin."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""Obtain every file of a lock: from the cache, else from where the lock says, checked against its hash on the way."""
+"""Download the files of a lock into the cache, and check their hashes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from hatch_docker.support.streams import chunks_of, file_digest
 from hatch_docker.support.threads import together
 
 Headers = Callable[[str], Mapping[str, str]]
-# In the order they are looked for among an artifact's hashes.
+# In order of preference: one hash of an artifact is checked.
 _ALGORITHMS = ("sha256", "sha512", "sha384")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedFile:
-    """A file on this disk whose bytes are those of the lock. `digest` is `algorithm:hex`; `path` is in the cache."""
+    """A file with the content that the lock names. `path` is in the cache, `digest` is `algorithm:hex`."""
 
     artifact: Artifact
     path: Path
     digest: str
 
 
-def obtain(
+def download(
     artifacts: Sequence[Artifact],
     *,
     cache: Cache,
@@ -40,26 +40,26 @@ def obtain(
     threads: int = 8,
     progress: Progress | None = None,
 ) -> list[FetchedFile]:
-    """The files of `artifacts`, in their order.
+    """The files of `artifacts`, in their order, downloaded by `threads` threads unless they are cached.
 
-    What is not in the cache is downloaded by `threads` threads, or copied where its URL is a file's. `headers` gives
-    the request headers for a URL (its Authorization), and is called only where something must be downloaded.
+    Files at file URLs are copied. `headers` returns the request headers for a URL (Authorization); it is called only
+    for downloads.
 
-    Raises ArtifactError, DigestMismatchError where every fault is one, naming all artifacts that are at fault;
-    NetworkError and OutputError at once. Nothing of a failed download is kept.
+    Raises ArtifactError that names all artifacts that failed, or DigestMismatchError if all failures are mismatches;
+    NetworkError and OutputError at the first. Nothing of a failed download is kept.
     """
-    wanted = {_digest(artifact): artifact for artifact in artifacts}
-    found = together(cache.blob, list(wanted), threads=threads)
-    paths = {digest: path for digest, path in zip(wanted, found, strict=True) if isinstance(path, Path)}
-    # The largest first, so that none is left to run alone at the end.
-    missing = sorted(wanted.keys() - paths.keys(), key=lambda digest: (-(wanted[digest].size or 0), digest))
-    remote = [digest for digest in missing if wanted[digest].url.startswith("http")]
-    sent = {digest: headers(wanted[digest].url) for digest in remote}
+    by_digest = {_digest(artifact): artifact for artifact in artifacts}
+    cached = together(cache.blob, list(by_digest), threads=threads)
+    paths = {digest: path for digest, path in zip(by_digest, cached, strict=True) if isinstance(path, Path)}
+    # The largest first: at the end, one large file would occupy one thread alone.
+    missing = sorted(by_digest.keys() - paths.keys(), key=lambda digest: (-(by_digest[digest].size or 0), digest))
+    remote = [digest for digest in missing if by_digest[digest].url.startswith("http")]
+    sent = {digest: headers(by_digest[digest].url) for digest in remote}
     fetch = _Fetch(cache=cache, http=http, progress=progress or Progress(), stop=threading.Event())
 
     def attempt(digest: str) -> Path | ArtifactError:
         try:
-            return fetch(wanted[digest], digest, sent.get(digest, {}))
+            return fetch(by_digest[digest], digest, sent.get(digest, {}))
         except ArtifactError as error:
             return error
 
@@ -70,15 +70,15 @@ def obtain(
 
 
 def _digest(artifact: Artifact) -> str:
-    """The digest an artifact is known by in the cache."""
+    """The digest of an artifact, by which the cache stores it."""
     for algorithm in _ALGORITHMS:
         if algorithm in artifact.hashes:
             return f"{algorithm}:{artifact.hashes[algorithm]}"
-    raise ArtifactError(f"{artifact.filename} has no SHA-2 hash to be checked against", hint="lock again")
+    raise ArtifactError(f"{artifact.filename} has no SHA-2 hash to check", hint="lock again")
 
 
 def own_file(path: Path, name: str, version: str) -> FetchedFile:
-    """What this build itself made: the project's own wheel, or its sdist."""
+    """A file that this build made: the project's own wheel, or its sdist."""
     with path.open("rb") as file:
         digest = file_digest(file)
     algorithm, _, value = digest.partition(":")
@@ -96,7 +96,7 @@ def own_file(path: Path, name: str, version: str) -> FetchedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetch:
-    """Bring one artifact into the cache. Setting `stop` ends it between two chunks."""
+    """Downloads one artifact into the cache. Setting `stop` ends a download between two chunks."""
 
     cache: Cache
     http: Http
@@ -111,7 +111,7 @@ class _Fetch:
     def _checked(
         self, artifact: Artifact, headers: Mapping[str, str], advance: Callable[[int], None]
     ) -> Iterator[bytes]:
-        """The chunks of an artifact, no more than the size that the lock gives, and no fewer."""
+        """The chunks of an artifact. Raises DigestMismatchError for another size than the lock's."""
         received = 0
         for chunk in self._chunks(artifact, headers):
             if self.stop.is_set():
@@ -125,7 +125,7 @@ class _Fetch:
             raise DigestMismatchError(
                 f"{artifact.filename} from {redact(artifact.url)} has the wrong size: expected {artifact.size} bytes, "
                 f"got {'more' if received > (artifact.size or 0) else received}",
-                hint="it was changed after it was locked, or damaged on its way; nothing of it was kept",
+                hint="it was changed after it was locked, or damaged in transit; nothing of it was kept",
             )
 
     def _chunks(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
@@ -135,8 +135,8 @@ class _Fetch:
         if scheme in ("http", "https"):
             return self._remote(artifact, headers)
         raise ArtifactError(
-            f"{artifact.filename} is at a URL that cannot be fetched: {redact(artifact.url)}",
-            hint="a lock's files are at http, https or file URLs",
+            f"{artifact.filename} cannot be downloaded from this kind of URL: {redact(artifact.url)}",
+            hint="use http, https or file URLs",
         )
 
     def _remote(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
@@ -148,7 +148,7 @@ class _Fetch:
         try:
             yield from self.http.resume(response, url, headers)
         finally:
-            # A body that was not read to its end must not go back to the pool with its connection.
+            # Without this, a connection with an unread body would return to the pool.
             response.close()
 
 
@@ -166,7 +166,7 @@ def _local(artifact: Artifact) -> Iterator[bytes]:
 
 
 class _StoppedError(Exception):
-    """Another artifact's failure, or the user, ended this download."""
+    """The download was stopped, by the failure of another one or by the user."""
 
 
 def _raise_all(errors: Sequence[ArtifactError]) -> None:
@@ -177,6 +177,6 @@ def _raise_all(errors: Sequence[ArtifactError]) -> None:
     kind = DigestMismatchError if all(isinstance(error, DigestMismatchError) for error in errors) else ArtifactError
     lines = sorted(f"  {error.place}: {error.message}" if error.place else f"  {error.message}" for error in errors)
     raise kind(
-        "\n".join([f"{len(errors)} artifacts cannot be obtained:", *lines]),
+        "\n".join([f"{len(errors)} files cannot be downloaded:", *lines]),
         hint="; ".join(dict.fromkeys(error.hint for error in errors if error.hint)),
     )

@@ -1,7 +1,7 @@
-"""Which package indexes this project and this machine use, and the logins for them.
+"""The package indexes that a project uses on this machine, and the logins for them.
 
-The configured `index-url` comes first, then what uv is told (its environment, the project's and the user's files), then
-what pip is told. No index is named here: the last resort is the one that the installed pip defaults to.
+In this order: the configured `index-url`, uv's settings (environment, then configuration files), pip's settings. No
+index is built in: the last resort is the default of the installed pip.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SILENT = Progress()
 
 
 class Pip:
-    """The pip of this interpreter, asked through its command line (0.5 s), once for each question."""
+    """The settings of this interpreter's pip, read through its command line (0.5 s), each once."""
 
     def __init__(self, environ: Mapping[str, str], *, executable: str = sys.executable) -> None:
         self._executable = executable
-        # A wide terminal, or the help text is broken within the URL.
+        # Without a wide terminal, the help text wraps within the URL.
         self._environ = {
             **environ,
             "COLUMNS": "1000",
@@ -39,7 +39,7 @@ class Pip:
 
     @cached_property
     def configuration(self) -> dict[str, str]:
-        """Its settings by name: the environment's before those for installing, before the global ones."""
+        """The settings of pip by name, by precedence: environment, `install`, `download`, `global`."""
         found: dict[str, str] = {}
         lines = (self._run("config", "list") or "").splitlines()
         for section in ("global", "download", "install", ":env:"):
@@ -51,23 +51,23 @@ class Pip:
 
     @cached_property
     def default_index(self) -> str:
-        """The index that pip uses when it is told none; ArtifactError when there is no pip to say so."""
+        """The index that pip uses by default. Raises ArtifactError if pip is not installed."""
         text = self._run("download", "--help") or ""
         match = re.search(r"--index-url\b[^()]*\(default:?\s+(\S+?)\)", text)
         if not match:
             raise ArtifactError(
-                "no package index is named, and there is no pip to say which one is the default",
+                "no package index is configured, and pip, whose default would be used, is not installed",
                 hint="set index-url in [tool.hatch.build.targets.docker], or HATCH_DOCKER_INDEX_URL",
             )
         return match[1]
 
     def _run(self, *arguments: str) -> str | None:
-        """What pip prints; None where there is no pip, or it fails."""
+        """The output of pip; None if pip is not installed, or fails."""
         try:
             done = subprocess.run(  # noqa: S603 (our own interpreter)
                 [self._executable, "-m", "pip", *arguments],
                 env=self._environ,
-                # `-m` puts the working directory on the path: never the project's.
+                # `-m` puts the working directory on the path, so it must not be the project's.
                 cwd=sys.prefix,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -81,10 +81,10 @@ class Pip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
-    """The package indexes (PEP 503 roots) and how to reach them. No URL in it holds a login.
+    """The package indexes (PEP 503 roots) and how to reach them. No URL in it has a login.
 
-    `url` is the main index, empty where nothing names one; `urls()` then asks pip. `by_uv` are those that uv's own
-    configuration names. `ca_file` is pip's `cert`, if pip was asked; else the environment's.
+    `url` is the main index, empty if none is configured: then `urls()` uses pip's default. `by_uv` are the indexes of
+    uv's own configuration. `ca_file` is the environment's, else pip's `cert` if pip was run.
     """
 
     url: str = ""
@@ -95,14 +95,14 @@ class IndexSettings:
     pip: Pip = field(default_factory=lambda: Pip({}), repr=False, compare=False)
 
     def urls(self) -> tuple[str, ...]:
-        """Every index, the main one first; ArtifactError when nothing names that one."""
+        """All indexes, the main one first. Raises ArtifactError if none is configured and pip is not installed."""
         main, _ = split_login(self.url or self.pip.default_index)
         return tuple(dict.fromkeys((main, *self.extra_urls)))
 
     def urls_for_uv(self) -> tuple[str, ...]:
-        """What uv has to be told: nothing where its own configuration names the main index, else all it does not know.
+        """The indexes to pass to uv: those that its own configuration lacks, none if that has the main index.
 
-        uv's explicit indexes are never told: they are for single packages.
+        uv's explicit indexes are among those of its configuration: they are for single packages.
         """
         if self.url in self.by_uv:
             return ()
@@ -111,7 +111,7 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """What one tool says: URLs with the logins they came with, and its certificate authorities."""
+    """The settings of one tool: URLs, with their logins, and the file of certificate authorities."""
 
     url: str = field(default="", repr=False)
     extra_urls: tuple[str, ...] = field(default=(), repr=False)
@@ -128,11 +128,11 @@ def discover(
     home: Path,
     progress: Progress = _SILENT,
 ) -> IndexSettings:
-    """The indexes of a project in the folder `root`; `configured` is its own `index-url`, `extra_urls` its lock's.
+    """The indexes of the project in `root`; `configured` is its own `index-url`, `extra_urls` are its lock's.
 
-    The first of configuration, uv and pip that names a main index ends the search; extra indexes met on the way count
-    too, and all are searched, as pip does. Files that cannot be read are passed over with a note. Asks pip only when
-    nothing before it names an index: call this where an index is really needed.
+    The first of configuration, uv and pip that has a main index ends the search. The extra indexes of those before it
+    count, too. Files that cannot be read are skipped with a note. pip is run only if nothing else has a main index, so
+    call this only when an index is needed.
     """
     pip = Pip(environ)
     url, ca_file = "", ca_file_of(environ)
@@ -157,7 +157,7 @@ def discover(
 
 
 def ca_file_of(environ: Mapping[str, str]) -> str:
-    """The file of certificate authorities that the environment names for Python's tools; empty where it names none."""
+    """The file of certificate authorities that the environment names for Python's tools; empty if it names none."""
     names = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
     return next((environ[name] for name in names if environ.get(name)), "")
 
@@ -167,16 +167,16 @@ def _sources(
 ) -> Iterator[_Source]:
     yield _Source(url=configured)
     yield _uv_source(environ, uv_tables(root, environ, home=home, progress=progress))
-    told = pip.configuration
+    settings = pip.configuration
     yield _Source(
-        url=told.get("index-url", ""),
-        extra_urls=tuple(told.get("extra-index-url", "").split()),
-        ca_file=told.get("cert", ""),
+        url=settings.get("index-url", ""),
+        extra_urls=tuple(settings.get("extra-index-url", "").split()),
+        ca_file=settings.get("cert", ""),
     )
 
 
 def _uv_source(environ: Mapping[str, str], tables: Sequence[Mapping[str, Any]]) -> _Source:
-    """The indexes of uv, as its documentation of indexes and of environment variables says."""
+    """The indexes of uv, by its documentation of indexes and of environment variables."""
     mains = [environ.get("UV_DEFAULT_INDEX", ""), environ.get("UV_INDEX_URL", "")]
     extras = [*environ.get("UV_INDEX", "").split(), *environ.get("UV_EXTRA_INDEX_URL", "").split()]
     for table in tables:
@@ -195,7 +195,7 @@ def _uv_source(environ: Mapping[str, str], tables: Sequence[Mapping[str, Any]]) 
 
 
 def _uv_url(entry: str, environ: Mapping[str, str]) -> str:
-    """The URL of `url` or `name=url`, with the login that the environment has for that name."""
+    """The URL of an entry `url` or `name=url`, with the login that the environment has for the name."""
     match = re.match(r"([A-Za-z0-9][\w.-]*)=(.+)", entry)
     if not match:
         return entry
@@ -207,7 +207,7 @@ def _uv_url(entry: str, environ: Mapping[str, str]) -> str:
 
 
 def _without_logins(urls: list[str], root: Path) -> tuple[list[str], tuple[tuple[str, Login], ...]]:
-    """The URLs as they can be shown, and the logins they held. A path becomes a file URL."""
+    """The URLs without logins, and these. A path becomes a file URL."""
     split = [split_login(url if not url or "://" in url else _file_url(root, url)) for url in urls]
     return [url for url, _ in split], tuple((url, login) for url, login in split if login)
 
@@ -220,7 +220,7 @@ def _file_url(root: Path, path: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A value of `pip config list`, which prints each as a Python string."""
+    """A value of `pip config list`, which prints values as Python strings; empty for anything else."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import BinaryIO
 
 from hatch_docker.debian.control import Relation, relations
@@ -18,6 +16,8 @@ from hatch_docker.debian.deb import Deb
 from hatch_docker.debian.tar import Member
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.layer import Entry, Plain
+from hatch_docker.oci.spool import Spool
+from hatch_docker.support.paths import SymlinkLoopError, resolve
 from hatch_docker.support.threads import together
 
 # What /bin and the like have been links to since bookworm, whatever a package calls its paths (usrmerge).
@@ -29,8 +29,6 @@ _LEFT_OUT = re.compile(
     | usr/lib/debug/.+ | etc/bash_completion\.d/.+""",
     re.VERBOSE,
 )
-_MOST_LINKS = 40
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +67,7 @@ def unpacked(
     files of their own. Raises PackageError for a path that two packages have with different content, unless one says
     that it Replaces the other, and DebianError for what is damaged.
     """
-    store, ways = _Spool(spool), SymlinkResolver(links)
+    store, ways = Spool(spool), SymlinkResolver(links)
     # The largest first, so that none is left to run alone at the end.
     order = sorted(range(len(debs)), key=lambda number: -debs[number].size)
     found = together(lambda number: _read(debs[number], ways, store), order, threads=threads)
@@ -78,83 +76,26 @@ def unpacked(
 
 
 class SymlinkResolver:
-    """Where paths lead when the symbolic links of their directories are followed."""
+    """Resolves paths by a mapping of symbolic links, and caches resolved directories."""
 
     def __init__(self, links: Mapping[str, str]) -> None:
         self._links = links
-        self._known: dict[str, str] = {}
+        self._resolved: dict[str, str] = {}
 
     def directory(self, path: str) -> str:
-        """Where a directory is; raises PackageError for links that go round in a circle."""
-        if path not in self._known:
-            self._known[path] = self._follow(path)
-        return self._known[path]
+        """Follow all links in `path`. Raises PackageError for a loop."""
+        if path not in self._resolved:
+            try:
+                self._resolved[path] = resolve(path, self._links.get)
+            except SymlinkLoopError as error:
+                raise PackageError(str(error)) from None
+        return self._resolved[path]
 
     def file(self, path: str) -> str:
-        """Where something is that may itself be a link, which is not followed."""
+        """Follow all links in `path` except its last component. Raises PackageError for a loop."""
         parent, _, name = path.rpartition("/")
         parent = self.directory(parent) if parent else ""
         return f"{parent}/{name}" if parent else name
-
-    def _follow(self, path: str) -> str:
-        done: list[str] = []
-        rest = path.split("/")[::-1]
-        followed = 0
-        while rest:
-            part = rest.pop()
-            if part in ("", ".", ".."):
-                done = done[:-1] if part == ".." else done
-                continue
-            link = self._links.get("/".join([*done, part]))
-            if link is None:
-                done.append(part)
-                continue
-            followed += 1
-            if followed > _MOST_LINKS:
-                raise PackageError(f"symbolic links on the way to /{path} go round in a circle")
-            done = [] if link.startswith("/") else done
-            rest += link.split("/")[::-1]
-        return "/".join(done)
-
-
-class _Spool:
-    """Contents one after the other in a file, written by several threads."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-        self._end = 0
-
-    def add(self, content: Iterable[bytes], size: int) -> Plain:
-        """Keep a content of `size` bytes, which has its place before it is read."""
-        with self._lock:
-            start = at = self._end
-            self._end += size
-        for piece in _pieces(content):
-            with self._lock:
-                self._file.seek(at)
-                self._file.write(piece)
-            at += len(piece)
-        return Plain(size=size, read=partial(self._read, start))
-
-    def _read(self, start: int, offset: int, length: int) -> bytes:
-        with self._lock:
-            self._file.seek(start + offset)
-            return self._file.read(length)
-
-
-def _pieces(content: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in few pieces."""
-    held: list[bytes] = []
-    length = 0
-    for chunk in content:
-        held.append(chunk)
-        length += len(chunk)
-        if length >= _PIECE:
-            yield b"".join(held)
-            held, length = [], 0
-    if held:
-        yield b"".join(held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +120,7 @@ def _means(relation: Relation, deb: Deb) -> bool:
     return relation.name == deb.control["Package"] and relation.allows(deb.control["Version"])
 
 
-def _read(deb: Deb, ways: SymlinkResolver, store: _Spool) -> _Tree:
+def _read(deb: Deb, ways: SymlinkResolver, store: Spool) -> _Tree:
     tree = _Tree(deb=deb)
     wanted: dict[str, Member] = {}
     contents: dict[str, Plain | bytes] = {}
@@ -285,12 +226,4 @@ def _same(one: Entry, other: Entry) -> bool:
 
 
 def _digest(entry: Entry) -> bytes:
-    return hashlib.sha256(read(entry)).digest()
-
-
-def read(entry: Entry) -> bytes:
-    """The whole content of an entry that came out of a package; nothing where it has none."""
-    content = entry.content
-    if isinstance(content, bytes) or content is None:
-        return content or b""
-    return content.read(0, content.size)
+    return hashlib.sha256(entry.read()).digest()

@@ -15,7 +15,7 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.members import Member, members
-from hatch_docker.support.paths import parents
+from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 
 _WHITEOUT = ".wh."
@@ -48,28 +48,39 @@ class Filesystem:
 
         Raises ImageError on a loop.
         """
-        done: list[str] = []
-        rest = [part for part in path.split("/") if part not in ("", ".")]
-        for _ in range(400):
-            if not rest:
-                return "/".join(done)
-            part = rest.pop(0)
-            if part == "..":
-                done = done[:-1]
-                continue
-            node = self.nodes.get("/".join([*done, part]))
-            if node is None or node.kind != "link":
-                done.append(part)
-                continue
-            if node.link.startswith("/"):
-                done = []
-            rest = [each for each in node.link.split("/") if each not in ("", ".")] + rest
-        raise ImageError(f"symbolic links on the way to /{path} go round in a circle")
+        try:
+            return resolve(path, self._target_of)
+        except SymlinkLoopError as error:
+            raise ImageError(str(error)) from None
+
+    def resolve_parent(self, path: str) -> str:
+        """Like `resolve`, but the last component is not followed."""
+        parent, _, name = path.rpartition("/")
+        return f"{self.resolve(parent)}/{name}".lstrip("/")
+
+    def _target_of(self, path: str) -> str | None:
+        node = self.nodes.get(path)
+        return node.link if node is not None and node.kind == "link" else None
 
     def get(self, path: str) -> Node | None:
         """What `path` is, links followed; None where nothing is."""
         resolved = self.resolve(path)
         return self.nodes.get(resolved) if resolved else Node(kind="dir")
+
+    def is_file(self, path: str) -> bool:
+        """Whether `path` is a file or a link to one; false for loops."""
+        return self._kind(path) == "file"
+
+    def is_directory(self, path: str) -> bool:
+        """Whether `path` is a directory or a link to one; false for loops."""
+        return self._kind(path) == "dir"
+
+    def _kind(self, path: str) -> str:
+        try:
+            node = self.get(path)
+        except ImageError:
+            return ""
+        return node.kind if node else ""
 
     def below(self, path: str) -> Iterator[str]:
         """The names right below a directory."""

@@ -84,6 +84,10 @@ class Entry:
             return 0
         return len(self.content) if isinstance(self.content, bytes) else self.content.size
 
+    def read(self) -> bytes:
+        """The whole plain content, empty if it has none. Raises as `plain_chunks` does."""
+        return b"".join(plain_chunks(self.path, self.content or b""))
+
     @property
     def unpacked(self) -> int:
         """Its size in a plain tar in bytes, but for what a long name takes."""

@@ -9,6 +9,8 @@ import os
 import secrets
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tarfile
@@ -30,6 +32,7 @@ from hatch_docker.engine import container as container_module
 from hatch_docker.engine.client import sweep
 from hatch_docker.engine.container import LABEL, LIMIT
 from hatch_docker.engine.files import packed
+from hatch_docker.engine.stream import Stream, parts_of
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image
@@ -578,6 +581,26 @@ class TestTrouble:
         with box.container() as container:
             container.put({"/a": b"content"})
             assert printed(container, "cat", "/a") == "content"
+
+    def test_the_private_attributes_that_streams_need_are_there(self, box: Box) -> None:
+        with box.container() as container:
+            command = box.engine._api.exec_create(container._name, ["true"])["Id"]
+            made: Any = box.engine._api.exec_start(command, socket=True)
+            problem = "docker, urllib3 or http.client renamed a private attribute: see engine/stream.py"
+            connection, file, response = parts_of(made)
+            assert isinstance(connection, socket.socket), problem
+            assert response is not None, problem
+            assert file is response.raw._fp.fp, problem
+            Stream(made).close()
+
+    def test_without_the_private_attributes_the_socket_is_read(self) -> None:
+        engine, ours = socket.socketpair()
+        with engine, ours:
+            engine.sendall(struct.pack(">BxxxL", 1, 7) + b"content")
+            engine.shutdown(socket.SHUT_WR)
+            stream = Stream(ours)
+            assert list(stream) == [b"content"]
+            stream.close()
 
     def test_a_command_that_still_runs_when_its_output_ended(self, fake: FakeEngine, box: Box) -> None:
         with box.container() as container:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ReadTimeoutError, SSLError
 
 from hatch_docker.errors import NetworkError
+from hatch_docker.support import http as http_module
 from hatch_docker.support.http import Http, Network, final_url, redact, translate
 
 BODY = bytes(range(256)) * 40
@@ -270,11 +271,32 @@ class TestProxies:
         assert Http(network).read(f"http://{host}:{server.server_port}/x")[0] == 200
         assert server.seen[0].path == "/x"
 
-    @pytest.mark.parametrize("exception", ["127.0.0.1", "a.example,{host}", "*"])
-    def test_but_not_for_what_is_excepted(self, server: Server, exception: str) -> None:
-        proxies = {"all": "http://proxy.example:1", "no": exception.format(host=server.host)}
-        assert Http(Network(proxies=proxies)).read(f"{server.url}/x")[0] == 200
-        assert server.seen[0].path == "/x"
+    @pytest.fixture
+    def proxied_loopback(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As if 127.0.0.1 were another machine: the server is the proxy and the host."""
+        monkeypatch.setattr(http_module, "is_loopback", lambda _host: False)
+
+    @pytest.mark.usefixtures("proxied_loopback")
+    @pytest.mark.parametrize(
+        ("exceptions", "direct"),
+        [("", False), ("other.example", False), ("127.0.0.1", True), ("a.example, {host}", True), ("*", True)],
+    )
+    def test_no_proxy_names_hosts_that_are_reached_directly(
+        self, server: Server, exceptions: str, direct: bool
+    ) -> None:
+        network = Network(proxies={"all": server.url, "no": exceptions.format(host=server.host)})
+        assert Http(network).read(f"{server.url}/x")[0] == 200
+        assert server.seen[0].path == ("/x" if direct else f"{server.url}/x")
+
+    @pytest.mark.usefixtures("proxied_loopback")
+    @pytest.mark.parametrize("direct", [True, False])
+    def test_the_systems_exceptions_count_where_it_has_them(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch, direct: bool
+    ) -> None:
+        monkeypatch.setattr(http_module, "_SYSTEM_SETTINGS", True)
+        monkeypatch.setattr(http_module, "proxy_bypass", lambda host: direct and host == server.host)
+        assert Http(Network(proxies={"http": server.url})).read(f"{server.url}/x")[0] == 200
+        assert server.seen[0].path == ("/x" if direct else f"{server.url}/x")
 
     def test_one_that_is_not_there(self, waits: list[float]) -> None:
         with pytest.raises(NetworkError, match="the proxy cannot be reached") as caught:

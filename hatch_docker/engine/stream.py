@@ -21,10 +21,7 @@ class Stream:
     """What `attach_socket` and `exec_start(socket=True)` give, read without a time limit: a compiler may be silent."""
 
     def __init__(self, made: Any) -> None:
-        # The SDK hangs the answer on what it gives, so that it is not closed while that is in use.
-        self._response = made._response
-        self._socket = getattr(made, "_sock", made)
-        self._file = self._response.raw._fp.fp
+        self._socket, self._file, self._response = parts_of(made)
         with contextlib.suppress(AttributeError, OSError):
             self._socket.settimeout(None)
         with contextlib.suppress(AttributeError, OSError):
@@ -56,3 +53,16 @@ class Stream:
         for each in (self._file, self._response, self._socket):
             with contextlib.suppress(Exception):
                 each.close()
+
+
+def parts_of(made: Any) -> tuple[Any, Any, Any]:
+    """The socket, its buffered reader and its response, of what `attach_socket` and `exec_start(socket=True)` return.
+
+    All private: `_response` is docker's (checked with 7.1 and 7.2), which keeps the connection open by it; `_fp` is
+    urllib3's (2.6 to 2.8); `_sock` and `fp` are the standard library's (3.10 to 3.13). If there is no such reader, a
+    new one reads the socket, and output that arrived with the response's headers is lost.
+    """
+    response = getattr(made, "_response", None)
+    connection = getattr(made, "_sock", made)
+    file = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
+    return connection, file or connection.makefile("rb"), response

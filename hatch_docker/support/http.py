@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
+from urllib.request import proxy_bypass
 
 import truststore
 import urllib3
@@ -45,6 +46,8 @@ _ATTEMPTS = 5
 # A host that is unknown or refuses the connection will do so again: a person who mistyped it should learn it soon.
 _CONNECTION_ATTEMPTS = 2
 _LONGEST_WAIT = 30.0
+# There, `proxy_bypass` reads the exceptions from the same settings as `getproxies` the proxies, and takes no mapping.
+_SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
 # The body of an answer that is not the last one is read only to keep the connection: at most this many bytes of it.
 _WORTH_READING = 1 << 16
 
@@ -201,7 +204,7 @@ class Http:
         # As Go's programs, Docker among them: what is meant for this machine does not leave it.
         if is_loopback(parts.hostname or ""):
             proxy = ""
-        if proxy and proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
+        if proxy and _bypasses(parts.netloc.rpartition("@")[2], proxies):
             proxy = ""
         if proxy and "://" not in proxy:
             proxy = f"http://{proxy}"
@@ -237,6 +240,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _bypasses(host: str, proxies: Mapping[str, str]) -> bool:
+    """Whether `host` is reached without a proxy: an exception of the system's settings if it has them, or NO_PROXY."""
+    return bool(proxy_bypass(host) if _SYSTEM_SETTINGS else proxy_bypass(host, proxies))
 
 
 def redact(url: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.compression import BATCH, batches_of
-from hatch_docker.support.paths import parents
+from hatch_docker.support.paths import parents, rooted
 from hatch_docker.support.streams import CHUNK, Digester, chunks_of, digest_of, file_digest, reader, verified
 
 PIECES = st.lists(st.binary(max_size=40), max_size=8)
@@ -73,3 +73,11 @@ def test_batches_do_not_depend_on_the_chunks(sizes: list[int]) -> None:
 )
 def test_parents_come_innermost_first_without_the_root(path: str, expected: list[str]) -> None:
     assert list(parents(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a/b", "a/b"), ("/a", "a"), ("//a", "a"), ("./a/", "a"), ("a/../b", "b"), ("../../a", "a"), ("..", ""), ("", "")],
+)
+def test_rooted_names_stay_below_the_root(name: str, expected: str) -> None:
+    assert rooted(name) == expected

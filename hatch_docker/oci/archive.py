@@ -20,6 +20,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Index
+from hatch_docker.support.paths import rooted
 from hatch_docker.support.streams import chunks_of, digest_of, verified
 
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -72,7 +73,7 @@ def open_files(path: Path) -> Files:
         if member.issym() or member.islnk():
             # docker save before version 25 links layers that two images share.
             parent = name.rpartition("/")[0] if member.issym() else ""
-            member = members[_normal(f"{parent}/{member.linkname}")]
+            member = members[rooted(f"{parent}/{member.linkname}")]
         return io.BufferedReader(_Section(path.open("rb"), member.offset_data, member.size))
 
     return Files(place=str(path), open=open_member)
@@ -198,21 +199,10 @@ def _verified(layer: Layer) -> Iterator[bytes]:
 
 def _inside(folder: Path, name: str) -> BinaryIO:
     try:
-        return (folder / _normal(name)).open("rb")
+        return (folder / rooted(name)).open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         # ValueError for a name that no file can have.
         raise KeyError(name) from None
-
-
-def _normal(name: str) -> str:
-    """A name that stays inside, whatever `..` it has."""
-    parts: list[str] = []
-    for part in name.split("/"):
-        if part == ".." and parts:
-            parts.pop()
-        elif part not in ("", ".", ".."):
-            parts.append(part)
-    return "/".join(parts)
 
 
 class _Section(io.RawIOBase):

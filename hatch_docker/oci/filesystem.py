@@ -15,7 +15,7 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.members import Member, members
-from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
+from hatch_docker.support.paths import SymlinkLoopError, parents, resolve, rooted
 from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 
 _WHITEOUT = ".wh."
@@ -132,7 +132,7 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
                 for member in members(tar, most=_MOST_MEMBERS):
                     if len(member.name) > _LONGEST_PATH:
                         raise ValueError("it has too long a path")
-                    path = _normal(member.name)
+                    path = rooted(member.name)
                     parent, name = posixpath.split(path)
                     if name == _OPAQUE:
                         emptied.add(parent)
@@ -149,18 +149,13 @@ def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[
     return added, removed, emptied
 
 
-def _normal(name: str) -> str:
-    """A member's path, relative to the root, which no `..` leaves."""
-    return posixpath.normpath("/" + name).lstrip("/")
-
-
 def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node], wanted: bool) -> Node:
     if member.isdir():
         return Node(kind="dir")
     if member.issym():
         return Node(kind="link", link=member.linkname)
     if member.islnk():
-        return added.get(_normal(member.linkname), Node(kind="file"))
+        return added.get(rooted(member.linkname), Node(kind="file"))
     if not member.isreg():
         return Node(kind="other")
     file: BinaryIO | None = tar.extractfile(member) if wanted and member.size <= _LARGEST_READ else None  # type: ignore[assignment]

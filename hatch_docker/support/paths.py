@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterator
 
 # Linux follows this many symbolic links in one path (path_resolution(7)), and no path or target has as many components.
@@ -17,6 +18,11 @@ def parents(path: str) -> Iterator[str]:
     """The directories that contain `path`, innermost first, without the root: `a/b` and `a` of `a/b/c`."""
     while path := path.rpartition("/")[0]:
         yield path
+
+
+def rooted(name: str) -> str:
+    """`name` as a path from the root, in normal form; no `..` leaves the root."""
+    return posixpath.normpath(f"/{name}").lstrip("/")
 
 
 def resolve(path: str, target_of: Callable[[str], str | None]) -> str:

@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,19 @@ class TestWriting:
         with tarfile.open(fileobj=io.BytesIO(b"".join(archive(IMAGE, [ONE], without=frozenset({left}))))) as tar:
             assert blob_name(kept) in tar.getnames()
             assert blob_name(left) not in tar.getnames()
+
+    def test_a_layer_that_grew_is_not_written_beyond_its_size(self) -> None:
+        reads = []
+
+        class Endless(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                reads.append(size)
+                return bytes(1000)
+
+        grown = replace(IMAGE.layers[0], open=Endless)
+        with pytest.raises(ImageError, match="changed while it was read"):
+            list(islice(archive(replace(IMAGE, layers=(grown,)), [ONE]), 1000))
+        assert len(reads) <= grown.descriptor.size // 1000 + 1
 
     @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b + b"x", lambda b: b[:-1] + b"x", lambda b: b""])
     def test_a_layer_that_changed_while_it_was_read_is_an_error(self, damage: Callable[[bytes], bytes]) -> None:

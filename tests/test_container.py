@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import secrets
 import shutil
@@ -497,6 +498,12 @@ def test_what_its_maker_left_behind_is_swept_away() -> None:
     assert removed == ["never started", "too late"]
 
 
+def ends_with(status: int, *, oom_killed: bool = False) -> list[tuple[int, bytes]]:
+    """What the fake engine says of a command that ended, and then of its container."""
+    command = {"Running": False, "ExitCode": status}
+    return [(200, json.dumps(document).encode()) for document in (command, {"State": {"OOMKilled": oom_killed}})]
+
+
 class TestTrouble:
     @pytest.fixture
     def fake(self) -> Iterator[FakeEngine]:
@@ -607,6 +614,43 @@ class TestTrouble:
             running = b'{"Running": true, "ExitCode": null}'
             fake.containers.refusals["GET json"] = [(200, running), (200, running)]
             assert container.run(["false"], write=lambda _: None) == 1
+
+    @pytest.mark.parametrize(
+        ("memory", "limit", "advice"),
+        [(32 * MB, "its limit of 33.6 MB", "set HATCH_DOCKER_BUILD_MEMORY"), (0, "the engine has", "give the engine")],
+    )
+    @pytest.mark.parametrize(
+        ("status", "oom_killed", "problem"),
+        [
+            (137, False, "was killed: it may need more memory than"),
+            (137, True, "needs more memory than"),
+            (1, True, "needs more memory than"),
+        ],
+    )
+    def test_reports_that_memory_ran_out(
+        self,
+        fake: FakeEngine,
+        box: Box,
+        *,
+        status: int,
+        oom_killed: bool,
+        problem: str,
+        memory: int,
+        limit: str,
+        advice: str,
+    ) -> None:
+        with box.container(limits=Limits(memory=memory)) as container:
+            fake.containers.refusals["GET json"] = ends_with(status, oom_killed=oom_killed)
+            with pytest.raises(EngineError) as caught:
+                container.run(["true"], write=lambda _: None)
+        assert caught.value.message == f"{WHAT} {problem} {limit}"
+        assert caught.value.hint.startswith(advice)
+
+    @pytest.mark.parametrize(("status", "oom_killed"), [(1, False), (9, False), (136, False), (138, False), (0, True)])
+    def test_returns_other_statuses(self, fake: FakeEngine, box: Box, status: int, oom_killed: bool) -> None:
+        with box.container() as container:
+            fake.containers.refusals["GET json"] = ends_with(status, oom_killed=oom_killed)
+            assert container.run(["true"], write=lambda _: None) == status
 
     @pytest.mark.parametrize("content", [b"line\nline\n", b"li"])
     def test_a_file_that_changes_while_it_is_sent(self, tmp_path: Path, content: bytes) -> None:

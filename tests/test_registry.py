@@ -222,6 +222,30 @@ def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Pat
         assert not [request for request in storage.requests if "Authorization" in request.headers]
 
 
+@pytest.mark.parametrize("auth", ["", "bearer"])
+def test_another_host_that_an_upload_goes_to_gets_no_credentials(fake: FakeRegistry, tmp_path: Path, auth: str) -> None:
+    fake.auth = "bearer"
+    with FakeRegistry() as storage:
+        storage.auth = auth
+        storage.uploads["x"] = bytearray()
+        fake.location = f"http://{storage.host}/v2/app/blobs/uploads/x?state=s"
+        reference = Reference(registry=fake.host, repository="app")
+        with pytest.raises(RegistryError):
+            client(credentials_for(tmp_path, fake.host)).push(image(layer("a")), [reference])
+        assert storage.sent("PUT", "/uploads/")
+        assert not [request for request in storage.requests if "Authorization" in request.headers]
+
+
+def test_an_identity_token_does_not_follow_a_redirect(fake: FakeRegistry, tmp_path: Path) -> None:
+    fake.auth, fake.identity_token = "bearer", "refresh me"
+    credentials = credentials_for(tmp_path, fake.host, "", "", identitytoken="refresh me")
+    with FakeRegistry(identity_token="refresh me") as other:
+        fake.failures = [Failure("POST", "/token", 307, headers={"Location": f"http://{other.host}/token"})]
+        with pytest.raises(RegistryError, match="HTTP 307"):
+            client(credentials).manifest(Reference(registry=fake.host, repository="app"))
+        assert not other.requests
+
+
 def test_a_url_that_only_looks_like_the_registrys_gets_no_credentials(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth = "bearer"
     with FakeRegistry() as storage:
@@ -530,6 +554,16 @@ def test_an_identity_token_is_exchanged(fake: FakeRegistry, tmp_path: Path) -> N
 def test_an_upload_that_breaks_off_is_repeated(fake: FakeRegistry, cuts: int) -> None:
     fake.cut_uploads = cuts
     push(fake, image(layer("a", secrets.token_bytes(1 << 20))))
+
+
+@pytest.mark.parametrize(
+    ("cuts", "methods"),
+    [(1, ["POST", "PUT", "POST", "PUT"]), (2, ["POST", "PUT", "POST", "PUT", "POST", "PATCH", "PUT"])],
+)
+def test_an_upload_that_breaks_off_twice_goes_in_chunks(fake: FakeRegistry, cuts: int, methods: list[str]) -> None:
+    fake.cut_uploads = cuts
+    push(fake, image())
+    assert [request.method for request in fake.requests if "/uploads/" in request.path] == methods
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -1,4 +1,4 @@
-"""Builds projects that must be compiled, and watches what containers that takes."""
+"""Builds projects that must be compiled, and records the containers that builds create."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 
 PROJECTS = Path(__file__).parent / "projects"
-# On images that tests make for others to be made of.
+# A label of the base images that tests make.
 MARK = f"hatch-docker-test-{secrets.token_hex(6)}"
-# Nothing is compiled by what this machine has.
+# Makes compiling on this machine fail.
 _NO_COMPILER = "/nowhere/cc"
 _NOT_OURS = shutil.ignore_patterns("dist", "__pycache__", ".*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A project, built and loaded. `made` are the containers that the build took, by what they were for."""
+    """A project that was built and loaded, and the build's output. `containers` are the purposes of its containers."""
 
     project: Path
     environ: dict[str, str]
     image: str
-    told: str
-    made: list[str]
+    output: str
+    containers: list[str]
     result: dict[str, Any]
 
     @property
     def archive(self) -> builds.Made:
-        """The image, as its archive has it."""
+        """The image in the archive."""
         return builds.read(builds.archive_of(self.project))
 
     @property
     def compiled(self) -> dict[str, dict[str, Any]]:
-        """What is told of each wheel that was compiled."""
+        """The result's records of compiled wheels, by name."""
         return {each["name"]: each for each in self.result["compiled"]}
 
     def prints(self, client: DockerClient) -> Any:
-        """The JSON that the image prints, with nothing that it could write to."""
+        """The JSON that the image prints in a read-only container."""
         printed = client.containers.run(f"{self.image}:1.0", remove=True, read_only=True, cap_drop=["ALL"])
         return json.loads(printed)
 
@@ -73,7 +73,7 @@ Build = Callable[..., Case]
 
 @contextlib.contextmanager
 def building(client: DockerClient, cache: Path, folder: Path) -> Iterator[Build]:
-    """A function that builds a project of PROJECTS in `folder`, with a lock of now and settings by their variables."""
+    """A function that locks and builds a project of PROJECTS in `folder`, with settings as variables."""
     images: list[str] = []
 
     def build(name: str, cache: Path = cache, target: str = "docker:archive,load", **settings: str) -> Case:
@@ -81,10 +81,17 @@ def building(client: DockerClient, cache: Path, folder: Path) -> Iterator[Build]
         project = copied(PROJECTS / name, folder / images[-1])
         tool("uv", "lock", cwd=project)
         environ = environment(cache, HATCH_DOCKER_IMAGE=images[-1], CC=_NO_COMPILER, **variables(settings))
-        with containers_made() as made:
+        with recorded_containers() as containers:
             outcome = built(project, environ, target)
         result = builds.result_of(project)
-        return Case(project=project, environ=environ, image=images[-1], told=outcome.err, made=made, result=result)
+        return Case(
+            project=project,
+            environ=environ,
+            image=images[-1],
+            output=outcome.err,
+            containers=containers,
+            result=result,
+        )
 
     try:
         yield build
@@ -96,35 +103,35 @@ def building(client: DockerClient, cache: Path, folder: Path) -> Iterator[Build]
 
 
 def copied(project: Path, to: Path) -> Path:
-    """A project without what builds leave in it."""
+    """Copy a project without the files of builds."""
     return Path(shutil.copytree(project, to, ignore=_NOT_OURS))
 
 
 def variables(settings: Mapping[str, str]) -> dict[str, str]:
-    """Keys with underscores as our variables."""
+    """The environment variables of configuration keys, given with underscores."""
     return {f"HATCH_DOCKER_{name.upper()}": value for name, value in settings.items()}
 
 
 @contextlib.contextmanager
-def containers_made() -> Iterator[list[str]]:
-    """What builds in this process make containers for, while the block lasts."""
-    made: list[str] = []
+def recorded_containers() -> Iterator[list[str]]:
+    """The purposes of the containers that builds in this process create during the block."""
+    containers: list[str] = []
     create = APIClient.create_container
 
     def recorded(self: APIClient, *arguments: Any, **options: Any) -> Any:
-        made.append(options["labels"][LABEL])
+        containers.append(options["labels"][LABEL])
         return create(self, *arguments, **options)
 
     with mock.patch.object(APIClient, "create_container", recorded):
-        yield made
+        yield containers
 
 
 def check_again(case: Case, folder: Path) -> None:
-    """The same image without a container, and for another project without an engine."""
-    with containers_made() as made:
+    """Check that another build gives the same image without a container, and one of a copy without an engine."""
+    with recorded_containers() as containers:
         shutil.rmtree(case.project / "dist")
         outcome = built(case.project, case.environ)
-    assert made == []
+    assert containers == []
     assert not re.search(r"compiling in|compiled \w", outcome.err)
     assert builds.result_of(case.project)["digest"] == case.result["digest"]
     assert builds.result_of(case.project)["compiled"] == case.result["compiled"]
@@ -134,7 +141,7 @@ def check_again(case: Case, folder: Path) -> None:
 
 
 def installing(name: str, repository: Mapping[str, bytes], cache: Path, path: Path) -> str:
-    """An image of Alpine whose apk knows one repository, which is in the image; as `base` and `builder` name it."""
+    """An Alpine image whose apk has one repository, inside the image; returns the value for `base` and `builder`."""
     image = derived(
         _pulled(name, cache),
         Entry(path="etc/apk/repositories", content=f"/{FOLDER}\n".encode()),
@@ -154,7 +161,7 @@ def _pulled(name: str, cache: Path) -> Image:
 
 
 def lock_of_sdists(*sdists: Path) -> str:
-    """A pylock.toml of sdists, by their paths."""
+    """A pylock.toml with these sdists."""
     lines = ['lock-version = "1.0"', 'created-by = "tests"', ""]
     for path in sdists:
         name, _, version = path.name.removesuffix(".tar.gz").rpartition("-")

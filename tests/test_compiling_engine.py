@@ -1,4 +1,4 @@
-"""What has no wheel, for real: compiled in containers on both families, and used in images that have no compiler."""
+"""Real sdists, compiled in containers on both families, and used in images without a compiler."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from docker import DockerClient
 from hatch_docker.engine import Engine
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index
-from hatch_docker.index.download import obtain
+from hatch_docker.index.download import download
 from hatch_docker.index.settings import ca_file_of, discover
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
 
 BASES = ("slim", "alpine")
-# libyaml's sources are in it.
+# It contains the sources of libyaml.
 CLIB = "ruamel_yaml_clib-0.2.15.tar.gz"
 COMPILERS = {"as", "c++", "cc", "cc1", "clang", "collect2", "g++", "gcc", "ld", "make", "tcc"}
 SITE = "app/.venv/lib/python3.13/site-packages"
@@ -35,7 +35,7 @@ PACKAGES = ("cffi", "markupsafe", "psutil", "pyyaml")
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """How a build gets at a C library, and the package that has it for images."""
+    """The settings by which a build gets a C library, and the package that has it for images."""
 
     settings: dict[str, str]
     package: str
@@ -68,21 +68,21 @@ def libffi_builder(engine: Engine, shared_cache: Path, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def libyaml_base(engine: Engine, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Alpine with libyaml and a toolchain to install; nothing names a builder then."""
+    """Alpine whose repository has libyaml and a toolchain, so that no builder is configured."""
     path = tmp_path_factory.mktemp("libyaml") / "base.tar"
     return installing(ALPINE, libyaml_and_toolchain(engine, sources(shared_cache)), shared_cache, path)
 
 
 def sources(cache: Path) -> dict[str, bytes]:
-    """The sources of libyaml, by their names."""
+    """The sources of libyaml, by file name."""
     found = discover(root=Path.cwd(), environ=os.environ, home=Path.home())
     http = Http(Network(ca_file=found.ca_file or ca_file_of(os.environ)))
-    (file,) = [file for file in Index(found, http).files("ruamel-yaml-clib") if file.filename == CLIB]
+    (listed,) = [file for file in Index(found, http).files("ruamel-yaml-clib") if file.filename == CLIB]
     artifact = Artifact(
-        name="ruamel-yaml-clib", version="0.2.15", filename=CLIB, url=file.url, hashes=file.hashes, size=file.size
+        name="ruamel-yaml-clib", version="0.2.15", filename=CLIB, url=listed.url, hashes=listed.hashes, size=listed.size
     )
-    (obtained,) = obtain([artifact], cache=Cache(cache), http=http)
-    with tarfile.open(obtained.path) as tar:
+    (file,) = download([artifact], cache=Cache(cache), http=http)
+    with tarfile.open(file.path) as tar:
         members = [member for member in tar if member.name.endswith((".c", ".h"))]
         return {Path(member.name).name: tar.extractfile(member).read() for member in members}  # type: ignore[union-attr]
 
@@ -100,10 +100,10 @@ def own_extension(base: str, build: Build) -> Case:
 
 @pytest.fixture(scope="module")
 def libyaml(base: str, request: pytest.FixtureRequest) -> Library:
-    """How a base gets libyaml, and the packages that have it."""
+    """The settings by which a base gets libyaml, and the package that has it."""
     if base == "slim":
         return Library(settings={"base": base, "build_packages": "libyaml-dev"}, package="libyaml-0-2")
-    # No builder is named: it is the base itself with a toolchain.
+    # Without a configured builder, the builder is the base with a toolchain.
     name = request.getfixturevalue("libyaml_base")
     return Library(settings={"base": name, "build_packages": "yaml-dev"}, package="yaml")
 
@@ -119,22 +119,20 @@ def installed(libyaml: Library, build: Build) -> Case:
 
 
 class TestNeedsCompiling:
-    def test_everything_is_compiled_and_why_is_told(self, base: str, needs_compiling: Case) -> None:
+    def test_everything_is_compiled_and_the_reason_is_printed(self, base: str, needs_compiling: Case) -> None:
         compiled = needs_compiling.compiled
         assert compiled.keys() == {*PACKAGES}
         builder = "python:3.13" if base == "slim" else r"\S*builder.tar"
         for name, each in compiled.items():
-            told = rf"^  {name} {each['version']}: named in no-binary, compiling in {builder} \+ libffi-dev$"
-            assert re.search(told, needs_compiling.told, re.MULTILINE)
+            line = rf"^  {name} {each['version']}: named in no-binary, compiling in {builder} \+ libffi-dev$"
+            assert re.search(line, needs_compiling.output, re.MULTILINE)
             assert each["sdist"] == f"{name}-{each['version']}.tar.gz"
             assert re.search(r"@sha256:[0-9a-f]{64}$", each["builder"])
             assert [line for line in each["build-requirements"] if line.startswith("auditwheel==")]
-        compiling = [what for what in needs_compiling.made if what.startswith("compiling")]
+        compiling = [what for what in needs_compiling.containers if what.startswith("compiling")]
         assert sorted(compiling) == [f"compiling {name} {compiled[name]['version']}" for name in PACKAGES]
 
-    def test_nobody_in_particular_uses_it_in_a_read_only_image(
-        self, needs_compiling: Case, client: DockerClient
-    ) -> None:
+    def test_arbitrary_user_uses_it_in_a_read_only_image(self, needs_compiling: Case, client: DockerClient) -> None:
         printed = needs_compiling.prints(client)
         assert printed.pop("uid") == 65532
         assert all(path.startswith(f"/{SITE}/") for _, path in printed.values())
@@ -147,65 +145,65 @@ class TestNeedsCompiling:
         modules = {name for name, (_, path) in printed.items() if path.endswith(".so")}
         assert modules == {"cffi", "markupsafe", "psutil"}
 
-    def test_the_image_has_no_compiler(self, needs_compiling: Case) -> None:
+    def test_image_has_no_compiler(self, needs_compiling: Case) -> None:
         files = {path for path, member in needs_compiling.archive.members.items() if not member.isdir()}
         assert [path for path in files if path.rpartition("/")[2] in COMPILERS] == []
         assert [path for path in files if path.startswith("app/") and path.endswith((".a", ".o", "ffi.h"))] == []
 
-    def test_libffi_travels_in_the_wheel(self, needs_compiling: Case) -> None:
+    def test_libffi_is_bundled_in_the_wheel(self, needs_compiling: Case) -> None:
         (library,) = libraries(needs_compiling)
         assert re.fullmatch(rf"{SITE}/cffi\.libs/libffi-[0-9a-f]{{8}}\.so\.8[.\d]*", library)
 
-    def test_it_is_no_larger_than_with_ready_wheels(self, base: str, needs_compiling: Case, build: Build) -> None:
+    def test_image_is_not_larger_than_with_ready_wheels(self, base: str, needs_compiling: Case, build: Build) -> None:
         ready = build("needs-compiling", base=base, target="docker:archive", no_binary=":none:")
-        assert (ready.made, ready.compiled) == ([], {})
-        # The ready wheel of cffi has libffi in it, too. What is compiled here has no debug information.
+        assert (ready.containers, ready.compiled) == ([], {})
+        # The ready wheel of cffi bundles libffi, too. Wheels that are compiled have no debug information.
         for size in ("size", "unpacked"):
             assert total(needs_compiling, size) <= total(ready, size)
 
-    def test_a_second_time_no_container_is_made(self, needs_compiling: Case, tmp_path: Path) -> None:
+    def test_second_build_creates_no_container(self, needs_compiling: Case, tmp_path: Path) -> None:
         check_again(needs_compiling, tmp_path)
 
 
 def libraries(case: Case) -> list[str]:
-    """The libraries that travel in wheels."""
+    """The libraries that wheels bundle."""
     return [path for path, member in case.archive.members.items() if ".libs/" in path and member.isfile()]
 
 
 def total(case: Case, size: str) -> int:
-    """The size of all that is above the base, in bytes."""
+    """The size of all layers above the base, in bytes."""
     return sum(layer[size] for layer in case.result["layers"])
 
 
 class TestOwnExtension:
-    def test_it_is_compiled_for_the_image_and_not_by_this_machine(
+    def test_it_is_compiled_for_the_image_in_a_container(
         self, base: str, own_extension: Case, client: DockerClient
     ) -> None:
         code = "import os; print(os.confstr('CS_GNU_LIBC_VERSION'))"
         libc = output(client, f"{own_extension.image}:1.0", "python", "-c", code).strip() if base == "slim" else "musl"
         assert own_extension.prints(client) == {"answer": 42, "libc": libc}
-        assert own_extension.made == ["compiling own-extension 1.0"]
+        assert own_extension.containers == ["compiling own-extension 1.0"]
         assert own_extension.compiled["own-extension"]["reason"] == "it has extension modules of its own"
 
-    def test_an_empty_cache_gives_the_same_image(self, base: str, own_extension: Case, tmp_path: Path) -> None:
+    def test_empty_cache_gives_the_same_image(self, base: str, own_extension: Case, tmp_path: Path) -> None:
         other = copied(own_extension.project, tmp_path / "other")
         again = built(other, {**own_extension.environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")})
         assert "compiled package own-extension 1.0" in again.err
         assert builds.result_of(other)["digest"] == own_extension.result["digest"]
 
-    def test_a_second_time_no_container_is_made(self, own_extension: Case, tmp_path: Path) -> None:
+    def test_second_build_creates_no_container(self, own_extension: Case, tmp_path: Path) -> None:
         check_again(own_extension, tmp_path)
 
 
 class TestWithLibrary:
-    def test_the_library_travels_in_the_wheel(self, grafted: Case, client: DockerClient) -> None:
+    def test_library_is_bundled_in_the_wheel(self, grafted: Case, client: DockerClient) -> None:
         (library,) = libraries(grafted)
         assert re.fullmatch(rf"{SITE}/with_library\.libs/libyaml-0-[0-9a-f]{{8}}\.so\.2[.\d]*", library)
         printed = grafted.prints(client)
         assert re.fullmatch(r"\d+\.\d+\.\d+", printed["version"])
         assert (printed["scalars"], printed["loaded"]) == (["a", "1", "b"], [f"/{library}"])
 
-    def test_or_comes_with_an_os_package(self, base: str, installed: Case, client: DockerClient) -> None:
+    def test_library_comes_with_an_os_package(self, base: str, installed: Case, client: DockerClient) -> None:
         printed = installed.prints(client)
         assert libraries(installed) == []
         (library,) = printed["loaded"]
@@ -214,7 +212,7 @@ class TestWithLibrary:
         audit = ("dpkg", "--audit") if base == "slim" else ("apk", "audit", "--packages")
         assert "yaml" not in output(client, f"{installed.image}:1.0", *audit)
 
-    def test_the_packages_are_recorded(self, base: str, libyaml: Library, grafted: Case, installed: Case) -> None:
+    def test_packages_are_recorded(self, base: str, libyaml: Library, grafted: Case, installed: Case) -> None:
         for case in (grafted, installed):
             names = {each.partition(" ")[0] for each in case.compiled["with-library"]["build-packages"]}
             assert {libyaml.settings["build_packages"], libyaml.package} <= names
@@ -222,13 +220,13 @@ class TestWithLibrary:
         (layer,) = [layer for layer in installed.result["layers"] if "yaml" in layer["contents"][0].partition(" ")[0]]
         assert [each.partition(" ")[0] for each in layer["contents"]] == [libyaml.package]
 
-    # test_packages.py holds Debian's packages, which take long to fetch, to the same.
+    # test_packages.py checks the same for Debian's packages, whose download takes long.
     @pytest.mark.parametrize("base", ["alpine"], indirect=True)
-    def test_an_empty_cache_gives_the_same_image(self, grafted: Case, tmp_path: Path) -> None:
+    def test_empty_cache_gives_the_same_image(self, grafted: Case, tmp_path: Path) -> None:
         other = copied(grafted.project, tmp_path / "other")
         built(other, {**grafted.environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")})
         assert builds.result_of(other)["digest"] == grafted.result["digest"]
 
-    def test_a_second_time_no_container_is_made(self, grafted: Case, installed: Case, tmp_path: Path) -> None:
+    def test_second_build_creates_no_container(self, grafted: Case, installed: Case, tmp_path: Path) -> None:
         for number, case in enumerate((grafted, installed)):
             check_again(case, tmp_path / str(number))

@@ -1,4 +1,4 @@
-"""What keeps a package from being compiled, and what it finds in a container, on a real engine. No container stays."""
+"""Failures of compilations, and what an sdist's code can see in a container, on a real engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUILDER = "python:3.13"
 
 pytestmark = [pytest.mark.base, pytest.mark.engine, pytest.mark.network]
 
-# A backend of the sdist's own, so that nothing needs to be installed.
+# A build backend in the sdist itself, so that nothing needs to be installed.
 BACKEND = """
 import base64, hashlib, json, os, socket, subprocess, sys, time, zipfile
 
@@ -61,9 +61,9 @@ IN_TREE = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\nbac
 
 
 def sdist(folder: Path, name: str, build: str = "", *, requires: str = "", needs: list[str] | None = None) -> Path:
-    """An sdist whose hooks run the statements `requires` and `build`, and which is built with `needs`.
+    """An sdist whose hooks run the statements `requires` and `build`; `needs` are its build requirements.
 
-    Without the C source it would look pure.
+    Its C source keeps it from looking pure.
     """
     code = BACKEND.format(name=name, requires=requires or "pass", build=build or "pass")
     files = {"backend.py": code, "source.c": ""}
@@ -89,7 +89,7 @@ def app(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def refused(app: Callable[..., Path], shared_cache: Path, client: DockerClient) -> Refused:
-    """Builds what cannot be built; the message. No container stays, and nothing is written."""
+    """Run a build that fails; returns its message. Checks that no container and no file remain."""
 
     def refused(
         *sdists: Path, base: str = "slim", docker: str = "", more: Mapping[str, str] = {}, **settings: str
@@ -99,23 +99,23 @@ def refused(app: Callable[..., Path], shared_cache: Path, client: DockerClient) 
         outcome = builds.build(project, env=environ)
         assert outcome.code == 1
         assert outcome.out == ""
-        assert "Traceback" not in told(outcome.err)
+        assert "Traceback" not in message_of(outcome.err)
         assert not list((project / "dist").glob("*"))
         for path in sdists:
-            assert gone(client, path)
-        return told(outcome.err)
+            assert is_removed(client, path)
+        return message_of(outcome.err)
 
     return refused
 
 
-def told(err: str) -> str:
-    """The message: what is not indented, and all below."""
+def message_of(err: str) -> str:
+    """The error message: the first line that is not indented, and all after it."""
     lines = err.splitlines()
     return "\n".join(lines[next(number for number, line in enumerate(lines) if line and not line.startswith("  ")) :])
 
 
-def gone(client: DockerClient, path: Path) -> bool:
-    """Whether there is no container for an sdist any more, soon."""
+def is_removed(client: DockerClient, path: Path) -> bool:
+    """Whether the container for an sdist is removed within 10 seconds."""
     what = f"compiling {path.name.removesuffix('.tar.gz').replace('-', ' ')}"
     for _ in range(100):
         if not client.containers.list(all=True, filters={"label": f"{LABEL}={what}"}):
@@ -128,8 +128,8 @@ def log_of(cache: Path, path: Path) -> Path:
     return cache / "logs" / f"{path.name.removesuffix('.tar.gz')}.log"
 
 
-class TestTheCompiler:
-    def test_lacks_a_header(self, tmp_path: Path, refused: Refused, shared_cache: Path) -> None:
+class TestCompiler:
+    def test_missing_header_gets_a_hint(self, tmp_path: Path, refused: Refused, shared_cache: Path) -> None:
         files = {"setup.py": SETUP_C.format(name="lacks", version="1.0", module="lacks")}
         source = "#include <libpq-fe.h>\n" + EXTENSION.format(module="lacks")
         path = make_sdist(tmp_path, "lacks", files={**files, "lacks.py": "", "src/_lacks.c": source})
@@ -141,7 +141,7 @@ class TestTheCompiler:
         assert f"hint: the whole log is {log}" in message
         assert "building '_lacks' extension" in log.read_text()
 
-    def test_lacks_a_header_on_alpine(self, tmp_path: Path, refused: Refused) -> None:
+    def test_missing_header_gets_a_hint_on_alpine(self, tmp_path: Path, refused: Refused) -> None:
         command = "subprocess.run(['cc', '-c', 'x.c'], check=True)"
         path = sdist(tmp_path, "lackstoo", f"open('x.c', 'w').write('#include <ffi.h>'); {command}")
         message = refused(path, base="alpine", builder="python:3.13-alpine-build")
@@ -149,9 +149,9 @@ class TestTheCompiler:
         assert 'hint: add build-packages = ["libffi-dev"]: ffi.h is missing' in message
 
 
-class TestTheBuilder:
+class TestBuilder:
     @pytest.mark.parametrize(
-        ("base", "builder", "said"),
+        ("base", "builder", "expected"),
         [
             ("slim", "python:3.13-alpine-build", "the builder image python:3.13-alpine-build has musl; the image has"),
             ("alpine", "python:3.13", "the builder image python:3.13 has glibc"),
@@ -161,38 +161,38 @@ class TestTheBuilder:
             ("slim", "python:hatch-docker-test-nowhere", "python:hatch-docker-test-nowhere"),
         ],
     )
-    def test_is_another_than_it_must_be(
-        self, tmp_path: Path, refused: Refused, base: str, builder: str, said: str
+    def test_unsuitable_builder_is_an_error(
+        self, tmp_path: Path, refused: Refused, base: str, builder: str, expected: str
     ) -> None:
         message = refused(sdist(tmp_path, "elsewhere"), base=base, builder=builder)
-        assert said in message
+        assert expected in message
         assert "\n  hint: " in message
 
 
-class TestTheContainer:
-    def test_loses_its_engine(self, tmp_path: Path, refused: Refused, shared_cache: Path) -> None:
+class TestContainer:
+    def test_lost_engine_is_an_error(self, tmp_path: Path, refused: Refused, shared_cache: Path) -> None:
         path = sdist(tmp_path, "halfway", "print('half of it', flush=True); time.sleep(120)")
         with Relay() as relay, when("half of it", log_of(shared_cache, path), relay.cut):
             message = refused(path, more={"DOCKER_HOST": relay.address})
         assert message.startswith("the engine went away while compiling halfway 1.0: ")
 
-    def test_has_a_full_disk(self, tmp_path: Path, refused: Refused) -> None:
+    def test_full_disk_gets_a_hint(self, tmp_path: Path, refused: Refused) -> None:
         message = refused(sdist(tmp_path, "large", "open('/dev/shm/x', 'wb').write(bytes(100 << 20))"))
         assert "No space left on device" in message
         assert "hint: free some space where the engine keeps its containers" in message
 
-    def test_takes_too_long(self, tmp_path: Path, refused: Refused) -> None:
+    def test_time_limit_is_an_error(self, tmp_path: Path, refused: Refused) -> None:
         message = refused(sdist(tmp_path, "slow", "time.sleep(120)"), build_timeout="5s")
         assert message.startswith("compiling slow 1.0 took longer than 5s\n")
         assert "hint: set HATCH_DOCKER_BUILD_TIMEOUT to more" in message
 
-    def test_takes_too_much_memory(self, tmp_path: Path, refused: Refused) -> None:
+    def test_memory_limit_is_an_error(self, tmp_path: Path, refused: Refused) -> None:
         message = refused(sdist(tmp_path, "greedy", "x = b'x' * (1 << 30)"), build_memory="300m")
         assert re.match(r"compiling greedy 1\.0 needs more memory than its limit of 31[45]", message)
         assert "hint: set HATCH_DOCKER_BUILD_MEMORY to more" in message
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-    def test_goes_with_a_build_that_is_ended(
+    def test_container_is_removed_when_the_build_is_ended(
         self,
         tmp_path: Path,
         app: Callable[..., Path],
@@ -207,13 +207,13 @@ class TestTheContainer:
             outcome = builds.ended(process)
         assert outcome.code == code
         assert "Traceback" not in outcome.err
-        assert number == signal.SIGKILL or told(outcome.err) == "interrupted"
-        assert gone(client, path)
+        assert number == signal.SIGKILL or message_of(outcome.err) == "interrupted"
+        assert is_removed(client, path)
 
 
 @contextlib.contextmanager
 def when(text: str, log: Path, act: Callable[[], object]) -> Iterator[None]:
-    """Do something when a log says a text, while the block lasts."""
+    """Call `act` once a log contains a text, during the block."""
     log.unlink(missing_ok=True)
 
     def wait() -> None:
@@ -230,31 +230,31 @@ def when(text: str, log: Path, act: Callable[[], object]) -> Iterator[None]:
     thread.join()
 
 
-class TestTheSdist:
-    def test_is_built_into_another_package(self, tmp_path: Path, refused: Refused) -> None:
+class TestSdist:
+    def test_wheel_of_another_package_is_an_error(self, tmp_path: Path, refused: Refused) -> None:
         message = refused(sdist(tmp_path, "pretends", "return wheel(folder, 'requests')"))
         assert message.startswith(
-            "pretends-1.0.tar.gz: pretends 1.0 was built into requests-1.0-py3-none-any.whl, which is something else"
+            "pretends-1.0.tar.gz: pretends 1.0 was built into requests-1.0-py3-none-any.whl, a wheel of another package"
         )
 
-    def test_breaks_what_answers_us(self, tmp_path: Path, refused: Refused) -> None:
-        # What our script writes its answer with.
+    def test_unreadable_result_is_an_error(self, tmp_path: Path, refused: Refused) -> None:
+        # The function by which container_main.py writes its result.
         code = "dumps_ = dumps; dumps = lambda it, **more: 'x' * (2 << 20) if 'wheel' in it else dumps_(it, **more)"
         module = f"open(json.__file__, 'a').write({code!r})"
         leave = "subprocess.Popen(['sleep', '1000'], start_new_session=True)"
         message = refused(sdist(tmp_path, "hostile", requires=f"{module}; {leave}"))
-        assert message.startswith("hostile 1.0 left no answer that can be read\n")
+        assert message.startswith("hostile 1.0 left no readable result\n")
 
-    def test_needs_what_there_is_not(self, tmp_path: Path, refused: Refused) -> None:
+    def test_unsatisfiable_build_requirement_is_an_error(self, tmp_path: Path, refused: Refused) -> None:
         message = refused(sdist(tmp_path, "hopeless", needs=["setuptools>=99999"]))
         assert message.startswith(
             "hopeless 1.0 is built with setuptools>=99999: the dependencies cannot be resolved for"
         )
-        assert "\n  hint: take a version that has a wheel" in message
+        assert "\n  hint: choose a version that has a wheel" in message
 
 
 SECRET = "s3cret-of-the-index"
-# Looks for the secret in every file that is not the image's own, and in what all processes were started with.
+# Searches for the secret in the files that the image does not contain, and in the environment of processes.
 SPY = """
 secret = {backwards!r}[::-1].encode()
 places = ["/hatch-docker", "/root", "/tmp", "/etc", "/run", "/proc/self/environ", "/proc/1/environ", "/proc/1/cmdline"]
@@ -266,8 +266,8 @@ return wheel(folder, {name!r}, text)
 """
 
 
-class TestTheInside:
-    """What an sdist's code finds where it is built."""
+class TestIsolation:
+    """What an sdist's code can see in its container."""
 
     def build(self, project: Path, cache: Path, **settings: str) -> builds.Outcome:
         outcome = builds.build(project, env=environment(cache, **settings))
@@ -275,7 +275,7 @@ class TestTheInside:
         builds.check_sound(builds.archive_of(project), cache.with_name("checked"))
         return outcome
 
-    def test_has_neither_a_login_nor_a_network(
+    def test_code_of_an_sdist_gets_neither_logins_nor_a_network(
         self, tmp_path: Path, app: Callable[..., Path], shared_cache: Path, client: DockerClient
     ) -> None:
         lines = textwrap.indent(SPY.format(backwards=SECRET[::-1], name="spied"), "    ").strip()
@@ -288,7 +288,7 @@ class TestTheInside:
             index.add("spyingbackend", wheel.name, wheel.read_bytes())
             settings = {"PIP_EXTRA_INDEX_URL": index.url_with("me", SECRET)}
             outcome = self.build(project, shared_cache, **settings)
-            seen = spied(project)
+            seen = spy_result(project)
             assert seen["found"] == []
             assert seen["looked"] > 100
             assert seen["interfaces"] == ["lo"]
@@ -301,9 +301,9 @@ class TestTheInside:
             assert "spyingbackend==1.0 --hash=sha256:" in json.dumps(builds.result_of(project))
 
             self.build(project, shared_cache, HATCH_DOCKER_BUILD_NETWORK="spied", **settings)
-            assert len(spied(project)["interfaces"]) > 1
+            assert len(spy_result(project)["interfaces"]) > 1
 
-    def test_is_not_told_with_a_login(self, tmp_path: Path, refused: Refused) -> None:
+    def test_message_has_no_login(self, tmp_path: Path, refused: Refused) -> None:
         with serving(login=("me", SECRET)) as index:
             index.add("spyingbackend", "spyingbackend-1.0-py3-none-any.whl", b"no wheel")
             address = index.url_with("me", SECRET)
@@ -314,13 +314,13 @@ class TestTheInside:
         assert SECRET not in message
 
 
-def spied(project: Path) -> Any:
+def spy_result(project: Path) -> Any:
     contents = builds.read(builds.archive_of(project)).contents
     return json.loads(contents["app/.venv/lib/python3.13/site-packages/spied.json"])
 
 
 class TestConstraints:
-    def test_say_what_an_sdist_is_built_with(
+    def test_constraints_apply_to_build_requirements(
         self, tmp_path: Path, app: Callable[..., Path], shared_cache: Path
     ) -> None:
         project = app(make_compiled_sdist(tmp_path, "pinned"), docker='build-constraints = "old.txt"')
@@ -331,13 +331,13 @@ class TestConstraints:
         lines = compiled["build-requirements"]
         assert [line.partition(" ")[0] for line in lines if line.startswith("setuptools")] == ["setuptools==75.8.0"]
         assert (project / "dist" / "build-constraints.app.txt").read_text().splitlines() == lines
-        # What one build wrote holds the next to the same.
+        # The constraints that a build writes reproduce it.
         again = {"HATCH_DOCKER_BUILD_CONSTRAINTS": "dist/build-constraints.app.txt"}
         outcome = builds.build(project, env=environment(shared_cache, **again))
         assert outcome.code == 0, outcome.err
         assert builds.result_of(project)["compiled"] == [compiled]
 
-    def test_that_admit_nothing(self, tmp_path: Path, refused: Refused) -> None:
+    def test_unsatisfiable_constraints_are_an_error(self, tmp_path: Path, refused: Refused) -> None:
         constraints = tmp_path / "none.txt"
         constraints.write_text("setuptools<1\n")
         message = refused(make_compiled_sdist(tmp_path, "narrow"), docker=f'build-constraints = "{constraints}"')

@@ -11,7 +11,7 @@ from hatch_docker.compiling.failure import guess, last_lines
 LOGS = Path(__file__).parent / "data" / "logs"
 MANAGERS = {"alpine": "apk", "slim": "apt"}
 
-# What real builds in the bases' builders said (their ends): what of it is guessed, and a line that has to be shown.
+# The ends of the logs of real builds in the bases' builders: the hint (its beginning), and a line that must be shown.
 REAL = {
     "cffi-alpine": (
         'add build-packages = ["libffi-dev"]: ffi.h is missing',
@@ -30,7 +30,7 @@ REAL = {
         "Exception: Can not find valid pkg-config name.",
     ),
     "pillow-slim": ('add build-packages = ["zlib1g-dev"]: zlib is missing', "RequiredDependencyException:"),
-    # It has a try at downloading Rust, which is not what one wants.
+    # Its build tries to download Rust; the hint is to install it.
     "cryptography-slim": (
         'add build-packages = ["cargo"]: cargo is missing',
         "Rust not found, installing into a temporary directory",
@@ -72,23 +72,23 @@ REAL = {
         "/usr/bin/ld: cannot find -lpq: No such file or directory",
     ),
     "numpy-slim": (
-        "its build needs numpy, which its own build-system.requires does not name: take a version that has a wheel",
+        "its build needs numpy, which its build-system.requires does not list: use a version that has a wheel",
         "ModuleNotFoundError: No module named 'numpy'",
     ),
     "cargo-slim": (
-        "it fetches something while it is built, and has no network then: name it in build-network to give it one",
+        "its build needs the network, which builds do not have: add it to build-network to allow that",
         "[6] Could not resolve hostname (Could not resolve host: host.example)",
     ),
     "urllib-slim": (
-        "it fetches something while it is built, and has no network then: name it in build-network to give it one",
+        "its build needs the network, which builds do not have: add it to build-network to allow that",
         "urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>",
     ),
     "wget-alpine": (
-        "it fetches something while it is built, and has no network then: name it in build-network to give it one",
+        "its build needs the network, which builds do not have: add it to build-network to allow that",
         "wget: bad address 'host.invalid'",
     ),
     "memory-slim": (
-        "the compiler had not enough memory: set HATCH_DOCKER_BUILD_MEMORY to more, or give the engine more",
+        "the compiler ran out of memory: raise HATCH_DOCKER_BUILD_MEMORY, or the engine's limit",
         "g++: fatal error: Killed signal terminated program cc1plus",
     ),
     "disk-slim": (
@@ -98,17 +98,17 @@ REAL = {
 }
 
 
-def test_every_log_has_its_expectation() -> None:
+def test_every_log_has_an_expectation() -> None:
     assert {path.stem for path in LOGS.iterdir()} == REAL.keys()
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_failures_are_understood(name: str) -> None:
+def test_hints_and_lines_of_real_failures(name: str) -> None:
     log = (LOGS / f"{name}.log").read_text(encoding="utf-8")
-    expected, telling = REAL[name]
+    expected, important = REAL[name]
     assert guess(log, MANAGERS[name.rpartition("-")[2]]).startswith(expected)
     shown = last_lines(log)
-    assert any(line.strip().startswith(telling) for line in shown)
+    assert any(line.strip().startswith(important) for line in shown)
     assert len(shown) <= 15
     text = "\n".join(shown)
     for boilerplate in (
@@ -149,7 +149,7 @@ def test_real_failures_are_understood(name: str) -> None:
         ("fatal error: Python.h: No such file or directory", '["python3-dev"]: Python.h is missing'),
         (
             "fatal error: own/made_up.h: No such file or directory",
-            "own/made_up.h is missing: if an OS package has that",
+            "own/made_up.h is missing: add the OS package that has it",
         ),
         ("fatal error: numpy/arrayobject.h: No such file or directory", "its build needs numpy"),
         ("ModuleNotFoundError: No module named 'distutils.core'", "distutils, which newer Pythons lack"),
@@ -158,43 +158,45 @@ def test_real_failures_are_understood(name: str) -> None:
         ("fatal: unable to access 'https://host.invalid/': Could not resolve host: host.invalid", "build-network"),
     ],
 )
-def test_what_other_tools_say(line: str, expected: str) -> None:
+def test_hints_for_lines_of_other_tools(line: str, expected: str) -> None:
     assert expected in guess(f"running build\n    {line}\nerror: it failed\n", "apt")
 
 
-def test_a_process_that_was_killed_says_nothing() -> None:
+def test_hint_for_a_process_that_was_killed() -> None:
     assert guess("gcc -c a.c\n", "apt") == ""
     assert "HATCH_DOCKER_BUILD_MEMORY" in guess("gcc -c a.c\n", "apt", status=137)
 
 
-def test_what_is_missing_last_is_what_counts() -> None:
+def test_last_missing_name_counts() -> None:
     probes = "conftest.c:1:10: fatal error: zstd.h: No such file or directory\n" * 3
     assert "libffi-dev" in guess(probes + "x.c:1:10: fatal error: ffi.h: No such file or directory\n", "apk")
 
 
-def test_loose_words_are_no_guess() -> None:
+def test_loose_matches_without_a_package_give_no_hint() -> None:
     assert guess("note: the thing is not installed\nCould not find a version\nCould NOT find Nonsense\n", "apt") == ""
     assert guess("", "apt") == guess("everything went well\n", "apk") == ""
 
 
-def test_another_manager_has_no_names_for_it() -> None:
-    assert guess("x.c:1: fatal error: ffi.h: No such file or directory", "").startswith("ffi.h is missing: if an OS")
+def test_hint_for_an_unknown_package_manager() -> None:
+    assert guess("x.c:1: fatal error: ffi.h: No such file or directory", "").startswith(
+        "ffi.h is missing: add the OS package that has it"
+    )
 
 
 class TestLines:
-    def test_the_last_ones_without_colours_and_overwritten_progress(self) -> None:
+    def test_last_ones_without_colours_and_overwritten_progress(self) -> None:
         log = (
             "".join(f"line {number}\n" for number in range(40))
             + "\x1b[1;31mboom\x1b[0m \x1b]8;;x\x07\r\n 10%\r100%\n\n"
         )
         assert last_lines(log, 3) == ["line 39", "boom", "100%"]
 
-    def test_an_error_that_is_further_up_is_shown(self) -> None:
+    def test_error_before_the_last_lines_is_shown(self) -> None:
         log = "start\n" * 50 + "x.c:5: error: bad\n" + "cleaning up\n" * 50
         assert "x.c:5: error: bad" in last_lines(log)
         assert len(last_lines(log)) == 15
 
-    def test_frames_of_a_traceback_are_left_out_and_its_end_is_not(self) -> None:
+    def test_frames_of_a_traceback_are_omitted_but_not_its_end(self) -> None:
         log = (
             "Traceback (most recent call last):\n"
             '  File "/x/setuptools/build_meta.py", line 1, in run\n    exec(code)\n    ~~~~^^^^^^\n'
@@ -202,17 +204,17 @@ class TestLines:
         )
         assert last_lines(log) == ["ValueError: no", "  more of it"]
 
-    def test_long_ones_are_cut(self) -> None:
+    def test_long_lines_are_cut(self) -> None:
         (line,) = last_lines("gcc " + "-Ifolder " * 1000)
         assert len(line) == 200
         assert line.endswith("…")
 
-    def test_nothing_gets_at_the_terminal(self) -> None:
+    def test_control_characters_are_removed(self) -> None:
         assert last_lines("a\x07b\x1b[2Jc\u202ed\x00e") == ["abcde"]
 
 
 @given(st.lists(st.one_of(st.text(max_size=60), st.sampled_from([line for _, line in REAL.values()])), max_size=30))
-def test_any_log_can_be_read(lines: list[str]) -> None:
+def test_any_log_is_accepted(lines: list[str]) -> None:
     log = "\n".join(lines)
     shown = last_lines(log, 5)
     assert len(shown) <= 5
@@ -223,7 +225,7 @@ def test_any_log_can_be_read(lines: list[str]) -> None:
 @pytest.mark.parametrize(
     "unit", ["a", "a ", "Could not find ", "\x1b[", "Warning: \n!!\n", "'", "sh: 1: ", "fatal error: x/"]
 )
-def test_a_log_that_is_made_to_be_read_forever(unit: str) -> None:
+def test_hostile_logs_take_bounded_time(unit: str) -> None:
     log = unit * (200_000 // len(unit))
     assert len(last_lines(log)) <= 15
     guess(log, "apt")

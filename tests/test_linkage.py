@@ -9,7 +9,7 @@ from elf_maker import CPUS, make_library
 from fake_index import Notes
 from hypothesis import given
 from hypothesis import strategies as st
-from unit_maker import TARGET, make_unit
+from prepared_maker import TARGET, make_prepared
 
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.target import MACHINES, Libc
@@ -37,12 +37,12 @@ GLIBC, MUSL = "manylinux_2_28_x86_64", "musllinux_1_2_x86_64"
 
 @pytest.fixture
 def own(tmp_path: Path) -> PreparedWheel:
-    return make_unit(tmp_path / "own", "app")
+    return make_prepared(tmp_path / "own", "app")
 
 
 def unit(folder: Path, files: Mapping[str, bytes], name: str = "demo", platform: str = GLIBC) -> PreparedWheel:
     python = "py3-none" if platform == "any" else "cp313-cp313"
-    return make_unit(folder, name, files, filename=f"{name}-1.0-{python}-{platform}.whl")
+    return make_prepared(folder, name, files, filename=f"{name}-1.0-{python}-{platform}.whl")
 
 
 def missing(base: BaseFacts, own: PreparedWheel, *units: PreparedWheel) -> list[str]:
@@ -230,5 +230,5 @@ class TestSeverity:
     def test_nothing_is_said_where_nothing_is_wrong(self, tmp_path: Path) -> None:
         own = unit(tmp_path, {"app/_x.so": make_library(["libz.so.1"])}, "app")
         notes = Notes()
-        check_linkage([make_unit(tmp_path, "pure")], own, SLIM, compiled={"app"}, progress=notes)
+        check_linkage([make_prepared(tmp_path, "pure")], own, SLIM, compiled={"app"}, progress=notes)
         assert notes.notes == []

@@ -51,14 +51,14 @@ def diff_id(path: Path) -> str:
 
 
 def zipped_anew(path: Path, folder: Path, seed: int) -> Path:
-    """The same wheel by another hand: other order, times, methods, system, directories and comments."""
+    """The same wheel with another order, times, methods, system, directories and comments."""
     by_chance = random.Random(seed)
     with zipfile.ZipFile(path) as archive:
         members = [(info.filename, info.external_attr, archive.read(info)) for info in archive.infolist()]
     by_chance.shuffle(members)
     other = folder / f"{seed}.whl"
     with zipfile.ZipFile(other, "w") as archive:
-        archive.comment = b"zipped by chance"
+        archive.comment = b"zipped at random"
         archive.writestr(zipfile.ZipInfo("demo/"), b"")
         for name, attributes, data in members:
             info = zipfile.ZipInfo(name, (by_chance.randint(1980, 2100), 2, 3, 4, 5, 6))
@@ -93,7 +93,7 @@ def test_members_are_sorted_stored_and_have_one_date(tmp_path: Path) -> None:
     assert set(modes.values()) == {stat.S_IFREG | 0o644}
 
 
-def test_the_content_is_the_same_and_so_is_the_layer(tmp_path: Path) -> None:
+def test_content_and_layer_stay_the_same(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, files=FILES, executable=["zeta.py"])
     again = tmp_path / "again.whl"
     again.write_bytes(repacked(path))
@@ -106,7 +106,7 @@ def test_the_content_is_the_same_and_so_is_the_layer(tmp_path: Path) -> None:
     assert diff_id(path) == diff_id(again)
 
 
-def test_a_repacked_wheel_is_repacked_to_itself(tmp_path: Path) -> None:
+def test_repacking_twice_changes_nothing(tmp_path: Path) -> None:
     once = tmp_path / "once.whl"
     once.write_bytes(repacked(make_wheel(tmp_path, files=FILES)))
     assert repacked(once) == once.read_bytes()
@@ -119,7 +119,7 @@ CONTENTS = st.dictionaries(PATHS, st.binary(max_size=50) | st.just(b"x" * 100_00
 
 @settings(max_examples=many(24), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=CONTENTS, chance=st.integers(0, 2**32), executable=st.booleans())
-def test_the_bytes_follow_from_the_content_alone(
+def test_bytes_depend_only_on_the_content(
     tmp_path: Path, files: Mapping[str, bytes], chance: int, executable: bool
 ) -> None:
     def shuffled(rows: Rows) -> Rows:
@@ -140,7 +140,7 @@ def test_the_bytes_follow_from_the_content_alone(
     assert repacked(path) == expected
 
 
-def test_what_pip_and_signers_leave_is_left_out_with_its_row(tmp_path: Path) -> None:
+def test_direct_url_and_signatures_are_omitted_with_their_rows(tmp_path: Path) -> None:
     path = make_wheel(
         tmp_path,
         files={"demo.py": "", f"{INFO}/direct_url.json": '{"url": "file:///home/me"}'},
@@ -154,7 +154,7 @@ def test_what_pip_and_signers_leave_is_left_out_with_its_row(tmp_path: Path) -> 
     assert repacked(make_wheel(tmp_path, files={"demo.py": ""})) == again.read_bytes()
 
 
-def test_sizes_that_record_lacks_are_written(tmp_path: Path) -> None:
+def test_sizes_that_record_lacks_are_added(tmp_path: Path) -> None:
     def without_sizes(rows: Rows) -> Rows:
         return [(path, digest, "") for path, digest, _ in rows]
 
@@ -163,7 +163,7 @@ def test_sizes_that_record_lacks_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
-def test_content_that_is_not_what_record_says_is_refused(tmp_path: Path, method: int) -> None:
+def test_content_other_than_that_of_record_is_refused(tmp_path: Path, method: int) -> None:
     def other(rows: Rows) -> Rows:
         return [row("demo.py", b"two") if path == "demo.py" else (path, *rest) for path, *rest in rows]  # type: ignore[misc]
 
@@ -173,7 +173,7 @@ def test_content_that_is_not_what_record_says_is_refused(tmp_path: Path, method:
     assert caught.value.hint
 
 
-def test_a_broken_wheel_is_refused(tmp_path: Path) -> None:
+def test_broken_wheel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match="has no RECORD"):
         repacked(make_wheel(tmp_path, without=["RECORD"]))
     with pytest.raises(WheelError, match=r"no row for 'sneaky\.py'"):

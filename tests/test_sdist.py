@@ -32,7 +32,7 @@ def refused(path: Path) -> str:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_an_sdist_says_how_it_is_built(tmp_path: Path, zipped: bool) -> None:
+def test_build_system_of_an_sdist(tmp_path: Path, zipped: bool) -> None:
     pyproject = (
         '[build-system]\nrequires = ["flit-core>=3", "tomli; python_version<\'3.11\'"]\n'
         'build-backend = "backend:object.hooks"\nbackend-path = ["tools", "."]\n'
@@ -53,22 +53,22 @@ def test_an_sdist_says_how_it_is_built(tmp_path: Path, zipped: bool) -> None:
 
 
 @pytest.mark.parametrize("pyproject", [None, "[tool.black]\n"])
-def test_without_a_word_it_is_built_by_setuptools(tmp_path: Path, pyproject: str | None) -> None:
+def test_setuptools_is_the_default(tmp_path: Path, pyproject: str | None) -> None:
     found = read(make_sdist(tmp_path, pyproject=pyproject))
     assert (found.requires, found.backend, found.backend_path) == (DEFAULT_REQUIRES, DEFAULT_BACKEND, ())
 
 
-def test_setuptools_is_the_backend_where_only_requirements_are_named(tmp_path: Path) -> None:
+def test_setuptools_is_the_default_backend(tmp_path: Path) -> None:
     assert read(make_sdist(tmp_path, pyproject=REQUIRES.format("setuptools==60"))).backend == DEFAULT_BACKEND
 
 
-def test_a_file_in_a_cache_is_known_by_the_name_it_is_given(tmp_path: Path) -> None:
+def test_file_name_may_differ_from_that_of_the_path(tmp_path: Path) -> None:
     path = make_sdist(tmp_path, filename="abcdef")
     assert read_sdist(path, "Demo-1.0.tar.gz").name == "demo"
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_the_first_source_of_a_compiler_is_named(tmp_path: Path, zipped: bool) -> None:
+def test_first_source_of_a_compiler_is_named(tmp_path: Path, zipped: bool) -> None:
     assert read(make_compiled_sdist(tmp_path, zipped=zipped)).compiled == "src/_demo.c"
     assert read(make_sdist(tmp_path, zipped=zipped)).compiled == ""
 
@@ -79,7 +79,7 @@ def test_the_first_source_of_a_compiler_is_named(tmp_path: Path, zipped: bool) -
      "a.mm", "a.S", "a.asm", "a.cu", "a.d", "a.zig", "a.swg", "a.i", "Cargo.toml", "meson.build", "CMakeLists.txt",
      "attests/a.c", "docs.c"],
 )  # fmt: skip
-def test_sources_of_compilers_are_known(path: str) -> None:
+def test_sources_of_compilers(path: str) -> None:
     assert looks_compiled(["demo.py", path], (), "") == path
 
 
@@ -89,7 +89,7 @@ def test_sources_of_compilers_are_known(path: str) -> None:
      "tests/a.c", "src/demo/test/a.c", "demo/testing/a.pyx", "docs/a.c", "Doc/a.c", "Examples/a/b.rs",
      "example/Cargo.toml", "benchmarks/a.go"],
 )  # fmt: skip
-def test_headers_tests_and_documentation_are_nothing_to_compile(path: str) -> None:
+def test_headers_tests_and_documentation_look_pure(path: str) -> None:
     assert looks_compiled([path], ["setuptools"], DEFAULT_BACKEND) == ""
 
 
@@ -99,7 +99,7 @@ def test_headers_tests_and_documentation_are_nothing_to_compile(path: str) -> No
      "scikit-build-core", "scikit_build_core[pyproject]", "meson-python", "pybind11", "nanobind", "cffi>=1.12",
      "cmake", "ninja", "hatch-mypyc", "hatch-cython", "py-build-cmake", "sip >=6", "PyQt-builder", "swig"],
 )  # fmt: skip
-def test_a_requirement_that_compiles_is_named(tmp_path: Path, requirement: str) -> None:
+def test_requirement_for_compiling_is_named(tmp_path: Path, requirement: str) -> None:
     name = requirement.partition("[")[0].rstrip("0123456789.,~<>= ") if requirement != "pybind11" else requirement
     assert looks_compiled((), ["wheel", requirement], "") == f"build-system.requires: {name}"
     found = read(make_sdist(tmp_path, pyproject=REQUIRES.format(requirement)))
@@ -111,20 +111,20 @@ def test_a_requirement_that_compiles_is_named(tmp_path: Path, requirement: str) 
     [("maturin", "maturin"), ("mesonpy", "mesonpy"), ("scikit_build_core.build", "scikit_build_core"),
      ("sipbuild.api", "sipbuild"), ("py_build_cmake.build", "py_build_cmake"), ("sipbuild:api", "sipbuild")],
 )  # fmt: skip
-def test_a_backend_that_compiles_is_named(backend: str, module: str) -> None:
+def test_backend_that_compiles_is_named(backend: str, module: str) -> None:
     assert looks_compiled((), (), backend) == f"build-system.build-backend: {module}"
 
 
 @pytest.mark.parametrize("requires", [["hatchling"], ["cmakelang"], ["mypy-extensions"], ["???"], [""]])
-def test_other_requirements_compile_nothing(requires: list[str]) -> None:
+def test_other_requirements_look_pure(requires: list[str]) -> None:
     assert looks_compiled((), requires, "hatchling.build") == ""
 
 
-def test_a_name_that_no_terminal_should_see_is_escaped(tmp_path: Path) -> None:
+def test_unprintable_name_is_escaped(tmp_path: Path) -> None:
     assert read(make_sdist(tmp_path, files={"a\x1b[2J.c": "", "setup.py": ""})).compiled == r"'a\x1b[2J.c'"
 
 
-def test_links_that_stay_inside_and_odd_spellings_are_taken(tmp_path: Path) -> None:
+def test_links_that_stay_inside_and_unusual_paths_are_accepted(tmp_path: Path) -> None:
     members = [
         (tar_member("pax_global_header", tarfile.XGLTYPE), b""),
         (tar_member(".", tarfile.DIRTYPE), b""),
@@ -162,7 +162,7 @@ BROKEN_MEMBERS = {
 
 
 @pytest.mark.parametrize("name", BROKEN_MEMBERS)
-def test_a_hostile_member_is_refused(tmp_path: Path, name: str) -> None:
+def test_hostile_member_is_refused(tmp_path: Path, name: str) -> None:
     members, message = BROKEN_MEMBERS[name]
     assert message in refused(make_sdist(tmp_path, members=[(member, b"") for member in members]))
 
@@ -185,30 +185,30 @@ PYPROJECTS = {
 
 @pytest.mark.parametrize("name", PYPROJECTS)
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_pyproject_that_is_none_is_refused(tmp_path: Path, name: str, zipped: bool) -> None:
+def test_invalid_pyproject_is_refused(tmp_path: Path, name: str, zipped: bool) -> None:
     pyproject, message = PYPROJECTS[name]
     assert message in refused(make_sdist(tmp_path, pyproject=pyproject, zipped=zipped))
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_nothing_that_says_how_to_build_it_is_refused(tmp_path: Path, zipped: bool) -> None:
+def test_sdist_without_a_build_system_is_refused(tmp_path: Path, zipped: bool) -> None:
     path = make_sdist(tmp_path, files={"demo.py": "", "sub/setup.py": ""}, pyproject=None, zipped=zipped)
     assert "neither a pyproject.toml nor a setup.py" in refused(path)
 
 
 @pytest.mark.parametrize("filename", ["demo.tar.gz", "demo-1.0.tar.bz2", "demo-one.tar.gz", "demo-1.0.whl"])
-def test_a_file_that_is_not_called_like_an_sdist_is_refused(tmp_path: Path, filename: str) -> None:
+def test_file_name_of_another_format_is_refused(tmp_path: Path, filename: str) -> None:
     assert filename in refused(make_sdist(tmp_path, filename=filename))
 
 
 @pytest.mark.parametrize("filename", ["../demo-1.0.tar.gz", "/demo-1.0.tar.gz", "a b-1.0.zip", "\x1b[2J-1.0.tar.gz"])
-def test_a_name_that_is_a_path_or_worse_is_refused(tmp_path: Path, filename: str) -> None:
+def test_file_name_with_special_characters_is_refused(tmp_path: Path, filename: str) -> None:
     with pytest.raises(CompileError, match="characters"):
         read_sdist(make_sdist(tmp_path), filename)
 
 
 @pytest.mark.parametrize("filename", ["demo-1.0.tar.gz", "demo-1.0.zip"])
-def test_a_file_that_is_not_there_or_no_archive_is_refused(tmp_path: Path, filename: str) -> None:
+def test_missing_file_and_other_content_are_refused(tmp_path: Path, filename: str) -> None:
     path = tmp_path / filename
     assert "cannot be read: No such file" in refused(path)
     path.write_bytes(b"")
@@ -217,7 +217,7 @@ def test_a_file_that_is_not_there_or_no_archive_is_refused(tmp_path: Path, filen
     refused(path)
 
 
-def test_damage_after_the_last_file_is_found(tmp_path: Path) -> None:
+def test_damage_after_the_last_member_is_reported(tmp_path: Path) -> None:
     path = make_sdist(tmp_path)
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
@@ -226,7 +226,7 @@ def test_damage_after_the_last_file_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "value"), [("_MOST_MEMBERS", 3), ("_MOST_NAMES", 40), ("_MOST_UNPACKED", 5000)])
-def test_more_than_an_sdist_has_is_refused(
+def test_sdist_beyond_a_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     path = make_sdist(tmp_path, files={"setup.py": "", "a" * 200: "", "c": "", "d": ""})
@@ -235,15 +235,15 @@ def test_more_than_an_sdist_has_is_refused(
     refused(path)
 
 
-def test_what_inflates_without_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bomb_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_UNPACKED", 1 << 20)
     path = make_sdist(tmp_path)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(4 << 20)))
     assert "unpacks to more" in refused(path)
 
 
-def _read_or_refused(path: Path) -> None:
-    """The law of this module: an Sdist, or a CompileError with a place and a hint, whatever the file is."""
+def _check_outcome(path: Path) -> None:
+    """Reading any file gives an Sdist, or a CompileError with a place and a hint."""
     error: CompileError | None = None
     try:
         read(path)
@@ -255,21 +255,23 @@ def _read_or_refused(path: Path) -> None:
 @pytest.mark.parametrize("zipped", [False, True])
 @settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 20000))
-def test_any_damage_is_read_or_refused(
+def test_any_damage_gives_an_sdist_or_a_compile_error(
     tmp_path: Path, zipped: bool, changes: list[tuple[int, bytes]], cut: int
 ) -> None:
     path = make_sdist(tmp_path, zipped=zipped)
     _damage(path, changes, cut, plain=lambda data: data, packed=lambda data: data)
-    _read_or_refused(path)
+    _check_outcome(path)
 
 
 @settings(max_examples=many(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 20000))
-def test_any_damage_of_the_tar_is_read_or_refused(tmp_path: Path, changes: list[tuple[int, bytes]], cut: int) -> None:
+def test_any_damage_of_the_tar_gives_an_sdist_or_a_compile_error(
+    tmp_path: Path, changes: list[tuple[int, bytes]], cut: int
+) -> None:
     long = tar_member("demo-1.0/" + "x" * 300)
     path = make_sdist(tmp_path, members=[(long, b""), (tar_member("demo-1.0/l", tarfile.SYMTYPE, "setup.py"), b"")])
     _damage(path, changes, cut, plain=gzip.decompress, packed=lambda data: gzip.compress(data, 1))
-    _read_or_refused(path)
+    _check_outcome(path)
 
 
 def _damage(
@@ -291,6 +293,6 @@ def _damage(
 @given(
     text=st.text(max_size=200) | st.sampled_from(["[build-system]\n", REQUIRES.format("x")]), more=st.text(max_size=60)
 )
-def test_any_pyproject_is_read_or_refused(tmp_path: Path, text: str, more: str) -> None:
+def test_any_pyproject_gives_an_sdist_or_a_compile_error(tmp_path: Path, text: str, more: str) -> None:
     pyproject = (text + more).encode("utf-8", "replace").decode()
-    _read_or_refused(make_sdist(tmp_path, pyproject=pyproject))
+    _check_outcome(make_sdist(tmp_path, pyproject=pyproject))

@@ -1,4 +1,4 @@
-"""Makes small wheels: good ones, and ones that are broken in one place."""
+"""Makes small wheels, valid ones and ones that are broken in one place."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def make_wheel(
     record: Callable[[Rows], Rows] = lambda rows: rows,
     method: int = zipfile.ZIP_DEFLATED,
 ) -> Path:
-    """Write a wheel into `folder`. `members` go in as they are, unrecorded; `record` changes RECORD's rows.
+    """Write a wheel into `folder`. `members` are added unchanged and not recorded; `record` changes RECORD's rows.
 
-    `without` are files of .dist-info to leave out.
+    `without` are files of .dist-info to omit.
     """
     info = f"{name}-{version}.dist-info"
     if metadata is None:
@@ -55,12 +55,12 @@ def make_wheel(
     rows = record([*(row(path, data) for path, data in content.items()), (f"{info}/RECORD", "", "")])
     if "RECORD" not in set(without):
         text = io.StringIO()
-        # The escape is for a NUL, which Python 3.10 writes no other way.
+        # Python 3.10 needs the escape character to write a NUL.
         csv.writer(text, lineterminator="\n", escapechar="\\").writerows(rows)
         content[f"{info}/RECORD"] = text.getvalue().encode()
     path = folder / (filename or f"{name}-{version}-py3-none-any.whl")
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
-        warnings.simplefilter("ignore")  # of duplicate names, which is what some tests want
+        warnings.simplefilter("ignore")  # of duplicate names, which some tests need
         for member, data in content.items():
             archive.writestr(member_info(member, 0o755 if member in set(executable) else 0o644, method), data)
         for member_info_, data in members:
@@ -71,7 +71,7 @@ def make_wheel(
 def member_info(path: str, mode: int = 0o644, method: int = zipfile.ZIP_DEFLATED) -> zipfile.ZipInfo:
     """A regular file's entry in a zip."""
     info = zipfile.ZipInfo()
-    info.filename = path  # not through the constructor, which cuts it at a NUL
+    info.filename = path  # the constructor would cut it at a NUL
     info.external_attr = (0o100000 | mode) << 16
     info.compress_type = method
     return info

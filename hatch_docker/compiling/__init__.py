@@ -1,1 +1,1 @@
-"""Wheels out of sdists: pure ones on this machine, the others in a builder container."""
+"""Building sdists into wheels: pure ones on this machine, the others in a container of the builder."""

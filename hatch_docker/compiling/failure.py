@@ -1,4 +1,4 @@
-"""What the log of a build says of its failure: the lines that tell it, and a guess at what is missing. Pure."""
+"""Explain a failed build by its log: the lines that matter, and a hint at what is missing. No I/O."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from hatch_docker.os_packages.knowledge import package_of
 
-# Of longer lines, such as a compiler's command, this much is shown, and that much looked at.
+# The number of characters of a long line, such as a compiler's command, that are shown, and that are searched.
 _SHOWN, _READ = 200, 2000
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 _WARNING = re.compile(r"^[^\n]{0,400}?Warning: .*\n\s*!!\n(?:.*\n){0,40}?\s*!!\n(?:\s*self\.\w+\(.*\n)?", re.MULTILINE)
 _FRAME = re.compile(r'( *)File ".+", line \d+')
-# What setuptools, meson and pip say around what a compiler says, and what merely repeats it.
+# What setuptools, meson and pip print around a compiler's output, and what merely repeats it.
 _CHATTER = re.compile(
     r"[\s│|~^*!=━─]*"
     r"|(?:(?:INFO|DEBUG):[\w.]+:)?"
@@ -37,10 +37,10 @@ _ERROR = re.compile(r"\berror\b|\w(?:Error|Exception)\b|\bnot found\b", re.IGNOR
 
 
 class _Rule(NamedTuple):
-    """A line that says what is missing.
+    """A pattern of a line that says what is missing.
 
-    `name` is how the tables of packages call that, `{}` being each of the pattern's groups. What a `loose` rule finds
-    counts only if the tables have it.
+    `name` is the missing item's name in the tables of packages, with `{}` for each group of the pattern. A match of a
+    `loose` rule counts only if the tables have its name.
     """
 
     pattern: re.Pattern[str]
@@ -54,18 +54,18 @@ def _rule(pattern: str, name: str = "{}", *, loose: bool = False) -> _Rule:
 
 _WORD = r"(?<![\w.+-])([\w.+-]{1,64})"
 _MISSING: Sequence[_Rule] = (
-    # Headers: gcc, clang, and what build scripts say
+    # Headers: gcc, clang, and build scripts
     _rule(r"fatal error: '?([\w./+-]+)'?(?:: No such file or directory| file not found)"),
     _rule(r"header '?([\w./+-]+\.h(?:pp)?)\b", loose=True),
     # The linker
     _rule(r"(?:cannot find|unable to find library) -l([\w.+-]+)", "-l{}"),
-    # pkg-config, and those who ask it
+    # pkg-config and its callers
     _rule(r"^Package '?([\w.+-]+?)'?(?:, required by '[^']+',)? (?:was )?not found"),
     _rule(r"No package '([\w.+-]+)' found"),
     _rule(r"Dependency \"([\w.+-]+)\" not found"),
     _rule(r"pkg-config --exists '?([\w.+-]+)'? returned", loose=True),
     _rule(r"system library `([\w.+-]+)` required by crate"),
-    # CMake, and scripts that look for themselves
+    # CMake, and scripts with a search of their own
     _rule(r"Could NOT find (\w+)", loose=True),
     _rule(r"(?:library files could not be found for|load dependency) (\w+)", loose=True),
     _rule(rf"{_WORD}(?: and ([\w.+-]+))? development packages are installed", loose=True),
@@ -96,7 +96,7 @@ _NO_MEMORY = re.compile(
     r"|Cannot allocate memory|signal: 9, SIGKILL|^Killed$|std::bad_alloc|LLVM ERROR: out of memory",
     re.MULTILINE,
 )
-# What a process that the kernel killed ends with: 128 and the signal's number.
+# The exit status of a process that the kernel killed: 128 and the signal's number.
 _KILLED = 137
 _OLD_RUST = re.compile(r"requires rustc (\d[\d.]*\d) or newer|rustc \S+ is not supported|feature `edition20\d\d`")
 _NO_NETWORK = re.compile(
@@ -109,16 +109,16 @@ _NO_MODULE = re.compile(
     r"|fatal error: '?(numpy|pybind11|nanobind)/[\w./]+'?(?:: No such file| file not found)",
     re.MULTILINE,
 )
-# Modules that Python, or setuptools, once had.
-_GONE = ("distutils", "imp", "pkg_resources")
+# Modules that Python or setuptools removed.
+_REMOVED = ("distutils", "imp", "pkg_resources")
 
 
 def last_lines(log: str, count: int = 15) -> list[str]:
-    """The lines of a log that tell why a build failed, at most `count`, without what pip and setuptools add.
+    """The lines of a log that show why a build failed, at most `count`, without the chatter of pip and setuptools.
 
-    They are its last ones, unless its last error is further up. Long lines are cut.
+    They are the last lines, unless the last error is before them. Long lines are cut.
     """
-    lines = _telling(_plain(log))
+    lines = _without_chatter(_plain(log))
     errors = [number for number, line in enumerate(lines) if _ERROR.search(line)]
     start = max(0, len(lines) - count)
     if errors and errors[-1] < start:
@@ -128,23 +128,23 @@ def last_lines(log: str, count: int = 15) -> list[str]:
 
 
 def guess(log: str, manager: str, *, status: int = 0) -> str:
-    """What to do about a failed build, as far as its log tells; empty where it does not.
+    """A hint how to fix a failed build, by its log; empty if there is none.
 
-    `manager` is the builder's package manager (`apk`, `apt`), `status` the exit status where that is known.
+    `manager` is the builder's package manager (`apk`, `apt`), `status` the exit status, 0 if it is unknown.
     """
     text = "\n".join(line.strip() for line in _plain(log))
     if _NO_SPACE.search(text):
         return "free some space where the engine keeps its containers"
     if status == _KILLED or _NO_MEMORY.search(text):
-        return "the compiler had not enough memory: set HATCH_DOCKER_BUILD_MEMORY to more, or give the engine more"
+        return "the compiler ran out of memory: raise HATCH_DOCKER_BUILD_MEMORY, or the engine's limit"
     if match := _OLD_RUST.search(text):
         needed = f", {match[1]} or newer is needed" if match[1] else ""
-        return f"the builder's Rust is too old{needed}: name an image that has it in builder"
+        return f"the builder's Rust is too old{needed}: set builder to an image that has a newer one"
     return _packages(text, manager) or _offline(text) or _module(text) or _unknown(text)
 
 
 def _packages(text: str, manager: str) -> str:
-    """The line to write for what was missing last, of all that the tables have."""
+    """The `build-packages` line for the last missing item that the tables have."""
     for names, loose in _missing(text):
         packages = {name: package for name in names if (package := _package(name, manager, loose))}
         if packages:
@@ -156,7 +156,7 @@ def _packages(text: str, manager: str) -> str:
 def _offline(text: str) -> str:
     if not _NO_NETWORK.search(text):
         return ""
-    return "it fetches something while it is built, and has no network then: name it in build-network to give it one"
+    return "its build needs the network, which builds do not have: add it to build-network to allow that"
 
 
 def _module(text: str) -> str:
@@ -164,23 +164,23 @@ def _module(text: str) -> str:
     if not found:
         return ""
     module = found[-1].partition(".")[0]
-    if module in _GONE:
-        return f"its build imports {module}, which newer Pythons lack: take a newer version of it, or an older Python"
+    if module in _REMOVED:
+        return f"its build imports {module}, which newer Pythons lack: use a newer version of it, or an older Python"
     return (
-        f"its build needs {module}, which its own build-system.requires does not name: take a version that has a "
-        "wheel, and tell its authors"
+        f"its build needs {module}, which its build-system.requires does not list: use a version that has a wheel, "
+        "and report it to its authors"
     )
 
 
 def _unknown(text: str) -> str:
     for names, loose in _missing(text):
         if not loose:
-            return f"{_are_missing(names)}: if an OS package has that, name it in build-packages"
+            return f"{_are_missing(names)}: add the OS package that has it to build-packages"
     return ""
 
 
 def _missing(text: str) -> list[tuple[tuple[str, ...], bool]]:
-    """What is said to be missing, the last first, and whether loosely."""
+    """The names that match each rule, the last match first, and whether the rule is loose."""
     found = [
         (match.start(), tuple(rule.name.format(group) for group in match.groups() if group) or (rule.name,), rule.loose)
         for rule in _MISSING
@@ -190,7 +190,7 @@ def _missing(text: str) -> list[tuple[tuple[str, ...], bool]]:
 
 
 def _package(name: str, manager: str, loose: bool) -> str:
-    # CMake and others have names of their own: ZLIB, PNG.
+    # CMake and others use other names: ZLIB, PNG.
     names = (name, name.lower(), f"lib{name.lower()}") if loose else (name,)
     return next((package for each in names if (package := package_of(each, manager))), "")
 
@@ -201,15 +201,15 @@ def _are_missing(names: Iterable[str]) -> str:
 
 
 def _plain(log: str) -> list[str]:
-    """The lines of a log as a terminal would show them, without colours, and cut where that takes too long to read."""
+    """The lines of a log as a terminal shows them, without colours. Very long lines are cut."""
     text = _WARNING.sub("", _ESCAPES.sub("", log).replace("\r\n", "\n"))
     lines = (line.rstrip("\r").rpartition("\r")[2][:_READ].expandtabs() for line in text.split("\n"))
     return ["".join(each for each in line if each.isprintable()).rstrip() for line in lines]
 
 
-def _telling(lines: Sequence[str]) -> list[str]:
-    """The lines that are neither chatter nor frames of a traceback, whose last line tells enough."""
-    telling: list[str] = []
+def _without_chatter(lines: Sequence[str]) -> list[str]:
+    """The lines without chatter and frames of tracebacks, of which only the last line is kept."""
+    kept: list[str] = []
     frame = -1
     for line in lines:
         indent = len(line) - len(line.lstrip())
@@ -218,5 +218,5 @@ def _telling(lines: Sequence[str]) -> list[str]:
         match = _FRAME.match(line)
         frame = len(match[1]) if match else -1
         if not match and not _CHATTER.fullmatch(line.strip()):
-            telling.append(line)
-    return telling
+            kept.append(line)
+    return kept

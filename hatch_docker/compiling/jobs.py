@@ -1,11 +1,11 @@
-"""One sdist to compile, from the files that go into a container to the wheel that comes out."""
+"""Compile one sdist in a container: copy its files in, run the build, copy the wheel out."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -14,9 +14,9 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import Version
 
 from hatch_docker.base.target import TargetPython
-from hatch_docker.compiling import container_main as inside
+from hatch_docker.compiling import container_main
 from hatch_docker.compiling.failure import guess, last_lines
-from hatch_docker.compiling.requirements import BuildLock, Resolve, are_met, parse
+from hatch_docker.compiling.requirements import BuildLock, Resolve, parse, satisfies
 from hatch_docker.compiling.sdist import Sdist
 from hatch_docker.engine import Container
 from hatch_docker.errors import BuilderError, CompileError, join_hints
@@ -25,22 +25,22 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.logs import Log
 
 WORK = "/hatch-docker"
-_SCRIPT = Path(inside.__file__)
-_LARGEST_ANSWER = 1 << 20
-# PyPA: binary distribution format. It becomes part of messages and of file names.
+_SCRIPT = Path(container_main.__file__)
+_LARGEST_RESULT = 1 << 20
+# PyPA: binary distribution format. The name becomes part of messages and of file names.
 _WHEEL = re.compile(r"[A-Za-z0-9_.!+-]+\.whl")
-# What would make two builds of the same sources differ.
+# Settings without which two builds of the same sources would differ.
 _ENVIRON = {"SOURCE_DATE_EPOCH": "315619200", "PYTHONHASHSEED": "0", "TZ": "UTC", "HOME": f"{WORK}/home"}
 
 _PROBED = frozenset({"version", "implementation", "free_threaded", "machine", "glibc", "headers", "compiler"})
 
-# Files of a lock → wheels of them, compiled where need be.
+# The files of a lock → their wheels; sdists among them are compiled.
 Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """An sdist that is to become a wheel, and why it is compiled."""
+    """An sdist to compile, and the reason why it is compiled."""
 
     sdist: Sdist
     file: FetchedFile
@@ -48,80 +48,46 @@ class Job:
 
     @property
     def label(self) -> str:
-        """`psutil 7.0.0`."""
+        """Name and version: `psutil 7.0.0`."""
         return f"{self.sdist.name} {self.sdist.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """A wheel's file name, and what it was built with: Python's packages and, in the builder, those of the OS."""
+    """A compiled wheel's file name, and what it was built with: `lock`, and the builder's OS packages."""
 
     filename: str
-    plan: BuildLock
+    lock: BuildLock
     packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Supplies:
-    """What an sdist is built with: `plan` and its files. A backend may ask for more, which takes the other two.
+class BuildInputs:
+    """The files that an sdist is built with, as `lock` names them.
 
-    `complete` is whether the plan is known to have all that the backend asks for.
+    `complete` says that the lock contains everything that the build backend requires. If it does not, `resolve` and
+    `wheels` add what the backend requests besides `build-system.requires`.
     """
 
-    plan: BuildLock
+    lock: BuildLock
     tools: Sequence[FetchedFile]
     requirements: Sequence[FetchedFile]
     complete: bool
     resolve: Resolve
     wheels: Wheels
 
-
-def compile_in(
-    container: Container,
-    job: Job,
-    out: BinaryIO,
-    *,
-    supplies: Supplies,
-    target: TargetPython,
-    builder: str,
-    exclude: Sequence[str],
-    log: Log,
-) -> Compiled:
-    """Compile one sdist, and write the wheel to `out`; the log of it all to `log`.
-
-    `exclude` are shared libraries that do not go into the wheel. `builder` is what people call the image. Raises
-    CompileError where it does not compile, BuilderError where that image cannot compile for the target.
-    """
-    steps = _Steps(container=container, job=job, builder=builder, target=target, log=log)
-    python = probe(container, target, builder, write=log.write)
-    steps.prepare(python, supplies)
-    if not supplies.complete:
-        asked = parse(steps.ask("requires").get("requires"), job.sdist.filename)
-        if not are_met(asked, supplies.plan, target):
-            more = tuple(supplies.resolve([*job.sdist.requires, *map(str, asked)]))
-            supplies = replace(
-                supplies, plan=replace(supplies.plan, requirements=more), requirements=supplies.wheels(more)
-            )
-            steps.prepare(python, supplies)
-    wheel = steps.ask("build", exclude=list(exclude)).get("wheel")
-    filename = _checked(wheel, job, target, builder)
-    container.get(str(wheel), out)
-    return Compiled(filename=filename, plan=supplies.plan)
-
-
-class _Answer(io.BytesIO):
-    """Takes a small document and no large one."""
-
-    def write(self, data: Any, /) -> int:
-        """Raise ValueError where it grows too large."""
-        if self.tell() + len(data) > _LARGEST_ANSWER:
-            raise ValueError
-        return super().write(data)
+    def with_requirements(self, requirements: Sequence[str]) -> BuildInputs:
+        """The same tools with the files of other build requirements."""
+        artifacts = tuple(self.resolve(requirements))
+        return replace(self, lock=replace(self.lock, requirements=artifacts), requirements=self.wheels(artifacts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Steps:
-    """What is done in the container, one operation of `inside` after the other."""
+class ContainerBuild:
+    """The compilation of one sdist in a container, by the operations of `container_main`.
+
+    `builder` is the builder's display name. The output of every command goes to `log`.
+    """
 
     container: Container
     job: Job
@@ -129,31 +95,48 @@ class _Steps:
     target: TargetPython
     log: Log
 
-    def prepare(self, python: str, supplies: Supplies) -> None:
-        """Put the sdist, our tools and what it is built with into the container, and install them."""
-        names = [each.artifact.filename for each in supplies.tools]
+    def compile(self, inputs: BuildInputs, out: BinaryIO, *, exclude: Sequence[str]) -> Compiled:
+        """Compile the sdist, and write its wheel to `out`. `exclude` are shared libraries not to put into the wheel.
+
+        Raises CompileError if it cannot be compiled, BuilderError if the builder cannot compile for the target.
+        """
+        python = probe(self.container, self.target, self.builder, write=self.log.write)
+        self._prepare(python, inputs)
+        if not inputs.complete:
+            more = parse(self._call("requires").get("requires"), self.job.sdist.filename)
+            if not satisfies(inputs.lock, more, self.target):
+                inputs = inputs.with_requirements([*self.job.sdist.requires, *map(str, more)])
+                self._prepare(python, inputs)
+        wheel = self._call("build", exclude=list(exclude)).get("wheel")
+        filename = _checked(wheel, self.job, self.target, self.builder)
+        self.container.get(str(wheel), out)
+        return Compiled(filename=filename, lock=inputs.lock)
+
+    def _prepare(self, python: str, inputs: BuildInputs) -> None:
+        """Copy the sdist, our tools and the build requirements into the container, and install them."""
+        names = [each.artifact.filename for each in inputs.tools]
         job = {
             "tools": names,
             "installer": next(name for name in names if name.startswith("installer-")),
-            "requirements": [each.artifact.filename for each in supplies.requirements],
+            "requirements": [each.artifact.filename for each in inputs.requirements],
         }
-        every = (*supplies.tools, *supplies.requirements)
+        every = (*inputs.tools, *inputs.requirements)
         files = {f"{WORK}/wheels/{each.artifact.filename}": each.path for each in every}
         self._put(job, {**files, f"{WORK}/{self.job.sdist.filename}": self.job.file.path})
-        self._must(self._run(python, "prepare"))
+        self._check(self._run(python, "prepare"))
 
-    def ask(self, operation: str, **more: Any) -> dict[str, Any]:
-        """The answer of a build backend's hook."""
+    def _call(self, operation: str, **more: Any) -> dict[str, Any]:
+        """The result of an operation that calls the build backend."""
         self._put(more, {})
-        self._must(self._run(f"{WORK}/tools/bin/python", operation))
-        answer = _answer(self.container)
-        if answer is None:
-            # Whatever runs in there may write what it likes.
-            raise CompileError(f"{self.job.label} left no answer that can be read", hint=self._whole)
-        return answer
+        self._check(self._run(f"{WORK}/tools/bin/python", operation))
+        result = _result(self.container)
+        if result is None:
+            # The code of the sdist may write anything to that file.
+            raise CompileError(f"{self.job.label} left no readable result", hint=self._log_hint)
+        return result
 
     @property
-    def _whole(self) -> str:
+    def _log_hint(self) -> str:
         return f"the whole log is {self.log.path}"
 
     def _put(self, more: Mapping[str, Any], files: Mapping[str, Path]) -> None:
@@ -165,36 +148,47 @@ class _Steps:
     def _run(self, python: str, operation: str) -> int:
         return _run(self.container, python, operation, self.log.write)
 
-    def _must(self, status: int) -> None:
+    def _check(self, status: int) -> None:
+        """Raise CompileError for an exit status other than 0."""
         if status == 0:
             return
         text = self.log.end()
-        # The bar tells what the log says from what we say.
-        said = "".join(f"\n  │ {line}" for line in last_lines(text)) or f" (exit status {status})"
+        # The bar separates the log's lines from our own.
+        excerpt = "".join(f"\n  │ {line}" for line in last_lines(text)) or f" (exit status {status})"
         raise CompileError(
-            f"{self.job.label} cannot be compiled in {self.builder}:{said}",
-            hint=join_hints(guess(text, self.manager, status=status), self._whole),
+            f"{self.job.label} cannot be compiled in {self.builder}:{excerpt}",
+            hint=join_hints(guess(text, self.manager, status=status), self._log_hint),
         )
 
     @property
     def manager(self) -> str:
-        """The package manager that goes with the target's C library."""
+        """The package manager of the target's distribution, by its C library."""
         return "apk" if self.target.libc.kind == "musl" else "apt"
 
 
+class _Limited(io.BytesIO):
+    """A buffer for a small document."""
+
+    def write(self, data: Any, /) -> int:
+        """Raise ValueError beyond the limit."""
+        if self.tell() + len(data) > _LARGEST_RESULT:
+            raise ValueError
+        return super().write(data)
+
+
 def probe(container: Container, target: TargetPython, builder: str, *, write: Callable[[bytes], object]) -> str:
-    """The builder's Python; raises BuilderError where it is not one for the target."""
+    """The builder's Python, as a command. Raises BuilderError if the builder cannot compile for the target."""
     container.put({f"{WORK}/inside.py": _SCRIPT, f"{WORK}/job.json": b"{}"})
     threads = "t" if target.free_threaded else ""
     for python in (target.interpreter, f"python{target.minor}{threads}", "python3"):
         if _run(container, python, "probe", write) == 0:
-            found = _answer(container) or {}
-            if found.keys() >= _PROBED:
-                _check_builder(found, target, builder)
+            result = _result(container) or {}
+            if result.keys() >= _PROBED:
+                _check_builder(result, target, builder)
                 return python
     raise BuilderError(
         f"the builder image {builder} has no Python",
-        hint=f"name one with Python {target.minor} and a compiler in builder",
+        hint=f"set builder to an image that has Python {target.minor} and a compiler",
     )
 
 
@@ -203,62 +197,67 @@ def _run(container: Container, python: str, operation: str, write: Callable[[byt
     return container.run(command, write=write, environ=_ENVIRON)
 
 
-def _answer(container: Container) -> dict[str, Any] | None:
-    """What an operation left; None where it is not what `inside` writes."""
-    answer = _Answer()
+def _result(container: Container) -> dict[str, Any] | None:
+    """The result of an operation; None for anything that `container_main` does not write."""
+    buffer = _Limited()
     try:
-        container.get(f"{WORK}/result.json", answer)
-        document = json.loads(answer.getvalue())
+        container.get(f"{WORK}/result.json", buffer)
+        document = json.loads(buffer.getvalue())
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
-def _check_builder(found: Mapping[str, Any], target: TargetPython, builder: str) -> None:
-    """Compare what `inside.probe` found with the target; raises BuilderError, with all that is wrong."""
-    minor = ".".join(str(found["version"]).split(".")[:2])
-    glibc = tuple(int(part) for part in str(found["glibc"]).split(".")[:2] if part.isdecimal())
-    libc = "glibc" if glibc else "musl"
-    wrong = []
-    if found["implementation"] != "cpython" or minor != target.minor or found["free_threaded"] != target.free_threaded:
-        threads = " free-threaded" if found["free_threaded"] else ""
-        wrong.append(f"has {found['implementation']} {found['version']}{threads}")
-    if found["machine"] != target.machine:
-        wrong.append(f"is for {found['machine']}")
-    if libc != target.libc.kind:
-        wrong.append(f"has {libc}")
-    elif libc == "glibc" and glibc > target.libc.version:
-        wrong.append(f"has glibc {found['glibc']}, which is newer than the base's")
-    lacks = not wrong and not (found["headers"] and found["compiler"])
-    if lacks:
-        wrong.append("has no compiler" if found["headers"] else "lacks Python's headers (Python.h)")
-    if wrong:
+def _check_builder(probed: Mapping[str, Any], target: TargetPython, builder: str) -> None:
+    """Compare the result of `container_main.probe` with the target. Raises BuilderError with all differences."""
+    problems = list(_differences(probed, target))
+    hint = "set builder to an image of the same kind as the base, or remove it to use the base's own"
+    if not problems and not (probed["headers"] and probed["compiler"]):
+        problems = ["has no compiler" if probed["headers"] else "lacks Python's headers (Python.h)"]
+        hint = "set builder to an image with a compiler and Python's headers, or add build-packages"
+    if problems:
         raise BuilderError(
-            f"the builder image {builder} {' and '.join(wrong)}; the image has {target}",
-            hint="name one that has both a compiler and Python's headers in builder, or add build-packages"
-            if lacks
-            else "name an image of the same kind as the base in builder, or none: then the base's own is taken",
+            f"the builder image {builder} {' and '.join(problems)}; the image has {target}",
+            hint=hint,
         )
 
 
+def _differences(probed: Mapping[str, Any], target: TargetPython) -> Iterator[str]:
+    """The differences that keep wheels of a builder from running on the target."""
+    minor = ".".join(str(probed["version"]).split(".")[:2])
+    if (probed["implementation"], minor, probed["free_threaded"]) != ("cpython", target.minor, target.free_threaded):
+        threads = " free-threaded" if probed["free_threaded"] else ""
+        yield f"has {probed['implementation']} {probed['version']}{threads}"
+    if probed["machine"] != target.machine:
+        yield f"is for {probed['machine']}"
+    glibc = tuple(int(part) for part in str(probed["glibc"]).split(".")[:2] if part.isdecimal())
+    if (libc := "glibc" if glibc else "musl") != target.libc.kind:
+        yield f"has {libc}"
+    elif glibc and glibc > target.libc.version:
+        yield f"has glibc {probed['glibc']}, which is newer than the base's"
+
+
 def _checked(wheel: object, job: Job, target: TargetPython, builder: str) -> str:
-    """A wheel's file name. Raises CompileError for one of another package, BuilderError for another kind of wheel."""
+    """The file name of a wheel, checked.
+
+    Raises CompileError if it is another package's, BuilderError if its tags do not fit the target.
+    """
     filename = str(wheel).rpartition("/")[2]
     try:
         if not _WHEEL.fullmatch(filename):
-            raise InvalidWheelFilename(f"{filename!r} is no wheel's name")
+            raise InvalidWheelFilename(f"{filename!r} is not the name of a wheel")
         name, version, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
-        raise CompileError(f"{job.label} was built into no wheel: {error}", place=job.sdist.filename) from None
+        raise CompileError(f"{job.label} was not built into a wheel: {error}", place=job.sdist.filename) from None
     if name != canonicalize_name(job.sdist.name) or version != Version(job.sdist.version):
         raise CompileError(
-            f"{job.label} was built into {filename}, which is something else",
+            f"{job.label} was built into {filename}, a wheel of another package or version",
             place=job.sdist.filename,
-            hint="the sdist is not what its name says: lock another version",
+            hint="the sdist does not contain what its name says: lock another version",
         )
     if tags.isdisjoint(target.tags):
         raise BuilderError(
             f"{job.label} was built into {filename}, which does not fit {target}",
-            hint=f"the builder image {builder} makes wheels of another kind than the base takes",
+            hint=f"the wheels of the builder image {builder} do not fit the base",
         )
     return filename

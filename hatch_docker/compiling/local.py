@@ -1,8 +1,8 @@
-"""A pure sdist becomes a wheel on this machine, by uv, out of files that are here already.
+"""Build a pure sdist on this machine with uv, from files that are already here.
 
-uv takes nothing from an index, its own cache or its configuration: build requirements come from a folder of verified
-wheels, and it checks their hashes again. Compared with `pip wheel` it is twice as fast, checks these hashes at all, and
-refuses archives that unpack outside of their folder.
+uv uses no index, no cache and no configuration: build requirements come from a directory of verified wheels, whose
+hashes it checks again. Compared with `pip wheel` it is twice as fast, checks these hashes, and refuses archives that
+unpack outside their directory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from hatch_docker.compiling.jobs import Job
 from hatch_docker.compiling.sdist import Sdist
 from hatch_docker.errors import CompileError
 from hatch_docker.index.download import FetchedFile
@@ -24,7 +25,7 @@ from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.atomic import writing
 from hatch_docker.wheels.wheelfile import WheelFile
 
-# All that a build sees of the environment: what a system needs to run programs. No index, login, proxy or PYTHONPATH.
+# The environment variables that a build gets: those that running programs takes. No index, login, proxy or PYTHONPATH.
 _KEPT = (
     "PATH",
     "LD_LIBRARY_PATH",
@@ -37,7 +38,7 @@ _KEPT = (
     "SYSTEMROOT",
     "WINDIR",
 )
-# What would make two builds of the same sources differ.
+# Settings without which two builds of the same sources would differ.
 _SETTINGS = {
     "LC_ALL": "C.UTF-8",
     "NO_COLOR": "1",
@@ -51,34 +52,34 @@ _OPTIONS = (
     *("--offline", "--no-index", "--no-cache", "--require-hashes", "--no-progress", "--color", "never"),
 )
 _CHUNK = 1 << 16
-# A program that a signal ended has a status of more, where a shell or uv tells of it.
+# A shell or uv reports a program that a signal ended by a status above this.
 _SIGNALS = 128
-# Extension modules and shared libraries, whatever the wheel is called.
+# Extension modules and shared libraries: a wheel with one is not pure, even if its tags say so.
 _BINARY = re.compile(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")
 
 
-def build_here(
-    sdist: Sdist,
-    path: Path,
-    *,
+def build_locally(
+    job: Job,
     wheels: Sequence[FetchedFile],
+    *,
+    folder: Path,
     uv: str,
     environ: Mapping[str, str],
-    folder: Path,
     write: Callable[[bytes], object],
 ) -> Path | None:
-    """Build the sdist at `path` in the empty `folder`, with nothing but `wheels`; the path of the wheel there.
+    """Build an sdist in the empty `folder`, with `wheels` as build requirements: the wheel's path; None if that fails.
 
-    What uv and the backend say goes to `write`. None where they fail. An interrupt ends uv. Raises CompileError where
-    uv cannot be run or is ended, OutputError where the file system refuses.
+    The output of uv and the build backend goes to `write`. An interrupt ends uv, too. Raises CompileError if uv cannot
+    be run or is killed, OutputError if the file system refuses.
     """
+    sdist = job.sdist
     with writing(folder):
         files, built = folder / "wheels", folder / "built"
         for each in (files, built, folder / "home", folder / "tmp"):
             each.mkdir()
         source, constraints = folder / sdist.filename, folder / "constraints.txt"
-        # uv wants them by their names, which are their hashes in a cache, and takes no links.
-        shutil.copyfile(path, source)
+        # In the cache, files are named by their hashes; uv needs their real names, and ignores links.
+        shutil.copyfile(job.file.path, source)
         for wheel in wheels:
             shutil.copyfile(wheel.path, files / wheel.artifact.filename)
         constraints.write_text("".join(map(_line, wheels)), encoding="utf-8")
@@ -86,19 +87,19 @@ def build_here(
     command += ["--find-links", str(files), "--build-constraints", str(constraints)]
     status = _run(command, folder, _environment(environ, folder), write)
     if status < 0 or status > _SIGNALS:
-        # That says nothing of the sdist.
-        raise CompileError(f"the build of {sdist.name} {sdist.version} on this machine was ended", hint="build again")
+        # The sdist is not at fault.
+        raise CompileError(f"the build of {job.label} on this machine was killed", hint="build again")
     made = sorted(built.glob("*.whl"))
     return made[0] if status == 0 and made else None
 
 
 def _line(wheel: FetchedFile) -> str:
-    """A wheel as requirements files have it, with its hash."""
+    """A wheel as a line of a requirements file, with its hash."""
     return f"{wheel.artifact.name}=={wheel.artifact.version} --hash={wheel.digest}\n"
 
 
 def _environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """What uv and the backend run with: what they leave behind is in `folder`."""
+    """The environment of uv and the build backend, whose home and temporary directories are in `folder`."""
     kept = {name: environ[name] for name in _KEPT if name in environ}
     home, temporary = str(folder / "home"), str(folder / "tmp")
     places = {"HOME": home, "USERPROFILE": home, "TMPDIR": temporary, "TEMP": temporary, "TMP": temporary}
@@ -106,7 +107,7 @@ def _environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write: Callable[[bytes], object]) -> int:
-    """The exit status; whatever ends us ends it too."""
+    """Run a command; its exit status. Any exception here kills it."""
     try:
         running = subprocess.Popen(  # noqa: S603 (no shell; the program is the user's own uv)
             command,
@@ -117,7 +118,7 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write
             stderr=subprocess.STDOUT,
         )
     except OSError as error:
-        hint = "install uv (pip install uv), or choose versions that have a wheel"
+        hint = "install uv (pip install uv), or lock versions that have a wheel"
         raise CompileError(f"uv cannot be run: {error.strerror or error}", place=command[0], hint=hint) from None
     with running:
         try:
@@ -130,7 +131,7 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write
 
 
 def is_pure(wheel: Path, sdist: Sdist) -> bool:
-    """Whether a wheel is the sdist's, and for every platform and Python 3; raises WheelError for a broken one."""
+    """Whether a wheel is the sdist's, and fits every platform and Python 3. Raises WheelError for a broken one."""
     try:
         name, version, _, tags = parse_wheel_filename(wheel.name)
     except InvalidWheelFilename:

@@ -1,4 +1,4 @@
-"""A wheel written again, so that its bytes follow from its content alone: two machines that compile alike make one.
+"""Rewrite a wheel so that its bytes depend only on its content: equal compilations on two machines give equal wheels.
 
 PyPA: Binary distribution format.
 """
@@ -17,19 +17,19 @@ from hatch_docker.wheels.wheelfile import WheelFile
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
-# It came out of a container, where code that nobody vouches for may have made it.
+# The wheel comes from a container, in which unverified code ran.
 _LARGEST = 4 << 30
-# Where the wheel lay when pip built it, and signatures of a RECORD that may be another now.
+# pip's record of the wheel's path, and signatures of a RECORD that may change.
 _LEFT_OUT = ("direct_url.json", "RECORD.jws", "RECORD.p7s")
 
 
 def repack(wheel: Path, out: BinaryIO, filename: str) -> None:
-    """Write the wheel at `wheel`, which is called `filename`, to `out`, a file that can be sought in.
+    """Write the wheel at `wheel`, whose file name is `filename`, to the seekable file `out`.
 
-    Its members are sorted, .dist-info behind the others and RECORD at the end, stored, with one date and one of two
-    modes. RECORD has the same hashes, sorted. What pip leaves of the place where it found it is left out. Raises
-    WheelError for a wheel that breaks its specification or whose content is not what RECORD says; what is in `out` then
-    is worth nothing. Memory: a chunk, and the wheel's directory.
+    The members are stored in sorted order, .dist-info after the others and RECORD at the end, with one date and one of
+    two modes. RECORD has the same hashes, sorted. pip's direct_url.json is omitted. Memory: a chunk, and the zip's
+    directory. Raises WheelError if the wheel breaks its specification, or its content differs from RECORD; the content
+    of `out` is then invalid.
     """
     with WheelFile(wheel, filename) as opened, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         if sum(info.file_size for info in opened.members.values()) > _LARGEST:
@@ -42,7 +42,7 @@ def repack(wheel: Path, out: BinaryIO, filename: str) -> None:
 
 
 def _order(wheel: WheelFile) -> list[str]:
-    """The members but for RECORD and what is left out, those of .dist-info last."""
+    """The members without RECORD and the omitted ones, those of .dist-info last."""
     left_out = {f"{wheel.dist_info}/{name}" for name in ("RECORD", *_LEFT_OUT)}
     paths = [path for path in wheel.members if path not in left_out]
     return sorted(paths, key=lambda path: (path.startswith(f"{wheel.dist_info}/"), path))
@@ -55,7 +55,7 @@ def _record(wheel: WheelFile, paths: list[str], record: str) -> bytes:
 
 def _copy(wheel: WheelFile, path: str, archive: zipfile.ZipFile) -> None:
     info = _info(path, executable=wheel.executable(path))
-    # zipfile chooses the form of the header by it.
+    # By the size, zipfile chooses the form of the header.
     info.file_size = wheel.members[path].file_size
     try:
         with archive.open(info, "w") as member:

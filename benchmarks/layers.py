@@ -29,7 +29,7 @@ import deflate
 from isal import isal_zlib
 
 from hatch_docker.base.target import Libc, TargetPython
-from hatch_docker.oci.layer import Deflated, Entry, write_layer
+from hatch_docker.oci.layer import Deflated, Entry, WriteOptions, write_layer
 from hatch_docker.oci.spec import Platform
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -67,7 +67,7 @@ def opened(path: Path) -> Iterator[list[Entry]]:
 def write(path: Path, *, compression: str, splice: bool) -> tuple[int, int]:
     """A wheel's layer, written to a file; the sizes of its tar and of its blob."""
     with opened(path) as entries, tempfile.TemporaryFile() as out:
-        written = write_layer(entries, out, compression=compression, splice=splice)
+        written = write_layer(entries, out, WriteOptions(compression=compression, splice=splice))
     return written.unpacked, written.descriptor.size
 
 

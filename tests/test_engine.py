@@ -29,7 +29,7 @@ from hatch_docker.oci.archive import open_files
 from hatch_docker.oci.compression import BATCH
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, validate
-from hatch_docker.oci.layer import Entry, Layer, write_layer
+from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import pull_saved
 from hatch_docker.oci.spec import Descriptor, Platform
@@ -164,7 +164,9 @@ class TestContract:
     ) -> None:
         out = io.BytesIO()
         content = random.randbytes(SMALL) * (2 * BATCH // SMALL)
-        written = write_layer([Entry(path=secrets.token_hex(8), content=content)], out, compression=compression)
+        written = write_layer(
+            [Entry(path=secrets.token_hex(8), content=content)], out, WriteOptions(compression=compression)
+        )
         one = Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=lambda: io.BytesIO(out.getvalue()))
         made = image(one)
         engine.load(made, [name("1")], progress=Progress())

@@ -29,7 +29,7 @@ from hatch_docker.oci import tar
 from hatch_docker.oci.compression import COMPRESSIONS
 from hatch_docker.oci.filesystem import merge
 from hatch_docker.oci.image import decompressed
-from hatch_docker.oci.layer import Deflated, Entry, Layer, Plain, Written, arrange, fingerprint, write_layer
+from hatch_docker.oci.layer import Deflated, Entry, Layer, Plain, WriteOptions, Written, arrange, write_layer
 from hatch_docker.support.streams import CHUNK
 
 TEXT = b"".join(b"line %d of a file that compresses\n" % number for number in range(20_000))
@@ -121,7 +121,7 @@ def write(
     entries: Sequence[Entry], compression: str = "gzip", *, splice: bool = True, threads: int = 1
 ) -> tuple[bytes, Written]:
     out = io.BytesIO()
-    written = write_layer(entries, out, compression=compression, splice=splice, threads=threads)
+    written = write_layer(entries, out, WriteOptions(compression=compression, splice=splice, threads=threads))
     return out.getvalue(), written
 
 
@@ -250,8 +250,9 @@ class TestDeterminism:
         assert digests == {write(SAMPLE)[1].descriptor.digest}
 
     def test_fingerprint_tells_layers_apart(self) -> None:
-        shapes = [(name, splice) for name in COMPRESSIONS for splice in (True, False)]
-        assert len({fingerprint(name, splice=splice) for name, splice in shapes}) == len(shapes)
+        shapes = [WriteOptions(compression=name, splice=splice) for name in COMPRESSIONS for splice in (True, False)]
+        assert len({options.fingerprint for options in shapes}) == len(shapes)
+        assert WriteOptions(threads=1).fingerprint == WriteOptions(threads=2).fingerprint
 
 
 class TestDirectories:
@@ -531,7 +532,7 @@ def test_memory_does_not_grow_with_the_content(threads: int) -> None:
     ]
     tracemalloc.start()
     try:
-        write_layer(entries, Sink(), threads=threads)  # type: ignore[arg-type]
+        write_layer(entries, Sink(), WriteOptions(threads=threads))  # type: ignore[arg-type]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -33,7 +33,7 @@ from hatch_docker.oci import source
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.filesystem import merge
 from hatch_docker.oci.image import Image, append, validate
-from hatch_docker.oci.layer import Entry, Layer, write_layer
+from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
@@ -81,7 +81,7 @@ class Trixie:
 def layer_of(entries: Sequence[Entry], folder: Path, present: Sequence[str] = ()) -> Layer:
     path = folder / f"layer-{secrets.token_hex(4)}"
     with path.open("wb") as out:
-        written = write_layer(entries, out, splice=False, present=present)
+        written = write_layer(entries, out, WriteOptions(splice=False), present=present)
     return Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=lambda: path.open("rb"))
 
 

@@ -22,7 +22,7 @@ from hatch_docker.dpkg.package_sets import PYTHON
 from hatch_docker.errors import DebianError, DependencyError, LockError
 from hatch_docker.oci.filesystem import Filesystem, merge
 from hatch_docker.oci.image import Image
-from hatch_docker.oci.layer import fingerprint
+from hatch_docker.oci.layer import WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import once
@@ -247,10 +247,9 @@ def _made(
         return make_layer(
             assembled.entries,
             cache,
+            WriteOptions(compression=compression, splice=False, threads=archives.threads),
             contents=_contents(request, debs),
-            compression=compression,
             present={path for path, node in files.nodes.items() if node.kind == "dir"} if files else (),
-            threads=archives.threads,
             advance=advance,
         )
 
@@ -273,7 +272,7 @@ def _key(request: Request, selection: Selection, compression: str) -> str:
     packages = [f"{each} {each.sha256}" for each in selection.packages]
     shape = [
         _LAYOUT,
-        fingerprint(compression, splice=False),
+        WriteOptions(compression=compression, splice=False).fingerprint,
         request.architecture,
         parent,
         sorted(request.requested),

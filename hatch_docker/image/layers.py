@@ -15,7 +15,7 @@ from functools import partial
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import DigestMismatchError, WheelError
-from hatch_docker.oci.layer import Entry, Plain, fingerprint
+from hatch_docker.oci.layer import Entry, Plain, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -119,9 +119,8 @@ def _make(
             made = make_layer(
                 entries,
                 cache,
+                WriteOptions(compression=compression, splice=part.splice),
                 contents=part.contents,
-                compression=compression,
-                splice=part.splice,
                 present=part.present,
                 advance=advance,
             )
@@ -146,7 +145,8 @@ def _recipe(part: Part, target: TargetPython, venv: str, compression: str) -> st
         return ""
     wheels = [[unit.digest, _digest(sorted(unit.pruned))] for unit in part.units]
     others = _digest([*map(repr, part.entries), *sorted(part.present)]) if part.entries else ""
-    shape = [LAYOUT, fingerprint(compression, splice=part.splice), venv, target.lib_name, wheels, others]
+    options = WriteOptions(compression=compression, splice=part.splice)
+    shape = [LAYOUT, options.fingerprint, venv, target.lib_name, wheels, others]
     return json.dumps(shape, separators=(",", ":"))
 
 

@@ -31,7 +31,7 @@ from hatch_docker.support.paths import parents
 from hatch_docker.support.progress import Advance
 from hatch_docker.support.streams import Digester
 
-__all__ = ["Deflated", "Entry", "Layer", "Plain", "Written", "arrange", "fingerprint", "write_layer"]
+__all__ = ["Deflated", "Entry", "Layer", "Plain", "WriteOptions", "Written", "arrange", "write_layer"]
 
 # Smaller files are compressed again, many at once: alone, their streams would cost more than the time that they save.
 SPLICE_FROM = 16 << 10
@@ -95,6 +95,25 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOptions:
+    """How a layer is written.
+
+    `compression` is a key of COMPRESSIONS. `splice` copies DEFLATE streams as they are, and `threads` compress in
+    parallel, each if the compression can. The number of threads does not change the bytes.
+    """
+
+    compression: str = "gzip"
+    splice: bool = True
+    threads: int = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """What shapes a layer's bytes besides its entries; part of the cache key of every layer."""
+        version, least = codec(self.compression).version, SPLICE_FROM if self.splice else 0
+        return f"{_FORMAT} {self.compression} {version} {LEVEL} {BATCH} {least}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """What came out of writing a layer; `unpacked` is the size of the plain tar in bytes."""
 
@@ -106,27 +125,24 @@ class Written:
 def write_layer(
     entries: Iterable[Entry],
     out: BinaryIO,
+    options: WriteOptions | None = None,
     *,
-    compression: str = "gzip",
-    splice: bool = True,
     present: Collection[str] = (),
-    threads: int = 1,
     advance: Advance | None = None,
 ) -> Written:
-    """Write a layer (image-spec, layer.md) to `out`; the same entries give the same bytes, in whatever order they come.
+    """Write a layer (image-spec, layer.md) to `out`; the same entries give the same bytes, in any order.
 
-    `compression` is a key of COMPRESSIONS. `splice` copies DEFLATE streams as they are, where the compression can.
-    `present` are directories of the layers below, which are not written again as parents, since that would change
-    their mode and owner. So many `threads` compress, where the compression can. `advance` is called with numbers of
-    plain bytes. Raises ImageError for paths that cannot be in a layer, WheelError for a stream that is damaged,
-    DigestMismatchError for content that is not what its checksum says; what is in `out` then is worth nothing. Memory:
-    a few batches for each thread, whatever the sizes.
+    `present` are directories of the layers below. They are not written again as parents, since that would change their
+    mode and owner. `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in a
+    layer, WheelError for a damaged stream, DigestMismatchError for content with another checksum; `out` is useless
+    then. Needs memory for a few batches per thread, whatever the sizes.
     """
+    options = options or WriteOptions()
     arranged = arrange(entries, present)
-    with compressing(codec(compression), threads) as batches:
+    with compressing(codec(options.compression), options.threads) as batches:
         writer = _Writer(out, batches, advance)
         for entry in arranged:
-            _write(entry, writer, splice=splice)
+            _write(entry, writer, splice=options.splice)
         return writer.finish()
 
 
@@ -142,11 +158,6 @@ def _write(entry: Entry, writer: _Writer, *, splice: bool) -> None:
         for chunk in plain_chunks(entry.path, content, entry.checksum):
             writer.write(chunk)
     writer.write(tar.padding(entry.size))
-
-
-def fingerprint(compression: str, *, splice: bool = True) -> str:
-    """Whatever shapes a layer's bytes besides its entries: part of the key that a written layer is cached under."""
-    return f"{_FORMAT} {compression} {codec(compression).version} {LEVEL} {BATCH} {SPLICE_FROM if splice else 0}"
 
 
 def arrange(entries: Iterable[Entry], present: Collection[str] = ()) -> list[Entry]:

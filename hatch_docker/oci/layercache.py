@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.layer import Entry, Layer, write_layer
+from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Advance
@@ -26,26 +26,16 @@ class MadeLayer:
 def make_layer(
     entries: Iterable[Entry],
     cache: Cache,
+    options: WriteOptions,
     *,
     contents: tuple[str, ...],
-    compression: str,
-    splice: bool = False,
     present: Collection[str] = (),
-    threads: int = 1,
     advance: Advance | None = None,
 ) -> MadeLayer:
     """Write a layer into the cache; `contents` says to people what it holds. Raises as `oci.layer.write_layer` does."""
     with cache.temporary() as partial_file:
         with partial_file.open("wb") as out:
-            written = write_layer(
-                entries,
-                out,
-                compression=compression,
-                splice=splice,
-                present=present,
-                threads=threads,
-                advance=advance,
-            )
+            written = write_layer(entries, out, options, present=present, advance=advance)
         path = cache.adopt(partial_file, written.descriptor.digest)
     layer = Layer.of_file(path, written.descriptor, written.diff_id)
     return MadeLayer(layer=layer, contents=contents, unpacked=written.unpacked, reused=False)

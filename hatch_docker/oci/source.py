@@ -18,7 +18,7 @@ from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, 
 from hatch_docker.oci.compression import batches_of, codec
 from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
 from hatch_docker.oci.image import Image, plain_tar
-from hatch_docker.oci.layer import Layer, fingerprint
+from hatch_docker.oci.layer import Layer, WriteOptions
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
@@ -229,7 +229,7 @@ def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progre
 
 def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: Progress) -> Layer:
     """The layer `name` of an archive as a gzip blob of ours, verified by its diff ID."""
-    key = f"{diff_id} {fingerprint('gzip', splice=False)}"
+    key = f"{diff_id} {WriteOptions(splice=False).fingerprint}"
     known = cache.get("compressed", key)
     digest = str(known.get("digest")) if known else ""
     path = cache.blob(digest) if known else None

@@ -17,7 +17,7 @@ from hatch_docker.engine import Container, Engine, Limits, missed
 from hatch_docker.errors import EngineError, PackageError, join_hints
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
-from hatch_docker.oci.layer import fingerprint
+from hatch_docker.oci.layer import WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.tar import MTIME
@@ -67,7 +67,8 @@ def install(
     PackageError for what cannot be installed, EngineError, and OutputError where the disk refuses.
     """
     wanted = _checked(names)
-    shape = [_FORMAT, image.config_descriptor.digest, wanted, toolchain, fingerprint(compression, splice=False)]
+    options = WriteOptions(compression=compression, splice=False)
+    shape = [_FORMAT, image.config_descriptor.digest, wanted, toolchain, options.fingerprint]
     key, what = json.dumps(shape), ", ".join([*wanted, *(["a toolchain"] if toolchain else [])])
     made = recall(cache, _KIND, key)
     if made is None:
@@ -80,7 +81,7 @@ def install(
             running.container(name, what=doing, network=True, limits=limits, platform=platform) as container,
         ):
             inside = _Inside(container=container, label=label, log=written)
-            made = inside.installed(wanted, toolchain, cache, compression, progress)
+            made = inside.installed(wanted, toolchain, cache, options, progress)
         remember(cache, _KIND, key, made)
     history = History(created_by=f"hatch-docker: {what}"[:200])
     return Installed(image=append(image, (made.layer,), (history,), image.config), made=made)
@@ -113,7 +114,7 @@ class _Inside:
     log: Log
 
     def installed(
-        self, names: Sequence[str], toolchain: bool, cache: Cache, compression: str, progress: Progress
+        self, names: Sequence[str], toolchain: bool, cache: Cache, options: WriteOptions, progress: Progress
     ) -> MadeLayer:
         """Install, and make a layer of what that changed, in the cache."""
         manager = self._manager(toolchain)
@@ -135,8 +136,8 @@ class _Inside:
             return make_layer(
                 found.entries,
                 cache,
+                options,
                 contents=_asked_first(came, names) or tuple(f"{name} (already there)" for name in names),
-                compression=compression,
             )
 
     def _manager(self, toolchain: bool) -> Manager:

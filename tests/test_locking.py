@@ -241,9 +241,11 @@ class TestMistakes:
     def test_of_a_lock_that_is_damaged(self, bench: CommandBench) -> None:
         project = bench.project()
         (project / "debian.lock").write_text("version = 1\n[[selection]]\n")
-        refused(bench.hatch("lock", project=project), "debian.lock: the lock cannot be read", "hint: delete it, then")
+        refused(
+            bench.hatch("lock", project=project), "debian.lock: the lock file is invalid", "hint: delete it and run"
+        )
         (project / "debian.lock").write_text("version = 99\n")
-        refused(bench.hatch("lock", project=project), "it is of version 99, and 1 is known")
+        refused(bench.hatch("lock", project=project), "it has version 99; this version of hatch-docker reads 1")
 
     def test_of_an_archive_that_is_not_there(self, bench: CommandBench) -> None:
         nowhere = f"http://{NOWHERE}/debian"

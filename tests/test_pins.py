@@ -111,29 +111,29 @@ class TestTheFile:
     def test_is_of_a_later_version(self, tmp_path: Path) -> None:
         lock(tmp_path, 'version = 2\nselection = "new"\n')
         error = refusal(tmp_path)
-        assert error.message == "it is of version 2, and 1 is known"
+        assert error.message == "it has version 2; this version of hatch-docker reads 1"
         assert error.hint.startswith("update hatch-docker")
 
     @pytest.mark.parametrize("text", ["", "selection = []", 'version = "1"', "version = [1]"])
     def test_is_of_no_version(self, tmp_path: Path, text: str) -> None:
         lock(tmp_path, text)
-        assert "it is of version" in refusal(tmp_path).message
+        assert "it has version" in refusal(tmp_path).message
 
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [
-            ("]\n", "", "the lock cannot be read: "),
-            ('purpose = "runtime-packages"', 'purpose = "fun"', "'fun' is no purpose that is known"),
+            ("]\n", "", "the lock file is invalid: "),
+            ('purpose = "runtime-packages"', 'purpose = "fun"', "unknown purpose 'fun'"),
             ('purpose = "runtime-packages"\n', "", "it lacks 'purpose'"),
             ('suite = "trixie"\n', "", "it lacks 'suite'"),
-            ('suite = "trixie"\n', 'suite = "../x y"\n', "suite is '../x y'"),
-            ('architecture = "amd64"', "architecture = 64", "architecture is '64'"),
-            ('roots = ["libpq5"]', 'roots = "libpq5"', "roots is no list of names"),
-            ('roots = ["libpq5"]', "roots = [5]", "roots is no list of names"),
+            ('suite = "trixie"\n', 'suite = "../x y"\n', "invalid suite: '../x y'"),
+            ('architecture = "amd64"', "architecture = 64", "invalid architecture: '64'"),
+            ('roots = ["libpq5"]', 'roots = "libpq5"', "roots is not a list of names"),
+            ('roots = ["libpq5"]', "roots = [5]", "roots is not a list of names"),
             ('roots = ["libpq5"]', "", "it lacks 'roots'"),
-            ("packages = [", "packages = [5, ", "packages is no list of tables"),
-            ('name = "libpq5"', 'name = "lib/pq5"', "name is 'lib/pq5'"),
-            ('name = "libpq5"', "name = {}", "name is '{}'"),
+            ("packages = [", "packages = [5, ", "packages is not a list of tables"),
+            ('name = "libpq5"', 'name = "lib/pq5"', "invalid name: 'lib/pq5'"),
+            ('name = "libpq5"', "name = {}", "invalid name: '{}'"),
             ('version = "17.6-1"', 'version = "a b"', "'a b'"),
             ("pool/main/", "/pool/main/", "outside of the archive"),
             ("pool/main/", "pool/../../", "outside of the archive"),
@@ -143,10 +143,10 @@ class TestTheFile:
             ("size = 231", "size = 1.5", "has an invalid Size: '1.5'"),
             ("ab" * 32, "ab" * 31, "has an invalid SHA256"),
             ("ab" * 32, "AB" * 32, "has an invalid SHA256"),
-            ('dated = "2026-11-01T08:00:00Z"', 'dated = "today"', "dated is no date: 'today'"),
-            ('dated = "2026-11-01T08:00:00Z"', 'dated = "2026-13-01"', "dated is no date: '2026-13-01'"),
-            ('dated = "2026-11-01T08:00:00Z"', "snapshot = 5", "snapshot is no date: '5'"),
-            ("[[selection]]", "[selection]", "selection is no list of tables"),
+            ('dated = "2026-11-01T08:00:00Z"', 'dated = "today"', "dated is not a date: 'today'"),
+            ('dated = "2026-11-01T08:00:00Z"', 'dated = "2026-13-01"', "dated is not a date: '2026-13-01'"),
+            ('dated = "2026-11-01T08:00:00Z"', "snapshot = 5", "snapshot is not a date: '5'"),
+            ("[[selection]]", "[selection]", "selection is not a list of tables"),
         ],
     )
     def test_is_not_as_it_is_written(self, tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -162,7 +162,7 @@ class TestTheFile:
         package = re.search(r" *\{ name.*\n", text)
         assert package
         lock(tmp_path, text.replace(package[0], package[0] * 2))
-        assert "a package is twice in the selection for 'runtime-packages'" in refusal(tmp_path).message
+        assert "the selection for 'runtime-packages' has a package twice" in refusal(tmp_path).message
 
     @settings(max_examples=many(20))
     @given(end=st.integers(0, 700), junk=st.binary(max_size=6))
@@ -192,10 +192,10 @@ class TestWhatIsAskedFor:
     @pytest.mark.parametrize(
         ("asked", "said"),
         [
-            (("runtime-packages", "trixie", "arm64", ["libpq5"], ""), "no packages of arm64 for the purpose 'runtime"),
-            (("base", "bookworm", "amd64", ["a"], ""), "it is of trixie, and bookworm is asked for"),
-            (("base", "trixie", "amd64", ["a"], "2026-11-01"), "of trixie, and trixie@2026-11-01 is asked for"),
-            (("base", "trixie", "amd64", ["b", "c"], ""), "other packages are asked for now: +b +c -a"),
+            (("runtime-packages", "trixie", "arm64", ["libpq5"], ""), "no packages of arm64 for 'runtime"),
+            (("base", "bookworm", "amd64", ["a"], ""), "it is for trixie, not for bookworm"),
+            (("base", "trixie", "amd64", ["a"], "2026-11-01"), "for trixie, not for trixie@2026-11-01"),
+            (("base", "trixie", "amd64", ["b", "c"], ""), "other packages are requested now: +b +c -a"),
         ],
     )
     def test_is_something_else(self, asked: tuple[str, str, str, list[str], str], said: str) -> None:

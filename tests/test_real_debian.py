@@ -49,13 +49,13 @@ class TestCompiling:
         compiled = needs_compiling.compiled
         assert compiled.keys() == {"cffi", "markupsafe"}
         for name, each in compiled.items():
-            assert re.search(rf"  {name} {each['version']}: .*, compiling in {WHERE}\n", needs_compiling.told)
+            assert re.search(rf"  {name} {each['version']}: .*, compiling in {WHERE}\n", needs_compiling.output)
             assert re.fullmatch(r"debian:trixie@sha256:[0-9a-f]{64}", each["builder"])
             assert {"gcc", "libffi-dev", "python3.13-dev"} <= {one.split()[0] for one in each["build-packages"]}
         members = needs_compiling.archive.members
         assert [path for path in members if "/cffi.libs/libffi-" in path]
         assert not [path for path in members if path.startswith(("usr/bin/gcc", "usr/include/"))]
-        assert not [each for each in needs_compiling.made if not each.startswith("compiling ")]
+        assert not [each for each in needs_compiling.containers if not each.startswith("compiling ")]
 
     def test_a_second_time_no_container_is_made(self, needs_compiling: Case, tmp_path: Path) -> None:
         check_again(needs_compiling, tmp_path)
@@ -69,7 +69,7 @@ class TestCompiling:
         assert (made.code, made.out) == (0, f"docker-daemon:{image}:1\n"), made.err
         assert output(client, f"{image}:1", "sh", "-c", "cc --version").startswith("cc (Debian ")
         own = build("own-extension", **DEBIAN, builder=f"docker-daemon:{image}:1")
-        assert f"own-extension 1.0: it has extension modules of its own, compiling in {image}:1\n" in own.told
+        assert f"own-extension 1.0: it has extension modules of its own, compiling in {image}:1\n" in own.output
         code = "import os; print(os.confstr('CS_GNU_LIBC_VERSION'))"
         libc = output(client, f"{own.image}:1.0", "python", "-c", code).strip()
         assert own.prints(client) == {"answer": 42, "libc": libc}
@@ -88,7 +88,9 @@ def lacking(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str
 def uses_packages(request: pytest.FixtureRequest, build: Build) -> Case:
     if request.param == "slim":
         return build("uses-packages", target="docker:load", base="slim")
-    (shell,) = re.findall("name what packages need and do not depend on, too: (.*)", request.getfixturevalue("lacking"))
+    (shell,) = re.findall(
+        "name essential packages too, which others need without declaring it: (.*)", request.getfixturevalue("lacking")
+    )
     packages = {"build_packages": BUILD_PACKAGES, "runtime_packages": ", ".join((*PACKAGES, shell))}
     return build("uses-packages", target="docker:load", **DEBIAN, **packages)
 
@@ -121,7 +123,7 @@ class TestRuntimePackages:
         assert {*PACKAGES} <= {each.partition(" ")[0] for each in layer["contents"]}
         assert {*PACKAGES} <= {each["name"] for each in uses_packages.result["os-packages"]}
         psycopg2 = uses_packages.compiled["psycopg2"]
-        *installing, compiling = uses_packages.made
+        *installing, compiling = uses_packages.containers
         assert compiling == f"compiling psycopg2 {psycopg2['version']}"
         assert all("libpq-dev" in each for each in installing)
         assert bool(installing) == psycopg2["builder"].startswith("docker.io/library/python@")

@@ -236,7 +236,7 @@ class TestWhatCannotBe:
 
     def test_an_image_without_dpkgs_database(self, bench: DebianBench) -> None:
         bench.refused(
-            on_image(bench, "libpq5", status=""), "the image has no packages of Debian", "hint: take a base of Debian's"
+            on_image(bench, "libpq5", status=""), "the image has no Debian packages", "hint: use a Debian base"
         )
 
     def test_an_image_with_a_damaged_database(self, bench: DebianBench) -> None:

@@ -175,7 +175,7 @@ class TestChecks:
     def test_a_plugin_may_do_without(self, deb: Make) -> None:
         package = deb({f"{LIB}/tool/plugin.so": library("libGLU.so.1")})
         made = added_files(listing(IMAGE), [package], io.BytesIO(), architecture="amd64")
-        assert made.notes == (f"plugins that would not load: /{LIB}/tool/plugin.so needs libGLU.so.1",)
+        assert made.notes == (f"plugins that cannot be loaded: /{LIB}/tool/plugin.so needs libGLU.so.1",)
 
     @pytest.mark.parametrize(
         "line", [b"#!/bin/sh -e", b"#! /usr/bin/sh", b"#!/usr/bin/env sh", b"#!/bin/env -S A=1 sh x"]

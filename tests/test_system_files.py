@@ -11,8 +11,9 @@ from system_maker import data_of, directory, file, listing, make_deb
 from hatch_docker.debian.deb import Deb
 from hatch_docker.dpkg import database
 from hatch_docker.dpkg.generated import BUNDLE, alternative_links, certificates, font_maps, skeleton, timezone
-from hatch_docker.dpkg.loader import laid
-from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpacked
+from hatch_docker.dpkg.loader import with_entries
+from hatch_docker.dpkg.scripts import Alternative
+from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpack
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
@@ -101,12 +102,12 @@ class TestFontMaps:
     def test_what_packages_and_the_image_say_together(self) -> None:
         below = listing({"etc/ghostscript/fontmap.d/20-b.conf": b"b\n", self.FOLDER: None})
         new = of(Entry(path="etc/ghostscript/fontmap.d/10-a.conf", content=b"a\n"))
-        made = of(*font_maps(laid(below, new.values()), new))
+        made = of(*font_maps(with_entries(below, new.values()), new))
         assert {path: data_of(entry) for path, entry in made.items()} == {f"{self.FOLDER}/Fontmap": b"a\nb\n"}
 
     def test_with_ghostscript_itself(self) -> None:
         new = of(Entry(path=self.FOLDER))
-        made = of(*font_maps(laid(None, new.values()), new))
+        made = of(*font_maps(with_entries(None, new.values()), new))
         assert {path: data_of(entry) for path, entry in made.items()} == {
             f"{self.FOLDER}/cidfmap": b"",
             f"{self.FOLDER}/Fontmap": b"",
@@ -114,15 +115,18 @@ class TestFontMaps:
 
     def test_without_ghostscript(self) -> None:
         new = of(Entry(path="etc/ghostscript/fontmap.d/10-a.conf", content=b"a\n"))
-        assert not list(font_maps(laid(None, new.values()), new))
+        assert not list(font_maps(with_entries(None, new.values()), new))
 
 
 class TestAlternatives:
     FILES = listing({"usr/bin/mawk": b"", "usr/bin/gawk": b"", "usr/lib/a/blas/libblas.so.3": b"", "lib": "usr/lib"})
 
     def test_the_highest_priority(self) -> None:
-        asked = [("/usr/bin/awk", "awk", "/usr/bin/mawk", 5), ("/usr/bin/awk", "awk", "/usr/bin/gawk", 10)]
-        entries, notes = alternative_links(self.FILES, asked, below=None)
+        alternatives = [
+            Alternative("/usr/bin/awk", "awk", "/usr/bin/mawk", 5),
+            Alternative("/usr/bin/awk", "awk", "/usr/bin/gawk", 10),
+        ]
+        entries, notes = alternative_links(self.FILES, alternatives, parent=None)
         assert {entry.path: entry.link for entry in entries} == {
             "usr/bin/awk": "/etc/alternatives/awk",
             "etc/alternatives/awk": "/usr/bin/gawk",
@@ -130,24 +134,29 @@ class TestAlternatives:
         assert not notes
 
     def test_through_the_links_of_directories(self) -> None:
-        asked = [("/lib/a/libblas.so.3", "libblas.so.3-a", "/lib/a/blas/libblas.so.3", 10)]
-        entries, _ = alternative_links(self.FILES, asked, below=None)
+        alternatives = [Alternative("/lib/a/libblas.so.3", "libblas.so.3-a", "/lib/a/blas/libblas.so.3", 10)]
+        entries, _ = alternative_links(self.FILES, alternatives, parent=None)
         assert entries[0].path == "usr/lib/a/libblas.so.3"
 
     def test_none_where_two_are_as_good(self) -> None:
-        asked = [("/usr/bin/awk", "awk", "/usr/bin/mawk", 5), ("/usr/bin/awk", "awk", "/usr/bin/gawk", 5)]
-        entries, notes = alternative_links(self.FILES, asked, below=None)
+        alternatives = [
+            Alternative("/usr/bin/awk", "awk", "/usr/bin/mawk", 5),
+            Alternative("/usr/bin/awk", "awk", "/usr/bin/gawk", 5),
+        ]
+        entries, notes = alternative_links(self.FILES, alternatives, parent=None)
         assert not entries
-        assert notes == ["awk may be any of /usr/bin/gawk, /usr/bin/mawk: no link is made"]
+        assert notes == [
+            "no link for awk, as several packages provide it with the same priority: /usr/bin/gawk, /usr/bin/mawk"
+        ]
 
     def test_none_to_what_is_left_out(self) -> None:
-        asked = [("/usr/share/man/man1/awk.1.gz", "awk.1.gz", "/usr/share/man/man1/mawk.1.gz", 5)]
-        assert alternative_links(self.FILES, asked, below=None) == ([], [])
+        alternatives = [Alternative("/usr/share/man/man1/awk.1.gz", "awk.1.gz", "/usr/share/man/man1/mawk.1.gz", 5)]
+        assert alternative_links(self.FILES, alternatives, parent=None) == ([], [])
 
     def test_an_image_keeps_its_own(self) -> None:
         below = listing({"etc/alternatives/awk": "/usr/bin/other"})
-        asked = [("/usr/bin/awk", "awk", "/usr/bin/mawk", 5)]
-        assert alternative_links(self.FILES, asked, below=below) == ([], [])
+        alternatives = [Alternative("/usr/bin/awk", "awk", "/usr/bin/mawk", 5)]
+        assert alternative_links(self.FILES, alternatives, parent=below) == ([], [])
 
 
 def md5(data: bytes) -> str:
@@ -187,7 +196,7 @@ class TestDatabase:
     }
 
     def unpack(self, *debs: Deb) -> Unpacked:
-        return unpacked(debs, io.BytesIO(), {"lib": "usr/lib"})
+        return unpack(debs, io.BytesIO(), {"lib": "usr/lib"})
 
     def test_what_is_installed(self) -> None:
         found = database.read(listing(self.IMAGE))
@@ -206,7 +215,7 @@ class TestDatabase:
         assert not found.has_dpkg
 
     def test_an_image_that_is_not_debians(self) -> None:
-        with pytest.raises(PackageError, match="no packages of Debian"):
+        with pytest.raises(PackageError, match="no Debian packages"):
             database.read(listing({"lib/apk/db/installed": b""}))
 
     def test_status_and_info(self, tmp_path: Path) -> None:
@@ -221,7 +230,7 @@ class TestDatabase:
             scripts={"prerm": "#!/bin/sh\n", "triggers": "activate-noawait ldconfig\n"},
         )
         found, below = self.unpack(deb), database.read(listing(self.IMAGE))
-        made = of(*database.described(found, [deb], database.configuration(found, [deb]), below))
+        made = of(*database.database_files(found, [deb], database.conffile_checksums(found, [deb]), below))
         status = text(made["var/lib/dpkg/status"])
         assert status.count("Package: ") == 3
         assert status.index("Package: curl") < status.index("Package: half") < status.index("Package: zlib")
@@ -239,7 +248,7 @@ class TestDatabase:
 
     def test_for_scanners_where_there_is_no_dpkg(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new"), "usr/share/man/man1/curl.1": file(b"")})
-        made = of(*database.described(self.unpack(deb), [deb], {}, None))
+        made = of(*database.database_files(self.unpack(deb), [deb], {}, None))
         assert made.keys() == {"var/lib/dpkg/status.d/curl", "var/lib/dpkg/status.d/curl.md5sums"}
         assert text(made["var/lib/dpkg/status.d/curl"]).startswith("Package: curl\nVersion: 1.0-1\n")
         assert text(made["var/lib/dpkg/status.d/curl.md5sums"]) == f"{md5(b'new')}  usr/bin/curl\n"
@@ -249,7 +258,7 @@ class TestDatabase:
     def test_configuration_that_the_image_changed_or_removed_stays_so(self, tmp_path: Path) -> None:
         items = {f"etc/{name}": file(b"new") for name in ("kept", "same", "gone", "fresh")}
         deb = make_deb(tmp_path, "curl", items, version="2", conffiles=items)
-        kept = database.changed(self.unpack(deb), [deb], database.read(listing(self.IMAGE)))
+        kept = database.changed_conffiles(self.unpack(deb), [deb], database.read(listing(self.IMAGE)))
         assert kept == ["etc/gone", "etc/kept"]
 
     @pytest.mark.parametrize("path", ["usr/bin/both", "lib/libcurl.so.1"])
@@ -259,15 +268,15 @@ class TestDatabase:
         below = database.read(listing(self.IMAGE))
         for replaced in ("", "other", f"{owner} (<< 1)"):
             deb = make_deb(tmp_path, "curl" if owner == "zlib" else "new", items, Replaces=replaced)
-            with pytest.raises(PackageError, match=f"is in the image already, of {owner}") as caught:
-                database.changed(self.unpack(deb), [deb], below)
+            with pytest.raises(PackageError, match=f"is in the image already, as part of {owner}") as caught:
+                database.changed_conffiles(self.unpack(deb), [deb], below)
             assert "leave one" in caught.value.hint
         deb = make_deb(tmp_path, "new", items, Replaces="x, curl (<< 3), zlib")
-        assert database.changed(self.unpack(deb), [deb], below) == []
+        assert database.changed_conffiles(self.unpack(deb), [deb], below) == []
 
     def test_what_an_older_version_had_goes(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")
-        gone = database.outdated(
+        gone = database.obsolete_files(
             self.unpack(deb), [deb], database.read(listing(self.IMAGE)), SymlinkResolver({"lib": "usr/lib"})
         )
         # Not what another package has too, and no configuration.
@@ -277,12 +286,12 @@ class TestDatabase:
         image = {**self.IMAGE, "var/lib/dpkg/diversions": b"/usr/bin/curl\n/usr/bin/curl.real\nwrapper\n"}
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")
         with pytest.raises(PackageError, match=r"/usr/bin/curl of curl is diverted in the image by wrapper"):
-            database.changed(self.unpack(deb), [deb], database.read(listing(image)))
+            database.changed_conffiles(self.unpack(deb), [deb], database.read(listing(image)))
 
 
 def test_an_image_with_a_layer_on_it() -> None:
     below = listing({"a/b": b"", "a/c": b"", "d": "a"})
-    files: Filesystem = laid(
+    files: Filesystem = with_entries(
         below, [Entry(path="a/b", removed=True), Entry(path="x/y", content=b""), Entry(path="d", link="x")]
     )
     assert {*files.nodes} == {"a", "a/c", "d", "x", "x/y"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker.dpkg.ldcache import FLAGS, CacheEntry, ld_so_cache, read_ld_so_cache, version_key
-from hatch_docker.dpkg.loader import Loader, laid, libraries_of, loader_of
+from hatch_docker.dpkg.loader import Loader, libraries_of, loader_of, with_entries
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry
 
@@ -114,7 +114,7 @@ def test_a_cache_whose_names_lie_in_each_other_is_refused() -> None:
     header = struct.pack("<20sLLB3xL12x", b"glibc-ld.so.cache1.1", count, len(text), 2, 0)
     start = len(header) + 24 * count
     table = b"".join(struct.pack("<lLLLQ", 3, start + each % 2000, start, 0, 0) for each in range(count))
-    with pytest.raises(ImageError, match="not a cache of the dynamic loader that can be read"):
+    with pytest.raises(ImageError, match="not a valid cache of the dynamic loader"):
         read_ld_so_cache(header + table + text)
 
 
@@ -122,7 +122,7 @@ def test_a_cache_with_more_sections_than_any_is_refused() -> None:
     header = struct.pack("<20sLLB3xL12x", b"glibc-ld.so.cache1.1", 0, 0, 2, 48)
     for count, size in ((1000, 0), (1, 1 << 20)):
         sections = struct.pack("<LL", 0xEAA42174, count) + struct.pack("<LLLL", 1, 0, 48, size) * count
-        with pytest.raises(ImageError, match="not a cache of the dynamic loader that can be read"):
+        with pytest.raises(ImageError, match="not a valid cache of the dynamic loader"):
             read_ld_so_cache(header + sections + bytes(1 << 20))
 
 
@@ -156,7 +156,7 @@ class TestAsLdconfigHasIt:
         done = subprocess.run(command, capture_output=True, check=False)
         if not cache.exists():
             pytest.skip(f"ldconfig does not write there: {done.stderr.decode()}")
-        found, _ = loader.found()
+        found, _ = loader.new_entries()
         ours = tmp_path / "ours"
         ours.write_bytes(ld_so_cache(found))
         theirs = [line for line in printed(cache) if f"=> {tmp_path}/" in line]
@@ -189,13 +189,13 @@ def image(root: Path) -> tuple[list[Entry], Loader]:
     configuration = Entry(path="etc/ld.so.conf", content=f"{root}/one\n{root}/two # last\n".encode())
     all_of_them = {**placed, configuration.path: configuration}
     libraries = libraries_of(placed.values())
-    loader = loader_of(laid(None, all_of_them.values()), all_of_them, libraries, "amd64")
+    loader = loader_of(with_entries(None, all_of_them.values()), all_of_them, libraries, "amd64")
     return entries, loader
 
 
 def test_the_links_that_are_missing_are_made(tmp_path: Path) -> None:
     _, loader = image(tmp_path)
-    found, links = loader.found()
+    found, links = loader.new_entries()
     stem = str(tmp_path).lstrip("/")
     assert {each.path: each.link for each in links} == {
         f"{stem}/one/libnew.so.1": "libnew.so.1.10",

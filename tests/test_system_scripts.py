@@ -7,7 +7,7 @@ import pytest
 from system_maker import make_deb
 
 from hatch_docker.debian.deb import Deb
-from hatch_docker.dpkg.scripts import alternatives, check_scripts, why_needed
+from hatch_docker.dpkg.scripts import alternatives_of, check_scripts, why_needed
 from hatch_docker.errors import PackageError
 
 Make = Callable[..., Deb]
@@ -87,7 +87,7 @@ def test_what_is_not_a_shell_script(deb: Make) -> None:
 
 @pytest.mark.parametrize("text", ["\n" * 60_000, "a=b " * 15_000, "# nothing\n" * 10_000])
 def test_a_long_script_is_read_soon_or_not_at_all(deb: Make, text: str) -> None:
-    assert why_needed(deb(text)) == ("its postinst is too long to be judged" if len(text) > 1 << 16 else "")
+    assert why_needed(deb(text)) == ("its postinst is too long to be analyzed" if len(text) > 1 << 16 else "")
 
 
 def test_packages_whose_work_is_done_otherwise(deb: Make) -> None:
@@ -108,7 +108,7 @@ def test_all_are_named(tmp_path: Path) -> None:
 def test_what_to_take_instead(deb: Make) -> None:
     with pytest.raises(PackageError) as caught:
         check_scripts([deb("locale-gen\n", name="locales")])
-    assert "instead of locales, take locales-all" in caught.value.hint
+    assert "instead of locales, use locales-all" in caught.value.hint
 
 
 class TestAlternatives:
@@ -118,7 +118,7 @@ class TestAlternatives:
             "  --slave /usr/share/man/man1/awk.1.gz awk.1.gz /usr/share/man/man1/mawk.1.gz \\\n"
             "  --slave /usr/bin/nawk nawk /usr/bin/mawk\n"
         )
-        assert alternatives([deb(text)]) == (
+        assert alternatives_of([deb(text)]) == (
             [
                 ("/usr/bin/awk", "awk", "/usr/bin/mawk", 5),
                 ("/usr/share/man/man1/awk.1.gz", "awk.1.gz", "/usr/share/man/man1/mawk.1.gz", 5),
@@ -131,7 +131,7 @@ class TestAlternatives:
         text = (
             "for prog in a b; do\n  update-alternatives --install /usr/bin/$prog ${prog} /usr/bin/${prog}-im 9\ndone\n"
         )
-        found, unknown = alternatives([deb(text)])
+        found, unknown = alternatives_of([deb(text)])
         assert found == [("/usr/bin/a", "a", "/usr/bin/a-im", 9), ("/usr/bin/b", "b", "/usr/bin/b-im", 9)]
         assert unknown == []
 
@@ -140,7 +140,7 @@ class TestAlternatives:
             'ver=1.17\nprio="35"\n'
             "update-alternatives --install /usr/bin/a a /usr/bin/a-$ver $prio --slave /usr/bin/b b /usr/bin/b-${ver}\n"
         )
-        assert alternatives([deb(text)]) == (
+        assert alternatives_of([deb(text)]) == (
             [("/usr/bin/a", "a", "/usr/bin/a-1.17", 35), ("/usr/bin/b", "b", "/usr/bin/b-1.17", 35)],
             [],
         )
@@ -157,18 +157,18 @@ class TestAlternatives:
         ],
     )
     def test_what_is_no_link(self, deb: Make, what: str) -> None:
-        assert alternatives([deb(f"update-alternatives --install {what}\n")]) == ([], ["thing"])
+        assert alternatives_of([deb(f"update-alternatives --install {what}\n")]) == ([], ["thing"])
 
     def test_a_loop_over_what_is_no_words(self, deb: Make) -> None:
         loop = "for prog in a\\q; do\n  update-alternatives --install /usr/bin/$prog $prog /usr/bin/b 9\ndone\n"
-        assert alternatives([deb(loop)]) == ([], ["thing"])
+        assert alternatives_of([deb(loop)]) == ([], ["thing"])
 
     @pytest.mark.parametrize("assigned", ["p=1\np=2\n", "p=$(number)\n", "p=1$x\n", 'p="1 2"\n', ""])
     def test_what_a_variable_has_is_not_known(self, deb: Make, assigned: str) -> None:
         text = f"{assigned}update-alternatives --install /usr/bin/a a /usr/bin/b $p\n"
-        assert alternatives([deb(text)]) == ([], ["thing"])
+        assert alternatives_of([deb(text)]) == ([], ["thing"])
 
     def test_what_is_not_understood_is_told(self, deb: Make) -> None:
         text = "update-alternatives --install $dir/x x $dir/y 1\n"
-        assert alternatives([deb(text)]) == ([], ["thing"])
-        assert alternatives([deb(text, name="procps")]) == ([], [])
+        assert alternatives_of([deb(text)]) == ([], ["thing"])
+        assert alternatives_of([deb(text, name="procps")]) == ([], [])

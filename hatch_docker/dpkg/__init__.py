@@ -1,4 +1,4 @@
-"""Debian packages → what a layer holds, without dpkg and without running anything of them.
+"""Turn Debian packages into layers, without dpkg and without running any of their code.
 
-`assemble.py` is the door: a root file system of its own (`root_files`), or more packages on an image (`added_files`).
+The entry point is `assemble.py`: a new root file system (`root_files`), or more packages on an image (`added_files`).
 """

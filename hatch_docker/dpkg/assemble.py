@@ -1,4 +1,4 @@
-"""The door: packages of Debian → the entries of a layer, of an image of its own or on one that is there."""
+"""Entry point: .deb files to layer entries, for a new root file system or on top of an image."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from hatch_docker.debian.deb import Deb
-from hatch_docker.dpkg import database
-from hatch_docker.dpkg import generated as files
+from hatch_docker.dpkg import database, generated
 from hatch_docker.dpkg.check import Problem, dispensable, missing_interpreters, missing_libraries, refuse
 from hatch_docker.dpkg.database import Database
 from hatch_docker.dpkg.ldcache import ld_so_cache
-from hatch_docker.dpkg.loader import CACHE, cached, laid, libraries_of, loader_of
-from hatch_docker.dpkg.scripts import alternatives, check_scripts
-from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpacked
-from hatch_docker.errors import ImageError, PackageError
+from hatch_docker.dpkg.loader import CACHE, libraries_of, loader_of, read_cache, with_entries
+from hatch_docker.dpkg.scripts import alternatives_of, check_scripts
+from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpack
+from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 
@@ -24,7 +23,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
-    """The entries of a layer, whose contents are read from the spool; `notes` are what people should be told."""
+    """The entries of a layer, whose contents are in the spool, and `notes` for the user."""
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
@@ -32,55 +31,48 @@ class Assembled:
 
 def needs_content(path: str) -> bool:
     """Whether `added_files` needs the content of an image's file (oci.filesystem.merge)."""
-    return path.startswith("etc/") or bool(database.FILES.fullmatch(path) or files.OWN_CERTIFICATES.fullmatch(path))
+    return path.startswith("etc/") or bool(database.FILES.fullmatch(path) or generated.OWN_CERTIFICATES.fullmatch(path))
 
 
 def root_files(debs: Sequence[Deb], spool: BinaryIO, *, architecture: str, threads: int = 1) -> Assembled:
-    """A root file system of its own, of packages in the order that they would be installed in.
+    """Make a new root file system of packages, which are in the order of installation.
 
-    `spool` is an empty file, and `architecture` Debian's name of it. Scripts whose interpreter is not among the
-    packages are left out. Raises PackageError for packages that do not go together, would not work, or cannot do
-    without their scripts; DebianError for what is damaged.
+    `spool` is an empty file, and `architecture` Debian's name of one. Scripts whose interpreter is not among the
+    packages are left out. Raises PackageError for packages that conflict, would not work, or need their maintainer
+    scripts to run; DebianError for damaged packages.
     """
     check_scripts(debs)
-    found = unpacked(debs, spool, files.ROOT_LINKS, threads=threads)
-    made = _Making(found=found, debs=debs, architecture=architecture)
-    made.add(files.skeleton(found.entries))
-    made.leave_out([each.path for each in made.broken_scripts()])
-    return made.finish(None)
+    files = unpack(debs, spool, generated.ROOT_LINKS, threads=threads)
+    assembly = _Assembly(unpacked=files, debs=debs, architecture=architecture)
+    assembly.add(generated.skeleton(files.entries))
+    assembly.leave_out([each.path for each in assembly.broken_scripts()])
+    return assembly.finish(None)
 
 
 def added_files(
-    below: Filesystem, debs: Sequence[Deb], spool: BinaryIO, *, architecture: str, threads: int = 1
+    parent: Filesystem, debs: Sequence[Deb], spool: BinaryIO, *, architecture: str, threads: int = 1
 ) -> Assembled:
-    """A layer of packages on an image, whose merged layers `below` have the content of what `needs_content`.
+    """Make a layer of packages on top of a parent image, of which the files that `needs_content` have content.
 
-    A package that is there already in another version is replaced. Otherwise as `root_files`, but scripts without their
-    interpreter are a reason to refuse where a package's own programs may call them, or are all that it has. Raises
-    PackageError where the image is not Debian's, too.
+    Installed packages are replaced by the new version. Otherwise like `root_files`, but scripts without an interpreter
+    are left out only if they are dispensable (check.py), and raise PackageError otherwise. Also raises PackageError if
+    the image has no database of Debian packages.
     """
-    before = database.read(below)
+    installed = database.read(parent)
     check_scripts(debs)
-    links = {path: node.link for path, node in below.nodes.items() if node.kind == "link" and _is_way(below, path)}
-    directories = {path for path, node in below.nodes.items() if node.kind == "dir"}
-    found = unpacked(debs, spool, links, present=directories, threads=threads)
-    made = _Making(found=found, debs=debs, architecture=architecture, below=below)
-    made.keep(database.changed(found, debs, before))
-    made.add(database.outdated(found, debs, before, SymlinkResolver(links)))
-    problems = made.broken_scripts()
-    spared = dispensable(problems, made.entries, found.owners)
-    refuse((each for each in problems if each.path not in spared), found.owners)
-    made.leave_out(sorted(spared))
-    return made.finish(before)
-
-
-def _is_way(below: Filesystem, path: str) -> bool:
-    try:
-        node = below.get(path)
-    except ImageError:
-        # A circle leads nowhere.
-        return False
-    return node is not None and node.kind == "dir"
+    links = {
+        path: node.link for path, node in parent.nodes.items() if node.kind == "link" and parent.is_directory(path)
+    }
+    directories = {path for path, node in parent.nodes.items() if node.kind == "dir"}
+    files = unpack(debs, spool, links, present=directories, threads=threads)
+    assembly = _Assembly(unpacked=files, debs=debs, architecture=architecture, parent=parent)
+    assembly.omit(database.changed_conffiles(files, debs, installed))
+    assembly.add(database.obsolete_files(files, debs, installed, SymlinkResolver(links)))
+    problems = assembly.broken_scripts()
+    omitted = dispensable(problems, assembly.entries, files.owners)
+    refuse((each for each in problems if each.path not in omitted), files.owners)
+    assembly.leave_out(sorted(omitted))
+    return assembly.finish(installed)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -89,76 +81,76 @@ def _some(names: Sequence[str]) -> str:
 
 
 @dataclass(kw_only=True)
-class _Making:
-    """The entries while they become more; `files` is the whole image with them."""
+class _Assembly:
+    """The entries of a layer while more are added; `files` is the image with them."""
 
-    found: Unpacked
+    unpacked: Unpacked
     debs: Sequence[Deb]
     architecture: str
-    below: Filesystem | None = None
+    parent: Filesystem | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.entries: dict[str, Entry] = dict(self.found.entries)
-        self.conffiles = database.configuration(self.found, self.debs)
+        self.entries: dict[str, Entry] = dict(self.unpacked.entries)
+        self.conffiles = database.conffile_checksums(self.unpacked, self.debs)
         for path, entry in self.entries.items():
-            node = self.below.nodes.get(path) if self.below else None
+            node = self.parent.nodes.get(path) if self.parent else None
             if node is not None and node.kind == "dir" and not entry.is_directory:
-                raise PackageError(f"/{path} of {self.found.owners[path]} is a directory in the image")
-        self.files = laid(self.below, self.entries.values())
+                raise PackageError(f"/{path} of {self.unpacked.owners[path]} is a directory in the image")
+        self.files = with_entries(self.parent, self.entries.values())
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Add what is not there yet."""
+        """Add entries at paths that have none yet."""
         new: dict[str, Entry] = {}
         for entry in entries:
             if entry.path not in self.entries:
                 new.setdefault(entry.path, entry)
         self.entries |= new
-        self.files = laid(self.files, new.values())
+        self.files = with_entries(self.files, new.values())
 
-    def keep(self, paths: Sequence[str]) -> None:
-        """Leave those files to the image."""
+    def omit(self, paths: Sequence[str]) -> None:
+        """Remove entries, so that the parent image's files stay."""
         for path in paths:
             del self.entries[path]
-        self.files = laid(self.below, self.entries.values())
+        self.files = with_entries(self.parent, self.entries.values())
 
     def broken_scripts(self) -> list[Problem]:
-        """What nothing could run."""
+        """The scripts whose interpreter is missing."""
         return missing_interpreters(self.files, self.entries)
 
     def leave_out(self, scripts: Sequence[str]) -> None:
-        """Do without those files, as if their packages had none of them."""
-        self.found = self.found.without(set(scripts))
-        self.keep(scripts)
+        """Remove scripts, also from the lists of their packages."""
+        self.unpacked = self.unpacked.without(set(scripts))
+        self.omit(scripts)
         if scripts:
             names = _some([f"/{path}" for path in scripts])
             self.notes.append(f"scripts without an interpreter are left out: {names}")
 
-    def finish(self, before: Database | None) -> Assembled:
-        """Add what follows from the packages' files; check that all would work."""
-        asked, unknown = alternatives(self.debs)
-        links, notes = files.alternative_links(self.files, asked, below=self.below)
+    def finish(self, installed: Database | None) -> Assembled:
+        """Add generated files and the database; check that programs find their libraries."""
+        alternatives, unparsed = alternatives_of(self.debs)
+        links, notes = generated.alternative_links(self.files, alternatives, parent=self.parent)
         self.add(links)
-        if unknown:
-            notes.append(f"links that update-alternatives would make are not all made for {_some(unknown)}")
-        self.add(files.certificates(self.files, self.entries))
-        self.add(files.font_maps(self.files, self.entries))
-        self.add(files.timezone(self.files, self.entries))
+        if unparsed:
+            notes.append(f"some links of update-alternatives are missing for {_some(unparsed)}")
+        self.add(generated.certificates(self.files, self.entries))
+        self.add(generated.font_maps(self.files, self.entries))
+        self.add(generated.timezone(self.files, self.entries))
         self._load()
-        self.add(database.described(self.found, self.debs, self.conffiles, before))
+        self.add(database.database_files(self.unpacked, self.debs, self.conffiles, installed))
         return Assembled(entries=tuple(self.entries.values()), notes=(*self.notes, *notes))
 
     def _load(self) -> None:
-        """Write the loader's cache, and check that what is new finds its libraries."""
+        """Add the loader's cache, and check that new programs and libraries find what they need."""
         libraries = libraries_of(self.entries.values())
         loader = loader_of(self.files, self.entries, libraries, self.architecture)
-        found, links = loader.found()
+        new, links = loader.new_entries()
         self.add(links)
         loader = loader_of(self.files, self.entries, libraries, self.architecture)
-        cache = loader.merged(cached(self.below) if self.below else [], found)
+        cache = loader.merged(read_cache(self.parent) if self.parent else [], new)
         problems = missing_libraries(loader, cache)
-        refuse((each for each in problems if not each.is_plugin), self.found.owners)
+        refuse((each for each in problems if not each.is_plugin), self.unpacked.owners)
         if plugins := [str(each) for each in problems if each.is_plugin]:
-            self.notes.append(f"plugins that would not load: {_some(plugins)}")
-        if found or not self.below:
+            self.notes.append(f"plugins that cannot be loaded: {_some(plugins)}")
+        if new or not self.parent:
             self.entries[CACHE] = Entry(path=CACHE, content=ld_so_cache(cache))

@@ -1,4 +1,4 @@
-"""Whether what was unpacked would start: its shared libraries are found, and so are its scripts' interpreters."""
+"""Check that unpacked programs can start: their shared libraries and interpreters exist."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from dataclasses import dataclass
 
 from hatch_docker.dpkg.ldcache import CacheEntry
 from hatch_docker.dpkg.loader import Loader, start_of
-from hatch_docker.errors import ImageError, PackageError
+from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.elf import Library
 
 _PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
-_PROGRAMS = frozenset(("bin", "sbin", "games", "libexec"))
+_PROGRAM_DIRECTORIES = frozenset(("bin", "sbin", "games", "libexec"))
 _LONGEST_LINE = 256
-# What lies there are settings, examples, parts of programs, what extensions are made by, and modules that are imported:
-# none is started by itself, or only by services that no image has.
-_NO_PROGRAMS = re.compile(
+# Files there are settings, examples, build tools and modules: nothing starts them, or only services that images lack.
+_NOT_PROGRAMS = re.compile(
     r"(?:etc|usr/share|usr/lib/ssl/misc|usr/lib/postgresql/.+/pgxs)/.+|usr/lib/python3[^/]*/.+\.py"
 )
-# What keeps a system of Debian's up: other packages depend on it for what their own scripts would call.
-_UPKEEP = frozenset(
+# Other packages depend on these for their maintainer scripts only.
+_MAINTENANCE = frozenset(
     ("adduser", "debconf", "debianutils", "dpkg", "init-system-helpers", "sensible-utils", "sysvinit-utils", "ucf")
 )
 _SHOWN = 5
-# Which package has what is in no other package's dependencies, since it is essential.
+# Essential packages that have these programs: others need not declare that they depend on them.
 _ESSENTIAL = {
     "sh": "dash, coreutils, grep, sed",
     "dash": "dash",
@@ -40,9 +39,9 @@ _ESSENTIAL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A file that would not start: `path` needs a library or an interpreter, `needs`, that is not there.
+    """A file that cannot start: `path` needs the missing library or interpreter `needs`.
 
-    A plugin is loaded by a program that may do without.
+    A plugin is a library that programs load on demand.
     """
 
     path: str
@@ -55,14 +54,14 @@ class Problem:
 
 
 def missing_libraries(loader: Loader, cache: Iterable[CacheEntry]) -> list[Problem]:
-    """The new programs and libraries that need a library which the loader would not find (ld.so(8)).
+    """The new programs and libraries that need a library which the loader does not find (ld.so(8)).
 
-    Those that lie where neither a shell nor the loader looks are plugins: Debian lets these do without.
+    Those outside of the directories of programs and libraries are plugins, whose dependencies Debian may omit.
     """
     directories = {directory for _, directory in loader.directories}
-    names = {entry.name for entry in cache} | set(_in_directories(loader))
+    names = {entry.name for entry in cache} | set(_names_in_directories(loader))
     return [
-        Problem(path=path, needs=needed, is_plugin=not _is_looked_up(path, directories))
+        Problem(path=path, needs=needed, is_plugin=not _is_searched(path, directories))
         for path, library in sorted(loader.libraries.items())
         for needed in library.needed
         if not (needed in names or _beside(loader.files, path, library, needed))
@@ -70,28 +69,28 @@ def missing_libraries(loader: Loader, cache: Iterable[CacheEntry]) -> list[Probl
 
 
 def missing_interpreters(files: Filesystem, entries: Mapping[str, Entry]) -> list[Problem]:
-    """The new programs that are scripts, and whose interpreter is not there."""
-    found = []
+    """The new executable scripts whose interpreter is missing."""
+    problems = []
     for path, entry in sorted(entries.items()):
-        if not entry.mode & 0o111 or _NO_PROGRAMS.fullmatch(path) or start_of(entry, 2) != b"#!":
+        if not entry.mode & 0o111 or _NOT_PROGRAMS.fullmatch(path) or start_of(entry, 2) != b"#!":
             continue
         interpreter = _interpreter(start_of(entry, _LONGEST_LINE))
-        if interpreter and not _is_there(files, interpreter):
-            found.append(Problem(path=path, needs=interpreter, is_script=True))
-    return found
+        if interpreter and not _exists(files, interpreter):
+            problems.append(Problem(path=path, needs=interpreter, is_script=True))
+    return problems
 
 
 def dispensable(problems: Sequence[Problem], entries: Mapping[str, Entry], owners: Mapping[str, str]) -> set[str]:
-    """The scripts, by path, that a package is no worse without: it has other programs, which do not call these.
+    """The paths of broken scripts that can be left out.
 
-    What lies where a shell looks is called by its users. Scripts in a folder of the package's own are parts of its
-    programs. What only keeps up a system is never called.
+    These are scripts on PATH if their package has other programs there that work, and all scripts of packages that
+    only maintain a system. Scripts in other directories may be parts of programs, and are not dispensable.
     """
     broken = {each.path for each in problems}
     programs = {path for path, entry in entries.items() if _is_program(path) and not entry.is_directory}
-    whole = {owners.get(path) for path in programs - broken}
-    upkeep = {path for path in broken if owners.get(path) in _UPKEEP}
-    return upkeep | {path for path in broken & programs if owners.get(path) in whole}
+    working = {owners.get(path) for path in programs - broken}
+    maintenance = {path for path in broken if owners.get(path) in _MAINTENANCE}
+    return maintenance | {path for path in broken & programs if owners.get(path) in working}
 
 
 def _is_program(path: str) -> bool:
@@ -99,7 +98,7 @@ def _is_program(path: str) -> bool:
 
 
 def refuse(problems: Iterable[Problem], owners: Mapping[str, str]) -> None:
-    """Raise PackageError, which names some of the problems, where there are any; `owners` are packages by path."""
+    """Raise PackageError if there are problems, and list some of them; `owners` maps paths to packages."""
     found = list(problems)
     if not found:
         return
@@ -107,52 +106,49 @@ def refuse(problems: Iterable[Problem], owners: Mapping[str, str]) -> None:
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     essential = sorted({name for each in found if (name := _ESSENTIAL.get(posixpath.basename(each.needs)))})
     raise PackageError(
-        "\n  ".join(["packages would not work, since the image lacks what they need:", *lines[:_SHOWN], *more]),
-        hint=f"name what packages need and do not depend on, too: {', '.join(essential)}" if essential else "",
+        "\n  ".join(["packages would not work, as the image lacks files that they need:", *lines[:_SHOWN], *more]),
+        hint=f"name essential packages too, which others need without declaring it: {', '.join(essential)}"
+        if essential
+        else "",
     )
 
 
-def _is_looked_up(path: str, directories: Collection[str]) -> bool:
+def _is_searched(path: str, directories: Collection[str]) -> bool:
     directory = posixpath.dirname(path)
-    return directory in directories or posixpath.basename(directory) in _PROGRAMS
+    return directory in directories or posixpath.basename(directory) in _PROGRAM_DIRECTORIES
 
 
-def _in_directories(loader: Loader) -> Iterator[str]:
-    """The names of all files where the loader looks."""
+def _names_in_directories(loader: Loader) -> Iterator[str]:
+    """The names of all libraries in the directories that the loader searches."""
     directories = {directory for _, directory in loader.directories}
     for path in loader.files.nodes:
         directory, _, name = path.rpartition("/")
-        if directory in directories and ".so" in name and _is_there(loader.files, path):
+        if directory in directories and ".so" in name and loader.files.is_file(path):
             yield name
 
 
 def _beside(files: Filesystem, path: str, library: Library, needed: str) -> bool:
-    """Whether a library is where the one that needs it says, or beside it: then what loads that has found it there."""
+    """Whether a needed library is in DT_RUNPATH of the library at `path`, or in its directory.
+
+    In the latter case, the program that loads the library has searched that directory.
+    """
     origin = f"/{posixpath.dirname(path)}"
     if "/" in needed:
-        return _is_there(files, needed)
-    places = [place.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for place in library.search]
-    return any(_is_there(files, f"{place}/{needed}") for place in (*places, origin))
+        return files.is_file(needed)
+    return any(files.is_file(f"{directory}/{needed}") for directory in (*library.directories(origin), origin))
 
 
 def _interpreter(start: bytes) -> str:
-    """What a script's first line names; of `env`, the program that this is to find. Empty where that is nothing."""
+    """The interpreter in a script's first line, or the program that `env` is to run; empty if there is none."""
     line = start[2:].partition(b"\n")[0].decode("utf-8", "replace")
     words = line.split()
     if words and posixpath.basename(words[0]) == "env":
-        # A program can be told to env after options and variables.
-        named = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-        return named[0] if named else words[0]
+        # Options and variables precede the program.
+        programs = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+        return programs[0] if programs else words[0]
     return words[0] if words else ""
 
 
-def _is_there(files: Filesystem, path: str) -> bool:
-    candidates = [path] if "/" in path else [f"{directory}/{path}" for directory in _PATH]
-    for each in candidates:
-        try:
-            node = files.get(each)
-        except ImageError:
-            continue
-        if node is not None and node.kind == "file":
-            return True
-    return False
+def _exists(files: Filesystem, program: str) -> bool:
+    candidates = [program] if "/" in program else [f"{directory}/{program}" for directory in _PATH]
+    return any(map(files.is_file, candidates))

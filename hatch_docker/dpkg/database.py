@@ -1,4 +1,4 @@
-"""What dpkg knows of an image: its `status` and `info`, or `status.d`, which images without dpkg have for scanners."""
+"""Read and update dpkg's database of an image, or `status.d`, which images without dpkg have for scanners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from hatch_docker.debian.control import relations
 from hatch_docker.debian.deb import Deb
 from hatch_docker.debian.packages import Package, read_status
-from hatch_docker.dpkg.loader import content
 from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked
 from hatch_docker.errors import ImageError, PackageError
 from hatch_docker.oci.filesystem import Filesystem
@@ -18,7 +17,7 @@ from hatch_docker.oci.layer import Entry
 
 STATUS, STATUS_D, _INFO = "var/lib/dpkg/status", "var/lib/dpkg/status.d", "var/lib/dpkg/info"
 _DIVERSIONS = "var/lib/dpkg/diversions"
-# What `read` needs the content of.
+# The files whose content `read` needs.
 FILES = re.compile(rf"{STATUS}|{_DIVERSIONS}|{STATUS_D}/.+|{_INFO}/.+\.list")
 _NAME = re.compile(r"^Package:[ \t]*(\S+)", re.MULTILINE)
 _SUMS = ".md5sums"
@@ -27,8 +26,11 @@ _CONFFILE = re.compile(r"^ (/\S+) ([0-9a-f]{32})(?: |$)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """The packages of an image. `stanzas` are their paragraphs by name, as they are written; `has_dpkg` whether in
-    `status`. `lists` are the paths of each package, absolute, and `conffiles` MD5 sums of configuration files by path.
+    """The installed packages of an image.
+
+    `stanzas` are their unparsed paragraphs by name, `has_dpkg` whether they are from `status`. `lists` has the absolute
+    paths of each package, `conffiles` MD5 checksums of configuration files by path, and `diverted` the package that
+    diverts a path. `files` are the files of the image.
     """
 
     has_dpkg: bool
@@ -39,12 +41,12 @@ class Database:
     files: Filesystem
 
     def packages(self) -> list[Package]:
-        """What is installed, for a resolver. Raises DebianError for what is no control file."""
+        """The installed packages. Raises DebianError for an invalid stanza."""
         return read_status("\n\n".join(self.stanzas.values()), place=f"/{STATUS if self.has_dpkg else STATUS_D}")
 
 
 def read(files: Filesystem) -> Database:
-    """The database of an image, whose `FILES` have their content. Raises PackageError where it is not Debian's."""
+    """Read the database of an image, of which the content of `FILES` is needed. Raises PackageError if it has none."""
     text = _text(files, STATUS)
     folder = {
         path.rpartition("/")[2]: _text(files, path)
@@ -53,11 +55,11 @@ def read(files: Filesystem) -> Database:
     }
     if not text.strip() and not folder:
         raise PackageError(
-            "the image has no packages of Debian: neither dpkg's status nor a status.d",
-            hint="take a base of Debian's, or install packages through an engine",
+            "the image has no Debian packages: neither dpkg's status nor status.d",
+            hint='use a Debian base, or runtime-installer = "engine"',
         )
     texts = text.split("\n\n") if text.strip() else [folder[name] for name in folder if not name.endswith(_SUMS)]
-    stanzas = {found[1]: each.strip("\n") for each in texts if (found := _NAME.search(each))}
+    stanzas = {match[1]: each.strip("\n") for each in texts if (match := _NAME.search(each))}
     return Database(
         has_dpkg=bool(text.strip()),
         stanzas=stanzas,
@@ -69,130 +71,131 @@ def read(files: Filesystem) -> Database:
 
 
 def _lists(files: Filesystem, folder: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    found = {}
+    lists = {}
     for path in files.nodes:
         if path.startswith(f"{_INFO}/") and path.endswith(".list"):
             name = path.rpartition("/")[2].removesuffix(".list").partition(":")[0]
-            found[name] = tuple(_text(files, path).splitlines())
+            lists[name] = tuple(_text(files, path).splitlines())
     for name, text in folder.items():
         if name.endswith(_SUMS):
             lines = (line.partition("  ")[2] for line in text.splitlines())
-            found[name.removesuffix(_SUMS)] = tuple(f"/{line.removeprefix('./')}" for line in lines if line)
-    return found
+            lists[name.removesuffix(_SUMS)] = tuple(f"/{line.removeprefix('./')}" for line in lines if line)
+    return lists
 
 
 def _diverted(text: str) -> dict[str, str]:
-    """By path, the package that diverts all others' files from there: three lines each."""
+    """Parse the diversions, three lines each: the package that diverts a path, by path."""
     lines = text.splitlines()
     return dict(zip(lines[::3], lines[2::3], strict=False))
 
 
-def changed(found: Unpacked, debs: Sequence[Deb], below: Database) -> list[str]:
-    """The configuration files that the image has changed or taken away: it keeps its own.
+def changed_conffiles(unpacked: Unpacked, debs: Sequence[Deb], installed: Database) -> list[str]:
+    """The paths of configuration files that the image has changed or removed, which stay that way.
 
-    Raises PackageError for a file that another package of the image has, or diverts.
+    Raises PackageError for a file that another package of the image has or diverts.
     """
-    for package, names in found.names.items():
+    for package, names in unpacked.names.items():
         for name in names:
-            if below.diverted.get(f"/{name}", package) != package:
-                raise PackageError(f"/{name} of {package} is diverted in the image by {below.diverted[f'/{name}']}")
-    _check_owners(found, debs, below)
+            if installed.diverted.get(f"/{name}", package) != package:
+                raise PackageError(f"/{name} of {package} is diverted in the image by {installed.diverted[f'/{name}']}")
+    _check_owners(unpacked, debs, installed)
     kept = []
-    for path in sorted({path for deb in debs for path in deb.conffiles} & found.entries.keys()):
-        node, known = below.files.nodes.get(path), below.conffiles.get(f"/{path}")
-        if node is None and known is None:
+    for path in sorted({path for deb in debs for path in deb.conffiles} & unpacked.entries.keys()):
+        node, checksum = installed.files.nodes.get(path), installed.conffiles.get(f"/{path}")
+        if node is None and checksum is None:
             continue
-        if node is None or hashlib.md5(node.data or b"", usedforsecurity=False).hexdigest() != known:
+        if node is None or hashlib.md5(node.data or b"", usedforsecurity=False).hexdigest() != checksum:
             kept.append(path)
     return kept
 
 
-def _check_owners(found: Unpacked, debs: Sequence[Deb], below: Database) -> None:
-    """Refuse what dpkg would not overwrite: another package's file, unless a new one Replaces that (policy 7.6.1)."""
-    nodes = below.files.nodes
-    written = {path for path, each in found.entries.items() if path in nodes and each.content is not None}
+def _check_owners(unpacked: Unpacked, debs: Sequence[Deb], installed: Database) -> None:
+    """Raise PackageError for files of other packages, unless the new package Replaces these (policy 7.6.1)."""
+    nodes = installed.files.nodes
+    written = {path for path, each in unpacked.entries.items() if path in nodes and each.content is not None}
     names = {path.rpartition("/")[2] for path in written}
-    ours = {deb.control["Package"]: deb for deb in debs}
-    for owner, paths in below.lists.items():
-        if owner in ours:
+    new = {deb.control["Package"]: deb for deb in debs}
+    for owner, paths in installed.lists.items():
+        if owner in new:
             continue
         for path in paths:
-            if path.rpartition("/")[2] not in names or (place := _place(below.files, path)) not in written:
+            if path.rpartition("/")[2] not in names or (resolved := _resolved(installed.files, path)) not in written:
                 continue
-            deb = ours[found.owners[place]]
-            if not _replaces(deb, owner, below):
+            deb = new[unpacked.owners[resolved]]
+            if not _replaces(deb, owner, installed):
                 raise PackageError(
-                    f"/{place} of {deb.control['Package']} is in the image already, of {owner}",
+                    f"/{resolved} of {deb.control['Package']} is in the image already, as part of {owner}",
                     hint="these packages cannot be installed together: leave one of them out",
                 )
 
 
-def _place(files: Filesystem, path: str) -> str:
-    """Where a file is that dpkg lists by that path: the links of its directory are followed."""
-    folder, _, name = path.rpartition("/")
+def _resolved(files: Filesystem, path: str) -> str:
+    """A path in dpkg's lists with the links of its directory followed."""
     try:
-        return f"{files.resolve(folder)}/{name}".lstrip("/")
+        return files.resolve_parent(path)
     except ImageError:
         return path.lstrip("/")
 
 
-def _replaces(deb: Deb, name: str, below: Database) -> bool:
-    versions = [package.version for package in below.packages() if package.name == name]
-    wanted = (each for alternatives in relations(deb.control.get("Replaces", "")) for each in alternatives)
-    return any(each.name == name and all(map(each.allows, versions)) for each in wanted)
+def _replaces(deb: Deb, name: str, installed: Database) -> bool:
+    versions = [package.version for package in installed.packages() if package.name == name]
+    replaced = (each for alternatives in relations(deb.control.get("Replaces", "")) for each in alternatives)
+    return any(each.name == name and all(map(each.allows, versions)) for each in replaced)
 
 
-def outdated(found: Unpacked, debs: Sequence[Deb], below: Database, ways: SymlinkResolver) -> Iterator[Entry]:
-    """What goes with the versions of packages that newer ones take the place of, and no package has any more."""
-    ours = {deb.control["Package"] for deb in debs}
-    replaced = ours & below.lists.keys()
+def obsolete_files(
+    unpacked: Unpacked, debs: Sequence[Deb], installed: Database, links: SymlinkResolver
+) -> Iterator[Entry]:
+    """Removals of files that only the replaced versions of packages have."""
+    new = {deb.control["Package"] for deb in debs}
+    replaced = new & installed.lists.keys()
     if not replaced:
         return
-    others = {ways.file(path[1:]) for name, paths in below.lists.items() if name not in ours for path in paths}
-    before = {ways.file(path[1:]) for name in replaced for path in below.lists[name]}
-    nodes = below.files.nodes
-    for path in sorted(before - others - found.entries.keys()):
-        node = nodes.get(ways.directory(path))
-        # Configuration files stay until a package is purged; a directory, and a link to one, are others' too.
+    others = {links.file(path[1:]) for name, paths in installed.lists.items() if name not in new for path in paths}
+    earlier = {links.file(path[1:]) for name in replaced for path in installed.lists[name]}
+    nodes = installed.files.nodes
+    for path in sorted(earlier - others - unpacked.entries.keys()):
+        node = nodes.get(links.directory(path))
+        # Configuration files stay until a package is purged. Directories, and links to them, may have other files.
         if path in nodes and (node is None or node.kind != "dir") and not path.startswith("etc/"):
             yield Entry(path=path, removed=True)
 
 
-def configuration(found: Unpacked, debs: Sequence[Deb]) -> dict[str, str]:
-    """The MD5 sums of the packages' configuration files as they bring them, by path."""
-    paths = {path for deb in debs for path in deb.conffiles if path in found.entries}
+def conffile_checksums(unpacked: Unpacked, debs: Sequence[Deb]) -> dict[str, str]:
+    """The MD5 checksums of the packages' configuration files by path."""
+    paths = {path for deb in debs for path in deb.conffiles if path in unpacked.entries}
     return {
-        path: hashlib.md5(content(found.entries[path]), usedforsecurity=False).hexdigest() for path in sorted(paths)
+        path: hashlib.md5(unpacked.entries[path].read(), usedforsecurity=False).hexdigest() for path in sorted(paths)
     }
 
 
-def described(
-    found: Unpacked, debs: Sequence[Deb], conffiles: Mapping[str, str], below: Database | None
+def database_files(
+    unpacked: Unpacked, debs: Sequence[Deb], conffiles: Mapping[str, str], installed: Database | None
 ) -> Iterator[Entry]:
-    """The database with these packages installed: as dpkg keeps it where `below` has that, else as scanners read it.
+    """The database with these packages added: dpkg's own if the image has it, else `status.d`.
 
-    `conffiles` is what `configuration` gives of all that was unpacked.
+    `conffiles` is the result of `conffile_checksums` for all unpacked files.
     """
-    if below is None or not below.has_dpkg:
+    if installed is None or not installed.has_dpkg:
         for deb in debs:
             name = deb.control["Package"]
             yield Entry(path=f"{STATUS_D}/{name}", content=deb.files["control"].rstrip(b"\n") + b"\n")
-            yield Entry(path=f"{STATUS_D}/{name}{_SUMS}", content=_md5sums(found, deb))
+            yield Entry(path=f"{STATUS_D}/{name}{_SUMS}", content=_md5sums(unpacked, deb))
         return
-    stanzas = {**below.stanzas, **{deb.control["Package"]: _stanza(deb, conffiles) for deb in debs}}
+    stanzas = {**installed.stanzas, **{deb.control["Package"]: _stanza(deb, conffiles) for deb in debs}}
     yield Entry(path=STATUS, content="".join(f"{stanzas[name]}\n\n" for name in sorted(stanzas)).encode())
-    written = {entry.path: entry for deb in debs for entry in _info(found, deb, conffiles)}
+    written = {entry.path: entry for deb in debs for entry in _info(unpacked, deb, conffiles)}
     yield from written.values()
     names = {deb.control["Package"] for deb in debs}
-    for path in sorted(below.files.nodes.keys() - written.keys()):
-        # What the older version had, such as its scripts.
+    for path in sorted(installed.files.nodes.keys() - written.keys()):
+        # Files of the replaced version, such as scripts.
         folder, _, name = path.rpartition("/")
         if folder == _INFO and name.rpartition(".")[0].partition(":")[0] in names:
             yield Entry(path=path, removed=True)
 
 
 def _stanza(deb: Deb, conffiles: Mapping[str, str]) -> str:
-    """A package's paragraph of `status`."""
+    """A package's paragraph in `status`."""
     first, _, rest = deb.files["control"].decode().strip("\n").partition("\n")
     lines = [first, "Status: install ok installed", rest]
     if sums := [f" /{path} {conffiles[path]}" for path in deb.conffiles if path in conffiles]:
@@ -200,26 +203,26 @@ def _stanza(deb: Deb, conffiles: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _info(found: Unpacked, deb: Deb, conffiles: Mapping[str, str]) -> Iterator[Entry]:
+def _info(unpacked: Unpacked, deb: Deb, conffiles: Mapping[str, str]) -> Iterator[Entry]:
     control = deb.control
     same = control.get("Multi-Arch", "no") == "same"
     stem = f"{_INFO}/{control['Package']}" + (f":{control['Architecture']}" if same else "")
-    names = "".join(f"/{name}\n" for name in found.names[control["Package"]])
+    names = "".join(f"/{name}\n" for name in unpacked.names[control["Package"]])
     yield Entry(path=f"{stem}.list", content=f"/.\n{names}".encode())
-    yield Entry(path=f"{stem}{_SUMS}", content=_md5sums(found, deb))
+    yield Entry(path=f"{stem}{_SUMS}", content=_md5sums(unpacked, deb))
     if sums := [f"/{path}\n" for path in deb.conffiles if path in conffiles]:
         yield Entry(path=f"{stem}.conffiles", content="".join(sums).encode())
-    # One that waits for other packages would have to be known to dpkg besides.
+    # dpkg has another file for packages that are interested in triggers.
     if (triggers := deb.files.get("triggers")) and b"interest" not in triggers:
         yield Entry(path=f"{stem}.triggers", content=triggers)
     for name, script in deb.scripts.items():
         yield Entry(path=f"{stem}.{name}", mode=0o755, content=script)
 
 
-def _md5sums(found: Unpacked, deb: Deb) -> bytes:
-    """The sums of those files that are there."""
-    there = found.names[deb.control["Package"]]
-    return "".join(f"{digest}  {path}\n" for path, digest in deb.md5sums.items() if path in there).encode()
+def _md5sums(unpacked: Unpacked, deb: Deb) -> bytes:
+    """The checksums of the files that were unpacked."""
+    names = unpacked.names[deb.control["Package"]]
+    return "".join(f"{digest}  {path}\n" for path, digest in deb.md5sums.items() if path in names).encode()
 
 
 def _text(files: Filesystem, path: str) -> str:

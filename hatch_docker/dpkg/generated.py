@@ -1,7 +1,7 @@
-"""What packages' scripts would make of their files, and what belongs to any image: written here instead.
+"""Files that maintainer scripts would generate, and the skeleton of a root file system.
 
-Each function gives entries that are made of what is there; none of them is written over what a package or the image
-brings, unless that is what it is about.
+Each function yields entries derived from existing files. They do not replace files of packages or of the image, unless
+that is their purpose.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from hatch_docker.dpkg.loader import content
+from hatch_docker.dpkg.scripts import Alternative
 from hatch_docker.dpkg.unpack import USRMERGE
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 
-# The links to directories that an image of its own has.
+# The links to directories in a new root file system.
 ROOT_LINKS: Mapping[str, str] = {**USRMERGE, "var/lock": "/run/lock", "var/run": "/run"}
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 NONROOT = 65532
@@ -25,7 +25,7 @@ OWN_CERTIFICATES = re.compile(r"usr/local/share/ca-certificates/.+\.crt")
 _FONT_MAPS = "var/lib/ghostscript/fonts"
 _PYTHON = re.compile(r"usr/bin/python3\.\d+")
 
-# Accounts of Debian's base-passwd, with what containers without a root are known to run as.
+# Accounts of Debian's base-passwd; `nonroot` is that of distroless images.
 _USERS = """\
 root:x:0:0:root:/root:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
@@ -45,10 +45,12 @@ _MASTER = "usr/share/base-passwd"
 
 
 def skeleton(entries: Mapping[str, Entry]) -> Iterator[Entry]:
-    """The files of an image that no package has: accounts, name services, directories, links of usrmerge."""
-    yield _text("etc/passwd", _given(entries, f"{_MASTER}/passwd.master", _USERS).replace(":*:", ":x:") + _NONROOT)
-    yield _text("etc/group", _given(entries, f"{_MASTER}/group.master", _GROUPS).replace(":*:", ":x:") + _NONROOT_GROUP)
-    yield _text("etc/nsswitch.conf", _given(entries, "usr/share/libc-bin/nsswitch.conf", _NSSWITCH))
+    """The files of a root file system that no package has: accounts, name services, directories, links of usrmerge."""
+    yield _text("etc/passwd", _packaged(entries, f"{_MASTER}/passwd.master", _USERS).replace(":*:", ":x:") + _NONROOT)
+    yield _text(
+        "etc/group", _packaged(entries, f"{_MASTER}/group.master", _GROUPS).replace(":*:", ":x:") + _NONROOT_GROUP
+    )
+    yield _text("etc/nsswitch.conf", _packaged(entries, "usr/share/libc-bin/nsswitch.conf", _NSSWITCH))
     yield _text("etc/networks", _NETWORKS)
     for path, mode in _DIRECTORIES.items():
         yield Entry(path=path, mode=mode)
@@ -95,67 +97,67 @@ _LINKS: Mapping[str, str] = {
 
 
 def timezone(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry]:
-    """UTC, where time zones came in, and the image has set none."""
+    """Set the time zone to UTC if time zones are among the entries and the image has set none."""
     if "usr/share/zoneinfo/Etc/UTC" in entries and "etc/localtime" not in files.nodes:
         yield Entry(path="etc/localtime", link="/usr/share/zoneinfo/Etc/UTC")
 
 
 def certificates(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry]:
-    """The authorities of ca-certificates, and those of the image's own, in one file; and the ways that OpenSSL takes.
+    """The bundle of ca-certificates and of the image's own certificates, and OpenSSL's links to it.
 
-    As update-ca-certificates makes it, but for the links by hashes, whose place the link to the one file takes.
+    This is the output of update-ca-certificates except links by hash, which the link to the bundle replaces.
     """
-    found = {match[1]: path for path in entries if (match := _CERTIFICATES.fullmatch(path))}
-    if found:
+    packaged = {match[1]: path for path in entries if (match := _CERTIFICATES.fullmatch(path))}
+    if packaged:
         own = [
             node.data for path, node in sorted(files.nodes.items()) if OWN_CERTIFICATES.fullmatch(path) and node.data
         ]
-        parts = [*(content(entries[found[name]]) for name in sorted(found)), *own]
+        parts = [*(entries[packaged[name]].read() for name in sorted(packaged)), *own]
         yield Entry(path=BUNDLE, content=b"".join(part.rstrip(b"\n") + b"\n" for part in parts))
-        yield _text("etc/ca-certificates.conf", "".join(f"{name}\n" for name in sorted(found)))
-    if found or BUNDLE in files.nodes:
+        yield _text("etc/ca-certificates.conf", "".join(f"{name}\n" for name in sorted(packaged)))
+    if packaged or BUNDLE in files.nodes:
         links = {"certs": "/etc/ssl/certs", "cert.pem": f"/{BUNDLE}", "private": "/etc/ssl/private"}
         for name, link in links.items():
             path = f"usr/lib/ssl/{name}"
-            # A base's own OpenSSL has its own ways.
+            # A base's own OpenSSL has its own links.
             if path not in files.nodes and any("/libssl.so." in each for each in entries):
                 yield Entry(path=path, link=link)
 
 
 def font_maps(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry]:
-    """Which fonts Ghostscript has, as update-gsfontmap makes it: what packages and the image say of it, together."""
+    """Ghostscript's font maps, as update-gsfontmap joins them from files of packages and of the image."""
     if _FONT_MAPS not in files.nodes:
         return
     for name, folder in (("cidfmap", "cidfmap.d"), ("Fontmap", "fontmap.d")):
         parts = sorted(fnmatch.filter(files.nodes, f"etc/ghostscript/{folder}/*.conf"))
         if not entries.keys().isdisjoint([*parts, _FONT_MAPS]):
-            places = [files.resolve(path) for path in parts]
-            texts = [content(entries[path]) if path in entries else files.nodes[path].data or b"" for path in places]
+            texts = [_content(files, entries, files.resolve(path)) for path in parts]
             yield Entry(path=f"{_FONT_MAPS}/{name}", content=b"".join(texts))
 
 
 def alternative_links(
-    files: Filesystem, asked: Iterable[tuple[str, str, str, int]], *, below: Filesystem | None
+    files: Filesystem, alternatives: Iterable[Alternative], *, parent: Filesystem | None
 ) -> tuple[list[Entry], list[str]]:
-    """The links that update-alternatives would make for what is new: both of them, and notes on those not made.
+    """The links that update-alternatives would create, and notes on ambiguous ones, which are not created.
 
-    `asked` is link, name, path and priority. Of several the highest priority is taken; where two have it, none is. A
-    link that is there `below` stays.
+    The alternative with the highest priority is chosen, unless several have it. A link in the parent image stays.
     """
-    found: dict[str, list[tuple[int, str, str]]] = {}
-    for link, name, path, priority in asked:
-        # Manual pages were left out, and their links with them.
-        if files.get(path) is not None:
-            found.setdefault(name, []).append((priority, path, link))
+    by_name: dict[str, list[Alternative]] = {}
+    for each in alternatives:
+        # Paths that do not exist are manual pages, which are left out.
+        if files.get(each.path) is not None:
+            by_name.setdefault(each.name, []).append(each)
     entries, notes = [], []
-    for name, each in sorted(found.items()):
-        best = sorted({(path, link) for priority, path, link in each if priority == max(each)[0]})
+    for name, choices in sorted(by_name.items()):
+        highest = max(each.priority for each in choices)
+        best = sorted({(each.path, each.link) for each in choices if each.priority == highest})
         if len(best) > 1:
-            notes.append(f"{name} may be any of {', '.join(path for path, _ in best)}: no link is made")
+            paths = ", ".join(path for path, _ in best)
+            notes.append(f"no link for {name}, as several packages provide it with the same priority: {paths}")
             continue
         path, link = best[0]
-        link = _place(files, link)
-        if below is not None and (link in below.nodes or f"etc/alternatives/{name}" in below.nodes):
+        link = files.resolve_parent(link)
+        if parent is not None and (link in parent.nodes or f"etc/alternatives/{name}" in parent.nodes):
             continue
         if link not in files.nodes:
             entries += [
@@ -165,14 +167,13 @@ def alternative_links(
     return entries, notes
 
 
-def _place(files: Filesystem, path: str) -> str:
-    """A path with the links of its directory followed."""
-    parent, name = posixpath.split(path)
-    return f"{files.resolve(parent)}/{name}".lstrip("/")
+def _content(files: Filesystem, entries: Mapping[str, Entry], path: str) -> bytes:
+    node = files.nodes.get(path)
+    return entries[path].read() if path in entries else (node.data if node else None) or b""
 
 
-def _given(entries: Mapping[str, Entry], path: str, otherwise: str) -> str:
-    return content(entries[path]).decode("utf-8", "replace") if path in entries else otherwise
+def _packaged(entries: Mapping[str, Entry], path: str, default: str) -> str:
+    return entries[path].read().decode("utf-8", "replace") if path in entries else default
 
 
 def _text(path: str, text: str) -> Entry:

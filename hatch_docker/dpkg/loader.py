@@ -1,81 +1,76 @@
-"""Which shared libraries an image has, and where its dynamic loader finds them: what ldconfig(8) would do in it."""
+"""Find the shared libraries that the dynamic loader of an image uses, as ldconfig(8) does."""
 
 from __future__ import annotations
 
-import fnmatch
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from hatch_docker.dpkg.ldcache import FLAGS, CacheEntry, read_ld_so_cache, version_key
+from hatch_docker.dpkg.ldconfig import configured_directories
 from hatch_docker.errors import ImageError, PackageError
-from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.elf import MAGIC, Library, read_library_at
+from hatch_docker.support.paths import parents
 
 CACHE = "etc/ld.so.cache"
-CONFIGURATION = "etc/ld.so.conf"
-# Debian's names of CPUs, the kernel's, and that in its triplets.
+# Debian's architectures and the kernel's names of their CPUs, which multiarch triplets use too.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _BUILT_IN = ("/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/lib", "/usr/lib")
 _LIBRARY = re.compile(r"(?:lib|ld-|ld\.so\.|ld64\.so\.).*\.so.*|ld(?:64)?\.so\..*", re.DOTALL)
-_WILDCARDS = re.compile(r"[*?[]")
 _HWCAPS = "glibc-hwcaps"
-# Of files that say where libraries are, of what these include, and of directories that they name.
-_MOST_FILES = 100
-_MOST_PATTERNS = 100
-_MOST_DIRECTORIES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loader:
-    """`files` is the whole image; `libraries` are the ELF files that are new in it, by path.
+    """The dynamic loader of the image with `files`; `libraries` are its new ELF files, by path.
 
-    `named` has the paths of all files that are called as libraries are, by their directories.
+    `candidates` maps directories to the paths in them with the name of a library. `directories` are those that the
+    loader searches, as configured and resolved.
     """
 
     files: Filesystem
     libraries: Mapping[str, Library]
-    named: Mapping[str, Sequence[str]]
+    candidates: Mapping[str, Sequence[str]]
     machine: str
     directories: tuple[tuple[str, str], ...]
 
-    def found(self) -> tuple[list[CacheEntry], list[Entry]]:
-        """The new libraries as the cache has them, and the links that ldconfig would make for those that lack one."""
+    def new_entries(self) -> tuple[list[CacheEntry], list[Entry]]:
+        """Cache entries of the new libraries, and the links that ldconfig would create for them."""
         entries: list[CacheEntry] = []
         links: list[Entry] = []
-        for spelled, directory in self.directories:
+        for configured, directory in self.directories:
             for name, (file, _) in self._chosen(directory).items():
                 path = f"{directory}/{name}"
                 if path not in self.files.nodes:
                     links.append(Entry(path=path, link=file))
-                entries.append(self._entry(name, f"{spelled}/{name}"))
+                entries.append(self._entry(name, f"{configured}/{name}"))
             for hwcaps in self._hwcaps(directory):
                 folder = f"{_HWCAPS}/{hwcaps}"
                 for name, (file, _) in self._chosen(f"{directory}/{folder}").items():
-                    entries.append(self._entry(name, f"{spelled}/{folder}/{file}", hwcaps))
+                    entries.append(self._entry(name, f"{configured}/{folder}/{file}", hwcaps))
         return entries, links
 
     def merged(self, before: Iterable[CacheEntry], new: Iterable[CacheEntry]) -> list[CacheEntry]:
-        """The entries of an image's cache and new ones, where what is no longer there is left out."""
-        found = {entry.path: entry for entry in before if self._is_there(entry.path)}
+        """The entries of an earlier cache that still exist, and the new ones."""
+        merged = {entry.path: entry for entry in before if self._exists(entry.path)}
         for entry in new:
-            found[entry.path] = entry
-        order = {spelled: number for number, (spelled, _) in enumerate(self.directories)}
+            merged[entry.path] = entry
+        order = {configured: number for number, (configured, _) in enumerate(self.directories)}
 
         def rank(entry: CacheEntry) -> int:
             directory = posixpath.dirname(entry.path).partition(f"/{_HWCAPS}/")[0]
             return order.get(directory, len(order))
 
-        return sorted(found.values(), key=rank)
+        return sorted(merged.values(), key=rank)
 
     def _entry(self, name: str, path: str, hwcaps: str = "") -> CacheEntry:
         return CacheEntry(name=name, path=path, flags=FLAGS[self.machine], hwcaps=hwcaps)
 
-    def _is_there(self, path: str) -> bool:
+    def _exists(self, path: str) -> bool:
         try:
             return self.files.get(path) is not None
         except ImageError:
@@ -86,11 +81,11 @@ class Loader:
         return sorted({path[len(prefix) :].partition("/")[0] for path in self.libraries if path.startswith(prefix)})
 
     def _chosen(self, directory: str) -> dict[str, tuple[str, bool]]:
-        """By the name that programs ask for: the file in that directory, and whether that is a link (search_dir)."""
+        """Map sonames to a file in the directory and whether it is a link, as search_dir in ldconfig.c."""
         chosen: dict[str, tuple[str, bool]] = {}
         for file, library, is_link in self._candidates(directory):
             name = library.soname or file
-            # Other links are taken for files: a development package's is for the linker alone.
+            # Other links count as files: those of development packages are for the linker only.
             as_link = is_link and (file == name or (file.endswith(".so") and name.startswith(file)))
             name = file if as_link else name
             other = chosen.get(name)
@@ -99,7 +94,7 @@ class Loader:
         return chosen
 
     def _candidates(self, directory: str) -> Iterator[tuple[str, Library, bool]]:
-        for path in self.named.get(directory, ()):
+        for path in self.candidates.get(directory, ()):
             is_link = self.files.nodes[path].kind == "link"
             library = self.libraries.get(_resolved(self.files, path) if is_link else path)
             if library is not None and library.machine == self.machine:
@@ -109,85 +104,54 @@ class Loader:
 def loader_of(
     files: Filesystem, entries: Mapping[str, Entry], libraries: Mapping[str, Library], architecture: str
 ) -> Loader:
-    """The loader of an image of all `files`, where `entries` are new, and `libraries` the ELF files among them.
+    """The loader of an image with `files`, of which `entries` are new, and `libraries` the ELF files among those.
 
-    Raises PackageError for an architecture that is not known.
+    Raises PackageError for an unsupported architecture.
     """
     if architecture not in MACHINES:
-        known = ", ".join(MACHINES)
-        raise PackageError(f"packages for {architecture!r} cannot be unpacked here", hint=f"only those for {known} can")
+        supported = ", ".join(MACHINES)
+        raise PackageError(f"packages for {architecture!r} are not supported", hint=f"supported are {supported}")
 
     def read(path: str) -> str:
         path = _resolved(files, path)
         node = files.nodes.get(path, Node(kind="file"))
-        data = content(entries[path]) if path in entries else node.data or b""
+        data = entries[path].read() if path in entries else node.data or b""
         return data.decode("utf-8", "replace")
 
     machine = MACHINES[architecture]
-    places = (*_configured(files, read), *(each.format(machine) for each in _BUILT_IN))
-    found: dict[str, str] = {}
-    for place in places:
-        resolved = _resolved(files, place)
-        # One directory by two names is looked at once, by the first.
+    configured = (*configured_directories(files, read), *(each.format(machine) for each in _BUILT_IN))
+    names: dict[str, str] = {}
+    for directory in configured:
+        resolved = _resolved(files, directory)
+        # A directory with two names is searched once, by the first name.
         if (node := files.nodes.get(resolved)) and node.kind == "dir":
-            found.setdefault(resolved, place)
-    directories = tuple((spelled, resolved) for resolved, spelled in found.items())
-    return Loader(files=files, libraries=libraries, named=_named(files), machine=machine, directories=directories)
+            names.setdefault(resolved, directory)
+    directories = tuple((name, resolved) for resolved, name in names.items())
+    return Loader(
+        files=files, libraries=libraries, candidates=_candidates(files), machine=machine, directories=directories
+    )
 
 
 def _resolved(files: Filesystem, path: str) -> str:
-    """Where a path leads; empty where its links go round in a circle, which leads nowhere."""
+    """Follow all links in `path`; empty for a loop."""
     try:
         return files.resolve(path)
     except ImageError:
         return ""
 
 
-def _named(files: Filesystem) -> dict[str, list[str]]:
-    """All files that are called as libraries are, by their directories."""
-    named: dict[str, list[str]] = {}
+def _candidates(files: Filesystem) -> dict[str, list[str]]:
+    """All files with the name of a library, by directory."""
+    candidates: dict[str, list[str]] = {}
     for path, node in files.nodes.items():
         directory, _, file = path.rpartition("/")
         if ".so" in file and node.kind != "dir" and _LIBRARY.fullmatch(file):
-            named.setdefault(directory, []).append(path)
-    return named
+            candidates.setdefault(directory, []).append(path)
+    return candidates
 
 
-def _configured(files: Filesystem, read: Callable[[str], str]) -> Iterator[str]:
-    """The directories of ld.so.conf and what that includes, in its order, each once."""
-    waiting, known = [CONFIGURATION], {CONFIGURATION}
-    patterns: set[str] = set()
-    directories: set[str] = set()
-    while waiting:
-        included: list[str] = []
-        for line in read(waiting.pop(0)).splitlines():
-            words = line.partition("#")[0].split()
-            if words[:1] == ["include"]:
-                for pattern in words[1:]:
-                    if pattern not in patterns and len(patterns) < _MOST_PATTERNS:
-                        patterns.add(pattern)
-                        included += (each for each in _matching(files, pattern) if each not in known)
-            elif words and words[0].startswith("/") and len(directories) < _MOST_DIRECTORIES:
-                directories.add(words[0])
-                yield posixpath.normpath(words[0])
-        waiting = (included + waiting)[:_MOST_FILES]
-        known |= set(included)
-
-
-def _matching(files: Filesystem, pattern: str) -> list[str]:
-    """The files that a pattern of ld.so.conf means, sorted."""
-    wanted = pattern.lstrip("/") if pattern.startswith("/") else f"etc/{pattern}"
-    # What has no wildcard is looked up, as most images have it for some thousand files.
-    if not _WILDCARDS.search(wanted):
-        return [wanted] if wanted in files.nodes else []
-    try:
-        return sorted(fnmatch.filter(files.nodes, wanted))
-    except re.error:
-        return []
-
-
-def cached(files: Filesystem) -> list[CacheEntry]:
-    """What an image's cache has; nothing where it has none, or one that cannot be read."""
+def read_cache(files: Filesystem) -> list[CacheEntry]:
+    """The entries of an image's ld.so.cache; empty if it is missing or invalid."""
     node = files.nodes.get(CACHE)
     try:
         return read_ld_so_cache(node.data) if node and node.data else []
@@ -196,46 +160,39 @@ def cached(files: Filesystem) -> list[CacheEntry]:
 
 
 def libraries_of(entries: Iterable[Entry]) -> dict[str, Library]:
-    """The entries that are ELF files with a dynamic section: shared libraries, and programs that need some."""
-    found = {}
+    """The entries that are ELF files with a dynamic section: shared libraries, and programs that use some."""
+    libraries = {}
     for entry in entries:
         if entry.size < 64 or _part(entry, 0, 4) != MAGIC:
             continue
         library = read_library_at(partial(_part, entry))
         if library is not None:
-            found[entry.path] = library
-    return found
+            libraries[entry.path] = library
+    return libraries
 
 
 def start_of(entry: Entry, length: int) -> bytes:
-    """The first bytes of an entry that came out of a package."""
+    """The first bytes of an entry's content."""
     return _part(entry, 0, length)
 
 
 def _part(entry: Entry, start: int, length: int) -> bytes:
-    """Some bytes of an entry that came out of a package; fewer where it ends."""
+    """Part of an entry's content, which is not Deflated; shorter at its end."""
     if entry.content is None or isinstance(entry.content, bytes):
         return (entry.content or b"")[start : start + length]
-    # A damaged file may say that something is at a place that no file has.
+    # Damaged files may have offsets beyond their end.
     return entry.content.read(start, min(length, entry.size - start)) if start < entry.size else b""
 
 
-def content(entry: Entry) -> bytes:
-    """The whole content of an entry; nothing where it has none."""
-    return b"".join(plain_chunks(entry.path, entry.content or b""))
-
-
-def laid(base: Filesystem | None, entries: Iterable[Entry]) -> Filesystem:
-    """The image that has `base` below, and a layer of `entries` on it, without the content of these."""
-    nodes = dict(base.nodes) if base else {}
+def with_entries(parent: Filesystem | None, entries: Iterable[Entry]) -> Filesystem:
+    """The files of a parent image with a layer of `entries` on top, without the content of these."""
+    nodes = dict(parent.nodes) if parent else {}
     for entry in entries:
         if entry.removed:
             nodes.pop(entry.path, None)
             continue
         kind = "link" if entry.link else "dir" if entry.is_directory else "file"
         nodes[entry.path] = Node(kind=kind, link=entry.link)
-        parent = entry.path.rpartition("/")[0]
-        while parent and parent not in nodes:
-            nodes[parent] = Node(kind="dir")
-            parent = parent.rpartition("/")[0]
+        for directory in parents(entry.path):
+            nodes.setdefault(directory, Node(kind="dir"))
     return Filesystem(nodes)

@@ -1,7 +1,7 @@
-"""debian.lock: the packages that were chosen out of Debian's archive, written down beside the lock of Python's.
+"""Read and write debian.lock, the lock file of Debian packages.
 
-It is a file of its own, since those who write Python's locks (uv, pip-tools) write the whole file. With it a build asks
-for no index of the archive, and makes the same image for as long as a mirror has the packages.
+It is separate from the lock of Python packages, because tools such as uv overwrite that file. A build with debian.lock
+downloads no index, and makes the same image as long as a mirror has the packages.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ version = {_VERSION}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Packages of one suite and architecture, in the order that they are installed in.
+    """The packages for a purpose (one of PURPOSES), of one suite and architecture, in the order of installation.
 
-    `purpose` is one of PURPOSES. `requested` are the sorted names (`roots` in the file);
-    `snapshot` the day of the archive that was asked for, empty for the newest; `dated` when the archive was made.
+    `requested` are the requested names, sorted (`roots` in the file), `snapshot` is the requested day of the archive,
+    empty for the newest, and `dated` the date of the archive's Release.
     """
 
     purpose: str
@@ -53,43 +53,41 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pins:
-    """The selections of a project; `path` is the file that has them, None where there is none."""
+    """The selections of a project's lock file at `path`; None if it has none."""
 
     selections: tuple[Selection, ...] = ()
     path: Path | None = None
 
     def find(self, purpose: str, architecture: str) -> Selection | None:
-        """What is pinned for a purpose, whatever was asked for then."""
-        found = (each for each in self.selections if (each.purpose, each.architecture) == (purpose, architecture))
-        return next(found, None)
+        """The selection for a purpose, regardless of its suite and requested packages."""
+        matching = (each for each in self.selections if (each.purpose, each.architecture) == (purpose, architecture))
+        return next(matching, None)
 
     def of(
         self, purpose: str, suite: str, architecture: str, requested: Iterable[str], snapshot: str
     ) -> Selection | None:
-        """What is pinned for a purpose; None where there are no pins at all, or none of a builder.
+        """The selection for a purpose; None without a lock file, and if it has no builder.
 
-        Raises LockError for pins of something else than what is asked for now.
+        Raises LockError if the selection is missing, or is for another request.
         """
-        found = self.find(purpose, architecture)
-        if self.path is None or (found is None and purpose == "builder"):
+        selection = self.find(purpose, architecture)
+        if self.path is None or (selection is None and purpose == "builder"):
             return None
-        wanted, pinned = set(requested), set(found.requested) if found else set()
-        if found is None:
-            problem = f"it has no packages of {architecture} for the purpose {purpose!r}"
-        elif (found.suite, found.snapshot) != (suite, snapshot):
-            problem = f"it is of {_named(found.suite, found.snapshot)}, and {_named(suite, snapshot)} is asked for"
-        elif wanted != pinned:
-            changes = [f"+{name}" for name in sorted(wanted - pinned)] + [
-                f"-{name}" for name in sorted(pinned - wanted)
-            ]
-            problem = f"other packages are asked for now: {' '.join(changes)}"
+        names, pinned = set(requested), set(selection.requested) if selection else set()
+        if selection is None:
+            problem = f"it has no packages of {architecture} for {purpose!r}"
+        elif (selection.suite, selection.snapshot) != (suite, snapshot):
+            problem = f"it is for {_named(selection.suite, selection.snapshot)}, not for {_named(suite, snapshot)}"
+        elif names != pinned:
+            changes = [f"+{name}" for name in sorted(names - pinned)] + [f"-{name}" for name in sorted(pinned - names)]
+            problem = f"other packages are requested now: {' '.join(changes)}"
         else:
-            return found
+            return selection
         raise stale(self, problem)
 
 
 def stale(pins: Pins, problem: str) -> LockError:
-    """The error for pins that do not fit."""
+    """The error for pins that do not match the project."""
     return LockError(f"the lock is stale, {problem}", place=str(pins.path), hint="refresh it: hatch-docker lock")
 
 
@@ -98,7 +96,7 @@ def _named(suite: str, snapshot: str) -> str:
 
 
 def find_pins(root: Path) -> Pins:
-    """The pins of the project at `root`. Raises LockError for a file that is not as `write_pins` writes it."""
+    """Read the pins of the project at `root`. Raises LockError for an invalid file."""
     path = root / FILE
     try:
         text = path.read_text(encoding="utf-8")
@@ -112,24 +110,24 @@ def find_pins(root: Path) -> Pins:
         raise _broken(path, str(error)) from None
     if document.get("version") != _VERSION:
         raise LockError(
-            f"it is of version {document.get('version')!r}, and {_VERSION} is known",
+            f"it has version {document.get('version')!r}; this version of hatch-docker reads {_VERSION}",
             place=str(path),
-            hint="update hatch-docker, or make the lock again: delete it, then hatch-docker lock",
+            hint="update hatch-docker, or delete the file and run: hatch-docker lock",
         )
     try:
         selections = tuple(_selection(each) for each in _tables(document.get("selection", []), "selection"))
         if len({(each.purpose, each.architecture) for each in selections}) != len(selections):
             raise ValueError("it has two selections for one purpose and architecture")
     except (KeyError, ValueError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise _broken(path, what) from None
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise _broken(path, reason) from None
     except DebianError as error:
         raise _broken(path, ": ".join(filter(None, (error.place, error.message)))) from None
     return Pins(selections=selections, path=path)
 
 
 def write_pins(path: Path, selections: Iterable[Selection]) -> None:
-    """Write a file of pins, whole or not at all; the same selections give the same bytes. Raises OutputError."""
+    """Write a lock file atomically; the same selections give the same bytes. Raises OutputError."""
     ordered = sorted(selections, key=lambda each: (PURPOSES.index(each.purpose), each.architecture))
     with replacing(path) as partial:
         partial.write_text(_HEAD + "".join(line for each in ordered for line in _lines(each)), encoding="utf-8")
@@ -150,41 +148,41 @@ def _lines(selection: Selection) -> Iterator[str]:
 
 
 def _quoted(value: object) -> str:
-    """Printable texts as TOML has them: as JSON does, but for characters that take two escapes there."""
+    """Encode a value in TOML: like JSON, but non-ASCII characters are not escaped."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def _selection(found: Mapping[str, Any]) -> Selection:
-    purpose = _text(found, "purpose")
+def _selection(table: Mapping[str, Any]) -> Selection:
+    purpose = _text(table, "purpose")
     if purpose not in PURPOSES:
-        raise ValueError(f"{purpose[:80]!r} is no purpose that is known: {', '.join(PURPOSES)}")
-    roots = found["roots"]
+        raise ValueError(f"unknown purpose {purpose[:80]!r}; expected one of {', '.join(PURPOSES)}")
+    roots = table["roots"]
     if not isinstance(roots, list) or not all(isinstance(each, str) for each in roots):
-        raise ValueError("roots is no list of names")
-    packages = tuple(_package(each) for each in _tables(found["packages"], "packages"))
+        raise ValueError("roots is not a list of names")
+    packages = tuple(_package(each) for each in _tables(table["packages"], "packages"))
     if len({each.name for each in packages}) != len(packages):
-        raise ValueError(f"a package is twice in the selection for {purpose!r}")
+        raise ValueError(f"the selection for {purpose!r} has a package twice")
     return Selection(
         purpose=purpose,
-        suite=_text(found, "suite", _WORD),
-        architecture=_text(found, "architecture", _WORD),
+        suite=_text(table, "suite", _WORD),
+        architecture=_text(table, "architecture", _WORD),
         requested=tuple(roots),
         packages=packages,
-        snapshot=_date(found, "snapshot"),
-        dated=_date(found, "dated"),
+        snapshot=_date(table, "snapshot"),
+        dated=_date(table, "dated"),
     )
 
 
-def _package(found: Mapping[str, Any]) -> Package:
-    name, version = _text(found, "name", NAME), _text(found, "version")
+def _package(table: Mapping[str, Any]) -> Package:
+    name, version = _text(table, "name", NAME), _text(table, "version")
     key(version)
-    fields = {"Filename": _text(found, "path"), "Size": str(found["size"]), "SHA256": _text(found, "sha256")}
+    fields = {"Filename": _text(table, "path"), "Size": str(table["size"]), "SHA256": _text(table, "sha256")}
     filename, size, sha256 = file_of(fields, name)
     return Package(
         name=name,
         version=version,
         architecture="",
-        suite=_text(found, "suite", _WORD),
+        suite=_text(table, "suite", _WORD),
         filename=filename,
         size=size,
         sha256=sha256,
@@ -193,29 +191,31 @@ def _package(found: Mapping[str, Any]) -> Package:
 
 def _tables(value: object, name: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise ValueError(f"{name} is no list of tables")
+        raise ValueError(f"{name} is not a list of tables")
     return value
 
 
-def _date(found: Mapping[str, Any], name: str) -> str:
-    """A day or a time, or nothing."""
-    text = str(found.get(name, ""))
+def _date(table: Mapping[str, Any], name: str) -> str:
+    """A day, a time, or an empty string."""
+    text = str(table.get(name, ""))
     try:
         if not _DATE.fullmatch(text):
             raise ValueError
         if text:
             datetime.fromisoformat(text.removesuffix("Z"))
     except ValueError:
-        raise ValueError(f"{name} is no date: {text[:80]!r}") from None
+        raise ValueError(f"{name} is not a date: {text[:80]!r}") from None
     return text
 
 
-def _text(found: Mapping[str, Any], name: str, pattern: re.Pattern[str] = re.compile(".+")) -> str:
-    value = found[name]
+def _text(table: Mapping[str, Any], name: str, pattern: re.Pattern[str] = re.compile(".+")) -> str:
+    value = table[name]
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(f"{name} is {str(value)[:80]!r}")
+        raise ValueError(f"invalid {name}: {str(value)[:80]!r}")
     return value
 
 
-def _broken(path: Path, why: str) -> LockError:
-    return LockError(f"the lock cannot be read: {why}", place=str(path), hint="delete it, then: hatch-docker lock")
+def _broken(path: Path, reason: str) -> LockError:
+    return LockError(
+        f"the lock file is invalid: {reason}", place=str(path), hint="delete it and run: hatch-docker lock"
+    )

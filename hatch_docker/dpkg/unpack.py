@@ -1,6 +1,6 @@
-"""Debian packages' files as entries of a layer: what dpkg would unpack, less what a container does not read.
+"""Turn the files of Debian packages into layer entries, as dpkg unpacks them, without documentation and the like.
 
-Contents are kept one after the other in one temporary file, and nothing is written by its own path.
+Contents go to one temporary file; nothing is written at its own path.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hatch_docker.debian.tar import Member
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.spool import Spool
-from hatch_docker.support.paths import SymlinkLoopError, resolve
+from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.threads import together
 
-# What /bin and the like have been links to since bookworm, whatever a package calls its paths (usrmerge).
+# Links of usrmerge, since bookworm; packages may still have files in /bin.
 USRMERGE: Mapping[str, str] = {name: f"usr/{name}" for name in ("bin", "lib", "lib32", "lib64", "libx32", "sbin")}
-# What Debian's slim images leave out, and the completions of shells that nobody types in. The folders themselves stay.
+# What Debian's slim images leave out, and shell completions; the directories themselves stay.
 _LEFT_OUT = re.compile(
     r"""usr/share/(?: doc/[^/]+/(?!copyright$).+ | locale/(?!locale\.alias$).+ | lintian/.+
     | (?:man|info|groff|linda|doc-base|bug|gtk-doc|help|gnome/help|bash-completion|zsh|fish)/.+ )
@@ -33,26 +33,26 @@ _LEFT_OUT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpacked:
-    """The files of packages: `entries` for a layer, by path; `owners` are the packages that each file is of.
+    """The files of packages: `entries` of a layer and the `owners` of files, both by path.
 
-    `names` are, for each package, the paths of what it has, as the package calls them and as the layer does.
+    `names` maps each package to its files: the path in the package to the path in the layer, with links followed.
     """
 
     entries: Mapping[str, Entry]
     owners: Mapping[str, str]
     names: Mapping[str, Mapping[str, str]]
 
-    def without(self, paths: Collection[str], *, forgotten: bool = True) -> Unpacked:
-        """The same without some files, which their packages still have unless they are `forgotten`."""
+    def without(self, paths: Collection[str]) -> Unpacked:
+        """The same without some files."""
         entries = {path: entry for path, entry in self.entries.items() if path not in paths}
         names = {
             package: {name: path for name, path in each.items() if path not in paths}
             for package, each in self.names.items()
         }
-        return replace(self, entries=entries, names=names if forgotten else self.names)
+        return replace(self, entries=entries, names=names)
 
 
-def unpacked(
+def unpack(
     debs: Sequence[Deb],
     spool: BinaryIO,
     links: Mapping[str, str] = USRMERGE,
@@ -60,18 +60,21 @@ def unpacked(
     present: Collection[str] = (),
     threads: int = 1,
 ) -> Unpacked:
-    """Unpack `debs`, in the order that they would be installed in.
+    """Unpack `debs`, which are in the order of installation.
 
-    `links` are symbolic links to directories that are there already, by path: files go to where these lead. `present`
-    are directories that are there, whose mode and owner stay. `spool` is an empty file for contents. Hard links become
-    files of their own. Raises PackageError for a path that two packages have with different content, unless one says
-    that it Replaces the other, and DebianError for what is damaged.
+    `links` are existing symbolic links to directories, by path, which paths in packages follow. `present` are existing
+    directories, whose mode and owner stay. `spool` is an empty file for contents. Hard links become separate files.
+    Raises PackageError for a path that two packages have with different content, unless one Replaces the other, and
+    DebianError for damaged packages.
     """
-    store, ways = Spool(spool), SymlinkResolver(links)
-    # The largest first, so that none is left to run alone at the end.
+    contents, resolver = Spool(spool), SymlinkResolver(links)
+    # The largest first, so that no large package runs alone at the end.
     order = sorted(range(len(debs)), key=lambda number: -debs[number].size)
-    found = together(lambda number: _read(debs[number], ways, store), order, threads=threads)
-    trees = dict(zip(order, found, strict=True))
+    trees = dict(
+        zip(
+            order, together(lambda number: _read(debs[number], resolver, contents), order, threads=threads), strict=True
+        )
+    )
     return _Union(present).of([trees[number] for number in sorted(trees)])
 
 
@@ -100,7 +103,7 @@ class SymlinkResolver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tree:
-    """One package's entries by path, and for each how the package itself calls it."""
+    """One package's entries by path, and the path in the package of each."""
 
     deb: Deb
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -111,55 +114,55 @@ class _Tree:
         return self.deb.control["Package"]
 
     def replaces(self, other: _Tree) -> bool:
-        """Whether the package says that it may overwrite files of another (policy 7.6.1)."""
+        """Whether the package may overwrite files of another (policy 7.6.1)."""
         field = relations(self.deb.control.get("Replaces", ""))
-        return any(_means(relation, other.deb) for alternatives in field for relation in alternatives)
+        return any(_matches(relation, other.deb) for alternatives in field for relation in alternatives)
 
 
-def _means(relation: Relation, deb: Deb) -> bool:
+def _matches(relation: Relation, deb: Deb) -> bool:
     return relation.name == deb.control["Package"] and relation.allows(deb.control["Version"])
 
 
-def _read(deb: Deb, ways: SymlinkResolver, store: Spool) -> _Tree:
+def _read(deb: Deb, resolver: SymlinkResolver, spool: Spool) -> _Tree:
     tree = _Tree(deb=deb)
-    wanted: dict[str, Member] = {}
+    hard_links: dict[str, Member] = {}
     contents: dict[str, Plain | bytes] = {}
     for member, content in deb.members():
-        if _LEFT_OUT.fullmatch(ways.file(member.path)):
+        if _LEFT_OUT.fullmatch(resolver.file(member.path)):
             continue
         if member.kind == "hardlink":
-            wanted[member.path] = member
+            hard_links[member.path] = member
             continue
         if member.kind == "file":
-            contents[member.path] = store.add(content, member.size) if member.size else b""
-        _put(tree, member, ways, contents.get(member.path))
-    targets = {member.link for member in wanted.values()} - contents.keys()
+            contents[member.path] = spool.add(content, member.size) if member.size else b""
+        _put(tree, member, resolver, contents.get(member.path))
+    targets = {member.link for member in hard_links.values()} - contents.keys()
     if targets:
-        # What a hard link is to, and is left out itself: seldom, so that it is worth another reading.
+        # Targets of hard links that are left out themselves are rare: read the package again.
         again = ((member, content) for member, content in deb.members() if member.path in targets)
-        contents |= {member.path: store.add(content, member.size) for member, content in again}
-    for member in wanted.values():
-        _put(tree, member, ways, contents[member.link])
+        contents |= {member.path: spool.add(content, member.size) for member, content in again}
+    for member in hard_links.values():
+        _put(tree, member, resolver, contents[member.link])
     return tree
 
 
-def _put(tree: _Tree, member: Member, ways: SymlinkResolver, content: Plain | bytes | None) -> None:
-    path = ways.directory(member.path) if member.kind == "directory" else ways.file(member.path)
+def _put(tree: _Tree, member: Member, resolver: SymlinkResolver, content: Plain | bytes | None) -> None:
+    path = resolver.directory(member.path) if member.kind == "directory" else resolver.file(member.path)
     if not path:
-        # A link of the image leads to its root.
+        # The path resolves to the root directory.
         return
     if "/.wh." in f"/{path}":
-        raise PackageError(f"has /{path}, which in a layer would take away files", place=tree.deb.place)
+        raise PackageError(f"has /{path}, which in a layer is a whiteout", place=tree.deb.place)
     link = member.link if member.kind == "symlink" else ""
     entry = Entry(path=path, mode=member.mode, uid=member.uid, gid=member.gid, content=content, link=link)
-    before = tree.entries.setdefault(path, entry)
-    if before is not entry and not (before.is_directory and entry.is_directory):
-        raise PackageError(f"has /{path} twice, by two names", place=tree.deb.place)
+    earlier = tree.entries.setdefault(path, entry)
+    if earlier is not entry and not (earlier.is_directory and entry.is_directory):
+        raise PackageError(f"has /{path} twice, under two names", place=tree.deb.place)
     tree.names.setdefault(path, member.path)
 
 
 class _Union:
-    """All packages' entries, while one after the other is added."""
+    """The union of packages' entries, built one package after the other."""
 
     def __init__(self, present: Collection[str]) -> None:
         self._present = present
@@ -180,22 +183,20 @@ class _Union:
         return Unpacked(entries=self._entries, owners=owners, names=names)
 
     def _check_parents(self) -> None:
-        """Refuse what lies below another package's file or link, through which dpkg would write elsewhere."""
+        """Raise PackageError for paths below a file or link of another package, through which dpkg would write."""
         for path in self._entries:
-            parent = path.rpartition("/")[0]
-            while parent and parent not in self._entries:
-                parent = parent.rpartition("/")[0]
+            parent = next((each for each in parents(path) if each in self._entries), "")
             if parent and not self._entries[parent].is_directory:
                 raise PackageError(
-                    f"/{path} of {self._owner[path].name} lies below /{parent} of {self._owner[parent].name}, "
-                    "which is no directory",
+                    f"/{path} of {self._owner[path].name} is below /{parent} of {self._owner[parent].name}, "
+                    "which is not a directory",
                     hint="these packages cannot be installed together: leave one of them out",
                 )
 
     def _add(self, tree: _Tree, entry: Entry) -> None:
         path = entry.path
         if path in self._present and (entry.is_directory or entry.link):
-            # A directory stays what it is, also where a package has a link in its place, as with dpkg.
+            # Like dpkg, keep existing directories, also if a package has a link instead.
             return
         other = self._owner.get(path)
         if other is None:
@@ -204,7 +205,7 @@ class _Union:
             self._decide(path, other, tree, entry)
 
     def _decide(self, path: str, other: _Tree, tree: _Tree, entry: Entry) -> None:
-        """Which of two packages' files it is."""
+        """Choose one of two packages' files at the same path."""
         if tree.replaces(other):
             self._entries[path], self._owner[path] = entry, tree
             self._lost.add((other.name, path))
@@ -212,13 +213,13 @@ class _Union:
             self._lost.add((tree.name, path))
         else:
             raise PackageError(
-                f"/{path} is both in {other.name} and in {tree.name}, and is not the same",
+                f"/{path} is both in {other.name} and in {tree.name}, with different content",
                 hint="these packages cannot be installed together: leave one of them out",
             )
 
 
 def _same(one: Entry, other: Entry) -> bool:
-    """Whether it makes no difference which of two entries is taken. The first one's directory is as good as another."""
+    """Whether two entries are interchangeable; all directories are."""
     if one.is_directory and other.is_directory:
         return True
     plain = replace(one, content=None), replace(other, content=None)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 import tarfile
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from hatch_docker.engine import Change
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.members import Member, members
+from hatch_docker.oci.spool import Spool
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, chunks_of, reader
 
@@ -67,7 +66,7 @@ def difference(
     """
     kinds = {change.path: change.kind for change in changes if change.path}
     there = {path for path, kind in kinds.items() if kind != "removed" and not _is_left_out(path, owned)}
-    store = _Spool(spool)
+    store = Spool(spool)
     tree = _read(export(), there, store)
     elsewhere = {target for target in tree.links.values() if target not in tree.files}
     originals = {**tree.files, **(_read(export(), elsewhere, store).files if elsewhere else {})}
@@ -97,29 +96,6 @@ def _is_kept(path: str, kind: str) -> bool:
     return kind == "added" or not _EMPTY.fullmatch(path)
 
 
-class _Spool:
-    """Contents one after the other in a file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-        self._end = 0
-
-    def add(self, content: IO[bytes], size: int) -> Plain:
-        """Copy `size` bytes; tarfile raises where there are fewer."""
-        start = self._end
-        self._file.seek(start)
-        for chunk in chunks_of(content):
-            self._file.write(chunk)
-            self._end += len(chunk)
-        return Plain(size=size, read=partial(self._read, start))
-
-    def _read(self, start: int, offset: int, length: int) -> bytes:
-        with self._lock:
-            self._file.seek(start + offset)
-            return self._file.read(length)
-
-
 @dataclass(frozen=True, slots=True)
 class _Tree:
     """What was read of a tar: all directories; where wanted, files, symbolic links, and the targets of hard links."""
@@ -130,7 +106,7 @@ class _Tree:
     capable: set[str] = field(default_factory=set)
 
 
-def _read(chunks: Iterator[bytes], wanted: Collection[str], spool: _Spool) -> _Tree:
+def _read(chunks: Iterator[bytes], wanted: Collection[str], spool: Spool) -> _Tree:
     tree = _Tree()
     plain = reader(_whole(chunks))
     try:
@@ -146,7 +122,7 @@ def _read(chunks: Iterator[bytes], wanted: Collection[str], spool: _Spool) -> _T
     return tree
 
 
-def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, tree: _Tree, spool: _Spool) -> None:
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, tree: _Tree, spool: Spool) -> None:
     if path in tree.folders or path in tree.files or path in tree.links:
         raise _broken(f"it has {path!r} twice")
     entry = Entry(path=path, mode=member.mode & 0o7777, uid=member.uid, gid=member.gid)
@@ -159,7 +135,7 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, tree: _Tree,
     elif member.isreg():
         content = tar.extractfile(member)
         # For what is regular there is one.
-        tree.files[path] = replace(entry, content=spool.add(content, member.size) if content else b"")
+        tree.files[path] = replace(entry, content=spool.add(chunks_of(content), member.size) if content else b"")
         if _CAPABILITY in member.pax_headers:
             tree.capable.add(path)
 
@@ -204,7 +180,7 @@ def _rewritten(entry: Entry, make: Callable[[bytes], bytes]) -> Entry:
     content = entry.content
     if not isinstance(content, Plain) or content.size > _LARGEST_REWRITTEN:
         return entry
-    return replace(entry, content=make(content.read(0, content.size)))
+    return replace(entry, content=make(entry.read()))
 
 
 def _removed(paths: Collection[str], tree: _Tree) -> list[str]:

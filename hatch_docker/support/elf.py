@@ -68,6 +68,10 @@ class Library:
             return "musl"
         return "glibc" if any(re.match(r"libc\.so\.6(\.1)?$|ld-linux|ld64\.so", name) for name in self.needed) else ""
 
+    def directories(self, origin: str) -> list[str]:
+        """The directories of `search`, for a library in the directory `origin` (ld.so(8))."""
+        return [each.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for each in self.search]
+
     def to_json(self) -> list[Any]:
         """As short as it can be: a wheel may have hundreds."""
         return [self.machine, self.soname, list(self.needed), list(self.search)]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hatch_docker.wheels.facts import WheelFacts, read_facts
-from hatch_docker.wheels.prune import plan
+from hatch_docker.wheels.prune import members_to_prune
 from hatch_docker.wheels.wheelfile import WheelFile
 
 NAMES = Path(__file__).parent / "most-downloaded.txt"
@@ -41,7 +41,7 @@ def pruned(wheels: list[Path]) -> Iterator[tuple[str, WheelFacts, dict[str, int]
         with WheelFile(path) as wheel:
             facts.append(read_facts(wheel))
             sizes.append({path: info.file_size for path, info in wheel.members.items()})
-    for path, its_facts, its_sizes, left_out in zip(wheels, facts, sizes, plan(facts), strict=True):
+    for path, its_facts, its_sizes, left_out in zip(wheels, facts, sizes, members_to_prune(facts), strict=True):
         yield path.name, its_facts, {member: its_sizes[member] for member in sorted(left_out)}
 
 

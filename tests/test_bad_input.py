@@ -110,11 +110,11 @@ extra-files = [{from = "nothing", into = "/x"}]
             "7 mistakes in the configuration:\n",
             f"{TABLE}.lock: {project / 'nowhere.txt'}: there is no such lock",
             f"{TABLE}.extras[0]: the project has no extra 'fats'; did you mean 'fast'?",
-            f"{TABLE}.dependency-groups[0]: the project has no dependency groups, so not 'server' either",
+            f"{TABLE}.dependency-groups[0]: the project has no dependency groups, and so no 'server'",
             f"{TABLE}.tags[0]: {{git-sha}} stands for the commit",
             f"{TABLE}.extra-files[0].from: 'nothing' does not exist in {project}",
-            f"{TABLE}.entrypoint: the project has several scripts, name the one to start: 'buy', 'sell'",
-            f"{TABLE}.image: 'shop' cannot be pushed, for it names no registry",
+            f"{TABLE}.entrypoint: the project has several scripts, set the one to start: 'buy', 'sell'",
+            f"{TABLE}.image: 'shop' cannot be pushed, since it names no registry",
             target="docker:archive,push",
         )
 
@@ -130,7 +130,7 @@ extra-files = [{from = "nothing", into = "/x"}]
             f"{TABLE}.ports[0]: 'x' is not a port",
             f"{TABLE}.image: 'Shop' is not an image reference",
             f"{TABLE}.entrypoint: expected a list of strings or the name of a script, got an integer",
-            f"{TABLE}.extras[0]: the project has no extras, so not 'fast' either",
+            f"{TABLE}.extras[0]: the project has no extras, and so no 'fast'",
             target="docker:push",
         )
 
@@ -236,7 +236,7 @@ class TestExtraFiles:
             ('{from = "pyproject.toml", into = "/srv"}', "].into: /srv is a directory of the base image"),
             ('{from = "pyproject.toml", into = "/lib"}', "].into: /usr/lib is a directory of the base image"),
             ('{from = "pyproject.toml", into = "/"}', "].into: / is a directory of the base image"),
-            ('{from = "src", into = "/x", include = ["*.toml"]}', "].from: no file below 'src' is chosen"),
+            ('{from = "src", into = "/x", include = ["*.toml"]}', "].from: no file below 'src' matches include and exclude"),
         ],
     )
     def test_that_cannot_be(self, bench: Bench, table: str, said: str) -> None:
@@ -276,7 +276,7 @@ class TestTheBase:
     def test_has_a_python_that_the_project_excludes(self, bench: Bench) -> None:
         project = bench.project(project='requires-python = ">=3.14"')
         refused(
-            bench, project, 'has Python 3.13.5, which requires-python = ">=3.14" excludes', "hint: take another base"
+            bench, project, 'has Python 3.13.5, which requires-python = ">=3.14" excludes', "hint: set another base"
         )
 
     @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ class TestTheBase:
     def test_has_something_where_the_venv_goes(self, bench: Bench) -> None:
         base = bench.base(FakeBase(files={"app/.venv/pyvenv.cfg": b""}))
         refused(
-            bench, bench.project(base=base), "already has something at /app/.venv", "hint: take a base without a venv"
+            bench, bench.project(base=base), "already has something at /app/.venv", "hint: set a base without a venv"
         )
 
     def test_is_an_image_of_ours(self, bench: Bench) -> None:
@@ -320,7 +320,7 @@ class TestTheBase:
         for transport in ("oci-archive", "docker-archive"):
             project = bench.project(transport, base="", docker=f'base = "{transport}:{archive_of(first)}"')
             refused(
-                bench, project, "already has something at /app/.venv", "an image made by hatch-docker is not a base"
+                bench, project, "already has something at /app/.venv", "an image made by hatch-docker cannot be a base"
             )
 
     def test_is_nowhere(self, bench: Bench) -> None:
@@ -543,7 +543,7 @@ WHEELS: dict[str, tuple[dict[str, Any], str]] = {
     "has a link": ({"members": [(_link(), b"/etc/passwd")]}, "'alpha_link.py' is a symbolic link"),
     "has a file that RECORD lacks": ({"members": [(member_info("other.py"), b"x")]}, "no row for 'other.py'"),
     "has a row without a file": ({"record": _absolute}, "RECORD lists '/etc/passwd', which is not in the wheel"),
-    "has a hash that is another's": ({"record": _lying}, "'alpha.py' is not what RECORD says: its sha256 differs"),
+    "has a hash that is another's": ({"record": _lying}, "'alpha.py' differs from RECORD: its sha256 is another"),
     "has a size that is another's": ({"record": _of_another_size}, "RECORD says 7"),
     "has no RECORD": ({"without": ["RECORD"]}, "has no RECORD"),
     "has no METADATA": ({"without": ["METADATA"]}, "has no METADATA"),
@@ -562,7 +562,7 @@ class TestWheels:
             bench, bench.project(wheels=[bench.wheel("alpha", **options)]), "alpha-1.0-py3-none-any.whl: ", said
         )
         assert re.search(
-            r"\n  hint: (the wheel is broken: lock another version, or tell its authors|lock an older)", message
+            r"\n  hint: (the wheel is broken: lock another version, or report it to its authors|lock an older)", message
         )
 
     @pytest.mark.parametrize("kept", [0, 10, 300])

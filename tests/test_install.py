@@ -37,7 +37,7 @@ INFO = f"{SITE}/demo-1.0.dist-info"
 
 
 def content_of(entry: Entry) -> bytes:
-    """An entry's content, verified as it is for a layer."""
+    """An entry's content, verified as in a layer."""
     assert entry.content is not None
     return b"".join(plain_chunks(entry.path, entry.content, entry.checksum))
 
@@ -53,14 +53,14 @@ def laid_out(path: Path) -> dict[str, Entry]:
 
 def files_of(path: Path) -> dict[str, tuple[bytes, bool]]:
     with WheelFile(path) as wheel:
-        # installer passes over bytecode, and so does every build that is not told to keep it.
+        # installer skips bytecode, and so do builds by default.
         pruned = [member for member in wheel.members if "__pycache__/" in member]
         entries = lay_out(wheel, TARGET, pruned=pruned)
         return {entry.path: (content_of(entry), entry.mode == 0o755) for entry in entries}
 
 
 def installed_by_oracle(path: Path, root: Path) -> dict[str, tuple[bytes, bool]]:
-    """What `installer` makes of a wheel: each file's content, and whether it is executable."""
+    """The files that `installer` writes for a wheel: content, and whether it is executable."""
     name = path.name.partition("-")[0]
     with WheelFile(path) as wheel:
         name = wheel.metadata.name
@@ -84,7 +84,7 @@ def installed_by_oracle(path: Path, root: Path) -> dict[str, tuple[bytes, bool]]
 
 def assert_same_as_oracle(path: Path, root: Path) -> None:
     ours, theirs = files_of(path), installed_by_oracle(path, root)
-    # Scripts of a wheel are executable here as they are for pip; installer leaves that to the wheel.
+    # Scripts are executable, as in pip; installer copies their mode from the wheel.
     for place, (content, _) in theirs.items():
         if place.startswith("app/.venv/bin/"):
             theirs[place] = (content, True)
@@ -99,7 +99,7 @@ def rows_of(record: bytes) -> Iterator[tuple[str, ...]]:
         yield posixpath.normpath(path), *rest
 
 
-EVERYTHING: dict[str, str | bytes] = {
+COMPLEX: dict[str, str | bytes] = {
     "demo/__init__.py": "",
     "demo/tool": "#!/bin/sh\n",
     "demo/ünïcode, with a comma.txt": "ü",
@@ -131,23 +131,23 @@ one = demo.tests.one
 """
 
 
-def test_a_wheel_with_everything_is_installed_as_installer_does(tmp_path: Path) -> None:
+def test_complex_wheel_is_laid_out_as_by_installer(tmp_path: Path) -> None:
     executable = ["demo/tool", "demo-1.0.data/scripts/binary"]
-    path = make_wheel(tmp_path, files=EVERYTHING, entry_points=SCRIPTS, executable=executable)
+    path = make_wheel(tmp_path, files=COMPLEX, entry_points=SCRIPTS, executable=executable)
     assert_same_as_oracle(path, tmp_path / "root")
     with WheelFile(path) as wheel:
         record = next(content_of(entry) for entry in lay_out(wheel, TARGET) if entry.path == f"{INFO}/RECORD")
-    # Order and quoting too; only installer's way of writing another scheme of the same directory is not ours.
+    # Order and quoting are equal, too, except that installer writes paths of the other scheme in site-packages as ./.
     assert record == (tmp_path / "root" / INFO / "RECORD").read_bytes().replace(b"\n./", b"\n")
 
 
-def test_content_is_not_read_but_handed_on_with_its_checksum(tmp_path: Path) -> None:
+def test_content_is_lazy_and_has_its_checksum(tmp_path: Path) -> None:
     entry = laid_out(make_wheel(tmp_path, files={"demo.py": "x" * 99}))[f"{SITE}/demo.py"]
     assert not isinstance(entry.content, bytes)
     assert entry.checksum == ("sha256", hashlib.sha256(b"x" * 99).digest())
 
 
-def test_modes_owners_and_links_are_nobodys_but_ours(tmp_path: Path) -> None:
+def test_modes_owners_and_links_are_normalized(tmp_path: Path) -> None:
     members = {"demo/a.py": 0o4777, "demo/b.py": 0o000, "demo/c.py": 0o640}
     path = make_wheel(tmp_path, files=dict.fromkeys([*members, "demo-1.0.data/scripts/run"], "#!python\n"))
     data = path.read_bytes()
@@ -161,7 +161,7 @@ def test_modes_owners_and_links_are_nobodys_but_ours(tmp_path: Path) -> None:
     assert {(entry.uid, entry.gid, entry.link) for entry in entries.values()} == {(0, 0, "")}
 
 
-def test_pruned_files_are_neither_there_nor_recorded(tmp_path: Path) -> None:
+def test_pruned_files_are_neither_laid_out_nor_recorded(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, files={"demo/__init__.py": "", "demo/tests/__init__.py": ""})
     with WheelFile(path) as wheel:
         entries = {entry.path: entry for entry in lay_out(wheel, TARGET, pruned={"demo/tests/__init__.py"})}
@@ -170,12 +170,12 @@ def test_pruned_files_are_neither_there_nor_recorded(tmp_path: Path) -> None:
         assert b"demo/__init__.py,sha256=" in content_of(entries[f"{INFO}/RECORD"])
 
 
-def test_the_wheels_own_installer_file_is_replaced(tmp_path: Path) -> None:
+def test_installer_file_of_the_wheel_is_replaced(tmp_path: Path) -> None:
     entries = laid_out(make_wheel(tmp_path, files={"demo-1.0.dist-info/INSTALLER": "pip"}))
     assert entries[f"{INFO}/INSTALLER"].content == b"hatch-docker\n"
 
 
-def test_a_free_threaded_python_and_another_prefix_have_their_own_places(tmp_path: Path) -> None:
+def test_free_threaded_python_and_another_prefix(tmp_path: Path) -> None:
     target = TargetPython(
         version="3.14.0",
         interpreter="/usr/bin/python3.14t",
@@ -190,7 +190,7 @@ def test_a_free_threaded_python_and_another_prefix_have_their_own_places(tmp_pat
     assert content_of(entries["opt/venv/bin/demo"]).startswith(b"#!/opt/venv/bin/python\n")
 
 
-def test_lib64_is_the_link_that_the_environment_has(tmp_path: Path) -> None:
+def test_files_in_lib64_go_to_lib(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, files={"demo-1.0.data/data/lib64/libdemo.so": ""})
     assert "app/.venv/lib/libdemo.so" in laid_out(path)
 
@@ -211,25 +211,25 @@ def test_lib64_is_the_link_that_the_environment_has(tmp_path: Path) -> None:
         ({"demo-1.0.data/data/pyvenv.cfg/x": ""}, ""),
     ],
 )
-def test_files_in_each_others_way_are_refused(tmp_path: Path, files: dict[str, str], entry_points: str) -> None:
+def test_conflicting_files_are_refused(tmp_path: Path, files: dict[str, str], entry_points: str) -> None:
     path = make_wheel(tmp_path, files=files, entry_points=entry_points)
     with WheelFile(path) as wheel, pytest.raises(WheelError, match=r"would (install|replace)"):
         lay_out(wheel, TARGET)
 
 
-def test_facts_alone_tell_what_is_installed(tmp_path: Path) -> None:
-    path = make_wheel(tmp_path, files=EVERYTHING, entry_points=SCRIPTS)
+def test_installed_paths_and_hashes_from_facts(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, files=COMPLEX, entry_points=SCRIPTS)
     with WheelFile(path) as wheel:
         entries = {entry.path: content_of(entry) for entry in lay_out(wheel, TARGET, pruned={"demo/__init__.py"})}
-        told = installed(read_facts(wheel), TARGET, pruned={"demo/__init__.py"})
-    assert told.keys() == entries.keys()
+        expected = installed(read_facts(wheel), TARGET, pruned={"demo/__init__.py"})
+    assert expected.keys() == entries.keys()
     rewritten = {"app/.venv/bin/run", "app/.venv/bin/window", "app/.venv/bin/only-shebang"}
-    for place, digest in told.items():
+    for place, digest in expected.items():
         if digest and place not in rewritten:
             assert hashlib.new(checksum_of(digest)[0], entries[place]).digest() == checksum_of(digest)[1]
 
 
-def test_the_skeleton_is_what_the_venv_module_makes(tmp_path: Path) -> None:
+def test_skeleton_equals_that_of_venv(tmp_path: Path) -> None:
     venv.EnvBuilder(symlinks=True).create(tmp_path / "venv")
     theirs = dict(line.split(" = ", 1) for line in (tmp_path / "venv/pyvenv.cfg").read_text().splitlines())
     target = TargetPython(
@@ -249,8 +249,8 @@ def test_the_skeleton_is_what_the_venv_module_makes(tmp_path: Path) -> None:
     assert skeleton["venv/lib64"].link == str((tmp_path / "venv/lib64").readlink())
 
 
-def test_the_environment_runs(tmp_path: Path) -> None:
-    """The entries, written to disk as an engine would, are an environment that imports and runs what was installed."""
+def test_environment_runs(tmp_path: Path) -> None:
+    """Write the entries to disk, and run the scripts of the environment."""
     prefix = str(tmp_path / "venv").lstrip("/")
     target = TargetPython(
         version="{}.{}.{}".format(*sys.version_info[:3]),
@@ -271,8 +271,8 @@ def test_the_environment_runs(tmp_path: Path) -> None:
                 place.write_bytes(content_of(entry))
                 place.chmod(entry.mode)
     for script in ("demo", "run"):
-        said = subprocess.run([f"/{prefix}/bin/{script}"], check=True, capture_output=True, text=True).stdout
-        assert said.split() == [f"/{prefix}", f"/{prefix}/lib/{target.lib_name}/site-packages/demo.py"]
+        output = subprocess.run([f"/{prefix}/bin/{script}"], check=True, capture_output=True, text=True).stdout
+        assert output.split() == [f"/{prefix}", f"/{prefix}/lib/{target.lib_name}/site-packages/demo.py"]
 
 
 @pytest.fixture(scope="session")
@@ -285,13 +285,13 @@ def real_wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.network
-def test_real_wheels_are_installed_as_installer_does(real_wheels: list[Path], tmp_path: Path) -> None:
+def test_real_wheels_are_laid_out_as_by_installer(real_wheels: list[Path], tmp_path: Path) -> None:
     for path in real_wheels:
         assert_same_as_oracle(path, tmp_path / path.stem)
 
 
 @pytest.mark.network
-def test_real_wheels_stay_compressed(real_wheels: list[Path]) -> None:
+def test_content_of_real_wheels_stays_compressed(real_wheels: list[Path]) -> None:
     for path in real_wheels:
         with WheelFile(path) as wheel:
             plain = [entry.path for entry in lay_out(wheel, TARGET) if isinstance(entry.content, Plain)]

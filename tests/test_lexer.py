@@ -20,7 +20,7 @@ PLAIN = re.compile(r"[a-zA-Z_/.:-]+")
 
 
 def found(source: str | bytes) -> tuple[list[str], list[str]]:
-    """The imports and the texts of a module."""
+    """The imports and string literals of a module."""
     read = list(read_module(source.encode() if isinstance(source, str) else source))
     imports, texts = ([each.value.decode() for each in read if each.kind == kind] for kind in ("import", "text"))
     return imports, texts
@@ -52,7 +52,7 @@ def found(source: str | bytes) -> tuple[list[str], list[str]]:
         ("{% if cookiecutter.x %}\nimport a\n{% endif %}", ["a"]),
     ],
 )
-def test_imports_are_found(source: str, imports: list[str]) -> None:
+def test_imports(source: str, imports: list[str]) -> None:
     assert found(source)[0] == imports
 
 
@@ -70,7 +70,7 @@ def test_imports_are_found(source: str, imports: list[str]) -> None:
         ("x = '''open\ny = 'b'", ["open\ny = 'b'"]),
         ("x = 'a' + y\n# 'b'\n# c\n'd'\nz = 'e'", ["a", "e"]),
         ("# 'a'\nx = '#'  # 'b'", ["#"]),
-        # what stands alone
+        # literals that are statements
         ("'doc'\nx = 'a'", ["a"]),
         ("# comment\n\n'doc'  # comment\n", []),
         ("class A:\n    '''doc\n    '''\n    x = '''a'''\n", ["a"]),
@@ -96,7 +96,7 @@ def test_imports_are_found(source: str, imports: list[str]) -> None:
         ("if'a'in x: pass", ["a"]),
     ],
 )
-def test_string_literals_are_found(source: str, texts: list[str]) -> None:
+def test_string_literals(source: str, texts: list[str]) -> None:
     assert [each for each in found(source)[1] if each] == [each for each in texts if each]
 
 
@@ -121,7 +121,7 @@ def literal(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 @st.composite
 def statement(draw: st.DrawFn) -> tuple[str, list[str], list[str]]:
-    """A statement, what it imports, and the texts in it."""
+    """A statement, its imports, and its string literals."""
     kind = draw(st.sampled_from(["import", "from", "assign", "call", "docstring", "comment"]))
     name, other = draw(NAMES), draw(NAMES).partition(".")[0]
     if kind == "import":
@@ -137,10 +137,10 @@ def statement(draw: st.DrawFn) -> tuple[str, list[str], list[str]]:
 
 
 @given(st.lists(statement()), st.sampled_from(["\n", "\r\n", "\n\n"]))
-def test_what_was_written_is_found(statements: list[tuple[str, list[str], list[str]]], newline: str) -> None:
+def test_generated_statements(statements: list[tuple[str, list[str], list[str]]], newline: str) -> None:
     imports, texts = found(newline.join(code for code, _, _ in statements))
     assert imports == [name for _, names, _ in statements for name in names]
-    # A specifier is a text as well.
+    # A format specifier is a literal, too.
     assert [each for each in texts if each not in {"", ">9"}] == [
         each for _, _, each_texts in statements for each in each_texts if each not in {"", ">9"}
     ]
@@ -148,14 +148,14 @@ def test_what_was_written_is_found(statements: list[tuple[str, list[str], list[s
 
 @functools.cache
 def modules() -> Sequence[Path]:
-    """Some modules of this Python's library and of what is installed for it."""
+    """Some modules of the standard library and of installed packages."""
     folders = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
     paths = sorted(path for folder in folders for path in folder.rglob("*.py"))
     return paths[:: max(1, len(paths) // many(100))]
 
 
-def by_the_grammar(source: bytes) -> tuple[list[str], list[str]] | None:
-    """The imports and texts of a module as this Python's own parser has them; None where it has none."""
+def parsed(source: bytes) -> tuple[list[str], list[str]] | None:
+    """The imports and string literals of a module by the parser of this Python; None if that fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -173,16 +173,16 @@ def by_the_grammar(source: bytes) -> tuple[list[str], list[str]] | None:
     return imports, [node.value for node in constants if isinstance(node.value, str)]
 
 
-def test_real_modules_are_read_as_the_grammar_has_them() -> None:
+def test_real_modules_agree_with_the_parser() -> None:
     compared = 0
     for path in modules():
         source = path.read_bytes()
-        expected = by_the_grammar(source)
+        expected = parsed(source)
         if expected is None:
             continue
         imports, texts = found(source.decode("utf-8", "replace"))
         assert sorted(imports) == sorted(expected[0]), path
-        # Escapes are left as they are written, and so is what is not in UTF-8.
+        # The lexer does not decode escapes, nor other encodings than UTF-8.
         missing = {each for each in expected[1] if PLAIN.fullmatch(each)} - set(texts)
         assert not missing or re.search(rb"\\[xuUN0-7]", source), path
         compared += 1
@@ -190,20 +190,20 @@ def test_real_modules_are_read_as_the_grammar_has_them() -> None:
 
 
 @pytest.mark.parametrize("path", ["demo/main.py", "demo/sub/tests/test_a.py"])
-def test_a_glance_at_a_module_misses_nothing(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    def others(source: bytes) -> frozenset[str]:
+def test_hint_skips_no_module_that_uses_tests(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    def other_tests(source: bytes) -> frozenset[str]:
         return reach(source, path, around).tests - {"demo/sub/tests"}
 
     around = Surroundings(tested={"demo/tests/data/x.json", "demo/tests/", "demo/tests/data/"})
     if path == "demo/main.py":
-        assert [source for source in GLANCED if not others(source.encode())] == []
+        assert [source for source in USING_TESTS if not other_tests(source.encode())] == []
     sources = [each.read_bytes() for each in modules()]
-    quickly = list(map(others, sources))
+    with_hint = list(map(other_tests, sources))
     monkeypatch.setattr("hatch_docker.wheels.scan._HINT", re.compile(b""))
-    assert list(map(others, sources)) == quickly
+    assert list(map(other_tests, sources)) == with_hint
 
 
-GLANCED = [
+USING_TESTS = [
     "import tests",
     "lazy import tests",
     "lazy from . import tests",
@@ -254,6 +254,6 @@ GLANCED = [
     ],
     ids=lambda source: repr(source[:12])[2:-1],
 )
-def test_what_nobody_writes_is_read_in_one_pass(source: bytes) -> None:
-    # In quadratic time or with a stack of its depth, none of these would end well.
+def test_hostile_modules_take_linear_time(source: bytes) -> None:
+    # Quadratic time, or recursion, would not get through these.
     assert sum(len(each.value) for each in read_module(source)) <= len(source)

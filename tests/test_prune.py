@@ -10,7 +10,7 @@ from wheel_maker import make_wheel
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.wheels.facts import WheelFacts, read_facts
-from hatch_docker.wheels.prune import RULES, plan
+from hatch_docker.wheels.prune import RULES, members_to_prune
 from hatch_docker.wheels.wheelfile import WheelFile
 
 Files = Mapping[str, str | bytes]
@@ -29,16 +29,16 @@ def facts(folder: Path, files: Files, name: str = "demo", entry_points: str = ""
 def pruned(
     folder: Path, files: Files, *, prune: Sequence[str] = tuple(RULES), keep: Sequence[str] = (), entry_points: str = ""
 ) -> set[str]:
-    (left_out,) = plan([facts(folder, files, entry_points=entry_points)], prune=prune, keep=keep)
-    return set(left_out)
+    (pruned_paths,) = members_to_prune([facts(folder, files, entry_points=entry_points)], prune=prune, keep=keep)
+    return set(pruned_paths)
 
 
 TESTED = {"demo/__init__.py": "", "demo/tests/__init__.py": "", "demo/tests/data/x.json": "{}"}
 TESTS = {"demo/tests/__init__.py", "demo/tests/data/x.json"}
 
 
-def test_each_rule_prunes_its_files_and_no_others(folder: Path) -> None:
-    goes = {
+def test_each_rule_prunes_only_its_files(folder: Path) -> None:
+    pruned_by = {
         "tests": ["demo/tests/__init__.py", "demo/sub/tests/test_x.py", "tests/test_top.py",
                   "demo-1.0.data/platlib/demo/tests/a.py"],
         "caches": ["demo/__pycache__/a.cpython-313.pyc", "demo/both.pyc"],
@@ -46,18 +46,18 @@ def test_each_rule_prunes_its_files_and_no_others(folder: Path) -> None:
                       "demo-1.0.data/headers/demo.h"],
         "static-libraries": ["demo/libdemo.a"],
     }  # fmt: skip
-    stays = ["demo/__init__.py", "demo/both.py", "demo/sourceless.pyc", "demo/test/x.py", "demo/testing/x.py",
+    kept = ["demo/__init__.py", "demo/both.py", "demo/sourceless.pyc", "demo/test/x.py", "demo/testing/x.py",
              "demo/tests.py", "demo/fast.so", "demo/kernel.cu", "demo/cells.lib", "demo/typed.pyi", "demo/py.typed",
              "demo-1.0.data/data/share/tests/x", "demo-1.0.data/scripts/run.c",
              "demo-1.0.dist-info/licenses/tests/LICENSE", "demo-1.0.dist-info/sboms/a.c"]  # fmt: skip
-    files = dict.fromkeys([*stays, *(path for paths in goes.values() for path in paths)], "")
-    for rule, paths in goes.items():
+    files = dict.fromkeys([*kept, *(path for paths in pruned_by.values() for path in paths)], "")
+    for rule, paths in pruned_by.items():
         assert pruned(folder, files, prune=[rule]) == set(paths)
-    assert pruned(folder, files) == {path for paths in goes.values() for path in paths}
+    assert pruned(folder, files) == {path for paths in pruned_by.values() for path in paths}
     assert pruned(folder, files, prune=[]) == set()
 
 
-REACHING = [
+USING = [
     "from .tests import helper",
     "from . import tests",
     "from . import (\n    other,\n    tests,\n)",
@@ -78,24 +78,24 @@ REACHING = [
 ]
 
 
-@pytest.mark.parametrize("source", REACHING)
-def test_tests_that_a_module_reaches_into_stay(folder: Path, source: str | bytes) -> None:
+@pytest.mark.parametrize("source", USING)
+def test_tests_that_a_module_uses_are_kept(folder: Path, source: str | bytes) -> None:
     assert pruned(folder, {**TESTED, "demo/main.py": source}) == set()
     assert pruned(folder, {**TESTED, "demo-1.0.data/purelib/demo/main.py": source}) == set()
 
 
-@pytest.mark.parametrize("source", [each for each in REACHING if isinstance(each, str)])
-def test_tests_that_a_module_too_large_to_be_parsed_reaches_into_stay(folder: Path, source: str) -> None:
+@pytest.mark.parametrize("source", [each for each in USING if isinstance(each, str)])
+def test_tests_that_a_large_module_uses_are_kept(folder: Path, source: str) -> None:
     assert pruned(folder, {**TESTED, "demo/main.py": f"{source}\n{'x = 1' * 50_000}"}) == set()
 
 
-def test_what_a_large_module_only_speaks_of_does_not_keep_tests(folder: Path) -> None:
+def test_mentions_in_a_large_module_do_not_keep_tests(folder: Path) -> None:
     for source in ("# from demo.tests import x", "x = 1  # see demo/tests/", "WORDS = 'tests', 'tests-x', 'contests'"):
         assert pruned(folder, {**TESTED, "demo/main.py": f"{source}\n{'x = 1' * 50_000}"}) == TESTS
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="where else a process tells its own peak is not known")
-def test_scanning_takes_little_memory_whatever_the_modules() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_scanning_large_modules_takes_little_memory() -> None:
     program = """
 import threading
 from hatch_docker.wheels.scan import Surroundings, reach
@@ -107,8 +107,8 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    assert int(said) < 140_000
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert int(output) < 140_000
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,11 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
         "from other.tests import x",
     ],
 )
-def test_what_only_speaks_of_tests_does_not_keep_them(folder: Path, source: str) -> None:
+def test_mere_mentions_do_not_keep_tests(folder: Path, source: str) -> None:
     assert pruned(folder, {**TESTED, "demo/main.py": source}) == TESTS
 
 
-def test_relative_imports_are_of_the_package_they_climb_to(folder: Path) -> None:
+def test_relative_imports_are_resolved(folder: Path) -> None:
     files = {
         "demo/a/b/__init__.py": "from ..tests import x",
         "demo/a/b/mod.py": "from ...c.tests import y",
@@ -143,22 +143,22 @@ def test_relative_imports_are_of_the_package_they_climb_to(folder: Path) -> None
     assert pruned(folder, files) == {"demo/a/b/tests/x.py", "demo/tests/z.py"}
 
 
-def test_a_module_that_mentions_tests_in_too_many_ways_keeps_them(folder: Path) -> None:
+def test_too_many_mentions_keep_tests(folder: Path) -> None:
     many = "x = [" + "".join(f"'tests/{number}'," for number in range(10_001)) + "]"
     assert pruned(folder, {**TESTED, "demo/main.py": many}) == set()
     assert pruned(folder, {**TESTED, "demo/main.py": many.replace("'tests/0',", "")}) == TESTS
 
 
-def test_pytests_configuration_keeps_no_tests(folder: Path) -> None:
+def test_conftest_does_not_keep_tests(folder: Path) -> None:
     assert pruned(folder, {**TESTED, "demo/conftest.py": "from demo.tests import helper"}) == TESTS
 
 
-def test_scripts_and_entry_points_keep_what_they_name(folder: Path) -> None:
+def test_scripts_and_entry_points_keep_tests(folder: Path) -> None:
     assert pruned(folder, {**TESTED, "demo-1.0.data/scripts/run": "#!python\nimport demo.tests"}) == set()
     assert pruned(folder, TESTED, entry_points="[pytest11]\ndemo = demo.tests.plugin") == set()
 
 
-def test_another_wheel_keeps_tests_and_kept_tests_keep_more(folder: Path) -> None:
+def test_other_wheels_and_kept_tests_keep_tests(folder: Path) -> None:
     numbers = facts(folder, {
         "numbers/__init__.py": "",
         "numbers/tests/__init__.py": "from numbers.sub.tests import helper",
@@ -168,24 +168,24 @@ def test_another_wheel_keeps_tests_and_kept_tests_keep_more(folder: Path) -> Non
         "numbers/never/tests/y.py": "",
     }, "numbers")  # fmt: skip
     user = facts(folder, {"user.py": "import numbers.tests"}, "user")
-    assert plan([user, numbers])[1] == {"numbers/alone/tests/x.py", "numbers/never/tests/y.py"}
-    assert len(plan([numbers])[0]) == 5
-    assert plan([numbers, user]) == plan([user, numbers])[::-1]
+    assert members_to_prune([user, numbers])[1] == {"numbers/alone/tests/x.py", "numbers/never/tests/y.py"}
+    assert len(members_to_prune([numbers])[0]) == 5
+    assert members_to_prune([numbers, user]) == members_to_prune([user, numbers])[::-1]
 
 
-def test_a_wheel_that_is_all_tests_stays(folder: Path) -> None:
+def test_wheel_with_only_tests_is_kept(folder: Path) -> None:
     files = {"demo/tests/__init__.py": "", "demo/tests/x.py": "", "demo/tests/__pycache__/x.pyc": ""}
     assert pruned(folder, files) == {"demo/tests/__pycache__/x.pyc"}
 
 
-def test_sources_that_a_module_compiles_stay_with_what_they_include(folder: Path) -> None:
+def test_sources_that_a_module_compiles_are_kept_with_their_headers(folder: Path) -> None:
     files = {
         "triton/backends/driver.py": "compile('driver.c')",
         "triton/backends/driver.c": '#include "cuda.h"',
         "triton/backends/include/cuda.h": "",
         "triton/backends/lib/libdevice.a": "",
         "triton/other/unused.c": "",
-        "triton/said.py": "'''See unused.c'''\n# unused.c",
+        "triton/output.py": "'''See unused.c'''\n# unused.c",
     }
     assert pruned(folder, files) == {"triton/other/unused.c"}
 
@@ -200,7 +200,7 @@ def test_globs_prune_and_keep(folder: Path) -> None:
     assert pruned(folder, files, keep=["other"]) == {*TESTS, "demo/a.c"}
 
 
-def test_what_a_glob_asks_for_goes_even_if_it_is_needed(folder: Path) -> None:
+def test_globs_prune_even_needed_files(folder: Path) -> None:
     files = {**TESTED, "demo/main.py": "import demo.tests"}
     assert pruned(folder, files, prune=["demo/tests/"]) == TESTS
 
@@ -210,39 +210,41 @@ def test_kept_tests_keep_what_they_import(folder: Path) -> None:
     assert pruned(folder, files, keep=["demo/sub/tests/"]) == set()
 
 
-def test_a_malformed_glob_is_a_mistake_of_the_configuration(folder: Path) -> None:
+def test_malformed_glob_is_a_config_error(folder: Path) -> None:
     with pytest.raises(ConfigError, match="keep"):
         pruned(folder, TESTED, keep=["!"])
     with pytest.raises(ConfigError, match="prune"):
         pruned(folder, TESTED, prune=["!"])
 
 
-def test_what_another_wheel_needs_changes_the_plan_of_no_third(folder: Path) -> None:
-    """A layer is cached by what is pruned of its wheel: other dependencies must not matter unless they have to."""
+def test_plan_of_a_wheel_does_not_depend_on_unrelated_wheels(folder: Path) -> None:
+    """A layer's cache key has the pruned paths, which other dependencies should change only if they must."""
     third = facts(folder, TESTED)
     user = facts(folder, {"user.py": "import numbers.tests"}, "user")
-    assert plan([third])[0] == plan([user, third], keep=["user", "numbers/**"])[1]
+    assert members_to_prune([third])[0] == members_to_prune([user, third], keep=["user", "numbers/**"])[1]
 
 
 @pytest.mark.network
-def test_real_packages_still_import_and_work(tmp_path: Path) -> None:
-    """Installed without what the plan leaves out, they do what their users do with them."""
+def test_pruned_real_packages_work(tmp_path: Path) -> None:
+    """Import real packages, and use them, without the files that the plan prunes."""
     names = ["h5py", "numpy", "jsonschema", "attrs", "referencing", "rpds-py", "jsonschema-specifications", "networkx",
              "typing_extensions"]  # fmt: skip
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(tmp_path)]
     subprocess.run([*command, *names], check=True)
-    known = []
+    all_facts = []
     for path in sorted(tmp_path.glob("*.whl")):
         with WheelFile(path) as wheel:
-            known.append(read_facts(wheel))
-    left_out = {known_facts.key: paths for known_facts, paths in zip(known, plan(known), strict=True)}
-    assert any(path.startswith("numpy/linalg/tests/") for path in left_out["numpy"])
-    assert not any(path.startswith("h5py/tests/") for path in left_out["h5py"])
+            all_facts.append(read_facts(wheel))
+    pruned_paths = {
+        known_facts.key: paths for known_facts, paths in zip(all_facts, members_to_prune(all_facts), strict=True)
+    }
+    assert any(path.startswith("numpy/linalg/tests/") for path in pruned_paths["numpy"])
+    assert not any(path.startswith("h5py/tests/") for path in pruned_paths["h5py"])
     site = tmp_path / "site"
-    for path, known_facts in zip(sorted(tmp_path.glob("*.whl")), known, strict=True):
+    for path, known_facts in zip(sorted(tmp_path.glob("*.whl")), all_facts, strict=True):
         with WheelFile(path) as wheel:
             for member in known_facts.files:
-                if member not in left_out[known_facts.key]:
+                if member not in pruned_paths[known_facts.key]:
                     place = site / member
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(wheel.read(member, limit=1 << 30))

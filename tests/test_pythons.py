@@ -1,4 +1,4 @@
-"""One project has one digest, whichever Python builds it, and whichever Python filled the cache."""
+"""A project has the same digest with every Python that builds it, and every Python that filled the cache."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from conftest import pythons
 
 pytestmark = pytest.mark.pythons
 
-# Syntax that is newer than the oldest Python that builds, beside words that only its grammar could tell from code.
-NEWER = {
+# Syntax that older Pythons cannot parse, in modules whose docstrings mention tests.
+NEWER_SYNTAX = {
     "3.11": "try: pass\nexcept* ValueError: pass",
     "3.12": "type Name = int | str\ndef f[T](x: T) -> T: return f'{x['a']}{'other.tests.b'}'",
     "3.14": "try: pass\nexcept ValueError, KeyError: pass\nx = t'{f}'",
@@ -23,9 +23,9 @@ NEWER = {
 FILES = {
     **{
         f"demo{number}/new.py": f'"""Run them: from demo{number}.tests import everything"""\n{code}\n'
-        for number, code in enumerate(NEWER.values())
+        for number, code in enumerate(NEWER_SYNTAX.values())
     },
-    **{f"demo{number}/tests/__init__.py": "" for number in range(len(NEWER))},
+    **{f"demo{number}/tests/__init__.py": "" for number in range(len(NEWER_SYNTAX))},
     "large/__init__.py": '"""from large.tests import x"""\ntype Name = int\n' + "x = 'tests', 1\n" * 20_000,
     "large/tests/__init__.py": "",
     "kept/__init__.py": "type Name = int\nlazy from .tests import data\n",
@@ -46,20 +46,20 @@ def project(bench: Bench) -> Path:
 
 
 def built(project: Path, cache: Path, python: str) -> tuple[str, str]:
-    """What a build printed, and the hash of its archive."""
+    """The output of a build, and the hash of its archive."""
     outcome = ended(start(project, env=environment(cache, HATCH_QUIET="1"), python=python))
     assert outcome.code == 0, outcome.err
     return outcome.out, hashlib.sha256(archive_of(project).read_bytes()).hexdigest()
 
 
-def test_there_is_every_python_that_is_supported() -> None:
+def test_all_supported_pythons_are_installed() -> None:
     program = "import sys; print('%d.%d' % sys.version_info[:2])"
     versions = {subprocess.check_output([python, "-c", program], text=True).strip() for python in pythons()}
     assert {"3.10", "3.11", "3.12", "3.13", "3.14"} <= versions
 
 
 @pytest.mark.parametrize("cache", ["cold", "shared"])
-def test_the_digest_is_the_same_by_every_python(bench: Bench, project: Path, cache: str) -> None:
+def test_digest_is_the_same_with_every_python(bench: Bench, project: Path, cache: str) -> None:
     results = {}
     for number, python in enumerate(pythons()):
         folder = bench.root / (cache if cache == "shared" else f"{cache}-{number}")
@@ -70,8 +70,8 @@ def test_the_digest_is_the_same_by_every_python(bench: Bench, project: Path, cac
     assert kept == {f"app/.venv/lib/python3.13/site-packages/{each}" for each in ("kept/tests/data.py",)}
 
 
-def test_what_one_python_has_read_is_what_another_would_read(bench: Bench, project: Path) -> None:
-    """Facts of wheels, which a shared cache keeps from whoever came first."""
+def test_facts_are_the_same_with_every_python(bench: Bench, project: Path) -> None:
+    """The facts of wheels, which a shared cache keeps from the first Python."""
     facts = []
     for number, python in enumerate(pythons()):
         cache = bench.root / f"facts-{number}"

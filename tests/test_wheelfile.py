@@ -23,6 +23,7 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.wheels.facts import WheelFacts, read_facts
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.wheelfile import WheelFile
+from hatch_docker.wheels.zipmembers import name_of, start_of_directory
 
 TARGET = TargetPython(
     version="3.13.5",
@@ -50,7 +51,7 @@ def replaced(path: str, **columns: str) -> Callable[[Rows], Rows]:
     return change
 
 
-def test_content_is_handed_on_as_it_is_compressed(tmp_path: Path) -> None:
+def test_deflated_content_is_returned_as_compressed(tmp_path: Path) -> None:
     text = b"spam and eggs\n" * 1000
     with WheelFile(make_wheel(tmp_path, files={"demo.py": text})) as wheel:
         content = wheel.content("demo.py")
@@ -63,7 +64,7 @@ def test_content_is_handed_on_as_it_is_compressed(tmp_path: Path) -> None:
         assert wheel.checksum("demo.py") == ("sha256", hashlib.sha256(text).digest())
 
 
-def test_stored_content_is_read_from_any_place(tmp_path: Path) -> None:
+def test_stored_content_is_read_from_any_offset(tmp_path: Path) -> None:
     text = bytes(range(256)) * 100
     with WheelFile(make_wheel(tmp_path, files={"data.bin": text}, method=zipfile.ZIP_STORED)) as wheel:
         content = wheel.content("data.bin")
@@ -81,13 +82,13 @@ def test_other_methods_are_refused(tmp_path: Path, method: int, number: int) -> 
     assert caught.value.hint
 
 
-def test_content_is_read_from_many_threads_at_once(tmp_path: Path) -> None:
+def test_content_is_read_by_several_threads(tmp_path: Path) -> None:
     files = {f"m{number}.py": f"{number}\n" * 500 for number in range(60)}
     with WheelFile(make_wheel(tmp_path, files=files)) as wheel, ThreadPoolExecutor(8) as pool:
         assert list(pool.map(wheel.read, files)) == [text.encode() for text in files.values()]
 
 
-def test_a_cached_wheel_is_known_by_the_name_it_is_given(tmp_path: Path) -> None:
+def test_file_name_may_differ_from_that_of_the_path(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, filename="abcdef")
     with WheelFile(path, "demo-1.0-py3-none-any.whl") as wheel:
         assert (wheel.metadata.name, wheel.dist_info) == ("demo", INFO)
@@ -96,12 +97,12 @@ def test_a_cached_wheel_is_known_by_the_name_it_is_given(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "wheel", [WHEEL.replace("1.0", "1.9"), WHEEL.replace("true", "false"), WHEEL + "Build: 7\nUnknown: yes\n"]
 )
-def test_newer_minor_versions_and_unknown_fields_are_read(tmp_path: Path, wheel: str) -> None:
+def test_newer_minor_versions_and_unknown_fields_are_accepted(tmp_path: Path, wheel: str) -> None:
     with WheelFile(make_wheel(tmp_path, wheel=wheel)) as opened:
         assert opened.metadata.version == "1.0"
 
 
-def test_names_and_versions_may_be_written_in_other_forms(tmp_path: Path) -> None:
+def test_names_and_versions_are_compared_normalized(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, "Zope.Demo", "1.0.0", filename="zope_demo-1.0-py3-none-any.whl")
     with WheelFile(path) as wheel:
         assert wheel.metadata.name == "Zope.Demo"
@@ -125,8 +126,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a member twice": ({"files": {"a.py": ""}, "members": [(member_info("a.py"), b"other")]}, "twice"),
     "a file below a file": ({"files": {"a": "", "a/b": ""}}, "as a file and as a directory"),
     "two .dist-info": ({"files": {"other-1.0.dist-info/METADATA": ""}}, "2 .dist-info"),
-    "another name": ({"filename": "other-1.0-py3-none-any.whl"}, "not what its file name says"),
-    "another version": ({"filename": "demo-2.0-py3-none-any.whl"}, "not what its file name says"),
+    "another name": ({"filename": "other-1.0-py3-none-any.whl"}, "does not match its file name"),
+    "another version": ({"filename": "demo-2.0-py3-none-any.whl"}, "does not match its file name"),
     "no wheel's name": ({"filename": "demo.whl"}, "Invalid wheel filename"),
     "no RECORD": ({"without": ["RECORD"]}, "has no RECORD"),
     "no WHEEL": ({"without": ["WHEEL"]}, "has no WHEEL"),
@@ -135,7 +136,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no Wheel-Version": ({"wheel": "Root-Is-Purelib: true\n"}, "no valid Wheel-Version"),
     "no root scheme": ({"wheel": WHEEL.replace("true", "maybe")}, "Root-Is-Purelib"),
     "a name with a path": ({"metadata": "Name: ../demo\nVersion: 1.0\n"}, "no valid Name"),
-    "other metadata": ({"metadata": "Name: other\nVersion: 1.0\n"}, "METADATA is of other"),
+    "other metadata": ({"metadata": "Name: other\nVersion: 1.0\n"}, "METADATA is that of other"),
     "no version": ({"metadata": "Name: demo\n"}, "no Version"),
     "a member unrecorded": ({"members": [(member_info("sneaky.py"), b"")]}, "no row for 'sneaky.py'"),
     "a row without member": ({"record": with_row(row("gone.py", b""))}, "lists 'gone.py'"),
@@ -144,14 +145,14 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no hash": ({"files": {"a.py": "1"}, "record": replaced("a.py", hash="")}, "no hash of 'a.py'"),
     "a weak hash": ({"files": {"a.py": ""}, "record": replaced("a.py", hash=row("", b"", "md5")[1])}, "sha256"),
     "a row too short": ({"record": with_row(("a", "b"))}, "three columns"),  # type: ignore[arg-type]
-    "an unknown scheme": ({"files": {"demo-1.0.data/etc/passwd": ""}}, "in no scheme"),
-    "a file beside schemes": ({"files": {"demo-1.0.data/stray": ""}}, "in no scheme"),
+    "an unknown scheme": ({"files": {"demo-1.0.data/etc/passwd": ""}}, "not in a scheme"),
+    "a file beside schemes": ({"files": {"demo-1.0.data/stray": ""}}, "not in a scheme"),
 }
 
 
-@pytest.mark.parametrize(("how", "message"), BROKEN.values(), ids=list(BROKEN))
-def test_broken_wheels_are_refused_with_their_name(tmp_path: Path, how: dict[str, Any], message: str) -> None:
-    path = make_wheel(tmp_path, **how)
+@pytest.mark.parametrize(("options", "message"), BROKEN.values(), ids=list(BROKEN))
+def test_broken_wheels_are_refused_with_their_name(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    path = make_wheel(tmp_path, **options)
     with pytest.raises(WheelError, match=message) as caught:
         WheelFile(path)
     assert caught.value.place == path.name
@@ -166,17 +167,17 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
         WheelFile(path)
 
 
-def test_content_that_recorded_hashes_do_not_know_is_refused_when_read(tmp_path: Path) -> None:
+def test_content_is_compared_with_record_when_it_is_read(tmp_path: Path) -> None:
     lie = row("a.py", b"other")[1]
     path = make_wheel(tmp_path, files={"a.py": "truth"}, record=replaced("a.py", hash=lie))
-    with WheelFile(path) as wheel, pytest.raises(WheelError, match="not what RECORD says"):
+    with WheelFile(path) as wheel, pytest.raises(WheelError, match="differs from RECORD"):
         wheel.read("a.py")
 
 
-def test_a_local_header_that_disagrees_is_refused(tmp_path: Path) -> None:
+def test_different_local_header_is_refused(tmp_path: Path) -> None:
     path = make_wheel(tmp_path, files={"first.py": "x" * 100})
     path.write_bytes(path.read_bytes().replace(b"first.py", b"thirst.p", 1))
-    with WheelFile(path) as wheel, pytest.raises(WheelError, match="not at the place"):
+    with WheelFile(path) as wheel, pytest.raises(WheelError, match=r"local header of 'first\.py' differs"):
         wheel.read("first.py")
 
 
@@ -199,6 +200,14 @@ def test_members_that_share_bytes_are_refused(tmp_path: Path) -> None:
         WheelFile(path)
 
 
+def test_zipfile_has_the_undocumented_attributes_that_zipmembers_uses(tmp_path: Path) -> None:
+    path = make_wheel(tmp_path, files={"a\0b": ""})
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        assert start_of_directory(archive) == data.index(b"PK\1\2"), "zipfile changed: start_of_directory must too"
+        assert name_of(archive.infolist()[0]) == "a\0b", "zipfile changed: name_of must too"
+
+
 @pytest.mark.parametrize("end", [0, 10, 200, -30, -1])
 def test_truncated_files_are_refused(tmp_path: Path, end: int) -> None:
     path = make_wheel(tmp_path, files={"a.py": "x"})
@@ -207,26 +216,26 @@ def test_truncated_files_are_refused(tmp_path: Path, end: int) -> None:
         WheelFile(path)
 
 
-def test_a_missing_file_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_missing_file_is_a_wheel_error(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match="cannot be read"):
         WheelFile(tmp_path / "demo-1.0-py3-none-any.whl")
 
 
-def test_signatures_and_record_itself_need_no_hash(tmp_path: Path) -> None:
+def test_record_and_its_signatures_need_no_hash(tmp_path: Path) -> None:
     signature = (member_info(f"{INFO}/RECORD.jws"), b"{}")
     with WheelFile(make_wheel(tmp_path, members=[signature])) as wheel:
         assert wheel.checksum(f"{INFO}/RECORD.jws") is None
         assert wheel.read(f"{INFO}/RECORD.jws") == b"{}"
 
 
-def test_large_members_are_not_read_whole(tmp_path: Path) -> None:
+def test_members_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
     with WheelFile(make_wheel(tmp_path, files={"a.py": "x" * 2000})) as wheel:
         with pytest.raises(WheelError, match="too large"):
             wheel.read("a.py", limit=1000)
         assert wheel.head("a.py", 3) == b"xxx"
 
 
-def test_facts_survive_the_cache(tmp_path: Path) -> None:
+def test_facts_survive_json(tmp_path: Path) -> None:
     files = {"demo/__init__.py": "from .tests import helper", "demo/tests/helper.py": "", "demo-1.0.data/data/x": "1"}
     scripts = "[console_scripts]\ndemo = demo:main [fast]\n[gui_scripts]\ndemo-gui = demo.gui:App.run\n[other]\na = b"
     path = make_wheel(tmp_path, files=files, requires=["spam >= 1", "eggs; extra == 'x'"], entry_points=scripts)
@@ -240,7 +249,7 @@ def test_facts_survive_the_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"name": "demo"}])
-def test_damaged_facts_are_no_facts(document: dict[str, object]) -> None:
+def test_damaged_facts_are_ignored(document: dict[str, object]) -> None:
     assert WheelFacts.from_json(document) is None
 
 
@@ -262,8 +271,8 @@ PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
 FILES = st.dictionaries(PATHS, st.sampled_from([b"", b"#!python\nx", b"#!/bin/sh\n", b"\xff\0"]), max_size=5)
 
 
-def laid_out_inside_or_refused(path: Path) -> None:
-    """The law of this module: whatever the file is, nothing but WheelError, and no path outside of the environment."""
+def check_lay_out(path: Path) -> None:
+    """Any file raises only WheelError, and is laid out only inside the environment."""
     try:
         with WheelFile(path) as wheel:
             read_facts(wheel)
@@ -290,7 +299,7 @@ def test_any_names_are_laid_out_inside_or_refused(
     path = make_wheel(
         tmp_path, files=files, entry_points=text, members=[(extra, b"")], record=with_row(row("odd", b""))
     )
-    laid_out_inside_or_refused(path)
+    check_lay_out(path)
 
 
 @settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -303,4 +312,4 @@ def test_any_damage_is_laid_out_inside_or_refused(tmp_path: Path, changes: list[
         at %= len(data)
         data[at : at + len(new)] = new
     path.write_bytes(data if cut > len(data) else data[:cut])
-    laid_out_inside_or_refused(path)
+    check_lay_out(path)

@@ -1,1 +1,1 @@
-"""Wheels: obtained, read where they lie, and laid out as a virtual environment (PyPA: binary distribution format)."""
+"""Wheels: read without extracting, and laid out as a virtual environment (PyPA: binary distribution format)."""

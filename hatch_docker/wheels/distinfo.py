@@ -1,4 +1,6 @@
-"""What a wheel's `.dist-info` says: WHEEL, METADATA, RECORD, entry_points.txt. Pure; `place` names the wheel in errors.
+"""Parse the files of a wheel's `.dist-info`: WHEEL, METADATA, RECORD, entry_points.txt. No I/O.
+
+`place` is the wheel's name in errors.
 
 PyPA specifications: Binary distribution format, Recording installed projects, Core metadata, Entry points.
 """
@@ -22,20 +24,20 @@ from packaging.utils import InvalidName, canonicalize_name
 
 from hatch_docker.errors import WheelError
 
-BROKEN = "the wheel is broken: lock another version, or tell its authors"
+BROKEN = "the wheel is broken: lock another version, or report it to its authors"
 
 # RECORD's hashes are "sha256 or better"; 43, 64 and 86 digits are their sizes in base64 without padding.
 _HASH = re.compile(r"sha256=[A-Za-z0-9_-]{43}|sha384=[A-Za-z0-9_-]{64}|sha512=[A-Za-z0-9_-]{86}")
 _STANDARD_BASE64 = str.maketrans("-_", "+/")
 _SIZE = re.compile(r"[0-9]{0,19}")
 _REFERENCE = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?\s*")
-# Not a name that a layer would take for a deletion either (image-spec, layer.md).
+# It must not be a whiteout either (image-spec, layer.md).
 _FILE_NAME = re.compile(r"(?!\.{1,2}$|\.wh\.)[^/\\]+")
 _END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
 
 
 class Record(NamedTuple):
-    """One file's row in RECORD: `hash` as it is written there (`sha256=…`), `size` in bytes or empty."""
+    """A file's row in RECORD: `hash` as written there (`sha256=…`), `size` in bytes or empty."""
 
     hash: str
     size: str
@@ -43,7 +45,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """The fields of METADATA that an installation needs; `requires_dist` as it is written there."""
+    """The fields of METADATA that an installation needs; `requires_dist` as written there."""
 
     name: str
     version: str
@@ -68,7 +70,7 @@ class Script(NamedTuple):
 
 
 def check_wheel(data: bytes, place: str) -> None:
-    """Raise WheelError unless WHEEL names a major version that we know and a root scheme."""
+    """Raise WheelError unless WHEEL has a supported version and a root scheme."""
     fields = HeaderParser().parsestr(_text(data, "WHEEL", place))
     version = str(fields.get("Wheel-Version", "")).strip()
     if not re.fullmatch(r"\d+\.\d+", version):
@@ -83,7 +85,7 @@ def check_wheel(data: bytes, place: str) -> None:
 
 
 def parse_metadata(data: bytes, place: str) -> Metadata:
-    """Read METADATA; raise WheelError where it has no valid name, or no version."""
+    """Parse METADATA. Raises WheelError if it has no valid name, or no version."""
     raw, _ = parse_email(_END_OF_HEADERS.split(data, maxsplit=1)[0] + b"\n\n")
     name, version = raw.get("name", ""), raw.get("version", "")
     try:
@@ -101,7 +103,7 @@ def parse_metadata(data: bytes, place: str) -> Metadata:
 
 
 def parse_record(data: bytes, place: str) -> dict[str, Record]:
-    """Read RECORD by path, its hashes and sizes well-formed; a row without a hash stands for a file that has none."""
+    """The rows of RECORD by path. Raises WheelError for a malformed hash or size; both may be empty."""
     records: dict[str, Record] = {}
     try:
         rows = list(csv.reader(io.StringIO(_text(data, "RECORD", place), newline="")))
@@ -111,7 +113,7 @@ def parse_record(data: bytes, place: str) -> dict[str, Record]:
         if not row:
             continue
         if len(row) != 3:
-            raise WheelError(f"a row of RECORD has not three columns: {row!r}", place=place, hint=BROKEN)
+            raise WheelError(f"a row of RECORD does not have three columns: {row!r}", place=place, hint=BROKEN)
         path, record = row[0].replace("\\", "/"), Record(row[1], row[2])
         _check_row(path, record, place)
         if records.setdefault(path, record) != record:
@@ -129,7 +131,7 @@ def _check_row(path: str, record: Record, place: str) -> None:
 
 
 def write_record(rows: Iterable[tuple[str, str, str]]) -> bytes:
-    """RECORD's bytes out of `(path, hash, size)` rows, in their order."""
+    """The content of RECORD for rows of `(path, hash, size)`, in their order."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
@@ -141,13 +143,13 @@ def hash_text(algorithm: str, digest: bytes) -> str:
 
 
 def checksum_of(text: str) -> tuple[str, bytes]:
-    """The algorithm and digest of a hash out of `parse_record`."""
+    """The algorithm and digest of a hash as RECORD writes it."""
     algorithm, _, value = text.partition("=")
     return algorithm, binascii.a2b_base64(value.translate(_STANDARD_BASE64) + "==")
 
 
 def parse_entry_points(data: bytes, place: str) -> tuple[EntryPoint, ...]:
-    """Read entry_points.txt; of two of one name in one group the last one counts."""
+    """Parse entry_points.txt. If a group has a name twice, the last one counts."""
     parser = ConfigParser(delimiters="=", interpolation=None, strict=False, default_section="")
     parser.optionxform = str  # type: ignore[method-assign,assignment]
     try:
@@ -158,7 +160,7 @@ def parse_entry_points(data: bytes, place: str) -> tuple[EntryPoint, ...]:
 
 
 def script_of(entry: EntryPoint, place: str) -> Script:
-    """The script that an entry point of `console_scripts` or `gui_scripts` declares; else raise WheelError."""
+    """The script of an entry point in `console_scripts` or `gui_scripts`. Raises WheelError for an invalid one."""
     match = _REFERENCE.fullmatch(entry.value)
     if match is None:
         raise WheelError(f"the script {entry.name!r} names no function: {entry.value!r}", place=place, hint=BROKEN)

@@ -1,4 +1,4 @@
-"""What the rest of a build asks of a wheel without opening it again: small, and cached by the wheel's hash."""
+"""The facts of a wheel that a build needs, small, so that they are cached by the wheel's hash."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from hatch_docker.wheels.scan import Reach, reach, surroundings, test_directory,
 from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
-# Part of the key under which facts are cached: another format, or another way to find them, has another number.
+# Part of the cache key of facts: raise it if the facts, or the way to find them, change.
 FORMAT = 5
 
-# Scripts are looked into as modules are, but not a compiled program that a wheel ships as one.
+# Scripts are scanned like modules, except larger ones, which may be compiled programs.
 _SCRIPT_BYTES = 1 << 20
 _LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelFacts:
-    """Facts of one wheel.
+    """The facts of one wheel.
 
-    `name` and the strings of METADATA are as they are written there. `scripts` are those to generate: the object
-    reference (`module:attribute`) by file name. `files` has the hash (as RECORD writes it; empty where it has none) of
-    every member by its path in the wheel. `reaches` has the test directories that modules reach into: under `""`
-    modules outside of any, otherwise under the test directory they lie in. `sources` are the directories whose C
-    sources belong to a module that names one of them. `libraries` are the shared libraries, extension modules among
-    them, by their path in the wheel.
+    `name` and the other strings of METADATA are as written there. `scripts` are those to generate: the object reference
+    (`module:attribute`) by file name. `files` has the hash of every member (as RECORD writes it, empty if RECORD has
+    none) by its path in the wheel. `reaches` has the test directories that modules use, by the test directory that the
+    modules are in, `""` for modules outside of any. `sources` are the directories whose C sources are kept together,
+    because a module names one of them. `libraries` are the shared libraries and extension modules, by path in the
+    wheel.
     """
 
     name: str
@@ -56,11 +56,11 @@ class WheelFacts:
         return canonicalize_name(self.name)
 
     def split(self, path: str) -> tuple[str, str]:
-        """A member's scheme and its path below that."""
+        """A member's scheme, and its path in that."""
         return split_scheme(path, self.data)
 
     def site_path(self, path: str) -> str:
-        """A member's path below site-packages; empty for what is installed elsewhere."""
+        """A member's path relative to site-packages; empty if it is installed elsewhere."""
         scheme, place = self.split(path)
         return place if scheme in {"purelib", "platlib"} else ""
 
@@ -71,7 +71,7 @@ class WheelFacts:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> WheelFacts | None:
-        """What `to_json` made; None where the document has another shape, as one of another version has."""
+        """The inverse of `to_json`; None for any other document, such as another version's."""
         if document.keys() != _FIELDS.keys():
             return None
         if not all(isinstance(document[name], kind) for name, kind in _FIELDS.items()):
@@ -107,13 +107,13 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 
 
 def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
-    """The entry points of a wheel; raise WheelError where they cannot be read."""
+    """The entry points of a wheel. Raises WheelError if they cannot be parsed."""
     path = f"{wheel.dist_info}/entry_points.txt"
     return parse_entry_points(wheel.read(path), wheel.filename) if path in wheel.members else ()
 
 
 def scripts_of(wheel: WheelFile) -> list[Script]:
-    """The scripts that an installer has to generate; raise WheelError where one is malformed or declared twice."""
+    """The scripts that an installer generates. Raises WheelError if one is malformed or declared twice."""
     scripts: dict[str, Script] = {}
     for entry in entry_points_of(wheel):
         if entry.group in {"console_scripts", "gui_scripts"}:
@@ -124,10 +124,7 @@ def scripts_of(wheel: WheelFile) -> list[Script]:
 
 
 def read_facts(wheel: WheelFile) -> WheelFacts:
-    """Read a wheel's facts. Every module is read once.
-
-    Raises WheelError for what cannot be read.
-    """
+    """Read a wheel's facts. Every module is read once. Raises WheelError for an invalid wheel."""
     reaches: dict[str, set[str]] = {
         "": {tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel)}
     }
@@ -150,7 +147,7 @@ def read_facts(wheel: WheelFile) -> WheelFacts:
 
 
 def _libraries(wheel: WheelFile) -> Iterator[tuple[str, Library]]:
-    """The shared libraries of a wheel, as they are without being verified: whoever takes their content does that."""
+    """The shared libraries of a wheel, not verified: that happens when their content is written."""
     for path in sorted(path for path in wheel.members if _LIBRARY.search(path)):
         try:
             library = read_library(partial(plain_chunks, path, wheel.content(path)))
@@ -162,7 +159,7 @@ def _libraries(wheel: WheelFile) -> Iterator[tuple[str, Library]]:
 
 
 def _scan(wheel: WheelFile) -> Iterator[tuple[str, Reach]]:
-    """What each module reaches for, with the test directory that it lies in."""
+    """The reach of each module, with the test directory that the module is in."""
     around = surroundings(
         place for scheme, place in map(wheel.split, wheel.members) if scheme in {"purelib", "platlib"}
     )
@@ -174,6 +171,6 @@ def _scan(wheel: WheelFile) -> Iterator[tuple[str, Reach]]:
         elif path.endswith(".py") and info.file_size <= READ_LIMIT:
             if origin := test_directory(place):
                 yield origin, Reach(tests=reach(wheel.read(path), place, around).tests)
-            # Only pytest imports it, and what it reaches for are the tests.
+            # Only pytest imports conftest.py, and what it uses are the tests.
             elif posixpath.basename(place) != "conftest.py":
                 yield "", reach(wheel.read(path), place, around)

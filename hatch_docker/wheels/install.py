@@ -1,7 +1,7 @@
-"""A wheel laid out in an environment without running Python: entries of a layer; nothing is extracted.
+"""Lay out a wheel in a virtual environment, as entries of a layer, without running Python or extracting anything.
 
-The same as what PyPA's `installer` writes (Binary distribution format, "Installing a wheel"; Recording installed
-projects), but for what was pruned.
+The result equals that of PyPA's `installer` (Binary distribution format, "Installing a wheel"; Recording installed
+projects), without the pruned files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ version = {version}
 
 
 class _File(NamedTuple):
-    """A file to install: its scheme, its path there, and its row in RECORD."""
+    """A file to install: its scheme, its path in that, and its row in RECORD."""
 
     scheme: str
     path: str
@@ -54,10 +54,10 @@ class _File(NamedTuple):
 def lay_out(
     wheel: WheelFile, target: TargetPython, *, prefix: str = PREFIX, pruned: Collection[str] = frozenset()
 ) -> list[Entry]:
-    """The entries of a wheel's files in the environment at `prefix`, sorted; `pruned` are members to leave out.
+    """The entries of a wheel's files in the environment at `prefix`, sorted; `pruned` are members to omit.
 
-    The wheel's content is not read but handed on, with the checksum to verify it by: the wheel has to stay open until
-    it is written. Raises WheelError where two files would have one path, or one that is the environment's own.
+    The content of members is not read here: the wheel must stay open until the layer is written, which verifies the
+    checksums. Raises WheelError if two files have the same path, or one that belongs to the environment.
     """
     schemes = _schemes(target, wheel.metadata.name, prefix)
     files = [*_generated(wheel, schemes, prefix), *_members(wheel, schemes, prefix, pruned)]
@@ -73,10 +73,10 @@ def lay_out(
 def installed(
     facts: WheelFacts, target: TargetPython, *, prefix: str = PREFIX, pruned: Collection[str] = frozenset()
 ) -> dict[str, str]:
-    """The paths that `lay_out` gives, with the hash of each file's content as RECORD writes it, out of facts alone.
+    """The paths that `lay_out` returns, with the hash of each file as RECORD writes it, from facts alone.
 
-    Two wheels with one path and one hash bring the same file. The hash is empty for what RECORD does not have, and of
-    the wheel's own script for one whose shebang is rewritten.
+    Two wheels with the same path and hash install the same file. The hash is empty for files that RECORD lacks. That of
+    a script whose shebang is rewritten is the original's.
     """
     schemes = _schemes(target, facts.name, prefix)
     paths = {_place(*facts.split(path), schemes): digest for path, digest in facts.files.items() if path not in pruned}
@@ -90,8 +90,8 @@ def installed(
 def venv_skeleton(target: TargetPython, prefix: str = PREFIX) -> list[Entry]:
     """The interpreter's links, `pyvenv.cfg`, and `lib64`, as entries below `prefix`.
 
-    Without `include-system-site-packages` the base's own packages would leak in. `lib64` is a link to `lib` as where
-    `venv` makes it, since the Python of some distributions looks for compiled modules there.
+    `include-system-site-packages = false` hides the base's own packages. `lib64` links to `lib`, as in `venv`, since
+    the Python of some distributions imports compiled modules from there.
     """
     threads = "t" if target.free_threaded else ""
     names = ["python3", f"python{target.minor}", *([f"python{target.minor}t"] if threads else [])]
@@ -105,7 +105,7 @@ def venv_skeleton(target: TargetPython, prefix: str = PREFIX) -> list[Entry]:
 
 
 def _schemes(target: TargetPython, name: str, prefix: str) -> dict[str, str]:
-    """Where each scheme is, as sysconfig's `venv` scheme says; headers as pip places them."""
+    """The directory of each scheme, as in sysconfig's `venv` scheme; that of headers as in pip."""
     site = f"{prefix}/lib/{target.lib_name}/site-packages"
     return {
         "purelib": site,
@@ -117,7 +117,7 @@ def _schemes(target: TargetPython, name: str, prefix: str) -> dict[str, str]:
 
 
 def _place(scheme: str, path: str, schemes: Mapping[str, str]) -> str:
-    # The environment's lib64 is a link to lib: a layer must not make a directory of it.
+    # The environment's lib64 is a link to lib: a layer must not replace it by a directory.
     if scheme == "data" and path.startswith("lib64/"):
         path = f"lib/{path.removeprefix('lib64/')}"
     return f"{schemes[scheme]}/{path}"
@@ -171,7 +171,7 @@ def _script_text(script: Script, prefix: str) -> bytes:
 
 
 def _with_shebang(content: bytes, prefix: str) -> bytes:
-    """A script whose first line, `#!python` or `#!pythonw` with whatever follows, names the environment's Python."""
+    """A script whose first line, which begins with `#!python`, is replaced by the environment's Python."""
     return f"#!/{prefix}/bin/python\n".encode() + content.partition(b"\n")[2]
 
 
@@ -182,7 +182,7 @@ def _check(wheel: WheelFile, entries: list[Entry], skeleton: list[Entry]) -> Non
         if entry.path in own:
             raise wheel.error(f"would replace the environment's own {entry.path!r}")
         if entry.path in seen:
-            raise wheel.error(f"would install {entry.path!r} twice: as a file or script of its own and by another way")
+            raise wheel.error(f"would install {entry.path!r} twice, from two of its files, scripts and generated files")
         seen.add(entry.path)
     if clash := file_below_file(seen | own):
         raise wheel.error(f"would install {clash!r} as a file and as a directory")

@@ -1,9 +1,9 @@
-"""The imports and string literals of a Python module, by lexical analysis alone. Pure.
+"""Find the imports and string literals of a Python module by lexical analysis alone. No I/O.
 
-The result does not depend on the Python that runs this, as a parser's would: lexical rules (Python Language Reference,
-chapter 2) hardly change from version to version. f-strings (PEP 701) and t-strings (PEP 750) are read as in the newest
-version. Python 2, templates and broken modules are read as far as the rules go, and so are encodings in which a byte of
-ASCII may be a part of another character (Shift JIS, GBK).
+Unlike that of a parser, the result does not depend on the Python that runs this: the lexical rules (Python Language
+Reference, chapter 2) hardly change between versions. f-strings (PEP 701) and t-strings (PEP 750) are read as in the
+newest version. Python 2, templates, broken modules, and encodings in which an ASCII byte may be part of another
+character (Shift JIS, GBK), are read as well as the rules allow.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
-# In bytes, since what counts as a letter beyond ASCII depends on the version of Unicode.
+# In bytes, since the letters beyond ASCII depend on the version of Unicode.
 LETTER = rb"[0-9A-Za-z_\x80-\xff]"
-# `lazy` is of Python 3.15 (PEP 810).
+# `lazy` is new in Python 3.15 (PEP 810).
 _KEYWORD = rb"[ \t\f]*(?:lazy[ \t\f]+)?(?:from|import)(?!" + LETTER + rb")"
-# A search stops at these. Every alternative begins with a character of its own, which makes re fast.
+# A search stops at these. Every alternative begins with another character, which makes re fast.
 _TOKEN = rb"#|\"|'|\(|\[|\{|\)|\]|\}|\n" + _KEYWORD + rb"|\r" + _KEYWORD + rb"|;" + _KEYWORD
 _CODE = re.compile(_TOKEN + rb"|:" + _KEYWORD)
 # In a replacement field, a colon begins the format specifier.
@@ -26,15 +26,15 @@ _FIELD = re.compile(_TOKEN + rb"|:")
 _COMMENT = re.compile(rb"#[^\r\n]*")
 _PREFIX = re.compile(rb"(?<!" + LETTER + rb")(?:[bBfFtT][rR]?|[rR][bBfFtT]?|[uU])\Z")
 _ENDED = re.compile(rb"[ \t\f]*(?:[#\r\n;]|\Z)")
-# Bounds on memory for what nobody writes: bytes of indentation and of one name, adjacent literals, fields in fields.
+# Limits on memory, far above real modules: bytes of indentation and of a name, adjacent literals, nested fields.
 _INDENTED, _LONGEST, _ADJACENT, _DEEPEST = 200, 4096, 1000, 150
 
-# `a.b import` after `from`: bounded, or a line of nothing but `from` would take quadratic time.
+# `a.b import` after `from`: unbounded, it would take quadratic time for a line of `from from from`.
 _MODULE = re.compile(rb"((?:[. \t\f]|" + LETTER + rb"|\\\r?\n){0,255}?)\bimport(?!" + LETTER + rb")")
 _PARENTHESIS = re.compile(rb"(?:[ \t\f]|\\\r?\n){0,1000}\(")
 
-# Each matches the end of something, or a part of it that `_first` skips: a loop needs no memory, but repetition in re
-# does. A backslash in a literal, raw or not, takes a character with it.
+# Each matches the end of an item, or a part that `_first` skips: unlike repetition in re, a loop needs no memory. A
+# backslash in a literal, raw or not, escapes the next character.
 _NAMES_END = re.compile(rb"[\r\n;#]|\\\r?\n")
 _PARENTHESIS_END = re.compile(rb"\)|#[^\r\n]*")
 _QUOTES = (b'"', b"'", b'"""', b"'''")
@@ -44,14 +44,14 @@ _FORMATTED_END = {quote: re.compile(rb"\\(?:\r\n|[^{}])|\{|\}|" + end) for quote
 
 
 class Found(NamedTuple):
-    """The dotted name of an import, or the text of a string literal with its escapes as they are written."""
+    """The dotted name of an import, or the text of a string literal with its escapes as written."""
 
     kind: Literal["import", "text"]
     value: bytes
 
 
 class _Field(NamedTuple):
-    """An open replacement field: the quotes of its string, the brackets and the format specifiers around it."""
+    """An open replacement field: the quotes of its string, the number of brackets and format specifiers around it."""
 
     quote: bytes
     depth: int
@@ -59,22 +59,22 @@ class _Field(NamedTuple):
 
 
 def read_module(source: bytes) -> Iterator[Found]:
-    """The imports and string literals of a module, in order, without docstrings and other literals that stand alone.
+    """The imports and string literals of a module, in order, without literals that are statements, such as docstrings.
 
-    `from .a import b, c` are the imports `.a.b` and `.a.c`. Adjacent literals are one literal; an f-string is one for
-    each piece between its fields. Time and memory are linear in the source.
+    `from .a import b, c` gives the imports `.a.b` and `.a.c`. Adjacent literals are one literal; each piece of an
+    f-string between its fields is a literal. Time and memory are linear in the source.
     """
     return _Lexer(source).found()
 
 
 class _Lexer:
     def __init__(self, source: bytes) -> None:
-        # A statement follows the end of a line.
+        # The keywords of statements are found after a line's end.
         self._source = b"\n" + source.removeprefix(b"\xef\xbb\xbf")
         self._at = 0
         self._depth = 0
         self._fields: list[_Field] = []
-        # The literal that adjacent ones may continue, where it ends so far, and whether it begins a statement.
+        # The literal so far, which adjacent ones continue, the position of its end, and whether it begins a statement.
         self._pieces: list[bytes] = []
         self._end = 0
         self._begins = False
@@ -129,21 +129,21 @@ class _Lexer:
             self._take(_PLAIN_END[quote], quote)
 
     def _adjacent(self, start: int) -> bool:
-        """Whether nothing is between the literal and `start`; in brackets, a line may end there."""
+        """Whether only white space is between the literal and `start`; in brackets, also ends of lines."""
         between = self._source[self._end : start]
         if self._depth or self._fields:
             return not between.strip(b" \t\f\r\n\\")
         return not _joined(between).strip(b" \t\f")
 
     def _flush(self) -> Iterator[Found]:
-        """The literal, now that nothing continues it, unless it is a statement of its own."""
+        """End the literal: yield it unless it is a statement."""
         if self._pieces:
             text, self._pieces = b"".join(self._pieces), []
             if not (self._begins and _ENDED.match(self._source, self._end)):
                 yield Found("text", _joined(text))
 
     def _take(self, end: re.Pattern[bytes], quote: bytes) -> bool:
-        """Take a piece of a literal, and its quotes if they follow; whether they do."""
+        """Read a piece of a literal, and the closing quotes if they follow; returns whether they do."""
         start, self._at = self._at, _first(end, self._source, self._at, beyond=b"\\")
         self._pieces.append(self._source[start : self._at])
         ended = self._source.startswith(quote, self._at)
@@ -152,7 +152,7 @@ class _Lexer:
         return ended
 
     def _formatted(self, quote: bytes, specifiers: int) -> Iterator[Found]:
-        """An f-string from here to its end or its next field, in so many format specifiers."""
+        """Read an f-string up to its end or its next field; `specifiers` is the number of format specifiers around."""
         while not self._take(_FORMATTED_END[quote], quote):
             brace = self._source[self._at : self._at + 1]
             if not brace or brace not in b"{}":
@@ -189,7 +189,7 @@ class _Lexer:
 
 
 def _first(end: re.Pattern[bytes], source: bytes, start: int, *, beyond: bytes) -> int:
-    """Where `end` first matches what does not begin with `beyond`; the end of the source if it does nowhere."""
+    """The position of the first match of `end` that does not begin with `beyond`, else the end of the source."""
     while match := end.search(source, start):
         if not match[0].startswith(beyond):
             return match.start()
@@ -198,11 +198,11 @@ def _first(end: re.Pattern[bytes], source: bytes, start: int, *, beyond: bytes) 
 
 
 def _begins_statement(source: bytes, start: int) -> bool:
-    """Whether a statement begins at `start`, which is not in brackets; False where it is indented too far to tell."""
+    """Whether a statement begins at `start`, which is not in brackets; False for excessive indentation."""
     before = source[max(0, start - _INDENTED) : start].rstrip(b" \t\f")
     return before.endswith((b"\n", b"\r", b";")) and not before.endswith((b"\\\n", b"\\\r\n", b"\\\r"))
 
 
 def _joined(text: bytes) -> bytes:
-    """Text without the ends of lines that a backslash joins."""
+    """Text without escaped ends of lines."""
     return text.replace(b"\\\r\n", b"").replace(b"\\\n", b"")

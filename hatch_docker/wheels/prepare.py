@@ -1,4 +1,4 @@
-"""The wheels of an image as its layers take them: what each is, where it is, and what of it is left out."""
+"""Wheels prepared for layers: their facts, and the members to prune."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.facts import FORMAT, WheelFacts, read_facts
-from hatch_docker.wheels.prune import plan
+from hatch_docker.wheels.prune import members_to_prune
 from hatch_docker.wheels.wheelfile import WheelFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedWheel:
-    """One wheel: `filename` is its name, `path` where its bytes are, `pruned` the members that are left out."""
+    """A wheel: its facts, the file at `path` with its `digest`, and the members that are `pruned`."""
 
     facts: WheelFacts
     filename: str
@@ -26,35 +26,36 @@ class PreparedWheel:
 
 
 def prepare_wheels(
-    wheels: Sequence[FetchedFile], cache: Cache, *, prune: Sequence[str], keep: Sequence[str], threads: int
-) -> tuple[list[PreparedWheel], PreparedWheel]:
-    """The wheels of the lock, and the project's own, the last; what is pruned of each is decided for all together.
+    files: Sequence[FetchedFile], cache: Cache, *, prune: Sequence[str], keep: Sequence[str], threads: int
+) -> list[PreparedWheel]:
+    """The wheels in `files`, in their order; the members to prune are chosen for all of them together.
 
-    Raises WheelError for a wheel that breaks its specification.
+    Raises WheelError for an invalid wheel.
     """
-    named = [(wheel.artifact.filename, wheel.path, wheel.digest) for wheel in wheels]
-    units = together(lambda each: _unit(*each, cache), named, threads=threads)
-    pruned = plan([unit.facts for unit in units], prune=prune, keep=keep)
-    units = [replace(unit, pruned=left_out) for unit, left_out in zip(units, pruned, strict=True)]
-    return units[:-1], units[-1]
+    named = [(file.artifact.filename, file.path, file.digest) for file in files]
+    wheels = together(lambda each: _prepared(*each, cache), named, threads=threads)
+    pruned = members_to_prune([wheel.facts for wheel in wheels], prune=prune, keep=keep)
+    return [replace(wheel, pruned=members) for wheel, members in zip(wheels, pruned, strict=True)]
 
 
-def scripts_of(units: Sequence[PreparedWheel]) -> list[str]:
-    """The names of all scripts in the venv's bin."""
-    names = {name for unit in units for name in unit.facts.scripts}
-    prefixes = [(unit, f"{unit.facts.data}/scripts/") for unit in units]
-    names |= {path[len(prefix) :] for unit, prefix in prefixes for path in unit.facts.files if path.startswith(prefix)}
+def scripts_of(wheels: Sequence[PreparedWheel]) -> list[str]:
+    """The names of all scripts in the venv's bin directory."""
+    names = {name for wheel in wheels for name in wheel.facts.scripts}
+    prefixes = [(wheel, f"{wheel.facts.data}/scripts/") for wheel in wheels]
+    names |= {
+        path[len(prefix) :] for wheel, prefix in prefixes for path in wheel.facts.files if path.startswith(prefix)
+    }
     return sorted(names)
 
 
-def main_of(unit: PreparedWheel) -> str:
-    """What `python -m` starts of a wheel: the only package with a `__main__`; empty where there is none, or several."""
-    places = [unit.facts.site_path(path) for path in unit.facts.files]
+def main_of(wheel: PreparedWheel) -> str:
+    """The module that `python -m` starts: the only package with a `__main__`; empty unless there is just one."""
+    places = [wheel.facts.site_path(path) for path in wheel.facts.files]
     packages = [place.removesuffix("/__main__.py") for place in places if place.endswith("/__main__.py")]
     return packages[0].replace("/", ".") if len(packages) == 1 else ""
 
 
-def _unit(filename: str, path: Path, digest: str, cache: Cache) -> PreparedWheel:
+def _prepared(filename: str, path: Path, digest: str, cache: Cache) -> PreparedWheel:
     key = f"{FORMAT} {digest}"
     known = cache.get("wheels", key)
     facts = WheelFacts.from_json(known) if known else None

@@ -1,7 +1,7 @@
-"""What is left out of the environment: a table of rules, and what spares a file from them. Pure.
+"""Choose the files to prune from the environment: a table of rules, and exceptions. No I/O.
 
-Nothing is pruned that something installed needs, as far as its source tells: metadata, test packages that a module,
-a script or an entry point of any wheel reaches into, and C sources beside a module that names one of them.
+Files are kept if the source of an installed module shows a use: test packages that a module, script or entry point of
+any wheel uses, and C sources beside a module that names one of them. Metadata is always kept.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from hatch_docker.wheels.scan import test_directory
 _METADATA = re.compile(r"[^/]+\.(?:dist|egg)-info(?:/|$)")
 _MODULE = re.compile(r"\.(?:py|pyc|so|pyd)$")
 
-# A file's path below site-packages, the wheel it is of, the test directories that stay → whether it is needed.
+# A file's path relative to site-packages, its wheel, the test directories that are kept → whether it is needed.
 Needed = Callable[[str, WheelFacts, Collection[str]], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Files by their path below site-packages, and which of them stay all the same."""
+    """A rule: a pattern of paths relative to site-packages, and which of these files are needed."""
 
     pattern: re.Pattern[str]
     needed: Needed
@@ -37,12 +37,12 @@ def _reached(path: str, _facts: WheelFacts, kept: Collection[str]) -> bool:
 
 
 def _sourceless(path: str, facts: WheelFacts, _kept: Collection[str]) -> bool:
-    """A .pyc outside of `__pycache__` without its source is the module itself."""
+    """Whether a .pyc is the module itself: outside `__pycache__`, without its source."""
     return "__pycache__/" not in path and path[:-1] not in facts.files
 
 
 def _named(path: str, facts: WheelFacts, _kept: Collection[str]) -> bool:
-    """Sources that a module compiles; those of tests go or stay with their tests."""
+    """Whether a module may compile these sources. Those of tests are pruned only with their tests."""
     if test_directory(path):
         return True
     return any(not directory or path.startswith(f"{directory}/") for directory in facts.sources)
@@ -52,35 +52,35 @@ RULES: dict[str, Rule] = {
     # Never `test` or `testing`: those are interfaces (django.test, numpy.testing).
     "tests": Rule(pattern=re.compile(r"(?:^|/)tests/"), needed=_reached),
     "caches": Rule(pattern=re.compile(r"(?:^|/)__pycache__/|\.py[co]$"), needed=_sourceless),
-    # Headers, Cython and Fortran too: only a compiler reads them. Not CUDA's or OpenCL's: drivers compile those.
+    # Also headers, Cython and Fortran, which only compilers read. Not CUDA and OpenCL, which drivers compile.
     "c-sources": Rule(pattern=re.compile(r"\.(?:c|cc|cpp|cxx|h|hh|hpp|hxx|pyx|pxd|pxi|f|f90|for)$"), needed=_named),
-    # Not .lib: on Linux that is nobody's library, but may be somebody's data.
+    # Not .lib: on Linux it is not a library, but may be data.
     "static-libraries": Rule(pattern=re.compile(r"\.a$"), needed=_named),
 }
 
 
-def plan(
+def members_to_prune(
     wheels: Sequence[WheelFacts], *, prune: Sequence[str] = tuple(RULES), keep: Sequence[str] = ()
 ) -> list[frozenset[str]]:
-    """For each wheel the members (by their path in the wheel) that are left out of the environment.
+    """The members to prune of each wheel, by path in the wheel.
 
-    `prune` names rules; what is no rule is a glob, as .gitignore has them, relative to site-packages, and goes whatever
-    needs it. `keep` has such globs, and names of distributions. All the wheels of the image have to be given at once:
-    any of them may need what another one brings. Raises ConfigError for a malformed glob.
+    `prune` has names of rules, and globs as in .gitignore, relative to site-packages, whose files are pruned even if
+    they are needed. `keep` has such globs, and names of distributions. All wheels of the image must be given at once:
+    any of them may need files of another. Raises ConfigError for a malformed glob.
     """
     rules = [RULES[name] for name in prune if name in RULES]
-    unwanted = _globs("prune", [item for item in prune if item not in RULES])
+    globs = _globs("prune", [item for item in prune if item not in RULES])
     names = {canonicalize_name(item) for item in keep} & {facts.key for facts in wheels}
-    wanted = _globs("keep", [item for item in keep if canonicalize_name(item) not in names])
-    spared = [_spared(facts, wanted, whole=facts.key in names) for facts in wheels]
-    kept = _kept_tests(wheels, spared)
+    keep_globs = _globs("keep", [item for item in keep if canonicalize_name(item) not in names])
+    protected = [_protected(facts, keep_globs, whole=facts.key in names) for facts in wheels]
+    kept = _kept_tests(wheels, protected)
     return [
         frozenset(
             path
             for path in facts.files
-            if path not in stays and _prunable(path, facts, rules=rules, unwanted=unwanted, kept=kept)
+            if path not in protected_paths and _prunable(path, facts, rules=rules, globs=globs, kept=kept)
         )
-        for facts, stays in zip(wheels, spared, strict=True)
+        for facts, protected_paths in zip(wheels, protected, strict=True)
     ]
 
 
@@ -91,22 +91,23 @@ def _globs(key: str, patterns: Sequence[str]) -> GitIgnoreSpec | None:
         raise ConfigError([(key, f"a malformed glob: {error}")]) from None
 
 
-def _spared(facts: WheelFacts, wanted: GitIgnoreSpec | None, *, whole: bool) -> Collection[str]:
+def _protected(facts: WheelFacts, globs: GitIgnoreSpec | None, *, whole: bool) -> Collection[str]:
+    """The members that `keep` protects."""
     if whole:
         return facts.files.keys()
-    if wanted is None:
+    if globs is None:
         return frozenset()
-    return frozenset(path for path in facts.files if (place := facts.site_path(path)) and wanted.match_file(place))
+    return frozenset(path for path in facts.files if (place := facts.site_path(path)) and globs.match_file(place))
 
 
-def _kept_tests(wheels: Sequence[WheelFacts], spared: Sequence[Collection[str]]) -> frozenset[str]:
-    """The test directories that stay: those that are reached into, and those that these reach into in turn."""
+def _kept_tests(wheels: Sequence[WheelFacts], protected: Sequence[Collection[str]]) -> frozenset[str]:
+    """The test directories to keep: those that installed modules use, and those that these use in turn."""
     reaches: dict[str, set[str]] = {}
     for facts in wheels:
         for origin, found in facts.reaches.items():
             reaches.setdefault(origin, set()).update(found)
     waiting = ["", *(directory for facts in wheels for directory in _only_tests(facts))]
-    for facts, paths in zip(wheels, spared, strict=True):
+    for facts, paths in zip(wheels, protected, strict=True):
         origins = {test_directory(facts.site_path(path)) for path in paths if path.endswith(".py")}
         waiting.extend(directory for origin in origins for directory in reaches.get(origin, ()))
     kept: set[str] = set()
@@ -119,18 +120,18 @@ def _kept_tests(wheels: Sequence[WheelFacts], spared: Sequence[Collection[str]])
 
 
 def _only_tests(facts: WheelFacts) -> set[str]:
-    """The test directories of a wheel that has modules nowhere else: they are what it is for."""
+    """The test directories of a wheel that has modules nowhere else: these are its purpose."""
     directories = {test_directory(facts.site_path(path)) for path in facts.files if _MODULE.search(path)}
     return set() if "" in directories else directories
 
 
 def _prunable(
-    path: str, facts: WheelFacts, *, rules: Iterable[Rule], unwanted: GitIgnoreSpec | None, kept: Collection[str]
+    path: str, facts: WheelFacts, *, rules: Iterable[Rule], globs: GitIgnoreSpec | None, kept: Collection[str]
 ) -> bool:
     headers = f"{facts.data}/headers/"
     place = path[len(facts.data) + 1 :] if path.startswith(headers) else facts.site_path(path)
     if not place or _METADATA.match(place):
         return False
-    if unwanted is not None and unwanted.match_file(place):
+    if globs is not None and globs.match_file(place):
         return True
     return any(rule.pattern.search(place) and not rule.needed(place, facts, kept) for rule in rules)

@@ -1,7 +1,7 @@
-"""What a module's source reaches for that pruning would take away: test packages, and C sources that it names. Pure.
+"""Find what a module's source uses that pruning would remove: test packages, and C sources that it names. No I/O.
 
-Paths are relative to site-packages. A test package is a directory named exactly `tests`; of nested ones, the outermost.
-Nothing here depends on the Python that runs it: not on its grammar, nor on its version of Unicode.
+Paths are relative to site-packages. A test package is a directory named `tests`; if they are nested, the outermost.
+The result depends neither on the grammar nor on the Unicode version of the Python that runs this.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 
 from hatch_docker.wheels.lexer import LETTER, Found, read_module
 
-# What something may compile at run time: all of C's sources and headers, and the kernels that include them.
+# Files that may be compiled at run time: sources and headers of C, and the GPU kernels that include these.
 SOURCE_SUFFIXES = (
     *(".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".for"),
     *(".cu", ".cuh", ".cl", ".hip", ".metal", ".a"),
 )
 
-# Bounds on time: bytes of a path (PATH_MAX on Linux), folders around a module, and different mentions of tests in it.
-# Real wheels stay far below them.
+# Limits on time, far above real wheels: bytes of a path (PATH_MAX on Linux), directories around a module, and distinct
+# mentions of tests in it.
 _LONGEST, _DEEPEST, _MOST = 4096, 40, 10_000
 _SUFFIX = re.compile(rb"\.(?:" + "|".join(suffix[1:] for suffix in SOURCE_SUFFIXES).encode() + rb")\b")
 _LAST_NAME = re.compile(rb"[\w.+-]*\Z")
 _DOTTED = re.compile(rb"\.*" + LETTER + rb"+(?:\." + LETTER + rb"+)*(?=:(?:\.|" + LETTER + rb")|\.?\Z|\.[%{])")
 
-# A module without a match reaches for no tests, and is read no further: that is most of them, though the prose of many
-# has the word. The pattern begins with a literal, which makes re fast.
+# A module without a match uses no tests, and is not read further. Most modules have none, though many contain the word
+# in prose. The pattern begins with a literal, which makes re fast.
 _HINT = re.compile(
     rb"""tests(?:
           /|[.:](?=\.|LETTER)                                        # before a path or a module's name
@@ -44,14 +44,14 @@ _HINT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """`tests`: directories of tests; `sources`: directories whose C sources have to stay together."""
+    """What a module uses: directories of `tests`, and directories whose C `sources` are kept together."""
 
     tests: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
 
 
 def test_directory(path: str) -> str:
-    """The outermost directory named `tests` that `path` lies in; empty where there is none."""
+    """The outermost directory named `tests` that contains `path`; empty if there is none."""
     if path.startswith("tests/"):
         return "tests"
     before, found, _ = path.partition("/tests/")
@@ -59,15 +59,15 @@ def test_directory(path: str) -> str:
 
 
 def tests_of_module(name: str) -> str:
-    """The test directory that a module's dotted name goes through; empty where there is none."""
+    """The test directory that contains a module, by its dotted name; empty if there is none."""
     return test_directory(name.replace(".", "/") + "/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a module may name of its wheel: the paths of C sources by file name, and all paths in test directories.
+    """The files of a wheel that its modules may name: C sources by file name, and all paths in test directories.
 
-    `tested` are files, and directories with a `/` at the end.
+    `tested` has files, and directories with a trailing `/`.
     """
 
     sources: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Surroundings:
 
 
 def surroundings(paths: Iterable[str]) -> Surroundings:
-    """What the modules of a wheel may name, out of its paths."""
+    """The surroundings of a wheel's modules, from its paths."""
     sources: dict[str, list[str]] = {}
     tested: set[str] = set()
     for path in paths:
@@ -91,7 +91,7 @@ def surroundings(paths: Iterable[str]) -> Surroundings:
 
 
 def reach(source: bytes, path: str, around: Surroundings) -> Reach:
-    """What the module at `path` reaches for: its imports and strings count, its docstrings and comments do not."""
+    """What the module at `path` uses: its imports and strings count, its docstrings and comments do not."""
     if len(path) > _LONGEST or not (_HINT.search(source) or _named(source, around.sources)):
         return Reach()
     named: set[str] = set()
@@ -110,7 +110,7 @@ def reach(source: bytes, path: str, around: Surroundings) -> Reach:
 
 
 def _named(text: bytes, sources: Collection[str]) -> set[str]:
-    """The file names in a text that are names of `sources`."""
+    """The file names of `sources` that a text contains."""
     found = set()
     for match in _SUFFIX.finditer(text) if sources else ():
         stem = _LAST_NAME.search(text, max(0, match.start() - 128), match.start())
@@ -121,9 +121,9 @@ def _named(text: bytes, sources: Collection[str]) -> set[str]:
 
 
 def _together(path: str, names: Iterable[str], sources: Mapping[str, Collection[str]]) -> frozenset[str]:
-    """For each file that is named, the directory that holds both it and the module.
+    """For each file that is named, the directory that contains both the file and the module.
 
-    C sources include one another: what such a directory holds stays, all of it.
+    All sources in such a directory are kept, since C sources include one another.
     """
     return frozenset(
         posixpath.commonpath([posixpath.dirname(path), posixpath.dirname(other)])
@@ -137,9 +137,9 @@ def _tests_of_import(name: bytes, path: str, _tested: Collection[str]) -> Iterat
 
 
 def _tests_of_text(text: bytes, path: str, tested: Collection[str]) -> Iterator[str]:
-    """Names of modules, as for import_module, and paths of something in a test directory that exists.
+    """The test directories of a string: a module's name, as for import_module, or a path that exists in one.
 
-    `tests` alone says nothing: pandas asks whether a caller lies there, others leave it out of something.
+    `tests` alone does not count: pandas compares it with a caller's directory, others exclude it from something.
     """
     if b"tests/" in text:
         folder = path.split("/")[:-1]
@@ -152,7 +152,7 @@ def _tests_of_text(text: bytes, path: str, tested: Collection[str]) -> Iterator[
 
 
 def _of_module(name: str, path: str) -> Iterator[str]:
-    """The test directory of a module's name, absolute or (with leading dots) relative to the module at `path`."""
+    """The test directory of a module's name, absolute, or (with leading dots) relative to the module at `path`."""
     rest = name.lstrip(".")
     level = len(name) - len(rest)
     package = path.split("/")[:-1]

@@ -1,4 +1,4 @@
-"""A wheel as a file (PyPA: Binary distribution format): what it says about itself agrees with what it is."""
+"""Open a wheel, and check that its metadata agrees with its content (PyPA: Binary distribution format)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from hatch_docker.wheels.distinfo import (
 from hatch_docker.wheels.zipmembers import READ_LIMIT, ZipMembers
 
 SCHEMES = ("purelib", "platlib", "scripts", "headers", "data")
-# Files that RECORD cannot hold the hash of: itself and its signatures.
+# Files whose hash RECORD cannot have: itself and its signatures.
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
 class WheelFile:
     """An open wheel, closed by `close` or at the end of a `with` block.
 
-    `members` are its files by path, every path safe and relative; `records` their rows in RECORD; `dist_info` and
-    `data` its two directories. `filename` is the wheel's name where the file itself is not called so, as in a cache.
-    Raises WheelError for whatever breaks the specification; hashes are checked when content is read.
+    `members` are its files by path, every path safe and relative, `records` their rows in RECORD; `dist_info` and
+    `data` are the names of its two directories. `filename` is the wheel's name if the file's own name is another, as in
+    a cache. Raises WheelError if the wheel breaks the specification; hashes are checked when content is read.
     """
 
     def __init__(self, path: Path, filename: str = "") -> None:
@@ -57,15 +57,15 @@ class WheelFile:
         check_wheel(self._required("WHEEL"), self.filename)
         self.metadata: Metadata = parse_metadata(self._required("METADATA"), self.filename)
         if canonicalize_name(self.metadata.name) != name or not _same_version(self.metadata.version, version):
-            said = f"{self.metadata.name} {self.metadata.version}"
-            raise self.error(f"METADATA is of {said}, which is not what the file name says")
+            label = f"{self.metadata.name} {self.metadata.version}"
+            raise self.error(f"METADATA is that of {label}, which the file name does not say")
 
     def error(self, message: str, *, hint: str = BROKEN) -> WheelError:
         """A WheelError about this wheel."""
         return WheelError(message, place=self.filename, hint=hint)
 
     def close(self) -> None:
-        """Close the file. Content that was handed out cannot be read afterwards."""
+        """Close the file. Content that was returned before cannot be read any longer."""
         self._zip.close()
 
     def __enter__(self) -> WheelFile:
@@ -77,29 +77,29 @@ class WheelFile:
         self.close()
 
     def split(self, path: str) -> tuple[str, str]:
-        """A member's scheme and its path below that."""
+        """A member's scheme, and its path in that."""
         return split_scheme(path, self.data)
 
     def content(self, path: str) -> Deflated | Plain:
-        """A member's content as it is compressed; thread-safe, and nothing is read until it is read itself."""
+        """A member's content, as compressed in the wheel. It is read lazily, and is thread-safe."""
         return self._zip.content(path)
 
     def checksum(self, path: str) -> tuple[str, bytes] | None:
-        """The algorithm and digest that RECORD has for a member; None for RECORD itself and its signatures."""
+        """The algorithm and digest of a member in RECORD; None for RECORD itself and its signatures."""
         record = self.records.get(path)
         return checksum_of(record.hash) if record is not None and record.hash else None
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
-        """A member's whole content, checked against RECORD; raise WheelError beyond `limit` bytes."""
+        """A member's whole content, checked against RECORD. Raises WheelError beyond `limit` bytes."""
         data = self._zip.read(path, limit)
         if checksum := self.checksum(path):
             algorithm, digest = checksum
             if hashlib.new(algorithm, data).digest() != digest:
-                raise self.error(f"{path!r} is not what RECORD says: its {algorithm} differs")
+                raise self.error(f"{path!r} differs from RECORD: its {algorithm} is another")
         return data
 
     def head(self, path: str, length: int) -> bytes:
-        """The first bytes of a member, unverified, whatever its size."""
+        """The first bytes of a member, not verified. Any size is allowed."""
         return self._zip.head(path, length)
 
     def executable(self, path: str) -> bool:
@@ -119,7 +119,7 @@ class WheelFile:
             raise self.error(f"has {len(found)} .dist-info directories, not one: {', '.join(found) or 'none'}")
         its_name, _, its_version = found[0].removesuffix(".dist-info").rpartition("-")
         if canonicalize_name(its_name) != name or not _same_version(its_version, version):
-            raise self.error(f"holds {found[0]!r}, which is not what its file name says")
+            raise self.error(f"has {found[0]!r}, which does not match its file name")
         return found[0]
 
     def _check_records(self) -> None:
@@ -141,13 +141,13 @@ class WheelFile:
             if path.startswith(f"{self.data}/"):
                 _, scheme, *rest = path.split("/", 2)
                 if scheme not in SCHEMES or not rest:
-                    raise self.error(f"{path!r} is in no scheme that an installer knows: {', '.join(SCHEMES)}")
+                    raise self.error(f"{path!r} is not in a scheme of the specification: {', '.join(SCHEMES)}")
 
 
 def split_scheme(path: str, data: str) -> tuple[str, str]:
-    """The scheme of a path in a wheel and its path below that, `data` being the wheel's `.data` directory.
+    """The scheme of a path in a wheel, and its path in that; `data` is the wheel's `.data` directory.
 
-    What is outside of that is `purelib`: in an environment `platlib` is the same place.
+    Paths outside `data` are in `purelib`: in an environment, `platlib` is the same directory.
     """
     if not path.startswith(data) or path[len(data) : len(data) + 1] != "/":
         return "purelib", path
@@ -159,7 +159,7 @@ def _parse_filename(filename: str) -> tuple[str, Version]:
     try:
         name, version, _, _ = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
-        hint = "a wheel is called name-version-python-abi-platform.whl"
+        hint = "the name of a wheel is name-version-python-abi-platform.whl"
         raise WheelError(str(error), place=filename, hint=hint) from None
     return name, version
 

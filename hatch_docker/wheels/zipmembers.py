@@ -1,8 +1,8 @@
-"""A zip file that is read where it lies: its members, checked, and their content as it is compressed.
+"""Read the members of a zip file without extracting them; their content may be copied as it is compressed.
 
-Everything that a zip can lie about (APPNOTE.TXT) is either refused when it is opened or checked when content is read:
-paths that leave their folder, two members of one name, links, overlaps, a local header unlike the directory's. So is a
-compression method other than stored and deflated.
+Everything that a hostile zip can contain (APPNOTE.TXT) is refused when it is opened, or found when content is read:
+paths that leave their directory, duplicate names, links, overlaps, a local header that differs from the central
+directory. So are compression methods other than stored and deflated.
 """
 
 from __future__ import annotations
@@ -27,27 +27,26 @@ from hatch_docker.oci.layer import Deflated, Plain
 from hatch_docker.support.paths import parents
 from hatch_docker.wheels.distinfo import BROKEN
 
-# What is read whole into memory (metadata, modules to look into, scripts to rewrite) may have this many bytes.
+# The limit in bytes of members that are read into memory: metadata, modules to scan, scripts to rewrite.
 READ_LIMIT = 16 << 20
 
-# Paths that leave the directory they are unpacked into, on any system, and what a layer would take for a deletion
-# (image-spec, layer.md).
+# Paths that leave the directory that they are unpacked into, on any system, and whiteouts (image-spec, layer.md).
 _UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)(?:\.{0,2}(?:/|$)|\.wh\.)")
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _ZIP64 = 0xFFFFFFFF
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-# isal's stubs say that it is an instance.
+# isal's type stubs declare it as an instance.
 _IsalError: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
 Read = Callable[[int, int], bytes]
 
 
 class ZipMembers:
-    """The files of an open zip: `members` by path, every path safe and relative. `place` names the zip in errors.
+    """The files of an open zip: `members` by path, every path safe and relative. `place` is the zip's name in errors.
 
-    Content may be read from several threads until `close`. Raises WheelError for whatever is wrong with the file.
+    Content may be read from several threads until `close`. Raises WheelError for an invalid or hostile file.
     """
 
     def __init__(self, path: Path, place: str) -> None:
@@ -66,11 +65,11 @@ class ZipMembers:
             opening.pop_all()
 
     def close(self) -> None:
-        """Close the file. Content that was handed out cannot be read afterwards."""
+        """Close the file. Content that was returned before cannot be read any longer."""
         self._closing.close()
 
     def content(self, path: str) -> Deflated | Plain:
-        """A member's content. Nothing is read until it is read itself."""
+        """A member's content, which is read lazily."""
         info = self.members[path]
         if info.compress_type == zipfile.ZIP_DEFLATED:
             return Deflated(
@@ -79,7 +78,7 @@ class ZipMembers:
         return Plain(size=info.file_size, read=self._raw(info))
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
-        """A member's whole content, checked against its size and CRC; raise WheelError beyond `limit` bytes."""
+        """A member's whole content, checked against its size and CRC. Raises WheelError beyond `limit` bytes."""
         info = self.members[path]
         if info.file_size > limit or info.compress_size > limit + (limit >> 3):
             raise self._error(f"{path!r} is too large to be read: {info.file_size} bytes", hint="")
@@ -89,14 +88,14 @@ class ZipMembers:
         else:
             data = content.read(0, content.size)
         if len(data) != info.file_size or isal_zlib.crc32(data) != info.CRC:
-            raise self._error(f"{path!r} is damaged: its size or CRC is not what the zip says")
+            raise self._error(f"{path!r} is damaged: its size or CRC differs from the zip's directory")
         return data
 
     def head(self, path: str, length: int) -> bytes:
-        """The first bytes of a member, unverified, whatever its size."""
+        """The first bytes of a member, not verified. Any size is allowed."""
         content = self.content(path)
         if isinstance(content, Deflated):
-            # The header of a DEFLATE block takes some hundred bytes before the first byte comes out.
+            # The header of a DEFLATE block may have some hundred bytes.
             return self._inflate(path, content.read(0, 4096), length)
         return content.read(0, min(length, content.size))
 
@@ -130,11 +129,11 @@ class ZipMembers:
         return read
 
     def _start(self, info: zipfile.ZipInfo) -> int:
-        """Where a member's data starts, by its local header, which has to agree with the central directory."""
-        name = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+        """The offset of a member's data, by its local header, which must agree with the central directory."""
+        name = name_of(info).encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
         header = self._pread(info.header_offset, _LOCAL_HEADER.size + len(name))
         if len(header) < _LOCAL_HEADER.size:
-            raise self._error(f"is truncated at {info.orig_filename!r}")
+            raise self._error(f"is truncated at {name_of(info)!r}")
         signature, _, flags, method, _, _, crc, compressed, size, name_length, extra = _LOCAL_HEADER.unpack_from(header)
         its_name = header[_LOCAL_HEADER.size :]
         agrees = (signature, method, its_name, name_length) == (b"PK\3\4", info.compress_type, name, len(name))
@@ -143,12 +142,12 @@ class ZipMembers:
             agrees = agrees and compressed in {info.compress_size, _ZIP64} and size in {info.file_size, _ZIP64}
         start: int = info.header_offset + _LOCAL_HEADER.size + name_length + extra
         if not agrees or flags & _ENCRYPTED or start + info.compress_size > self._end:
-            raise self._error(f"{info.orig_filename!r} is not at the place that the zip's directory says")
+            raise self._error(f"the local header of {name_of(info)!r} differs from the zip's directory")
         return start
 
 
 def file_below_file(paths: Iterable[str]) -> str:
-    """A path that is both a file and the directory of another one; empty where there is none."""
+    """A path that is both a file and the directory of another file; empty if there is none."""
     files, seen = set(paths), set[str]()
     for path in files:
         for parent in parents(path):
@@ -171,11 +170,23 @@ def _pread(file: BinaryIO) -> Read:
     return read
 
 
+def name_of(info: zipfile.ZipInfo) -> str:
+    """A member's name as stored in the zip. `filename` is cut at a NUL, and rewritten on Windows."""
+    # Not documented by zipfile.
+    return info.orig_filename
+
+
+def start_of_directory(archive: zipfile.ZipFile) -> int:
+    """The offset of a zip's central directory, which no member may reach."""
+    # Not documented by zipfile.
+    return archive.start_dir
+
+
 def _central_directory(file: BinaryIO, place: str) -> tuple[list[zipfile.ZipInfo], int]:
-    """The zip's directory, and where it starts: no member ends beyond that."""
+    """The entries of the zip's central directory, and its offset."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return archive.infolist(), archive.start_dir
+            return archive.infolist(), start_of_directory(archive)
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -192,8 +203,7 @@ def _central_directory(file: BinaryIO, place: str) -> tuple[list[zipfile.ZipInfo
 def _members(infos: list[zipfile.ZipInfo], place: str) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        # Not `filename`, which zipfile cuts at a NUL and rewrites on Windows.
-        path = info.orig_filename
+        path = name_of(info)
         directory = path.endswith("/")
         if _UNSAFE.search(path[:-1] if directory else path):
             raise WheelError(f"has a member with an unsafe path: {path!r}", place=place, hint=BROKEN)
@@ -216,7 +226,7 @@ def _problem(info: zipfile.ZipInfo, *, directory: bool) -> str:
     if info.flag_bits & _ENCRYPTED:
         return "encrypted"
     if info.compress_type not in _METHODS:
-        # Python's decompressors of other methods have no bound on their output, and depend on its version.
+        # Python's decompressors of other methods do not limit their output, and depend on its version.
         return f"compressed by method {info.compress_type}, not stored or deflated"
     if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
         return "stored with two sizes"
@@ -224,11 +234,11 @@ def _problem(info: zipfile.ZipInfo, *, directory: bool) -> str:
 
 
 def _check_overlap(infos: list[zipfile.ZipInfo], end: int, place: str) -> None:
-    """Members that share bytes make a small file of what unpacks to a huge one."""
+    """Raise WheelError for members that share bytes: a small zip could unpack to a huge amount."""
     free = 0
     for info in sorted(infos, key=attrgetter("header_offset")):
         if info.header_offset < free:
-            raise WheelError(f"{info.orig_filename!r} overlaps another member", place=place, hint=BROKEN)
-        free = info.header_offset + _LOCAL_HEADER.size + len(info.orig_filename) + info.compress_size
+            raise WheelError(f"{name_of(info)!r} overlaps another member", place=place, hint=BROKEN)
+        free = info.header_offset + _LOCAL_HEADER.size + len(name_of(info)) + info.compress_size
     if free > end:
         raise WheelError("is truncated: members reach into the zip's directory", place=place, hint=BROKEN)

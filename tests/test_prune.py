@@ -217,7 +217,7 @@ def test_malformed_glob_is_a_config_error(folder: Path) -> None:
         pruned(folder, TESTED, prune=["!"])
 
 
-def test_plan_of_a_wheel_does_not_depend_on_unrelated_wheels(folder: Path) -> None:
+def test_pruning_of_a_wheel_does_not_depend_on_unrelated_wheels(folder: Path) -> None:
     """A layer's cache key has the pruned paths, which other dependencies should change only if they must."""
     third = facts(folder, TESTED)
     user = facts(folder, {"user.py": "import numbers.tests"}, "user")
@@ -226,7 +226,7 @@ def test_plan_of_a_wheel_does_not_depend_on_unrelated_wheels(folder: Path) -> No
 
 @pytest.mark.network
 def test_pruned_real_packages_work(tmp_path: Path) -> None:
-    """Import real packages, and use them, without the files that the plan prunes."""
+    """Import real packages, and use them, without the files that are pruned."""
     names = ["h5py", "numpy", "jsonschema", "attrs", "referencing", "rpds-py", "jsonschema-specifications", "networkx",
              "typing_extensions"]  # fmt: skip
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(tmp_path)]
@@ -235,16 +235,14 @@ def test_pruned_real_packages_work(tmp_path: Path) -> None:
     for path in sorted(tmp_path.glob("*.whl")):
         with WheelFile(path) as wheel:
             all_facts.append(read_facts(wheel))
-    pruned_paths = {
-        known_facts.key: paths for known_facts, paths in zip(all_facts, members_to_prune(all_facts), strict=True)
-    }
+    pruned_paths = {each.key: paths for each, paths in zip(all_facts, members_to_prune(all_facts), strict=True)}
     assert any(path.startswith("numpy/linalg/tests/") for path in pruned_paths["numpy"])
     assert not any(path.startswith("h5py/tests/") for path in pruned_paths["h5py"])
     site = tmp_path / "site"
-    for path, known_facts in zip(sorted(tmp_path.glob("*.whl")), all_facts, strict=True):
+    for path, each in zip(sorted(tmp_path.glob("*.whl")), all_facts, strict=True):
         with WheelFile(path) as wheel:
-            for member in known_facts.files:
-                if member not in pruned_paths[known_facts.key]:
+            for member in each.files:
+                if member not in pruned_paths[each.key]:
                     place = site / member
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(wheel.read(member, limit=1 << 30))

@@ -9,10 +9,9 @@ from hatch_docker.config.model import ALL
 from hatch_docker.config.naming import normalized
 from hatch_docker.config.times import nanoseconds
 from hatch_docker.config.values import Parser, fail, list_of, shown, text, word
+from hatch_docker.support.package_names import OS_PACKAGE
 
 _NONE = ":none:"
-# Neither an option, a file (apk: .apk) nor what apt would remove for (a minus at the end); managers.NAME says the same.
-_OS_PACKAGE = re.compile(r"(?!.*\.apk)[A-Za-z0-9][A-Za-z0-9_.+-]*(?<!-)(=[A-Za-z0-9][A-Za-z0-9_.+:~-]*)?")
 # As Docker reads --memory: the units are powers of 1024, however they are written.
 _BYTES = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -24,7 +23,7 @@ _SECOND = 10**9
 def os_package(value: object, place: str) -> str:
     """The name of an OS package, with or without a version, as apk and apt both write it."""
     found = word(value, place)
-    if not _OS_PACKAGE.fullmatch(found):
+    if not OS_PACKAGE.fullmatch(found):
         fail(place, f"{shown(found)} is not the name of an OS package: write it like 'libffi-dev' or 'curl=8.5.0-r0'")
     return found
 

@@ -476,7 +476,7 @@ def test_whatever_is_written_is_read_back(pairs: list[tuple[Entry, bytes]], comp
 class TestHeaders:
     @pytest.mark.parametrize("size", [0, 2**32 - 1, 2**32, 8 * 2**30 - 1, 8 * 2**30, 2**50])
     def test_sizes_of_any_magnitude(self, size: int) -> None:
-        blocks = tar.header("big", tar.FILE, mode=0o644, size=size)
+        blocks = tar.Header("big", tar.FILE, 0o644, size).to_bytes()
         with tarfile.open(fileobj=io.BytesIO(blocks), mode="r:") as file:
             info = file.next()
         assert info is not None
@@ -488,12 +488,12 @@ class TestHeaders:
     def test_paths_of_any_length(self, length: int, step: int) -> None:
         path = "".join("/" if at % step == step - 1 else "x" for at in range(length)).strip("/") or "x"
         for kind in (tar.FILE, tar.DIRECTORY):
-            with tarfile.open(fileobj=io.BytesIO(tar.header(path, kind, mode=0o755)), mode="r:") as file:
+            with tarfile.open(fileobj=io.BytesIO(tar.Header(path, kind, 0o755).to_bytes()), mode="r:") as file:
                 assert file.getnames() == [path]
 
     def test_a_path_that_ustar_can_split_needs_no_extended_header(self) -> None:
-        assert len(tar.header(f"{'a' * 155}/{'b' * 100}", tar.FILE, mode=0o644)) == 512
-        assert len(tar.header(f"{'a' * 156}/{'b' * 100}", tar.FILE, mode=0o644)) > 512
+        assert len(tar.Header(f"{'a' * 155}/{'b' * 100}", tar.FILE, 0o644).to_bytes()) == 512
+        assert len(tar.Header(f"{'a' * 156}/{'b' * 100}", tar.FILE, 0o644).to_bytes()) > 512
 
     def test_the_time_is_one_that_zipfile_takes_everywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import time

@@ -26,7 +26,7 @@ def packed(files: Mapping[str, bytes | Path]) -> Iterator[bytes]:
     """
     for path, content in files.items():
         if isinstance(content, bytes):
-            yield tar.header(path.lstrip("/"), tar.FILE, mode=_MODE, size=len(content)) + content
+            yield tar.Header(path.lstrip("/"), tar.FILE, _MODE, len(content)).to_bytes() + content
             yield tar.padding(len(content))
         else:
             yield from _file(path.lstrip("/"), content)
@@ -39,7 +39,7 @@ def _file(path: str, source: Path) -> Iterator[bytes]:
         with source.open("rb") as file:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
-            yield tar.header(path, tar.FILE, mode=_MODE, size=size)
+            yield tar.Header(path, tar.FILE, _MODE, size).to_bytes()
             left = size
             while chunk := file.read(min(left, CHUNK)):
                 left -= len(chunk)

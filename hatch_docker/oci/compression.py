@@ -1,7 +1,7 @@
-"""How layers are compressed: tables of codecs whose output depends on their input alone.
+"""The compressions of layers: a table of codecs whose output depends on their input alone.
 
-No codec here looks at the CPU, the number of threads or the sizes of the pieces it is given. That rules ISA-L out for
-compressing: it is the fastest, but its bytes differ between CPUs.
+No codec here depends on the CPU, the number of threads or the size of the chunks that it is given. That rules out
+compressing by ISA-L, which is the fastest, but gives other bytes on other CPUs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import LAYER_GZIP, LAYER_ZSTD
 
 LEVEL = 6
-# So many plain bytes are compressed at once: like LEVEL, it decides the bytes of a layer.
+# Bytes of a plain tar that are compressed at once. Like LEVEL, this decides the bytes of a layer.
 BATCH = 1 << 20
 _ZSTD_LEVEL = 3
-# For each thread: whichever of them is done finds another batch, while the oldest one is still waited for.
+# Batches per thread that are started before the oldest is waited for, so that no thread is idle meanwhile.
 _AHEAD = 2
 
 Compressed: TypeAlias = bytes | bytearray
@@ -64,10 +64,10 @@ def batches_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
-    """A running compressor: `compress` takes a batch of plain bytes, `finish` gives what is left at the end.
+    """A running compressor: `compress` takes a batch of plain bytes, `finish` returns what is left at the end.
 
-    `members` is true where each batch is a gzip member of its own, so that other members may come between two batches,
-    and several threads may `compress` at once. `version` names whatever else decides the bytes.
+    If `members` is true, each batch becomes a gzip member of its own: other members may be written between two batches,
+    and several threads may `compress` at once. `version` is everything else that decides the bytes.
     """
 
     media_type: str
@@ -78,7 +78,7 @@ class Codec:
 
 
 def codec(compression: str) -> Codec:
-    """A fresh codec by its name in COMPRESSIONS; raises ImageError for another name."""
+    """A new codec by its name in COMPRESSIONS; raises ImageError for another name."""
     try:
         return COMPRESSIONS[compression]()
     except KeyError:
@@ -88,7 +88,7 @@ def codec(compression: str) -> Codec:
 
 
 def _gzip_members() -> Codec:
-    """RFC 1952, section 2.2: a file is a series of members. By libdeflate, that compresses whole buffers only."""
+    """A series of members (RFC 1952, section 2.2), by libdeflate, which compresses whole buffers only."""
     return Codec(
         media_type=LAYER_GZIP,
         compress=lambda batch: deflate.gzip_compress(batch, LEVEL),
@@ -99,7 +99,7 @@ def _gzip_members() -> Codec:
 
 
 def _gzip_single() -> Codec:
-    """One member, for readers that stop after the first. The layer's digest (not its diff ID) is the host's zlib's."""
+    """One member, for readers that stop after the first. The host's zlib decides the layer's digest, but no diff ID."""
     compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     return Codec(
         media_type=LAYER_GZIP,
@@ -110,7 +110,7 @@ def _gzip_single() -> Codec:
 
 
 def _zstd() -> Codec:
-    """One frame (RFC 8878) with a content checksum, made in one thread."""
+    """One frame (RFC 8878) with a content checksum, compressed in one thread."""
     from hatch_docker.oci import zstd
 
     parameter = zstd.CompressionParameter
@@ -130,14 +130,14 @@ COMPRESSIONS: dict[str, Callable[[], Codec]] = {"gzip": _gzip_members, "gzip-sin
 
 @contextlib.contextmanager
 def compressing(codec: Codec, threads: int) -> Iterator[Batches]:
-    """Compress batches in so many threads, where what a codec makes of one does not depend on those before.
+    """Compress batches in parallel, if the codec compresses each one independently.
 
-    The bytes are the same for any number.
+    The number of threads does not change the bytes.
     """
     if threads < 2 or not codec.members:
         yield Batches(codec, 0, lambda batch: partial(codec.compress, batch))
         return
-    # Not needed by builds that find their layers in the cache.
+    # Builds that find their layers in the cache do not need it.
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(threads) as pool:
@@ -145,9 +145,9 @@ def compressing(codec: Codec, threads: int) -> Iterator[Batches]:
 
 
 class Batches:
-    """What `codec` makes of batches, in their order, while up to `ahead` of them are being compressed.
+    """Compressed batches, in the order of the plain ones, while up to `ahead` of them are still being compressed.
 
-    `start` begins to compress a batch, and gives what waits for the end of that.
+    `start(batch)` starts compressing; the function that it returns waits for the result.
     """
 
     def __init__(self, codec: Codec, ahead: int, start: Callable[[bytes], Callable[[], Compressed]]) -> None:
@@ -157,12 +157,12 @@ class Batches:
         self._started: deque[Callable[[], Compressed]] = deque()
 
     def compressed(self, batch: bytes) -> Iterator[Compressed]:
-        """Take another batch; give those that are to be waited for by then."""
+        """Start another batch; yield the oldest ones until no more than `ahead` are left."""
         self._started.append(self._start(batch))
         while len(self._started) > self._ahead:
             yield self._started.popleft()()
 
     def rest(self) -> Iterator[Compressed]:
-        """Give all that were taken."""
+        """Wait for all batches, and yield them."""
         while self._started:
             yield self._started.popleft()()

@@ -1,9 +1,8 @@
-"""Layers: what a layer is, what goes into one, and how one is written.
+"""Layers, their entries, and the writer of `tar+gzip` layers, which does not recompress DEFLATE streams.
 
-A `tar+gzip` layer is written without compressing again what already is. A gzip file is a series of members (RFC 1952,
-section 2.2), so a DEFLATE stream becomes a member of its own, as it is, between a header and its CRC and size.
-Everything else (headers, padding, small files, whose streams would cost more than they save) is compressed in batches
-between these. The stream is inflated nevertheless: for the diff ID, the hash of the plain tar, and to verify it.
+A gzip file is a series of members (RFC 1952, section 2.2), so a DEFLATE stream is copied into a member of its own,
+between a header and its CRC and size. Everything else (tar headers, padding, small files) is compressed in batches
+between these members. Streams are inflated too, to verify them and for the diff ID, which is the hash of the plain tar.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from hatch_docker.support.streams import Digester
 
 __all__ = ["Deflated", "Entry", "Layer", "Plain", "WriteOptions", "Written", "arrange", "write_layer"]
 
-# Smaller files are compressed again, many at once: alone, their streams would cost more than the time that they save.
+# In bytes. Smaller files are recompressed in batches: as members of their own they would make the layer larger.
 SPLICE_FROM = 16 << 10
 
 _FORMAT = 1
@@ -43,7 +42,7 @@ _WHITEOUT = ".wh."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer of any origin: remote, archived or fresh. Only `open` does I/O: the blob, compressed."""
+    """A layer from a registry, an archive or the cache. `open` opens the compressed blob; nothing else does I/O."""
 
     descriptor: Descriptor
     diff_id: str
@@ -60,7 +59,7 @@ class Entry:
     """One member of a layer: a directory (no content, no link), a regular file, or a symbolic link.
 
     `path` is relative, with `/`, without `.` or `..`. `checksum` is `(algorithm, digest)` of the content, which is
-    verified while it is written. `removed` takes away what the layers below have at `path` (layer.md, whiteouts).
+    verified while it is written. `removed` makes it a whiteout (layer.md): it removes `path` of the layers below.
     """
 
     path: str
@@ -74,12 +73,12 @@ class Entry:
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory: neither a file nor a link, and there."""
+        """Whether it is a directory: no file, no link and no whiteout."""
         return self.content is None and not self.link and not self.removed
 
     @property
     def size(self) -> int:
-        """The size of its content in bytes, 0 for what has none."""
+        """The size of the content in bytes, 0 if there is none."""
         if self.content is None:
             return 0
         return len(self.content) if isinstance(self.content, bytes) else self.content.size
@@ -90,7 +89,7 @@ class Entry:
 
     @property
     def unpacked(self) -> int:
-        """Its size in a plain tar in bytes, but for what a long name takes."""
+        """Its size in a plain tar in bytes, without the extended header of a long name."""
         return tar.BLOCK + self.size + len(tar.padding(self.size))
 
 
@@ -115,7 +114,7 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What came out of writing a layer; `unpacked` is the size of the plain tar in bytes."""
+    """A layer that was written; `unpacked` is the size of the plain tar in bytes."""
 
     descriptor: Descriptor
     diff_id: str
@@ -161,11 +160,11 @@ def _write(entry: Entry, writer: _Writer, *, splice: bool) -> None:
 
 
 def arrange(entries: Iterable[Entry], present: Collection[str] = ()) -> list[Entry]:
-    """The members of a layer in the order they are written: sorted, each path once, every parent directory there.
+    """The members of a layer as they are written: sorted, each path once, with all parent directories.
 
-    A directory that no entry names is 0755 and root's; it is left out where it is `present` below. What is removed is
-    an empty file of the name that layer.md gives it. Raises ImageError for paths that are absolute, leave the root,
-    delete by their own name (`.wh.`), come twice, or are both a directory and something else.
+    Parent directories without an entry get mode 0755 and belong to root; those in `present` are omitted. Removed
+    entries become whiteouts (layer.md). Raises ImageError for paths that are absolute, leave the root, start with
+    `.wh.`, occur twice, or are both a directory and something else.
     """
     arranged: dict[str, Entry] = {}
     for entry in entries:
@@ -174,16 +173,20 @@ def arrange(entries: Iterable[Entry], present: Collection[str] = ()) -> list[Ent
         if earlier is not entry and not (entry.is_directory and entry == earlier):
             raise ImageError(f"{entry.path!r} would be in one layer twice")
     for path in list(arranged):
-        for parent in parents(path):
-            other = arranged.get(parent)
-            if other is not None and not other.is_directory:
-                what = "removed" if other.removed else "as a file"
-                raise ImageError(f"{parent!r} would be in one layer {what} and as the directory of {path!r}")
-            if other is not None or parent in present:
-                break
-            arranged[parent] = Entry(path=parent, mode=0o755)
+        _add_parents(path, arranged, present)
     members = [_whiteout(entry) if entry.removed else entry for entry in arranged.values()]
     return sorted(members, key=lambda entry: entry.path)
+
+
+def _add_parents(path: str, arranged: dict[str, Entry], present: Collection[str]) -> None:
+    for parent in parents(path):
+        other = arranged.get(parent)
+        if other is not None and not other.is_directory:
+            what = "removed" if other.removed else "as a file"
+            raise ImageError(f"{parent!r} would be in one layer {what} and as the directory of {path!r}")
+        if other is not None or parent in present:
+            break
+        arranged[parent] = Entry(path=parent, mode=0o755)
 
 
 def _whiteout(entry: Entry) -> Entry:
@@ -196,23 +199,16 @@ def _check_path(path: str) -> None:
     if not _NOT_NAMES.isdisjoint(names):
         raise ImageError(f"{path!r} is not a relative path in normal form")
     if _WHITEOUT in path and any(name.startswith(_WHITEOUT) for name in names):
-        raise ImageError(f"{path!r} would delete files of the layers below: names in '.wh.' are reserved")
+        raise ImageError(f"{path!r} would delete files of the layers below: names that start with '.wh.' are reserved")
 
 
 def _header(entry: Entry, kind: bytes, size: int = 0) -> bytes:
-    return tar.header(
-        entry.path,
-        kind,
-        mode=0o777 if entry.link else entry.mode,
-        size=size,
-        link=entry.link,
-        uid=entry.uid,
-        gid=entry.gid,
-    )
+    mode = 0o777 if entry.link else entry.mode
+    return tar.Header(entry.path, kind, mode, size, entry.link, entry.uid, entry.gid).to_bytes()
 
 
 class _Writer:
-    """A layer's blob while it grows: the plain tar goes in, batches and spliced streams come out, both are hashed."""
+    """Writes a blob: takes the plain tar, writes compressed batches and spliced streams, and hashes both."""
 
     def __init__(self, out: BinaryIO, batches: Batches, advance: Advance | None) -> None:
         self._batches = batches
@@ -223,15 +219,15 @@ class _Writer:
 
     @property
     def can_splice(self) -> bool:
-        """Whether other members may come between two batches."""
+        """Whether a member can be written between two batches."""
         return self._batches.codec.members
 
     def write(self, data: Chunk) -> None:
-        """Add plain bytes of the tar."""
+        """Add bytes of the plain tar."""
         self._compress(self._cutter.add(data))
 
     def splice(self, path: str, content: Deflated, checksum: Checksum | None) -> None:
-        """Add a stream as a gzip member of its own, copied while it is inflated."""
+        """Copy a DEFLATE stream into a gzip member of its own, and inflate it to hash and verify its content."""
         self._compress_rest()
         self._emit(MEMBER_HEADER)
         for plain in plain_chunks(path, content, checksum, copy=self._emit):
@@ -253,7 +249,7 @@ class _Writer:
             self._emit_all(self._batches.compressed(batch))
 
     def _compress_rest(self) -> None:
-        """Compress all that was written so far, and wait for it."""
+        """Compress everything written so far, and wait for it."""
         self._compress(self._cutter.rest())
         self._emit_all(self._batches.rest())
 
@@ -267,6 +263,6 @@ class _Writer:
             self._emit(piece)
 
     def _emit(self, data: Chunk) -> None:
-        """Add bytes of the blob."""
+        """Write bytes of the blob."""
         self._blob.update(data)
         self._out.write(data)

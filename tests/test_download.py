@@ -221,7 +221,9 @@ def test_unreachable_host_is_an_error_at_once(fake: FakeIndex, cache: Cache) -> 
         get(cache, *artifacts, threads=1)
 
 
-def test_full_disk_is_an_error_and_leaves_no_file(fake: FakeIndex, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_and_leaves_no_file(
+    fake: FakeIndex, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

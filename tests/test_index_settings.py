@@ -25,14 +25,18 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pip, "_run", run)
 
 
-def fake_pip(monkeypatch: pytest.MonkeyPatch, listing: str, usage: str = "(default https://main.example/simple)") -> None:
+def fake_pip(
+    monkeypatch: pytest.MonkeyPatch, listing: str, usage: str = "(default https://main.example/simple)"
+) -> None:
     def run(self: Pip, *arguments: str) -> str:
         return listing if arguments[0] == "config" else f"-i, --index-url <url>  Base URL of the index {usage}"
 
     monkeypatch.setattr(Pip, "_run", run)
 
 
-def discovered(tmp_path: Path, *, configured: str = "", progress: Progress | None = None, **environ: str) -> IndexSettings:
+def discovered(
+    tmp_path: Path, *, configured: str = "", progress: Progress | None = None, **environ: str
+) -> IndexSettings:
     root = tmp_path / "project"
     root.mkdir(exist_ok=True)
     return discover(configured=configured, root=root, environ=environ, home=tmp_path, progress=progress or Progress())
@@ -40,14 +44,18 @@ def discovered(tmp_path: Path, *, configured: str = "", progress: Progress | Non
 
 @pytest.mark.usefixtures("no_pip")
 def test_configured_index_replaces_all_others(tmp_path: Path) -> None:
-    settings = discovered(tmp_path, configured="https://mine.example/simple", UV_DEFAULT_INDEX="https://uv.example/simple")
+    settings = discovered(
+        tmp_path, configured="https://mine.example/simple", UV_DEFAULT_INDEX="https://uv.example/simple"
+    )
     assert settings.urls() == ("https://mine.example/simple",)
 
 
 @pytest.mark.usefixtures("no_pip")
 def test_environment_of_uv_goes_before_its_files(tmp_path: Path) -> None:
     (tmp_path / "uv.toml").write_text('index-url = "https://file.example/simple"\n')
-    settings = discovered(tmp_path, UV_DEFAULT_INDEX="https://env.example/simple", UV_EXTRA_INDEX_URL="https://a/ https://b/")
+    settings = discovered(
+        tmp_path, UV_DEFAULT_INDEX="https://env.example/simple", UV_EXTRA_INDEX_URL="https://a/ https://b/"
+    )
     assert settings.urls() == ("https://env.example/simple", "https://a/", "https://b/")
 
 

@@ -1,26 +1,24 @@
-"""What a build takes from the machine it runs on: where things come from, who is asked, and how many at once."""
+"""The services of one run: its clients, each made once, and the limits of the machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from hatch_docker.base.transports import Places
-from hatch_docker.config import Settings
+from hatch_docker.config import OSPackages, Settings
 from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.lockfile import find_pins
 from hatch_docker.engine import Engine, Limits
-from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
-from hatch_docker.index.client import Index
-from hatch_docker.index.download import FetchedFile, obtain
-from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
-from hatch_docker.locks import named_indexes
+from hatch_docker.index.access import IndexAccess, Indexes, NamedIndexes
+from hatch_docker.index.settings import ca_file_of
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
+from hatch_docker.os_packages import Installer
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
@@ -28,126 +26,90 @@ from hatch_docker.support.threads import once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Clients and limits. `platform` is the machine's own, which images are for unless the project says otherwise;
-    `limits` are those of a container.
+class Host:
+    """The machine that builds. `cache_dir` is the user's cache directory, `now` the current time in UTC.
 
-    `indexes` is called with the project's lock, since a requirements file may name indexes of its own.
+    `platform` is the platform that images are for unless the project names another.
     """
 
-    places: Places
-    http: Http
-    indexes: Callable[[Path | None], Indexes]
+    environ: Mapping[str, str]
+    proxies: Mapping[str, str]
+    home: Path
+    cache_dir: Path
+    now: datetime
     platform: Platform
+    processors: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The clients that the steps share, for the project at `root`.
+
+    `engine` connects when it is called, since most builds need none; `limits` are those of each container. `indexes`
+    opens the package indexes, once for those that a lock names itself.
+    """
+
+    host: Host
+    root: Path
+    cache: Cache
+    registry: Registry
+    archives: Archives
+    engine: Callable[[], Engine]
+    indexes: Callable[[NamedIndexes], Indexes]
     limits: Limits
     threads: int
     progress: Progress
 
+    @property
+    def installer(self) -> Installer:
+        """The services that install OS packages by an engine."""
+        return Installer(engine=self.engine, limits=self.limits, cache=self.cache, progress=self.progress)
 
-def services_of(
-    settings: Settings,
-    environ: Mapping[str, str],
-    *,
-    proxies: Mapping[str, str],
-    root: Path,
-    home: Path,
-    cache_dir: Path,
-    index_url: str,
-    debian_mirror: str,
-    debian_keyring: Path | None,
-    now: datetime,
-    platform: Platform,
-    processors: int,
-    progress: Progress,
-) -> Machine:
-    """The clients of a build. Nothing is connected, and no other program asked, before it is needed.
 
-    `debian_mirror` and `debian_keyring` are as `system.archives.Archives` has them; `now` is the time.
+def open_services(
+    settings: Settings, host: Host, *, root: Path, index_url: str, debian: OSPackages, progress: Progress
+) -> Services:
+    """The services of a run for the project at `root`, whose own index is `index_url`, empty for the configured ones.
+
+    No connection is made and no program is run before it is needed.
     """
-    http = Http(Network(ca_file=ca_file_of(environ), proxies=proxies))
-    cache = Cache(Path(settings.cache_dir) if settings.cache_dir else cache_dir)
-    threads = settings.threads or processors
-    archives = Archives(
-        http=http,
+    network = Network(ca_file=ca_file_of(host.environ), proxies=host.proxies)
+    http = Http(network)
+    cache = Cache(Path(settings.cache_dir) if settings.cache_dir else host.cache_dir)
+    threads = settings.threads or host.processors
+    indexes = IndexAccess(
+        root=root,
+        home=host.home,
+        index_url=index_url,
+        environ=host.environ,
+        network=network,
         cache=cache,
-        now=now,
-        threads=threads,
-        mirror=debian_mirror,
-        place="debian-mirror",
-        keyring=debian_keyring,
-        pins=once(partial(find_pins, root)),
         progress=progress,
     )
-
-    def indexes(lock: Path | None) -> Indexes:
-        url, extra = named_indexes(lock)
-        discovered = once(
-            lambda: discover(
-                configured=index_url or url, extra_urls=extra, root=root, environ=environ, home=home, progress=progress
-            )
-        )
-        named = (index_url or url, *extra)
-        return _indexes(discovered, named, environ, proxies, partial(obtain, cache=cache, http=http), cache, progress)
-
-    return Machine(
-        places=_places(settings, environ, http, cache, root, home, archives),
-        http=http,
-        indexes=indexes,
-        platform=platform,
+    return Services(
+        host=host,
+        root=root,
+        cache=cache,
+        registry=Registry(
+            http,
+            credentials=Credentials.from_environment(host.environ, host.home),
+            mirrors=settings.registry_mirrors,
+            insecure=settings.insecure_registries,
+        ),
+        archives=Archives(
+            http=http,
+            cache=cache,
+            now=host.now,
+            threads=threads,
+            mirror=debian.debian_mirror,
+            place="debian-mirror",
+            keyring=root / debian.debian_keyring if debian.debian_keyring else None,
+            pins=once(partial(find_pins, root)),
+            progress=progress,
+        ),
+        engine=once(lambda: Engine.connect(host.environ)),
+        indexes=functools.cache(indexes.open),
         limits=Limits(memory=settings.build_memory, cpus=settings.build_cpus, seconds=settings.build_timeout),
         threads=threads,
         progress=progress,
-    )
-
-
-def _places(
-    settings: Settings,
-    environ: Mapping[str, str],
-    http: Http,
-    cache: Cache,
-    root: Path,
-    home: Path,
-    archives: Archives,
-) -> Places:
-    registry = Registry(
-        http,
-        credentials=Credentials.from_environment(environ, home),
-        mirrors=settings.registry_mirrors,
-        insecure=settings.insecure_registries,
-    )
-    engine = once(lambda: Engine.connect(environ))
-    return Places(registry=registry, archives=archives, engine=engine, cache=cache, root=root)
-
-
-def _indexes(
-    discovered: Callable[[], IndexSettings],
-    named: Sequence[str],
-    environ: Mapping[str, str],
-    proxies: Mapping[str, str],
-    fetch: Callable[..., list[FetchedFile]],
-    cache: Cache,
-    progress: Progress,
-) -> Indexes:
-    """Functions that discover the settings when they are first called: that may take asking pip, half a second.
-
-    What the project and the environment name (`named` and two variables) is known without, so it alone is part of keys.
-    """
-
-    def connect() -> Index:
-        # pip's own certificate setting is known only once pip was asked, and it counts for indexes alone.
-        settings = discovered()
-        return Index(settings, Http(Network(ca_file=settings.ca_file, proxies=proxies)), progress=progress)
-
-    index = once(connect)
-    configured = [url for url in named if url]
-    keys = [*configured, *(environ[each] for each in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL") if environ.get(each))]
-    return Indexes(
-        lookup=FileFinder(files=lambda name: index().files(name), indexes=lambda: keys, cache=cache),
-        resolver=ResolverSettings(
-            environ=environ,
-            configured=configured,
-            indexes=lambda: discovered().urls_for_uv(),
-            embed=lambda url: discovered().credentials.embed(url),  # noqa: PLW0108 (not discovered before)
-        ),
-        obtain=partial(fetch, headers=lambda url: discovered().credentials.headers(url), progress=progress),  # noqa: PLW0108
     )

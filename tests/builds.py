@@ -95,7 +95,7 @@ def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = 
         with (
             mock.patch.dict(os.environ, env, clear=True),
             mock.patch.object(sys, "argv", ["hatchling", "build", "-t", target, *arguments]),
-            mock.patch("hatch_docker.build.build", _validated),
+            mock.patch("hatch_docker.session.build", _validated),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -128,7 +128,8 @@ def command(*arguments: str | Path, env: Mapping[str, str], folder: Path) -> Out
 
 def _validated(*arguments: Any, **options: Any) -> Built:
     built = _build(*arguments, **options)
-    assert validate(built.image) == []
+    for each in built.images:
+        assert validate(each.image) == []
     return built
 
 

@@ -300,13 +300,13 @@ class TestTheBase:
     def test_has_no_python(self, bench: Bench) -> None:
         base = bench.base(FakeBase(python=""))
         refused(
-            bench, bench.project(base=base), "no Python", "/usr/local/bin", "hint: take a base with CPython", str(base)
+            bench, bench.project(base=base), "no Python", "/usr/local/bin", "hint: use a base with CPython", str(base)
         )
 
     def test_has_no_libc(self, bench: Bench) -> None:
         base = bench.base(FakeBase(libc=""))
         refused(
-            bench, bench.project(base=base), "neither glibc nor musl was found", "hint: take a base such as", str(base)
+            bench, bench.project(base=base), "neither glibc nor musl", "hint: use a base such as", str(base)
         )
 
     def test_has_something_where_the_venv_goes(self, bench: Bench) -> None:
@@ -697,7 +697,7 @@ class TestTheDisk:
         bench.made(project)
 
     def test_is_full_for_a_layer(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        def write_layer(_entries: object, out: Any, **_options: object) -> None:
+        def write_layer(_entries: object, out: Any, *_options: object, **_more: object) -> None:
             out.write(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

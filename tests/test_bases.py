@@ -3,7 +3,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,13 @@ from fake_engine import FakeEngine
 from fake_registry import FakeRegistry
 from image_maker import AMD64, ARM64
 from packaging.specifiers import SpecifierSet
+from services_maker import make_services
 
 from hatch_docker.base.families import BASES, PYTHONS, admitted, fit
-from hatch_docker.base.image import Base, builder_spec, facts_of, open_base
-from hatch_docker.base.transports import Found, Places, pull
+from hatch_docker.base.image import Base, facts_of, open_base
+from hatch_docker.base.transports import BaseRequest, Found, pull
+from hatch_docker.compiling.builder import builder_spec
 from hatch_docker.config import BaseSpec
-from hatch_docker.dpkg.archives import Archives
 from hatch_docker.engine import Engine
 from hatch_docker.errors import BaseError, ImageError, RegistryError
 from hatch_docker.oci.archive import archive, open_files
@@ -28,6 +28,7 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import layout_source
 from hatch_docker.oci.source import pull as pull_from
 from hatch_docker.oci.spec import Platform
+from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
@@ -44,51 +45,43 @@ class Notes(Progress):
 
 
 @dataclass
-class Machine:
-    """Where bases come from in these tests: a mirror of Docker Hub, which itself cannot be reached, and no engine."""
+class Hub:
+    """A mirror of Docker Hub, which itself cannot be reached, for a machine without an engine."""
 
-    hub: FakeRegistry
+    registry: FakeRegistry
     folder: Path
     notes: Notes = field(default_factory=Notes)
     engine: Engine | None = None
 
     def serve(self, tag: str, base: FakeBase) -> str:
-        return serve(make_base(self.folder / tag, base), self.hub, "library/python", tag)
+        return serve(make_base(self.folder / tag, base), self.registry, "library/python", tag)
 
     def open(
         self, base: BaseSpec = SLIM, *, python: str = "", requires_python: str = "", platform: Platform = AMD64
     ) -> Base:
-        return open_base(
-            base,
-            python=python,
-            requires_python=requires_python,
-            platform=platform,
-            venv="app/.venv",
-            places=self.places,
-            threads=2,
-            progress=self.notes,
-        )
+        request = BaseRequest(spec=base, platform=platform, python=python, requires_python=requires_python)
+        return open_base(request, self.services)
 
     def pull(self, base: BaseSpec, python: str = "3.13") -> Found:
-        return pull(base, python=python, requires_python="", platform=AMD64, places=self.places, progress=self.notes)
+        return pull(BaseRequest(spec=base, platform=AMD64, python=python), self.services)
 
     @property
-    def places(self) -> Places:
-        http, cache = Http(Network(proxies={"https": "http://127.0.0.1:1"})), Cache(self.folder / "cache")
-        return Places(
-            registry=Registry(http, credentials=Credentials(), mirrors={"docker.io": self.hub.host}),
+    def services(self) -> Services:
+        http, mirrors = Http(Network(proxies={"https": "http://127.0.0.1:1"})), {"docker.io": self.registry.host}
+        made = make_services(self.folder, progress=self.notes)
+        return replace(
+            made,
+            registry=Registry(http, credentials=Credentials(), mirrors=mirrors),
             engine=lambda: self.engine or pytest.fail("no engine is needed for that"),
-            archives=Archives(http=http, cache=cache, now=datetime.now(timezone.utc), root=self.folder),
-            cache=cache,
-            root=self.folder,
+            archives=replace(made.archives, http=http, root=self.folder),
         )
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # before Docker Hub is tried again
-    with FakeRegistry() as hub:
-        yield Machine(hub, tmp_path)
+    with FakeRegistry() as registry:
+        yield Hub(registry, tmp_path)
 
 
 def from_registry(text: str) -> BaseSpec:
@@ -157,77 +150,77 @@ class TestAdmitted:
 
 
 class TestFamilies:
-    def test_the_newest_python_that_the_registry_has(self, machine: Machine) -> None:
-        machine.serve("3.12-slim", FakeBase(python="3.12.9"))
-        digest = machine.serve("3.13-slim", FakeBase(python="3.13.5"))
-        base = machine.open()
+    def test_the_newest_python_that_the_registry_has(self, hub: Hub) -> None:
+        hub.serve("3.12-slim", FakeBase(python="3.12.9"))
+        digest = hub.serve("3.13-slim", FakeBase(python="3.13.5"))
+        base = hub.open()
         assert base.name == "python:3.13-slim"
         assert base.digest == digest
         assert str(base.facts.python) == "CPython 3.13.5 on linux/amd64 (glibc 2.41)"
         assert base.reference == Reference.parse("python:3.13-slim")
-        assert machine.notes.texts == ["python:3.14-slim is not in the registry"]
+        assert hub.notes.texts == ["python:3.14-slim is not in the registry"]
         assert validate(base.image) == []
 
-    def test_the_python_that_the_project_asks_for(self, machine: Machine) -> None:
-        machine.serve("3.12-alpine", FakeBase(python="3.12.9", libc="musl"))
-        machine.serve("3.13-alpine", FakeBase(python="3.13.5", libc="musl"))
+    def test_the_python_that_the_project_asks_for(self, hub: Hub) -> None:
+        hub.serve("3.12-alpine", FakeBase(python="3.12.9", libc="musl"))
+        hub.serve("3.13-alpine", FakeBase(python="3.13.5", libc="musl"))
         alpine = replace(SLIM, value="alpine")
-        assert machine.open(alpine, python="3.12").facts.python.version == "3.12.9"
-        assert machine.open(alpine, requires_python="<3.13").facts.python.version == "3.12.9"
-        assert str(machine.open(alpine).facts.python.libc) == "musl 1.2"
+        assert hub.open(alpine, python="3.12").facts.python.version == "3.12.9"
+        assert hub.open(alpine, requires_python="<3.13").facts.python.version == "3.12.9"
+        assert str(hub.open(alpine).facts.python.libc) == "musl 1.2"
 
-    def test_none_that_fits_is_there_but_others_are(self, machine: Machine) -> None:
-        machine.serve("3.11-slim", FakeBase(python="3.11.9"))
+    def test_none_that_fits_is_there_but_others_are(self, hub: Hub) -> None:
+        hub.serve("3.11-slim", FakeBase(python="3.11.9"))
         with pytest.raises(BaseError, match="the base 'slim' has no Python that fits") as caught:
-            machine.open(requires_python=">=3.12")
+            hub.open(requires_python=">=3.12")
         assert "it has 3.11: set python, or widen requires-python" in caught.value.hint
 
-    def test_a_registry_that_refuses_is_not_asked_for_another(self, machine: Machine) -> None:
-        machine.hub.auth = "basic"
-        machine.serve("3.13-slim", FakeBase())
+    def test_a_registry_that_refuses_is_not_asked_for_another(self, hub: Hub) -> None:
+        hub.registry.auth = "basic"
+        hub.serve("3.13-slim", FakeBase())
         with pytest.raises(RegistryError) as caught:
-            machine.open()
+            hub.open()
         assert caught.value.status == 401
-        assert machine.notes.texts == []
+        assert hub.notes.texts == []
 
 
 class TestChecks:
-    def test_another_python_than_asked_for(self, machine: Machine) -> None:
-        machine.serve("latest", FakeBase(python="3.12.9"))
+    def test_another_python_than_asked_for(self, hub: Hub) -> None:
+        hub.serve("latest", FakeBase(python="3.12.9"))
         with pytest.raises(BaseError, match=r"python:latest has Python 3\.12\.9, not 3\.13") as caught:
-            machine.open(from_registry("python:latest"), python="3.13")
+            hub.open(from_registry("python:latest"), python="3.13")
         assert 'set python = "3.12"' in caught.value.hint
 
-    def test_a_patch_release_that_requires_python_excludes(self, machine: Machine) -> None:
-        machine.serve("3.13-slim", FakeBase(python="3.13.5"))
+    def test_a_patch_release_that_requires_python_excludes(self, hub: Hub) -> None:
+        hub.serve("3.13-slim", FakeBase(python="3.13.5"))
         with pytest.raises(BaseError, match=r'has Python 3\.13\.5, which requires-python = ">=3\.13\.6" excludes'):
-            machine.open(python="3.13", requires_python=">=3.13.6")
+            hub.open(python="3.13", requires_python=">=3.13.6")
 
-    def test_a_prerelease_is_a_python_of_its_own_minor(self, machine: Machine) -> None:
-        machine.serve("rc", FakeBase(python="3.14.0rc1"))
-        assert machine.open(from_registry("python:rc"), requires_python=">=3.13").facts.python.minor == "3.14"
+    def test_a_prerelease_is_a_python_of_its_own_minor(self, hub: Hub) -> None:
+        hub.serve("rc", FakeBase(python="3.14.0rc1"))
+        assert hub.open(from_registry("python:rc"), requires_python=">=3.13").facts.python.minor == "3.14"
 
-    def test_something_in_the_venvs_place(self, machine: Machine) -> None:
-        machine.serve("ours", FakeBase(files={"app/.venv/pyvenv.cfg": b""}))
+    def test_something_in_the_venvs_place(self, hub: Hub) -> None:
+        hub.serve("ours", FakeBase(files={"app/.venv/pyvenv.cfg": b""}))
         with pytest.raises(BaseError, match=r"python:ours: the base image already has something at /app/\.venv"):
-            machine.open(from_registry("python:ours"))
+            hub.open(from_registry("python:ours"))
 
-    def test_a_link_on_the_way_to_the_venv(self, machine: Machine) -> None:
-        machine.serve("linked", FakeBase(links={"app": "/srv"}))
+    def test_a_link_on_the_way_to_the_venv(self, hub: Hub) -> None:
+        hub.serve("linked", FakeBase(links={"app": "/srv"}))
         with pytest.raises(BaseError, match="python:linked: in the base image /app is a symbolic link"):
-            machine.open(from_registry("python:linked"))
+            hub.open(from_registry("python:linked"))
 
-    def test_no_python(self, machine: Machine) -> None:
-        machine.serve("none", FakeBase(python=""))
+    def test_no_python(self, hub: Hub) -> None:
+        hub.serve("none", FakeBase(python=""))
         with pytest.raises(BaseError, match="has no Python"):
-            machine.open(from_registry("python:none"))
+            hub.open(from_registry("python:none"))
 
-    def test_another_platform(self, machine: Machine) -> None:
-        make_base(machine.folder / "layout", FakeBase(), FakeBase(architecture="arm64"))
+    def test_another_platform(self, hub: Hub) -> None:
+        make_base(hub.folder / "layout", FakeBase(), FakeBase(architecture="arm64"))
         layout = BaseSpec(transport="oci", value="layout")
-        assert machine.open(layout, platform=ARM64).facts.python.machine == "aarch64"
+        assert hub.open(layout, platform=ARM64).facts.python.machine == "aarch64"
         with pytest.raises(BaseError, match=r"nothing for linux/s390x; it has linux/amd64, linux/arm64"):
-            machine.open(layout, platform=Platform(architecture="s390x"))
+            hub.open(layout, platform=Platform(architecture="s390x"))
 
 
 class TestBuilders:
@@ -257,80 +250,80 @@ class TestBuilders:
 
     @pytest.mark.parametrize("family", BASES)
     @pytest.mark.parametrize("python", PYTHONS)
-    def test_every_familys_builder_can_be_pulled(self, machine: Machine, family: str, python: str) -> None:
+    def test_every_familys_builder_can_be_pulled(self, hub: Hub, family: str, python: str) -> None:
         chosen, _ = builder_spec(BaseSpec(transport="family", value=family), None, python)
         tag = {"slim": python, "alpine": f"{python}-alpine"}[family]
-        digest = machine.serve(tag, FakeBase(python=f"{python}.1"))
-        found = machine.pull(chosen, python)
+        digest = hub.serve(tag, FakeBase(python=f"{python}.1"))
+        found = hub.pull(chosen, python)
         reference, pulled = found.reference, found.pulled
         assert (reference, pulled.digest) == (Reference.parse(f"python:{tag}"), digest)
 
-    def test_an_image_is_pulled_whatever_is_in_it(self, machine: Machine) -> None:
-        machine.serve("none", FakeBase(python=""))
-        pulled = machine.pull(from_registry("python:none")).pulled
+    def test_an_image_is_pulled_whatever_is_in_it(self, hub: Hub) -> None:
+        hub.serve("none", FakeBase(python=""))
+        pulled = hub.pull(from_registry("python:none")).pulled
         assert validate(pulled.image) == []
         with pytest.raises(BaseError, match="has no Python"):
-            facts_of(pulled.image, "app/.venv", machine.places.cache, 2)
+            facts_of(pulled.image, hub.services.cache, 2)
 
-    def test_an_error_of_an_image_names_it(self, machine: Machine) -> None:
-        machine.serve("3.13", FakeBase(architecture="arm64"))
+    def test_an_error_of_an_image_names_it(self, hub: Hub) -> None:
+        hub.serve("3.13", FakeBase(architecture="arm64"))
         with pytest.raises(BaseError) as caught:
-            machine.pull(from_registry("python:3.13"))
+            hub.pull(from_registry("python:3.13"))
         assert "python:3.13" in str(caught.value)
         assert caught.value.hint
 
 
 class TestOffline:
-    def test_by_digest_a_known_base_needs_no_registry(self, machine: Machine) -> None:
-        digest = machine.serve("3.13-slim", FakeBase())
+    def test_by_digest_a_known_base_needs_no_registry(self, hub: Hub) -> None:
+        digest = hub.serve("3.13-slim", FakeBase())
         named = from_registry(f"python:3.13-slim@{digest}")
-        first = machine.open(named)
-        machine.hub.manifests.clear()
-        machine.hub.blobs.clear()
-        again = machine.open(named)
+        first = hub.open(named)
+        hub.registry.manifests.clear()
+        hub.registry.blobs.clear()
+        again = hub.open(named)
         assert again.image.config_bytes == first.image.config_bytes
         assert again.facts == first.facts
         assert validate(again.image) == []
 
     @pytest.mark.parametrize("base", [from_registry("python:3.13-slim"), SLIM])
-    def test_by_tag_the_digest_that_it_last_had_is_told(self, machine: Machine, base: BaseSpec) -> None:
-        digest = machine.serve("3.13-slim", FakeBase())
-        machine.open(base, python="3.13")
-        machine.hub.auth = "basic"
+    def test_by_tag_the_digest_that_it_last_had_is_told(self, hub: Hub, base: BaseSpec) -> None:
+        digest = hub.serve("3.13-slim", FakeBase())
+        hub.open(base, python="3.13")
+        hub.registry.auth = "basic"
         with pytest.raises(RegistryError) as caught:
-            machine.open(base, python="3.13")
+            hub.open(base, python="3.13")
         assert f'base = "python:3.13-slim@{digest}"' in caught.value.hint
 
-    def test_what_was_never_reached_has_no_such_hint(self, machine: Machine) -> None:
+    def test_what_was_never_reached_has_no_such_hint(self, hub: Hub) -> None:
         with pytest.raises(RegistryError) as caught:
-            machine.open(from_registry("python:3.13-slim"))
+            hub.open(from_registry("python:3.13-slim"))
         assert "by digest" not in caught.value.hint
 
-    def test_facts_are_read_once(self, machine: Machine) -> None:
-        digest = machine.serve("3.13-slim", FakeBase())
+    def test_facts_are_read_once(self, hub: Hub) -> None:
+        digest = hub.serve("3.13-slim", FakeBase())
         named = from_registry(f"python@{digest}")
-        first = machine.open(named)
-        for path in (machine.folder / "cache" / "blobs").rglob("*"):
+        first = hub.open(named)
+        for path in (hub.folder / "cache" / "blobs").rglob("*"):
             if path.is_file() and path.stat().st_size > 0 and path.read_bytes()[:2] == b"\x1f\x8b":
                 path.unlink()
-        machine.hub.requests.clear()
-        assert machine.open(named).facts == first.facts
-        assert machine.hub.requests == []
+        hub.registry.requests.clear()
+        assert hub.open(named).facts == first.facts
+        assert hub.registry.requests == []
 
-    def test_damaged_facts_are_read_again(self, machine: Machine) -> None:
-        machine.serve("3.13-slim", FakeBase())
-        first = machine.open()
-        cache = Cache(machine.folder / "cache")
+    def test_damaged_facts_are_read_again(self, hub: Hub) -> None:
+        hub.serve("3.13-slim", FakeBase())
+        first = hub.open()
+        cache = Cache(hub.folder / "cache")
         for path in (cache.root / "bases").iterdir():
             path.write_text(path.read_text().replace("linux/amd64", "a/b/c/d"))
-        assert machine.open().facts == first.facts
+        assert hub.open().facts == first.facts
 
 
 class TestTransports:
     @pytest.fixture
-    def image(self, machine: Machine) -> Image:
-        files = open_files(make_base(machine.folder / "layout", FakeBase()))
-        cache = Cache(machine.folder / "layout-cache")
+    def image(self, hub: Hub) -> Image:
+        files = open_files(make_base(hub.folder / "layout", FakeBase()))
+        cache = Cache(hub.folder / "layout-cache")
         return pull_from(layout_source(files, ""), AMD64, cache, progress=Progress()).image
 
     @staticmethod
@@ -339,47 +332,47 @@ class TestTransports:
         path.write_bytes(data)
         return data
 
-    def test_a_layout(self, machine: Machine, image: Image) -> None:
-        base = machine.open(BaseSpec(transport="oci", value="layout"))
+    def test_a_layout(self, hub: Hub, image: Image) -> None:
+        base = hub.open(BaseSpec(transport="oci", value="layout"))
         assert (base.name, base.reference) == ("oci:layout", None)
         assert base.facts.python.version == "3.13.5"
 
     @pytest.mark.parametrize(("transport", "name"), [("oci-archive", "1"), ("docker-archive", "team/base:1")])
-    def test_archives(self, machine: Machine, image: Image, transport: str, name: str) -> None:
-        self.write(machine.folder / "base.tar", image)
+    def test_archives(self, hub: Hub, image: Image, transport: str, name: str) -> None:
+        self.write(hub.folder / "base.tar", image)
         for each in ("", name):
-            base = machine.open(BaseSpec(transport=transport, value="base.tar", name=each))
+            base = hub.open(BaseSpec(transport=transport, value="base.tar", name=each))
             assert base.facts.python.version == "3.13.5"
             assert validate(base.image) == []
         with pytest.raises(ImageError, match="it has no image named 'other'"):
-            machine.open(BaseSpec(transport=transport, value="base.tar", name="other"))
+            hub.open(BaseSpec(transport=transport, value="base.tar", name="other"))
 
     @pytest.mark.parametrize("transport", ["oci", "oci-archive", "docker-archive"])
-    def test_a_path_that_leads_nowhere(self, machine: Machine, transport: str) -> None:
+    def test_a_path_that_leads_nowhere(self, hub: Hub, transport: str) -> None:
         with pytest.raises(ImageError) as caught:
-            machine.open(BaseSpec(transport=transport, value="nothing"))
-        assert caught.value.place == str(machine.folder / "nothing")
+            hub.open(BaseSpec(transport=transport, value="nothing"))
+        assert caught.value.place == str(hub.folder / "nothing")
 
     @pytest.fixture
-    def engine(self, machine: Machine, image: Image) -> Iterator[FakeEngine]:
-        with FakeEngine(saved=self.write(machine.folder / "base.tar", image)) as engine:
+    def engine(self, hub: Hub, image: Image) -> Iterator[FakeEngine]:
+        with FakeEngine(saved=self.write(hub.folder / "base.tar", image)) as engine:
             engine.images["team/base:1"] = {"Id": image.config_descriptor.digest}
-            machine.engine = Engine.connect({"DOCKER_HOST": engine.address})
+            hub.engine = Engine.connect({"DOCKER_HOST": engine.address})
             yield engine
 
-    def test_an_engine_is_asked_for_the_image_once(self, machine: Machine, engine: FakeEngine) -> None:
+    def test_an_engine_is_asked_for_the_image_once(self, hub: Hub, engine: FakeEngine) -> None:
         daemon = BaseSpec(transport="docker-daemon", value="team/base:1")
-        first = machine.open(daemon)
+        first = hub.open(daemon)
         assert first.facts.python.version == "3.13.5"
         assert validate(first.image) == []
         engine.saved = b"gone"
-        assert machine.open(daemon).image.config_bytes == first.image.config_bytes
+        assert hub.open(daemon).image.config_bytes == first.image.config_bytes
         engine.images["team/base:1"] = {"Id": "sha256:" + "1" * 64}
         with pytest.raises(ImageError):
-            machine.open(daemon)
+            hub.open(daemon)
 
     def test_a_name_that_moves_meanwhile_is_not_remembered_as_what_it_was(
-        self, machine: Machine, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+        self, hub: Hub, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         daemon = BaseSpec(transport="docker-daemon", value="team/base:1")
         before, save = {"Id": "sha256:" + "1" * 64}, Engine.save
@@ -390,11 +383,11 @@ class TestTransports:
             return save(self, name)
 
         monkeypatch.setattr(Engine, "save", saved_after_a_move)
-        machine.open(daemon)
+        hub.open(daemon)
         engine.images["team/base:1"], engine.saved = before, b"another image"
         with pytest.raises(ImageError):
-            machine.open(daemon)
+            hub.open(daemon)
 
-    def test_an_engines_image_for_another_platform(self, machine: Machine, engine: FakeEngine) -> None:
+    def test_an_engines_image_for_another_platform(self, hub: Hub, engine: FakeEngine) -> None:
         with pytest.raises(BaseError, match="docker-daemon:team/base:1: the base image has nothing for linux/arm64"):
-            machine.open(BaseSpec(transport="docker-daemon", value="team/base:1"), platform=ARM64)
+            hub.open(BaseSpec(transport="docker-daemon", value="team/base:1"), platform=ARM64)

@@ -244,7 +244,7 @@ class TestTheProject:
         project = bench.project(scripts={}, files=files, docker=docker)
         outcome = bench.build(project)
         assert read(archive_of(project)).config.get("Entrypoint") == entrypoint
-        assert ("nothing to start" in outcome.err) == (entrypoint is None and not docker)
+        assert ("no entrypoint" in outcome.err) == (entrypoint is None and not docker)
 
 
 class TestExtraFiles:

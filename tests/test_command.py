@@ -9,8 +9,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +21,20 @@ from docker import DockerClient
 from fake_engine import FakeEngine
 from fake_registry import USER, FakeRegistry
 from project_maker import make_project
+from services_maker import make_services
 
 from hatch_docker.base.image import open_base
-from hatch_docker.base.transports import Places
+from hatch_docker.base.transports import BaseRequest
 from hatch_docker.compiling.builder import Builder, open_builder
 from hatch_docker.config import BaseSpec, parse
-from hatch_docker.dpkg.archives import Archives
-from hatch_docker.engine import Engine, Limits
-from hatch_docker.frontends.cli import main as command
+from hatch_docker.frontends.cli import builder as command
 from hatch_docker.oci.archive import archive, open_files
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry.auth import Credentials
-from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import layout_source, pull
 from hatch_docker.oci.spec import Platform
+from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 
 AMD64 = Platform(architecture="amd64")
@@ -97,8 +92,8 @@ class TestTheAnswer:
         assert engine.images[name]["Id"] == image_of(bench).config_descriptor.digest
         config, _, mistakes = parse({"builder": outcome.out.removesuffix("\n")}, {}, project="shop")
         assert not mistakes
-        assert config.builder
-        assert config.builder.value == name
+        assert config.compiling.builder
+        assert config.compiling.builder.value == name
 
     def test_is_the_first_of_several_names(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
         outcome = hatch("builder", "--tag", "acme/builder", "--tag", "acme/other:2", project_of(bench))
@@ -150,7 +145,7 @@ def image_of(bench: Bench) -> Image:
 
 class TestTheHelp:
     @pytest.mark.parametrize(
-        ("arguments", "said"), [(["--help"], "builder "), (["builder", "--help"], "The one line on standard output is")]
+        ("arguments", "said"), [(["--help"], "builder "), (["builder", "--help"], "Standard output has one line")]
     )
     def test_is_printed(self, bench: Bench, hatch: Hatch, arguments: list[str], said: str) -> None:
         outcome = hatch(*arguments)
@@ -183,7 +178,7 @@ class TestMistakes:
             (["builder", "--push"], "--push needs a name to push to: --tag registry.example/team/builder:1"),
             (["builder", "--tag", "Acme/Builder:1"], "'Acme/Builder:1' is not an image reference"),
             (["builder", "--tag", "acme/builder:+"], "'+' is not a tag; a tag has "),
-            (["builder", "--tag", f"acme/builder@sha256:{'0' * 64}"], "has a digest: an image gets names with tags"),
+            (["builder", "--tag", f"acme/builder@sha256:{'0' * 64}"], "has a digest: images are named by tags"),
         ],
     )
     def test_of_the_command_line(self, hatch: Hatch, arguments: list[str], said: str) -> None:
@@ -196,7 +191,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            (None, "there is no such file: name the project's folder, or go there"),
+            (None, "there is no such file: name the project's directory, or change to it"),
             ("[project", "at the end of a table declaration"),
             ("", "Missing `project` metadata table"),
             ('[project]\nname = "x"\nversion = "1"\nrequires-python = ">3.x"', "Invalid specifier: '>3.x'"),
@@ -262,42 +257,37 @@ class TestWhatIsRecorded:
     """The name of a builder in the result file says which image it was, whatever a tag leads to later."""
 
     @pytest.fixture
-    def places(self, bench: Bench, engine: FakeEngine) -> Places:
-        registry = Registry(Http(), credentials=Credentials())
-        cache = Cache(bench.cache)
-        archives = Archives(http=Http(), cache=cache, now=datetime.now(timezone.utc))
-        connect = partial(Engine.connect, {"DOCKER_HOST": engine.address})
-        return Places(registry=registry, archives=archives, engine=connect, cache=cache, root=bench.root)
+    def services(self, bench: Bench, engine: FakeEngine) -> Services:
+        return make_services(bench.root, environ={"DOCKER_HOST": engine.address})
 
-    def opened(self, places: Places, bench: Bench, builder: str, *packages: str) -> Builder:
-        options: dict[str, Any] = {"places": places, "progress": Progress()}
+    def opened(self, services: Services, bench: Bench, builder: str, *packages: str) -> Builder:
         spec = BaseSpec(transport="oci", value=str(bench.base()))
-        base = open_base(spec, python="", requires_python="", platform=AMD64, venv="app/.venv", threads=1, **options)
-        named = parse({"builder": builder}, {}, project="shop")[0].builder
-        return open_builder(base, spec, named, packages, limits=Limits(), **options)
+        base = open_base(BaseRequest(spec=spec, platform=AMD64), services)
+        options = parse({"builder": builder, "build-packages": [*packages]}, {}, project="shop")[0].compiling
+        return open_builder(base, spec, options, services)
 
-    def test_of_a_registry(self, bench: Bench, places: Places, registry: FakeRegistry) -> None:
+    def test_of_a_registry(self, bench: Bench, services: Services, registry: FakeRegistry) -> None:
         digest = serve(bench.base(), registry, "acme/builder", "1")
-        builder = self.opened(places, bench, f"{registry.host}/acme/builder:1", "libpq-dev")
+        builder = self.opened(services, bench, f"{registry.host}/acme/builder:1", "libpq-dev")
         assert builder.reference == f"{registry.host}/acme/builder@{digest}"
         assert builder.name == f"{registry.host}/acme/builder:1 + libpq-dev"
 
-    def test_of_the_engine(self, bench: Bench, places: Places, engine: FakeEngine) -> None:
+    def test_of_the_engine(self, bench: Bench, services: Services, engine: FakeEngine) -> None:
         engine.images["acme/builder:1"] = {"Id": f"sha256:{'1' * 64}"}
-        builder = self.opened(places, bench, "docker-daemon:acme/builder:1")
+        builder = self.opened(services, bench, "docker-daemon:acme/builder:1")
         assert builder.reference == f"docker-daemon:acme/builder:1@sha256:{'1' * 64}"
 
-    def test_of_a_layout(self, bench: Bench, places: Places) -> None:
+    def test_of_a_layout(self, bench: Bench, services: Services) -> None:
         layout = make_base(bench.root / "builder", FakeBase(files={"usr/bin/cc": b"\x7fELF"}))
-        builder = self.opened(places, bench, f"oci:{layout}")
+        builder = self.opened(services, bench, f"oci:{layout}")
         index = json.loads((layout / "index.json").read_text())
         assert builder.reference == f"oci:{layout}@{index['manifests'][0]['digest']}"
 
-    def test_another_id_is_another_builder(self, bench: Bench, places: Places, engine: FakeEngine) -> None:
+    def test_another_id_is_another_builder(self, bench: Bench, services: Services, engine: FakeEngine) -> None:
         identities = set()
         for digit in "12":
             engine.images["acme/builder:1"] = {"Id": f"sha256:{digit * 64}"}
-            identities.add(self.opened(places, bench, "docker-daemon:acme/builder:1").identity)
+            identities.add(self.opened(services, bench, "docker-daemon:acme/builder:1").identity)
         assert len(identities) == 2
 
 

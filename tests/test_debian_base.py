@@ -333,7 +333,7 @@ class TestThePython:
             bench.refused(
                 bench.project(f"p{number}", project=f'requires-python = "{specifier}"'),
                 f'Debian trixie has no Python that requires-python = "{specifier}" admits; it has 3.13 and 3.12',
-                'hint: take another base, such as "slim"',
+                'hint: set another base, such as "slim"',
             )
         bench.refused(
             bench.project(docker='python = "3.12"', project='requires-python = ">=3.13"'),

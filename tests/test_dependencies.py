@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from fake_index import Notes
 from packaging.requirements import Requirement
-from unit_maker import TARGET
+from prepared_maker import TARGET
 
 from hatch_docker.errors import LockError, OutputError, ResolveError
-from hatch_docker.index.access import FileFinder, ResolverSettings
+from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.locks import InstallRequest
-from hatch_docker.locks.locked import Locked, artifacts_of
+from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
+from hatch_docker.support.atomic import replacing
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
 
@@ -62,20 +63,26 @@ class Project:
         wanted = InstallRequest(project="app", target=TARGET, requirements=tuple(map(Requirement, requirements)))
         if target is not TARGET:
             wanted = replace(wanted, target=target)  # type: ignore[arg-type]
-        return artifacts_of(
-            wanted,
+        resolver = ResolverSettings(
+            environ={**os.environ, "HATCH_UV": str(self.root / "uv")},
+            configured=self.configured,
+            indexes=lambda: (),
+            embed=str,
+        )
+        finder = FileFinder(files=lambda _name: pytest.fail("these locks hold URLs"))
+        indexes = Indexes(finder=finder, resolver=resolver, download=lambda _: [])
+        source = LockSource(
             root=self.root,
-            lock=lock,
-            lookup=FileFinder(files=lambda _name: pytest.fail("these locks hold URLs")),
-            resolver=ResolverSettings(
-                environ={**os.environ, "HATCH_UV": str(self.root / "uv")},
-                configured=self.configured,
-                indexes=lambda: (),
-                embed=str,
-            ),
-            written=self.written,
+            configured=str(lock or ""),
+            earlier=self.written,
+            indexes=lambda _named: indexes,
             progress=self.notes,
         )
+        locked = read_artifacts(wanted, source)
+        if locked.text:
+            with replacing(self.written) as file:
+                file.write_text(locked.text)
+        return replace(locked, text="")
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from builds import files_below
 from fake_index import Notes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit_maker import TARGET, make_unit
+from prepared_maker import TARGET, make_prepared
 
 from hatch_docker.errors import DigestMismatchError
-from hatch_docker.image.layers import Part, files_part, group, make_layers, own_part
+from hatch_docker.image.layers import Part, arrange, group, make_layers
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.layer import Entry, Plain
@@ -64,8 +64,13 @@ _wheels = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=4), _sizes, m
 _budgets = st.integers(1, 40)
 
 
+def own_part(own: PreparedWheel, skeleton: Sequence[Entry] = (), present: frozenset[str] = frozenset()) -> Part:
+    (part,) = arrange([], own, skeleton=skeleton, extra=[], present=present, budget=3)
+    return part
+
+
 def names(parts: Sequence[Part]) -> list[tuple[str, ...]]:
-    return [tuple(each.facts.name for each in part.units) for part in parts]
+    return [tuple(each.facts.name for each in part.wheels) for part in parts]
 
 
 class TestGroups:
@@ -133,7 +138,6 @@ def cache(tmp_path: Path) -> Cache:
 def made(cache: Cache, *parts: Part, **changes: Any) -> list[MadeLayer]:
     wanted: dict[str, Any] = {
         "target": TARGET,
-        "venv": VENV,
         "compression": "gzip",
         "threads": 2,
         "progress": Progress(),
@@ -154,7 +158,7 @@ def members(layer: MadeLayer) -> dict[str, bytes | None]:
 
 def test_progress_is_of_what_is_not_pruned(cache: Cache, tmp_path: Path) -> None:
     files = {"demo/__init__.py": b"a" * 3000, "demo/tests/big.py": b"b" * 99_999}
-    (part,) = group([replace(make_unit(tmp_path, files=files), pruned=frozenset({"demo/tests/big.py"}))], 1)
+    (part,) = group([replace(make_prepared(tmp_path, files=files), pruned=frozenset({"demo/tests/big.py"}))], 1)
     told = Notes()
     (layer,) = made(cache, part, progress=told)
     # The rest are directories on the way, and the end of the archive.
@@ -165,7 +169,7 @@ def test_progress_is_of_what_is_not_pruned(cache: Cache, tmp_path: Path) -> None
 class TestCaching:
     @pytest.fixture
     def part(self, tmp_path: Path) -> Part:
-        (part,) = group([make_unit(tmp_path / "wheels", "one"), make_unit(tmp_path / "wheels", "two")], 1)
+        (part,) = group([make_prepared(tmp_path / "wheels", "one"), make_prepared(tmp_path / "wheels", "two")], 1)
         return part
 
     def test_a_layer_is_made_once(self, cache: Cache, part: Part) -> None:
@@ -177,7 +181,9 @@ class TestCaching:
         assert first.contents == ("one 1.0", "two 1.0")
 
     def test_wherever_the_wheels_are(self, tmp_path: Path, part: Part) -> None:
-        (there,) = group([make_unit(tmp_path / "elsewhere", "two"), make_unit(tmp_path / "elsewhere", "one")], 1)
+        (there,) = group(
+            [make_prepared(tmp_path / "elsewhere", "two"), make_prepared(tmp_path / "elsewhere", "one")], 1
+        )
         (one,), (other,) = made(Cache(tmp_path / "1"), part), made(Cache(tmp_path / "2"), there)
         assert one.layer.descriptor == other.layer.descriptor
         assert made(Cache(tmp_path / "1"), there)[0].reused
@@ -209,7 +215,6 @@ class TestCaching:
         [
             {"compression": "gzip-single"},
             {"compression": "zstd"},
-            {"venv": "srv/venv"},
             {"target": replace(TARGET, version="3.12.1")},
             {"target": replace(TARGET, free_threaded=True)},
         ],
@@ -223,7 +228,7 @@ class TestCaching:
 
     def test_what_is_pruned_makes_another_layer(self, cache: Cache, part: Part) -> None:
         (first,) = made(cache, part)
-        pruned = replace(part, units=(replace(part.units[0], pruned=frozenset({"one.py"})), part.units[1]))
+        pruned = replace(part, wheels=(replace(part.wheels[0], pruned=frozenset({"one.py"})), part.wheels[1]))
         (other,) = made(cache, pruned)
         assert not other.reused
         assert set(members(first)) - set(members(other)) == {f"{VENV}/lib/python3.13/site-packages/one.py"}
@@ -243,22 +248,27 @@ class TestCaching:
     def test_files_of_the_host_are_read_each_time(self, cache: Cache) -> None:
         for text in (b"one", b"two"):
             entry = Entry(path="etc/x", content=Plain(size=3, read=lambda offset, length, text=text: text))  # type: ignore[misc]
-            (layer,) = made(cache, *files_part([entry], frozenset()))
+            (layer,) = made(cache, Part(contents=("extra files",), entries=(entry,), splice=False))
             assert not layer.reused
             assert members(layer)["etc/x"] == text
 
-    def test_no_files_no_layer(self) -> None:
-        assert files_part([], frozenset()) == []
+    def test_extra_files_have_a_layer_of_their_own(self, tmp_path: Path) -> None:
+        entry = Entry(path="etc/x", mode=0o755)
+        own = make_prepared(tmp_path)
+        present: frozenset[str] = frozenset()
+        parts = arrange([own], own, skeleton=[], extra=[entry], present=present, budget=9)
+        assert [part.contents for part in parts] == [("demo 1.0",), ("extra files",), ("demo 1.0",)]
+        assert own_part(own).contents == ("demo 1.0",)
 
 
 class TestContent:
     def test_where_two_wheels_of_a_layer_have_one_path_the_later_name_wins(self, tmp_path: Path, cache: Cache) -> None:
-        units = [make_unit(tmp_path, name, {"shared/x.py": name}) for name in ("two", "one")]
+        units = [make_prepared(tmp_path, name, {"shared/x.py": name}) for name in ("two", "one")]
         (layer,) = made(cache, *group(units, 1))
         assert members(layer)[f"{VENV}/lib/python3.13/site-packages/shared/x.py"] == b"two"
 
     def test_the_projects_layer_leaves_the_bases_directories_alone(self, tmp_path: Path, cache: Cache) -> None:
-        part = own_part(make_unit(tmp_path), [Entry(path="app/data", mode=0o755)], frozenset({"app"}))
+        part = own_part(make_prepared(tmp_path), [Entry(path="app/data", mode=0o755)], frozenset({"app"}))
         (layer,) = made(cache, part)
         assert "app" not in members(layer)
         assert {"app/data", f"{VENV}/lib/python3.13/site-packages/demo.py"} <= set(members(layer))
@@ -271,14 +281,14 @@ class TestContent:
         self, tmp_path_factory: pytest.TempPathFactory, threads: int
     ) -> None:
         folder = tmp_path_factory.mktemp("order")
-        parts = [own_part(make_unit(folder, name), [], frozenset()) for name in "edcba"]
+        parts = [own_part(make_prepared(folder, name)) for name in "edcba"]
         layers = made(Cache(folder / "cache"), *parts, threads=threads)
         assert [layer.contents for layer in layers] == [(f"{name} 1.0",) for name in "edcba"]
 
     def test_a_wheel_with_other_content_than_its_record_says_is_named_and_nothing_kept(
         self, tmp_path: Path, cache: Cache
     ) -> None:
-        lying = make_unit(
+        lying = make_prepared(
             tmp_path, files={"demo.bin": b"x"}, record=lambda rows: [("demo.bin", rows[1][1], rows[0][2]), *rows[1:]]
         )
         with pytest.raises(DigestMismatchError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. has the wrong"):

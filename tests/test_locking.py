@@ -110,7 +110,7 @@ class TestPackagesOfDebian:
         outcome = done(bench.hatch("lock", project=project))
         assert outcome.out == ""
         assert "base: 12 packages of Debian trixie (amd64), as before\n" in outcome.err
-        assert "nothing was to do" in outcome.err
+        assert "nothing to do" in outcome.err
         assert (project / "debian.lock").read_bytes() == before
         assert bench.archive.requests == []
 
@@ -126,7 +126,7 @@ class TestPackagesOfDebian:
         assert list(versions(pins(project)["runtime-packages"])) == ["libldap2"]
         (project / "pyproject.toml").write_text((project / "pyproject.toml").read_text().replace(PACKAGES, ""))
         outcome = done(bench.hatch("lock", project=project))
-        assert "runtime-packages: not asked for any more\n" in outcome.err
+        assert "runtime-packages: not needed any more\n" in outcome.err
         assert pins(project) == {purpose: before[purpose] for purpose in ("base", "builder")}
 
     @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ class TestPackagesOfDebian:
         done(bench.hatch("lock", project=project))
         outcome = done(bench.hatch("lock", "--upgrade", "base", project=project))
         assert outcome.out == ""
-        assert "there is nothing newer" in outcome.err
+        assert "everything is up to date" in outcome.err
         bench.archive.put("netbase", {"etc/services": file()}, version="1.0-1+deb13u1", suite="trixie-security")
         bench.archive.put("libldap2", {}, version="2", Depends="libsasl2")
         bench.archive.put("libsasl2", {})
@@ -289,7 +289,7 @@ class TestPackagesOfPython:
         assert "    demo 1.0 → 2.0\n    needed 1.0 (removed)\n" in outcome.err
         outcome = done(bench.hatch("lock", "--upgrade", "python", project=project))
         assert outcome.out == ""
-        assert "there is nothing newer" in outcome.err
+        assert "everything is up to date" in outcome.err
 
     def test_stay_where_they_can_when_something_else_is_asked_for(self, bench: CommandBench) -> None:
         bench.offer("demo")
@@ -313,7 +313,7 @@ class TestPackagesOfPython:
         before = (project / "pylock.toml").read_bytes()
         outcome = done(bench.hatch("lock", project=project))
         assert outcome.out == ""
-        assert "nothing was to do; pylock.toml, which another tool makes, has Python's packages; " in outcome.err
+        assert "nothing to do; pylock.toml, which another tool makes, has Python's packages; " in outcome.err
         outcome = bench.hatch("lock", "--upgrade", "python", project=project)
         refused(
             outcome, "pylock.toml: another tool makes this lock", "hint: ", "uv pip compile", "-o pylock.toml --upgrade"
@@ -332,7 +332,7 @@ class TestPackagesOfPython:
     def test_that_are_none_need_no_lock(self, bench: CommandBench) -> None:
         outcome = done(bench.hatch("lock", project=dependent(bench)))
         assert outcome.out == ""
-        assert "nothing was to do; the project requires nothing; nothing of the image comes out" in outcome.err
+        assert "nothing to do; the project requires nothing; nothing of the image comes out" in outcome.err
 
 
 class TestABaseOfARegistry:

@@ -84,7 +84,7 @@ class TestPackagesOfDebian:
         assert bench.hatch("lock", "--upgrade", "base", project=project).code == 0
         outcome = bench.hatch("outdated", project=project)
         assert rows(outcome) == []
-        assert "there is nothing newer than debian:trixie and the 0 packages of Python have\n" in outcome.err
+        assert "everything is up to date than debian:trixie and the 0 packages of Python have\n" in outcome.err
 
     def test_that_are_not_pinned_are_the_newest(self, bench: CommandBench) -> None:
         project = bench.project()
@@ -162,7 +162,7 @@ class TestPackagesOfPython:
             ["banana", "1.0", "3.0", "Python, the project requires banana<3,>=1, as 2.0 is"],
             ["cherry", "1.0", "2.0", "Python"],
         ]
-        assert "how to get newer ones of Python: hatch-docker lock --upgrade python\n" in outcome.err
+        assert "to upgrade Python packages: hatch-docker lock --upgrade python\n" in outcome.err
 
     def test_that_were_yanked_come_first(self, bench: CommandBench, project: Path) -> None:
         bench.offer("apple", "1.1")
@@ -227,7 +227,7 @@ class TestPackagesOfPython:
         bench.offer("apple", "2.0")
         outcome = bench.hatch("outdated", project=project)
         assert rows(outcome) == [["apple", "1.0", "2.0", "Python"]]
-        assert "of Python: delete " in outcome.err
+        assert "to upgrade Python packages: delete " in outcome.err
         assert "pylock.shop.toml" in outcome.err
 
     def test_of_another_tools_lock_are_its_own(self, bench: CommandBench) -> None:
@@ -243,7 +243,7 @@ class TestPackagesOfPython:
         bench.index.files = {key: data for key, data in bench.index.files.items() if key[0] != "cherry"}
         outcome = bench.hatch("outdated", project=project)
         assert rows(outcome) == [["apple", "1.0", "2.0", "Python"]]
-        assert "cherry is not looked at: no package index has cherry\n" in outcome.err
+        assert "cherry is not checked: no package index has cherry\n" in outcome.err
 
     def test_that_the_index_has_none_of_are_an_error(self, bench: CommandBench, project: Path) -> None:
         bench.index.files.clear()

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import pull, registry_source
 from hatch_docker.oci.spec import Platform
-from hatch_docker.os_packages import Installed, install
+from hatch_docker.os_packages import Installed, Installer, InstallOptions, install
 from hatch_docker.os_packages.difference import Difference, difference
 from hatch_docker.os_packages.managers import MANAGERS, arrived, hint
 from hatch_docker.support.cache import Cache
@@ -443,19 +443,20 @@ def connect() -> Engine:
     return Engine.connect(os.environ)
 
 
-def packages(image: Image, names: Sequence[str], folder: Path, **options: Any) -> Installed:
-    """Installed with a cache in `folder`, and the log beside it."""
-    given: dict[str, Any] = {
-        "label": "base:1",
-        "engine": connect,
-        "reference": Reference.parse(f"{REPOSITORY}:base"),
-        "limits": Limits(),
-        "cache": Cache(folder / "cache"),
-        "log": folder / "logs" / "packages.log",
-        "compression": "gzip",
-        "progress": Progress(),
-    }
-    return install(image, names, **given | options)
+def packages(
+    image: Image,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    engine: Callable[[], Engine] = connect,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Installed:
+    """Install with a cache in `folder`."""
+    chosen = InstallOptions(names=tuple(names), label="base:1", log="packages", **options)
+    cache = Cache(folder / "cache")
+    installer = Installer(engine=engine, limits=Limits(), cache=cache, progress=progress or Progress())
+    return install(image, chosen, installer)
 
 
 def members(made: Installed) -> dict[str, tarfile.TarInfo]:
@@ -616,8 +617,8 @@ class TestApk:
         assert "apk cannot install mini-lib:" in caught.value.message
         assert "mini-lib (no such package)" in caught.value.message
         assert "similar are mini-libs" in caught.value.hint
-        assert f"its whole output is in {tmp_path / 'logs' / 'packages.log'}" in caught.value.hint
-        assert "no such package" in (tmp_path / "logs" / "packages.log").read_text()
+        assert f"its whole output is in {tmp_path / 'cache' / 'logs' / 'packages.log'}" in caught.value.hint
+        assert "no such package" in (tmp_path / "cache" / "logs" / "packages.log").read_text()
 
     def test_a_version_that_is_not_there(self, alpine: Image, tmp_path: Path) -> None:
         assert packages(alpine, ["mini-libs=1.2-r0"], tmp_path).made.contents == ("mini-libs 1.2-r0",)

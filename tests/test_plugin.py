@@ -10,7 +10,7 @@ import pytest
 from fake_engine import FakeEngine
 from hatchling.plugin.manager import PluginManager
 
-from hatch_docker.frontends.hatch import VERSIONS, DockerBuilder
+from hatch_docker.frontends.hatch import DockerBuilder
 
 NOWHERE = "tcp://127.0.0.1:1"
 PROJECT = """
@@ -85,7 +85,7 @@ def test_hatch_finds_the_builder() -> None:
 
 class TestVersions:
     def test_are_the_outputs(self, make: Make) -> None:
-        assert tuple(make().get_version_api()) == VERSIONS
+        assert set(make().get_version_api()) == {"archive", "load", "push"}
 
     def test_without_an_engine_an_archive(self, make: Make) -> None:
         assert make().get_default_versions() == ["archive"]

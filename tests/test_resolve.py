@@ -19,12 +19,12 @@ from packaging.requirements import Requirement
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import LockError, ResolveError
-from hatch_docker.index.access import FileFinder, ResolverSettings
+from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.uv_config import uv_tables
 from hatch_docker.locks import InstallRequest, read_lock, select
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
-from hatch_docker.locks.locked import artifacts_of, resolve_alone
+from hatch_docker.locks.locked import BuildResolver, LockSource, read_artifacts
 from hatch_docker.locks.uv import find_uv, inputs_digest, is_current, resolution_scope, resolve
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress
@@ -241,17 +241,20 @@ def resolved(
 ) -> tuple[dict[str, Artifact], list[str]]:
     """What a project without a lock gets, by name, and what was told meanwhile."""
     notes = Notes()
-    locked = artifacts_of(
-        InstallRequest(project="demo", target=to, requirements=(Requirement(requirement),)),
+    indexes = Indexes(finder=unused(), resolver=settings(uv), download=lambda _: [])
+    source = LockSource(
         root=folder,
-        lock=None,
-        lookup=unused(),
-        resolver=settings(uv),
-        written=folder / "pylock.demo.toml",
+        configured="",
+        earlier=folder / "dist" / "pylock.demo.toml",
+        indexes=lambda _named: indexes,
         no_binary=no_binary,
         progress=notes,
     )
+    locked = read_artifacts(InstallRequest(project="demo", target=to, requirements=(Requirement(requirement),)), source)
     assert locked.resolved
+    if locked.text:
+        source.earlier.parent.mkdir()
+        source.earlier.write_text(locked.text)
     return {each.name: each for each in locked.artifacts}, notes.texts
 
 
@@ -282,9 +285,7 @@ def test_no_binary_needs_no_other_resolution(tmp_path: Path) -> None:
     Path(uv).unlink()
     found, notes = resolved(tmp_path, uv, "ext", no_binary={"pure", "purr", ":all:"})
     assert found["pure"].reason == found["ext"].reason == "named in no-binary"
-    assert [each for each in notes if "no-binary" in each] == [
-        "no-binary names purr, which is not among the dependencies"
-    ]
+    assert [each for each in notes if "no-binary" in each] == ["no-binary names purr, which is not a dependency"]
 
 
 @posix_only
@@ -295,17 +296,15 @@ def test_no_binary_needs_no_other_resolution(tmp_path: Path) -> None:
         ("evil @ file:///etc/passwd", "by URL ('file:///etc/passwd')"),
         # By URL for packaging before 26.4, which takes a URL to its end; no requirement for later ones.
         ("evil @ https://evil.example/evil-1.tar.gz\n--index-url=https://evil.example/", "build requirement"),
-        ("evil @ https://evil.example/\n-r /etc/passwd", "a build requirement is none"),
-        ("evil; " + "(" * 20000, "a build requirement is none"),
+        ("evil @ https://evil.example/\n-r /etc/passwd", "a build requirement is not valid"),
+        ("evil; " + "(" * 20000, "a build requirement is not valid"),
     ],
 )
 def test_uv_never_sees_what_an_sdist_is_built_with_by_url(tmp_path: Path, requirement: str, problem: str) -> None:
     uv = fake_uv(tmp_path, "open('ran', 'w')")
-    resolver = settings(uv)
+    indexes = Indexes(finder=unused(), resolver=settings(uv), download=lambda _: [])
     with pytest.raises(LockError) as caught:
-        resolve_alone(
-            ["six", requirement], target=SLIM, root=tmp_path, lookup=unused(), resolver=resolver, constraints=None
-        )
+        BuildResolver(target=SLIM, root=tmp_path, indexes=indexes)(["six", requirement])
     assert problem in caught.value.message
     assert caught.value.message.isprintable()
     assert not (tmp_path / "ran").exists()

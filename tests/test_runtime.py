@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hatch_docker.config import Runtime
 from hatch_docker.errors import ConfigError
 from hatch_docker.image.runtime import command, configure, describe
 from hatch_docker.oci.config import Healthcheck, ImageConfig
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
 
-VENV = "app/.venv"
 BASE = ImageConfig(
     platform=Platform(architecture="arm64"),
     created="1999-01-01T00:00:00Z",
@@ -30,32 +30,26 @@ BASE = ImageConfig(
 )
 
 
-def configured(base: ImageConfig = BASE, **changes: Any) -> ImageConfig:
-    wanted: dict[str, Any] = {
-        "venv": VENV,
-        "created": "2000-01-01T00:00:00Z",
-        "entrypoint": None,
-        "cmd": None,
-        "env": {},
-        "ports": (),
-        "volumes": (),
-        "user": "65532:65532",
-        "working_dir": "/app",
-        "labels": {},
-        "stop_signal": "",
-        "healthcheck": None,
-    }
-    return configure(base, **{**wanted, **changes})
+def configured(
+    base: ImageConfig = BASE,
+    *,
+    entrypoint: Sequence[str] | None = None,
+    cmd: Sequence[str] | None = None,
+    labels: Mapping[str, str] = {},
+    **runtime: Any,
+) -> ImageConfig:
+    created = "2000-01-01T00:00:00Z"
+    return configure(base, Runtime(**runtime), created=created, entrypoint=entrypoint, cmd=cmd, labels=labels)
 
 
 class TestCommands:
     def test_a_script_is_its_path_in_the_venv(self) -> None:
-        assert command("app", ["app", "other"], VENV, "place") == ["/app/.venv/bin/app"]
+        assert command("app", ["app", "other"], "place") == ["/app/.venv/bin/app"]
 
     def test_a_list_is_what_it_says(self) -> None:
-        assert command(("python", "-m", "app"), [], VENV, "place") == ["python", "-m", "app"]
-        assert command((), [], VENV, "place") == []
-        assert command(None, [], VENV, "place") is None
+        assert command(("python", "-m", "app"), [], "place") == ["python", "-m", "app"]
+        assert command((), [], "place") == []
+        assert command(None, [], "place") is None
 
     @pytest.mark.parametrize(
         ("scripts", "hint"),
@@ -63,7 +57,7 @@ class TestCommands:
     )
     def test_a_script_that_nothing_installs(self, scripts: list[str], hint: str) -> None:
         with pytest.raises(ConfigError, match=rf"installs a script 'ap'; {hint}") as caught:
-            command("ap", scripts, VENV, "tool.x.entrypoint")
+            command("ap", scripts, "tool.x.entrypoint")
         assert caught.value.problems[0][0] == "tool.x.entrypoint"
 
 

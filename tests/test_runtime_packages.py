@@ -266,7 +266,7 @@ class TestTheEngine:
         bench.refused(
             on_image(bench, "libpq5", 'runtime-installer = "archive"', release=release, libc=libc, folder="other"),
             f"{TABLE}.runtime-installer: ",
-            "is no release of Debian's, and so has no packages in Debian's archive",
+            "is not a Debian release, and so has no packages in Debian's archive",
             "hint: leave it out",
             DOCKER_HOST=engine.address,
         )

@@ -25,6 +25,10 @@ MACHINES = {
 _LEGACY_MANYLINUX = {(2, 5): "manylinux1", (2, 12): "manylinux2010", (2, 17): "manylinux2014"}
 _OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
 
+# The virtual environment of an image, without the leading slash. Layers of wheels are the same for all projects, so it
+# is not configurable.
+VENV = "app/.venv"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Libc:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from hatch_docker.base.families import BASES, PYTHONS, admitted, fit
 from hatch_docker.config import BaseSpec
@@ -14,7 +13,6 @@ from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.debian_image import base_request, debian_image
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.dpkg.provide import Request
-from hatch_docker.engine import Engine
 from hatch_docker.errors import BaseError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci import source
 from hatch_docker.oci.archive import open_files
@@ -22,28 +20,26 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import Pulled
 from hatch_docker.oci.spec import Platform
-from hatch_docker.support.cache import Cache
-from hatch_docker.support.progress import Progress
+from hatch_docker.services import Services
 
-_NO_REGISTRY = 'base = "debian" needs no registry: it is made out of Debian\'s archive'
+_NO_REGISTRY = 'base = "debian" needs no registry: it is made from Debian\'s archive'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where bases come from. `engine` connects when it is called, since most builds need none."""
+class BaseRequest:
+    """A request for a base image: `python` is `X.Y`, or empty for the newest version that `requires_python` admits."""
 
-    registry: Registry
-    archives: Archives
-    engine: Callable[[], Engine]
-    cache: Cache
-    root: Path
+    spec: BaseSpec
+    platform: Platform
+    python: str = ""
+    requires_python: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A base image that was found. `reference` is where it can be pulled from, None where that is no registry.
+    """A base image in its source. `reference` is its name in a registry, None if it comes from elsewhere.
 
-    `selection` are the packages of one that is out of Debian's archive.
+    `selection` has the packages of a base that is made from Debian's archive.
     """
 
     pulled: Pulled
@@ -51,37 +47,33 @@ class Found:
     selection: Selection | None = None
 
 
-def pull(
-    base: BaseSpec, *, python: str, requires_python: str, platform: Platform, places: Places, progress: Progress
-) -> Found:
-    """The image that `base` names, for `platform`.
+def pull(request: BaseRequest, services: Services) -> Found:
+    """Find the image that a request names, for its platform.
 
-    A family's is that of `python`, or where that is empty the newest that `requires_python` admits. What the image
-    holds is not looked at. Raises ImageError, with its name as the place, and what registries, engines and Debian's
-    archive raise.
+    The Python of a family's image is chosen by its tag; the image's contents are not checked here. Raises ImageError,
+    with the image's name as the place, and the errors of registries, engines and Debian's archive.
     """
-    with placed(name_of(base)):
-        return _TRANSPORTS[base.transport](base, python, requires_python, platform, places, progress)
+    with placed(name_of(request.spec)):
+        return _TRANSPORTS[request.spec.transport](request, services)
 
 
-def _from_family(
-    base: BaseSpec, python: str, requires_python: str, platform: Platform, places: Places, progress: Progress
-) -> Found:
+def _from_family(request: BaseRequest, services: Services) -> Found:
     """The image of the newest admitted Python that the registry has."""
+    family = request.spec.value
     missing: RegistryError | None = None
-    for each in admitted(requires_python, python):
-        reference = _image_of(base.value, each)
+    for python in admitted(request.requires_python, request.python):
+        reference = _image_of(family, python)
         try:
-            return Found(reference=reference, pulled=_pull(reference, platform, places, progress))
+            return Found(reference=reference, pulled=_pull(reference, request.platform, services))
         except RegistryError as error:
             if error.status != 404:
                 raise
-            progress.note(f"{reference.familiar} is not in the registry")
+            services.progress.note(f"{reference.familiar} is not in the registry")
             missing = missing or error
-    there = ", ".join(each for each in PYTHONS if _exists(_image_of(base.value, each), places))
+    available = ", ".join(each for each in PYTHONS if _exists(_image_of(family, each), services.registry))
     raise BaseError(
-        f"the base {base.value!r} has no Python that fits: {missing.message if missing else ''}",
-        hint=f"it has {there}: set python, or widen requires-python" if there else "name another base",
+        f"the base {family!r} has no Python that fits: {missing.message if missing else ''}",
+        hint=f"it has {available}: set python, or widen requires-python" if available else "name another base",
     )
 
 
@@ -89,89 +81,77 @@ def _image_of(family: str, python: str) -> Reference:
     return Reference.parse(BASES[family].image.format(python=python))
 
 
-def _from_registry(
-    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
-) -> Found:
-    reference = base.reference or Reference.parse(base.value)
-    return Found(reference=reference, pulled=_pull(reference, platform, places, progress))
+def _from_registry(request: BaseRequest, services: Services) -> Found:
+    reference = request.spec.reference or Reference.parse(request.spec.value)
+    return Found(reference=reference, pulled=_pull(reference, request.platform, services))
 
 
-def _from_layout(
-    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
-) -> Found:
-    files = open_files(places.root / base.value)
-    return Found(pulled=source.pull(source.layout_source(files, base.name), platform, places.cache, progress=progress))
+def _from_layout(request: BaseRequest, services: Services) -> Found:
+    files = open_files(services.root / request.spec.value)
+    layout = source.layout_source(files, request.spec.name)
+    return Found(pulled=source.pull(layout, request.platform, services.cache, progress=services.progress))
 
 
-def _from_saved(
-    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
-) -> Found:
-    files = open_files(places.root / base.value)
-    return Found(pulled=source.pull_saved(files, base.name, platform, places.cache, progress=progress))
-
-
-def _from_engine(
-    base: BaseSpec, _python: str, _requires: str, platform: Platform, places: Places, progress: Progress
-) -> Found:
-    engine = places.engine()
-    identity = engine.image_id(base.value)
-    pulled = source.recall(places.cache, identity) if identity else None
-    if pulled is None:
-        with places.cache.temporary() as partial:
-            with partial.open("wb") as file:
-                file.writelines(engine.save(base.value))
-            files = replace(open_files(partial), place=f"docker-daemon:{base.value}")
-            pulled = source.pull_saved(files, "", platform, places.cache, progress=progress)
-        # A name may have got another image between the two questions: what was saved is then not the first one's.
-        if engine.image_id(base.value) == identity:
-            source.remember(places.cache, identity, pulled)
-    source.check_platform(f"docker-daemon:{base.value}", pulled.image.config, platform)
+def _from_saved(request: BaseRequest, services: Services) -> Found:
+    files, cache = open_files(services.root / request.spec.value), services.cache
+    pulled = source.pull_saved(files, request.spec.name, request.platform, cache, progress=services.progress)
     return Found(pulled=pulled)
 
 
-def _from_debian(
-    base: BaseSpec, python: str, requires_python: str, platform: Platform, places: Places, _progress: Progress
-) -> Found:
-    request = debian_request(
-        base, python=python, requires_python=requires_python, platform=platform, archives=places.archives
-    )
-    made = debian_image(request, platform, places.archives)
+def _from_engine(request: BaseRequest, services: Services) -> Found:
+    engine, cache, name = services.engine(), services.cache, request.spec.value
+    identity = engine.image_id(name)
+    pulled = source.recall(cache, identity) if identity else None
+    if pulled is None:
+        with cache.temporary() as partial:
+            with partial.open("wb") as file:
+                file.writelines(engine.save(name))
+            files = replace(open_files(partial), place=f"docker-daemon:{name}")
+            pulled = source.pull_saved(files, "", request.platform, cache, progress=services.progress)
+        # The name may have moved to another image between the two requests; then what was saved is not `identity`.
+        if engine.image_id(name) == identity:
+            source.remember(cache, identity, pulled)
+    source.check_platform(f"docker-daemon:{name}", pulled.image.config, request.platform)
+    return Found(pulled=pulled)
+
+
+def _from_debian(request: BaseRequest, services: Services) -> Found:
+    made = debian_image(debian_request(request, services.archives), request.platform, services.archives)
     return Found(pulled=Pulled(image=made.image, digest=made.image.digest), selection=made.selection)
 
 
-def debian_request(
-    base: BaseSpec, *, python: str, requires_python: str, platform: Platform, archives: Archives
-) -> Request:
-    """Which packages a base out of Debian's archive is made of; the rest is as in `pull`."""
+def debian_request(request: BaseRequest, archives: Archives) -> Request:
+    """The packages that a base from Debian's archive is made of. Raises as `base_request` does."""
+    spec = request.spec
     return base_request(
-        base.value,
-        debug=base.name == "debug",
-        snapshot=base.date,
-        platform=platform,
-        choose=partial(_python_of, base.value, python, requires_python),
+        spec.value,
+        debug=spec.name == "debug",
+        snapshot=spec.date,
+        platform=request.platform,
+        choose=partial(_python_of, spec.value, request.python, request.requires_python),
         archives=archives,
     )
 
 
-def _python_of(suite: str, python: str, requires_python: str, there: Sequence[str]) -> str:
-    """The newest of a suite's Pythons that a project admits, or `python` where that is one of them."""
-    fitting = fit(requires_python, there)
+def _python_of(suite: str, python: str, requires_python: str, available: Sequence[str]) -> str:
+    """The newest of a suite's Pythons that a project admits, or `python` if it is one of them."""
+    fitting = fit(requires_python, available)
     if python and python in fitting:
         return python
     if fitting and not python:
         return fitting[0]
     admitted_ones = f'Python that requires-python = "{requires_python}" admits'
-    wanted = f"Python {python}" if python and python not in there else admitted_ones
-    has = " and ".join(there)
+    lacking = f"Python {python}" if python and python not in available else admitted_ones
+    has = " and ".join(available)
     raise BaseError(
-        f"Debian {suite} has no {wanted}; it has {has}" if there else f"Debian {suite} has no Python 3",
+        f"Debian {suite} has no {lacking}; it has {has}" if available else f"Debian {suite} has no Python 3",
         hint=f'set python = "{fitting[0]}", or leave it out; or take another base, such as "slim"'
         if fitting
         else 'take another base, such as "slim", which has a Python of each version',
     )
 
 
-_TRANSPORTS: Mapping[str, Callable[[BaseSpec, str, str, Platform, Places, Progress], Found]] = {
+_TRANSPORTS: Mapping[str, Callable[[BaseRequest, Services], Found]] = {
     "family": _from_family,
     "registry": _from_registry,
     "oci": _from_layout,
@@ -182,30 +162,29 @@ _TRANSPORTS: Mapping[str, Callable[[BaseSpec, str, str, Platform, Places, Progre
 }
 
 
-def _pull(reference: Reference, platform: Platform, places: Places, progress: Progress) -> Pulled:
-    """Pull, and remember which digest a tag had, for the hint when its registry cannot be reached."""
-    key = f"{reference} {platform}"
+def _pull(reference: Reference, platform: Platform, services: Services) -> Pulled:
+    """Pull, and record the digest of a tag, for the hint if the registry cannot be reached later."""
+    cache, key = services.cache, f"{reference} {platform}"
     try:
-        pulled = source.pull(
-            source.registry_source(places.registry, reference, places.cache), platform, places.cache, progress=progress
-        )
+        found = source.registry_source(services.registry, reference, cache)
+        pulled = source.pull(found, platform, cache, progress=services.progress)
     except NetworkError as error:
         if getattr(error, "status", 0) != 404:
-            error.hint = "\n  hint: ".join(filter(None, (error.hint, _NO_REGISTRY)))
-        known = None if reference.digest else places.cache.get("tags", key)
+            error.add_hint(_NO_REGISTRY)
+        known = None if reference.digest else cache.get("tags", key)
         if known:
-            error.hint += (
-                f'\n  hint: by digest it needs no registry: base = "{reference.familiar}@{known["digest"]}" '
-                "is what it was when it was last reached"
+            by_digest = f"{reference.familiar}@{known['digest']}"
+            error.add_hint(
+                f'by digest it needs no registry: base = "{by_digest}" is what it was when it was last reached'
             )
         raise
     if not reference.digest:
-        places.cache.put("tags", key, {"digest": pulled.digest})
+        cache.put("tags", key, {"digest": pulled.digest})
     return pulled
 
 
 def name_of(base: BaseSpec) -> str:
-    """What people call it."""
+    """The display name of a base."""
     if base.transport == "debian":
         return "".join(("debian:", base.value, base.name and f"-{base.name}", base.date and f"@{base.date}"))
     return base.value if base.reference or base.transport == "family" else f"{base.transport}:{base.value}"
@@ -213,7 +192,7 @@ def name_of(base: BaseSpec) -> str:
 
 @contextlib.contextmanager
 def placed(name: str) -> Iterator[None]:
-    """Give an error of an image its name as the place, and a hint."""
+    """Add the image's name as the place, and a hint, to an ImageError."""
     try:
         yield
     except ImageError as error:
@@ -222,9 +201,9 @@ def placed(name: str) -> Iterator[None]:
         raise
 
 
-def _exists(reference: Reference, places: Places) -> bool:
+def _exists(reference: Reference, registry: Registry) -> bool:
     try:
-        places.registry.resolve(reference)
+        registry.resolve(reference)
     except NetworkError:
         return False
     return True

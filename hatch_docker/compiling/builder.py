@@ -1,42 +1,45 @@
-"""The image to compile in: which one it is, told without an engine, and how it gets into one."""
+"""The builder: the image that sdists are compiled in. Choosing it needs no engine, using it does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from hatch_docker.base.image import Base, builder_spec
-from hatch_docker.base.transports import Places, name_of, pull
-from hatch_docker.config import BaseSpec
+from hatch_docker.base.families import BASES
+from hatch_docker.base.image import Base
+from hatch_docker.base.transports import BaseRequest, name_of, pull
+from hatch_docker.config import BaseSpec, Compiling
 from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.debian_image import packages_request, with_debian_packages
 from hatch_docker.dpkg.package_sets import ASSUME_INSTALLED
 from hatch_docker.dpkg.package_sets import toolchain as debian_toolchain
 from hatch_docker.dpkg.provide import Request
-from hatch_docker.engine import Container, Engine, Limits
+from hatch_docker.engine import Container, Engine, Limits, local_name
 from hatch_docker.errors import BuilderError, PackageError
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
-from hatch_docker.os_packages import install
-from hatch_docker.support.progress import Progress
+from hatch_docker.os_packages import InstallOptions, install
+from hatch_docker.services import Services
 from hatch_docker.support.threads import once
 
-# How many OS packages are part of what people call a builder; it is told with every sdist.
+# The number of OS packages that a builder's display name lists; it is part of a line for each sdist.
 _NAMED = 3
 _OTHER = 'there is also builder = "slim", where build-packages are installed by its apt, in a container'
+
+# An image with its OS packages, and their names and versions.
+_Completed = Callable[[], tuple[Image, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builder:
     """An image to compile in.
 
-    `name` is what people call it, `reference` what is recorded: by digest where a registry has it; `origin` is the
-    image in a registry that it is made of, None where it is of another kind. `identity` is everything that it is made
-    of, as a key. `image` puts the OS packages into it, which takes an engine the first time, as `packages` does, which
-    tells what came in, with versions. `provide` gives the name that the engine runs it by.
+    `name` is its display name; `reference` is recorded in results, by digest if it comes from a registry; `origin` is
+    the image in a registry that it is made from, None if there is none. `identity` is the cache key of the image and
+    its OS packages. `image()` returns the image with its OS packages, `packages()` these with their versions: both
+    need an engine unless they are cached. `provide()` loads the image into the engine and returns its name there.
     """
 
     name: str
@@ -52,164 +55,144 @@ class Builder:
 
     @contextmanager
     def container(self, what: str, *, network: bool) -> Iterator[Container]:
-        """A container of it. Raises EngineError."""
+        """A container of the builder, removed at the end of the block. Raises EngineError."""
         with self.engine().container(
             self.provide(), what=what, network=network, limits=self.limits, platform=self.platform
         ) as container:
             yield container
 
 
-def open_builder(
-    base: Base,
-    spec: BaseSpec,
-    builder: BaseSpec | None,
-    packages: Sequence[str],
-    *,
-    places: Places,
-    limits: Limits,
-    progress: Progress,
-) -> Builder:
-    """The builder for a base that `spec` names: the one that `builder` names, else the one that goes with the base.
+def builder_spec(base: BaseSpec, builder: BaseSpec | None, python: str) -> tuple[BaseSpec, bool]:
+    """The image to compile in for `base`, and whether it needs a toolchain first.
 
-    Raises BuilderError where there is no such image, and what a registry raises.
+    `builder` is the project's own choice, if it has one: a complete image, or a family, which stands for that family's
+    builder. If the builder is the base itself, `base` is returned unchanged. `python` is the target's, like `3.13`.
     """
-    python = base.facts.python
-    chosen, toolchain = builder_spec(spec, builder, python.minor)
+    if builder is not None and builder.transport not in ("family", "debian"):
+        return builder, False
+    chosen = base if builder is None or builder == base else builder
+    own = BASES[chosen.value].builder.format(python=python) if chosen.transport == "family" else ""
+    if not own:
+        return chosen, True
+    return BaseSpec(transport="registry", value=own, reference=Reference.parse(own)), False
+
+
+def builder_name(base: Base, spec: BaseSpec, options: Compiling) -> str:
+    """The display name of the builder for a base, without contacting a registry or an engine."""
+    chosen, toolchain = builder_spec(spec, options.builder, base.facts.python.minor)
+    return _label(base.name if chosen is spec else name_of(chosen), options.build_packages, toolchain)
+
+
+def _label(name: str, packages: Sequence[str], toolchain: bool) -> str:
+    shown = packages if len(packages) <= _NAMED else [f"{len(packages)} OS packages"]
+    return " + ".join(filter(None, (name, *shown, "a toolchain" if toolchain else "")))
+
+
+def open_builder(base: Base, spec: BaseSpec, options: Compiling, services: Services) -> Builder:
+    """The builder for a base, given without its OS packages, that `spec` names.
+
+    Raises BuilderError if there is no such image, and what `pull` raises.
+    """
+    python, packages = base.facts.python, options.build_packages
+    chosen, toolchain = builder_spec(spec, options.builder, python.minor)
+    request = BaseRequest(spec=chosen, platform=python.platform, python=python.minor)
     if chosen.transport == "docker-daemon" and not packages and not toolchain:
-        return _of_engine(chosen, python.platform, places, limits, progress)
+        return _of_engine(request, services)
     if chosen is spec:
-        # The image that the base was opened as, not what its tag means by now.
-        reference, image = base.reference, base.image
-        name, digest = base.name, base.digest
+        # The image that was opened as the base; its tag may point to another one by now.
+        name, reference, image, digest = base.name, base.reference, base.image, base.digest
     else:
         if is_another_debian(spec, chosen):
-            places = replace(places, archives=places.archives.unpinned())
-        found = pull(
-            chosen, python=python.minor, requires_python="", platform=python.platform, places=places, progress=progress
-        )
+            services = replace(services, archives=services.archives.unpinned())
+        found = pull(request, services)
         reference, image, digest = found.reference, found.pulled.image, found.pulled.digest
         name = reference.familiar if reference else name_of(chosen)
-    identity = f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}"
-    shown = packages if len(packages) <= _NAMED else [f"{len(packages)} OS packages"]
-    label = " + ".join(filter(None, (name, *shown, "a toolchain" if toolchain else "")))
     if chosen.transport == "debian":
-        request = toolchain_request(chosen, python.minor, packages, python.platform)
-        complete = _laid_out(image, request, places.archives)
+        complete = _unpacked(image, toolchain_request(request, packages), services.archives)
     else:
-        complete = _completed(image, packages, toolchain, name, places, limits, progress)
+        complete = _installed(image, name, packages, toolchain=toolchain, services=services)
     return Builder(
-        name=label,
+        name=_label(name, packages, toolchain),
         reference=str(reference.with_digest(digest)) if reference else f"{name_of(chosen)}@{digest}",
         origin=reference,
-        identity=identity,
+        identity=f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}",
         platform=python.platform,
-        limits=limits,
-        engine=places.engine,
+        limits=services.limits,
+        engine=services.engine,
         image=lambda: complete()[0],
         packages=lambda: complete()[1],
-        provide=lambda: places.engine().provide(
-            complete()[0], local_name(complete()[0]), base=reference.familiar if reference else "", progress=progress
-        ),
+        provide=lambda: _provide(complete()[0], reference, services),
     )
 
 
-def _of_engine(spec: BaseSpec, platform: Platform, places: Places, limits: Limits, progress: Progress) -> Builder:
-    """An image that the engine has already: it need not travel, unless it is asked for as an image."""
-    name = spec.value
-    identity = places.engine().image_id(name)
+def _provide(image: Image, origin: Reference | None, services: Services) -> str:
+    base = origin.familiar if origin else ""
+    return services.engine().provide(image, local_name(image), base=base, progress=services.progress)
+
+
+def _of_engine(request: BaseRequest, services: Services) -> Builder:
+    """A builder that the engine has already: it is transferred only if it is needed as an image."""
+    name = request.spec.value
+    identity = services.engine().image_id(name)
     if not identity:
         raise BuilderError(
             f"the engine has no image {name}",
-            hint="build it with 'hatch-docker builder', or name another one in builder",
+            hint="build it with 'hatch-docker builder', or set another one as builder",
         )
-
-    def fetched() -> Image:
-        return pull(
-            spec, python="", requires_python="", platform=platform, places=places, progress=progress
-        ).pulled.image
-
+    anything = replace(request, python="")
     return Builder(
         name=name,
-        reference=f"{spec.transport}:{name}@{identity}",
+        reference=f"{request.spec.transport}:{name}@{identity}",
         origin=None,
         identity=identity,
-        platform=platform,
-        limits=limits,
-        engine=places.engine,
-        image=once(fetched),
+        platform=request.platform,
+        limits=services.limits,
+        engine=services.engine,
+        image=once(lambda: pull(anything, services).pulled.image),
         packages=lambda: (),
         provide=lambda: identity,
     )
 
 
-def _completed(
-    image: Image,
-    packages: Sequence[str],
-    toolchain: bool,
-    name: str,
-    places: Places,
-    limits: Limits,
-    progress: Progress,
-) -> Callable[[], tuple[Image, tuple[str, ...]]]:
-    """The image with its OS packages, and which came in, when it is first asked for."""
+def _installed(image: Image, name: str, packages: Sequence[str], *, toolchain: bool, services: Services) -> _Completed:
+    """The image with OS packages that its own package manager installs."""
 
     def complete() -> tuple[Image, tuple[str, ...]]:
         if not packages and not toolchain:
             return image, ()
-        installed = install(
-            image,
-            packages,
-            toolchain=toolchain,
-            label=name,
-            engine=places.engine,
-            reference=local_name(image),
-            limits=limits,
-            cache=places.cache,
-            log=log_path(places.cache.root, "builder"),
-            compression="gzip",
-            progress=progress,
-        )
+        options = InstallOptions(names=tuple(packages), label=name, log="builder", toolchain=toolchain)
+        installed = install(image, options, services.installer)
         return installed.image, installed.made.contents
 
     return once(complete)
 
 
-def is_another_debian(base: BaseSpec, builder: BaseSpec) -> bool:
-    """Whether base and builder are two bases out of Debian's archive: only one can be pinned, the image's own."""
-    return base.transport == builder.transport == "debian" and base != builder
-
-
-def toolchain_request(spec: BaseSpec, python: str, packages: Sequence[str], platform: Platform) -> Request:
-    """What is put on a base out of Debian's archive to compile for `python`, as `3.13`."""
-    return packages_request(
-        [*debian_toolchain(python), *packages],
-        assume_installed=ASSUME_INSTALLED,
-        purpose="builder",
-        suite=spec.value,
-        platform=platform,
-        snapshot=spec.date,
-    )
-
-
-def _laid_out(image: Image, request: Request, archives: Archives) -> Callable[[], tuple[Image, tuple[str, ...]]]:
-    """The same of an image out of Debian's archive, which has no package manager: they come out of the archive, too."""
+def _unpacked(image: Image, request: Request, archives: Archives) -> _Completed:
+    """The image with OS packages from Debian's archive: the base `debian` has no package manager."""
 
     def complete() -> tuple[Image, tuple[str, ...]]:
         try:
             added = with_debian_packages(image, request, archives=archives, compression="gzip")
         except PackageError as error:
-            error.hint = "\n  hint: ".join(filter(None, (error.hint, _OTHER)))
+            error.add_hint(_OTHER)
             raise
         return added.image, added.made.contents if added.made else ()
 
     return once(complete)
 
 
-def local_name(image: Image) -> Reference:
-    """The name that an image of ours has in an engine: by its content."""
-    return Reference.parse(f"hatch-docker/builder:{image.config_descriptor.digest.partition(':')[2][:16]}")
+def is_another_debian(base: BaseSpec, builder: BaseSpec) -> bool:
+    """Whether base and builder are different bases from Debian's archive: pins exist for one of them only."""
+    return base.transport == builder.transport == "debian" and base != builder
 
 
-def log_path(root: Path, name: str) -> Path:
-    """Where the log of a container's work is kept: in the cache, so that nothing lands beside what is released."""
-    return root / "logs" / f"{name}.log"
+def toolchain_request(request: BaseRequest, packages: Sequence[str]) -> Request:
+    """The Debian packages that a base from Debian's archive needs to compile for the Python of `request`."""
+    return packages_request(
+        [*debian_toolchain(request.python), *packages],
+        assume_installed=ASSUME_INSTALLED,
+        purpose="builder",
+        suite=request.spec.value,
+        platform=request.platform,
+        snapshot=request.spec.date,
+    )

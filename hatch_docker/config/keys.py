@@ -1,4 +1,4 @@
-"""The table of keys, and the way through it: a TOML table and an environment become a Config and Settings."""
+"""The table of keys, and the parser that turns a TOML table and an environment into a Config and Settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,21 @@ from hatch_docker.config import environment as env
 from hatch_docker.config.base import base, debian_mirror, reference
 from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
-from hatch_docker.config.model import COMPRESSIONS, INSTALLERS, OUTPUTS, PREFIX, TABLE, Config, Settings, variable
+from hatch_docker.config.model import (
+    INSTALLERS,
+    PREFIX,
+    TABLE,
+    BaseOptions,
+    Compiling,
+    Config,
+    Naming,
+    OSPackages,
+    Output,
+    Packages,
+    Runtime,
+    Settings,
+    variable,
+)
 from hatch_docker.config.naming import created, host, image, index_url, mirror, normalized, platforms, python, tag
 from hatch_docker.config.runtime import (
     absolute,
@@ -41,66 +55,78 @@ from hatch_docker.config.values import (
     word,
 )
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci.compression import COMPRESSIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """How a key's value is read, and how its environment variable is."""
+    """A key: the attribute for its value (`group.attribute` of a Config), and the parsers of TOML and variables."""
 
+    attribute: str
     parser: Parser[Any]
     form: env.Form
 
 
 KEYS: dict[str, Key] = {
-    "image": Key(image, env.TEXT),
-    "tags": Key(list_of(tag, empty=False), env.LIST),
-    "base": Key(base, env.TEXT),
-    "python": Key(python, env.TEXT),
-    "platforms": Key(platforms, env.LIST),
-    "lock": Key(word, env.TEXT),
-    "extras": Key(list_of(normalized), env.LIST),
-    "dependency-groups": Key(list_of(normalized), env.LIST),
-    "index-url": Key(index_url, env.TEXT),
-    "prune": Key(list_of(pruned), env.LIST),
-    "keep": Key(list_of(glob), env.LIST),
-    "no-binary": Key(distributions, env.LIST),
-    "builder": Key(base, env.TEXT),
-    "build-packages": Key(list_of(os_package), env.LIST),
-    "build-constraints": Key(word, env.TEXT),
-    "build-network": Key(distributions, env.LIST),
-    "runtime-packages": Key(list_of(os_package), env.LIST),
-    "runtime-installer": Key(choice(*INSTALLERS), env.TEXT),
-    "debian-mirror": Key(debian_mirror, env.TEXT),
-    "debian-keyring": Key(word, env.TEXT),
-    "entrypoint": Key(command, env.COMMAND),
-    "cmd": Key(command, env.COMMAND),
-    "env": Key(table_of(variable_name, variable_value), env.TABLE),
-    "ports": Key(list_of(port, "ports"), env.LIST),
-    "volumes": Key(list_of(volume), env.LIST),
-    "user": Key(user, env.TEXT),
-    "working-dir": Key(absolute, env.TEXT),
-    "labels": Key(table_of(label, text), env.TABLE),
-    "annotations": Key(table_of(label, text), env.TABLE),
-    "stop-signal": Key(stop_signal, env.TEXT),
-    "healthcheck": Key(healthcheck, env.HEALTHCHECK),
-    "extra-files": Key(list_of(extra_files, "tables"), env.EXTRA_FILES),
-    "compression": Key(choice(*COMPRESSIONS), env.TEXT),
-    "max-layers": Key(integer(3, 100), env.INTEGER),
-    "created": Key(created, env.TEXT),
-    "outputs": Key(list_of(choice(*OUTPUTS), empty=False), env.LIST),
+    "image": Key("naming.image", image, env.TEXT),
+    "tags": Key("naming.tags", list_of(tag, empty=False), env.LIST),
+    "base": Key("base.spec", base, env.TEXT),
+    "python": Key("base.python", python, env.TEXT),
+    "platforms": Key("base.platforms", platforms, env.LIST),
+    "lock": Key("packages.lock", word, env.TEXT),
+    "extras": Key("packages.extras", list_of(normalized), env.LIST),
+    "dependency-groups": Key("packages.dependency_groups", list_of(normalized), env.LIST),
+    "index-url": Key("packages.index_url", index_url, env.TEXT),
+    "prune": Key("packages.prune", list_of(pruned), env.LIST),
+    "keep": Key("packages.keep", list_of(glob), env.LIST),
+    "no-binary": Key("compiling.no_binary", distributions, env.LIST),
+    "builder": Key("compiling.builder", base, env.TEXT),
+    "build-packages": Key("compiling.build_packages", list_of(os_package), env.LIST),
+    "build-constraints": Key("compiling.build_constraints", word, env.TEXT),
+    "build-network": Key("compiling.build_network", distributions, env.LIST),
+    "runtime-packages": Key("os_packages.runtime_packages", list_of(os_package), env.LIST),
+    "runtime-installer": Key("os_packages.runtime_installer", choice(*INSTALLERS), env.TEXT),
+    "debian-mirror": Key("os_packages.debian_mirror", debian_mirror, env.TEXT),
+    "debian-keyring": Key("os_packages.debian_keyring", word, env.TEXT),
+    "entrypoint": Key("runtime.entrypoint", command, env.COMMAND),
+    "cmd": Key("runtime.cmd", command, env.COMMAND),
+    "env": Key("runtime.env", table_of(variable_name, variable_value), env.TABLE),
+    "ports": Key("runtime.ports", list_of(port, "ports"), env.LIST),
+    "volumes": Key("runtime.volumes", list_of(volume), env.LIST),
+    "user": Key("runtime.user", user, env.TEXT),
+    "working-dir": Key("runtime.working_dir", absolute, env.TEXT),
+    "labels": Key("runtime.labels", table_of(label, text), env.TABLE),
+    "annotations": Key("runtime.annotations", table_of(label, text), env.TABLE),
+    "stop-signal": Key("runtime.stop_signal", stop_signal, env.TEXT),
+    "healthcheck": Key("runtime.healthcheck", healthcheck, env.HEALTHCHECK),
+    "extra-files": Key("output.extra_files", list_of(extra_files, "tables"), env.EXTRA_FILES),
+    "compression": Key("output.compression", choice(*COMPRESSIONS), env.TEXT),
+    "max-layers": Key("output.max_layers", integer(3, 100), env.INTEGER),
+    "created": Key("output.created", created, env.TEXT),
+    "outputs": Key("output.outputs", list_of(word, empty=False), env.LIST),
 }
 
 SETTINGS: dict[str, Key] = {
-    "registry-mirrors": Key(table_of(host, mirror), env.TABLE),
-    "insecure-registries": Key(list_of(host), env.LIST),
-    "cache-dir": Key(word, env.TEXT),
-    "threads": Key(integer(1, 1024), env.INTEGER),
-    "build-memory": Key(memory, env.TEXT),
-    "build-cpus": Key(cpus, env.TEXT),
-    "build-timeout": Key(timeout, env.TEXT),
+    "registry-mirrors": Key("registry_mirrors", table_of(host, mirror), env.TABLE),
+    "insecure-registries": Key("insecure_registries", list_of(host), env.LIST),
+    "cache-dir": Key("cache_dir", word, env.TEXT),
+    "threads": Key("threads", integer(1, 1024), env.INTEGER),
+    "build-memory": Key("build_memory", memory, env.TEXT),
+    "build-cpus": Key("build_cpus", cpus, env.TEXT),
+    "build-timeout": Key("build_timeout", timeout, env.TEXT),
 }
 
-# What hatchling itself reads in any target's table (hatchling.builders.config.BuilderConfig).
+GROUPS: Mapping[str, Callable[..., Any]] = {
+    "naming": Naming,
+    "base": BaseOptions,
+    "packages": Packages,
+    "compiling": Compiling,
+    "os_packages": OSPackages,
+    "runtime": Runtime,
+    "output": Output,
+}
+
+# The keys that hatchling itself reads in any target's table (hatchling.builders.config.BuilderConfig).
 HATCHLING = frozenset(
     {
         "artifacts",
@@ -125,7 +151,7 @@ HATCHLING = frozenset(
     }
 )
 
-# What is wrong with each key, or with a variable that is none of ours: places and messages, as ConfigError has them.
+# The problems of each key or unknown variable: places and messages, as in ConfigError.
 Mistakes: TypeAlias = Mapping[str, list[tuple[str, str]]]
 
 _TEST_PREFIX = f"{PREFIX}TEST_"
@@ -133,11 +159,11 @@ _VARIABLES = {variable(key): key for key in (*KEYS, *SETTINGS)}
 
 
 def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[Config, Settings, Mistakes]:
-    """Read `[tool.hatch.build.targets.docker]` under the variables of `environ` that are ours.
+    """Read `[tool.hatch.build.targets.docker]` and the `HATCH_DOCKER_*` variables of `environ`.
 
-    A variable replaces its key's whole value; an empty one is as if unset. `project` is the project's name, by which
-    the image is called unless it has one. A key with a mistake is as if unset too, so that the others can be compared
-    with the project before `refuse` tells all. Raises ConfigError for a table that is none.
+    A variable replaces the whole value of its key; an empty variable counts as unset. `project` is the project's name,
+    the default name of the image. A key with a mistake counts as unset, too, so that the other keys can be compared
+    with the project before `refuse` reports all mistakes. Raises ConfigError if `table` is not a table.
     """
     if not isinstance(table, Mapping):
         expected("a table", table, TABLE)
@@ -153,8 +179,7 @@ def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[C
     settings = {key: found.pop(key) for key in SETTINGS if key in found}
     if "image" not in found:
         found["image"] = reference(canonicalize_name(project), "project.name")
-    config = Config(**_attributes(found), overridden=overridden & KEYS.keys())
-    return config, Settings(**_settings(settings)), mistakes
+    return _config(found, overridden & KEYS.keys()), _settings(settings), mistakes
 
 
 def refuse(mistakes: Mistakes) -> None:
@@ -195,12 +220,17 @@ def _unknown(key: str) -> str:
     return f"unknown key{nearest(key, KEYS)}"
 
 
-def _attributes(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.replace("-", "_"): value for key, value in found.items()}
+def _config(found: Mapping[str, Any], overridden: frozenset[str]) -> Config:
+    """The values by keys, distributed over the groups."""
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    for key, value in found.items():
+        group, _, attribute = KEYS[key].attribute.partition(".")
+        groups[group][attribute] = value
+    return Config(**{name: GROUPS[name](**values) for name, values in groups.items()}, overridden=overridden)
 
 
-def _settings(found: Mapping[str, Any]) -> dict[str, Any]:
-    attributes = _attributes(found)
-    if "insecure_registries" in attributes:
-        attributes["insecure_registries"] = frozenset(attributes["insecure_registries"])
-    return attributes
+def _settings(found: Mapping[str, Any]) -> Settings:
+    values = {SETTINGS[key].attribute: value for key, value in found.items()}
+    if "insecure_registries" in values:
+        values["insecure_registries"] = frozenset(values["insecure_registries"])
+    return Settings(**values)

@@ -1,4 +1,4 @@
-"""What a configuration says, typed by the specs' names. Values only: nothing here parses or looks anything up."""
+"""The configuration as frozen values, named as in the specifications. Nothing here parses or does I/O."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ TABLE = "tool.hatch.build.targets.docker"
 PREFIX = "HATCH_DOCKER_"
 
 FAMILIES = ("alpine", "slim")
-SUITE = "trixie"  # of the base `debian`
+SUITE = "trixie"  # the suite of the base `debian`
 INSTALLERS = ("archive", "engine")
-COMPRESSIONS = ("gzip", "gzip-single", "zstd")
-OUTPUTS = ("archive", "load", "push")
-ALL = ":all:"  # in place of names of distributions, as pip has it
+ALL = ":all:"  # stands for all distributions, as in pip
 PRUNED = ("tests", "caches", "c-sources", "static-libraries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseSpec:
-    """Where the base image comes from, as it was written; nothing is looked up yet.
+    """Where the base image comes from, as written in the configuration; nothing is resolved yet.
 
     `transport` is `family`, `registry`, or one of containers-transports(5): `oci`, `oci-archive`, `docker-archive`,
-    `docker-daemon`. `value` is the family's name, the reference's text, the path, or what the engine is asked for.
-    `reference` is there for `registry`, and for `docker-daemon` unless that names an image ID. `name` picks one image
+    `docker-daemon`. `value` is the family's name, the reference's text, the path, or the engine's name of the image.
+    `reference` is set for `registry`, and for `docker-daemon` unless that names an image ID. `name` selects one image
     of a layout or archive that holds several.
 
-    Or it is `debian`: out of Debian's archive. `value` is the suite then, `name` the variant `debug` or empty, `date`
-    the archive's day, as `2026-11-01`, empty for the newest.
+    The transport `debian` makes the base from Debian's archive: `value` is the suite, `name` the variant `debug` or
+    empty, `date` the archive's day, as `2026-11-01`, empty for the newest.
     """
 
     transport: str
@@ -43,12 +41,11 @@ class BaseSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraFiles:
-    """Files that the image gets besides the venv.
+    """Files that are added to the image besides the venv.
 
-    `source` is a file or folder, absolute or relative to the project, as in Hatch's own `force-include`. `into` is
-    what it becomes: the file's own path in the image, or the folder that takes a folder's contents. `include` and
-    `exclude` are .gitignore's globs for what is below a folder, nothing meaning everything and nothing. `mode` holds
-    for each file; None is 0644, or 0755 where it can be executed.
+    `source` is a file or directory, absolute or relative to the project, as in Hatch's `force-include`. `into` is its
+    path in the image. `include` and `exclude` are .gitignore globs for the files below a directory; empty, they include
+    everything and exclude nothing. `mode` applies to each file; None is 0755 for executable files, else 0644.
     """
 
     source: str
@@ -61,44 +58,35 @@ class ExtraFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """`[tool.hatch.build.targets.docker]`, with the environment's overrides in place.
-
-    Naming: `image` has neither tag nor digest; `tags` are templates for `expand_tags`.
-
-    Base: `python` is `X.Y`, or empty for the newest that requires-python admits; `platforms` empty for the host's.
-
-    Packages: `lock` is a path relative to the project, or empty to look for one; `extras` and `dependency_groups` are
-    normalized names (PEP 685, PEP 735); `index_url` may hold credentials and is never shown; `prune` has what
-    to leave out of the venv, the kinds of `PRUNED` and globs, `keep` globs and names of distributions that stay all
-    the same. Globs are .gitignore's, relative to site-packages.
-
-    Compiling: `no_binary` has the normalized names of distributions that are compiled though they have a wheel, and
-    `build_network` those whose compilation may use the network; either may be `(ALL,)`. `builder` is the image to
-    compile in, None for the base's own; `build_packages` are installed there, `runtime_packages` in the image: names of
-    OS packages, as the base's package manager has them. `build_constraints` is the path of a file of constraints,
-    relative to the project, that build requirements keep to.
-
-    Debian: `runtime_installer` is one of INSTALLERS, or empty for what the base suggests; `debian_mirror` is one or two
-    URLs, may hold credentials and is never shown; `debian_keyring` is the path of a file of keys, relative to the
-    project.
-
-    Runtime (config.md): `entrypoint` and `cmd` are a command, a script's name, or None where nothing is said;
-    `ports` are like `8080/tcp`; `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to
-    those made of the project's metadata.
-
-    Image: `max_layers` is the budget for our own layers; `created` is `commit`, `epoch`, `now` or RFC 3339 in UTC,
-    for `created_time`; `outputs` empty for the automatic choice.
-
-    `overridden` has the keys that the environment gave; see `place`.
-    """
+class Naming:
+    """The image's names: `image` has neither tag nor digest; `tags` are templates for `expand_tags`."""
 
     image: Reference
     tags: tuple[str, ...] = ("{version}", "latest")
 
-    base: BaseSpec = BaseSpec(transport="family", value="slim")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseOptions:
+    """The base image.
+
+    `python` is `X.Y`, or empty for the newest version that requires-python admits; `platforms` is empty for the host's
+    platform.
+    """
+
+    spec: BaseSpec = BaseSpec(transport="family", value="slim")
     python: str = ""
     platforms: tuple[Platform, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packages:
+    """The Python packages of the image.
+
+    `lock` is a path relative to the project, or empty to search for one; `extras` and `dependency_groups` are
+    normalized names (PEP 685, PEP 735); `index_url` may hold credentials and is never shown. `prune` names the files to
+    leave out of the venv, as kinds of `PRUNED` or globs; `keep` names exceptions, as globs or distributions. Globs are
+    those of .gitignore, relative to site-packages.
+    """
 
     lock: str = ""
     extras: tuple[str, ...] = ()
@@ -107,15 +95,47 @@ class Config:
     prune: tuple[str, ...] = PRUNED
     keep: tuple[str, ...] = ()
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiling:
+    """How sdists are compiled.
+
+    `no_binary` has the normalized names of distributions that are compiled although they have a wheel, and
+    `build_network` those whose compilation may use the network; either may be `(ALL,)`. `builder` is the image to
+    compile in, None for the one that goes with the base; `build_packages` are the OS packages that it gets.
+    `build_constraints` is the path of a constraints file for build requirements, relative to the project.
+    """
+
     no_binary: tuple[str, ...] = ()
     builder: BaseSpec | None = None
     build_packages: tuple[str, ...] = ()
     build_constraints: str = ""
     build_network: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OSPackages:
+    """The OS packages of the image, and Debian's archive.
+
+    `runtime_packages` are names as the base's package manager knows them; `runtime_installer` is one of INSTALLERS, or
+    empty to choose by the base. `debian_mirror` is one or two URLs, may hold credentials and is never shown;
+    `debian_keyring` is the path of a keyring, relative to the project.
+    """
+
     runtime_packages: tuple[str, ...] = ()
     runtime_installer: str = ""
     debian_mirror: str = field(default="", repr=False)
     debian_keyring: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """How the image runs (config.md).
+
+    `entrypoint` and `cmd` are a command, the name of a script, or None if not set; `ports` are like `8080/tcp`;
+    `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to those made of the project's
+    metadata.
+    """
 
     entrypoint: tuple[str, ...] | str | None = None
     cmd: tuple[str, ...] | str | None = None
@@ -129,28 +149,52 @@ class Config:
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """How the image is assembled, and where it goes.
+
+    `max_layers` limits the layers above the base; `created` is `commit`, `epoch`, `now` or RFC 3339 in UTC, for
+    `created_time`; `outputs` is empty for the automatic choice.
+    """
+
     extra_files: tuple[ExtraFiles, ...] = ()
     compression: str = "gzip"
     max_layers: int = 40
     created: str = "commit"
     outputs: tuple[str, ...] = ()
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """`[tool.hatch.build.targets.docker]` with the environment's overrides, in groups: a step takes a group or values.
+
+    `overridden` has the keys that the environment sets; see `place`.
+    """
+
+    naming: Naming
+    base: BaseOptions = BaseOptions()
+    packages: Packages = Packages()
+    compiling: Compiling = Compiling()
+    os_packages: OSPackages = OSPackages()
+    runtime: Runtime = field(default_factory=Runtime)
+    output: Output = Output()
     overridden: frozenset[str] = frozenset()
 
     def place(self, key: str) -> str:
-        """Where the value of `key` was, or would be, written: its TOML path or its environment variable."""
+        """The TOML path of `key`, or its environment variable if that overrides it."""
         return variable(key) if key in self.overridden else f"{TABLE}.{key}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `HATCH_DOCKER_*` says of this machine rather than of the image.
+    """The `HATCH_DOCKER_*` variables that describe this machine and not the image.
 
-    `registry_mirrors` has, by registry host, the host (with port) to ask instead; `insecure_registries` are hosts to
-    speak plain HTTP with; `cache_dir` empty is the user's cache directory; `threads` None is up to the machine.
+    `registry_mirrors` maps a registry's host to the host (with port) of its mirror; `insecure_registries` are hosts to
+    contact by plain HTTP; an empty `cache_dir` stands for the user's cache directory, `threads` None for the number of
+    processors.
 
-    `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit what is compiled and installed in
-    containers; 0 is no limit.
+    `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit each container; 0 is no limit.
     """
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)

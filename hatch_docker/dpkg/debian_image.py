@@ -105,9 +105,11 @@ def packages_request(
     )
 
 
-def with_debian_packages(image: Image, request: Request, *, archives: Archives, compression: str) -> WithPackages:
+def with_debian_packages(
+    image: Image, request: Request, *, archives: Archives, compression: str, chosen: Selection | None = None
+) -> WithPackages:
     """Install what `packages_request` describes on top of `image`. Raises as `provide` does."""
-    provided = provide(replace(request, parent=image), archives, compression=compression)
+    provided = provide(replace(request, parent=image), archives, chosen=chosen, compression=compression)
     if provided.made is not None:
         history = History(created_by=f"hatch-docker: {', '.join(request.requested)}"[:200])
         image = append(image, (provided.made.layer,), (history,), image.config)

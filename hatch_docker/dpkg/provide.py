@@ -58,8 +58,10 @@ class Provided:
     selection: Selection
 
 
-def provide(request: Request, archives: Archives, *, compression: str = "gzip") -> Provided:
-    """Make the layer of the packages that are pinned, or of the newest ones in the archive.
+def provide(
+    request: Request, archives: Archives, *, chosen: Selection | None = None, compression: str = "gzip"
+) -> Provided:
+    """Make the layer of the packages that are pinned, or `chosen`, or else of the newest ones in the archive.
 
     If the cache has the layer, no package is downloaded. Raises DebianError if the archive is unreachable or invalid,
     DependencyError for unknown packages and unmet dependencies, PackageError for packages that do not work unless their
@@ -68,25 +70,34 @@ def provide(request: Request, archives: Archives, *, compression: str = "gzip") 
     parent_files = once(partial(_merged, request.parent))
     pins = pinned(request, archives)
     archive = once(partial(archive_for, request, archives, parent_files, pins.dated if pins else ""))
-    selection = pins or select(request, archive(), parent_files, archives)
+    selection = pins or chosen or select(request, archive(), parent_files, archives)
     if not selection.packages:
         if pins:
             _check_pins(request, [], pins, parent_files)
         return Provided(made=None, selection=selection)
-    key = _key(request, selection, compression)
-    made = recall(archives.cache, "debian-layers", key)
+    made = cached_layer(request, selection, archives.cache, compression=compression)
     if made is None:
         debs = _opened(selection.packages, archive().fetch(selection.packages))
         if pins:
             _check_pins(request, debs, selection, parent_files)
         made = _made(request, debs, parent_files, archives, compression)
-        remember(archives.cache, "debian-layers", key, made)
+        remember(archives.cache, "debian-layers", _key(request, selection, compression), made)
     return Provided(made=made, selection=selection)
 
 
 def pinned(request: Request, archives: Archives) -> Selection | None:
     """The project's pins for a request, None as in `Pins.of`. Raises LockError for pins that do not match it."""
     return archives.pins().of(request.purpose, request.suite, request.architecture, request.requested, request.snapshot)
+
+
+def cached_layer(request: Request, selection: Selection, cache: Cache, *, compression: str) -> MadeLayer | None:
+    """The layer of selected packages, if the cache has it."""
+    return recall(cache, "debian-layers", _key(request, selection, compression))
+
+
+def choose(request: Request, archives: Archives) -> Selection:
+    """The packages that `provide` would install: pinned, or the newest. Downloads indexes, no package."""
+    return pinned(request, archives) or newest(request, archives)
 
 
 def newest(request: Request, archives: Archives) -> Selection:

@@ -1,8 +1,8 @@
 """The container engine through the Docker SDK: as little of it as we need. Podman's socket speaks the same API."""
 
-from hatch_docker.engine.client import Engine, answers
+from hatch_docker.engine.client import Engine, answers, local_name
 from hatch_docker.engine.container import Change, Container
 from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.translate import missed
 
-__all__ = ["Change", "Container", "Engine", "Limits", "answers", "missed"]
+__all__ = ["Change", "Container", "Engine", "Limits", "answers", "local_name", "missed"]

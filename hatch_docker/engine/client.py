@@ -221,3 +221,8 @@ def _context(name: str) -> dict[str, Any]:
     if context is None or context.name == "default" or not context.Host:
         return {}
     return {"base_url": context.Host, "tls": context.TLSConfig or False}
+
+
+def local_name(image: Image) -> Reference:
+    """The name that an engine gives to an image which hatch-docker loads for its own use: made of its content."""
+    return Reference.parse(f"hatch-docker/builder:{image.config_descriptor.digest.partition(':')[2][:16]}")

@@ -1,4 +1,4 @@
-"""Files of the host that the image gets besides the venv. They are read here and written only into a layer."""
+"""Files of the host that are added to the image. They are read here, and written only into a layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.support.paths import parents
 
-# What version control and editors leave behind is never meant to be shipped.
+# Files of version control and editors are never shipped.
 _NEVER = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
 
 
@@ -37,9 +37,9 @@ def extra_entries(
 ) -> list[Entry]:
     """The layer entries of `extra-files`, whose sources exist. Later tables win.
 
-    `links` are the base's symbolic links, which are followed, not replaced, and `present` the image's directories,
-    which no file may replace. Raises ConfigError, all at once, for such files, for tables that match nothing, and for
-    what is no file.
+    The base's symbolic links, `links`, are followed, not replaced. Raises one ConfigError for all files that would
+    replace one of the image's directories, `present`, for tables that match no file, and for sources that are not
+    regular files.
     """
     problems: list[tuple[str, str]] = []
     entries: dict[str, Entry] = {}
@@ -51,11 +51,11 @@ def extra_entries(
             problems.append((where, f"{error.filename} cannot be read: {error.strerror}"))
             continue
         if not found:
-            problems.append((where, f"no file below {each.source!r} is chosen by include and exclude"))
+            problems.append((where, f"no file below {each.source!r} matches include and exclude"))
         problems += [
             (
                 f"{place}[{position}].into",
-                f"/{path} is a directory of the base image, or the build makes it: name the file",
+                f"/{path} is a directory of the base image or of the build: name the file",
             )
             for path in found
             if path in present or not path
@@ -69,7 +69,7 @@ def extra_entries(
 def folders(
     working_dir: str, volumes: Sequence[str], user: str, links: Mapping[str, str], present: Collection[str]
 ) -> list[Entry]:
-    """The working directory and the volumes, where the base has none: volumes belong to the user, who writes there."""
+    """The working directory and the volumes that the base lacks. Volumes belong to the user, who writes to them."""
     uid, _, gid = user.partition(":")
     owner = (int(uid), int(gid or uid)) if uid.isdecimal() and (gid or uid).isdecimal() else (0, 0)
     wanted = {through(working_dir, links): (0, 0)} | {through(volume, links): owner for volume in volumes}
@@ -81,13 +81,13 @@ def folders(
 
 
 def directories_of(entries: Sequence[Entry]) -> frozenset[str]:
-    """The directories among `entries`, and those that entries lie in."""
+    """The directories among `entries`, and the parent directories of all entries."""
     above = {parent for entry in entries for parent in parents(entry.path)}
     return frozenset(above | {entry.path for entry in entries if entry.is_directory})
 
 
 def through(path: str, links: Mapping[str, str]) -> str:
-    """`path` as it is after the base's symbolic links: `lib/x` is `usr/lib/x` where /lib leads there."""
+    """Resolve the base's symbolic links in a path: `lib/x` becomes `usr/lib/x` if /lib is a link to usr/lib."""
     return Filesystem({name: Node(kind="link", link=link) for name, link in links.items()}).resolve(path)
 
 
@@ -104,9 +104,9 @@ def _entries(files: ExtraFiles, source: Path, links: Mapping[str, str]) -> Itera
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The files below a folder, with their names relative to it. Links are followed, but for those that go in circles.
+    """The files below a directory, with their names relative to it. Symbolic links are followed, except for cycles.
 
-    Raises OSError for a folder that cannot be read.
+    Raises OSError for a directory that cannot be read.
     """
     for here, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
         folders[:] = sorted(name for name in folders if name not in _NEVER and not _is_circle(Path(here), name))
@@ -125,9 +125,9 @@ def _is_circle(here: Path, name: str) -> bool:
 
 
 def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:
-    """One file. Its mode comes from its executable bit alone, so that no umask or checkout changes the image.
+    """The entry of one file. Its mode depends on the executable bit alone, not on the umask of a checkout.
 
-    Raises OSError for what is no regular file: to wait for a pipe is no way to build.
+    Raises OSError for a source that is not a regular file: reading a pipe could block.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):

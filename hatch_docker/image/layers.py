@@ -1,20 +1,20 @@
-"""Wheels → layers: which wheels share a layer, and each layer made once for all projects.
+"""Wheels become layers: distributed over a budget of layers, each made once for all projects.
 
-A wheel's layer depends on the wheel, the target's library folder, what is pruned, and how layers are written; on
-nothing of the project. That is its recipe, and the key of its place in the cache.
+The layer of wheels depends on the wheels, the target's library directory, the pruned files and the format of layers,
+but on nothing of the project. These are its cache key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from hatch_docker.base.target import TargetPython
-from hatch_docker.errors import DigestMismatchError, WheelError
+from hatch_docker.base.target import VENV, TargetPython
+from hatch_docker.errors import ContentError, DigestMismatchError
 from hatch_docker.oci.layer import Entry, Plain, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
@@ -24,94 +24,105 @@ from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile
 
-# Another layout of the same wheel has another number: a part of the recipe.
+# Part of the cache key: raise it when the layout of a wheel in a layer changes.
 LAYOUT = 1
-# A wheel of this size (bytes, zipped) has a layer of its own: about where a request to a registry costs less than
-# sending the wheel again because another one in its group has changed.
+# A wheel of this size (bytes, zipped) gets its own layer. From about there, one more request to a registry costs less
+# than to upload the wheel again because another one in its group has changed.
 _BIG = 1_000_000
 _GROUPS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What one layer is made of: wheels, and other entries; `contents` says it to people.
+    """The content of one layer: wheels, and other entries; `contents` describes it in reports.
 
-    `present` are the base's directories, which are left as they are. `splice` copies compressed members as they are:
-    not for what this machine compressed, since another one's zlib gives other bytes.
+    `present` are the base's directories, which the layer does not write. `splice` copies compressed members unchanged;
+    it is off for wheels that were built on this machine, since another machine's zlib compresses to other bytes.
     """
 
     contents: tuple[str, ...]
-    units: tuple[PreparedWheel, ...] = ()
+    wheels: tuple[PreparedWheel, ...] = ()
     entries: tuple[Entry, ...] = ()
     present: frozenset[str] = frozenset()
     splice: bool = True
 
 
-def group(units: Sequence[PreparedWheel], budget: int) -> list[Part]:
-    """Distribute wheels over at most `budget` layers: each big one has its own, the others share stable groups.
+def distribute(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
+    """Distribute wheels, given their names and sizes, over at most `budget` layers, the lowest first.
 
-    The group follows from the name alone, so that a new dependency changes one group. Where the budget is too small
-    for all big wheels, the biggest have a layer of their own. The order is the same in all projects: engines share
-    layers from the lowest up.
+    Big wheels get a layer of their own, the biggest first if the budget is small; the others share groups. A group
+    follows from the name alone, so that a new dependency changes one group. The order is the same in all projects,
+    since engines share layers from the lowest up.
     """
     groups = max(1, min(_GROUPS, budget - 1))
-    by_size = sorted(units, key=lambda unit: (-unit.path.stat().st_size, unit.facts.key))
-    alone = {unit.facts.key for unit in by_size[: max(0, budget - groups)] if unit.path.stat().st_size >= _BIG}
-    shared: dict[int, list[PreparedWheel]] = {}
-    parts = []
-    for unit in sorted(units, key=lambda unit: unit.facts.key):
-        if unit.facts.key in alone:
-            parts.append(_part([unit]))
-        else:
-            number = hashlib.sha256(unit.facts.key.encode()).digest()[0] % groups
-            shared.setdefault(number, []).append(unit)
-    return parts + [_part(shared[number]) for number in sorted(shared)]
+    by_size = sorted(sizes, key=lambda name: (-sizes[name], name))
+    alone = {name for name in by_size[: max(0, budget - groups)] if sizes[name] >= _BIG}
+    shared: dict[int, list[str]] = {}
+    for name in sorted(sizes.keys() - alone):
+        shared.setdefault(hashlib.sha256(name.encode()).digest()[0] % groups, []).append(name)
+    return [*([name] for name in sorted(alone)), *(shared[number] for number in sorted(shared))]
 
 
-def own_part(own: PreparedWheel, entries: Sequence[Entry], present: frozenset[str]) -> Part:
-    """The last layer: the project's own wheel, and the entries that make a venv of what lies below."""
-    label = f"{own.facts.name} {own.facts.version}"
-    return Part(contents=(label,), units=(own,), entries=tuple(entries), present=present, splice=False)
+def group(wheels: Sequence[PreparedWheel], budget: int) -> list[Part]:
+    """The parts that `distribute` makes of wheels."""
+    by_name = {wheel.facts.key: wheel for wheel in wheels}
+    sizes = {name: wheel.path.stat().st_size for name, wheel in by_name.items()}
+    return [_part([by_name[name] for name in names]) for names in distribute(sizes, budget)]
 
 
-def files_part(entries: Sequence[Entry], present: frozenset[str]) -> list[Part]:
-    """The layer of the files that are no wheel's; none where there are none."""
-    return [Part(contents=("extra files",), entries=tuple(entries), present=present, splice=False)] if entries else []
+def arrange(
+    wheels: Sequence[PreparedWheel],
+    own: PreparedWheel,
+    *,
+    skeleton: Sequence[Entry],
+    extra: Sequence[Entry],
+    present: frozenset[str],
+    budget: int,
+) -> list[Part]:
+    """The parts of at most `budget` layers, lowest first: wheels, extra files, the project with the venv's skeleton.
+
+    `present` are the directories of the base.
+    """
+    files = [Part(contents=("extra files",), entries=tuple(extra), present=present, splice=False)] if extra else []
+    last = Part(
+        contents=(f"{own.facts.name} {own.facts.version}",),
+        wheels=(own,),
+        entries=tuple(skeleton),
+        present=present,
+        splice=False,
+    )
+    return [*group(wheels, budget - 1 - len(files)), *files, last]
 
 
 def make_layers(
     parts: Sequence[Part],
     *,
     target: TargetPython,
-    venv: str,
     compression: str,
     cache: Cache,
     threads: int,
     progress: Progress,
 ) -> list[MadeLayer]:
-    """The layers of `parts`, in their order: from the cache, else made, several at once.
+    """The layers of `parts`, in their order: from the cache, or made, several at once.
 
-    Raises WheelError for a wheel whose content is not what it says, OutputError where the cache cannot be written.
+    Raises WheelError for a wheel whose content does not match its RECORD, OutputError if the cache cannot be written.
     """
-    make = partial(_make, target=target, venv=venv, compression=compression, cache=cache, progress=progress)
+    make = partial(_make, target=target, compression=compression, cache=cache, progress=progress)
     return together(make, parts, threads=threads)
 
 
-def _part(units: Sequence[PreparedWheel]) -> Part:
-    return Part(units=tuple(units), contents=tuple(f"{unit.facts.name} {unit.facts.version}" for unit in units))
+def _part(wheels: Sequence[PreparedWheel]) -> Part:
+    return Part(wheels=tuple(wheels), contents=tuple(f"{wheel.facts.name} {wheel.facts.version}" for wheel in wheels))
 
 
-def _make(
-    part: Part, *, target: TargetPython, venv: str, compression: str, cache: Cache, progress: Progress
-) -> MadeLayer:
-    recipe = _recipe(part, target, venv, compression)
-    if recipe and (known := recall(cache, "layers", recipe)):
+def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:
+    if known := cached_layer(part, target, compression, cache):
         return known
     with ExitStack() as stack:
         entries = [*part.entries]
-        for unit in part.units:
-            wheel = stack.enter_context(WheelFile(unit.path, unit.filename))
-            entries += lay_out(wheel, target, prefix=venv, pruned=unit.pruned)
+        for wheel in part.wheels:
+            file = stack.enter_context(WheelFile(wheel.path, wheel.filename))
+            entries += lay_out(file, target, prefix=VENV, pruned=wheel.pruned)
         entries = _last_of_each(entries)
         size = sum(entry.unpacked for entry in entries)
         advance = stack.enter_context(progress.task("layer", ", ".join(part.contents), size))
@@ -124,29 +135,35 @@ def _make(
                 present=part.present,
                 advance=advance,
             )
-    if recipe:
-        remember(cache, "layers", recipe, made)
+    if key := _cache_key(part, target, compression):
+        remember(cache, "layers", key, made)
     return made
 
 
 @contextmanager
 def _named(part: Part) -> Iterator[None]:
-    """Say of a file that is not what its wheel says which wheel that may be: a layer knows none."""
+    """Add the wheels' file names to an error about a file's content: the layer writer does not know them."""
     try:
         yield
-    except (WheelError, DigestMismatchError) as error:
-        error.place = error.place or ", ".join(unit.filename for unit in part.units)
+    except (ContentError, DigestMismatchError) as error:
+        error.place = error.place or ", ".join(wheel.filename for wheel in part.wheels)
         raise
 
 
-def _recipe(part: Part, target: TargetPython, venv: str, compression: str) -> str:
-    """All that shapes a layer, as a key; empty for a layer with files of the host, whose content has no name."""
+def cached_layer(part: Part, target: TargetPython, compression: str, cache: Cache) -> MadeLayer | None:
+    """The layer of a part, if the cache has it."""
+    key = _cache_key(part, target, compression)
+    return recall(cache, "layers", key) if key else None
+
+
+def _cache_key(part: Part, target: TargetPython, compression: str) -> str:
+    """The cache key of a layer; empty for a layer with files of the host, whose content is not known by a digest."""
     if any(isinstance(entry.content, Plain) for entry in part.entries):
         return ""
-    wheels = [[unit.digest, _digest(sorted(unit.pruned))] for unit in part.units]
+    wheels = [[wheel.digest, _digest(sorted(wheel.pruned))] for wheel in part.wheels]
     others = _digest([*map(repr, part.entries), *sorted(part.present)]) if part.entries else ""
     options = WriteOptions(compression=compression, splice=part.splice)
-    shape = [LAYOUT, options.fingerprint, venv, target.lib_name, wheels, others]
+    shape = [LAYOUT, options.fingerprint, VENV, target.lib_name, wheels, others]
     return json.dumps(shape, separators=(",", ":"))
 
 
@@ -155,5 +172,5 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def _last_of_each(entries: Iterable[Entry]) -> list[Entry]:
-    """Where two wheels of a layer write one path, the later one has it, as it would in a layer above."""
+    """If two wheels of a layer write the same path, keep the later one, as if it were in a layer above."""
     return list({entry.path: entry for entry in entries}.values())

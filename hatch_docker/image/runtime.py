@@ -1,4 +1,4 @@
-"""What the image says of itself: how it runs (config.md) and what it is (annotations.md). Pure."""
+"""The image's config (config.md) and its annotations (annotations.md). Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
+from hatch_docker.base.target import VENV
+from hatch_docker.config import Runtime
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.config import Healthcheck, ImageConfig
+from hatch_docker.oci.config import ImageConfig
 from hatch_docker.project.model import Project
 
 _OCI = "org.opencontainers.image."
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Keys of [project.urls] that mean what an annotation of the specification means (PyPA: well-known labels).
+# Labels of [project.urls] for annotations of the specification (PyPA: well-known labels).
 _WELL_KNOWN = {
     "source": ("source", "sourcecode", "repository", "github"),
     "documentation": ("documentation", "docs"),
@@ -20,67 +22,59 @@ _WELL_KNOWN = {
 }
 
 
-def command(wanted: tuple[str, ...] | str | None, scripts: Sequence[str], venv: str, place: str) -> list[str] | None:
-    """An exec-form command: a list as it is, a script's name as its path in the venv, None as it is.
+def command(configured: tuple[str, ...] | str | None, scripts: Sequence[str], place: str) -> list[str] | None:
+    """The exec form of a command: the name of a script becomes its path in the venv, a list and None stay.
 
-    `scripts` are the names that the venv has; raises ConfigError, with the nearest of them, for one that it has not.
+    `scripts` are the names of the venv's scripts; raises ConfigError, with the nearest name, for any other.
     """
-    if not isinstance(wanted, str):
-        return None if wanted is None else list(wanted)
-    if wanted not in scripts:
-        near = difflib.get_close_matches(wanted, scripts, n=1)
+    if not isinstance(configured, str):
+        return None if configured is None else list(configured)
+    if configured not in scripts:
+        near = difflib.get_close_matches(configured, scripts, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(scripts)[:20]) or 'none'}"
-        raise ConfigError([(place, f"no package of the image installs a script {wanted!r}; {hint}")])
-    return [f"/{venv}/bin/{wanted}"]
+        raise ConfigError([(place, f"no package of the image installs a script {configured!r}; {hint}")])
+    return [f"/{VENV}/bin/{configured}"]
 
 
 def configure(
     base: ImageConfig,
+    runtime: Runtime,
     *,
-    venv: str,
     created: str,
     entrypoint: Sequence[str] | None,
     cmd: Sequence[str] | None,
-    env: Mapping[str, str],
-    ports: Sequence[str],
-    volumes: Sequence[str],
-    user: str,
-    working_dir: str,
     labels: Mapping[str, str],
-    stop_signal: str,
-    healthcheck: Healthcheck | None,
 ) -> ImageConfig:
-    """The image's config on that of its base. A new entrypoint drops the base's command, as in a Dockerfile.
+    """The image's config, made from that of its base. A new entrypoint drops the base's command, as in a Dockerfile.
 
-    Of the base's labels, those that describe the base are dropped, since this is another image.
+    `labels` are those made of the project's metadata; the base's labels that describe the base are dropped.
     """
     path = base.env.get("PATH") or _DEFAULT_PATH
     inherited = {name: text for name, text in base.labels.items() if not name.startswith(_OCI)}
-    replaced = entrypoint is not None
     return ImageConfig(
         platform=base.platform,
         created=created,
         env={
             **base.env,
-            "PATH": f"/{venv}/bin:{path}",
+            "PATH": f"/{VENV}/bin:{path}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
-            **env,
+            **runtime.env,
         },
         entrypoint=tuple(entrypoint) if entrypoint is not None else base.entrypoint,
-        cmd=tuple(cmd) if cmd is not None else (None if replaced else base.cmd),
-        user=user,
-        working_dir=working_dir,
-        exposed_ports=tuple(sorted({*base.exposed_ports, *ports})),
-        volumes=tuple(sorted({*base.volumes, *volumes})),
-        labels={**inherited, **labels},
-        stop_signal=stop_signal or base.stop_signal,
-        healthcheck=healthcheck or base.healthcheck,
+        cmd=tuple(cmd) if cmd is not None else (base.cmd if entrypoint is None else None),
+        user=runtime.user,
+        working_dir=runtime.working_dir,
+        exposed_ports=tuple(sorted({*base.exposed_ports, *runtime.ports})),
+        volumes=tuple(sorted({*base.volumes, *runtime.volumes})),
+        labels={**inherited, **labels, **runtime.labels},
+        stop_signal=runtime.stop_signal or base.stop_signal,
+        healthcheck=runtime.healthcheck or base.healthcheck,
     )
 
 
 def describe(project: Project, *, created: str, base_name: str, base_digest: str) -> dict[str, str]:
-    """The pre-defined annotation keys (annotations.md) that the project's metadata answers, sorted."""
+    """The pre-defined annotations (annotations.md) that the project's metadata gives, sorted."""
     urls = {re.sub(r"[^a-z]", "", label.lower()): url for label, url in project.urls.items()}
     found = {
         "title": project.name,

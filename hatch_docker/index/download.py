@@ -77,6 +77,13 @@ def _digest(artifact: Artifact) -> str:
     raise ArtifactError(f"{artifact.filename} has no SHA-2 hash to check", hint="lock again")
 
 
+def cached_file(artifact: Artifact, cache: Cache) -> FetchedFile | None:
+    """An artifact's file, if the cache has it."""
+    digest = _digest(artifact)
+    path = cache.blob(digest)
+    return FetchedFile(artifact=artifact, path=path, digest=digest) if path else None
+
+
 def own_file(path: Path, name: str, version: str) -> FetchedFile:
     """A file that this build made: the project's own wheel, or its sdist."""
     with path.open("rb") as file:

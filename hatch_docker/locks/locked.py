@@ -1,140 +1,232 @@
-"""From what a project requires to the artifacts of its image: by its lock, or resolved and written down."""
+"""From a project's requirements to its artifacts: as its lock names them, or resolved without a lock."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from packaging.pylock import Pylock
 from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, ResolveError
-from hatch_docker.index.access import FileFinder, ResolverSettings
+from hatch_docker.index.access import Indexes, NamedIndexes, ResolverSettings
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.locks import InstallRequest, check_fresh, overridden, read_lock, select
-from hatch_docker.locks.formats import lock_format
+from hatch_docker.locks import InstallRequest, check_fresh, find_lock, overridden, read_lock, select
+from hatch_docker.locks.formats import lock_format, named_indexes
+from hatch_docker.locks.model import read_text
 from hatch_docker.locks.readers.requirements_file import read_constraints
-from hatch_docker.locks.uv import find_uv, is_current, resolve, versions_of
-from hatch_docker.support.atomic import replacing
+from hatch_docker.locks.uv import is_current, is_ours, resolution_scope, resolve, versions_of
 from hatch_docker.support.http import redact
 from hatch_docker.support.progress import Progress
 
+PYTHON_LOCK = "pylock.docker.toml"
 _OTHER = "lock another version, or one that has a wheel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Locked:
-    """What a lock says for the target. `path` is None where nothing is required, `resolved` where this build made it.
+class LockSource:
+    """The ways to a project's artifacts, for the project at `root`.
 
-    `overridden` are names whose requirements the lock's maker was told to disregard.
+    `configured` is the configured path of its lock, empty to search for one. `earlier` is the file that earlier builds
+    without a lock wrote their resolution to. `indexes` opens the package indexes, given those that the lock names.
+    Packages in `no_binary` (normalized names, or `:all:`) are taken as sdists.
+    """
+
+    root: Path
+    configured: str
+    earlier: Path
+    indexes: Callable[[NamedIndexes], Indexes]
+    no_binary: Set[str] = frozenset()
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locked:
+    """The artifacts of a project for a target.
+
+    `path` is the lock that names them, None if the project requires nothing. `resolved` says that the project has no
+    lock of its own: then `path` is a resolution's file in the output directory, and `text` its content if it is not yet
+    written there. `overridden` has the names whose requirements the lock's tool overrides.
     """
 
     path: Path | None = None
     artifacts: tuple[Artifact, ...] = ()
     overridden: frozenset[str] = frozenset()
     resolved: bool = False
+    text: str = field(default="", repr=False)
 
 
-def artifacts_of(
-    wanted: InstallRequest,
-    *,
-    root: Path,
-    lock: Path | None,
-    lookup: FileFinder,
-    resolver: ResolverSettings,
-    written: Path,
-    no_binary: Set[str] = frozenset(),
-    progress: Progress,
-) -> Locked:
-    """The artifacts that the lock names for the target: sdists where there is no wheel, or where `no_binary` says so.
+def read_artifacts(request: InstallRequest, source: LockSource) -> Locked:
+    """The artifacts that the project's lock names for the target; without a lock, those of a resolution.
 
-    Where there is no lock the requirements are resolved and the result written to `written`, which later builds read
-    while it fits. `no_binary` does not shape that: uv would have to build those packages here to read their metadata.
-    Raises LockError and what reading locks raises.
+    A resolution is used again while its inputs are the same. Packages without a wheel for the target, and those in
+    `no_binary`, are sdists; `no_binary` does not change a resolution, since uv would have to build those packages to
+    read their metadata. Writes nothing. Raises LockError, ResolveError, and what reading a lock raises.
     """
-    if lock is None and not wanted.requirements:
+    progress = source.progress
+    path = find_lock(source.root, source.configured, progress=progress)
+    if path:
+        progress.note(f"lock: {_shown(path, source.root)}")
+        finder = source.indexes(named_indexes(path)).finder
+        refresh = lock_format(path).refresh(path.name, request.target)
+        return _selected(read_lock(path, request, finder), request, source, Locked(path=path), refresh)
+    if not request.requirements:
         return Locked()
-    resolved = lock is None
-    path = lock or _resolved(wanted, root, resolver, written, progress)
-    if lock:
-        progress.note(f"lock: {_shown(lock, root)}")
-    refresh = f"delete {path.name}" if resolved else lock_format(path).refresh(path.name, wanted.target)
-    pylock = read_lock(path, wanted, lookup)
+    indexes, earlier = source.indexes(named_indexes(None)), source.earlier
+    text = current_text(earlier, request, indexes.resolver)
+    if text:
+        progress.note(f"lock: {_shown(earlier, source.root)}, resolved earlier (delete it to resolve again)")
+        locked = Locked(path=earlier, resolved=True)
+    else:
+        text = resolve_request(request, source)
+        progress.note(f"lock: none, so the requirements were resolved into {_shown(earlier, source.root)}")
+        locked = Locked(path=earlier, resolved=True, text=text)
+    with _as_file(text, str(earlier)) as file:
+        pylock = read_lock(file, request, indexes.finder)
+    # A resolution contains the chosen extras and groups as plain packages.
+    plain = replace(request, extras=frozenset(), groups=frozenset())
+    return _selected(pylock, plain, source, locked, f"delete {earlier.name}")
+
+
+def reason_not_to_lock(root: Path, configured: str, requirements: Sequence[Requirement], *, upgrade: bool) -> str:
+    """Why `hatch-docker lock` has no Python packages to lock: another tool does, or there are none; empty if it has.
+
+    Raises LockError if another tool's lock is to be upgraded.
+    """
+    path = writable_lock(root, configured)
+    before = read_text(path) if path.is_file() else ""
+    if before and not is_ours(before):
+        if upgrade:
+            raise LockError("another tool makes this lock", place=str(path), hint="upgrade the packages with that tool")
+        return f"{path.name}, which another tool makes, has the Python packages"
+    return "" if before or requirements else "the project requires nothing"
+
+
+def relock(upgrade: bool, request: InstallRequest, source: LockSource) -> Locked:
+    """The pylock.toml that `hatch-docker lock` writes, as `path` and `text`, without its artifacts.
+
+    A lock that fits the request stays as it is; the packages of a stale one keep their versions if possible, unless
+    `upgrade` is set. Raises ResolveError.
+    """
+    path = writable_lock(source.root, source.configured, progress=source.progress)
+    before = read_text(path) if path.is_file() else ""
+    resolver = source.indexes(named_indexes(None)).resolver
+    current = current_text(path, request, resolver)
+    if before and not current and not upgrade:
+        changed = "the requirements, Python, platform or index have changed"
+        source.progress.note(f"{path.name} is stale ({changed}): packages keep their versions if possible")
+    text = "" if upgrade else current or current_text(source.earlier, request, resolver)
+    text = text or resolve_request(request, source, before="" if upgrade else before)
+    return Locked(path=path, resolved=True, text=text)
+
+
+def writable_lock(root: Path, configured: str, *, progress: Progress | None = None) -> Path:
+    """The project's lock; if it has none, the path where `hatch-docker lock` creates one."""
+    path = root / configured
+    if configured and not path.is_file() and lock_format(path).writable:
+        return path
+    return find_lock(root, configured, progress=progress) or root / PYTHON_LOCK
+
+
+@contextlib.contextmanager
+def _as_file(text: str, place: str = "") -> Iterator[Path]:
+    """A pylock.toml with this text, for the duration of the block; errors in it get `place` instead of its path."""
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+        path = Path(folder) / "pylock.toml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            yield path
+        except HatchDockerError as error:
+            error.place = place if error.place == str(path) else error.place
+            raise
+
+
+def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locked: Locked, refresh: str) -> Locked:
+    """`locked` with the artifacts for the request, checked against its requirements."""
+    if locked.path is None:
+        return locked
     artifacts = select(
         pylock,
-        wanted.target,
-        lock=path,
-        project=wanted.project,
-        extras=frozenset() if resolved else wanted.extras,
-        groups=frozenset() if resolved else wanted.groups,
-        no_binary=no_binary,
+        request,
+        lock=locked.path,
+        no_binary=source.no_binary,
         refresh=refresh,
-        complete=resolved,
+        complete=locked.resolved,
     )
-    for name in sorted(no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
-        progress.note(f"no-binary names {name}, which is not among the dependencies")
+    for name in sorted(source.no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
+        source.progress.note(f"no-binary names {name}, which is not a dependency")
     check_fresh(
         artifacts,
-        wanted.requirements,
-        wanted.target,
-        lock=path,
-        project=wanted.project,
+        request.requirements,
+        request.target,
+        lock=locked.path,
+        project=request.project,
         refresh=refresh,
         overridden=overridden(pylock),
     )
-    return Locked(path=path, artifacts=tuple(artifacts), overridden=overridden(pylock), resolved=resolved)
+    return replace(locked, artifacts=tuple(artifacts), overridden=overridden(pylock))
 
 
-def resolve_alone(
-    requirements: Sequence[str],
-    *,
-    target: TargetPython,
-    root: Path,
-    lookup: FileFinder,
-    resolver: ResolverSettings,
-    constraints: Path | None,
-) -> tuple[Artifact, ...]:
-    """The artifacts of requirements that are no project's, such as those that an sdist is built with.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResolver:
+    """Resolves requirements that do not belong to a project, such as those that an sdist is built with.
 
-    uv resolves them in the folder `root`, within the versions and hashes of the file `constraints`. Raises LockError,
-    also for a requirement with a URL, and what resolving raises.
+    uv runs in the directory `root`, and keeps to the versions and hashes of the file `constraints`, whose text is
+    `constraints_text`.
     """
-    wanted = InstallRequest(project="", target=target, requirements=_of_an_index(requirements))
-    allowed = read_constraints(constraints) if constraints else {}
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-        path = Path(folder) / "pylock.toml"
-        path.write_text(_alone(wanted, root, resolver, constraints), encoding="utf-8")
+
+    target: TargetPython
+    root: Path
+    indexes: Indexes
+    constraints: Path | None = None
+    constraints_text: str = ""
+
+    @property
+    def scope(self) -> str:
+        """A digest of the settings, besides the target, that decide what requirements resolve to."""
+        return resolution_scope(self.indexes.resolver, self.constraints_text)
+
+    def __call__(self, requirements: Sequence[str]) -> tuple[Artifact, ...]:
+        """The artifacts of `requirements` for the target.
+
+        Raises LockError, also for a requirement with a URL, and ResolveError.
+        """
+        request = InstallRequest(project="", target=self.target, requirements=_without_urls(requirements))
+        allowed = read_constraints(self.constraints) if self.constraints else {}
+        with _as_file(self._resolve(request)) as path:
+            try:
+                artifacts = select(read_lock(path, request, self.indexes.finder), request, lock=path, complete=True)
+            except HatchDockerError as error:
+                # The hints are about a project's own lock.
+                error.hint = ""
+                raise
+        _check_allowed(artifacts, allowed, self.constraints)
+        return tuple(artifacts)
+
+    def _resolve(self, request: InstallRequest) -> str:
+        """Resolve to wheels alone if possible, since uv may have to run an sdist to read its requirements."""
+        uv = partial(_uv, request, self.root, self.indexes.resolver, self.constraints)
         try:
-            artifacts = select(read_lock(path, wanted, lookup), target, lock=path, project="", complete=True)
-        except HatchDockerError as error:
-            # The file is ours, and gone when the message is read.
-            error.place, error.hint = "", ""
-            raise
-    _check_allowed(artifacts, allowed, constraints)
-    return tuple(artifacts)
+            return uv(build=False)
+        except ResolveError:
+            return uv()
 
 
-def _alone(wanted: InstallRequest, root: Path, resolver: ResolverSettings, constraints: Path | None) -> str:
-    """Out of wheels if that can be, since uv may have to run an sdist to read it."""
-    try:
-        return _uv(wanted.requirements, wanted.target, root, resolver, constraints, build=False)
-    except ResolveError:
-        return _uv(wanted.requirements, wanted.target, root, resolver, constraints)
+def _without_urls(requirements: Sequence[str]) -> tuple[Requirement, ...]:
+    """Parse the requirements of an sdist. Raises LockError for a URL, as no index vouches for it.
 
-
-def _of_an_index(requirements: Sequence[str]) -> tuple[Requirement, ...]:
-    """Requirements that an sdist names, which nobody vouches for.
-
-    uv runs what is at a URL, here and with all logins, to learn what it requires in turn.
+    uv would run the code at a URL, on this machine and with all logins, to read its requirements.
     """
     try:
         found = tuple(Requirement(text) for text in requirements)
     except (InvalidRequirement, TypeError, RecursionError):
-        raise LockError("a build requirement is none (PEP 508)", hint=_OTHER) from None
+        raise LockError("a build requirement is not valid (PEP 508)", hint=_OTHER) from None
     if urls := [each for each in found if each.url]:
         raise LockError(
             f"{urls[0].name} is a build requirement by URL ({redact(urls[0].url or '')!r}), which no index vouches for",
@@ -146,7 +238,7 @@ def _of_an_index(requirements: Sequence[str]) -> tuple[Requirement, ...]:
 def _check_allowed(
     artifacts: Sequence[Artifact], allowed: Mapping[str, frozenset[str]], constraints: Path | None
 ) -> None:
-    """Compare files with the hashes that constraints give; uv does not."""
+    """Compare files with the hashes of the constraints, which uv ignores."""
     others = [
         f"{artifact.name} {artifact.version}"
         for artifact in artifacts
@@ -157,75 +249,50 @@ def _check_allowed(
         raise LockError(
             f"the index has other files of {', '.join(others)} than the constraints name",
             place=str(constraints),
-            hint="take its hashes out if another file will do",
+            hint="remove the hashes to accept another file",
         )
 
 
-def _resolved(
-    wanted: InstallRequest, root: Path, resolver: ResolverSettings, written: Path, progress: Progress
-) -> Path:
-    """The written result of an earlier build while its inputs are the same, else that of a new resolution."""
-    if current_text(written, wanted, resolver):
-        progress.note(f"lock: {_shown(written, root)}, resolved earlier (delete it to resolve again)")
-        return written
-    text = resolve_wanted(wanted, root=root, resolver=resolver, progress=progress)
-    with replacing(written) as partial:
-        partial.write_text(text, encoding="utf-8")
-    progress.note(f"lock: none, so the requirements were resolved into {_shown(written, root)}")
-    return written
-
-
-def current_text(path: Path, wanted: InstallRequest, resolver: ResolverSettings) -> str:
-    """What a file holds that `resolve_wanted` gave for the same; empty for any other, or none."""
+def current_text(path: Path, request: InstallRequest, resolver: ResolverSettings) -> str:
+    """The content of a file that `resolve_request` returned for the same inputs; empty for any other file, or none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ""
-    texts = [str(requirement) for requirement in wanted.requirements]
-    return text if is_current(text, texts, wanted.target, resolver.configured) else ""
+    requirements = [str(requirement) for requirement in request.requirements]
+    return text if is_current(text, requirements, request.target, resolver.configured) else ""
 
 
-def resolve_wanted(
-    wanted: InstallRequest, *, root: Path, resolver: ResolverSettings, progress: Progress, before: str = ""
-) -> str:
-    """The text of a lock of what is wanted, resolved now.
+def resolve_request(request: InstallRequest, source: LockSource, *, before: str = "") -> str:
+    """Resolve a request now, to the text of a pylock.toml. Raises ResolveError.
 
-    What `before`, the text of an earlier one, has stays at its version, where that goes for all. Raises ResolveError.
+    The packages of `before`, the text of an earlier lock, keep their versions if all of them can.
     """
-    many = len(wanted.requirements)
+    uv = partial(_uv, request, source.root, source.indexes(named_indexes(None)).resolver)
+    count = len(request.requirements)
     kept = [f"{name}=={version}\n" for name, version in versions_of(before).items() if version]
     with (
-        progress.task("resolve", f"{many} requirement{'s' if many != 1 else ''}"),
+        source.progress.task("resolve", f"{count} requirement{'s' if count != 1 else ''}"),
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
     ):
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("".join(kept), encoding="utf-8")
         with contextlib.suppress(ResolveError):
             if kept:
-                return _uv(wanted.requirements, wanted.target, root, resolver, constraints)
-        return _uv(wanted.requirements, wanted.target, root, resolver)
+                return uv(constraints)
+        return uv()
 
 
 def _uv(
-    requirements: Sequence[Requirement],
-    target: TargetPython,
+    request: InstallRequest,
     root: Path,
     resolver: ResolverSettings,
     constraints: Path | None = None,
+    *,
     build: bool = True,
 ) -> str:
-    return resolve(
-        [str(requirement) for requirement in requirements],
-        target=target,
-        uv=find_uv(resolver.environ),
-        root=root,
-        environ=resolver.environ,
-        indexes=resolver.indexes(),
-        configured=resolver.configured,
-        embed=resolver.embed,
-        constraints=constraints,
-        build=build,
-    )
+    requirements = [str(requirement) for requirement in request.requirements]
+    return resolve(requirements, resolver, target=request.target, root=root, constraints=constraints, build=build)
 
 
 def _shown(path: Path, root: Path) -> str:

@@ -11,20 +11,19 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from hatch_docker.engine import Container, Engine, Limits, missed
+from hatch_docker.engine import Container, Engine, Limits, local_name, missed
 from hatch_docker.errors import EngineError, PackageError, join_hints
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
-from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.os_packages.difference import difference
-from hatch_docker.os_packages.managers import MANAGERS, NAME, Manager, arrived, hint
+from hatch_docker.os_packages.managers import MANAGERS, Manager, arrived, hint
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.logs import Log, logging_to
+from hatch_docker.support.package_names import OS_PACKAGE, requested_first
 from hatch_docker.support.progress import Progress
 
 # Another way to make a layer of the same packages has another number: a part of the key.
@@ -39,52 +38,81 @@ _LACKS_HEADERS = '[ "$(command -v python3)" = /usr/bin/python3 ] && ! ls /usr/in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstallOptions:
+    """OS packages to install into an image: `libpq5`, `libpq5=17.6-1`; with `toolchain`, a C and C++ compiler, too.
+
+    `label` is the image's display name, `log` the name of the log of the package manager's output.
+    """
+
+    names: tuple[str, ...]
+    label: str
+    log: str
+    toolchain: bool = False
+    compression: str = "gzip"
+
+    @property
+    def summary(self) -> str:
+        """The packages, as messages and the image's history name them."""
+        return ", ".join([*_checked(self.names), *(["a toolchain"] if self.toolchain else [])])
+
+    def cache_key(self, image: Image) -> str:
+        """The cache key of the layer with these packages on top of `image`."""
+        written = WriteOptions(compression=self.compression, splice=False).fingerprint
+        shape = [_FORMAT, image.config_descriptor.digest, _checked(self.names), self.toolchain, written]
+        return json.dumps(shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installer:
+    """What installing needs: the engine, which is connected only if the cache lacks the layer, and its limits."""
+
+    engine: Callable[[], Engine]
+    limits: Limits
+    cache: Cache
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """`image` is the image with the layer on it; `made` the layer, whose contents are the packages that came in."""
+    """An image with OS packages, and their layer, whose contents are the packages that were installed."""
 
     image: Image
     made: MadeLayer
 
 
-def install(
-    image: Image,
-    names: Sequence[str],
-    *,
-    label: str,
-    toolchain: bool = False,
-    engine: Callable[[], Engine],
-    reference: Reference,
-    limits: Limits,
-    cache: Cache,
-    log: Path,
-    compression: str,
-    progress: Progress,
-) -> Installed:
-    """Install OS packages into `image`: `libpq5`, `libpq5=17.6-1`; with `toolchain` what compiles C and C++, too.
+def install(image: Image, options: InstallOptions, installer: Installer) -> Installed:
+    """Install OS packages into `image`, in a container of it.
 
-    `label` is what people call the image, `reference` the name under which an engine gets it that has it not. The
-    package manager's whole output goes to `log`. `engine` is called where the cache has not got the layer. Raises
-    PackageError for what cannot be installed, EngineError, and OutputError where the disk refuses.
+    Raises PackageError for packages that cannot be installed, EngineError, and OutputError if the cache cannot be
+    written.
     """
-    wanted = _checked(names)
-    options = WriteOptions(compression=compression, splice=False)
-    shape = [_FORMAT, image.config_descriptor.digest, wanted, toolchain, options.fingerprint]
-    key, what = json.dumps(shape), ", ".join([*wanted, *(["a toolchain"] if toolchain else [])])
-    made = recall(cache, _KIND, key)
+    made = cached_install(image, options, installer.cache)
     if made is None:
-        running = _engine(engine, f"install {what} in {label}")
-        name = running.provide(image, reference, progress=progress)
-        doing, platform = f"installing {what} in {label}", image.config.platform
-        with (
-            progress.task("install", f"{what} in {label}"),
-            logging_to(log) as written,
-            running.container(name, what=doing, network=True, limits=limits, platform=platform) as container,
-        ):
-            inside = _Inside(container=container, label=label, log=written)
-            made = inside.installed(wanted, toolchain, cache, options, progress)
-        remember(cache, _KIND, key, made)
-    history = History(created_by=f"hatch-docker: {what}"[:200])
+        made = _installed(image, options, installer)
+        remember(installer.cache, _KIND, options.cache_key(image), made)
+    history = History(created_by=f"hatch-docker: {options.summary}"[:200])
     return Installed(image=append(image, (made.layer,), (history,), image.config), made=made)
+
+
+def cached_install(image: Image, options: InstallOptions, cache: Cache) -> MadeLayer | None:
+    """The layer that `install` would add, if the cache has it."""
+    return recall(cache, _KIND, options.cache_key(image))
+
+
+def _installed(image: Image, options: InstallOptions, installer: Installer) -> MadeLayer:
+    what, label, progress = options.summary, options.label, installer.progress
+    engine = _engine(installer.engine, f"install {what} in {label}")
+    name = engine.provide(image, local_name(image), progress=progress)
+    doing, limits, platform = f"installing {what} in {label}", installer.limits, image.config.platform
+    with (
+        progress.task("install", f"{what} in {label}"),
+        logging_to(installer.cache.log_path(options.log)) as log,
+        engine.container(name, what=doing, network=True, limits=limits, platform=platform) as container,
+    ):
+        inside = _Inside(container=container, label=label, log=log)
+        return inside.installed(
+            _checked(options.names), options.toolchain, installer.cache, options.compression, progress
+        )
 
 
 def _engine(connect: Callable[[], Engine], what: str) -> Engine:
@@ -97,7 +125,7 @@ def _engine(connect: Callable[[], Engine], what: str) -> Engine:
 def _checked(names: Sequence[str]) -> tuple[str, ...]:
     """The names, sorted, each once; raise PackageError for what a package manager would take for something else."""
     for name in names:
-        if not NAME.fullmatch(name):
+        if not OS_PACKAGE.fullmatch(name):
             raise PackageError(
                 f"{name!r} is not the name of an OS package",
                 hint="name packages as in libpq5 or libpq5=17.6-1; wildcards, options and files are not taken",
@@ -114,7 +142,7 @@ class _Inside:
     log: Log
 
     def installed(
-        self, names: Sequence[str], toolchain: bool, cache: Cache, options: WriteOptions, progress: Progress
+        self, names: Sequence[str], toolchain: bool, cache: Cache, compression: str, progress: Progress
     ) -> MadeLayer:
         """Install, and make a layer of what that changed, in the cache."""
         manager = self._manager(toolchain)
@@ -136,8 +164,8 @@ class _Inside:
             return make_layer(
                 found.entries,
                 cache,
-                options,
-                contents=_asked_first(came, names) or tuple(f"{name} (already there)" for name in names),
+                WriteOptions(compression=compression, splice=False),
+                contents=requested_first(came, names) or tuple(f"{name} (already there)" for name in names),
             )
 
     def _manager(self, toolchain: bool) -> Manager:
@@ -189,12 +217,6 @@ class _Inside:
 
     def _status(self, *command: str) -> int:
         return self.container.run(command, write=lambda _: None)
-
-
-def _asked_first(came: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """What was asked for before what that needs: whoever is told of the layer knows it by these."""
-    asked = {name.partition("=")[0] for name in names}
-    return tuple(sorted(came, key=lambda each: (each.partition(" ")[0] not in asked, each)))
 
 
 def _undated(before: bytes, shadow: bytes) -> bytes:

@@ -1,78 +1,133 @@
-"""The project itself, as values and as a file: its wheel, made in process as Hatch does, or its sdist to compile."""
+"""A project whose build backend is hatchling: read and built in process."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
+from hatchling.plugin.manager import PluginManager
 from packaging.utils import canonicalize_name
 
 from hatch_docker.compiling.sdist import read_sdist
-from hatch_docker.errors import HatchDockerError
+from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.project.model import Project
 
 
-def project_of(root: Path, metadata: Any, *, version: str, revision: str) -> Project:
-    """The project as Hatch's metadata have it; `revision` is the commit that is checked out, empty without one."""
-    core = metadata.core
-    extras = {str(canonicalize_name(name)): tuple(texts) for name, texts in core.optional_dependencies.items()}
-    return Project(
-        root=root,
-        name=core.raw_name,
-        version=version,
-        requires_python=core.requires_python,
-        dependencies=tuple(core.dependencies),
-        optional_dependencies=extras,
-        dependency_groups=metadata.config.get("dependency-groups", {}),
-        scripts=core.scripts,
-        gui_scripts=core.gui_scripts,
-        description=core.description,
-        license=core.license_expression or core.license,
-        authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
-        urls=core.urls,
-        revision=revision,
-    )
+class Target(BuilderInterface[BuilderConfig, PluginManager]):
+    """Hatch's target `docker` of a project, for commands that do not build."""
+
+    PLUGIN_NAME = "docker"
+
+    def get_version_api(self) -> dict[str, Callable[..., str]]:
+        """No outputs: hatchling requires this method."""
+        return {}
 
 
-@contextlib.contextmanager
-def distribution(root: str, plugin_manager: Any, metadata: Any, app: Any, *, compiled: bool) -> Iterator[Path]:
-    """The project's own wheel, for as long as the block lasts; its sdist where it is not pure, or `compiled` says so.
+class HatchlingProject:
+    """The project of a hatchling builder, which has its metadata and its `[tool.hatch]` configuration.
 
-    A build hook compiles for the machine that it runs on: what is compiled is, from the sdist, in the builder. Raises
-    HatchDockerError for what cannot be built.
+    Hatchling raises TypeError, ValueError and OSError for an invalid pyproject.toml: they become ConfigErrors.
     """
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-        make = partial(_make, root, plugin_manager, metadata, app, folder)
-        sdist = make(SdistBuilder) if compiled or _has_hooks(root, plugin_manager, metadata) else None
-        if sdist is not None and (compiled or read_sdist(sdist, sdist.name).compiled):
-            yield sdist
-            return
-        wheel = make(WheelBuilder)
-        yield wheel if wheel.name.endswith("-none-any.whl") else sdist or make(SdistBuilder)
 
+    def __init__(self, builder: BuilderInterface[Any, Any]) -> None:
+        self._builder = builder
+        self.root = Path(builder.root)
 
-def _has_hooks(root: str, plugin_manager: Any, metadata: Any) -> bool:
-    return bool(WheelBuilder(root, plugin_manager=plugin_manager, metadata=metadata).config.hook_config)
+    @property
+    def table(self) -> object:
+        """`[tool.hatch.build.targets.docker]`."""
+        return self._builder.target_config
 
+    @property
+    def name(self) -> str:
+        """`project.name`, as it is written."""
+        return str(self._builder.metadata.core.raw_name)
 
-def _make(
-    root: str, plugin_manager: Any, metadata: Any, app: Any, folder: str, kind: type[SdistBuilder | WheelBuilder]
-) -> Path:
-    builder = kind(root, plugin_manager=plugin_manager, metadata=metadata, app=app)
-    try:
-        (path,) = builder.build(directory=folder, versions=["standard"])
-    except HatchDockerError:
-        raise
-    except Exception as error:  # whatever a build hook raises
-        what = builder.PLUGIN_NAME
-        raise HatchDockerError(
-            f"the project's own {what} cannot be built: {error or type(error).__name__}",
-            hint=f"'hatch build -t {what}' says the same",
-        ) from None
-    return Path(path)
+    @property
+    def directory(self) -> Path:
+        """The directory that builds write to."""
+        return Path(self._builder.config.directory)
+
+    def check(self) -> None:
+        """Raise ConfigError for a pyproject.toml that does not exist or that hatchling cannot read."""
+        file = self.root / "pyproject.toml"
+        if not file.is_file():
+            raise ConfigError([(str(file), "there is no such file: name the project's directory, or change to it")])
+        try:
+            self.read("")
+            _ = self.table, self.directory
+        except (TypeError, ValueError, OSError) as error:
+            raise ConfigError([(str(file), str(error))]) from None
+
+    def version(self) -> str:
+        """The project's version; empty if only a plugin knows it that is not installed, or that fails."""
+        try:
+            return str(self._builder.metadata.version)
+        except Exception:  # whatever a version source raises
+            return ""
+
+    def read(self, version: str) -> Project:
+        """The project's metadata, without its commit."""
+        core = self._builder.metadata.core
+        extras = {str(canonicalize_name(name)): tuple(texts) for name, texts in core.optional_dependencies.items()}
+        return Project(
+            root=self.root,
+            name=core.raw_name,
+            version=version,
+            requires_python=core.requires_python,
+            dependencies=tuple(core.dependencies),
+            optional_dependencies=extras,
+            dependency_groups=self._builder.metadata.config.get("dependency-groups", {}),
+            scripts=core.scripts,
+            gui_scripts=core.gui_scripts,
+            description=core.description,
+            license=core.license_expression or core.license,
+            authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
+            urls=core.urls,
+            distribution=self.distribution,
+        )
+
+    @contextlib.contextmanager
+    def distribution(self, compiled: bool) -> Iterator[Path]:
+        """Build the project's wheel, or its sdist if it is not pure or must be compiled; see `Project`.
+
+        A build hook compiles for the machine that it runs on, so what is compiled is built from the sdist, in the
+        builder. Raises HatchDockerError if the build fails.
+        """
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+            make = partial(self._build, folder)
+            sdist = make(SdistBuilder) if compiled or self._has_hooks() else None
+            if sdist is not None and (compiled or read_sdist(sdist, sdist.name).compiled):
+                yield sdist
+                return
+            wheel = make(WheelBuilder)
+            yield wheel if wheel.name.endswith("-none-any.whl") else sdist or make(SdistBuilder)
+
+    def _other(self, kind: type[SdistBuilder | WheelBuilder]) -> SdistBuilder | WheelBuilder:
+        builder = self._builder
+        return kind(builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app)
+
+    def _has_hooks(self) -> bool:
+        return bool(self._other(WheelBuilder).config.hook_config)
+
+    def _build(self, folder: str, kind: type[SdistBuilder | WheelBuilder]) -> Path:
+        builder = self._other(kind)
+        try:
+            (path,) = builder.build(directory=folder, versions=["standard"])
+        except HatchDockerError:
+            raise
+        except Exception as error:  # whatever a build hook raises
+            name = builder.PLUGIN_NAME
+            raise HatchDockerError(
+                f"the project's own {name} cannot be built: {error or type(error).__name__}",
+                hint=f"'hatch build -t {name}' fails in the same way",
+            ) from None
+        return Path(path)

@@ -1,8 +1,9 @@
-"""The project as the build needs it: plain values, made by plugin.py out of Hatch's objects."""
+"""A Python project: its core metadata as plain values, and its own distribution."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,23 @@ from packaging.errors import ExceptionGroup
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, HatchDockerError
+
+Distribution = Callable[[bool], AbstractContextManager[Path]]
+
+
+def _no_distribution(_compiled: bool) -> AbstractContextManager[Path]:
+    raise HatchDockerError("the project has no build backend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A project's core metadata and where it is.
+    """A project at `root`.
 
-    `optional_dependencies` and `dependency_groups` are by normalized name; `scripts` and `gui_scripts` by script.
-    `revision` is the commit that is checked out, empty where there is none.
+    `version` is normalized, and empty if it is not known. `optional_dependencies` and `dependency_groups` are keyed by
+    normalized name, `scripts` and `gui_scripts` by script. `revision` and `commit_time` (seconds since the epoch)
+    describe the commit that is checked out, empty and None without one. `distribution` builds the project's own wheel,
+    or its sdist if that must be compiled or its argument is true; the file exists until the end of the block.
     """
 
     root: Path
@@ -37,17 +46,19 @@ class Project:
     authors: tuple[str, ...] = ()
     urls: Mapping[str, str] = field(default_factory=dict)
     revision: str = ""
+    commit_time: int | None = None
+    distribution: Distribution = field(default=_no_distribution, repr=False, compare=False)
 
     @property
     def normalized_name(self) -> str:
-        """The name as the index and lock files have it (PEP 503)."""
+        """The normalized name (PEP 503)."""
         return str(canonicalize_name(self.name))
 
     def requirements(self, extras: Sequence[str], groups: Sequence[str]) -> tuple[Requirement, ...]:
-        """What an image with these extras and dependency groups (PEP 735) asks for directly, sorted.
+        """The direct requirements with these extras and dependency groups (PEP 735), sorted.
 
-        What asks for extras of the project itself (`app[a,b]`) stands for their requirements. Raises ConfigError for
-        what is no requirement.
+        A requirement of the project itself, such as `app[a,b]`, is replaced by those of its extras. Raises ConfigError
+        for an invalid requirement.
         """
         pending = [*self.dependencies, *self._of_groups(groups), *(f"{self.name}[{extra}]" for extra in extras)]
         found: set[Requirement] = set()

@@ -1,123 +1,121 @@
-"""`hatch-docker lock`: what the image of a project is made of, written down beside the project.
+"""`hatch-docker lock`: write the packages of a project's image to lock files beside the project.
 
-`debian.lock` has the packages out of Debian's archive, `pylock.docker.toml` those of the package index. What is written
-down and fits stays as it is.
+`debian.lock` has the packages from Debian's archive, `pylock.docker.toml` those of the package index. Locks that fit
+stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import argparse
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from hatch_docker.base.image import Base
-from hatch_docker.base.transports import pull
-from hatch_docker.config import Config
+from hatch_docker.base.transports import BaseRequest, pull
 from hatch_docker.dpkg.lockfile import FILE, Selection, write_pins
-from hatch_docker.errors import LockError
 from hatch_docker.frontends.cli.pin import Pinned, pin
-from hatch_docker.image.outputs import lock_path
-from hatch_docker.locks import find_lock
-from hatch_docker.locks.formats import lock_format
-from hatch_docker.locks.locked import current_text, resolve_wanted
+from hatch_docker.locks.locked import reason_not_to_lock, relock
 from hatch_docker.locks.model import read_text
-from hatch_docker.locks.uv import is_ours, versions_of
-from hatch_docker.plan import wanted_of
-from hatch_docker.project.model import Project
-from hatch_docker.services import Machine
+from hatch_docker.locks.uv import versions_of
+from hatch_docker.plan import base_request
+from hatch_docker.services import Services
+from hatch_docker.session import Session
 from hatch_docker.support.atomic import replacing
 
 UPGRADES = ("base", "python")
-PYTHON_LOCK = "pylock.docker.toml"
+
+DESCRIPTION = """\
+Lock the packages of the project's image: packages from Debian's archive in debian.lock, and Python packages in
+pylock.docker.toml unless another tool locks them. Packages that are locked and fit stay as they are, except those
+that --upgrade names.
+
+Standard output has the paths of the files that were written, one per line.
+"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Distributions:
-    """Python's lock at `path`: its text as it is, empty where there is none, and as it should be."""
-
-    path: Path
-    before: str
-    after: str
-    target: str
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument(
+        "--upgrade", action="append", default=[], choices=UPGRADES, help="choose the newest; may be repeated"
+    )
+    parser.set_defaults(command=lambda chosen: partial(lock, frozenset(chosen.upgrade)))
 
 
-def lock(
-    upgrade: Collection[str], project: Project, config: Config, machine: Machine, directory: Path
-) -> tuple[str, int]:
-    """Write down what the image is made of, where that is not written down or does not fit; the rest stays.
+def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
+    """Lock the packages of the image that are not locked or do not fit; returns the paths that were written, and 0.
 
-    `upgrade` has those of UPGRADES that are chosen anew all the same; `directory` is where builds left what they
-    resolved. Returns the paths that were written, one a line, and 0. Nothing is written before all is chosen. Raises
-    what builds raise, and LockError for a lock of Python's that another tool makes and that is to be upgraded.
+    Packages of the kinds in `upgrade`, of UPGRADES, are chosen anew. Nothing is written before all are chosen. Raises
+    what builds raise, and LockError if another tool's lock is to be upgraded.
     """
-    pinned = pin(project, config, machine, anew="base" in upgrade)
-    written = lock_path(project.normalized_name, directory)
-    python = _distributions(project, config, machine, pinned.base, written, anew="python" in upgrade)
+    services, config = session.services, session.config
+    platform = next(iter(config.base.platforms), services.host.platform)
+    request = base_request(session.project, config.base, platform)
+    pinned = pin(
+        request,
+        config.os_packages,
+        config.compiling,
+        services,
+        upgrade="base" in upgrade,
+        place=config.place("runtime-installer"),
+    )
+    python = _lock_python(session, pinned, upgrade="python" in upgrade)
     paths = []
     if pinned.changed and pinned.after.selections:
-        write_pins(project.root / FILE, pinned.after.selections)
-        paths.append(project.root / FILE)
-    if not isinstance(python, str) and python.after != python.before:
-        with replacing(python.path) as partial:
-            partial.write_text(python.after, encoding="utf-8")
+        write_pins(session.project.root / FILE, pinned.after.selections)
+        paths.append(session.project.root / FILE)
+    if python.path and python.after != python.before:
+        with replacing(python.path) as partial_file:
+            partial_file.write_text(python.after, encoding="utf-8")
         paths.append(python.path)
-    for line in _told(pinned, python, changed=bool(paths), upgrade=upgrade):
-        machine.progress.note(line)
-    _tell_of_base(project, config, machine)
+    for line in _report(pinned, python, changed=bool(paths), upgrade=upgrade):
+        services.progress.note(line)
+    if hint := _digest_hint(request, services):
+        services.progress.note(hint)
     return "\n".join(map(str, paths)), 0
 
 
-def _distributions(
-    project: Project, config: Config, machine: Machine, base: Callable[[], Base], written: Path, *, anew: bool
-) -> _Distributions | str:
-    """The lock that Python's packages should have; or why there is none of ours."""
-    path = _python_lock(project, config, machine)
-    before = read_text(path) if path.is_file() else ""
-    if before and not is_ours(before):
-        if anew:
-            refresh = lock_format(path).refresh(path.name, base().facts.python)
-            raise LockError(
-                "another tool makes this lock", place=str(path), hint=f"upgrade it by that: {refresh} --upgrade"
-            )
-        return f"{path.name}, which another tool makes, has Python's packages"
-    if not before and not project.requirements(config.extras, config.dependency_groups):
-        return "the project requires nothing"
-    wanted = wanted_of(project, config, base().facts.python)
-    resolver = machine.indexes(None).resolver
-    known = "" if anew else current_text(path, wanted, resolver) or current_text(written, wanted, resolver)
-    if before and not anew and not current_text(path, wanted, resolver):
-        what = "requirements, Python, platform or index are others now"
-        machine.progress.note(f"{path.name} is stale ({what}): what can stay does")
-    after = known or resolve_wanted(
-        wanted, root=project.root, resolver=resolver, progress=machine.progress, before="" if anew else before
-    )
-    return _Distributions(path=path, before=before, after=after, target=str(wanted.target))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PythonLock:
+    """The lock of the Python packages, before and after; or the `reason` not to lock them."""
+
+    path: Path | None = None
+    before: str = ""
+    after: str = ""
+    target: str = ""
+    reason: str = ""
 
 
-def _python_lock(project: Project, config: Config, machine: Machine) -> Path:
-    """Where the project's lock of Python's packages is, or goes if there is none."""
-    configured = project.root / config.lock
-    if config.lock and not configured.is_file() and lock_format(configured).writable:
-        return configured
-    return find_lock(project.root, config.lock, progress=machine.progress) or project.root / PYTHON_LOCK
+def _lock_python(session: Session, pinned: Pinned, *, upgrade: bool) -> _PythonLock:
+    """Lock the Python packages for the base with the new pins. Without any to lock, the base is not opened."""
+    packages, services = session.config.packages, session.services
+    requirements = session.project.requirements(packages.extras, packages.dependency_groups)
+    if reason := reason_not_to_lock(services.root, packages.lock, requirements, upgrade=upgrade):
+        return _PythonLock(reason=reason)
+    archives = replace(services.archives, pins=lambda: pinned.after)
+    planned = session.plan(partial(relock, upgrade), replace(services, archives=archives))
+    (image,) = planned.images
+    path = image.locked.path
+    before = read_text(path) if path and path.is_file() else ""
+    return _PythonLock(path=path, before=before, after=image.locked.text, target=str(image.request.target))
 
 
-def _told(pinned: Pinned, python: _Distributions | str, *, changed: bool, upgrade: Collection[str]) -> Iterator[str]:
-    """What there is now, and what is another than before; one line where nothing is ours to write."""
-    reasons = [python] if isinstance(python, str) else []
+def _report(pinned: Pinned, python: _PythonLock, *, changed: bool, upgrade: Collection[str]) -> Iterator[str]:
+    """The packages that are locked now, with their changes; then, in one line, why others are not."""
+    reasons = [python.reason] if python.reason else []
     if not pinned.after.selections:
-        reasons.append("nothing of the image comes out of Debian's archive")
+        reasons.append("the image has no packages from Debian's archive")
         if pinned.before.selections:
             reasons.append(f"{FILE} is not needed any more")
     else:
         yield from (_selection(*pair) for pair in pinned.pairs())
-    if not isinstance(python, str):
+    if python.path:
         after = versions_of(python.after)
         before = versions_of(python.before) if python.before else None
-        same = python.before == python.after
-        yield _changes(f"python: {_many(after)} for {python.target}", before, after, same=same)
+        head = f"python: {_count(after)} for {python.target}"
+        yield _changes(head, before, after, same=python.before == python.after)
     if not changed:
-        reasons.insert(0, "there is nothing newer" if upgrade else "nothing was to do")
+        reasons.insert(0, "everything is up to date" if upgrade else "nothing to do")
     if reasons:
         yield "; ".join(reasons)
 
@@ -126,14 +124,14 @@ def _selection(before: Selection | None, after: Selection | None) -> str:
     old, new = ({each.name: each.version for each in pins.packages} if pins else None for pins in (before, after))
     pins = after or before
     if pins is None or new is None:
-        return f"{pins.purpose if pins else ''}: not asked for any more"
+        return f"{pins.purpose if pins else ''}: not needed any more"
     suite = f"{pins.suite}@{pins.snapshot}" if pins.snapshot else pins.suite
-    head = f"{pins.purpose}: {_many(new)} of Debian {suite} ({pins.architecture})"
+    head = f"{pins.purpose}: {_count(new)} of Debian {suite} ({pins.architecture})"
     return _changes(head, old, new, same=before == after)
 
 
 def _changes(head: str, before: Mapping[str, str] | None, after: Mapping[str, str], *, same: bool) -> str:
-    """The line of what there is, and below it what is another than `before`."""
+    """A line with the packages, and one for each difference to `before`."""
     if same:
         return f"{head}, as before"
     lines = []
@@ -145,23 +143,17 @@ def _changes(head: str, before: Mapping[str, str] | None, after: Mapping[str, st
     return "\n".join([head, *lines])
 
 
-def _many(packages: Mapping[str, str]) -> str:
+def _count(packages: Mapping[str, str]) -> str:
     return f"{len(packages)} package{'s' if len(packages) != 1 else ''}"
 
 
-def _tell_of_base(project: Project, config: Config, machine: Machine) -> None:
-    """Suggest to name a base of a registry by its digest, where it is named by a tag: that is how it is pinned."""
-    base = config.base
-    if base.transport not in ("family", "registry") or (base.reference and base.reference.digest):
-        return
-    found = pull(
-        base,
-        python=config.python,
-        requires_python=project.requires_python,
-        platform=next(iter(config.platforms), machine.platform),
-        places=machine.places,
-        progress=machine.progress,
-    )
-    if found.reference:
-        name = replace(found.reference, digest=found.pulled.digest).familiar
-        machine.progress.note(f'the base is named by a tag, which may come to mean another image; this one is "{name}"')
+def _digest_hint(request: BaseRequest, services: Services) -> str:
+    """Suggest to name a base from a registry by its digest; empty if it is, or comes from elsewhere."""
+    spec = request.spec
+    if spec.transport not in ("family", "registry") or (spec.reference and spec.reference.digest):
+        return ""
+    found = pull(request, services)
+    if found.reference is None:
+        return ""
+    name = replace(found.reference, digest=found.pulled.digest).familiar
+    return f'the base is named by a tag, which may move to another image; by digest this one is "{name}"'

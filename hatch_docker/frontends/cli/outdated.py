@@ -1,40 +1,40 @@
-"""`hatch-docker outdated`: which packages of the image, as it would be built now, have newer versions.
+"""`hatch-docker outdated`: packages of the image, as it would be built now, that have newer versions.
 
-Those that matter most come first: security updates of Debian's, then what is yanked from the package index (PEP 592).
-What is told of Python is what `pip list --outdated` tells: also a version that something else in the image does not
-take. One that the project itself excludes is marked.
+Security updates of Debian and yanked Python packages (PEP 592) come first. Python packages are compared as in `pip list
+--outdated`, also with versions that another package of the image excludes; versions that the project itself excludes
+are marked.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from hatch_docker.base.image import Base
+from hatch_docker.base.packages import suite_of
 from hatch_docker.base.target import TargetPython
-from hatch_docker.config import Config
+from hatch_docker.config import BaseSpec
 from hatch_docker.debian.packages import Package, PackageIndex, read_index
 from hatch_docker.debian.sources import suites_of
 from hatch_docker.debian.version import key
 from hatch_docker.dpkg import database
-from hatch_docker.dpkg.archives import architecture_of
-from hatch_docker.dpkg.assemble import needs_content as of_packages
+from hatch_docker.dpkg.archives import Archives, architecture_of
+from hatch_docker.dpkg.assemble import needs_content
 from hatch_docker.dpkg.lockfile import UPGRADE
 from hatch_docker.dpkg.provide import Request, archive_for
 from hatch_docker.errors import ArtifactError, readable
-from hatch_docker.image.outputs import lock_path
 from hatch_docker.index.access import FileFinder
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import IndexFile
-from hatch_docker.locks import InstallRequest, find_lock
-from hatch_docker.locks.check import holds
+from hatch_docker.locks import InstallRequest, named_indexes
+from hatch_docker.locks.check import applies
 from hatch_docker.locks.explain import tags_of
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.locked import Locked
@@ -42,73 +42,88 @@ from hatch_docker.locks.model import parsed, read_text
 from hatch_docker.locks.uv import UPGRADE as UPGRADE_PYTHON
 from hatch_docker.locks.uv import is_ours
 from hatch_docker.oci.filesystem import merge
-from hatch_docker.oci.layercache import MadeLayer
-from hatch_docker.plan import base_of, locked_of, suite_of, wanted_of, with_packages
-from hatch_docker.project.model import Project
-from hatch_docker.services import Machine
+from hatch_docker.plan import ImagePlan
+from hatch_docker.session import Session
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
+
+DESCRIPTION = """\
+List the packages of the project's image, as it would be built now, that have newer versions: first security updates
+of Debian and versions that were yanked from the package index. Standard output is a table, empty if nothing is
+outdated. As with pip, versions that another package of the image excludes are listed, too; versions that the project
+itself excludes are marked. Nothing is installed or written.
+"""
 
 _HEADS = ("package", "has", "newest", "from")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """A package that is outdated: where the newest comes from, or why it is told; `urgent` ones are told first."""
+    """An outdated package: `source` is where the newest version comes from, and why the row is `urgent`, if it is."""
 
     name: str
     has: str
     newest: str
-    why: str
+    source: str
     urgent: bool = False
 
 
-def outdated(check: bool, project: Project, config: Config, machine: Machine, directory: Path) -> tuple[str, int]:
-    """The table of what has newer versions, empty where nothing has; and the exit status.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if a security update or a yanked version is listed"
+    )
+    parser.set_defaults(command=lambda chosen: partial(outdated, chosen.check))
 
-    That is 0, but 1 where `check` asks for it and a security update or a yanked version is among them. `directory` is
-    where builds left what they resolved. Raises what builds raise, and what keeps the archive or the index from
-    telling.
+
+def outdated(check: bool, session: Session) -> tuple[str, int]:
+    """A table of the packages that have newer versions, and the exit status.
+
+    The status is 1 if `check` is set and a security update or a yanked version is listed, else 0. Raises what planning
+    raises, and errors of the archive and the index.
     """
-    places = machine.places
-    # What was seen within the hour would do for a build, and not for somebody who asks for news.
-    machine = replace(machine, places=replace(places, archives=replace(places.archives, fresh=timedelta(0))))
-    base, layers = with_packages(base_of(project.requires_python, config, machine), config, machine)
-    system = _of_debian(base, layers, config, machine)
-    wanted = wanted_of(project, config, base.facts.python)
-    lock = find_lock(project.root, config.lock, progress=machine.progress)
-    indexes = machine.indexes(lock)
-    locked = locked_of(wanted, project, config, machine, indexes, lock, lock_path(project.normalized_name, directory))
-    python = _of_python(locked.artifacts, wanted, indexes.lookup, machine.progress)
-    rows = sorted((*system, *python), key=lambda row: not row.urgent)
-    hints = [_refresh_system(base, config)] if system else []
-    hints += [_refresh_python(locked, wanted.target)] if python else []
-    machine.progress.note(f"how to get newer ones {'; '.join(hints)}" if hints else _all_new(base, locked))
+    services, spec = session.services, session.config.base.spec
+    # Indexes that were downloaded within the last hour would do for a build, but not for news.
+    archives = replace(services.archives, fresh=timedelta(0))
+    (image,) = session.plan(services=replace(services, archives=archives)).images
+    debian = _debian_rows(image, spec, archives, services.progress)
+    finder = services.indexes(named_indexes(image.locked.path)).finder
+    python = _python_rows(image.locked.artifacts, image.request, finder, services.progress)
+    rows = sorted((*debian, *python), key=lambda row: not row.urgent)
+    hints = [_upgrade_debian(image, spec)] if debian else []
+    hints += [_upgrade_python(image.locked, image.request.target)] if python else []
+    for hint in hints:
+        services.progress.note(hint)
+    if not hints:
+        count = len(image.locked.artifacts)
+        packages = f"{count} Python package{'s' if count != 1 else ''}"
+        services.progress.note(f"everything is up to date ({image.base.name}, {packages})")
     return "\n".join(_table(rows)), int(check and any(row.urgent for row in rows))
 
 
-def _all_new(base: Base, locked: Locked) -> str:
-    return f"there is nothing newer than {base.name} and the {len(locked.artifacts)} packages of Python have"
-
-
-def _of_debian(base: Base, layers: Sequence[MadeLayer], config: Config, machine: Machine) -> list[_Row]:
-    """The packages of Debian's in the image that the archive has newer ones of by now."""
-    suite = suite_of(base, config)
+def _debian_rows(image: ImagePlan, spec: BaseSpec, archives: Archives, progress: Progress) -> list[_Row]:
+    """The Debian packages of the image that have newer versions in the archive."""
+    suite = suite_of(image.base, spec)
     if not suite:
-        machine.progress.note(f"{base.name} is not of Debian's: its OS packages are not looked at")
+        progress.note(f"{image.base.name} is not a Debian image: its OS packages are not checked")
         return []
-    image = base.image
-    files = merge([*image.layers, *(made.layer for made in layers)], of_packages)
-    architecture = architecture_of(image.config.platform)
-    request = Request(purpose="base", suite=suite, architecture=architecture, requested=(), parent=image)
-    archive = archive_for(request, machine.places.archives, lambda: files)
+    parent = image.base.image
+    files = merge(parent.layers, needs_content)
+    architecture = architecture_of(parent.config.platform)
+    request = Request(purpose="base", suite=suite, architecture=architecture, requested=(), parent=parent)
+    archive = archive_for(request, archives, lambda: files)
     suites = suites_of(suite)
     indexes = [read_index(each.path, suite=each.suite) for each in archive.indexes(suites, architecture=architecture)]
-    return [row for each in database.read(files).packages() if (row := _newer_package(each, indexes, architecture))]
+    installed = {each.name: each for each in database.read(files).packages()}
+    if image.packages.selection:
+        installed |= {each.name: each for each in image.packages.selection.packages}
+    elif image.packages.names:
+        progress.note("runtime-packages are not checked: an engine installs them when the image is built")
+    return [row for each in installed.values() if (row := _newer_package(each, indexes, architecture))]
 
 
 def _newer_package(installed: Package, indexes: Iterable[PackageIndex], architecture: str) -> _Row | None:
-    """A fix that is among the security updates is one, also where something newer still is elsewhere."""
+    """The row of a package; urgent if a security update is newer, even if another suite has a newer version still."""
     newer = [
         each
         for index in indexes
@@ -119,59 +134,59 @@ def _newer_package(installed: Package, indexes: Iterable[PackageIndex], architec
         return None
     newest = max(newer, key=lambda each: key(each.version))
     urgent = any(each.suite.endswith("-security") for each in newer)
-    why = f"{newest.suite}, security" if urgent else newest.suite
-    return _Row(name=installed.name, has=installed.version, newest=newest.version, why=why, urgent=urgent)
+    source = f"{newest.suite}, security" if urgent else newest.suite
+    return _Row(name=installed.name, has=installed.version, newest=newest.version, source=source, urgent=urgent)
 
 
-def _of_python(
-    artifacts: Sequence[Artifact], wanted: InstallRequest, lookup: FileFinder, progress: Progress
+def _python_rows(
+    artifacts: Sequence[Artifact], request: InstallRequest, finder: FileFinder, progress: Progress
 ) -> list[_Row]:
-    """The distributions that the index has newer ones of for the target, or that were yanked from it."""
-    answers = together(lambda each: _files(each, lookup), artifacts, threads=lookup.threads)
+    """The Python packages that have newer versions for the target, or that were yanked from the index."""
+    answers = together(lambda each: _files(each, finder), artifacts, threads=finder.threads)
     failed = [each for each in answers if isinstance(each, ArtifactError)]
     if failed and len(failed) == len(answers):
         raise failed[0]
     rows = []
     for artifact, files in zip(artifacts, answers, strict=True):
         if isinstance(files, ArtifactError):
-            progress.note(f"{artifact.name} is not looked at: {files.message}")
-        elif row := _newer_distribution(artifact, files, wanted):
+            progress.note(f"{artifact.name} is not checked: {files.message}")
+        elif row := _newer_distribution(artifact, files, request):
             rows.append(row)
     return rows
 
 
-def _files(artifact: Artifact, lookup: FileFinder) -> Sequence[IndexFile] | ArtifactError:
+def _files(artifact: Artifact, finder: FileFinder) -> Sequence[IndexFile] | ArtifactError:
     try:
-        return lookup.files(artifact.name)
+        return finder.files(artifact.name)
     except ArtifactError as error:
         return error
 
 
-def _newer_distribution(artifact: Artifact, files: Sequence[IndexFile], wanted: InstallRequest) -> _Row | None:
+def _newer_distribution(artifact: Artifact, files: Sequence[IndexFile], request: InstallRequest) -> _Row | None:
     try:
         has = Version(artifact.version)
     except InvalidVersion:
         return None
     own = next((file for file in files if file.yanked and file.filename == artifact.filename), None)
-    there = _fitting(artifact.name, files, wanted.target, pre=has.is_prerelease)
+    there = _fitting(artifact.name, files, request.target, pre=has.is_prerelease)
     newest = next(there, None)
     if own is None and (newest is None or newest <= has):
         return None
-    whys = [f"Python, yanked{own.reason and f': {own.reason}'}" if own else "Python"]
-    if newest and (limit := _excluding(artifact.name, newest, wanted)):
-        admitted = next((each for each in there if each > has and not _excluding(artifact.name, each, wanted)), None)
-        whys.append(f"the project requires {limit}{f', as {admitted} is' if admitted else ''}")
+    sources = [f"Python, yanked{own.reason and f': {own.reason}'}" if own else "Python"]
+    if newest and (limit := _excluding(artifact.name, newest, request)):
+        admitted = next((each for each in there if each > has and not _excluding(artifact.name, each, request)), None)
+        sources.append(f"the project requires {limit}{f', as {admitted} is' if admitted else ''}")
     return _Row(
         name=artifact.name,
         has=artifact.version,
         newest=str(newest or "none"),
-        why=", ".join(whys),
+        source=", ".join(sources),
         urgent=own is not None,
     )
 
 
 def _fitting(name: str, files: Iterable[IndexFile], target: TargetPython, *, pre: bool) -> Iterator[Version]:
-    """The versions that have a file for the target and are not yanked, the newest first; if `pre`, pre-releases too."""
+    """The versions with a file for the target that is not yanked, newest first; with `pre`, pre-releases too."""
     tags = frozenset(target.tags)
     found: dict[Version, list[IndexFile]] = {}
     for file in files:
@@ -188,47 +203,47 @@ def _fits(file: IndexFile, tags: frozenset[Tag], target: TargetPython) -> bool:
         if not SpecifierSet(file.requires_python).contains(target.version, prereleases=True):
             return False
     except InvalidSpecifier:
-        # As pip does: what says nothing excludes nothing.
+        # As pip does: an invalid specifier excludes nothing.
         pass
     return not file.filename.endswith(".whl") or not tags.isdisjoint(tags_of(file.filename))
 
 
-def _excluding(name: str, version: Version, wanted: InstallRequest) -> str:
-    """The project's own requirement that a version does not meet; empty where there is none."""
+def _excluding(name: str, version: Version, request: InstallRequest) -> str:
+    """The project's own requirement that excludes a version; empty if none does."""
     return next(
         (
             f"{name}{requirement.specifier}"
-            for requirement in wanted.requirements
+            for requirement in request.requirements
             if canonicalize_name(requirement.name) == name
-            and holds(requirement, wanted.target, extra="")
+            and applies(requirement, request.target, extra="")
             and not requirement.specifier.contains(version, prereleases=True)
         ),
         "",
     )
 
 
-def _refresh_system(base: Base, config: Config) -> str:
-    """How the image gets newer packages of Debian's."""
-    if config.base.date:
-        return f"of Debian's: name a later day than {config.base.date} in base, then hatch-docker lock"
-    if config.base.transport == "debian":
-        return f"of Debian's: {UPGRADE}"
-    own = f"; of runtime-packages: {UPGRADE}" if base.selections else ""
-    return f"of Debian's: a newer image of {base.name}, or name them in runtime-packages{own}"
+def _upgrade_debian(image: ImagePlan, spec: BaseSpec) -> str:
+    """How to upgrade the image's Debian packages."""
+    if spec.date:
+        return f"to upgrade Debian packages: name a later day than {spec.date} in base, then hatch-docker lock"
+    if spec.transport == "debian":
+        return f"to upgrade Debian packages: {UPGRADE}"
+    own = f"; those of runtime-packages: {UPGRADE}" if image.packages.selection else ""
+    return f"to upgrade Debian packages: a newer image of {image.base.name}, or name them in runtime-packages{own}"
 
 
-def _refresh_python(locked: Locked, target: TargetPython) -> str:
-    """How the image gets newer distributions."""
+def _upgrade_python(locked: Locked, target: TargetPython) -> str:
+    """How to upgrade the image's Python packages."""
     if locked.path is None or locked.resolved:
-        return f"of Python: delete {locked.path}"
+        return f"to upgrade Python packages: delete {locked.path}"
     ours = is_ours(read_text(locked.path))
     command = UPGRADE_PYTHON if ours else f"{lock_format(locked.path).refresh(locked.path.name, target)} --upgrade"
-    return f"of Python: {command}"
+    return f"to upgrade Python packages: {command}"
 
 
 def _table(rows: Sequence[_Row]) -> Iterator[str]:
-    """The lines of a table with its heads, none where there are no rows."""
-    cells = [_HEADS, *((readable(each.name), each.has, each.newest, readable(each.why)) for each in rows)]
+    """The lines of a table with its heads; none without rows."""
+    cells = [_HEADS, *((readable(each.name), each.has, each.newest, readable(each.source)) for each in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADS))]
     for row in cells if rows else ():
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

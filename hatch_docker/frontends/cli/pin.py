@@ -1,43 +1,40 @@
-"""Which packages out of Debian's archive a project's image is made of: those pinned where they fit, else the newest."""
+"""Choose the Debian packages that an image is made of: pins that fit stay, the others are chosen anew."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
-from hatch_docker.base.image import Base
-from hatch_docker.base.transports import debian_request
+from hatch_docker.base.image import Base, open_base
+from hatch_docker.base.packages import packages_request_of
+from hatch_docker.base.transports import BaseRequest, debian_request
 from hatch_docker.compiling.builder import is_another_debian, toolchain_request
-from hatch_docker.config import BaseSpec, Config
+from hatch_docker.config import BaseSpec, Compiling, OSPackages
 from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.dpkg.debian_image import debian_image, python_of
 from hatch_docker.dpkg.lockfile import FILE, PURPOSES, Pins, Selection
 from hatch_docker.dpkg.provide import Request, newest, pinned
 from hatch_docker.errors import BaseError, LockError
 from hatch_docker.oci.image import Image
-from hatch_docker.plan import base_of, runtime_request
-from hatch_docker.project.model import Project
-from hatch_docker.services import Machine
+from hatch_docker.services import Services
 from hatch_docker.support.threads import once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pinned:
-    """The pins that a project has, and those that it should have; `base` opens its base as these have it."""
+    """The pins that a project has, and those that it should have."""
 
     before: Pins
     after: Pins
-    base: Callable[[], Base]
 
     @property
     def changed(self) -> bool:
-        """Whether they are not the same."""
+        """Whether they differ."""
         return set(self.before.selections) != set(self.after.selections)
 
     def pairs(self) -> list[tuple[Selection | None, Selection | None]]:
-        """What there was and what there should be, for each purpose and architecture of either."""
+        """The selections before and after, for each purpose and architecture."""
         old, new = (
             {(PURPOSES.index(each.purpose), each.architecture): each for each in pins.selections}
             for pins in (self.before, self.after)
@@ -45,109 +42,113 @@ class Pinned:
         return [(old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
 
 
-def pin(project: Project, config: Config, machine: Machine, *, anew: bool) -> Pinned:
-    """Choose what is not pinned or does not fit, and if `anew` whatever is for the image's platform.
+def pin(
+    request: BaseRequest, packages: OSPackages, compiling: Compiling, services: Services, *, upgrade: bool, place: str
+) -> Pinned:
+    """Choose packages for the base, `runtime-packages` and the builder; pins for other platforms stay.
 
-    What is pinned for other platforms stays. Only the archive's indexes are read, but that what goes on a base takes
-    the base itself. Raises what builds raise for packages that there are not, or that do not go together.
+    Pins that fit stay, unless `upgrade` is set. `place` is that of `runtime-installer`. Only the archive's indexes are
+    read, but packages on top of a base need that base. Raises what builds raise for packages that do not exist or do
+    not go together.
     """
-    pinning = _Pinning(project, config, machine, anew=anew)
-    pinning.base_packages()
-    pinning.runtime_packages()
-    pinning.builder_packages()
-    return Pinned(before=pinning.before, after=pinning.pins(), base=pinning.base)
+    pinning = _Pinning(request, compiling, services, upgrade=upgrade)
+    pinning.choose_base()
+    if packages.runtime_packages:
+        spec = request.spec
+        if wanted := packages_request_of(pinning.base(), spec, packages, place=place):
+            pinning.choose(wanted, lambda: pinning.base().image)
+    pinning.choose_toolchain()
+    return Pinned(before=pinning.before, after=pinning.pins())
 
 
 class _Pinning:
-    """Chooses for one purpose after the other, each on what was chosen before."""
+    """Chooses packages for one purpose after the other, each on top of what was chosen before."""
 
-    def __init__(self, project: Project, config: Config, machine: Machine, *, anew: bool) -> None:
-        self._project = project
-        self._config = config
-        self._machine = machine
-        self._platform = next(iter(config.platforms), machine.platform)
-        self._anew = anew
-        self._asked: Request | None = None
-        self._found: list[Selection] = []
-        self.before = machine.places.archives.pins()
+    def __init__(self, request: BaseRequest, compiling: Compiling, services: Services, *, upgrade: bool) -> None:
+        self._request = request
+        self._compiling = compiling
+        self._services = services
+        self._upgrade = upgrade
+        self._base_packages: Request | None = None
+        self._selections: list[Selection] = []
+        self.before = services.archives.pins()
         self.base = once(self._open_base)
 
     def pins(self) -> Pins:
-        """What is chosen by now, and what is pinned for other platforms."""
+        """The selections so far, and the pins for other platforms."""
         try:
-            architecture = architecture_of(self._platform)
+            architecture = architecture_of(self._request.platform)
         except BaseError:
             architecture = ""
         others = (each for each in self.before.selections if each.architecture != architecture)
-        return Pins(selections=(*others, *self._found), path=self._project.root / FILE)
+        return Pins(selections=(*others, *self._selections), path=self._services.root / FILE)
 
-    def base_packages(self) -> None:
-        """The base, where it is out of Debian's archive; else that of the builder."""
-        config = self._config
-        if config.base.transport == "debian":
-            self._asked = self._request(config.base, config.python, self._project.requires_python)
+    def choose_base(self) -> None:
+        """Choose the packages of the base, if it comes from Debian's archive; else those of such a builder."""
+        request = self._request
+        if request.spec.transport == "debian":
+            self._base_packages = self._debian_request(request)
         elif builder := self._builder():
-            self._asked = self._request(builder, self.base().facts.python.minor, "")
-        if self._asked:
-            self._choose(self._asked)
-            # What goes on another base now may need other packages.
-            self._anew = self._anew or self._found[0] not in self.before.selections
+            python = self.base().facts.python.minor
+            self._base_packages = self._debian_request(
+                BaseRequest(spec=builder, platform=request.platform, python=python)
+            )
+        if self._base_packages:
+            self.choose(self._base_packages)
+            # Another base may need other packages on top of it.
+            self._upgrade = self._upgrade or self._selections[0] not in self.before.selections
 
-    def runtime_packages(self) -> None:
-        """What the image gets besides, where that comes out of Debian's archive."""
-        if self._config.runtime_packages and (request := runtime_request(self.base(), self._config)):
-            self._choose(request, lambda: self.base().image)
-
-    def builder_packages(self) -> None:
-        """What is compiled with, where the builder is out of Debian's archive."""
-        asked, builder = self._asked, self._builder()
-        if asked and builder:
-            request = toolchain_request(builder, python_of(asked), self._config.build_packages, self._platform)
-            self._choose(request, lambda: debian_image(asked, self._platform, self._pinned()).image)
+    def choose_toolchain(self) -> None:
+        """Choose the packages to compile with, if the builder comes from Debian's archive."""
+        base, builder = self._base_packages, self._builder()
+        if base and builder:
+            platform = self._request.platform
+            compiler = BaseRequest(spec=builder, platform=platform, python=python_of(base))
+            request = toolchain_request(compiler, self._compiling.build_packages)
+            self.choose(request, lambda: debian_image(base, platform, self._pinned()).image)
 
     def _builder(self) -> BaseSpec | None:
-        """The base that wheels are compiled on, where that is out of Debian's archive and can be pinned."""
-        spec = self._config.builder or self._config.base
-        return spec if spec.transport == "debian" and not is_another_debian(self._config.base, spec) else None
+        """The base that wheels are compiled on, if it comes from Debian's archive and can be pinned."""
+        base = self._request.spec
+        spec = self._compiling.builder or base
+        return spec if spec.transport == "debian" and not is_another_debian(base, spec) else None
 
-    def _request(self, spec: BaseSpec, python: str, requires_python: str) -> Request:
-        """What a base is made of: with the Python that is pinned where that fits, else the newest that does."""
-        asked = partial(debian_request, spec, python=python, requires_python=requires_python, platform=self._platform)
-        if not self._anew:
+    def _debian_request(self, request: BaseRequest) -> Request:
+        """The packages of a base: with the pinned Python if that fits, else the newest that does."""
+        if not self._upgrade:
             with contextlib.suppress(LockError):
-                return asked(archives=self._machine.places.archives)
-        return asked(archives=self._newest())
+                return debian_request(request, self._services.archives)
+        return debian_request(request, self._newest())
 
-    def _choose(self, request: Request, image: Callable[[], Image] | None = None) -> None:
-        """Keep what is pinned for a purpose, where it fits; else choose, for what is on an `image` on that."""
+    def choose(self, request: Request, image: Callable[[], Image] | None = None) -> None:
+        """Keep the pins for a request if they fit; else choose, on top of `image` if that is given."""
         old = self.before.find(request.purpose, request.architecture)
-        if not self._anew and old and self._fits(request):
-            self._found.append(old)
+        if not self._upgrade and old and self._fits(request):
+            self._selections.append(old)
             return
         new = newest(replace(request, parent=image()) if image else request, self._newest())
-        self._found.append(old if old and _contents(old) == _contents(new) else new)
+        self._selections.append(old if old and _contents(old) == _contents(new) else new)
 
     def _fits(self, request: Request) -> bool:
         try:
-            return pinned(request, self._machine.places.archives) is not None
+            return pinned(request, self._services.archives) is not None
         except LockError:
             return False
 
     def _newest(self) -> Archives:
-        """The archive without pins, as it is at this moment where that is asked for."""
-        archives = self._machine.places.archives
-        return archives.revalidated() if self._anew else archives.unpinned()
+        """The archive without pins; for an upgrade, without the indexes that were downloaded before, too."""
+        archives = self._services.archives
+        return archives.revalidated() if self._upgrade else archives.unpinned()
 
     def _pinned(self) -> Archives:
-        """The archive with what is chosen by now as its pins."""
-        return replace(self._machine.places.archives, pins=self.pins)
+        """The archive, pinned to the selections so far."""
+        return replace(self._services.archives, pins=self.pins)
 
     def _open_base(self) -> Base:
-        places = replace(self._machine.places, archives=self._pinned())
-        return base_of(self._project.requires_python, self._config, replace(self._machine, places=places))
+        return open_base(self._request, replace(self._services, archives=self._pinned()))
 
 
 def _contents(selection: Selection) -> tuple[object, ...]:
-    """What makes the image: when packages were chosen does not."""
+    """The part of a selection that decides the image, without the time when it was made."""
     packages = [(each.name, each.version, each.sha256) for each in selection.packages]
     return selection.suite, selection.snapshot, selection.requested, packages

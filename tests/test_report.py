@@ -8,22 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from image_maker import make_image
+from prepared_maker import TARGET
 
-from hatch_docker.image.report import Built, document, how_to_run, table
+from hatch_docker.base.image import Base
+from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.image.report import BuiltImage, document, how_to_run, table
 from hatch_docker.oci.image import append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 
+FACTS = BaseFacts(python=TARGET, links={}, directories=frozenset(), occupied=False)
 BASE = make_image("base", "more")
 IMAGE = append(BASE, make_image("a", "b").layers, make_image("a", "b").history, BASE.config)
-BUILT = Built(
+BUILT = BuiltImage(
     name="my-app",
     version="1.0",
     image=IMAGE,
     references=(Reference.parse("registry.example/my-app:1.0"), Reference.parse("registry.example/my-app:latest")),
-    base="python:3.13-slim",
-    base_digest="sha256:" + "0" * 64,
-    base_reference=None,
+    base=Base(name="python:3.13-slim", image=BASE, digest="sha256:" + "0" * 64, reference=None, facts=FACTS),
     layers=(
         MadeLayer(layer=IMAGE.layers[2], contents=("numpy 2.0",), unpacked=5_000_000, reused=True),
         MadeLayer(layer=IMAGE.layers[3], contents=tuple(f"p{n} 1.{n}" for n in range(9)), unpacked=999, reused=False),
@@ -32,7 +34,7 @@ BUILT = Built(
 )
 
 
-def with_config(**changes: Any) -> Built:
+def with_config(**changes: Any) -> BuiltImage:
     return replace(BUILT, image=replace(IMAGE, config=replace(IMAGE.config, **changes)))
 
 
@@ -43,7 +45,7 @@ class TestResultFile:
         assert made["references"] == ["registry.example/my-app:1.0", "registry.example/my-app:latest"]
         assert (made["digest"], made["image-id"]) == (IMAGE.digest, IMAGE.config_descriptor.digest)
         assert made["platform"] == "linux/amd64"
-        assert made["base"] == {"name": "python:3.13-slim", "digest": BUILT.base_digest, "layers": 2}
+        assert made["base"] == {"name": "python:3.13-slim", "digest": BUILT.base.digest, "layers": 2}
         assert made["size"] == sum(layer.descriptor.size for layer in IMAGE.layers)
         assert [layer["contents"] for layer in made["layers"]] == [list(layer.contents) for layer in BUILT.layers]
         assert made["layers"][0]["digest"] == IMAGE.layers[2].descriptor.digest
@@ -64,7 +66,8 @@ class TestTable:
 
     def test_a_digest_is_short(self) -> None:
         base = f"python:3.13-slim@sha256:{'0123456789abcdef' * 4}"
-        assert table(replace(BUILT, base=base))[2].startswith("  python:3.13-slim@sha256:0123456789ab… (base")
+        named = replace(BUILT, base=replace(BUILT.base, name=base))
+        assert table(named)[2].startswith("  python:3.13-slim@sha256:0123456789ab… (base")
 
     @given(st.lists(st.text("abcdefg-", min_size=1, max_size=90), min_size=1, max_size=6))
     def test_it_stays_readable_whatever_things_are_called(self, names: list[str]) -> None:

@@ -1,43 +1,19 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_engine import FakeEngine
+from services_maker import make_services
 
-from hatch_docker import services as machine_module
 from hatch_docker.config import Settings
 from hatch_docker.errors import EngineError
+from hatch_docker.index import access
 from hatch_docker.index.settings import IndexSettings, discover
+from hatch_docker.locks import named_indexes
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.spec import Platform
-from hatch_docker.services import Machine, services_of
-from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
-
-
-def machine(
-    folder: Path, settings: Settings | None = None, environ: Mapping[str, str] = {}, index_url: str = ""
-) -> Machine:
-    return services_of(
-        settings or Settings(),
-        {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "DOCKER_HOST": "tcp://127.0.0.1:1", **environ},
-        proxies={},
-        root=folder,
-        home=folder,
-        cache_dir=folder / "users-cache",
-        index_url=index_url,
-        debian_mirror="",
-        debian_keyring=None,
-        now=datetime.now(timezone.utc),
-        platform=Platform(architecture="amd64"),
-        processors=3,
-        progress=Progress(),
-    )
 
 
 @pytest.fixture
@@ -49,43 +25,45 @@ def discoveries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         seen.append(options)
         return discover(**options)
 
-    monkeypatch.setattr(machine_module, "discover", counted)
+    monkeypatch.setattr(access, "discover", counted)
     return seen
 
 
 class TestSettings:
     def test_come_before_what_the_machine_has(self, tmp_path: Path) -> None:
-        assert machine(tmp_path).places.cache.root == tmp_path / "users-cache"
-        assert machine(tmp_path).threads == 3
-        told = machine(tmp_path, Settings(cache_dir=str(tmp_path / "told"), threads=7))
-        assert told.places.cache.root == tmp_path / "told"
-        assert told.threads == 7
+        assert make_services(tmp_path).cache.root == tmp_path / "cache"
+        assert make_services(tmp_path).threads == 3
+        given = make_services(tmp_path, Settings(cache_dir=str(tmp_path / "given"), threads=7))
+        assert given.cache.root == tmp_path / "given"
+        assert given.threads == 7
 
     def test_nothing_is_made_nor_asked_before_it_is_needed(
         self, tmp_path: Path, discoveries: list[dict[str, Any]]
     ) -> None:
-        machine(tmp_path).indexes(None)
+        make_services(tmp_path).indexes(named_indexes(None))
         assert discoveries == []
         assert list(tmp_path.iterdir()) == []
 
     def test_an_engine_is_connected_once(self, tmp_path: Path) -> None:
         with FakeEngine() as fake:
-            places = machine(tmp_path, environ={"DOCKER_HOST": fake.address}).places
-            assert len(set(map(id, together(lambda _: places.engine(), range(8), threads=8)))) == 1
+            services = make_services(tmp_path, environ={"DOCKER_HOST": fake.address})
+            assert len(set(map(id, together(lambda _: services.engine(), range(8), threads=8)))) == 1
 
     def test_no_engine(self, tmp_path: Path) -> None:
         with pytest.raises(EngineError, match="no container engine answers"):
-            machine(tmp_path).places.engine()
+            make_services(tmp_path).engine()
 
     def test_registries_are_as_they_are_set(self, tmp_path: Path) -> None:
         settings = Settings(registry_mirrors={"docker.io": "127.0.0.1:1"}, insecure_registries=frozenset({"127.0.0.1"}))
-        registry = machine(tmp_path, settings).places.registry
+        registry = make_services(tmp_path, settings).registry
         assert registry._mirror(Reference.parse("python:3")) == Reference.parse("127.0.0.1:1/library/python:3")
 
 
 class TestIndexes:
     def test_are_discovered_once_for_all_threads(self, tmp_path: Path, discoveries: list[dict[str, Any]]) -> None:
-        indexes = machine(tmp_path, index_url="https://me:secret@index.example/simple").indexes(None)
+        indexes = make_services(tmp_path, index_url="https://me:secret@index.example/simple").indexes(
+            named_indexes(None)
+        )
         sent = together(lambda _: indexes.resolver.embed("https://index.example/x"), range(8), threads=8)
         assert len(discoveries) == 1
         assert set(sent) == {"https://me:secret@index.example/x"}
@@ -100,14 +78,16 @@ class TestIndexes:
             "https://project.example/simple": ["https://project.example/simple", "https://extra.example/simple"],
         }
         for configured, expected in urls.items():
-            indexes = machine(tmp_path, index_url=configured).indexes(lock)
-            assert indexes.lookup.indexes() == expected
+            indexes = make_services(tmp_path, index_url=configured).indexes(named_indexes(lock))
+            assert indexes.finder.indexes() == expected
             assert list(indexes.resolver.configured) == expected
 
     def test_those_of_the_environment_are_part_of_keys_without_a_question(
         self, tmp_path: Path, discoveries: list[dict[str, Any]]
     ) -> None:
-        indexes = machine(tmp_path, environ={"UV_DEFAULT_INDEX": "https://uv.example/simple"}).indexes(None)
-        assert indexes.lookup.indexes() == ["https://uv.example/simple"]
+        indexes = make_services(tmp_path, environ={"UV_DEFAULT_INDEX": "https://uv.example/simple"}).indexes(
+            named_indexes(None)
+        )
+        assert indexes.finder.indexes() == ["https://uv.example/simple"]
         assert indexes.resolver.configured == []
         assert discoveries == []

@@ -1,0 +1,82 @@
+"""Assemble an image: the parts of its layers, and the layers with the image's config and annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from hatch_docker.base.image import Base
+from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.target import VENV
+from hatch_docker.config import Runtime, gather
+from hatch_docker.image.extra_files import folders
+from hatch_docker.image.runtime import command, configure, describe
+from hatch_docker.oci.config import History
+from hatch_docker.oci.image import Image, append
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.layercache import MadeLayer
+from hatch_docker.project.model import Project
+from hatch_docker.wheels.install import venv_skeleton
+from hatch_docker.wheels.prepare import PreparedWheel, main_of, scripts_of
+
+
+def skeleton(base: BaseFacts, runtime: Runtime) -> list[Entry]:
+    """The entries that make a venv of the wheels, and the directories that the image needs."""
+    made = folders(runtime.working_dir, runtime.volumes, runtime.user, base.links, base.directories)
+    return [*venv_skeleton(base.python, VENV), *made]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What an image starts: `entrypoint` and `cmd` as exec forms, None to keep the base's."""
+
+    entrypoint: list[str] | None
+    cmd: list[str] | None
+
+
+def start_of(
+    entrypoint: tuple[str, ...] | str | None,
+    runtime: Runtime,
+    wheels: Sequence[PreparedWheel],
+    own: PreparedWheel,
+    *,
+    place: Callable[[str], str],
+) -> Start:
+    """Resolve the names of scripts to their paths; without an entrypoint, the project's `__main__` is started.
+
+    `place` gives the place of a key in messages. Raises ConfigError for a script that no wheel installs.
+    """
+    if entrypoint is None and runtime.cmd is None and (module := main_of(own)):
+        entrypoint = (f"/{VENV}/bin/python", "-m", module)
+    scripts = scripts_of([*wheels, own])
+    found = gather(
+        partial(command, each, scripts, place(key)) for key, each in (("entrypoint", entrypoint), ("cmd", runtime.cmd))
+    )
+    return Start(entrypoint=found[0], cmd=found[1])
+
+
+def assemble(
+    base: Base, layers: Sequence[MadeLayer], project: Project, runtime: Runtime, start: Start, *, created: str
+) -> Image:
+    """The layers on the base, with the image's config and annotations."""
+    reference = base.reference
+    described = describe(
+        project,
+        created=created,
+        base_name=str(replace(reference, digest="")) if reference else "",
+        base_digest=base.digest,
+    )
+    config = configure(
+        base.image.config,
+        runtime,
+        created=created,
+        entrypoint=start.entrypoint,
+        cmd=start.cmd,
+        labels=described,
+    )
+    history = tuple(
+        History(created=created, created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]) for made in layers
+    )
+    image = append(base.image, tuple(made.layer for made in layers), history, config)
+    return replace(image, annotations={**described, **runtime.annotations})

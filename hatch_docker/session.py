@@ -1,0 +1,314 @@
+"""One run of the tool: configuration and project read, services opened, results and errors shown.
+
+Frontends share it. It knows the environment and the clock, and neither Hatch nor the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Protocol
+from urllib.request import getproxies
+
+import platformdirs
+
+from hatch_docker.base.families import admitted
+from hatch_docker.build import build
+from hatch_docker.config import (
+    Config,
+    Mistakes,
+    as_mistake,
+    check_names,
+    check_outputs,
+    check_push,
+    gather,
+    parse,
+    refuse,
+)
+from hatch_docker.engine import answers
+from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.image.extra_files import check_sources
+from hatch_docker.image.outputs import (
+    OUTPUTS,
+    Destination,
+    constraints_path,
+    selections_path,
+    write_constraints,
+    write_result,
+    write_selections,
+)
+from hatch_docker.image.report import Built, BuiltImage, how_to_run, table
+from hatch_docker.locks import find_lock
+from hatch_docker.locks.locked import read_artifacts
+from hatch_docker.oci.spec import Platform
+from hatch_docker.plan import Lock, Plan, created_of, entrypoint_of, lock_path, plan, references_of
+from hatch_docker.project.commit import Commit, head_of
+from hatch_docker.project.model import Project
+from hatch_docker.services import Host, Services, open_services
+from hatch_docker.support.atomic import replacing
+from hatch_docker.support.terminal import Terminal
+
+# Including the unfinished files of a build that was killed.
+_UNFINISHED = "hatch-docker-" + "[0-9a-f]" * 32
+_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", f".*.docker.tar.{_UNFINISHED}", f".*.docker.json.{_UNFINISHED}")
+
+
+class Console(Protocol):
+    """Where a frontend shows messages. Hatch's application is one."""
+
+    @property
+    def verbosity(self) -> int:
+        """Negative for quiet."""
+
+    def display(self, message: str = "") -> None:
+        """Print a result to standard output."""
+
+    def display_info(self, message: str = "") -> None:
+        """Print a line to standard error, unless quiet."""
+
+    def display_warning(self, message: str = "") -> None:
+        """Print a warning to standard error."""
+
+    def abort(self, message: str = "", code: int = 1) -> None:
+        """Print a message to standard error, and exit."""
+
+
+class ProjectSource(Protocol):
+    """How a session reads a project, whatever its build backend."""
+
+    root: Path
+
+    @property
+    def table(self) -> object:
+        """The project's table of configuration."""
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory that builds write to."""
+
+    def check(self) -> None:
+        """Raise ConfigError if the project cannot be read."""
+
+    def version(self) -> str:
+        """The project's version, empty if it is not known."""
+
+    def read(self, version: str) -> Project:
+        """The project's metadata."""
+
+
+def this_host() -> Host:
+    """The machine and the environment of this process."""
+    return Host(
+        environ=os.environ,
+        proxies=getproxies(),
+        home=Path.home(),
+        cache_dir=platformdirs.user_cache_path("hatch-docker", appauthor=False),
+        now=datetime.now(timezone.utc),
+        platform=Platform.of("linux", platform.machine()),
+        processors=os.cpu_count() or 1,
+    )
+
+
+class Session:
+    """One run for one project."""
+
+    def __init__(self, source: ProjectSource, console: Console) -> None:
+        self._source = source
+        self._console = console
+        self._outputs: dict[str, str] = {}
+        self._built: Built | None = None
+        self._directory = Path()
+
+    @cached_property
+    def _configuration(self) -> tuple[Config, Mistakes, Services]:
+        source, host = self._source, this_host()
+        config, settings, mistakes = parse(source.table, host.environ, project=source.name)
+        services = open_services(
+            settings,
+            host,
+            root=source.root,
+            index_url=config.packages.index_url,
+            debian=config.os_packages,
+            progress=self.terminal,
+        )
+        return config, mistakes, services
+
+    @property
+    def config(self) -> Config:
+        """The configuration, in which keys with mistakes have their defaults."""
+        return self._configuration[0]
+
+    @property
+    def services(self) -> Services:
+        """The services of this run."""
+        return self._configuration[2]
+
+    @property
+    def directory(self) -> Path:
+        """The directory that builds write to."""
+        return self._source.directory
+
+    @cached_property
+    def terminal(self) -> Terminal:
+        """Shows progress, notes and warnings."""
+        live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and self._console.verbosity >= 0
+        console = self._console
+        return Terminal(console.display_info, sys.stderr if live else None, warning=console.display_warning)
+
+    @cached_property
+    def project(self) -> Project:
+        """The project, with its commit. The version is empty if it is not known."""
+        project = self._source.read(self._source.version())
+        return replace(project, revision=self._commit.revision, commit_time=self._commit.time)
+
+    @cached_property
+    def _commit(self) -> Commit:
+        return head_of(self._source.root, self.services.host.environ)
+
+    def default_outputs(self) -> list[str]:
+        """The outputs of a plain build: the key `outputs`; else an archive, and a load if an engine answers."""
+        if outputs := self.config.output.outputs:
+            return list(outputs)
+        return ["archive", "load"] if answers(self.services.host.environ) else ["archive"]
+
+    def check(self, outputs: Collection[str] = ()) -> None:
+        """Compare the configuration with the project and the outputs; raises one ConfigError with all mistakes."""
+        config, mistakes, services = self._configuration
+        project, place = self.project, config.place
+        checks: list[Callable[[], object]] = [
+            *self._basic_checks(),
+            partial(check_outputs, config.output.outputs, OUTPUTS, place=place("outputs")),
+            partial(check_sources, config.output.extra_files, project.root, place("extra-files")),
+            partial(as_mistake, place("lock"), partial(find_lock, project.root, config.packages.lock)),
+            partial(created_of, project, config.output.created, services.host),
+        ]
+        if project.version:
+            checks.append(partial(references_of, project, config.naming, place("tags")))
+        if config.base.spec.transport == "family":
+            admits = partial(admitted, project.requires_python, config.base.python)
+            checks.append(partial(as_mistake, place("python"), admits))
+        if "entrypoint" not in mistakes:
+            checks.append(partial(entrypoint_of, project, config.runtime.entrypoint))
+        if "push" in outputs and "image" not in mistakes:
+            checks.append(partial(check_push, config.naming.image, place("image")))
+        gather(checks)
+        if refusal := self._commit.refusal:
+            self.terminal.note(f"the image records no commit, since Git did not read the repository: {refusal}")
+
+    def _basic_checks(self) -> list[Callable[[], object]]:
+        """The checks that every command needs: of the configuration's syntax, and of extras and dependency groups."""
+        config, mistakes, _ = self._configuration
+        project, packages = self.project, config.packages
+        extras, groups = project.optional_dependencies, project.dependency_groups
+        return [
+            partial(refuse, mistakes),
+            partial(check_names, packages.extras, extras, place=config.place("extras"), what="extra"),
+            partial(
+                check_names,
+                packages.dependency_groups,
+                groups,
+                place=config.place("dependency-groups"),
+                what="dependency group",
+            ),
+        ]
+
+    def plan(self, lock: Lock = read_artifacts, services: Services | None = None) -> Plan:
+        """The plan of this project; `lock` and `services` replace the usual ones."""
+        return plan(self.project, self.config, services or self.services, directory=self.directory, lock=lock)
+
+    def output(self, name: str, directory: Path) -> Path:
+        """Make one output, of images that are built once for all outputs; returns the path of its file."""
+        services, self._directory = self.services, directory
+        destination = Destination(
+            directory=directory,
+            engine=services.engine,
+            registry=services.registry,
+            threads=services.threads,
+            progress=services.progress,
+        )
+        (image,) = self._build(directory).images
+        self._outputs[name] = OUTPUTS[name](image, destination)
+        self.terminal.close()
+        write_constraints(image, directory)
+        write_selections(image, directory)
+        result = write_result(image, self._outputs, directory)
+        return result.with_name(self._outputs[name]) if name == "archive" else result
+
+    def _build(self, directory: Path) -> Built:
+        if self._built is None:
+            planned = plan(self.project, self.config, self.services, directory=directory)
+            for image in planned.images:
+                if image.locked.text and image.locked.path:
+                    with replacing(image.locked.path) as partial_file:
+                        partial_file.write_text(image.locked.text, encoding="utf-8")
+            self._built = build(planned, self.services)
+        return self._built
+
+    def clean(self, directory: Path) -> None:
+        """Remove the files that builds left in `directory`."""
+        name = self.project.normalized_name
+        for pattern in _LEFT_BEHIND:
+            for path in directory.glob(pattern):
+                path.unlink()
+        for path in (constraints_path(name, directory), lock_path(name, directory), selections_path(name, directory)):
+            path.unlink(missing_ok=True)
+
+    def show(self) -> None:
+        """Show the report of a build, and print the image's name by digest to standard output."""
+        self.terminal.close()
+        for image in self._built.images if self._built else ():
+            for line in ["", *table(image), "", f"  {self._how_to_run(image)}"]:
+                self._console.display_info(line)
+            self._console.display(image.digest_reference)
+
+    def _how_to_run(self, image: BuiltImage) -> str:
+        run = how_to_run(image)
+        if set(self._outputs) == {"archive"}:
+            return f"docker load -i {os.path.relpath(self._directory / self._outputs['archive'])} && {run}"
+        return run
+
+    def run(self, command: Callable[[Session], tuple[str, int]]) -> int:
+        """Run a command that does not build; it returns a text to print and the exit status."""
+        status = 0
+        with self.reporting():
+            self._source.check()
+            gather(self._basic_checks())
+            text, status = command(self)
+            self.terminal.close()
+            if text:
+                self._console.display(text)
+        return status
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Show errors that a user or a network can cause as messages, without a traceback, and exit."""
+        try:
+            yield
+        except ConfigError as error:
+            head = f"{len(error.problems)} mistakes in the configuration:\n  " if len(error.problems) > 1 else ""
+            self._abort(head + "\n  ".join(f"{place}: {message}" for place, message in error.problems))
+        except HatchDockerError as error:
+            self._abort(str(error))
+        except KeyboardInterrupt:
+            self._abort("interrupted", code=130)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            self._abort(f"{place}{error.strerror or error}")
+        finally:
+            if "_configuration" in self.__dict__:
+                self.services.cache.abandon()
+
+    def _abort(self, message: str, code: int = 1) -> None:
+        self.terminal.close()
+        self._console.abort(message, code=code)

@@ -13,6 +13,7 @@ HatchDockerError
 │   ├── NoWheelError       a package without a wheel for the target
 │   └── DigestMismatchError     bytes that are not the ones that were named; nothing of them is kept
 ├── WheelError             a wheel that breaks its specification (paths, RECORD, metadata)
+├── ContentError           a file whose content is not of the size or CRC that is recorded for it
 ├── CompileError           an sdist that does not become a wheel: what its compiler said last, and where the log is
 ├── PackageError           OS packages that cannot be installed: unknown names, no package manager
 ├── LinkageError           an extension module whose shared libraries, libc or CPU are not the image's
@@ -110,6 +111,10 @@ class DigestMismatchError(ArtifactError):
 
 class WheelError(HatchDockerError):
     """A wheel that breaks the binary distribution format: its paths, its RECORD, its metadata."""
+
+
+class ContentError(HatchDockerError):
+    """A file whose content is not of the size or CRC that is recorded for it."""
 
 
 class CompileError(HatchDockerError):

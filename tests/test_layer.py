@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 
-from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, WheelError
+from hatch_docker.errors import ContentError, DigestMismatchError, HatchDockerError, ImageError
 from hatch_docker.oci import tar
 from hatch_docker.oci.compression import COMPRESSIONS
 from hatch_docker.oci.filesystem import merge
@@ -381,13 +381,13 @@ class TestDamage:
     @pytest.mark.parametrize("compression", COMPRESSIONS)
     @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
     def test_damaged_streams(self, content: Deflated, compression: str) -> None:
-        with pytest.raises(WheelError, match=r"'app/module\.so' is damaged"):
+        with pytest.raises(ContentError, match=r"'app/module\.so' is damaged"):
             write([Entry(path="app/module.so", content=content)], compression)
 
     def test_an_error_ends_the_threads(self) -> None:
         before = threading.active_count()
         damaged = Entry(path="z", content=replace(plain(TEXT), size=len(TEXT) + 1))
-        with pytest.raises(WheelError, match="ends early"):
+        with pytest.raises(ContentError, match="ends early"):
             write([Entry(path="a", content=NOISE * 9), damaged], threads=3)
         assert threading.active_count() == before
 
@@ -398,18 +398,18 @@ class TestDamage:
 
         size = next(size for size in range(CHUNK, 0, -1) if len(stored(size)) == CHUNK)
         write([Entry(path="a", content=raw(stored(size), NOISE[:size]))])
-        with pytest.raises(WheelError, match="other bytes after"):
+        with pytest.raises(ContentError, match="other bytes after"):
             write([Entry(path="a", content=raw(stored(size) + b"more", NOISE[:size]))])
 
     def test_bombs_stop_at_their_claimed_size(self) -> None:
         counts: list[int] = []
         bomb = deflated(bytes(50_000_000), size=1_000_000)
-        with pytest.raises(WheelError, match="more than its 1000000 bytes"):
+        with pytest.raises(ContentError, match="more than its 1000000 bytes"):
             write_layer([Entry(path="bomb", content=bomb)], io.BytesIO(), advance=counts.append)
         assert sum(counts) <= 1_000_000 + 1024
 
     def test_plain_content_that_ends_early(self) -> None:
-        with pytest.raises(WheelError, match="ends early"):
+        with pytest.raises(ContentError, match="ends early"):
             write([Entry(path="a", content=replace(plain(TEXT), size=len(TEXT) + 1))])
 
     @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from hatch_docker.errors import DigestMismatchError
+from hatch_docker.errors import ContentError, DigestMismatchError
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.wheels.distinfo import BROKEN, write_record
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -61,7 +61,7 @@ def _copy(wheel: WheelFile, path: str, archive: zipfile.ZipFile) -> None:
         with archive.open(info, "w") as member:
             for chunk in plain_chunks(path, wheel.content(path), wheel.checksum(path)):
                 member.write(chunk)
-    except DigestMismatchError as error:
+    except (ContentError, DigestMismatchError) as error:
         raise wheel.error(error.message, hint=BROKEN) from None
 
 

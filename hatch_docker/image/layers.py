@@ -105,7 +105,7 @@ def make_layers(
 ) -> list[MadeLayer]:
     """The layers of `parts`, in their order: from the cache, or made, several at once.
 
-    Raises WheelError for a wheel whose content does not match its RECORD, OutputError if the cache cannot be written.
+    Raises ContentError or DigestMismatchError for a damaged wheel, OutputError if the cache cannot be written.
     """
     make = partial(_make, target=target, compression=compression, cache=cache, progress=progress)
     return together(make, parts, threads=threads)

@@ -1,8 +1,8 @@
-"""The content of a layer's files, and how it is read without trusting it.
+"""The content of a layer's files, verified while it is read.
 
-Three shapes cover everything: bytes in memory, a raw DEFLATE stream that can be copied as it is (a wheel's member), and
-a stream of plain chunks. Streams are inflated by ISA-L, in bounded memory, and small ones by libdeflate, in one call:
-both are twice as fast as zlib, and there is only one right output.
+It has one of three forms: bytes in memory, a raw DEFLATE stream that can be copied as it is (a wheel's member), and
+plain bytes that are read in chunks. ISA-L inflates streams in bounded memory, libdeflate small ones in one call. Both
+are twice as fast as zlib, and inflating has only one right output.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import TypeAlias
 import deflate
 from isal import isal_zlib
 
-from hatch_docker.errors import DigestMismatchError, WheelError
+from hatch_docker.errors import ContentError, DigestMismatchError
 from hatch_docker.support.streams import CHUNK, verified
 
-# Around a raw DEFLATE stream they make a gzip member (RFC 1952, section 2.3): no name, no time; CRC, size modulo 2^32.
+# They turn a raw DEFLATE stream into a gzip member (RFC 1952, section 2.3): no name, no time; CRC, size modulo 2^32.
 MEMBER_HEADER = bytes.fromhex("1f8b 08 00 00000000 00 ff")
 MEMBER_TRAILER = struct.Struct("<LL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deflated:
-    """Content that is a raw DEFLATE stream (RFC 1951) somewhere; sizes in bytes, `crc32` of the plain content.
+    """A raw DEFLATE stream (RFC 1951). Sizes are in bytes; `size` and `crc32` are those of the plain content.
 
-    `read(offset, length)` gives bytes of the stream; it is thread-safe.
+    `read(offset, length)` returns bytes of the stream. It is thread-safe.
     """
 
     size: int
@@ -38,7 +38,7 @@ class Deflated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain:
-    """Content that is read as it is: `size` in bytes, `read(offset, length)` gives some of them, thread-safe."""
+    """Plain content of `size` bytes. `read(offset, length)` returns some of them. It is thread-safe."""
 
     size: int
     read: Callable[[int, int], bytes]
@@ -55,9 +55,9 @@ def plain_chunks(
 ) -> Iterator[Chunk]:
     """A file's plain content, in chunks of at most CHUNK bytes unless it is in memory already.
 
-    `copy` gets a Deflated's stream as it is read. `checksum` is an algorithm that hashlib knows and the digest. `path`
-    names the file in errors: WheelError for content that is not of the size and CRC that it claims, or a stream that
-    does not end where it should; DigestMismatchError, after the last chunk, for another checksum.
+    `copy` is called with the bytes of a DEFLATE stream as they are read. `checksum` is an algorithm of hashlib and the
+    digest. `path` names the file in errors: ContentError for another size or CRC, or a stream that does not end where
+    it should; DigestMismatchError, after the last chunk, for another checksum.
     """
     chunks: Iterator[Chunk]
     if isinstance(content, bytes):
@@ -70,7 +70,7 @@ def plain_chunks(
 
 
 def _verified(path: str, chunks: Iterator[Chunk], checksum: Checksum) -> Iterator[Chunk]:
-    """The same chunks; raises DigestMismatchError at their end when the checksum is another."""
+    """The same chunks; raises DigestMismatchError at their end if the checksum is another."""
     algorithm, expected = checksum[0], checksum[1].hex()
 
     def mismatch(actual: str) -> DigestMismatchError:
@@ -83,10 +83,7 @@ def _verified(path: str, chunks: Iterator[Chunk], checksum: Checksum) -> Iterato
 
 
 def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[Chunk]:
-    """The plain content of a stream, while `copy` gets the stream itself.
-
-    Raises WheelError unless the stream ends where it should, and the size and CRC of its content are what they should.
-    """
+    """The plain content of a stream. Raises ContentError for a wrong end, size or CRC."""
     if 0 < content.size <= CHUNK and (whole := _inflated_at_once(path, content, copy)):
         yield whole
         return
@@ -115,10 +112,10 @@ def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[Chunk
 
 
 def _inflated_at_once(path: str, content: Deflated, copy: Copy | None) -> bytearray | None:
-    """A small stream's plain content; None, and nothing copied, where a closer look is needed to say what is wrong.
+    """The plain content of a small stream. None if it is damaged: then nothing was copied, and the slow way says why.
 
-    As a gzip member, whose CRC and size libdeflate checks too. It looks for them where the stream ends, and does not
-    tell where that is: at the end, if they are nowhere before.
+    libdeflate reads it as a gzip member, and checks CRC and size where the stream ends. It does not report that place,
+    so CRC and size must not occur before the end.
     """
     raw = _read(path, content, 0, content.compressed_size)
     trailer = MEMBER_TRAILER.pack(content.crc32, content.size)
@@ -149,5 +146,5 @@ def _read(path: str, content: Deflated | Plain, offset: int, end: int) -> bytes:
     return data
 
 
-def _damaged(path: str, what: str) -> WheelError:
-    return WheelError(f"{path!r} is damaged: {what}", hint="the wheel was made wrong, or damaged later: fetch it again")
+def _damaged(path: str, what: str) -> ContentError:
+    return ContentError(f"{path!r} is damaged: {what}", hint="it was made wrong, or damaged later: fetch it again")

@@ -133,7 +133,7 @@ def write_layer(
 
     `present` are directories of the layers below. They are not written again as parents, since that would change their
     mode and owner. `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in a
-    layer, WheelError for a damaged stream, DigestMismatchError for content with another checksum; `out` is useless
+    layer, ContentError for a damaged stream, DigestMismatchError for content with another checksum; `out` is useless
     then. Needs memory for a few batches per thread, whatever the sizes.
     """
     options = options or WriteOptions()

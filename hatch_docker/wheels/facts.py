@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.errors import WheelError
+from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.support.elf import Library, read_library
 from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
@@ -151,9 +151,8 @@ def _libraries(wheel: WheelFile) -> Iterator[tuple[str, Library]]:
     for path in sorted(path for path in wheel.members if _LIBRARY.search(path)):
         try:
             library = read_library(partial(plain_chunks, path, wheel.content(path)))
-        except WheelError as error:
-            error.place = error.place or wheel.filename
-            raise
+        except ContentError as error:
+            raise wheel.error(error.message, hint=error.hint) from None
         if library is not None:
             yield path, library
 

@@ -77,11 +77,11 @@ def pylock(*packages: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"lock-version": "1.0", "created-by": "test", "packages": list(packages)} | more
 
 
-def request(to: TargetPython, **more: Any) -> InstallRequest:
+def request_for(to: TargetPython, **more: Any) -> InstallRequest:
     return InstallRequest(project="demo", target=to, **more)
 
 
-def chosen(
+def selected(
     document: Mapping[str, Any],
     to: TargetPython = SLIM,
     *,
@@ -91,7 +91,7 @@ def chosen(
 ) -> list[Artifact]:
     lock = Path("/src/pylock.toml")
     arguments: dict[str, Any] = {"lock": lock, "refresh": "uv pip compile …"} | more
-    return select(validated(document, place=str(lock)), request(to, extras=extras, groups=groups), **arguments)
+    return select(validated(document, place=str(lock)), request_for(to, extras=extras, groups=groups), **arguments)
 
 
 def toml(value: Any) -> str:
@@ -112,7 +112,7 @@ def write(path: Path, document: Mapping[str, Any]) -> Path:
     return path
 
 
-# ---------------------------------------------------------------- which file is the lock
+# ---------------------------------------------------------------- find_lock
 
 
 HASHED = f"six==1.16.0 \\\n    --hash=sha256:{HASH}\n"
@@ -131,21 +131,23 @@ HASHED = f"six==1.16.0 \\\n    --hash=sha256:{HASH}\n"
         ({"requirements.txt": "six==1.16.0\n"}, None),
     ],
 )
-def test_the_first_lock_by_kind_is_found(tmp_path: Path, present: Mapping[str, str], expected: str | None) -> None:
+def test_first_lock_in_order_of_the_formats_is_found(
+    tmp_path: Path, present: Mapping[str, str], expected: str | None
+) -> None:
     for name, text in present.items():
         (tmp_path / name).write_text(text)
     found = find_lock(tmp_path)
     assert (found.name if found else None) == expected
 
 
-def test_several_requirements_files_are_not_guessed_among(tmp_path: Path) -> None:
+def test_several_requirements_files_are_an_error(tmp_path: Path) -> None:
     for name in ("requirements-a.txt", "requirements-b.txt"):
         (tmp_path / name).write_text(HASHED)
     with pytest.raises(LockError, match=r"requirements-a.txt, requirements-b.txt(.|\n)*set `lock`"):
         find_lock(tmp_path)
 
 
-def test_a_configured_lock_must_be_there_known_and_hashed(tmp_path: Path) -> None:
+def test_configured_lock_must_exist_have_a_known_format_and_hashes(tmp_path: Path) -> None:
     (tmp_path / "req").mkdir()
     (tmp_path / "req" / "app.txt").write_text("six==1.16.0\n")
     (tmp_path / "req" / "app.in").write_text("six\n")
@@ -158,7 +160,7 @@ def test_a_configured_lock_must_be_there_known_and_hashed(tmp_path: Path) -> Non
         find_lock(tmp_path, "conda.yml")
 
 
-def test_a_requirements_file_that_is_passed_over_is_noted(tmp_path: Path) -> None:
+def test_requirements_file_without_hashes_is_noted(tmp_path: Path) -> None:
     notes: list[str] = []
 
     class Notes(Progress):
@@ -170,28 +172,28 @@ def test_a_requirements_file_that_is_passed_over_is_noted(tmp_path: Path) -> Non
     assert "no hashes" in notes[0]
 
 
-# ---------------------------------------------------------------- choosing
+# ---------------------------------------------------------------- selecting
 
 
-def test_the_best_wheel_of_each_package_is_chosen_for_the_target() -> None:
+def test_best_wheel_of_each_package_is_selected() -> None:
     tags = (
         "cp313-cp313-manylinux_2_28_x86_64",
         "cp313-cp313-manylinux_2_39_x86_64",
         "cp313-cp313-musllinux_1_2_aarch64",
     )
     document = pylock(package("zed"), package("fast", tags=(*tags, "py3-none-any")))
-    assert [artifact.filename for artifact in chosen(document)] == [
+    assert [artifact.filename for artifact in selected(document)] == [
         "fast-1-cp313-cp313-manylinux_2_28_x86_64.whl",
         "zed-1-py3-none-any.whl",
     ]
-    assert [artifact.filename for artifact in chosen(document, ALPINE_ARM)] == [
+    assert [artifact.filename for artifact in selected(document, ALPINE_ARM)] == [
         "fast-1-cp313-cp313-musllinux_1_2_aarch64.whl",
         "zed-1-py3-none-any.whl",
     ]
 
 
-def test_an_artifact_says_where_it_is_and_what_vouches_for_it() -> None:
-    (artifact,) = chosen(pylock(package("a-b", "1.0")))
+def test_artifact_has_url_hashes_and_size() -> None:
+    (artifact,) = selected(pylock(package("a-b", "1.0")))
     assert artifact == Artifact(
         name="a-b",
         version="1.0",
@@ -203,16 +205,16 @@ def test_an_artifact_says_where_it_is_and_what_vouches_for_it() -> None:
     assert artifact.is_wheel
 
 
-def test_a_lock_without_packages_need_not_say_so() -> None:
-    # As uv before 0.12 writes what requires nothing.
-    assert chosen({"lock-version": "1.0", "created-by": "uv"}) == []
+def test_lock_of_uv_without_packages() -> None:
+    # uv before 0.12 writes this for a project without requirements.
+    assert selected({"lock-version": "1.0", "created-by": "uv"}) == []
     with pytest.raises(LockError, match="packages"):
-        chosen({"lock-version": "1.0", "created-by": "pip", "package": [package("a")]})
+        selected({"lock-version": "1.0", "created-by": "pip", "package": [package("a")]})
 
 
-def test_groups_are_the_same_however_their_names_are_written() -> None:
+def test_names_of_groups_are_normalized() -> None:
     document = pylock(*GROUPED, **{"dependency-groups": ["Test"], "default-groups": ["Default"]})
-    assert [each.name for each in chosen(document, groups=frozenset({"test"}))] == ["always", "own", "tests"]
+    assert [each.name for each in selected(document, groups=frozenset({"test"}))] == ["always", "own", "tests"]
 
 
 GROUPED = (
@@ -226,35 +228,37 @@ GROUPED = (
 
 
 @pytest.mark.parametrize("listed", [["test"], ["test", "default"]])
-def test_markers_extras_groups_and_default_groups_choose_packages(listed: list[str]) -> None:
-    # The specification recommends the former, PDM writes the latter.
+def test_markers_extras_groups_and_default_groups_select_packages(listed: list[str]) -> None:
+    # The specification recommends the first, PDM writes the second.
     document = pylock(*GROUPED, extras=["pg"], **{"dependency-groups": listed, "default-groups": ["default"]})
-    assert [each.name for each in chosen(document)] == ["always", "own"]
-    more = chosen(document, extras=frozenset({"pg"}), groups=frozenset({"test"}))
+    assert [each.name for each in selected(document)] == ["always", "own"]
+    more = selected(document, extras=frozenset({"pg"}), groups=frozenset({"test"}))
     assert [each.name for each in more] == ["always", "own", "postgres", "tests"]
-    assert chosen(document, groups=frozenset({"default"})) == chosen(document)
+    assert selected(document, groups=frozenset({"default"})) == selected(document)
     with pytest.raises(LockError, match="no extra mysql; it has pg"):
-        chosen(document, extras=frozenset({"mysql"}))
+        selected(document, extras=frozenset({"mysql"}))
     with pytest.raises(LockError, match="no dependency group lint; it has test, default"):
-        chosen(document, groups=frozenset({"lint"}))
+        selected(document, groups=frozenset({"lint"}))
 
 
-def test_a_lock_that_declares_nothing_was_made_for_what_is_asked_for() -> None:
-    # What `uv export --extra pg` writes, and what uv.lock and requirements.txt are read as.
+def test_lock_without_declared_extras_accepts_any() -> None:
+    # `uv export --extra pg` writes such a lock, and the readers of uv.lock and requirements.txt return one.
     document = pylock(package("always"))
-    assert [each.name for each in chosen(document, extras=frozenset({"pg"}), groups=frozenset({"test"}))] == ["always"]
+    assert [each.name for each in selected(document, extras=frozenset({"pg"}), groups=frozenset({"test"}))] == [
+        "always"
+    ]
 
 
-def test_a_lock_that_does_not_cover_the_target_says_what_it_is_for() -> None:
+def test_lock_that_does_not_cover_the_target_is_an_error() -> None:
     with pytest.raises(LockError, match=r"for Python <3\.13, the image has 3\.13\.5"):
-        chosen(pylock(package("a"), **{"requires-python": "<3.13"}))
+        selected(pylock(package("a"), **{"requires-python": "<3.13"}))
     with pytest.raises(LockError, match=r"it is for sys_platform == .win32."):
-        chosen(pylock(package("a"), environments=["sys_platform == 'win32'"]))
+        selected(pylock(package("a"), environments=["sys_platform == 'win32'"]))
     with pytest.raises(LockError, match="Multiple packages with the name 'a'"):
-        chosen(pylock(package("a"), package("a", "2")))
+        selected(pylock(package("a"), package("a", "2")))
 
 
-def test_every_package_that_has_nothing_for_the_target_is_named_with_what_it_has() -> None:
+def test_all_packages_without_a_wheel_are_named_with_their_wheels() -> None:
     document = pylock(
         package("fine"),
         package("windows-only", "2", ("cp39-abi3-win_amd64", "cp313-cp313-macosx_11_0_arm64")),
@@ -262,7 +266,7 @@ def test_every_package_that_has_nothing_for_the_target_is_named_with_what_it_has
         package("source", "3", (), sdist=sdist("source", "3")),
     )
     with pytest.raises(NoWheelError) as caught:
-        chosen(document, refresh="uv pip compile --python-platform x86_64-manylinux_2_36")
+        selected(document, refresh="uv pip compile --python-platform x86_64-manylinux_2_36")
     text = str(caught.value)
     assert "CPython 3.13.5 on linux/amd64 (glibc 2.36)" in text
     assert "windows-only 2 has wheels for cp39-abi3, cp313-cp313 on macosx_11_0_arm64, win_amd64\n" in text
@@ -272,21 +276,21 @@ def test_every_package_that_has_nothing_for_the_target_is_named_with_what_it_has
     assert "source" not in text
 
 
-def test_a_musl_target_without_wheels_is_sent_to_glibc_where_that_has_them() -> None:
+def test_hint_for_musl_suggests_glibc_if_it_has_wheels() -> None:
     document = pylock(package("fast", tags=("cp313-cp313-manylinux_2_17_aarch64.manylinux2014_aarch64",)))
     with pytest.raises(NoWheelError, match='base = "slim"'):
-        chosen(document, ALPINE_ARM)
+        selected(document, ALPINE_ARM)
 
 
-# ---------------------------------------------------------------- choosing sdists
+# ---------------------------------------------------------------- selecting sdists
 
 
 WINDOWS = package("of-windows", tags=("cp313-cp313-win_amd64", "py3-none-any"))
 
 
 def compiled(*packages: Mapping[str, Any], to: TargetPython = SLIM, **more: Any) -> dict[str, str]:
-    """What is taken as an sdist, and why."""
-    return {each.name: each.reason for each in chosen(pylock(*packages), to, **more) if not each.is_wheel}
+    """The reasons for compiling, by name."""
+    return {each.name: each.reason for each in selected(pylock(*packages), to, **more) if not each.is_wheel}
 
 
 @pytest.mark.parametrize(
@@ -305,9 +309,7 @@ def compiled(*packages: Mapping[str, Any], to: TargetPython = SLIM, **more: Any)
         (["cp311-cp311-manylinux_2_17_x86_64"], ALPINE_ARM, "no wheel for cp313 on musllinux aarch64"),
     ],
 )
-def test_what_has_no_fitting_wheel_is_compiled_and_the_reason_is_true(
-    tags: Sequence[str], to: TargetPython, reason: str
-) -> None:
+def test_reasons_for_compiling(tags: Sequence[str], to: TargetPython, reason: str) -> None:
     assert compiled(package("ext", tags=tags, sdist=sdist("ext")), WINDOWS, MAC, to=to) == {"ext": reason}
 
 
@@ -316,10 +318,10 @@ ELSEWHERE = package("ext", tags=("cp313-cp313-manylinux_2_17_x86_64", "cp313-cp3
 EXT = ELSEWHERE | {"sdist": sdist("ext")}
 
 
-def test_a_lock_for_another_platform_does_not_tell_whether_to_compile() -> None:
+def test_lock_for_another_platform_is_an_error_even_with_sdists() -> None:
     for others in ([], [package("pure")], [package("two", tags=("cp313-cp313-linux_x86_64", "py3-none-any"))]):
         with pytest.raises(NoWheelError) as caught:
-            chosen(pylock(EXT, *others), ALPINE_ARM, refresh="uv pip compile …")
+            selected(pylock(EXT, *others), ALPINE_ARM, refresh="uv pip compile …")
         assert "ext 1 has wheels for cp313-cp313 on manylinux" in caught.value.message
         assert caught.value.message.endswith(", and an sdist")
         assert caught.value.hint == (
@@ -329,42 +331,42 @@ def test_a_lock_for_another_platform_does_not_tell_whether_to_compile() -> None:
     with pytest.raises(
         NoWheelError, match=r"for this one; or use base = \"slim\", for which there are wheels; or compile"
     ):
-        chosen(pylock(EXT), target(libc="musl 1.2"), refresh="")
+        selected(pylock(EXT), target(libc="musl 1.2"), refresh="")
 
 
-def test_a_wheel_for_two_platforms_does_not_make_a_lock_for_several() -> None:
+def test_wheel_with_two_tags_does_not_make_a_lock_universal() -> None:
     both = package("both", tags=("cp39-abi3-manylinux_2_17_x86_64.musllinux_1_1_x86_64", "py3-none-any"))
     with pytest.raises(NoWheelError):
-        chosen(pylock(EXT, both), ALPINE_ARM)
+        selected(pylock(EXT, both), ALPINE_ARM)
 
 
-def test_a_lock_that_shows_all_there_is_is_believed() -> None:
+def test_exhaustive_lock_allows_compiling() -> None:
     reason = {"ext": "no musllinux wheel"}
     assert compiled(EXT, WINDOWS, to=ALPINE_ARM) == reason
     assert compiled(EXT, to=ALPINE_ARM, complete=True) == reason
     universal = pylock(EXT, tool={"hatch-docker": {"universal": True}})
-    assert [each.reason for each in chosen(universal, ALPINE_ARM)] == ["no musllinux wheel"]
+    assert [each.reason for each in selected(universal, ALPINE_ARM)] == ["no musllinux wheel"]
     source = package("source", tags=(), sdist=sdist("source"))
     assert compiled(source, complete=True) == {"source": "no wheel for cp313 on manylinux x86_64"}
     with pytest.raises(NoWheelError, match="choose versions that have a wheel for this target"):
-        chosen(pylock(ELSEWHERE), ALPINE_ARM, complete=True)
+        selected(pylock(ELSEWHERE), ALPINE_ARM, complete=True)
 
 
-def test_no_binary_takes_the_sdist_whatever_wheels_there_are() -> None:
+def test_no_binary_selects_the_sdist() -> None:
     fast, slow = (package(name, sdist=sdist(name)) for name in ("fast", "slow"))
     assert compiled(fast, slow) == {}
     assert compiled(fast, slow, no_binary={"fast", "absent"}) == {"fast": "named in no-binary"}
     assert compiled(fast, slow, no_binary={":all:"}) == dict.fromkeys(("fast", "slow"), "named in no-binary")
     assert compiled(EXT, to=ALPINE_ARM, no_binary={"ext"}) == {"ext": "named in no-binary"}
-    (artifact,) = chosen(pylock(fast), no_binary={"fast"})
+    (artifact,) = selected(pylock(fast), no_binary={"fast"})
     assert (artifact.filename, artifact.url) == ("fast-1.tar.gz", f"{HOST}/fast-1.tar.gz")
 
 
-def test_no_binary_needs_sdists_and_names_all_that_are_not_in_the_lock() -> None:
+def test_no_binary_without_an_sdist_is_an_error_for_all() -> None:
     by_url = {"name": "by-url", "archive": {"url": f"{HOST}/by_url-1-py3-none-any.whl", "hashes": {"sha256": HASH}}}
     packages = (package("bare", "7.0"), by_url, package("fine", sdist=sdist("fine")), package("demo"))
     with pytest.raises(LockError) as caught:
-        chosen(pylock(*packages), no_binary={":all:"})
+        selected(pylock(*packages), no_binary={":all:"})
     assert caught.value.message == (
         "bare 7.0 is named in no-binary, and the lock has no sdist of it; "
         "by-url is named in no-binary, and the lock has no sdist of it"
@@ -378,8 +380,8 @@ def archive(name: str, filename: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("filename", ["My_App-1.0.tar.gz", "my-app-1.0.zip"])
-def test_a_source_archive_that_is_named_by_url_is_an_sdist(filename: str) -> None:
-    (artifact,) = chosen(pylock(archive("my-app", filename)))
+def test_source_archive_by_url_is_an_sdist(filename: str) -> None:
+    (artifact,) = selected(pylock(archive("my-app", filename)))
     assert (artifact.version, artifact.filename) == ("1.0", filename)
     assert artifact.reason == "it is a source archive"
 
@@ -395,9 +397,9 @@ def test_a_source_archive_that_is_named_by_url_is_an_sdist(filename: str) -> Non
         ("my_app-1.0.tar.gz", {"hashes": {"md5": "0" * 32}}, "has no SHA-2 hash"),
     ],
 )
-def test_an_archive_that_is_no_hashed_sdist_is_refused(filename: str, more: Mapping[str, Any], problem: str) -> None:
+def test_archive_that_is_not_a_hashed_sdist_is_refused(filename: str, more: Mapping[str, Any], problem: str) -> None:
     with pytest.raises(LockError, match=problem):
-        chosen(pylock(archive("my-app", filename, **more)))
+        selected(pylock(archive("my-app", filename, **more)))
 
 
 TAGS = ["py3-none-any", "cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-musllinux_1_2_aarch64", "cp312-cp312-win32"]
@@ -412,9 +414,7 @@ HASHES = [
 
 @given(data=st.data(), to=st.sampled_from([SLIM, ALPINE_ARM]))
 @settings(max_examples=many(80), deadline=None)
-def test_nothing_is_chosen_without_a_hash_and_what_is_no_wheel_has_a_reason(
-    data: st.DataObject, to: TargetPython
-) -> None:
+def test_every_artifact_has_a_hash_and_every_sdist_a_reason(data: st.DataObject, to: TargetPython) -> None:
     def files(name: str) -> dict[str, Any]:
         hashes = st.sampled_from(HASHES)
         wheels = [wheel(f"{name}-1-{tag}.whl", hashes=data.draw(hashes)) for tag in TAGS if data.draw(st.booleans())]
@@ -426,7 +426,7 @@ def test_nothing_is_chosen_without_a_hash_and_what_is_no_wheel_has_a_reason(
     packages = [each for each in map(files, ("a", "b", "c")) if each["wheels"] or "sdist" in each]
     no_binary = data.draw(st.frozensets(st.sampled_from(["a", "b", ":all:"])))
     try:
-        found = chosen(pylock(*packages), to, no_binary=no_binary, complete=data.draw(st.booleans()))
+        found = selected(pylock(*packages), to, no_binary=no_binary, complete=data.draw(st.booleans()))
     except HatchDockerError:
         return
     assert [each.name for each in found] == [each["name"] for each in packages]
@@ -437,22 +437,22 @@ def test_nothing_is_chosen_without_a_hash_and_what_is_no_wheel_has_a_reason(
         assert not (each.is_wheel and (each.name in no_binary or ":all:" in no_binary))
 
 
-# ---------------------------------------------------------------- what may be chosen
+# ---------------------------------------------------------------- what may be selected
 
 
-def test_every_file_without_a_hash_is_named_at_once() -> None:
+def test_all_files_without_a_hash_are_named() -> None:
     bare = {"url": f"{HOST}/a-1-py3-none-any.whl"}
     document = pylock(
         {"name": "a", "version": "1", "wheels": [bare]}, package("b"), {"name": "c", "version": "1", "sdist": bare}
     )
     with pytest.raises(LockError, match="missing hashes for a, c"):
-        chosen(document)
+        selected(document)
     weak = package("a") | {"wheels": [wheel("a-1-py3-none-any.whl", hashes={"md5": "0" * 32, "sha256": "../../x"})]}
     with pytest.raises(LockError, match="a 1 has no SHA-2 hash"):
-        chosen(pylock(weak))
+        selected(pylock(weak))
 
 
-def test_sources_that_are_no_hashed_file_are_refused_together() -> None:
+def test_all_sources_without_a_hashed_file_are_refused_together() -> None:
     document = pylock(
         {"name": "git", "vcs": {"type": "git", "url": "https://git.example/x", "commit-id": "abc"}},
         {"name": "folder", "directory": {"path": "../folder"}},
@@ -460,17 +460,17 @@ def test_sources_that_are_no_hashed_file_are_refused_together() -> None:
         {"name": "demo", "directory": {"path": ".", "editable": True}},
     )
     with pytest.raises(LockError) as caught:
-        chosen(document)
+        selected(document)
     assert caught.value.message == (
         "git comes from version control (git); folder is a local directory (../folder); "
         "tar is an archive that is not named as its sdist (tar-1.tar.bz2)"
     )
 
 
-def test_a_wheel_named_by_url_or_path_is_as_good_as_one_of_an_index() -> None:
+def test_wheels_by_url_or_path_are_selected() -> None:
     by_url = {"name": "a", "archive": {"url": f"{HOST}/a-1%2Blocal-py3-none-any.whl", "hashes": {"sha512": "A" * 128}}}
     by_path = package("b") | {"wheels": [{"path": "wheels/b-1-py3-none-any.whl", "hashes": {"sha256": HASH}}]}
-    first, second = chosen(pylock(by_url, by_path))
+    first, second = selected(pylock(by_url, by_path))
     assert (first.version, first.filename, first.hashes) == (
         "1+local",
         "a-1+local-py3-none-any.whl",
@@ -488,7 +488,7 @@ def test_a_wheel_named_by_url_or_path_is_as_good_as_one_of_an_index() -> None:
         ('lock-version = "1.0"\ncreated-by = "x"\npackages = [{name = "A_B"}]', r"packages\[0\]\.name"),
     ],
 )
-def test_a_broken_pylock_says_which_key(tmp_path: Path, text: str, problem: str) -> None:
+def test_error_for_a_broken_pylock_names_the_key(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "pylock.toml").write_text(text)
     with pytest.raises(LockError, match=problem) as caught:
         read_lock(tmp_path / "pylock.toml", InstallRequest(project="demo", target=SLIM), nothing())
@@ -497,7 +497,7 @@ def test_a_broken_pylock_says_which_key(tmp_path: Path, text: str, problem: str)
 
 def nothing(cache: Path | None = None) -> FileFinder:
     def files(name: str) -> Sequence[IndexFile]:
-        raise AssertionError(f"asked the index for {name}")
+        raise AssertionError(f"searched the index for {name}")
 
     return FileFinder(files=files, cache=Cache(cache) if cache else None)
 
@@ -507,7 +507,7 @@ def nothing(cache: Path | None = None) -> FileFinder:
 
 def fresh(*requirements: str, **more: Any) -> None:
     check_fresh(
-        chosen(pylock(package("six", "1.16.0"), package("pre", "2.0rc1"))),
+        selected(pylock(package("six", "1.16.0"), package("pre", "2.0rc1"))),
         [Requirement(each) for each in requirements],
         SLIM,
         lock=Path("pylock.toml"),
@@ -517,20 +517,20 @@ def fresh(*requirements: str, **more: Any) -> None:
     )
 
 
-def test_a_lock_that_meets_the_requirements_is_fresh() -> None:
+def test_lock_that_satisfies_the_requirements_is_fresh() -> None:
     fresh("six>=1", "Pre>=2.0b1", "demo[all]", "colorama; sys_platform == 'win32'", "six @ https://x.example/six.zip")
     fresh("six>=2", overridden=("six",))
 
 
-def test_a_stale_lock_names_all_that_it_lacks() -> None:
+def test_all_unsatisfied_requirements_are_named() -> None:
     with pytest.raises(LockError) as caught:
         fresh("six>=2", "new-thing", "pre")
     assert "six>=2 (the lock has 1.16.0); new-thing (it is not in the lock)" in caught.value.message
     assert caught.value.hint == "refresh it: uv lock"
 
 
-def test_what_wheels_require_is_looked_for_in_the_selection() -> None:
-    artifacts = chosen(pylock(package("web"), package("loop"), package("old", "1"), package("demo")))
+def test_requirements_of_wheels_are_checked() -> None:
+    artifacts = selected(pylock(package("web"), package("loop"), package("old", "1"), package("demo")))
     requires = {
         "web": [
             "old>=2",
@@ -595,32 +595,30 @@ colorama==0.4.6 ; sys_platform == "win32" --hash=sha256:{HASH}
     (only,) = found.packages
     assert [each.filename for each in only.wheels or ()] == ["six-1.16.0-py2.py3-none-any.whl"]
     assert only.sdist
-    (artifact,) = select(found, request(SLIM), lock=path)
+    (artifact,) = select(found, request_for(SLIM), lock=path)
     assert (artifact.url, artifact.size) == (f"{HOST}/six-1.16.0-py2.py3-none-any.whl", 11)
     assert named_indexes(path) == ("https://index.example/simple", ())
 
 
 @pytest.mark.parametrize(("late", "compiled"), [((), True), (("ext-1-cp313-cp313-musllinux_1_2_aarch64.whl",), False)])
-def test_hashes_of_all_that_the_index_has_show_what_there_is(
-    tmp_path: Path, late: Sequence[str], compiled: bool
-) -> None:
+def test_lock_with_the_hashes_of_all_files_is_universal(tmp_path: Path, late: Sequence[str], compiled: bool) -> None:
     path = requirements(tmp_path, f"ext==1 --hash=sha256:{HASH}\n")
     known = [index_file(name) for name in ("ext-1-cp313-cp313-manylinux_2_17_x86_64.whl", "ext-1.tar.gz")]
     other = [index_file("ext-2.tar.gz", "2" * 64), *(index_file(name, "2" * 64) for name in late)]
-    wanted = InstallRequest(project="demo", target=ALPINE_ARM)
-    for lookup in (
+    request = InstallRequest(project="demo", target=ALPINE_ARM)
+    for finder in (
         FileFinder(files=serving(ext=[*known, *other]), cache=Cache(tmp_path / "c")),
         nothing(cache=tmp_path / "c"),
     ):
-        found = read_lock(path, wanted, lookup)
+        found = read_lock(path, request, finder)
         if compiled:
-            assert [each.reason for each in select(found, request(ALPINE_ARM), lock=path)] == ["no musllinux wheel"]
+            assert [each.reason for each in select(found, request_for(ALPINE_ARM), lock=path)] == ["no musllinux wheel"]
         else:
             with pytest.raises(NoWheelError, match="lock for this one: uv pip compile"):
-                select(found, request(ALPINE_ARM), lock=path, refresh="uv pip compile")
+                select(found, request_for(ALPINE_ARM), lock=path, refresh="uv pip compile")
 
 
-def test_included_files_are_read_relative_to_the_one_that_includes_them(tmp_path: Path) -> None:
+def test_paths_of_included_files_are_relative(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "base.txt").write_text(
         f"{HASHED}-r ../requirements.txt\n-c limits.txt\n--extra-index-url=https://more.example\n"
@@ -631,7 +629,7 @@ def test_included_files_are_read_relative_to_the_one_that_includes_them(tmp_path
     assert named_indexes(path) == ("", ("https://more.example",))
 
 
-def test_one_name_with_a_version_for_each_marker(tmp_path: Path) -> None:
+def test_markers_choose_among_versions_of_a_name(tmp_path: Path) -> None:
     path = requirements(
         tmp_path,
         f"a==1 ; python_version < '3.13' --hash=sha256:{HASH}\na==2 ; python_version >= '3.13' --hash=sha256:{HASH}\n",
@@ -646,21 +644,21 @@ def test_one_name_with_a_version_for_each_marker(tmp_path: Path) -> None:
     [
         (f"a>=1 --hash=sha256:{HASH}\nb==1\nc\nd==1\n", r"not pinned with ==: a>=1, c; missing hashes for b, d"),
         (f"-e ./local\n{HASHED}", "requirements.txt:1: an editable requirement"),
-        (f"{HASHED}\na @ https://x.example/a.whl --hash=sha256:{HASH}\n", "requirements.txt:4: a is named by URL"),
-        (f"{HASHED}./local.whl\n", "requirements.txt:3: that is no requirement"),
+        (f"{HASHED}\na @ https://x.example/a.whl --hash=sha256:{HASH}\n", "requirements.txt:4: a is required by URL"),
+        (f"{HASHED}./local.whl\n", "requirements.txt:3: this is not a requirement"),
         ("--frobnicate\n", "unknown option --frobnicate"),
         (f"a==1 --hash=sha256:{HASH}\na==2 --hash=sha256:{HASH}\n", "a is pinned to several versions: 1, 2"),
         (f"{HASHED}a==1 --hash=sha256:{HASH}\n", r"no file with a locked hash of a 1, six 1\.16\.0"),
         ("-r missing.txt\n", "missing.txt: cannot read the lock"),
     ],
 )
-def test_requirements_that_cannot_be_a_lock(tmp_path: Path, text: str, problem: str) -> None:
+def test_errors_for_requirements_files(tmp_path: Path, text: str, problem: str) -> None:
     path = requirements(tmp_path, text)
     with pytest.raises(LockError, match=problem):
         read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=serving()))
 
 
-def test_a_rebuild_asks_no_index_and_the_cache_holds_no_login(tmp_path: Path) -> None:
+def test_cached_result_needs_no_index_and_has_no_login(tmp_path: Path) -> None:
     path = requirements(tmp_path, HASHED)
     cache = Cache(tmp_path / "cache")
     secret = "https://me:hunter2@index.example/simple"
@@ -669,9 +667,9 @@ def test_a_rebuild_asks_no_index_and_the_cache_holds_no_login(tmp_path: Path) ->
         url="https://me:hunter2@index.example/six-1.16.0-py3-none-any.whl",
         hashes={"sha256": HASH},
     )
-    wanted = InstallRequest(project="demo", target=SLIM)
-    first = read_lock(path, wanted, FileFinder(files=serving(six=[file]), indexes=lambda: (secret,), cache=cache))
-    again = read_lock(path, wanted, FileFinder(files=nothing().files, indexes=lambda: (secret,), cache=cache))
+    request = InstallRequest(project="demo", target=SLIM)
+    first = read_lock(path, request, FileFinder(files=serving(six=[file]), indexes=lambda: (secret,), cache=cache))
+    again = read_lock(path, request, FileFinder(files=nothing().files, indexes=lambda: (secret,), cache=cache))
     assert first == again
     stored = [each.read_text() for each in cache.root.rglob("*") if each.is_file()]
     assert stored
@@ -702,13 +700,13 @@ FORK = [
 ROOT: dict[str, Any] = {"name": "demo", "source": {"editable": "."}}
 
 
-def uv_chosen(path: Path, document: Mapping[str, Any], to: TargetPython = SLIM, **wanted: Any) -> dict[str, str]:
+def uv_selected(path: Path, document: Mapping[str, Any], to: TargetPython = SLIM, **request: Any) -> dict[str, str]:
     write(path / "uv.lock", document)
-    found = read_lock(path / "uv.lock", InstallRequest(project="demo", target=to, **wanted), nothing())
-    return {each.name: each.version for each in select(found, request(to), lock=path / "uv.lock")}
+    found = read_lock(path / "uv.lock", InstallRequest(project="demo", target=to, **request), nothing())
+    return {each.name: each.version for each in select(found, request_for(to), lock=path / "uv.lock")}
 
 
-def test_a_fork_is_taken_by_edge_or_by_resolution_marker(tmp_path: Path) -> None:
+def test_fork_is_chosen_by_edge_or_resolution_marker(tmp_path: Path) -> None:
     named = ROOT | {
         "dependencies": [
             {"name": "numpy", "version": "1", "marker": "python_full_version < '3.12'"},
@@ -717,8 +715,8 @@ def test_a_fork_is_taken_by_edge_or_by_resolution_marker(tmp_path: Path) -> None
     }
     unnamed = ROOT | {"dependencies": [{"name": "numpy"}]}
     for root in (named, unnamed):
-        assert uv_chosen(tmp_path, uv_lock(root, *FORK)) == {"numpy": "2"}
-        assert uv_chosen(tmp_path, uv_lock(root, *FORK), target("3.11.2")) == {"numpy": "1"}
+        assert uv_selected(tmp_path, uv_lock(root, *FORK)) == {"numpy": "2"}
+        assert uv_selected(tmp_path, uv_lock(root, *FORK), target("3.11.2")) == {"numpy": "1"}
 
 
 def test_extras_of_dependencies_and_groups_of_the_project_are_followed(tmp_path: Path) -> None:
@@ -731,9 +729,9 @@ def test_extras_of_dependencies_and_groups_of_the_project_are_followed(tmp_path:
     web["optional-dependencies"] = {"fast": [{"name": "loop"}], "more": [{"name": "plus"}], "other": [{"name": "ruff"}]}
     rest = [uv_package(name, "1") for name in ("loop", "plus", "psycopg", "ruff")]
     document = uv_lock(root, web, *rest)
-    assert sorted(uv_chosen(tmp_path, document)) == ["loop", "plus", "web"]
-    assert "psycopg" in uv_chosen(tmp_path, document, extras=frozenset({"pg"}))
-    assert sorted(uv_chosen(tmp_path, document, groups=frozenset({"dev"}))) == [
+    assert sorted(uv_selected(tmp_path, document)) == ["loop", "plus", "web"]
+    assert "psycopg" in uv_selected(tmp_path, document, extras=frozenset({"pg"}))
+    assert sorted(uv_selected(tmp_path, document, groups=frozenset({"dev"}))) == [
         "loop",
         "plus",
         "psycopg",
@@ -742,7 +740,7 @@ def test_extras_of_dependencies_and_groups_of_the_project_are_followed(tmp_path:
     ]
 
 
-def test_packages_that_conflict_by_extra(tmp_path: Path) -> None:
+def test_conflicting_extras(tmp_path: Path) -> None:
     root = ROOT | {
         "dependencies": [{"name": "torch", "version": "1", "marker": "extra != 'extra-4-demo-gpu'"}, {"name": "lib"}],
         "optional-dependencies": {"cpu": [], "gpu": [{"name": "torch", "version": "2"}]},
@@ -755,13 +753,13 @@ def test_packages_that_conflict_by_extra(tmp_path: Path) -> None:
     )
     conflicts = [[{"package": "demo", "extra": "cpu"}, {"package": "demo", "extra": "gpu"}]]
     document = uv_lock(root, lib, uv_package("torch", "1"), uv_package("torch", "2"), conflicts=conflicts)
-    assert uv_chosen(tmp_path, document) == {"lib": "1", "torch": "1"}
-    assert uv_chosen(tmp_path, document, extras=frozenset({"gpu"})) == {"lib": "1", "torch": "2"}
+    assert uv_selected(tmp_path, document) == {"lib": "1", "torch": "1"}
+    assert uv_selected(tmp_path, document, extras=frozenset({"gpu"})) == {"lib": "1", "torch": "2"}
     with pytest.raises(LockError, match="extra cpu and extra gpu conflict"):
-        uv_chosen(tmp_path, document, extras=frozenset({"cpu", "gpu"}))
+        uv_selected(tmp_path, document, extras=frozenset({"cpu", "gpu"}))
 
 
-def test_a_uv_lock_that_is_not_the_projects_any_more(tmp_path: Path) -> None:
+def test_stale_uv_lock_is_an_error(tmp_path: Path) -> None:
     root = ROOT | {
         "dependencies": [{"name": "six"}],
         "metadata": {
@@ -773,9 +771,9 @@ def test_a_uv_lock_that_is_not_the_projects_any_more(tmp_path: Path) -> None:
         },
     }
     document = uv_lock(root, uv_package("six", "1.16"))
-    assert uv_chosen(tmp_path, document, requirements=[Requirement("six >= 1.10")]) == {"six": "1.16"}
+    assert uv_selected(tmp_path, document, requirements=[Requirement("six >= 1.10")]) == {"six": "1.16"}
     with pytest.raises(LockError) as caught:
-        uv_chosen(tmp_path, document, requirements=[Requirement("six>=1.11"), Requirement("new[a]")])
+        uv_selected(tmp_path, document, requirements=[Requirement("six>=1.11"), Requirement("new[a]")])
     assert "requires new[a], which is not locked; requires six>=1.11, which" in caught.value.message
     assert "no longer requires six>=1.10" in caught.value.message
     assert caught.value.hint == "refresh it: uv lock"
@@ -784,7 +782,7 @@ def test_a_uv_lock_that_is_not_the_projects_any_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        (uv_lock(ROOT) | {"version": 2}, "version 2 of uv.lock is not known"),
+        (uv_lock(ROOT) | {"version": 2}, "version 2 of uv.lock is not supported"),
         (uv_lock(), "the lock has no package demo"),
         (uv_lock(ROOT | {"dependencies": [{"name": "gone"}]}), "no package gone"),
         (
@@ -810,12 +808,12 @@ def test_a_uv_lock_that_is_not_the_projects_any_more(tmp_path: Path) -> None:
         (uv_lock(ROOT | {"dependencies": 3}), "damaged"),
     ],
 )
-def test_a_uv_lock_that_cannot_be_used(tmp_path: Path, document: Mapping[str, Any], problem: str) -> None:
+def test_errors_for_uv_locks(tmp_path: Path, document: Mapping[str, Any], problem: str) -> None:
     with pytest.raises(LockError, match=problem):
-        uv_chosen(tmp_path, document)
+        uv_selected(tmp_path, document)
 
 
-def test_requirements_of_the_project_itself_are_locked_by_what_they_hold(tmp_path: Path) -> None:
+def test_own_extras_of_the_project_are_resolved(tmp_path: Path) -> None:
     root = ROOT | {
         "optional-dependencies": {"all": [{"name": "demo", "extra": ["pg"]}], "pg": [{"name": "psycopg"}]},
         "metadata": {
@@ -826,12 +824,12 @@ def test_requirements_of_the_project_itself_are_locked_by_what_they_hold(tmp_pat
         },
     }
     document = uv_lock(root, uv_package("psycopg", "1"))
-    assert uv_chosen(tmp_path, document) == {}
-    asked = [Requirement("psycopg")]
-    assert uv_chosen(tmp_path, document, requirements=asked, extras=frozenset({"all"})) == {"psycopg": "1"}
+    assert uv_selected(tmp_path, document) == {}
+    required = [Requirement("psycopg")]
+    assert uv_selected(tmp_path, document, requirements=required, extras=frozenset({"all"})) == {"psycopg": "1"}
 
 
-def test_overridden_requirements_are_told_apart(tmp_path: Path) -> None:
+def test_overridden_names_are_read(tmp_path: Path) -> None:
     document = uv_lock(ROOT, manifest={"overrides": [{"name": "zipp", "specifier": "<4"}]})
     found = read_lock(write(tmp_path / "uv.lock", document), InstallRequest(project="demo", target=SLIM), nothing())
     assert overridden(found) == {"zipp"}
@@ -839,15 +837,15 @@ def test_overridden_requirements_are_told_apart(tmp_path: Path) -> None:
     assert check_complete([], {}, wants, SLIM, project="demo", overridden=overridden(found)) == []
 
 
-def test_a_lock_of_all_platforms_is_not_to_be_made_again_for_lack_of_a_wheel(tmp_path: Path) -> None:
+def test_missing_wheel_in_a_universal_lock_does_not_suggest_to_lock_again(tmp_path: Path) -> None:
     windows = uv_package("w", "1") | {"wheels": [{"url": f"{HOST}/w-1-py3-none-win32.whl", "hash": f"sha256:{HASH}"}]}
     write(tmp_path / "uv.lock", uv_lock(ROOT | {"dependencies": [{"name": "w"}]}, windows))
     found = read_lock(tmp_path / "uv.lock", InstallRequest(project="demo", target=SLIM), nothing())
     with pytest.raises(NoWheelError, match=r"on win32\n  hint: choose versions that have a wheel for this target"):
-        select(found, request(SLIM), lock=tmp_path / "uv.lock", refresh="uv lock")
+        select(found, request_for(SLIM), lock=tmp_path / "uv.lock", refresh="uv lock")
 
 
-def test_a_lock_of_all_platforms_shows_that_there_is_no_wheel(tmp_path: Path) -> None:
+def test_universal_lock_gives_the_reason_for_compiling(tmp_path: Path) -> None:
     files = {
         "wheels": [{"url": f"{HOST}/w-1-cp313-cp313-win32.whl", "hash": f"sha256:{HASH}"}],
         "sdist": {"url": f"{HOST}/w-1.tar.gz", "hash": f"sha256:{HASH}"},
@@ -862,13 +860,13 @@ def test_a_lock_of_all_platforms_shows_that_there_is_no_wheel(tmp_path: Path) ->
     root = ROOT | {"dependencies": [{"name": "w"}]}
     path = write(tmp_path / "uv.lock", uv_lock(root, uv_package("w", "1") | files))
     found = read_lock(path, InstallRequest(project="demo", target=SLIM), nothing())
-    (artifact,) = select(found, request(SLIM), lock=path)
+    (artifact,) = select(found, request_for(SLIM), lock=path)
     assert (artifact.filename, artifact.reason) == ("w-1.tar.gz", "no manylinux wheel")
     with pytest.raises(LockError, match=r"u is in a folder of an archive \(u of mono-1\.tar\.gz\)"):
-        uv_chosen(tmp_path, uv_lock(ROOT | {"dependencies": [{"name": "u"}]}, by_url))
+        uv_selected(tmp_path, uv_lock(ROOT | {"dependencies": [{"name": "u"}]}, by_url))
 
 
-def test_a_wheel_by_url_and_a_folder_of_wheels(tmp_path: Path) -> None:
+def test_wheel_by_url_and_directory_of_wheels(tmp_path: Path) -> None:
     root = ROOT | {"dependencies": [{"name": "a"}, {"name": "b"}]}
     url = f"{HOST}/a-1-py3-none-any.whl"
     by_url = uv_package("a", "1") | {"source": {"url": url}}
@@ -878,12 +876,12 @@ def test_a_wheel_by_url_and_a_folder_of_wheels(tmp_path: Path) -> None:
     }
     write(tmp_path / "uv.lock", uv_lock(root, by_url, flat))
     found = read_lock(tmp_path / "uv.lock", InstallRequest(project="demo", target=SLIM), nothing())
-    first, second = select(found, request(SLIM), lock=tmp_path / "uv.lock")
+    first, second = select(found, request_for(SLIM), lock=tmp_path / "uv.lock")
     assert first.url == url
     assert second.url == (tmp_path / "wheels" / "b-1-py3-none-any.whl").as_uri()
 
 
-# ---------------------------------------------------------------- whatever the bytes are
+# ---------------------------------------------------------------- damaged locks
 
 
 JUNK = st.recursive(
@@ -894,7 +892,7 @@ JUNK = st.recursive(
 
 
 def damaged(value: Any, data: st.DataObject) -> Any:
-    """The value with one place in it replaced or left out."""
+    """The value with one part of it replaced or removed."""
     choice = data.draw(st.integers(0, 9))
     if choice == 0:
         return data.draw(JUNK.filter(lambda junk: "None" not in repr(junk)))
@@ -938,27 +936,27 @@ VALID_PYLOCK = pylock(
 )
 
 
-def attempt(path: Path, lookup: FileFinder) -> None:
-    """Read and select; only errors of ours may come out."""
-    asked = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
-    wanted = InstallRequest(project="demo", target=SLIM, requirements=asked, groups=frozenset({"dev"}))
+def attempt(path: Path, finder: FileFinder) -> None:
+    """Read and select; only HatchDockerErrors may be raised."""
+    required = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
+    request = InstallRequest(project="demo", target=SLIM, requirements=required, groups=frozenset({"dev"}))
     try:
-        select(read_lock(path, wanted, lookup), request(SLIM), lock=path)
+        select(read_lock(path, request, finder), request_for(SLIM), lock=path)
     except HatchDockerError as error:
         assert str(path) in str(error) or error.place  # noqa: PT017
 
 
-def test_the_fuzzed_locks_are_valid_to_begin_with(tmp_path: Path) -> None:
-    asked = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
+def test_fuzzed_locks_are_valid_at_first(tmp_path: Path) -> None:
+    required = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
     dev = frozenset({"dev"})
-    assert uv_chosen(tmp_path, VALID_UV, requirements=asked, groups=dev) == {"numpy": "2", "url": "1", "web": "1"}
-    assert [each.name for each in chosen(VALID_PYLOCK)] == ["a", "b"]
+    assert uv_selected(tmp_path, VALID_UV, requirements=required, groups=dev) == {"numpy": "2", "url": "1", "web": "1"}
+    assert [each.name for each in selected(VALID_PYLOCK)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("name", "valid"), [("uv.lock", VALID_UV), ("pylock.toml", VALID_PYLOCK)])
 @given(data=st.data())
 @FUZZ
-def test_no_damaged_lock_ends_in_a_traceback(
+def test_damaged_locks_raise_only_our_errors(
     tmp_path: Path, name: str, valid: Mapping[str, Any], data: st.DataObject
 ) -> None:
     broken = damaged(valid, data)
@@ -1001,13 +999,13 @@ LINES = st.lists(
 
 @given(text=LINES | st.text(max_size=40))
 @FUZZ
-def test_no_requirements_file_ends_in_a_traceback(tmp_path: Path, text: str) -> None:
+def test_any_requirements_file_raises_only_our_errors(tmp_path: Path, text: str) -> None:
     path = tmp_path / "requirements.txt"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     attempt(path, FileFinder(files=serving(six=[index_file("six-1-py3-none-any.whl")])))
 
 
-# ---------------------------------------------------------------- against the real tools
+# ---------------------------------------------------------------- compared with the real tools
 
 
 PROJECT = """
@@ -1064,7 +1062,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("extras", "groups"), [((), ()), (("pg",), ()), (("all",), ("dev",)), (("old",), ()), (("new",), ("lint",))]
 )
-def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
+def test_uv_lock_selects_what_uv_exports(locked: Path, extras: Sequence[str], groups: Sequence[str]) -> None:
     options = [*(f"--extra={each}" for each in extras), *(f"--group={each}" for each in groups)]
     exported = locked / f"pylock.{'-'.join((*extras, *groups, 'x'))}.toml"
     uv(
@@ -1079,9 +1077,9 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
         cwd=locked,
     )
     for to in TARGETS:
-        wanted = scoped(locked, to, extras, groups)
-        ours = select(read_lock(locked / "uv.lock", wanted, nothing()), request(to), lock=locked)
-        theirs = select(read_lock(exported, wanted, nothing()), request(to), lock=locked)
+        request = request_of(locked, to, extras, groups)
+        ours = select(read_lock(locked / "uv.lock", request, nothing()), request_for(to), lock=locked)
+        theirs = select(read_lock(exported, request, nothing()), request_for(to), lock=locked)
         assert [each.url for each in ours] == [each.url for each in theirs]
         assert [(each.version, each.hashes, each.size) for each in ours] == [
             (each.version, each.hashes, each.size) for each in theirs
@@ -1089,8 +1087,8 @@ def test_uv_lock_is_read_as_uv_exports_it(locked: Path, extras: Sequence[str], g
         assert len(ours) > 15
 
 
-def scoped(root: Path, to: TargetPython, extras: Sequence[str], groups: Sequence[str]) -> InstallRequest:
-    """What an image of the project at `root` needs with these extras and groups."""
+def request_of(root: Path, to: TargetPython, extras: Sequence[str], groups: Sequence[str]) -> InstallRequest:
+    """The request for the project at `root` with these extras and groups."""
     document = read_toml(root / "pyproject.toml")
     project = Project(
         root=root,
@@ -1111,17 +1109,17 @@ def scoped(root: Path, to: TargetPython, extras: Sequence[str], groups: Sequence
 
 @pytest.mark.network
 @pytest.mark.parametrize("to", [SLIM, ALPINE_ARM], ids=str)
-def test_hashed_requirements_lead_to_the_wheels_that_uv_locks(tmp_path: Path, to: TargetPython) -> None:
+def test_hashed_requirements_select_the_wheels_that_uv_locks(tmp_path: Path, to: TargetPython) -> None:
     (tmp_path / "requirements.in").write_text("markupsafe\nhttptools\nclick; python_version > '3'\n")
     options = ("-q", f"--python-platform={uv_platform(to)}", f"--python-version={to.minor}", "--no-emit-index-url")
     compile_ = ("pip", "compile", "requirements.in", *options)
     uv(*compile_, "--generate-hashes", "-o", "requirements.txt", cwd=tmp_path)
     uv(*compile_, "-c", "requirements.txt", "-o", "pylock.toml", cwd=tmp_path)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
-    lookup = FileFinder(files=index.files, indexes=lambda: index.urls)
-    wanted = InstallRequest(project="demo", target=to)
+    finder = FileFinder(files=index.files, indexes=lambda: index.urls)
+    request = InstallRequest(project="demo", target=to)
     ours, theirs = (
-        select(read_lock(tmp_path / name, wanted, lookup), request(to), lock=tmp_path / name)
+        select(read_lock(tmp_path / name, request, finder), request_for(to), lock=tmp_path / name)
         for name in ("requirements.txt", "pylock.toml")
     )
     assert [(each.name, each.version, each.hashes) for each in ours] == [
@@ -1133,7 +1131,7 @@ COMPILED = ("psutil==5.9.8", "pyyaml", "six")
 
 
 @pytest.mark.network
-def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> None:
+def test_real_locks_give_the_reason_for_compiling_on_alpine(tmp_path: Path) -> None:
     (tmp_path / "requirements.in").write_text("\n".join(COMPILED))
     (tmp_path / "pyproject.toml").write_text(
         f'[project]\nname = "demo"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = {list(COMPILED)}\n'
@@ -1147,31 +1145,31 @@ def test_real_locks_show_what_is_to_be_compiled_for_alpine(tmp_path: Path) -> No
     uv(*compile_, "--universal", "-o", "pylock.universal.toml", cwd=tmp_path)
     uv("lock", "-q", cwd=tmp_path)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
-    lookup = FileFinder(files=index.files)
-    # Not every uv lists wheels for other platforms in what it resolves for one.
+    finder = FileFinder(files=index.files)
+    # Some versions of uv list only the wheels of the platform that they resolve for.
     for name, *reasons in (
         ("requirements.txt", "no musllinux wheel"),
         ("pylock.musl.toml", "the lock has only an sdist", "no musllinux wheel"),
         ("pylock.universal.toml", "no musllinux wheel"),
         ("uv.lock", "no musllinux wheel"),
     ):
-        wanted = InstallRequest(project="demo", target=ALPINE, requirements=[Requirement(each) for each in COMPILED])
-        found = select(read_lock(tmp_path / name, wanted, lookup), request(ALPINE), lock=tmp_path / name)
+        request = InstallRequest(project="demo", target=ALPINE, requirements=[Requirement(each) for each in COMPILED])
+        found = select(read_lock(tmp_path / name, request, finder), request_for(ALPINE), lock=tmp_path / name)
         assert [each.name for each in found] == ["psutil", "pyyaml", "six"]
         assert [each.filename for each in found if not each.is_wheel] == ["psutil-5.9.8.tar.gz"]
         assert found[0].reason in reasons
     foreign = tmp_path / "pylock.glibc.toml"
-    read = read_lock(foreign, InstallRequest(project="demo", target=ALPINE), lookup)
+    read = read_lock(foreign, InstallRequest(project="demo", target=ALPINE), finder)
     if "win_amd64" not in foreign.read_text():
         with pytest.raises(NoWheelError, match=r"psutil 5\.9\.8 has wheels for cp36-abi3 on manylinux") as caught:
-            select(read, request(ALPINE), lock=foreign, refresh="uv lock again")
+            select(read, request_for(ALPINE), lock=foreign, refresh="uv lock again")
         assert "lock for this one: uv lock again" in caught.value.hint
-    chosen = select(read, request(ALPINE), lock=foreign, no_binary={"psutil", "pyyaml"})
-    assert [each.name for each in chosen if not each.is_wheel] == ["psutil", "pyyaml"]
+    selected = select(read, request_for(ALPINE), lock=foreign, no_binary={"psutil", "pyyaml"})
+    assert [each.name for each in selected if not each.is_wheel] == ["psutil", "pyyaml"]
 
 
 @pytest.mark.network
-def test_what_pip_compile_writes_is_read(tmp_path: Path) -> None:
+def test_output_of_pip_compile_is_read(tmp_path: Path) -> None:
     (tmp_path / "requirements.in").write_text("six\nidna==3.10\n")
     subprocess.run(
         [sys.executable, "-m", "piptools", "compile", "-q", "--generate-hashes", "requirements.in"],
@@ -1183,7 +1181,7 @@ def test_what_pip_compile_writes_is_read(tmp_path: Path) -> None:
     assert found is not None
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
     read = read_lock(found, InstallRequest(project="demo", target=SLIM), FileFinder(files=index.files))
-    artifacts = select(read, request(SLIM), lock=found)
+    artifacts = select(read, request_for(SLIM), lock=found)
     assert [each.name for each in artifacts] == ["idna", "six"]
     check_fresh(artifacts, [Requirement("idna<4"), Requirement("six")], SLIM, lock=found, project="demo", refresh="")
 
@@ -1204,7 +1202,7 @@ server = ["click"]
 [tool.pdm]
 distribution = true
 """
-# PDM is taken as of a date: it does not always work with the newest of what it depends on.
+# PDM as of a date: it does not always work with its newest dependencies.
 PDM = ("tool", "run", "--exclude-newer", "2026-09-01", "pdm")
 
 
@@ -1240,7 +1238,7 @@ def uv_compiles(root: Path, *scope: str) -> str:
         (("fast",), ("server",), ["click", "idna", "six"]),
     ],
 )
-def test_extras_and_groups_choose_from_what_every_tool_locks(
+def test_extras_and_groups_select_from_locks_of_all_tools(
     tmp_path: Path,
     locks: Callable[..., str],
     extras: Sequence[str],
@@ -1249,8 +1247,8 @@ def test_extras_and_groups_choose_from_what_every_tool_locks(
 ) -> None:
     (tmp_path / "pyproject.toml").write_text(SCOPED)
     lock = tmp_path / locks(tmp_path, *(f"--extra={each}" for each in extras), *(f"--group={each}" for each in groups))
-    wanted = scoped(tmp_path, SLIM, extras, groups)
+    request = request_of(tmp_path, SLIM, extras, groups)
     index = Index(discover(root=tmp_path, environ=os.environ, home=Path.home()), Http())
-    read = read_lock(lock, wanted, FileFinder(files=index.files))
-    chosen = select(read, wanted, lock=lock)
-    assert [each.name for each in chosen] == expected
+    read = read_lock(lock, request, FileFinder(files=index.files))
+    selected = select(read, request, lock=lock)
+    assert [each.name for each in selected] == expected

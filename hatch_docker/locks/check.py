@@ -1,4 +1,4 @@
-"""Is a lock still the project's? Pure."""
+"""Check that a lock satisfies the project's requirements, and that it is complete. No I/O."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def check_fresh(
     refresh: str,
     overridden: Collection[str] = (),
 ) -> None:
-    """Raise LockError naming each of the project's requirements that the selected artifacts do not meet.
+    """Raise LockError naming all requirements of the project that the selected artifacts do not satisfy.
 
-    `requirements` are the project's with those of its chosen extras and groups; `refresh` is the command that
-    refreshes this lock. Names in `overridden` and the project itself are not looked at.
+    `requirements` are the project's with those of its chosen extras and groups; `refresh` is the command that refreshes
+    the lock. Names in `overridden` and the project itself are not checked.
     """
     versions = {artifact.name: artifact.version for artifact in artifacts}
     unmet = [
-        f"{requirement} ({found})"
+        f"{requirement} ({mismatch})"
         for requirement in requirements
         if canonicalize_name(requirement.name) not in (project, *overridden)
-        and holds(requirement, target, extra="")
-        and (found := _mismatch(requirement, versions))
+        and applies(requirement, target, extra="")
+        and (mismatch := _mismatch(requirement, versions))
     ]
     if unmet:
         raise LockError(
@@ -55,15 +55,15 @@ def check_complete(
     project: str,
     overridden: Collection[str] = (),
 ) -> list[str]:
-    """What the selected wheels require and the selection does not hold: one line each, as `pip check` would find.
+    """The requirements of the selected wheels that the selection does not satisfy, one line each, as in `pip check`.
 
-    `requires` is each wheel's Requires-Dist by normalized name (core metadata), `requirements` the project's own,
-    which say what extras are asked for. Names in `overridden` and the project itself are not looked at; a requirement
-    that cannot be parsed is passed over, as pip does.
+    `requires` has each wheel's Requires-Dist by normalized name (core metadata); `requirements` are the project's own,
+    whose extras count. Names in `overridden` and the project itself are not checked; invalid requirements are skipped,
+    as in pip.
     """
     versions = {artifact.name: artifact.version for artifact in artifacts}
     problems: dict[str, None] = {}
-    queue = deque([("", requirement) for requirement in requirements if holds(requirement, target, extra="")])
+    queue = deque([("", requirement) for requirement in requirements if applies(requirement, target, extra="")])
     queue.extend((name, each) for name in sorted(versions) for each in _requires(requires, name, "", target))
     seen: set[tuple[str, str]] = set()
     while queue:
@@ -71,9 +71,9 @@ def check_complete(
         name = canonicalize_name(requirement.name)
         if name == project or name in overridden:
             continue
-        if found := _mismatch(requirement, versions):
-            who = f"{origin} {versions[origin]}" if origin else "the project"
-            problems[f"{who} requires {requirement}: {found}"] = None
+        if mismatch := _mismatch(requirement, versions):
+            dependent = f"{origin} {versions[origin]}" if origin else "the project"
+            problems[f"{dependent} requires {requirement}: {mismatch}"] = None
             continue
         for extra in sorted(canonicalize_name(each) for each in requirement.extras):
             if (name, extra) not in seen:
@@ -85,18 +85,18 @@ def check_complete(
 def _requires(
     requires: Mapping[str, Sequence[str]], name: str, extra: str, target: TargetPython
 ) -> Iterator[Requirement]:
-    """The requirements of a wheel that hold for the target; for an extra, those that it adds."""
+    """The requirements of a wheel that apply to the target; for an extra, only those that it adds."""
     for text in requires.get(name, ()):
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
-        if holds(requirement, target, extra=extra) and not (extra and holds(requirement, target, extra="")):
+        if applies(requirement, target, extra=extra) and not (extra and applies(requirement, target, extra="")):
             yield requirement
 
 
-def holds(requirement: Requirement, target: TargetPython, *, extra: str) -> bool:
-    """Whether a requirement is one for the target; `extra` as in core metadata. It is where its marker says nothing."""
+def applies(requirement: Requirement, target: TargetPython, *, extra: str) -> bool:
+    """Whether a requirement applies to the target; `extra` as in core metadata. True if its marker is invalid."""
     try:
         return requirement.marker is None or evaluate(requirement.marker, target, extra=extra)
     except MARKER_ERRORS:
@@ -104,7 +104,7 @@ def holds(requirement: Requirement, target: TargetPython, *, extra: str) -> bool
 
 
 def _mismatch(requirement: Requirement, versions: Mapping[str, str]) -> str:
-    """How the selection fails a requirement; empty when it meets it. A URL has no version to compare."""
+    """Why the selection does not satisfy a requirement; empty if it does. A URL has no version to compare."""
     version = versions.get(canonicalize_name(requirement.name))
     if version is None:
         return "it is not in the lock"

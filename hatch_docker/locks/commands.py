@@ -1,18 +1,18 @@
-"""The commands that make and refresh locks, as hints tell them. Pure."""
+"""The commands that make and refresh locks, for hints. No I/O."""
 
 from __future__ import annotations
 
 from hatch_docker.base.target import TargetPython
 
-# The values of uv's --python-platform: glibc minors it knows, by machine.
+# The glibc minor versions and machines of uv's --python-platform.
 _UV_GLIBC_MINORS = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 _UV_MACHINES = ("x86_64", "aarch64")
 
 
 def uv_platform(target: TargetPython) -> str:
-    """The value of `uv pip compile --python-platform` for the target; empty where uv has none.
+    """The value of `uv pip compile --python-platform` for the target; empty if uv has none.
 
-    For glibc it is the newest that uv knows and that is not newer than the target's.
+    For glibc it is the newest version of uv's that is not newer than the target's.
     """
     machine = target.machine
     if machine == "riscv64" and target.libc.kind == "glibc":
@@ -28,17 +28,17 @@ def uv_platform(target: TargetPython) -> str:
 
 
 def refresh_pylock(name: str, target: TargetPython) -> str:
-    """How to make the pylock file `name` for the target."""
+    """The command that makes the pylock file `name` for the target."""
     return f"uv pip compile pyproject.toml{_for(target)} -o {name}"
 
 
 def refresh_uv(name: str, target: TargetPython) -> str:  # noqa: ARG001
-    """How to refresh a uv.lock, which holds every platform."""
+    """The command that refreshes a uv.lock, which is for all platforms."""
     return "uv lock"
 
 
 def refresh_requirements(name: str, target: TargetPython) -> str:
-    """How to make the hashed requirements file `name` for the target."""
+    """The command that makes the hashed requirements file `name` for the target."""
     return f"uv pip compile pyproject.toml --generate-hashes{_for(target)} -o {name}"
 
 

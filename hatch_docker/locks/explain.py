@@ -1,4 +1,4 @@
-"""What a lock offers of a package for a target: which wheels fit, and where none does, what there is instead. Pure."""
+"""Explain which wheels of a lock fit a target, and what the lock has instead. No I/O."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 
 _SHOWN = 6
-# Platform tags of Linux (PEP 600, PEP 656): the C library that they are for, and the machine.
+# Platform tags of Linux (PEP 600, PEP 656): the C library and the machine.
 _LINUX = re.compile(r"(manylinux|musllinux|linux)[0-9]*(?:_[0-9]+_[0-9]+)?_(.+)")
 
 
 def fits(package: Package, tags: Set[Tag]) -> bool:
-    """Whether the package has a wheel with one of the tags."""
+    """Whether a package has a wheel with one of the tags."""
     return any(not tags.isdisjoint(tags_of(wheel.filename)) for wheel in package.wheels or ())
 
 
@@ -31,27 +31,27 @@ def tags_of(filename: str) -> frozenset[Tag]:
 
 
 def for_one_platform(pylock: Pylock) -> bool:
-    """Whether all wheels of the lock that are for a platform are for one and the same.
+    """Whether all wheels of a lock that are for a platform are for the same one.
 
-    Such a lock was probably made for that one, and holds nothing of what there is for others.
+    Such a lock was probably made for that platform, and lacks the wheels for others.
     """
     kinds = [_kinds(wheel.filename) for package in pylock.packages for wheel in package.wheels or ()]
     bound = [each for each in kinds if each]
     return bool(bound) and bool(frozenset.intersection(*bound))
 
 
-def offered(package: Package) -> str:
-    """What a package has instead of a fitting wheel: its wheels' Pythons and platforms, and maybe an sdist."""
+def describe_files(package: Package) -> str:
+    """The Pythons and platforms of a package's wheels, and whether it has an sdist: `wheels for … on …`."""
     tags = _all_tags(package)
     pythons = _shortened({tag.interpreter if tag.abi == "none" else f"{tag.interpreter}-{tag.abi}" for tag in tags})
     platforms = _shortened({tag.platform for tag in tags})
     return f"wheels for {pythons} on {platforms}" + (", and an sdist" if package.sdist else "")
 
 
-def lack(package: Package, target: TargetPython, *, complete: bool) -> str:
-    """Why a package is compiled that has no fitting wheel, as shortly as it is true: `no musllinux wheel for cp313`.
+def missing_wheel(package: Package, target: TargetPython, *, complete: bool) -> str:
+    """Why a package has no fitting wheel, in short: `no musllinux wheel for cp313`.
 
-    `complete` says that the lock has all that fits the target, though nothing else.
+    `complete` says that the lock lists every file that fits the target.
     """
     python, kind = target.tags[0].abi, _wheel_kind(target)
     if not package.wheels:
@@ -71,7 +71,7 @@ def lack(package: Package, target: TargetPython, *, complete: bool) -> str:
 
 
 def has_glibc_wheel(package: Package, target: TargetPython) -> bool:
-    """Whether the package has a wheel for the target's Python and machine, and glibc."""
+    """Whether a package has a wheel for the target's Python and machine with glibc."""
     pythons = {(tag.interpreter, tag.abi) for tag in target.tags}
     return any(
         (tag.interpreter, tag.abi) in pythons
@@ -90,7 +90,7 @@ def _wheel_kind(target: TargetPython) -> str:
 
 
 def _kinds(filename: str) -> frozenset[str]:
-    """What a wheel is for, without versions: `linux x86_64`, `macosx`; nothing for one of all platforms."""
+    """The platforms of a wheel, without versions: `linux x86_64`, `macosx`; none for a wheel of all platforms."""
     return frozenset(_kind(tag.platform) for tag in tags_of(filename) if tag.platform != "any")
 
 

@@ -1,4 +1,4 @@
-"""What every lock reader is given, and how it reads files and markers."""
+"""The request that locks are read for, and functions for readers: files, markers, file names."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.support import toml
 
-# What evaluating a marker that parsed may still raise.
+# Errors of evaluating a valid marker.
 MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, TypeError, KeyError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallRequest:
-    """What of the project is to be installed, and for which Python.
+    """The parts of a project to install, and the target Python.
 
-    `project` is the project's normalized name, `requirements` its own requirements with those of the chosen `extras`
-    and dependency `groups` (normalized names).
+    `project` is the project's normalized name, `requirements` are its own with those of the chosen `extras` and
+    dependency `groups` (normalized names).
     """
 
     project: str
@@ -38,13 +38,15 @@ class InstallRequest:
 
 
 def overridden(pylock: Pylock) -> frozenset[str]:
-    """The names whose requirements the lock's tool was told to override: what asks for them is not to be believed."""
+    """The names whose requirements the lock's tool overrides (uv: override-dependencies): other requirements for them
+    are ignored.
+    """
     names = _own_table(pylock).get("overridden", ())
     return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
 
 
 def is_universal(pylock: Pylock) -> bool:
-    """Whether it is known to have what there is for all platforms, so that locking again finds no more wheels."""
+    """Whether a lock is known to list the wheels for all platforms, so that locking again adds none."""
     return _own_table(pylock).get("universal") is True
 
 
@@ -69,14 +71,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         return toml.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise LockError(
-            f"the lock is not valid TOML: {error}", place=str(path), hint="make it again with the tool it comes from"
+            f"the lock is not valid TOML: {error}", place=str(path), hint="make it again with its tool"
         ) from None
 
 
 def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: Set[str] = frozenset()) -> bool:
     """Whether a marker holds for the target: `extra` as in core metadata, `extras` as in a lock file (PEP 751).
 
-    Raises one of MARKER_ERRORS for a marker that compares what cannot be compared.
+    Raises one of MARKER_ERRORS for a marker whose values cannot be compared.
     """
     environment: dict[str, str | Set[str]] = {**cast("Mapping[str, str]", target.environment), "extra": extra}
     environment |= {"extras": extras, "dependency_groups": frozenset()}
@@ -84,12 +86,12 @@ def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: S
 
 
 def filename(file: Mapping[str, Any]) -> str:
-    """The name of a lock's file, from its path or URL."""
+    """The name of a file in a lock, from its path or URL."""
     return unquote(urlsplit(file.get("path") or file.get("url") or "").path).rpartition("/")[2]
 
 
 def parsed(name: str) -> tuple[str, Version] | None:
-    """The package and version of a wheel's or sdist's file name (PyPA: binary and source formats); None for others."""
+    """The package and version in a file name of a wheel or sdist (PyPA: binary and source formats), else None."""
     try:
         return parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
     except (InvalidWheelFilename, InvalidSdistFilename):
@@ -97,5 +99,5 @@ def parsed(name: str) -> tuple[str, Version] | None:
 
 
 def is_file_of(name: str, package: str, version: Version) -> bool:
-    """Whether a file's name is that of a wheel or sdist of a package's version."""
+    """Whether a file name is that of a wheel or sdist of this version of the package."""
     return parsed(name) == (package, version)

@@ -27,7 +27,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.locks.explain import fits, for_one_platform, has_glibc_wheel, lack, offered, tags_of
+from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parsed
 
 Source: TypeAlias = PackageVcs | PackageDirectory | PackageArchive | PackageWheel | PackageSdist
@@ -161,7 +161,7 @@ def _check_wheels(packages: Iterable[Package], target: TargetPython, *, certain:
     ]
     if not lacking:
         return
-    lines = [f"{_label(package)} has {offered(package)}" for package in lacking]
+    lines = [f"{_label(package)} has {describe_files(package)}" for package in lacking]
     raise NoWheelError(
         f"no wheel for {target}: " + (lines[0] if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)),
         hint=_wheel_hint(lacking, target, refresh),
@@ -245,7 +245,7 @@ def _reason(package: Package, target: TargetPython, *, sdists: Set[str], complet
     """Why an sdist was selected."""
     if package.archive:
         return "it is a source archive"
-    return "named in no-binary" if package.name in sdists else lack(package, target, complete=complete)
+    return "named in no-binary" if package.name in sdists else missing_wheel(package, target, complete=complete)
 
 
 def _artifact(package: Package, source: PackageArchive | PackageWheel | PackageSdist, lock: Path) -> Artifact:

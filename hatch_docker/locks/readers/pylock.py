@@ -13,21 +13,21 @@ from hatch_docker.index.access import FileFinder
 from hatch_docker.locks.model import InstallRequest, read_toml
 
 
-def read_pylock(path: Path, wanted: InstallRequest, lookup: FileFinder) -> Pylock:  # noqa: ARG001
-    """Read a pylock file. Raises LockError with the key that is wrong."""
+def read_pylock(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:  # noqa: ARG001
+    """Read a pylock file. Raises LockError with the invalid key."""
     return validated(read_toml(path), place=str(path))
 
 
 def validated(document: Mapping[str, Any], *, place: str) -> Pylock:
-    """The Pylock of a document; raises LockError with the key that is wrong, or all files without a hash."""
+    """The Pylock of a document. Raises LockError with the invalid key, or with all packages that lack hashes."""
     if unhashed := sorted(set(_without_hashes(document))):
         raise LockError(
             f"missing hashes for {', '.join(unhashed)}",
             place=place,
-            hint="every file of a lock needs a hash: lock again from an index that publishes them",
+            hint="every file of a lock needs a hash: lock again from an index that publishes hashes",
         )
     try:
-        # The specification requires `packages`. uv before 0.12 leaves it out of a lock that has none.
+        # The specification requires `packages`. uv before 0.12 omits it if a lock has none.
         if document.get("created-by") == "uv":
             document = {"packages": [], **document}
         return Pylock.from_dict(document)
@@ -35,12 +35,12 @@ def validated(document: Mapping[str, Any], *, place: str) -> Pylock:
         raise LockError(
             f"{error.message} ({error.context})" if error.context else error.message,
             place=place,
-            hint="it does not follow the pylock.toml specification: make it again with the tool it comes from",
+            hint="it does not follow the pylock.toml specification: make it again with its tool",
         ) from None
 
 
 def _without_hashes(document: Mapping[str, Any]) -> Iterator[str]:
-    """The names of packages with a file that has no hashes; what is no valid pylock is left to its validation."""
+    """The names of packages with a file without hashes. Invalid documents are left to validation."""
     packages = document.get("packages")
     for package in packages if isinstance(packages, list) else []:
         if not isinstance(package, dict):

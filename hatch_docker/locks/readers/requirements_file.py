@@ -1,4 +1,4 @@
-"""Hashed requirements files, as `pip-compile --generate-hashes` and `uv pip compile` write them, → pins.
+"""Hashed requirements files, as `pip-compile --generate-hashes` and `uv pip compile` write them → pins.
 
 The format is pip's: requirements, options, comments, continued lines, included files.
 """
@@ -22,7 +22,7 @@ from hatch_docker.locks.model import read_text
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.IGNORECASE)
 _FIRST_OPTION = re.compile(r"\s--?[A-Za-z]")
-# Options that change nothing here: the hashes say which files may be installed, the target which of them fits.
+# Options that are ignored: the hashes and the target decide which files are installed.
 _VALUED = (
     "-f",
     "--find-links",
@@ -58,7 +58,7 @@ class _Line:
 def read_pins(path: Path) -> list[Pin]:
     """The pins of a requirements file and of those that it includes.
 
-    Raises LockError for all requirements at once that have no pin or no hashes, and for what is not a requirement.
+    Raises LockError for all requirements without a pin or hashes at once, and for an invalid line.
     """
     pins, unpinned, unhashed = [], [], []
     for line in _lines(path):
@@ -82,17 +82,17 @@ def read_pins(path: Path) -> list[Pin]:
 
 
 def read_constraints(path: Path) -> dict[str, frozenset[str]]:
-    """The digests that a constraints file allows, by normalized name: none for a name that it gives no hashes.
+    """The digests that a constraints file allows, by normalized name; an empty set for a name without hashes.
 
-    Raises LockError for a file that cannot be read, or holds what is no requirement.
+    Raises LockError for an unreadable file or an invalid line.
     """
-    found: dict[str, frozenset[str]] = {}
+    allowed: dict[str, frozenset[str]] = {}
     for line in _lines(path):
         if not line.text.startswith("-"):
             requirement, hashes = _requirement(line)
             name = canonicalize_name(requirement.name)
-            found[name] = found.get(name, frozenset()) | hashes
-    return found
+            allowed[name] = allowed.get(name, frozenset()) | hashes
+    return allowed
 
 
 def missing_hashes(path: Path) -> str:
@@ -118,14 +118,14 @@ def index_options(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _lines(path: Path, including: tuple[Path, ...] = ()) -> Iterator[_Line]:
-    """Logical lines without comments, with those of included files in their place."""
+    """Logical lines without comments; the lines of included files replace their option."""
     if path.resolve() in including:
         return
     for line in _logical(read_text(path), str(path)):
         option, value = _option(line)
         if option in _INCLUDE:
             if "://" in value or "\0" in value:
-                raise LockError("only a requirements file by its path can be included", place=line.place)
+                raise LockError("a requirements file can be included only by its path", place=line.place)
             yield from _lines(path.parent / value, (*including, path.resolve()))
         else:
             yield line
@@ -138,7 +138,7 @@ def _logical(text: str, name: str) -> Iterator[_Line]:
         stripped = _COMMENT.sub("", physical)
         if not parts:
             start = number
-        # As pip: a comment ends a continued line.
+        # As in pip, a comment ends a continued line.
         continued = stripped.endswith("\\") and stripped == physical
         parts.append(stripped.removesuffix("\\") if continued else stripped)
         if continued:
@@ -150,7 +150,7 @@ def _logical(text: str, name: str) -> Iterator[_Line]:
 
 
 def _option(line: _Line) -> tuple[str, str]:
-    """The option and its value; two empty strings for a requirement."""
+    """The option of a line, and its value; empty for a requirement."""
     if not line.text.startswith("-"):
         return "", ""
     for short in ("-r", "-c", "-f", "-i", "-e"):
@@ -179,15 +179,15 @@ def _requirement(line: _Line) -> tuple[Requirement, frozenset[str]]:
         requirement = Requirement(text.strip())
     except (InvalidRequirement, RecursionError):
         raise LockError(
-            "that is no requirement of the form name==version",
+            "this is not a requirement of the form name==version",
             place=line.place,
-            hint="paths and URLs have no place in a lock with hashes: publish the package to an index",
+            hint="a lock with hashes cannot have paths and URLs: publish the package to an index",
         ) from None
     if requirement.url:
         raise LockError(
-            f"{requirement.name} is named by URL",
+            f"{requirement.name} is required by URL",
             place=line.place,
-            hint="only packages of an index can be looked up by hash: pin it with ==, or use pylock.toml",
+            hint="only packages of an index can be found by hash: pin it with ==, or use pylock.toml",
         )
     return requirement, _hashes(line, options)
 
@@ -196,7 +196,7 @@ def _hashes(line: _Line, options: str) -> frozenset[str]:
     try:
         words = shlex.split(options)
     except ValueError:
-        raise LockError("a quote is not closed", place=line.place) from None
+        raise LockError("unclosed quote", place=line.place) from None
     hashes = set()
     for position, word in enumerate(words):
         name, _, value = word.partition("=")
@@ -208,7 +208,7 @@ def _hashes(line: _Line, options: str) -> frozenset[str]:
 
 
 def _pinned(requirement: Requirement) -> Version | None:
-    """The version of `name==version`; None for anything looser."""
+    """The version of `name==version`; None for other specifiers."""
     specifiers = list(requirement.specifier)
     if len(specifiers) != 1 or specifiers[0].operator not in ("==", "==="):
         return None

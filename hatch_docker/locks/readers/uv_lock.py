@@ -1,11 +1,12 @@
-"""uv.lock → Pylock, for one target: read here, without running uv, so that it needs neither uv nor a network.
+"""uv.lock → Pylock, for one target. Neither uv nor a network is needed.
 
-The lock is a graph of all platforms: a package's dependencies are edges with markers, extras and, where one name has
-several versions, the version and source meant. What the root's requirements, extras and groups reach for the target
-is the Pylock; `uv export --frozen` is the oracle of the tests.
+The lock is a graph for all platforms: a package's dependencies are edges with markers, extras and, if a name has
+several versions, version and source. The Pylock has the packages that the project's requirements, extras and groups
+reach for the target; the tests compare it with `uv export --frozen`.
 
-Packages that conflict by extra or group have markers such as `extra == 'extra-3-foo-cpu'` (its length, the package
-and the extra). They are only known when all extras have been found: hence a first walk that collects them.
+Edges to packages that conflict by extra or group have markers such as `extra == 'extra-3-foo-cpu'` (the length of the
+package's name, the name, and the extra). Evaluating them takes the set of all active extras, so a first walk collects
+these.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ from hatch_docker.locks.readers.uv_metadata import check_current
 
 Table = Mapping[str, Any]
 
-# The format's version that this reads; its `revision` only ever adds (uv: versioning of the lockfile).
+# The supported version of the format; revisions are compatible (uv: versioning of the lockfile).
 _VERSION = 1
 _EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
-# The root's package in the lock lies where the lock does.
+# The kinds of source that are local directories, such as the project's own package.
 _LOCAL = ("virtual", "editable", "directory")
 
 
-def read_uv(path: Path, wanted: InstallRequest, lookup: FileFinder) -> Pylock:  # noqa: ARG001
+def read_uv(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:  # noqa: ARG001
     """Read a uv.lock for a target, with the project's chosen extras and groups.
 
-    The Pylock's `tool.hatch-docker` says that it was taken from a lock of all platforms, and which names' requirements
-    `tool.uv` overrides. Raises LockError where the lock is not one, is stale, or its chosen extras and groups conflict.
+    The Pylock's `tool.hatch-docker` says that the lock is for all platforms, and whose requirements `tool.uv`
+    overrides. Raises LockError if the lock is invalid or stale, or if the chosen extras and groups conflict.
     """
     document = read_toml(path)
     try:
-        return _read(document, wanted)
+        return _read(document, request)
     except LockError as error:
         error.place = error.place or str(path)
         error.hint = error.hint or "refresh it: uv lock"
@@ -58,18 +59,18 @@ def read_uv(path: Path, wanted: InstallRequest, lookup: FileFinder) -> Pylock:  
         raise LockError("the lock is not a uv.lock", place=str(path), hint="make it again: uv lock") from None
 
 
-def _read(document: Table, wanted: InstallRequest) -> Pylock:
+def _read(document: Table, request: InstallRequest) -> Pylock:
     if document.get("version") != _VERSION:
         raise LockError(
-            f"version {document.get('version')!r} of uv.lock is not known, only {_VERSION}",
+            f"version {document.get('version')!r} of uv.lock is not supported, only {_VERSION}",
             hint="export it: uv export --format pylock.toml -o pylock.toml",
         )
-    graph = _Graph(packages=_by_name(document), target=wanted.target)
-    root = graph.find({"name": wanted.project})
-    _check_conflicts(document, wanted)
-    check_current(root.get("metadata"), wanted)
-    reached = _reach(graph, root, wanted, first=bool(document.get("conflicts")))
-    # The values are the file's own, some of them None: validating checks their types.
+    graph = _Graph(packages=_by_name(document), target=request.target)
+    root = graph.find({"name": request.project})
+    _check_conflicts(document, request)
+    check_current(root.get("metadata"), request)
+    reached = _reach(graph, root, request, conflicts=bool(document.get("conflicts")))
+    # The values are those of the file, or None: validation checks their types.
     pylock = {
         "lock-version": "1.0",
         "created-by": "uv",
@@ -100,7 +101,7 @@ class _Graph:
     target: TargetPython
 
     def find(self, dependency: Table) -> Table:
-        """The package that an edge means."""
+        """The package of an edge."""
         name = dependency["name"]
         found = [
             package
@@ -121,30 +122,30 @@ class _Graph:
         """Whether an edge's marker holds; `active` are extras and groups in uv's encoding."""
         if not marker:
             return True
-        # A marker of core metadata knows one extra at a time; a lock's knows the set (PEP 751).
+        # Markers of core metadata have one extra at a time, those of lock files the set of them (PEP 751).
         as_set = _EXTRA.sub(lambda match: f"'{match['name']}' {'in' if match[1] == '==' else 'not in'} extras", marker)
         return evaluate(Marker(as_set), self.target, extras=active)
 
 
-def _reach(graph: _Graph, root: Table, wanted: InstallRequest, *, first: bool) -> list[Table]:
-    """Every package that is reached, in the order of the lock's names."""
-    active = {f"project-{len(wanted.project)}-{wanted.project}"}
-    active |= {_encoded("extra", wanted.project, extra) for extra in wanted.extras}
-    active |= {_encoded("group", wanted.project, group) for group in wanted.groups}
-    if first:
-        for _, extras in _walk(graph, root, wanted, active):
+def _reach(graph: _Graph, root: Table, request: InstallRequest, *, conflicts: bool) -> list[Table]:
+    """All packages that the project reaches, sorted by name. `conflicts` says whether extras or groups conflict."""
+    active = {f"project-{len(request.project)}-{request.project}"}
+    active |= {_encoded("extra", request.project, extra) for extra in request.extras}
+    active |= {_encoded("group", request.project, group) for group in request.groups}
+    if conflicts:
+        for _, extras in _walk(graph, root, request, active):
             active |= extras
     reached: dict[int, Table] = {}
-    for package, _ in _walk(graph, root, wanted, active):
+    for package, _ in _walk(graph, root, request, active):
         reached[id(package)] = package
     return sorted(reached.values(), key=lambda package: str(package["name"]))
 
 
-def _walk(graph: _Graph, root: Table, wanted: InstallRequest, active: Set[str]) -> Iterator[tuple[Table, set[str]]]:
-    """Packages reached from the root, each with the encoded extras by which it is reached."""
+def _walk(graph: _Graph, root: Table, request: InstallRequest, active: Set[str]) -> Iterator[tuple[Table, set[str]]]:
+    """The packages reached from the root, each with the encoded extras of the edge."""
     queue = deque([root.get("dependencies", [])])
-    queue.extend(root.get("optional-dependencies", {}).get(extra, []) for extra in sorted(wanted.extras))
-    queue.extend(root.get("dev-dependencies", {}).get(group, []) for group in sorted(wanted.groups))
+    queue.extend(root.get("optional-dependencies", {}).get(extra, []) for extra in sorted(request.extras))
+    queue.extend(root.get("dev-dependencies", {}).get(group, []) for group in sorted(request.groups))
     seen: set[tuple[int, str]] = set()
     while queue:
         for edge in queue.popleft():
@@ -164,13 +165,13 @@ def _encoded(kind: str, package: str, name: str) -> str:
     return f"{kind}-{len(package)}-{package}-{name}"
 
 
-def _check_conflicts(document: Table, wanted: InstallRequest) -> None:
+def _check_conflicts(document: Table, request: InstallRequest) -> None:
     for conflict in document.get("conflicts", []):
         chosen = [
             f"{kind} {item[kind]}"
             for item in conflict
-            for kind, names in (("extra", wanted.extras), ("group", wanted.groups))
-            if item.get("package") == wanted.project and item.get(kind) in names
+            for kind, names in (("extra", request.extras), ("group", request.groups))
+            if item.get("package") == request.project and item.get(kind) in names
         ]
         if len(chosen) > 1:
             raise LockError(
@@ -180,7 +181,7 @@ def _check_conflicts(document: Table, wanted: InstallRequest) -> None:
 
 
 def _package(package: Table) -> dict[str, Any]:
-    """A package of the lock as pylock.toml has it."""
+    """A package of the lock as a package of pylock.toml."""
     source = package["source"]
     common = {key: package[key] for key in ("name", "version") if key in package}
     if "git" in source:
@@ -197,13 +198,13 @@ def _package(package: Table) -> dict[str, Any]:
 
 
 def _registry_files(package: Table, registry: str) -> dict[str, Any]:
-    """The wheels and sdist of an index, or of a folder of files (find-links), whose paths are relative to it."""
+    """The wheels and sdist in an index, or in a directory (find-links), to which paths are relative."""
     listed = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
     files = [
         _file(file, url=file.get("url"), path=f"{registry}/{file['path']}" if "path" in file else None)
         for file in listed
     ]
-    # Names from before the specification cannot be chosen, and no valid pylock may hold them.
+    # A pylock must not have file names that precede the specification.
     named = [(filename(file), file) for file in files]
     proper = [(name, file) for name, file in named if is_file_of(name, package["name"], Version(package["version"]))]
     if not proper:

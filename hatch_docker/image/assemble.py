@@ -39,17 +39,16 @@ def start_of(
     entrypoint: tuple[str, ...] | str | None,
     runtime: Runtime,
     wheels: Sequence[PreparedWheel],
-    own: PreparedWheel,
     *,
     place: Callable[[str], str],
 ) -> Start:
     """Resolve the names of scripts to their paths; without an entrypoint, the project's `__main__` is started.
 
-    `place` gives the place of a key in messages. Raises ConfigError for a script that no wheel installs.
+    `wheels` are those of the image, the project's own last. `place` gives the place of a key in messages. Raises ConfigError for a script that no wheel installs.
     """
-    if entrypoint is None and runtime.cmd is None and (module := main_of(own)):
+    if entrypoint is None and runtime.cmd is None and (module := main_of(wheels[-1])):
         entrypoint = (f"/{VENV}/bin/python", "-m", module)
-    scripts = scripts_of([*wheels, own])
+    scripts = scripts_of(wheels)
     found = gather(
         partial(command, each, scripts, place(key)) for key, each in (("entrypoint", entrypoint), ("cmd", runtime.cmd))
     )

@@ -54,15 +54,13 @@ class Problem:
         return f"{self.distribution}: {self.path} {self.message}"
 
 
-def check_linkage(
-    units: Sequence[PreparedWheel], own: PreparedWheel, base: BaseFacts, *, compiled: Set[str], progress: Progress
-) -> None:
+def check_linkage(units: Sequence[PreparedWheel], base: BaseFacts, *, compiled: Set[str], progress: Progress) -> None:
     """Check that the shared libraries of all wheels would load in an image of `base`.
 
     `compiled` are the normalized names of what was compiled for this image, the project included if it was. Raises
     LinkageError for all that is wrong with these; notes, in one line for each wheel, what the others lack.
     """
-    problems = problems_of(units, own, base)
+    problems = problems_of(units, base)
     manager = _manager(base)
     wrong = [each for each in problems if each.distribution in compiled and not each.mixed]
     for name in dict.fromkeys(each.distribution for each in problems):
@@ -77,18 +75,17 @@ def check_linkage(
         )
 
 
-def problems_of(units: Sequence[PreparedWheel], own: PreparedWheel, base: BaseFacts) -> list[Problem]:
+def problems_of(units: Sequence[PreparedWheel], base: BaseFacts) -> list[Problem]:
     """Everything that speaks against a library's being loaded, in the order of the wheels."""
     target = base.python
-    everything = [*units, own]
     brought = {
         name
-        for unit in everything
+        for unit in units
         for path, library in _libraries(unit)
         if _foreign(library, target) == ""
         for name in (posixpath.basename(path), library.soname)
     }
-    return [problem for unit in everything for problem in _problems(unit, base, brought)]
+    return [problem for unit in units for problem in _problems(unit, base, brought)]
 
 
 def _libraries(unit: PreparedWheel) -> Iterator[tuple[str, Library]]:

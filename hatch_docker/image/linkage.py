@@ -1,8 +1,8 @@
-"""Whether the extension modules of an image would load: what their shared libraries need is there, or it is said.
+"""Check that the shared libraries of an image's wheels would load in it.
 
-A library is looked for by its name, as the dynamic loader does (ld.so(8)), in the base and in all wheels. Packages load
-one another's libraries by hand, in ways that only running them would tell: so one that any wheel brings is taken for
-found, and what a ready-made wheel lacks is a warning. What we compiled ourselves has to be right.
+A needed library is searched by name, as the dynamic loader does (ld.so(8)), in the base and in all wheels. Packages
+also load each other's libraries at run time, which only running them would show. So a library of any wheel counts as
+present, and a library that a ready-made wheel lacks is a warning. It is an error if the wheel was compiled here.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LinkageError, join_hints
-from hatch_docker.os_packages.knowledge import package_of
+from hatch_docker.os_packages.knowledge import MANAGERS, package_of
 from hatch_docker.support.elf import Library
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.prepare import PreparedWheel
 
-# What the C library itself brings. musl takes every name that begins so for its own (ldso/dynlink.c).
-_OWN = {
+# The libraries of the C library itself. musl reserves every name with these prefixes (ldso/dynlink.c).
+_LIBC = {
     "glibc": re.compile(r"ld-linux.*|ld64\.so\..*|lib(?:c|m|mvec|dl|pthread|rt|util|resolv|anl)\.so\.\d+(?:\.\d+)?"),
     "musl": re.compile(r"ld-musl-.*|lib(?:c|pthread|rt|m|dl|util|xnet)\..*"),
 }
-# What the host's driver brings into a container, whose version has to be its kernel's: never in an image.
+# Mounted into the container by the host's GPU driver, since its version must match the kernel: never in an image.
 _DRIVERS = re.compile(r"lib(?:cuda|nvcuvid|nvoptix|cudadebugger|nvidia-[\w-]+)\.so(?:\.\d+)*")
-_KNOWN_DIRECTORIES = re.compile(r"/(?:usr/|usr/local/)?lib(?:64)?(?:/[^/]+-linux-[^/]+)?")
-# How much of what a wheel lacks is shown in a warning.
-_NAMES, _PACKAGES = 3, 8
+_SEARCHED = re.compile(r"/(?:usr/|usr/local/)?lib(?:64)?(?:/[^/]+-linux-[^/]+)?")
+# How many missing libraries and suggested packages a warning names.
+_MAX_NAMES, _MAX_PACKAGES = 3, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """A shared library that would not load: the one at `path` in the wheel of `distribution`.
 
-    `library` is what it needs and nothing has; empty where it is for another CPU or C library, which `message` says.
-    `mixed` is one of these in a wheel that has others for this system.
+    `library` is the missing library that it needs; empty if it is for another CPU or C library, as `message` says.
+    `mixed` is true if it is for another system but others in its wheel are for this one.
     """
 
     distribution: str
@@ -54,68 +54,66 @@ class Problem:
         return f"{self.distribution}: {self.path} {self.message}"
 
 
-def check_linkage(units: Sequence[PreparedWheel], base: BaseFacts, *, compiled: Set[str], progress: Progress) -> None:
+def check_linkage(wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled: Set[str], progress: Progress) -> None:
     """Check that the shared libraries of all wheels would load in an image of `base`.
 
-    `compiled` are the normalized names of what was compiled for this image, the project included if it was. Raises
-    LinkageError for all that is wrong with these; notes, in one line for each wheel, what the others lack.
+    `compiled` has the normalized names of the wheels that were compiled for this image. Raises LinkageError with all
+    problems of these; warns about the problems of other wheels, in one line for each.
     """
-    problems = problems_of(units, base)
+    problems = problems_of(wheels, base)
     manager = _manager(base)
-    wrong = [each for each in problems if each.distribution in compiled and not each.mixed]
+    errors = [each for each in problems if each.distribution in compiled and not each.mixed]
     for name in dict.fromkeys(each.distribution for each in problems):
-        doubtful = [each for each in problems if each.distribution == name and each not in wrong]
-        # Of wheels that carry something for several systems, the rest is nobody's business, unless we made them.
-        if doubtful := [each for each in doubtful if not each.mixed or name in compiled]:
-            progress.warn(_summary(doubtful, manager))
-    if wrong:
+        warnings = [each for each in problems if each.distribution == name and each not in errors]
+        # Ready-made wheels may have libraries for several systems. A wheel that was compiled here should not.
+        if warnings := [each for each in warnings if not each.mixed or name in compiled]:
+            progress.warn(_summary(warnings, manager))
+    if errors:
         raise LinkageError(
-            "extension modules would not load in the image:" + "".join(f"\n  {each}" for each in wrong),
-            hint=_hint(wrong, manager),
+            "extension modules would not load in the image:" + "".join(f"\n  {each}" for each in errors),
+            hint=_hint(errors, manager),
         )
 
 
-def problems_of(units: Sequence[PreparedWheel], base: BaseFacts) -> list[Problem]:
-    """Everything that speaks against a library's being loaded, in the order of the wheels."""
-    target = base.python
-    brought = {
+def problems_of(wheels: Sequence[PreparedWheel], base: BaseFacts) -> list[Problem]:
+    """Every library that would not load, in the order of the wheels."""
+    provided = {
         name
-        for unit in units
-        for path, library in _libraries(unit)
-        if _foreign(library, target) == ""
+        for wheel in wheels
+        for path, library in _libraries(wheel)
+        if not _mismatch(library, base.python)
         for name in (posixpath.basename(path), library.soname)
     }
-    return [problem for unit in units for problem in _problems(unit, base, brought)]
+    return [problem for wheel in wheels for problem in _problems(wheel, base, provided)]
 
 
-def _libraries(unit: PreparedWheel) -> Iterator[tuple[str, Library]]:
-    """The libraries of a wheel that get into the image."""
-    return ((path, library) for path, library in unit.facts.libraries.items() if path not in unit.pruned)
+def _libraries(wheel: PreparedWheel) -> Iterator[tuple[str, Library]]:
+    """The paths and libraries of a wheel that go into the image."""
+    return ((path, library) for path, library in wheel.facts.libraries.items() if path not in wheel.pruned)
 
 
-def _problems(unit: PreparedWheel, base: BaseFacts, brought: Set[str]) -> Iterator[Problem]:
-    target = base.python
-    foreign = {path: why for path, library in _libraries(unit) if (why := _foreign(library, target))}
-    for path, library in _libraries(unit):
-        if path not in foreign:
+def _problems(wheel: PreparedWheel, base: BaseFacts, provided: Set[str]) -> Iterator[Problem]:
+    mismatches = {path: reason for path, library in _libraries(wheel) if (reason := _mismatch(library, base.python))}
+    for path, library in _libraries(wheel):
+        if path not in mismatches:
             yield from (
                 Problem(
-                    distribution=unit.facts.key,
+                    distribution=wheel.facts.key,
                     path=path,
                     message=f"needs {name}, which the image lacks",
                     library=name,
                 )
                 for name in library.needed
-                if not _found(name, library, base, brought)
+                if not _is_present(name, library, base, provided)
             )
-        # A wheel for any platform carries libraries for several.
-        elif not _for_any(unit):
-            mixed = len(foreign) < sum(1 for _ in _libraries(unit))
-            yield Problem(distribution=unit.facts.key, path=path, message=foreign[path], mixed=mixed)
+        # A wheel for any platform may have libraries for several.
+        elif not _for_any(wheel):
+            mixed = len(mismatches) < sum(1 for _ in _libraries(wheel))
+            yield Problem(distribution=wheel.facts.key, path=path, message=mismatches[path], mixed=mixed)
 
 
-def _foreign(library: Library, target: TargetPython) -> str:
-    """What makes a library one for another system; empty where nothing does."""
+def _mismatch(library: Library, target: TargetPython) -> str:
+    """How the CPU or C library of a shared library differs from the target's; empty if it does not."""
     if library.machine != target.machine:
         return f"is for {library.machine}, and the image for {target.machine}"
     if library.libc not in ("", target.libc.kind):
@@ -123,58 +121,58 @@ def _foreign(library: Library, target: TargetPython) -> str:
     return ""
 
 
-def _found(name: str, library: Library, base: BaseFacts, brought: Set[str]) -> bool:
+def _is_present(name: str, library: Library, base: BaseFacts, provided: Set[str]) -> bool:
     file = posixpath.basename(name)
-    if file in base.libraries or file in brought:
+    if file in base.libraries or file in provided:
         return True
-    if _OWN[base.python.libc.kind].fullmatch(file) or _DRIVERS.fullmatch(file):
+    if _LIBC[base.python.libc.kind].fullmatch(file) or _DRIVERS.fullmatch(file):
         return True
-    # Of other directories of the base it is only known that they are there.
-    places = [
-        posixpath.normpath(place) for place in (posixpath.dirname(name), *library.search) if place.startswith("/")
+    # The base's libraries are read from the loader's directories only: any other that exists may have the library.
+    directories = [
+        posixpath.normpath(each) for each in (posixpath.dirname(name), *library.search) if each.startswith("/")
     ]
-    return any(place[1:] in base.directories and not _KNOWN_DIRECTORIES.fullmatch(place) for place in places)
+    return any(each[1:] in base.directories and not _SEARCHED.fullmatch(each) for each in directories)
 
 
-def _for_any(unit: PreparedWheel) -> bool:
+def _for_any(wheel: PreparedWheel) -> bool:
     try:
-        _, _, _, tags = parse_wheel_filename(unit.filename)
+        _, _, _, tags = parse_wheel_filename(wheel.filename)
     except InvalidWheelFilename:
         return False
     return any(tag.platform == "any" for tag in tags)
 
 
 def _manager(base: BaseFacts) -> str:
-    """The package manager that a base has, by its configuration; empty for none that we know."""
-    return next((name for name in ("apk", "apt") if f"etc/{name}" in base.directories), "")
+    """The package manager whose configuration the base has: `apk` or `apt`, or empty."""
+    return next((name for name in MANAGERS if f"etc/{name}" in base.directories), "")
 
 
 def _summary(problems: Sequence[Problem], manager: str) -> str:
-    """One line about one wheel."""
+    """One line about the problems of one wheel."""
     missing = _missing(problems)
     if not missing:
         others = len(problems) - 1
         return f"{problems[0]}" + (f" (and {others} more)" if others else "")
-    names, packages = missing[:_NAMES], _packages(missing, manager)
-    line = f": {_line(packages[:_PACKAGES])}{_more(len(packages) - _PACKAGES)}" if packages else ""
+    names, packages = missing[:_MAX_NAMES], _packages(missing, manager)
+    setting = f": {_setting(packages[:_MAX_PACKAGES])}{_more(len(packages) - _MAX_PACKAGES)}" if packages else ""
     more = _more(len(missing) - len(names))
-    return f"{problems[0].distribution} needs {', '.join(names)}{more}, which the image lacks{line}"
+    return f"{problems[0].distribution} needs {', '.join(names)}{more}, which the image lacks{setting}"
 
 
 def _hint(problems: Sequence[Problem], manager: str) -> str:
     missing = _missing(problems)
     hints = []
     if packages := _packages(missing, manager):
-        hints.append(_line(packages))
+        hints.append(_setting(packages))
     if unknown := [name for name in missing if not package_of(name, manager)]:
-        hints.append(f"find the OS package that has {', '.join(unknown)}, and name it in runtime-packages")
+        hints.append(f"find the OS package that has {', '.join(unknown)} and add it to runtime-packages")
     if any(not each.library for each in problems):
-        hints.append("compile in a builder of the image's kind; leave out with prune what is not to be loaded")
+        hints.append("compile in a builder with the image's libc and CPU, or prune the files that are never loaded")
     return join_hints(*hints)
 
 
 def _missing(problems: Sequence[Problem]) -> list[str]:
-    """The libraries that are missing, first those that most depends on: plugins that nobody uses come last."""
+    """The missing libraries, those that the most files need first: libraries of unused plugins come last."""
     return [name for name, _ in Counter(each.library for each in problems if each.library).most_common()]
 
 
@@ -182,8 +180,8 @@ def _packages(missing: Sequence[str], manager: str) -> list[str]:
     return [*dict.fromkeys(package for name in missing if (package := package_of(name, manager)))]
 
 
-def _line(packages: Sequence[str]) -> str:
-    # A list of strings is the same in TOML as in JSON.
+def _setting(packages: Sequence[str]) -> str:
+    # A list of strings is written the same in TOML and JSON.
     return f"runtime-packages = {json.dumps([*packages])}"
 
 

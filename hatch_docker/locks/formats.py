@@ -11,7 +11,7 @@ from packaging.pylock import Pylock
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
-from hatch_docker.index.access import FileFinder
+from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.locks import commands
 from hatch_docker.locks.model import InstallRequest
 from hatch_docker.locks.readers.pylock import read_pylock
@@ -22,9 +22,6 @@ from hatch_docker.support.progress import Progress
 
 # Requirements files for development: used only if `lock` names them.
 _FOR_DEVELOPMENT = re.compile(r"(^|[-_.])(dev\w*|tests?|testing|docs?|documentation|lint\w*)($|[-_.])")
-
-# The main index URL, empty if a file names none, and extra index URLs.
-NamedIndexes = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

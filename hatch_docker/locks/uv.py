@@ -19,6 +19,7 @@ from pathlib import Path
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import ResolveError
 from hatch_docker.index.access import ResolverSettings
+from hatch_docker.index.uv_config import UvTable
 from hatch_docker.locks.commands import uv_platform
 from hatch_docker.support import toml
 from hatch_docker.support.http import redact
@@ -117,7 +118,8 @@ def resolution_scope(resolver: ResolverSettings, constraints: str) -> str:
         for name, value in resolver.environ.items()
         if name.startswith("UV_") and not name.endswith(("_USERNAME", "_PASSWORD", "_TOKEN", "_DIR"))
     }
-    nearest, *others = resolver.uv_tables() or [None]
+    tables: list[UvTable | None] = [*resolver.uv_tables()]
+    nearest, *others = tables or [None]
     values = [constraints, [redact(url) for url in resolver.configured], variables, others, nearest]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 

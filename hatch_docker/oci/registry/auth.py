@@ -1,7 +1,7 @@
-"""Credentials for registries: what `docker login` and `podman login` wrote, and the credential helpers they name.
+"""Credentials for registries, from the files of `docker login` and `podman login` and from credential helpers.
 
 The files follow containers-auth.json(5) and Docker's config.json, helpers the docker-credential-helpers protocol.
-Helpers are run here rather than by the docker SDK, which has no time limit for one that waits for a person.
+The docker SDK could run the helpers too, but without a time limit for one that waits for input.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = ("index.docker.io", "registry-1.docker.io")
 _HELPER_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _HELPER_SECONDS = 30
-# What a helper gives as the user name when its secret is an OAuth2 refresh token.
+# The user name that a helper returns if the secret is an OAuth2 refresh token.
 _TOKEN_USER = "<token>"  # noqa: S105 (the protocol's word)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What proves who we are to one registry: a password, or a token. Without any of them it is anonymous.
+    """A password or token for one registry; anonymous if there is neither.
 
-    `identity_token` is an OAuth2 refresh token, `registry_token` a bearer token that is sent as it is. `source` says
-    where the credential is from, `problems` what could not be read while looking for it; neither holds a secret.
+    `identity_token` is an OAuth2 refresh token, `registry_token` a bearer token that is sent as it is. `source` is
+    where the credential comes from. `problems` are files and helpers that could not be read. Neither holds a secret.
     """
 
     username: str = ""
@@ -43,20 +43,20 @@ class Credential:
 
     @property
     def anonymous(self) -> bool:
-        """Whether there is nothing in it to show a registry."""
+        """Whether it holds no password and no token."""
         return not (self.username or self.identity_token or self.registry_token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Where credentials are kept: `files` in the order they are asked in, `environ` for the helpers that they name."""
+    """The places of credentials: `files` in order of precedence, `environ` for the helpers that they name."""
 
     files: tuple[Path, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], home: Path) -> Credentials:
-        """The files that Podman and Docker read for a user whose home folder is `home`, Podman's first."""
+        """The files that Podman and Docker read for a user with the home directory `home`, Podman's first."""
         docker = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
         config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
         files = [config / "containers/auth.json", docker / "config.json"]
@@ -67,57 +67,49 @@ class Credentials:
         return cls(files=tuple(files), environ=environ)
 
     def for_registry(self, registry: str, repository: str = "") -> Credential:
-        """The first credential for `registry` (a host, with its port), or the one for a namespace of `repository`.
+        """The first credential for `registry` (a host, with its port) or a namespace of `repository`.
 
-        It never raises: a file that cannot be read and a helper that fails are among the result's `problems`.
+        It never raises: unreadable files and failed helpers are among the `problems` of the result.
         """
         problems: list[str] = []
         for path in self.files:
-            for found in self._in_file(path, _keys(registry, repository), problems):
-                if not found.anonymous:
-                    return replace(found, problems=tuple(problems))
+            for candidate in self._in_file(path, _keys(registry, repository), problems):
+                if not candidate.anonymous:
+                    return replace(candidate, problems=tuple(problems))
         return Credential(problems=tuple(problems))
 
     def _in_file(self, path: Path, keys: list[str], problems: list[str]) -> Iterator[Credential]:
         """A file's candidates in Docker's order: the registry's own helper, the file's helper, the file itself."""
         config = _read(path, problems)
         helpers, entries = _by_name(config.get("credHelpers")), _by_name(config.get("auths"))
-        asked = [(helpers[key], key) for key in keys if key in helpers][:1]
+        queries = [(helpers[key], key) for key in keys if key in helpers][:1]
         if config.get("credsStore"):
-            asked.append((config["credsStore"], keys[-1]))
-        for helper, key in asked:
+            queries.append((config["credsStore"], keys[-1]))
+        for helper, key in queries:
             yield self._ask(helper, _HUB_KEY if key == DOCKER_HUB else key, path, problems)
         for key in keys:
             if isinstance(entry := entries.get(key), dict):
                 yield _credential(entry, path, key, problems)
 
     def _ask(self, helper: object, server: str, path: Path, problems: list[str]) -> Credential:
-        name = f"docker-credential-{helper}"
-        source = f"{name} (named by {path})"
         if not isinstance(helper, str) or not _HELPER_NAME.fullmatch(helper):
-            problems.append(f"{path} names a credential helper that cannot be one")
+            problems.append(f"{path} names an invalid credential helper")
             return Credential()
-        program = shutil.which(name, path=self.environ.get("PATH", ""))
+        source = f"docker-credential-{helper} (named by {path})"
+        program = shutil.which(f"docker-credential-{helper}", path=self.environ.get("PATH", ""))
         if program is None:
             problems.append(f"{source} is not on PATH")
             return Credential()
         try:
-            answer = subprocess.run(  # noqa: S603 (the user's own configuration names it)
-                [program, "get"],
-                input=server.encode(),
-                capture_output=True,
-                timeout=_HELPER_SECONDS,
-                env=dict(self.environ),
-                check=False,
-            )
+            answer = self._run(program, server)
         except (OSError, subprocess.SubprocessError) as error:
             problems.append(f"{source} failed: {type(error).__name__}")
             return Credential()
         if answer.returncode and b"credentials not found" in answer.stdout:
             return Credential()
-        # What it says may hold a secret: only that it failed is told.
-        found = {} if answer.returncode else _object(answer.stdout)
-        username, secret = found.get("Username"), found.get("Secret")
+        # The output is not reported, since it may hold a secret.
+        document = {} if answer.returncode else _object(answer.stdout)
+        username, secret = document.get("Username"), document.get("Secret")
         if not isinstance(username, str) or not isinstance(secret, str):
             problems.append(f"{source} failed: exit code {answer.returncode}, no credentials for {server}")
             return Credential()
@@ -125,16 +117,26 @@ class Credentials:
             return Credential(identity_token=secret, source=source)
         return Credential(username=username, password=secret, source=source)
 
+    def _run(self, program: str, server: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(  # noqa: S603 (the user's own configuration names it)
+            [program, "get"],
+            input=server.encode(),
+            capture_output=True,
+            timeout=_HELPER_SECONDS,
+            env=dict(self.environ),
+            check=False,
+        )
+
 
 def _keys(registry: str, repository: str) -> list[str]:
-    """What a credential may be filed under, longest namespace first, the registry last."""
+    """The keys of an image's credential, the longest namespace first, the registry last."""
     parts = repository.split("/") if repository else []
     registry = _normalized(registry)
     return ["/".join([registry, *parts[:length]]) for length in range(len(parts), -1, -1)]
 
 
 def _normalized(key: str) -> str:
-    """A registry as references name it; old keys are URLs, and Docker Hub has several hosts."""
+    """A key with the registry's name as in references: old keys are URLs, and Docker Hub has several hosts."""
     scheme, is_url, rest = key.partition("://")
     host, slash, namespace = (rest if is_url else scheme).rstrip("/").partition("/")
     host = host.lower()

@@ -1,6 +1,6 @@
-"""How a registry asks who we are (WWW-Authenticate), and what is answered. Pure: nothing here does I/O.
+"""The challenges of registries (WWW-Authenticate) and the answers to them. No I/O.
 
-RFC 9110 section 11 for the header, RFC 7617 for Basic, the distribution project's token specification for Bearer.
+RFC 9110 section 11 specifies the header, RFC 7617 Basic, the distribution project's token specification Bearer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLIENT = "hatch-docker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """The request that a token is got by."""
+    """A request to a token service."""
 
     method: str
     url: str
@@ -34,7 +34,7 @@ class TokenRequest:
 def parse(header: str) -> dict[str, dict[str, str]]:
     """The challenges of a WWW-Authenticate header: parameters by scheme, names in lower case, the first of each.
 
-    Whatever is malformed is skipped: a registry may offer a scheme that we know beside others.
+    Malformed parts are skipped, since a registry may offer several schemes.
     """
     challenges: dict[str, dict[str, str]] = {}
     parameters: dict[str, str] = {}
@@ -56,12 +56,31 @@ def basic(credential: Credential) -> str:
 def token_request(
     bearer: Mapping[str, str], scopes: Sequence[str], credential: Credential, *, plain_http: bool, place: str
 ) -> TokenRequest:
-    """How to get a token for `scopes`, and for what else the challenge asks, from the service that it names.
+    """The request for a token with `scopes`, and the challenge's other ones, to the token service of the challenge.
 
-    Raises RegistryError for a service that is no URL, or that would get a password over plain HTTP although the
-    registry is not `plain_http` itself; `place` is where the error says it happened.
+    Raises RegistryError, at `place`, if the service is not a URL, or would get a password over plain HTTP although the
+    registry is not `plain_http` itself.
     """
     realm = bearer.get("realm", "")
+    _check_realm(realm, plain_http=plain_http, place=place)
+    scopes = [*scopes, *_other_scopes(bearer, scopes)]
+    service = [("service", bearer["service"])] if bearer.get("service") else []
+    if credential.identity_token:
+        form = [
+            *service,
+            ("grant_type", "refresh_token"),
+            ("client_id", _CLIENT),
+            ("scope", " ".join(scopes)),
+            ("refresh_token", credential.identity_token),
+        ]
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return TokenRequest(method="POST", url=realm, headers=headers, body=urlencode(form, errors="replace").encode())
+    query = urlencode([*service, *(("scope", scope) for scope in scopes)])
+    headers = {"Authorization": basic(credential)} if credential.username else {}
+    return TokenRequest(method="GET", url=f"{realm}{'&' if '?' in realm else '?'}{query}", headers=headers)
+
+
+def _check_realm(realm: str, *, plain_http: bool, place: str) -> None:
     try:
         scheme, host = urlsplit(realm)[:2]
     except ValueError:
@@ -70,32 +89,21 @@ def token_request(
         raise RegistryError("the registry names a token service that is not a URL", status=401, place=place)
     if scheme == "http" and not plain_http:
         raise RegistryError(
-            "the registry names a token service that speaks plain HTTP",
+            "the registry names a token service that uses plain HTTP",
             status=401,
             place=place,
-            hint="name the registry in HATCH_DOCKER_INSECURE_REGISTRIES if that is meant",
+            hint="if that is intended, name the registry in HATCH_DOCKER_INSECURE_REGISTRIES",
         )
+
+
+def _other_scopes(bearer: Mapping[str, str], scopes: Sequence[str]) -> list[str]:
+    """The challenge's scopes for other repositories: a registry may know this one by another name than its URL."""
     ours = {scope.rpartition(":")[0] for scope in scopes}
-    # A registry may know the repository by another name than its URL does.
-    wanted = [*scopes, *(scope for scope in bearer.get("scope", "").split() if scope.rpartition(":")[0] not in ours)]
-    service = [("service", bearer["service"])] if bearer.get("service") else []
-    if credential.identity_token:
-        form = [
-            *service,
-            ("grant_type", "refresh_token"),
-            ("client_id", _CLIENT),
-            ("scope", " ".join(wanted)),
-            ("refresh_token", credential.identity_token),
-        ]
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return TokenRequest(method="POST", url=realm, headers=headers, body=urlencode(form, errors="replace").encode())
-    query = urlencode([*service, *(("scope", scope) for scope in wanted)])
-    headers = {"Authorization": basic(credential)} if credential.username else {}
-    return TokenRequest(method="GET", url=f"{realm}{'&' if '?' in realm else '?'}{query}", headers=headers)
+    return [scope for scope in bearer.get("scope", "").split() if scope.rpartition(":")[0] not in ours]
 
 
 def token_of(body: bytes, place: str) -> str:
-    """The token in a token service's answer; raises RegistryError, at `place`, where there is none."""
+    """The token in a token service's answer; raises RegistryError, at `place`, if there is none."""
     try:
         document = spec.load(body, "the answer of the registry's token service")
     except ImageError as error:

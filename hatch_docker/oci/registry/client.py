@@ -16,7 +16,7 @@ from hatch_docker.oci import spec
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
-from hatch_docker.oci.registry.session import Access, Answer, Session
+from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.registry.upload import Blob, Outcome, Uploads
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.http import Http
@@ -35,9 +35,9 @@ _T = TypeVar("_T")
 class Registry:
     """A client of any number of registries. Thread-safe.
 
-    `mirrors` maps a registry to the host, or `host/prefix`, that its images are pulled from first; the registry itself
-    is asked where a mirror lacks an image or cannot be reached. Nothing is pushed to a mirror, and a mirror gets its
-    own credentials, never those of the registry. `insecure` names the hosts that speak plain HTTP.
+    `mirrors` maps a registry to the host, or `host/prefix`, that its images are pulled from first. The registry itself
+    is used if the mirror lacks an image or cannot be reached. Nothing is pushed to a mirror, and a mirror gets its own
+    credentials, never those of the registry. `insecure` names the hosts that use plain HTTP.
     """
 
     def __init__(
@@ -51,25 +51,24 @@ class Registry:
         self._http = http
         self._session = Session(http, credentials, insecure)
         self._mirrors = dict(mirrors or {})
-        self._silent: dict[str, RegistryError] = {}
+        self._unreachable: dict[str, RegistryError] = {}
 
     def resolve(self, reference: Reference) -> Descriptor:
-        """What a tag or digest stands for now: media type, digest and size of a manifest or index.
+        """The media type, digest and size of the manifest or index that a tag or digest names now.
 
-        The digest is the registry's word; `manifest` verifies it. Raises RegistryError, or ImageError for what is no
-        image.
+        The digest is not verified: `manifest` does that. Raises RegistryError, or ImageError if it is not an image.
         """
         return self._pull(reference, self._resolve)
 
     def manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
-        """The manifest or index that a tag or digest stands for; its bytes are those of the descriptor's digest.
+        """The manifest or index that a tag or digest names, with its descriptor, whose digest is verified.
 
-        Raises RegistryError, DigestMismatchError, or ImageError for what is no image.
+        Raises RegistryError, DigestMismatchError, or ImageError if it is not an image.
         """
         return self._pull(reference, self._manifest)
 
     def blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
-        """A blob of the image's repository in chunks, resumed where the connection breaks.
+        """A blob of the image's repository in chunks, resumed if the connection breaks.
 
         The caller verifies the digest. Raises RegistryError, NetworkError, or DigestMismatchError for too many bytes.
         """
@@ -95,8 +94,8 @@ class Registry:
     ) -> str:
         """Push an image under `references`, all of one repository; return the digest of its manifest.
 
-        Blobs that the repository has are left alone; those of `mount_from`, an image in the same registry, are mounted.
-        The manifest comes last, so that a tag never names half an image. Raises RegistryError.
+        Blobs that the repository has are not sent. Those of `mount_from`, an image in the same registry, are mounted.
+        The manifest is sent last, so that a tag never names an incomplete image. Raises RegistryError.
         """
         if len({(reference.registry, reference.repository) for reference in references}) != 1:
             raise ValueError("push takes references of one repository")
@@ -110,7 +109,7 @@ class Registry:
             progress=progress,
         )
         config, *layers = _blobs(image)
-        # Alone, and small: who may not push learns it from one request.
+        # The small config goes first, alone: missing permissions are reported after one request.
         outcomes = Counter([uploads.send(config)])
         outcomes.update(together(uploads.send, layers, threads=threads, stop=stopped))
         data = image.manifest_bytes
@@ -123,19 +122,19 @@ class Registry:
     def _resolve(self, reference: Reference) -> Descriptor:
         access = Access(reference=reference)
         url = self._session.url(reference, f"manifests/{reference.identifier}")
-        # A HEAD is not counted by registries that limit pulls. What it does not say, a GET does.
-        answer = self._session.call("HEAD", url, access, headers={"Accept": _ACCEPT})
+        # Registries that limit pulls do not count a HEAD. If a header is missing, a GET follows.
+        answer = self._session.call(Request("HEAD", url, {"Accept": _ACCEPT}), access)
         digest = reference.digest or answer.headers.get("Docker-Content-Digest", "")
         media_type, size = _content_type(answer), answer.headers.get("Content-Length", "")
-        known = media_type in (*spec.MANIFESTS, *spec.INDEXES)
-        if answer.status == 200 and known and _SHA256.fullmatch(digest) and _LENGTH.fullmatch(size):
+        is_image = media_type in (*spec.MANIFESTS, *spec.INDEXES)
+        if answer.status == 200 and is_image and _SHA256.fullmatch(digest) and _LENGTH.fullmatch(size):
             return Descriptor(media_type=spec.oci_media_type(media_type), digest=digest, size=int(size))
         return self._manifest(reference)[0]
 
     def _manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
         access = Access(reference=reference)
         url = self._session.url(reference, f"manifests/{reference.identifier}")
-        answer = self._session.call("GET", url, access, headers={"Accept": _ACCEPT})
+        answer = self._session.call(Request("GET", url, {"Accept": _ACCEPT}), access)
         if answer.status != 200:
             raise self._session.refusal(answer, access)
         media_type = _media_type(answer, reference)
@@ -145,38 +144,38 @@ class Registry:
     def _blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
         access = Access(reference=reference)
         url = self._session.url(reference, f"blobs/{descriptor.digest}")
-        response = self._session.open("GET", url, access)
+        response = self._session.open(Request("GET", url), access)
         if response.status != 200:
             raise self._session.refusal(self._session.read(response, url, access), access)
-        again = partial(self._session.open, "GET", url, access)
-        return self._http.resume(response, url, {}, again=lambda headers: again(headers=headers))
+        again = partial(Request, "GET", url)
+        return self._http.resume(response, url, {}, again=lambda headers: self._session.open(again(headers), access))
 
     def _pull(self, reference: Reference, fetch: Callable[[Reference], _T]) -> _T:
-        """What `fetch` gets from the registry's mirror, or else from the registry."""
+        """The result of `fetch` from the registry's mirror, else from the registry."""
         mirror = self._mirror(reference)
         if mirror is None:
-            return self._ask(reference, fetch)
+            return self._fetch(reference, fetch)
         try:
-            return self._ask(mirror, fetch)
+            return self._fetch(mirror, fetch)
         except (NetworkError, ImageError, DigestMismatchError) as error:
             failure = error
         try:
-            return self._ask(reference, fetch)
+            return self._fetch(reference, fetch)
         except RegistryError as error:
             message = f"the mirror: {failure.message}; the registry itself: {error.message}"
-            # Where only the mirror answers, what it says is all that is known.
-            told = failure if isinstance(failure, RegistryError) and not error.status else error
-            raise RegistryError(message, status=told.status, place=error.place, hint=told.hint) from None
+            # If the registry does not answer, only the mirror knows about the image.
+            cause = failure if isinstance(failure, RegistryError) and not error.status else error
+            raise RegistryError(message, status=cause.status, place=error.place, hint=cause.hint) from None
 
-    def _ask(self, place: Reference, fetch: Callable[[Reference], _T]) -> _T:
-        """What `fetch` gets from one registry, or mirror: a host that once did not answer is not waited for again."""
-        if silent := self._silent.get(place.registry):
-            raise RegistryError(silent.message, place=str(place), hint=silent.hint)
+    def _fetch(self, place: Reference, fetch: Callable[[Reference], _T]) -> _T:
+        """The result of `fetch` from one registry or mirror. A host that did not answer once is not tried again."""
+        if earlier := self._unreachable.get(place.registry):
+            raise RegistryError(earlier.message, place=str(place), hint=earlier.hint)
         try:
             return fetch(place)
         except RegistryError as error:
             if error.status == 0:
-                self._silent[place.registry] = error
+                self._unreachable[place.registry] = error
             raise
 
     def _mirror(self, reference: Reference) -> Reference | None:
@@ -185,7 +184,7 @@ class Registry:
         return replace(reference, registry=host, repository=repository) if host else None
 
     def _mountable(self, source: Reference | None, target: Reference) -> str:
-        """The repository that blobs of `source` can be mounted from: of the target's registry, but not the target."""
+        """The repository of the target's registry to mount blobs of `source` from; empty if there is none."""
         for place in (source, self._mirror(source)) if source else ():
             if place and place.registry == target.registry and place.repository != target.repository:
                 return place.repository
@@ -194,7 +193,7 @@ class Registry:
     def _put_manifest(self, reference: Reference, data: bytes) -> None:
         access = Access(reference=reference, push=True)
         url = self._session.url(reference, f"manifests/{reference.identifier}")
-        answer = self._session.call("PUT", url, access, headers={"Content-Type": spec.MANIFEST}, body=data)
+        answer = self._session.call(Request("PUT", url, {"Content-Type": spec.MANIFEST}, data), access)
         if answer.status not in (200, 201, 202, 204):
             raise self._session.refusal(answer, access)
 
@@ -208,31 +207,31 @@ def _blobs(image: Image) -> list[Blob]:
 
 
 def _verified_digest(answer: Answer, reference: Reference) -> str:
-    """The digest of the bytes, which the reference and the registry's header must agree with."""
+    """The digest of the body. Raises DigestMismatchError if the reference, or else the header, has another."""
     header = answer.headers.get("Docker-Content-Digest", "")
     expected = reference.digest or (header if _SHA256.fullmatch(header) else "")
     algorithm = expected.partition(":")[0] or "sha256"
-    found = digest_of(answer.body, algorithm)
-    if expected and found != expected:
+    actual = digest_of(answer.body, algorithm)
+    if expected and actual != expected:
         raise DigestMismatchError(
-            f"the registry sent a manifest with the wrong content: expected {expected}, got {found}",
+            f"the registry sent a manifest with the wrong content: expected {expected}, got {actual}",
             place=str(reference),
-            hint="it was changed or damaged on its way; nothing of it was kept",
+            hint="it was changed or damaged in transit; nothing of it was kept",
         )
-    return found
+    return actual
 
 
 def _media_type(answer: Answer, reference: Reference) -> str:
-    """What the document is, by OCI's name: as it says itself, else as the header says, else by its shape."""
+    """OCI's media type of a document: its own `mediaType`, else the header's, else the type of its fields."""
     document = spec.load(answer.body, f"the manifest of {reference}")
-    said = [str(document.get("mediaType") or ""), _content_type(answer), _shape(document)]
+    candidates = [str(document.get("mediaType") or ""), _content_type(answer), _shape(document)]
     kinds = (*spec.MANIFESTS, *spec.INDEXES)
-    kind = next((each for each in said if each in kinds), next(filter(None, said), ""))
+    kind = next((each for each in candidates if each in kinds), next(filter(None, candidates), ""))
     if document.get("schemaVersion") == 1 or kind.startswith(_SCHEMA_1):
         raise ImageError(
-            "its manifest is in Docker's format of before 2016 (schema 1), which is not supported",
+            "its manifest is in Docker's format from before 2016 (schema 1), which is not supported",
             place=str(reference),
-            hint="pull it with Docker and push it again, or take a newer tag",
+            hint="pull it with Docker and push it again, or use a newer tag",
         )
     if kind not in kinds:
         raise ImageError(f"it is not an image but {kind[:80]!r}", place=str(reference))

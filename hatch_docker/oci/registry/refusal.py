@@ -1,4 +1,4 @@
-"""What a registry's refusal means, in words that say what to do. Pure: nothing here does I/O."""
+"""Errors for the refusals of registries, with hints. No I/O."""
 
 from __future__ import annotations
 
@@ -16,52 +16,49 @@ _LONGEST_DETAIL = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Refusal:
-    status: int
-    codes: frozenset[str]
+class Attempt:
+    """What a registry refused: a pull from `reference` or a push to it, with `credential`.
+
+    `files` were searched for credentials. `secrets` must not appear in errors.
+    """
+
     reference: Reference
     push: bool
     credential: Credential
-    asked: Sequence[Path]
+    files: Sequence[Path]
+    secrets: Collection[str] = ()
 
     @property
     def registry(self) -> str:
+        """The registry's host."""
         return self.reference.registry
 
     @property
     def repository(self) -> str:
+        """The repository's name, without the host."""
         return self.reference.repository
 
     @property
     def login(self) -> str:
+        """The command that logs in."""
         return "docker login" if self.registry == DOCKER_HUB else f"docker login {self.registry}"
 
 
-def refusal(
-    status: int,
-    body: bytes,
-    *,
-    reference: Reference,
-    push: bool,
-    credential: Credential,
-    asked: Sequence[Path],
-    secrets: Collection[str] = (),
-) -> RegistryError:
-    """The error for `status`, with what the registry says itself in `body`, printable, short, and without `secrets`.
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    codes: frozenset[str]
 
-    `asked` are the files in which credentials were looked for.
-    """
-    codes, detail = _read(body, secrets)
-    refused = _Refusal(
-        status=status,
-        codes=codes,
-        reference=reference,
-        push=push,
-        credential=credential,
-        asked=asked,
-    )
-    message, hint = _MEANINGS.get(status, _failed)(refused)
-    return RegistryError(f"{message} ({detail})" if detail else message, status=status, place=str(reference), hint=hint)
+
+_Meaning = Callable[[Attempt, _Answer], tuple[str, str]]
+
+
+def refusal(status: int, body: bytes, attempt: Attempt) -> RegistryError:
+    """The error for `status`, with the registry's own message from `body`: printable, short, and without secrets."""
+    codes, detail = _read(body, attempt.secrets)
+    message, hint = _MEANINGS.get(status, _failed)(attempt, _Answer(status, codes))
+    place = str(attempt.reference)
+    return RegistryError(f"{message} ({detail})" if detail else message, status=status, place=place, hint=hint)
 
 
 def unreachable(error: NetworkError, reference: Reference) -> RegistryError:
@@ -74,77 +71,65 @@ def unreachable(error: NetworkError, reference: Reference) -> RegistryError:
     return RegistryError(error.message, place=str(reference), hint=hint)
 
 
-def _unauthorized(refused: _Refusal) -> tuple[str, str]:
-    credential = refused.credential
+def _unauthorized(attempt: Attempt, _answer: _Answer) -> tuple[str, str]:
+    credential = attempt.credential
     if credential.source:
         return (
-            f"{refused.registry} does not accept the credentials from {credential.source}",
-            f"log in again ({refused.login}), and check the repository's name and permissions",
+            f"{attempt.registry} does not accept the credentials from {credential.source}",
+            f"log in again ({attempt.login}), and check the repository's name and permissions",
         )
-    files = ", ".join(str(path) for path in refused.asked) or "no files at all"
-    return (
-        f"{refused.registry} asks for credentials, and there are none for it",
-        "; ".join(
-            [
-                f"log in with '{refused.login}' (looked in {files})",
-                "registries answer so for a repository that does not exist, too",
-                *credential.problems,
-            ]
-        ),
-    )
+    files = ", ".join(str(path) for path in attempt.files) or "no files at all"
+    hints = [
+        f"log in with '{attempt.login}' (looked in {files})",
+        "registries also answer like this if the repository does not exist",
+        *credential.problems,
+    ]
+    return f"{attempt.registry} asks for credentials, and there are none for it", "; ".join(hints)
 
 
-def _forbidden(refused: _Refusal) -> tuple[str, str]:
-    who = f"with the credentials from {refused.credential.source}" if refused.credential.source else "anonymously"
-    verb = "push to" if refused.push else "pull from"
-    return (
-        f"{refused.registry} does not let us {verb} {refused.repository} {who}",
-        "; ".join(
-            [
-                f"check the repository's name and permissions, or use another account ({refused.login})",
-                *refused.credential.problems,
-            ]
-        ),
-    )
+def _forbidden(attempt: Attempt, _answer: _Answer) -> tuple[str, str]:
+    credential = attempt.credential
+    who = f"with the credentials from {credential.source}" if credential.source else "anonymously"
+    verb = "push to" if attempt.push else "pull from"
+    hints = [
+        f"check the repository's name and permissions, or use another account ({attempt.login})",
+        *credential.problems,
+    ]
+    return f"{attempt.registry} does not let us {verb} {attempt.repository} {who}", "; ".join(hints)
 
 
-def _not_found(refused: _Refusal) -> tuple[str, str]:
-    if refused.push or "NAME_UNKNOWN" in refused.codes:
-        hint = "create the repository first, or check its name" if refused.push else "check the repository's name"
-        return f"{refused.registry} has no repository {refused.repository}", hint
-    image = refused.reference
+def _not_found(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
+    if attempt.push or "NAME_UNKNOWN" in answer.codes:
+        hint = "create the repository first, or check its name" if attempt.push else "check the repository's name"
+        return f"{attempt.registry} has no repository {attempt.repository}", hint
+    image = attempt.reference
     separator = "@" if image.digest else ":"
     return (
-        f"{refused.registry} has no image {refused.repository}{separator}{image.identifier}",
+        f"{attempt.registry} has no image {attempt.repository}{separator}{image.identifier}",
         "check its name and its tag or digest",
     )
 
 
-def _too_many(refused: _Refusal) -> tuple[str, str]:
-    mirror = f"HATCH_DOCKER_REGISTRY_MIRRORS={refused.registry}=<host of the mirror>"
+def _too_many(attempt: Attempt, _answer: _Answer) -> tuple[str, str]:
+    mirror = f"HATCH_DOCKER_REGISTRY_MIRRORS={attempt.registry}=<host of the mirror>"
     return (
-        f"{refused.registry} has had too many requests from here",
-        f"wait, log in ({refused.login}), or pull from a mirror ({mirror})",
+        f"{attempt.registry} has had too many requests from here",
+        f"wait, log in ({attempt.login}), or pull from a mirror ({mirror})",
     )
 
 
-def _failed(refused: _Refusal) -> tuple[str, str]:
-    if refused.status >= 500:
-        return f"{refused.registry} failed: HTTP {refused.status}", "try again later"
-    verb = "push" if refused.push else "pull"
-    return f"{refused.registry} refused the {verb}: HTTP {refused.status}", ""
+def _failed(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
+    if answer.status >= 500:
+        return f"{attempt.registry} failed: HTTP {answer.status}", "try again later"
+    verb = "push" if attempt.push else "pull"
+    return f"{attempt.registry} refused the {verb}: HTTP {answer.status}", ""
 
 
-_MEANINGS: dict[int, Callable[[_Refusal], tuple[str, str]]] = {
-    401: _unauthorized,
-    403: _forbidden,
-    404: _not_found,
-    429: _too_many,
-}
+_MEANINGS: dict[int, _Meaning] = {401: _unauthorized, 403: _forbidden, 404: _not_found, 429: _too_many}
 
 
 def _read(body: bytes, secrets: Collection[str]) -> tuple[frozenset[str], str]:
-    """The error codes of the distribution specification in an answer, and one line of its text."""
+    """The error codes of the distribution specification in an answer, and its text on one line."""
     try:
         document = spec.load(body, "the answer")
     except ImageError:
@@ -153,7 +138,7 @@ def _read(body: bytes, secrets: Collection[str]) -> tuple[frozenset[str], str]:
     errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
     codes = frozenset(error["code"] for error in errors if isinstance(error.get("code"), str))
     texts = [_text(error, "code", "message") for error in errors]
-    # Token services have no specified form; these are what the known ones say.
+    # No specification covers the errors of token services. Known ones use these names.
     texts += [_text(document, name) for name in ("details", "message", "error_description")]
     return codes, _clean("; ".join(text for text in texts if text), secrets)
 

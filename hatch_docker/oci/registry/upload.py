@@ -1,4 +1,4 @@
-"""Bring one blob into a repository: what is there already, what can be mounted, and the upload of what is neither.
+"""Push one blob: leave it if the repository has it, mount it if another one has it, else upload it.
 
 OCI distribution specification 1.1, "Pushing blobs".
 """
@@ -18,23 +18,25 @@ from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
 
 from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry.session import Access, Answer, Session
+from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.progress import Advance, Progress
 from hatch_docker.support.streams import CHUNK
 
 _ATTEMPTS = 5
 _FIRST_WAIT = 0.5
-# Chunks are held in memory. Some registries take none below 5 MB; proxies refuse large bodies.
+# In bytes. Chunks are held in memory. Some registries accept none below 5 MB; proxies refuse large bodies.
 _SMALLEST_CHUNK = 8 << 20
 _LARGEST_CHUNK = 64 << 20
-_REFUSE_ONE_PUT = frozenset({405, 411, 413, 416, 501})
-# 0: the connection broke; 401: the token ran out; 404: the upload was forgotten.
-_WORTH_ANOTHER = frozenset({0, 401, 404, 408, 429, 500, 502, 503, 504})
+# Statuses of registries and proxies that do not accept a whole blob in one request.
+_CHUNKS_NEEDED = frozenset({405, 411, 413, 416, 501})
+# 0: the connection broke; 401: the token expired; 404: the registry lost the upload.
+_RETRIED = frozenset({0, 401, 404, 408, 429, 500, 502, 503, 504})
+_SUCCESS = frozenset({200, 201, 202, 204})
 
 
 class Outcome(Enum):
-    """What came of a blob."""
+    """How a blob got into the repository."""
 
     PRESENT = "present"
     MOUNTED = "mounted"
@@ -43,7 +45,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """A blob to be pushed; `open` is called when the registry lacks it, and again where an upload broke off."""
+    """A blob to push. `open` is called only if the registry lacks it, and again for each attempt to upload it."""
 
     descriptor: Descriptor
     open: Callable[[], BinaryIO]
@@ -51,9 +53,9 @@ class Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
-    """The uploads into one repository, `target`. They stop, with CancelledError, once `stopped` is set.
+    """The uploads to one repository, `target`. They raise CancelledError once `stopped` is set.
 
-    `mount_from` is a repository of the same registry that may hold the blobs already; empty for none.
+    `mount_from` is a repository of the same registry that may have the blobs, or empty.
     """
 
     session: Session
@@ -63,11 +65,11 @@ class Uploads:
     progress: Progress
 
     def send(self, blob: Blob) -> Outcome:
-        """Have `blob` in the repository. An upload that breaks off is repeated from its start, with back-off.
+        """Push `blob`. A broken upload is repeated from its start, with back-off.
 
-        Raises RegistryError where the registry refuses it, ImageError where the blob is not what its descriptor says.
+        Raises RegistryError if the registry refuses it, ImageError if the blob does not match its descriptor.
         """
-        if self._is_there(blob.descriptor):
+        if self._exists(blob.descriptor):
             return Outcome.PRESENT
         chunked, attempt = False, 0
         while True:
@@ -79,37 +81,37 @@ class Uploads:
                 self._transfer(blob, start, chunked=chunked)
                 return Outcome.UPLOADED
             except RegistryError as error:
-                refused = not chunked and error.status in _REFUSE_ONE_PUT
-                if attempt == _ATTEMPTS or not (refused or error.status in _WORTH_ANOTHER):
+                refused = not chunked and error.status in _CHUNKS_NEEDED
+                if attempt == _ATTEMPTS or not (refused or error.status in _RETRIED):
                     raise
             if not refused:
                 self._wait(attempt)
-                if self._is_there(blob.descriptor):
+                if self._exists(blob.descriptor):
                     return Outcome.UPLOADED
-            # A proxy that bounds a request's size or time may cut the connection rather than answer.
+            # A proxy that limits the size or time of requests may cut the connection instead of answering.
             chunked = refused or attempt > 1
 
     @property
     def _access(self) -> Access:
         return Access(reference=self.target, push=True)
 
-    def _is_there(self, descriptor: Descriptor) -> bool:
+    def _exists(self, descriptor: Descriptor) -> bool:
         url = self.session.url(self.target, f"blobs/{descriptor.digest}")
-        return self.session.call("HEAD", url, self._access).status == 200
+        return self.session.call(Request("HEAD", url), self._access).status == 200
 
     def _start(self, descriptor: Descriptor) -> Answer:
-        """Begin an upload (202), or have the blob mounted (201)."""
+        """Mount the blob (status 201), or begin an upload (202)."""
         self._check()
         url = self.session.url(self.target, "blobs/uploads/")
         if self.mount_from:
             query = urlencode({"mount": descriptor.digest, "from": self.mount_from})
             access = Access(reference=self.target, push=True, mount_from=self.mount_from)
-            # Who may push here need not be allowed to read there.
+            # The account may be allowed to push to the target, but not to pull from the other repository.
             with contextlib.suppress(RegistryError):
-                answer = self.session.call("POST", f"{url}?{query}", access)
+                answer = self.session.call(Request("POST", f"{url}?{query}"), access)
                 if answer.status in (201, 202):
                     return answer
-        answer = self.session.call("POST", url, self._access, body=b"")
+        answer = self.session.call(Request("POST", url, body=b""), self._access)
         if answer.status != 202:
             raise self.session.refusal(answer, self._access)
         return answer
@@ -118,7 +120,7 @@ class Uploads:
         descriptor = blob.descriptor
         location = self._location(self.session.url(self.target, "blobs/uploads/"), start)
         try:
-            # Opened before the request: a base's layer may have to be fetched for it, and no registry waits that long.
+            # Before the request: opening a base's layer may download it, and no registry waits that long.
             file = blob.open()
         except OSError as error:
             raise _unreadable(descriptor, error) from None
@@ -133,14 +135,11 @@ class Uploads:
         query = urlencode({"digest": descriptor.digest})
         url = f"{location}{'&' if urlsplit(location).query else '?'}{query}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        answer = self.session.call("PUT", url, self._access, headers=headers, body=body, retry=False)
-        if answer.status not in (200, 201, 202, 204):
-            raise self.session.refusal(answer, self._access)
+        self._transmit(Request("PUT", url, headers, body, retry=False))
 
     def _patch(self, descriptor: Descriptor, file: BinaryIO, location: str, start: Answer, advance: Advance) -> str:
-        """Send the blob in chunks; return where the upload is finished."""
-        smallest = start.headers.get("OCI-Chunk-Min-Length", "")
-        size = min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, int(smallest) if re.fullmatch("[0-9]{1,12}", smallest) else 0))
+        """Send the blob in chunks; return the URL to finish the upload at."""
+        size = _chunk_size(start)
         for offset in range(0, descriptor.size, size):
             chunk = b"".join(self._pieces(descriptor, file, lambda _: None, min(size, descriptor.size - offset)))
             headers = {
@@ -148,18 +147,22 @@ class Uploads:
                 "Content-Length": str(len(chunk)),
                 "Content-Range": f"{offset}-{offset + len(chunk) - 1}",
             }
-            answer = self.session.call("PATCH", location, self._access, headers=headers, body=chunk, retry=False)
-            if answer.status not in (200, 201, 202, 204):
-                raise self.session.refusal(answer, self._access)
+            answer = self._transmit(Request("PATCH", location, headers, chunk, retry=False))
             if answer.headers.get("Location"):
                 location = self._location(location, answer)
             advance(len(chunk))
         return location
 
+    def _transmit(self, request: Request) -> Answer:
+        answer = self.session.call(request, self._access)
+        if answer.status not in _SUCCESS:
+            raise self.session.refusal(answer, self._access)
+        return answer
+
     def _pieces(
         self, descriptor: Descriptor, file: BinaryIO, advance: Advance, length: int | None = None
     ) -> Iterator[bytes]:
-        """`length` bytes of the blob, or all; never fewer than it should have, for which the registry would wait."""
+        """`length` bytes of the blob, or all. Raises ImageError if there are fewer, as the registry would wait."""
         left = descriptor.size if length is None else length
         while left:
             self._check()
@@ -176,7 +179,7 @@ class Uploads:
             advance(len(piece))
 
     def _location(self, base: str, answer: Answer) -> str:
-        """Where an upload goes on: relative or not, its query kept. Raises RegistryError where that makes no sense."""
+        """The URL to continue an upload at, from a Location header. Raises RegistryError if it is unusable."""
         problem = "the registry does not say where the upload goes"
         if location := answer.headers.get("Location", ""):
             with contextlib.suppress(ValueError):
@@ -193,6 +196,12 @@ class Uploads:
     def _check(self) -> None:
         if self.stopped.is_set():
             raise CancelledError
+
+
+def _chunk_size(start: Answer) -> int:
+    smallest = start.headers.get("OCI-Chunk-Min-Length", "")
+    required = int(smallest) if re.fullmatch("[0-9]{1,12}", smallest) else 0
+    return min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, required))
 
 
 def _unreadable(descriptor: Descriptor, error: OSError) -> ImageError:

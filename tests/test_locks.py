@@ -508,10 +508,8 @@ def nothing(cache: Path | None = None) -> FileFinder:
 def fresh(*requirements: str, **more: Any) -> None:
     check_fresh(
         selected(pylock(package("six", "1.16.0"), package("pre", "2.0rc1"))),
-        [Requirement(each) for each in requirements],
-        SLIM,
+        request_for(SLIM, requirements=[Requirement(each) for each in requirements]),
         lock=Path("pylock.toml"),
-        project="demo",
         refresh="uv lock",
         **more,
     )
@@ -543,7 +541,7 @@ def test_requirements_of_wheels_are_checked() -> None:
         "loop": ["web", "windows; sys_platform == 'win32'"],
     }
     wants = [Requirement("web[Standard]"), Requirement("absent")]
-    assert check_complete(artifacts, requires, wants, SLIM, project="demo") == [
+    assert check_complete(artifacts, requires, request_for(SLIM, requirements=wants)) == [
         "the project requires absent: it is not in the lock",
         "web 1 requires old>=2: the lock has 1",
         'web 1 requires gone; extra == "standard": it is not in the lock',
@@ -834,7 +832,7 @@ def test_overridden_names_are_read(tmp_path: Path) -> None:
     found = read_lock(write(tmp_path / "uv.lock", document), InstallRequest(project="demo", target=SLIM), nothing())
     assert overridden(found) == {"zipp"}
     wants = [Requirement("zipp>=99")]
-    assert check_complete([], {}, wants, SLIM, project="demo", overridden=overridden(found)) == []
+    assert check_complete([], {}, request_for(SLIM, requirements=wants), overridden=overridden(found)) == []
 
 
 def test_missing_wheel_in_a_universal_lock_does_not_suggest_to_lock_again(tmp_path: Path) -> None:
@@ -1183,7 +1181,8 @@ def test_output_of_pip_compile_is_read(tmp_path: Path) -> None:
     read = read_lock(found, InstallRequest(project="demo", target=SLIM), FileFinder(files=index.files))
     artifacts = select(read, request_for(SLIM), lock=found)
     assert [each.name for each in artifacts] == ["idna", "six"]
-    check_fresh(artifacts, [Requirement("idna<4"), Requirement("six")], SLIM, lock=found, project="demo", refresh="")
+    request = request_for(SLIM, requirements=[Requirement("idna<4"), Requirement("six")])
+    check_fresh(artifacts, request, lock=found, refresh="")
 
 
 SCOPED = """\

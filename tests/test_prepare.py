@@ -119,7 +119,7 @@ class TestOwnWheel:
         assert check([], replace(own, filename=f"app-1.0-{tag}.whl")) == []
 
     def test_invalid_file_name_is_refused(self, own: PreparedWheel) -> None:
-        with pytest.raises(NoWheelError, match="strange name"):
+        with pytest.raises(NoWheelError, match="an invalid name"):
             check([], replace(own, filename="app.zip"))
 
 

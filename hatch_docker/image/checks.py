@@ -1,4 +1,4 @@
-"""Checks of the wheels that go into an image."""
+"""Check the wheels of an image against each other and the target."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import installed
 from hatch_docker.wheels.prepare import PreparedWheel
 
-_SHOWN = 5
+# How many conflicting paths of two wheels a warning names.
+_MAX_PATHS = 5
 
 
 def check_wheels(
-    units: Sequence[PreparedWheel], own: PreparedWheel, locked: Locked, wanted: InstallRequest, progress: Progress
+    wheels: Sequence[PreparedWheel], own: PreparedWheel, locked: Locked, request: InstallRequest, progress: Progress
 ) -> None:
-    """Compare the wheels with each other and with the target.
+    """Check the dependencies in `wheels` and the project's `own` wheel.
 
-    Raises NoWheelError where the project's own wheel does not fit the target, LockError where wheels require what the
-    lock does not hold; notes paths that two wheels write with different content.
+    Raises NoWheelError if the project's wheel is not for the target, LockError if the wheels require another Python or
+    distributions that the lock lacks. Warns about paths that two wheels install with different content.
     """
-    _check_own(own, wanted.target)
-    _check_python(units, wanted.target)
-    missing = check_complete(
+    target = request.target
+    _check_own(own, target)
+    _check_python(wheels, target)
+    unmet = check_complete(
         locked.artifacts,
-        {unit.facts.key: unit.facts.requires_dist for unit in units},
-        wanted.requirements,
-        wanted.target,
-        project=wanted.project,
+        {wheel.facts.key: wheel.facts.requires_dist for wheel in wheels},
+        request,
         overridden=locked.overridden,
     )
-    # What uv resolved is complete but for what its own configuration overrides, of which the result does not tell.
-    if missing and locked.resolved:
-        progress.warn("overridden in uv's configuration: " + "; ".join(missing))
-    elif missing:
+    # A resolution by uv lacks only what its configuration overrides, and does not record that.
+    if unmet and locked.resolved:
+        progress.warn("overridden in uv's configuration: " + "; ".join(unmet))
+    elif unmet:
         raise LockError(
-            "the lock is not complete for this image:" + "".join(f"\n  {each}" for each in missing),
-            hint=f"lock again, for {wanted.target}",
+            "the lock is not complete for this image:" + "".join(f"\n  {each}" for each in unmet),
+            hint=f"lock again, for {target}",
         )
-    for text in _clashes([*units, own], wanted.target):
-        progress.warn(text)
+    for conflict in _conflicts([*wheels, own], target):
+        progress.warn(conflict)
 
 
 def _check_own(own: PreparedWheel, target: TargetPython) -> None:
     try:
         _, _, _, tags = parse_wheel_filename(own.filename)
     except InvalidWheelFilename as error:
-        raise NoWheelError(f"the project's own wheel has a strange name: {error}", place=own.filename) from None
+        raise NoWheelError(f"the project's own wheel has an invalid name: {error}", place=own.filename) from None
     if tags.isdisjoint(target.tags):
         raise NoWheelError(
             f"the project's own wheel is for {', '.join(sorted(map(str, tags)))}, not for {target}",
@@ -61,11 +61,11 @@ def _check_own(own: PreparedWheel, target: TargetPython) -> None:
         )
 
 
-def _check_python(units: Sequence[PreparedWheel], target: TargetPython) -> None:
+def _check_python(wheels: Sequence[PreparedWheel], target: TargetPython) -> None:
     excluding = [
-        f"{unit.facts.name} {unit.facts.version} requires {unit.facts.requires_python}"
-        for unit in units
-        if not _admits(unit.facts.requires_python, target.version)
+        f"{wheel.facts.name} {wheel.facts.version} requires {wheel.facts.requires_python}"
+        for wheel in wheels
+        if not _admits(wheel.facts.requires_python, target.version)
     ]
     if excluding:
         raise LockError(
@@ -77,19 +77,19 @@ def _admits(requires_python: str, version: str) -> bool:
     try:
         return SpecifierSet(requires_python).contains(version, prereleases=True)
     except InvalidSpecifier:
-        # As installers do with what an old wheel says there.
+        # Old wheels have invalid specifiers, which installers ignore.
         return True
 
 
-def _clashes(units: Sequence[PreparedWheel], target: TargetPython) -> Iterator[str]:
-    """Paths that two wheels write with different content; the wheel whose layer is higher has them in the image."""
-    first: dict[str, tuple[str, str]] = {}
-    found: dict[tuple[str, str], list[str]] = {}
-    for unit in units:
-        for path, checksum in installed(unit.facts, target, pruned=unit.pruned).items():
-            other, known = first.setdefault(path, (unit.facts.name, checksum))
-            if known != checksum:
-                found.setdefault((other, unit.facts.name), []).append(path)
-    for (one, two), places in found.items():
-        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-        yield f"{one} and {two} both install {', '.join(places[:_SHOWN])}{more}, with different content"
+def _conflicts(wheels: Sequence[PreparedWheel], target: TargetPython) -> Iterator[str]:
+    """Paths that two wheels install with different content. The image has the content of the higher layer."""
+    owners: dict[str, tuple[str, str]] = {}
+    conflicts: dict[tuple[str, str], list[str]] = {}
+    for wheel in wheels:
+        for path, checksum in installed(wheel.facts, target, pruned=wheel.pruned).items():
+            owner, first_checksum = owners.setdefault(path, (wheel.facts.name, checksum))
+            if first_checksum != checksum:
+                conflicts.setdefault((owner, wheel.facts.name), []).append(path)
+    for (one, two), paths in conflicts.items():
+        more = f" and {len(paths) - _MAX_PATHS} more" if len(paths) > _MAX_PATHS else ""
+        yield f"{one} and {two} both install {', '.join(paths[:_MAX_PATHS])}{more}, with different content"

@@ -12,30 +12,27 @@ from packaging.utils import canonicalize_name
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.locks.model import MARKER_ERRORS, evaluate
+from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate
 
 
 def check_fresh(
     artifacts: Iterable[Artifact],
-    requirements: Iterable[Requirement],
-    target: TargetPython,
+    request: InstallRequest,
     *,
     lock: Path,
-    project: str,
     refresh: str,
     overridden: Collection[str] = (),
 ) -> None:
-    """Raise LockError naming all requirements of the project that the selected artifacts do not satisfy.
+    """Raise LockError naming all requirements of the request that the selected artifacts do not satisfy.
 
-    `requirements` are the project's with those of its chosen extras and groups; `refresh` is the command that refreshes
-    the lock. Names in `overridden` and the project itself are not checked.
+    `refresh` is the command that refreshes the lock. Names in `overridden` and the project itself are not checked.
     """
     versions = {artifact.name: artifact.version for artifact in artifacts}
     unmet = [
         f"{requirement} ({mismatch})"
-        for requirement in requirements
-        if canonicalize_name(requirement.name) not in (project, *overridden)
-        and applies(requirement, target, extra="")
+        for requirement in request.requirements
+        if canonicalize_name(requirement.name) not in (request.project, *overridden)
+        and applies(requirement, request.target, extra="")
         and (mismatch := _mismatch(requirement, versions))
     ]
     if unmet:
@@ -49,27 +46,26 @@ def check_fresh(
 def check_complete(
     artifacts: Iterable[Artifact],
     requires: Mapping[str, Sequence[str]],
-    requirements: Iterable[Requirement],
-    target: TargetPython,
+    request: InstallRequest,
     *,
-    project: str,
     overridden: Collection[str] = (),
 ) -> list[str]:
     """The requirements of the selected wheels that the selection does not satisfy, one line each, as in `pip check`.
 
-    `requires` has each wheel's Requires-Dist by normalized name (core metadata); `requirements` are the project's own,
-    whose extras count. Names in `overridden` and the project itself are not checked; invalid requirements are skipped,
-    as in pip.
+    `requires` has each wheel's Requires-Dist by normalized name (core metadata); the extras that the request's
+    requirements name count. Names in `overridden` and the project itself are not checked; invalid requirements are
+    skipped, as in pip.
     """
+    target = request.target
     versions = {artifact.name: artifact.version for artifact in artifacts}
     problems: dict[str, None] = {}
-    queue = deque([("", requirement) for requirement in requirements if applies(requirement, target, extra="")])
+    queue = deque([("", requirement) for requirement in request.requirements if applies(requirement, target, extra="")])
     queue.extend((name, each) for name in sorted(versions) for each in _requires(requires, name, "", target))
     seen: set[tuple[str, str]] = set()
     while queue:
         origin, requirement = queue.popleft()
         name = canonicalize_name(requirement.name)
-        if name == project or name in overridden:
+        if name == request.project or name in overridden:
             continue
         if mismatch := _mismatch(requirement, versions):
             dependent = f"{origin} {versions[origin]}" if origin else "the project"

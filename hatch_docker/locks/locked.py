@@ -161,15 +161,7 @@ def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locke
     )
     for name in sorted(source.no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
         source.progress.note(f"no-binary names {name}, which is not a dependency")
-    check_fresh(
-        artifacts,
-        request.requirements,
-        request.target,
-        lock=locked.path,
-        project=request.project,
-        refresh=refresh,
-        overridden=overridden(pylock),
-    )
+    check_fresh(artifacts, request, lock=locked.path, refresh=refresh, overridden=overridden(pylock))
     return replace(locked, artifacts=tuple(artifacts), overridden=overridden(pylock))
 
 

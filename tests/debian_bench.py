@@ -316,6 +316,6 @@ class DebianBench(Bench):
         message = check_clean(self.build(project, **env))
         assert files_below(project / "dist") == before
         check_kept(self.cache)
-        for each in said:
-            assert each in message
+        missing = [each for each in said if each not in message]
+        assert not missing, message
         return message

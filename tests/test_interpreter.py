@@ -11,8 +11,9 @@ from conftest import mirrors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.base.interpreter import BaseFacts, read_facts, wanted
+from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts
 from hatch_docker.base.target import Libc, TargetPython
+from hatch_docker.dpkg.ldcache import CacheEntry, ld_so_cache
 from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node, merge
@@ -36,7 +37,7 @@ def binary(version: str) -> bytes:
 
 def filesystem(files: Mapping[str, bytes], links: Mapping[str, str] = {}) -> Filesystem:
     """A merged image as `merge` gives it: the content of wanted files only, and every directory."""
-    nodes = {path: Node(kind="file", data=data if wanted(path) else None) for path, data in files.items()}
+    nodes = {path: Node(kind="file", data=data if needs_content(path) else None) for path, data in files.items()}
     nodes |= {path: Node(kind="link", link=target) for path, target in links.items()}
     for path in list(nodes):
         while path := path.rpartition("/")[0]:
@@ -167,7 +168,7 @@ class TestRefusals:
         assert caught.value.hint
 
     def test_a_python_that_does_not_tell_its_version(self) -> None:
-        with pytest.raises(BaseError, match=r"version of /usr/local/bin/python3\.13 .* cannot be told"):
+        with pytest.raises(BaseError, match=r"version of /usr/local/bin/python3\.13 .* is unknown"):
             facts({**SLIM, "usr/local/lib/libpython3.13.so.1.0": binary("3.12.1")}, SLIM_LINKS)
 
     def test_no_c_library_that_wheels_are_built_for(self) -> None:
@@ -177,7 +178,7 @@ class TestRefusals:
 
     def test_a_c_library_that_is_made_to_be_searched_forever(self) -> None:
         endless = b"GNU C Library " * 300_000
-        with pytest.raises(BaseError, match="no C library that wheels are built for"):
+        with pytest.raises(BaseError, match="neither glibc nor musl"):
             facts({"usr/local/bin/python3.13": binary("3.13.5"), "usr/lib/x86_64-linux-gnu/libc.so.6": endless})
 
     def test_an_image_for_another_machine_than_it_says(self) -> None:
@@ -205,7 +206,7 @@ class TestRefusals:
     def test_a_platform_that_no_wheel_is_for(self) -> None:
         files = {path: data for path, data in SLIM.items() if "lib-dynload" not in path}
         for platform in ("linux/mips64le", "windows/amd64", "linux/arm/v6"):
-            with pytest.raises(BaseError, match=f"{platform} is not a platform that wheels exist for"):
+            with pytest.raises(BaseError, match=f"wheels do not exist for the platform {platform}"):
                 facts(files, SLIM_LINKS, platform=platform)
 
 
@@ -265,6 +266,19 @@ class TestLibraries:
         }
         paths = [f"opt/{each}/lib/lib{each}.so.1" for each in ("one", "two", "three")]
         assert self.found(SLIM, SLIM_LINKS, *paths, more=more) == {"libone.so.1", "libtwo.so.1"}
+
+    def test_files_that_ld_so_conf_does_not_include_are_ignored(self) -> None:
+        more = {"etc/ld.so.conf": b"include sub/*.conf\n", "etc/ld.so.conf.d/two.conf": b"/opt/two/lib\n"}
+        assert self.found(SLIM, SLIM_LINKS, "opt/two/lib/libtwo.so.1", more=more) == set()
+
+    def test_libraries_in_the_cache_that_exist_and_are_for_the_cpu(self) -> None:
+        entries = [
+            CacheEntry(name=name, path=f"/opt/{name}", flags=flags)
+            for name, flags in (("liba.so", 0x0303), ("libgone.so", 0x0303), ("libarm.so", 0x0A03))
+        ]
+        more = {"etc/ld.so.cache": ld_so_cache(entries)}
+        assert self.found(SLIM, SLIM_LINKS, "opt/liba.so", "opt/libarm.so", more=more) == {"liba.so"}
+        assert self.found(SLIM, SLIM_LINKS, "opt/liba.so", more={"etc/ld.so.cache": b"damaged"}) == set()
 
     def test_directories_that_the_image_s_environment_names(self) -> None:
         env = {"LD_LIBRARY_PATH": "/opt/one/lib:relative:;/opt/two/lib", "PATH": "/usr/local/bin"}
@@ -327,7 +341,7 @@ def test_real_bases(name: str, libc: str, tmp_path_factory: pytest.TempPathFacto
     registry = Registry(Http(), credentials=Credentials.from_environment(os.environ, Path.home()), mirrors=mirrors())
     source = registry_source(registry, Reference.parse(name), cache)
     image = pull(source, Platform(architecture="amd64"), cache, progress=Progress()).image
-    found = read_facts(merge(image.layers, wanted), image.config, venv=VENV)
+    found = read_facts(merge(image.layers, needs_content), image.config, venv=VENV)
     # docker-library tells the version in a variable, too.
     assert found.python.version == image.config.env["PYTHON_VERSION"]
     assert found.python.interpreter == "/usr/local/bin/python3.13"

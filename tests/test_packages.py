@@ -250,7 +250,7 @@ class TestDifference:
 
     @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "etc/../../x", "a//b", "./../x"])
     def test_paths_that_no_file_system_has(self, name: str) -> None:
-        with pytest.raises(EngineError, match="sound tar"):
+        with pytest.raises(EngineError, match="tar of the container's files is invalid"):
             layer([Member(name, data=b"x")], {"etc/passwd": "added"})
 
     @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ class TestDifference:
         ids=["nothing", "no tar", "cut in a file", "cut after one", "twice", "dangling", "circle", "absolute"],
     )
     def test_what_is_no_sound_tar(self, data: bytes) -> None:
-        with pytest.raises(EngineError, match="sound tar"):
+        with pytest.raises(EngineError, match="tar of the container's files is invalid"):
             found(data, {"a": "added"})
 
     def test_memory_does_not_grow_with_the_content(self, tmp_path: Path) -> None:
@@ -372,22 +372,22 @@ class TestManagers:
         [
             (APT, "E: Unable to locate package libpq-devv\n", "'libpq-devv'; similar are libpq-dev"),
             (APT, "E: Package 'libpq' has no installation candidate\n", "no package 'libpq'"),
-            (APT, "E: Version '9' for 'libpq5' was not found\n", "no such version of libpq5"),
+            (APT, "E: Version '9' for 'libpq5' was not found\n", "not have this version of libpq5"),
             (
                 APT,
                 "Err:1 http://x\n  Temporary failure resolving 'x'\nE: Unable to locate package x\n",
-                "does not answer",
+                "is unreachable",
             ),
             (APT, "E: You don't have enough free space in /var/cache/apt/archives/.\n", "disk is full"),
             (APK, "ERROR: x-1-r0: No space left on device\n", "disk is full"),
             (APK, "ERROR: unable to select packages:\n  libpq-devv (no such package):\n", "libpq-dev"),
-            (APK, "  libpq5-17-r0:\n    breaks: world[libpq5=9]\n", "no such version of libpq5"),
+            (APK, "  libpq5-17-r0:\n    breaks: world[libpq5=9]\n", "not have this version of libpq5"),
             (
                 APK,
                 "WARNING: fetching https://x/APKINDEX.tar.gz: DNS: name does not exist\n  a (no such package):\n",
-                "does not answer",
+                "is unreachable",
             ),
-            (APK, "ERROR: Unable to lock database: Permission denied\n", "not allowed"),
+            (APK, "ERROR: Unable to lock database: Permission denied\n", "lack permission"),
             (APT, "dpkg: error processing package x (--configure):\n", ""),
         ],
     )
@@ -608,7 +608,7 @@ class TestApk:
         assert "python3-dev 1.0-r0" in packages(distribution, [], tmp_path, toolchain=True).made.contents
 
     def test_what_is_there_already(self, mini: Installed, tmp_path: Path) -> None:
-        assert packages(mini.image, ["mini-libs"], tmp_path).made.contents == ("mini-libs (already there)",)
+        assert packages(mini.image, ["mini-libs"], tmp_path).made.contents == ("mini-libs (already installed)",)
 
     def test_unknown_packages(self, alpine: Image, tmp_path: Path) -> None:
         with pytest.raises(PackageError) as caught:
@@ -617,17 +617,17 @@ class TestApk:
         assert "apk cannot install mini-lib:" in caught.value.message
         assert "mini-lib (no such package)" in caught.value.message
         assert "similar are mini-libs" in caught.value.hint
-        assert f"its whole output is in {tmp_path / 'cache' / 'logs' / 'packages.log'}" in caught.value.hint
+        assert f"its complete output is in {tmp_path / 'cache' / 'logs' / 'packages.log'}" in caught.value.hint
         assert "no such package" in (tmp_path / "cache" / "logs" / "packages.log").read_text()
 
     def test_a_version_that_is_not_there(self, alpine: Image, tmp_path: Path) -> None:
         assert packages(alpine, ["mini-libs=1.2-r0"], tmp_path).made.contents == ("mini-libs 1.2-r0",)
-        with pytest.raises(PackageError, match="no such version of mini-libs"):
+        with pytest.raises(PackageError, match="not have this version of mini-libs"):
             packages(alpine, ["mini-libs=9"], tmp_path)
 
     def test_an_archive_that_does_not_answer(self, alpine: Image, tmp_path: Path) -> None:
         nowhere = Entry(path="etc/apk/repositories", content=b"http://me:secret@127.0.0.1:9/x\n")
-        with pytest.raises(PackageError, match="does not answer in a container") as caught:
+        with pytest.raises(PackageError, match="is unreachable from a container") as caught:
             packages(derived(alpine, nowhere), ["mini"], tmp_path)
         assert "secret" not in str(caught.value)
 
@@ -685,5 +685,5 @@ class TestApt:
         sources = Entry(path="nowhere.list", content=b"deb [trusted=yes] http://127.0.0.1:9/debian trixie main\n")
         settings = b'Dir::Etc::sourcelist "/nowhere.list"; Dir::Etc::sourceparts "-";\n'
         nowhere = derived(slim, sources, Entry(path="etc/apt/apt.conf.d/99nowhere", content=settings))
-        with pytest.raises(PackageError, match="does not answer in a container"):
+        with pytest.raises(PackageError, match="is unreachable from a container"):
             packages(nowhere, ["libpq5"], tmp_path)

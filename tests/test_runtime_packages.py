@@ -189,7 +189,7 @@ class TestOnOurBase:
         bench.refused(
             bench.project(docker=f'runtime-packages = ["libpq5"]\n{ENGINE}'),
             f"{TABLE}.runtime-installer: debian:trixie has no package manager that an engine could run",
-            'hint: leave it out: then packages are laid out without an engine; or take base = "slim"',
+            'hint: remove it: then packages are unpacked without an engine; or set base = "slim"',
         )
 
 
@@ -266,7 +266,7 @@ class TestTheEngine:
         bench.refused(
             on_image(bench, "libpq5", 'runtime-installer = "archive"', release=release, libc=libc, folder="other"),
             f"{TABLE}.runtime-installer: ",
-            "is not a Debian release, and so has no packages in Debian's archive",
-            "hint: leave it out",
+            "is not a Debian release, and has no packages in Debian's archive",
+            "hint: remove it",
             DOCKER_HOST=engine.address,
         )

@@ -1,8 +1,8 @@
-"""Which Python a base image has, and of which system it is: read from its config and its layers, never by running it.
+"""Read facts about a base image, such as its Python and C library, from its config and layers. Nothing is run.
 
-The interpreter is the first `python3` on the image's own PATH. Its version is the string in its own binary or shared
-library, its ABI and CPU the suffix of the extension modules beside it, the C library the one that is there. What other
-shared libraries there are follows from where the dynamic loader looks (ld.so(8); musl's dynlink.c).
+The interpreter is the first `python3` on the image's PATH. Its version is a string in its binary or shared library; its
+ABI and CPU are in the suffix of its extension modules. Shared libraries are those in the directories that the dynamic
+loader searches, and in its cache (ld.so(8); musl's dynlink.c).
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hatch_docker.base.target import MACHINES, Libc, TargetPython
+from hatch_docker.dpkg.ldcache import FLAGS
+from hatch_docker.dpkg.ldconfig import configured_directories
+from hatch_docker.dpkg.loader import read_cache
 from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
@@ -22,38 +26,37 @@ from hatch_docker.oci.spec import Platform
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INTERPRETER = re.compile(r"python(3\.([0-9]{1,3}))(t?)")
-_READ = re.compile(
+_CONTENT = re.compile(
     r"(?:.*/)?bin/python3\.\d+t?"
     r"|(?:.*/)?libpython3\.\d+t?\.so[\d.]*"
     r"|(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu[^/]*/)?libc(?:-2\.\d+\.so|\.so\.6)"
     r"|(?:usr/)?lib/ld-musl-[^/]+\.so\.1"
     r"|(?:.*/)?bin/python3?"
-    r"|etc/ld\.so\.conf(?:\.d/[^/]+\.conf)?"
+    r"|etc/ld\.so\.(?:cache|conf(?:\.d/[^/]+)?)"
     r"|etc/ld-musl-[^/]+\.path"
     r"|(?:etc|usr/lib)/os-release"
 )
 _RELEASE = re.compile(r"""^(ID|VERSION_CODENAME)=["']?([A-Za-z0-9._-]+)["']?$""", re.MULTILINE)
-# Debian's name of a CPU in a multiarch triplet, where it is not the kernel's.
+# Debian's names of CPUs in multiarch triplets, if they differ from the kernel's.
 _TRIPLET = {"i686": "i386", "armv7l": "arm", "ppc64le": "powerpc64le"}
 _GLIBC = re.compile(rb"GNU C Library [^\n\0]{0,200}?version (\d{1,3})\.(\d{1,3})")
 _MUSL = re.compile(rb"\0(1)\.(\d{1,3})\.\d+(?:-git-[^\0]*)?\0")
-# Where the loaders look without being told, and what tells them of other places.
-_SEARCHED = {
+# The built-in directories of dynamic loaders, over all distributions.
+_BUILT_IN = {
     "glibc": ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
     "musl": ("/lib", "/usr/local/lib", "/usr/lib"),
 }
-_SEARCH_FILES = re.compile(r"etc/ld\.so\.conf(?:\.d/[^/]+\.conf)?")
-_SEARCH_BYTES = 1 << 16
+_MAX_TEXT = 1 << 16
 _LIBCS = (("musl", re.compile(r"lib/ld-musl-[^/]+$"), _MUSL), ("glibc", re.compile(r"lib.*/libc\.so\.6$"), _GLIBC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFacts:
-    """What the build needs to know of a base's contents, small enough to be remembered by the base's digest.
+    """What a build needs to know about the contents of a base image; cached by its digest.
 
-    `links` are its symbolic links to directories and `directories` its directories, so that nothing is written over
-    one; `occupied` is whether something is already where the venv goes. `libraries` are the names of the shared
-    libraries that its dynamic loader finds. `suite` is the release of Debian that it is of, as `trixie`, or empty.
+    `links` are its symbolic links to directories, and `directories` its directories: no file may replace one.
+    `occupied` is whether the path of the virtual environment exists already. `libraries` are the names of the shared
+    libraries that the dynamic loader finds. `suite` is its release of Debian, such as `trixie`, or empty.
     """
 
     python: TargetPython
@@ -64,7 +67,7 @@ class BaseFacts:
     suite: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """For the cache."""
+        """Encode for the cache."""
         python = self.python
         return {
             "version": python.version,
@@ -81,7 +84,7 @@ class BaseFacts:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> BaseFacts:
-        """The inverse of `to_json`; raises KeyError, TypeError or ValueError on anything else."""
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for other documents."""
         kind, major, minor = document["libc"]
         python = TargetPython(
             version=document["version"],
@@ -100,13 +103,13 @@ class BaseFacts:
         )
 
 
-def wanted(path: str) -> bool:
-    """Whether a file's content is needed to tell which Python an image has."""
-    return _READ.fullmatch(path) is not None
+def needs_content(path: str) -> bool:
+    """Whether `read_facts` needs the content of a file (oci.filesystem.merge)."""
+    return _CONTENT.fullmatch(path) is not None
 
 
 def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFacts:
-    """Find the image's Python; raises BaseError where there is none that can carry a venv."""
+    """Read the facts of an image. Raises BaseError if it has no Python, or one that is not supported."""
     path, minor, threads = _interpreter(files, config)
     prefix = posixpath.dirname(posixpath.dirname(path))
     python = TargetPython(
@@ -117,7 +120,7 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
         free_threaded=bool(threads),
     )
     _check_machine(files, prefix, python)
-    links = {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _is_a_way(files, name)}
+    links = {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _matters(files, name)}
     directories = frozenset(name for name, node in files.nodes.items() if node.kind == "dir")
     return BaseFacts(
         python=python,
@@ -130,28 +133,28 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
 
 
 def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:
-    search = [each for each in config.env.get("PATH", _DEFAULT_PATH).split(":") if each.startswith("/")]
-    names = [(directory, name) for directory in search for name in ("python3", "python")]
-    names += [(directory, name) for directory in search for name in _versioned(files.below(directory))]
+    path = [each for each in config.env.get("PATH", _DEFAULT_PATH).split(":") if each.startswith("/")]
+    names = [(directory, name) for directory in path for name in ("python3", "python")]
+    names += [(directory, name) for directory in path for name in _versioned(files.below(directory))]
     for directory, name in names:
         resolved = files.resolve(f"{directory}/{name}")
         match = _INTERPRETER.fullmatch(posixpath.basename(resolved))
         if match and files.nodes.get(resolved, Node(kind="other")).kind == "file":
             return f"/{resolved}", match[1], match[3]
     raise BaseError(
-        f"the base image has no Python: no python3 in {', '.join(search) or 'its empty PATH'}",
-        hint='take a base with CPython, such as "slim", "alpine", "debian" or "python:3.13-slim"',
+        f"the base image has no Python: no python3 in {', '.join(path) or 'its empty PATH'}",
+        hint='use a base with CPython, such as "slim", "alpine", "debian" or "python:3.13-slim"',
     )
 
 
 def _versioned(names: Iterable[str]) -> list[str]:
-    """The interpreters among `names`, the newest first, those with the GIL before those without."""
-    found = [match for name in names if (match := _INTERPRETER.fullmatch(name))]
-    return [match[0] for match in sorted(found, key=lambda match: (-int(match[2]), match[3]))]
+    """The interpreters among `names`, newest first, those with the GIL before those without."""
+    matches = [match for name in names if (match := _INTERPRETER.fullmatch(name))]
+    return [match[0] for match in sorted(matches, key=lambda match: (-int(match[2]), match[3]))]
 
 
 def _version(files: Filesystem, path: str, minor: str) -> str:
-    """The full version, by the version string that every CPython binary or its shared library carries."""
+    """The full version, from the string in the CPython binary or its shared library."""
     pattern = re.compile(rb"\0(" + re.escape(minor).encode() + rb"\.\d+(?:(?:a|b|rc)\d+)?)\+?\0")
     prefix = posixpath.dirname(posixpath.dirname(path)).strip("/")
     folders = (f"{prefix}/lib".lstrip("/"), "usr/lib")
@@ -160,106 +163,102 @@ def _version(files: Filesystem, path: str, minor: str) -> str:
         node = files.get(name)
         if node is not None and node.data and (match := pattern.search(node.data)):
             return match[1].decode()
-    raise BaseError(f"the version of {path} in the base image cannot be told", hint="is it CPython?")
+    raise BaseError(f"the version of {path} in the base image is unknown", hint="is it CPython?")
 
 
 def _libc(files: Filesystem) -> Libc:
     for kind, library, pattern in _LIBCS:
         for name in files.nodes:
-            # Before glibc 2.34 libc.so.6 was a link to the library, libc-2.31.so.
+            # Before glibc 2.34, libc.so.6 is a link to a file such as libc-2.31.so.
             node = files.get(name) if library.search(name) else None
             if node is not None and node.data and (match := pattern.search(node.data)):
                 return Libc(kind=kind, version=(int(match[1]), int(match[2])))
     raise BaseError(
-        "the base image has no C library that wheels are built for: neither glibc nor musl was found",
-        hint='take a base such as "slim" (glibc) or "alpine" (musl)',
+        "the base image has neither glibc nor musl, for which wheels are built",
+        hint='use a base such as "slim" (glibc) or "alpine" (musl)',
     )
 
 
 def _check_machine(files: Filesystem, prefix: str, python: TargetPython) -> None:
-    """Compare with the suffix of the interpreter's own extension modules (PEP 3149): `cpython-313-x86_64-linux-gnu`."""
+    """Check the suffix of the interpreter's extension modules (PEP 3149): `cpython-313-x86_64-linux-gnu`."""
     cpu = re.escape(_TRIPLET.get(python.machine, python.machine))
     suffix = re.compile(rf".*\.cpython-\d+[a-z]*-{cpu}-linux-(gnu|musl)[^.]*\.so")
     modules = [n for n in files.below(f"{prefix}/lib/{python.lib_name}/lib-dynload") if ".cpython-" in n]
-    odd = next((name for name in modules if not suffix.fullmatch(name)), "")
-    if odd:
+    foreign = next((name for name in modules if not suffix.fullmatch(name)), "")
+    if foreign:
         raise BaseError(
-            f"the base image says it is {python.platform}, but its Python has modules for another machine: {odd}",
-            hint="the image's platform is wrong: take another base, or a corrected one",
+            f"the base image is labelled {python.platform}, but its Python has modules for another machine: {foreign}",
+            hint="the platform in its config is wrong: use another base, or correct it",
         )
     platform = python.platform
-    # Of the 32-bit ARMs, the index takes wheels for armv7l alone.
+    # PyPI accepts wheels for armv7l only, of all 32-bit ARM CPUs.
     other_arm = platform.architecture == "arm" and platform.variant != "v7"
     if platform.os != "linux" or platform.architecture not in MACHINES or other_arm:
-        raise BaseError(f"{python.platform} is not a platform that wheels exist for", hint='take "linux/amd64"')
+        raise BaseError(f"wheels do not exist for the platform {python.platform}", hint='use "linux/amd64"')
 
 
-def _is_a_way(files: Filesystem, name: str) -> bool:
-    """Whether a link leads to a directory, or stands where an image's own files may go."""
-    if name.count("/") <= 1:
-        return True
-    try:
-        target = files.get(name)
-    except ImageError:
-        # A circle leads nowhere, and is nobody's business while nobody follows it.
-        return False
-    return target is not None and target.kind == "dir"
+def _matters(files: Filesystem, link: str) -> bool:
+    """Whether a link leads to a directory, or is where files of the image may go."""
+    return link.count("/") <= 1 or files.is_directory(link)
 
 
 def _libraries(files: Filesystem, python: TargetPython, config: ImageConfig) -> frozenset[str]:
+    """The names of the libraries that the dynamic loader finds by itself."""
     directories = set(_resolved(files, _searched(files, python, config)))
-    return frozenset(
+    in_directories = (
         posixpath.basename(name)
         for name in files.nodes
-        if ".so" in name and posixpath.dirname(name) in directories and _is_a_file(files, name)
+        if ".so" in name and posixpath.dirname(name) in directories and files.is_file(name)
     )
+    return frozenset((*in_directories, *(_in_cache(files, python) if python.libc.kind == "glibc" else ())))
+
+
+def _in_cache(files: Filesystem, python: TargetPython) -> Iterator[str]:
+    """The names of the libraries in ld.so.cache that exist, and are for the image's CPU."""
+    for entry in read_cache(files):
+        if entry.flags == FLAGS.get(python.machine, entry.flags) and files.is_file(entry.path):
+            yield entry.name
 
 
 def _searched(files: Filesystem, python: TargetPython, config: ImageConfig) -> Iterator[str]:
-    """Where the dynamic loader looks, in no order."""
+    """The directories that the dynamic loader searches, in no order."""
     yield from re.split("[:;]", config.env.get("LD_LIBRARY_PATH", ""))
-    # The interpreter knows the way to its own library, which is loaded before any module.
+    # The interpreter finds its own library by DT_RUNPATH, and loads it before any module.
     yield f"{posixpath.dirname(posixpath.dirname(python.interpreter))}/lib"
     if python.libc.kind == "musl":
-        told = [name for name in files.below("etc") if name.startswith("ld-musl-") and name.endswith(".path")]
-        for name in told:
-            yield from re.split("[:\n]", _text(files, f"etc/{name}"))
-        yield from () if told else _SEARCHED["musl"]
+        yield from _searched_by_musl(files)
         return
-    yield from _SEARCHED["glibc"]
+    yield from _BUILT_IN["glibc"]
     triplet = f"{_TRIPLET.get(python.machine, python.machine)}-linux-gnu"
     for parent in ("/lib", "/usr/lib"):
         yield from (f"{parent}/{name}" for name in files.below(parent) if name.startswith(triplet))
-    for name in filter(_SEARCH_FILES.fullmatch, files.nodes):
-        yield from (line.partition("#")[0].strip() for line in _text(files, name).splitlines())
+    yield from configured_directories(files, partial(_text, files))
+
+
+def _searched_by_musl(files: Filesystem) -> Iterator[str]:
+    configurations = [name for name in files.below("etc") if name.startswith("ld-musl-") and name.endswith(".path")]
+    for name in configurations:
+        yield from re.split("[:\n]", _text(files, f"etc/{name}"))
+    yield from () if configurations else _BUILT_IN["musl"]
 
 
 def _suite(files: Filesystem) -> str:
-    """The codename of an image of Debian's (os-release(5))."""
-    try:
-        told = dict(_RELEASE.findall(_text(files, "etc/os-release") or _text(files, "usr/lib/os-release")))
-    except ImageError:
-        return ""
-    return told.get("VERSION_CODENAME", "") if told.get("ID") == "debian" else ""
+    """The codename of the image's release of Debian, or empty (os-release(5))."""
+    release = dict(_RELEASE.findall(_text(files, "etc/os-release") or _text(files, "usr/lib/os-release")))
+    return release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
 
 
 def _text(files: Filesystem, path: str) -> str:
-    node = files.get(path)
-    return (node.data or b"")[:_SEARCH_BYTES].decode("utf-8", "replace") if node else ""
+    """The start of a file's text; empty if it is missing or a loop of links."""
+    with contextlib.suppress(ImageError):
+        if node := files.get(path):
+            return (node.data or b"")[:_MAX_TEXT].decode("utf-8", "replace")
+    return ""
 
 
 def _resolved(files: Filesystem, paths: Iterable[str]) -> Iterator[str]:
-    """Where absolute paths lead; what is none is passed over, as a line of a file that says something else."""
+    """Follow links in absolute paths; skip relative paths and loops."""
     for path in paths:
-        # A circle leads nowhere.
         with contextlib.suppress(ImageError):
             if path.startswith("/"):
                 yield files.resolve(path)
-
-
-def _is_a_file(files: Filesystem, name: str) -> bool:
-    try:
-        node = files.get(name)
-    except ImageError:
-        return False
-    return node is not None and node.kind == "file"

@@ -25,6 +25,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.package_names import requested_first
 from hatch_docker.support.threads import once
 
 # Parts of the cache keys: raise one when the same packages give another layer, or the same indexes other packages.
@@ -259,18 +260,12 @@ def _made(
             assembled.entries,
             cache,
             WriteOptions(compression=compression, splice=False, threads=archives.threads),
-            contents=_contents(request, debs),
+            contents=requested_first(
+                [f"{deb.control['Package']} {deb.control['Version']}" for deb in debs], request.requested
+            ),
             present={path for path, node in files.nodes.items() if node.kind == "dir"} if files else (),
             advance=advance,
         )
-
-
-def _contents(request: Request, debs: Sequence[Deb]) -> tuple[str, ...]:
-    """Requested packages first, then their dependencies: reports label the layer by the first ones."""
-    requested = {name.partition("=")[0] for name in request.requested}
-    packages = [(deb.control["Package"], deb.control["Version"]) for deb in debs]
-    ordered = sorted(packages, key=lambda each: (each[0] not in requested, each))
-    return tuple(f"{name} {version}" for name, version in ordered)
 
 
 def _label(request: Request) -> str:

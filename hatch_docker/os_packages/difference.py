@@ -1,8 +1,8 @@
-"""What a container has that its image has not, as entries of a layer: the same for the same packages at any time.
+"""A container's changes against its image as reproducible layer entries.
 
-The engine tells which names changed and gives the whole file system as a tar. Contents that the layer takes are kept
-one after the other in one file, never by their own paths. What is left out: caches, logs, temporary and lock files,
-backups, bytecode, and what the engine itself puts into a container.
+The engine reports which paths changed, and exports the whole file system as a tar. Contents go to one temporary file,
+never to their own paths. Left out are caches, logs, temporary and lock files, backups, bytecode, and files that the
+engine itself creates in a container.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_MEMBERS = 4_000_000
 _BLOCK = 512
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _LARGEST_REWRITTEN = 1 << 20
-_NOTHING = re.compile(
+_LEFT_OUT = re.compile(
     r"""(?: dev | proc | sys | tmp | var/tmp | root/\.cache
     | var/lib/apt/lists | var/log/apt | var/cache/(?:apt|apk|debconf|ldconfig)
     | \.dockerenv | etc/(?:hostname|hosts|resolv\.conf|mtab|machine-id|\.pwd\.lock) | var/lib/dbus/machine-id
@@ -34,16 +34,16 @@ _NOTHING = re.compile(
     )(?:/.*)?""",
     re.VERBOSE,
 )
-# New directories alone: few programs make the one that they write to.
-_EMPTY = re.compile(r"(?:run|var/run|var/cache|var/log)(?:/.*)?")
+# Only new directories are kept, without their files: few programs create the directory that they write to.
+_EMPTIED = re.compile(r"(?:run|var/run|var/cache|var/log)(?:/.*)?")
 _BYTECODE = re.compile(r"(?:.*/)?__pycache__(?:/.*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The entries of a layer, and the files that have capabilities (setcap) in the container: in a layer of ours none.
+    """The entries of a layer, whose contents are in the spool.
 
-    The entries' contents are read from the spool that `difference` was given.
+    `capable` are the paths of files with capabilities (setcap) in the container, which the layer does not have.
     """
 
     entries: tuple[Entry, ...]
@@ -58,47 +58,49 @@ def difference(
     rewrite: Mapping[str, Callable[[bytes], bytes]] | None = None,
     owned: Collection[str] = (),
 ) -> Difference:
-    """The layer that turns the image into what `export` gives, a tar, where `changes` names what differs.
+    """The layer with `changes`, whose files are in the tar that `export` yields.
 
-    `spool` is an empty file for contents. `rewrite` gives another content to small files. `owned` is bytecode that is
-    kept. Files with several names (hard links) become several files. Raises EngineError for what is no tar, not whole,
-    or holds paths that no file system has.
+    `spool` is an empty file for contents. `rewrite` replaces the content of small files. `owned` are the paths of
+    bytecode to keep. Hard links become separate files. Raises EngineError for a tar that is invalid or truncated, or
+    has invalid paths.
     """
     kinds = {change.path: change.kind for change in changes if change.path}
-    there = {path for path, kind in kinds.items() if kind != "removed" and not _is_left_out(path, owned)}
-    store = Spool(spool)
-    tree = _read(export(), there, store)
-    elsewhere = {target for target in tree.links.values() if target not in tree.files}
-    originals = {**tree.files, **(_read(export(), elsewhere, store).files if elsewhere else {})}
-    files = _named(tree, originals)
+    changed = {path for path, kind in kinds.items() if kind != "removed" and not _is_left_out(path, owned)}
+    contents = Spool(spool)
+    tree = _read(export(), changed, contents)
+    unchanged = {target for target in tree.links.values() if target not in tree.files}
+    targets = {**tree.files, **(_read(export(), unchanged, contents).files if unchanged else {})}
+    files = _with_hard_links(tree, targets)
     for path, make in (rewrite or {}).items():
         if path in files:
             files[path] = _rewritten(files[path], make)
-    gone = _removed({path for path, kind in kinds.items() if kind == "removed" and not _is_left_out(path, owned)}, tree)
+    removed = _removed(
+        {path for path, kind in kinds.items() if kind == "removed" and not _is_left_out(path, owned)}, tree
+    )
     folders = {path: entry for path, entry in tree.folders.items() if _is_kept(path, kinds.get(path, ""))}
-    for path in (*files, *gone, *folders):
+    for path in (*files, *removed, *folders):
         folders |= {parent: tree.folders[parent] for parent in parents(path) if parent in tree.folders}
-    removals = [Entry(path=path, removed=True) for path in gone]
+    removals = [Entry(path=path, removed=True) for path in removed]
     return Difference(entries=(*folders.values(), *files.values(), *removals), capable=tuple(sorted(tree.capable)))
 
 
 def _is_left_out(path: str, owned: Collection[str]) -> bool:
-    """Whether a file of that name never goes into the layer."""
+    """Whether a file at `path` is never part of the layer."""
     if _BYTECODE.fullmatch(path):
         return path not in owned
-    return bool(_NOTHING.fullmatch(path) or _EMPTY.fullmatch(path))
+    return bool(_LEFT_OUT.fullmatch(path) or _EMPTIED.fullmatch(path))
 
 
 def _is_kept(path: str, kind: str) -> bool:
-    """Whether a directory goes into the layer for its own sake: one that is new, or may have another mode or owner."""
-    if not kind or _NOTHING.fullmatch(path) or _BYTECODE.fullmatch(path):
+    """Whether a directory itself is part of the layer: it is new, or its mode or owner may have changed."""
+    if not kind or _LEFT_OUT.fullmatch(path) or _BYTECODE.fullmatch(path):
         return False
-    return kind == "added" or not _EMPTY.fullmatch(path)
+    return kind == "added" or not _EMPTIED.fullmatch(path)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """What was read of a tar: all directories; where wanted, files, symbolic links, and the targets of hard links."""
+    """The contents of a tar: all directories, and the selected files, symbolic links and targets of hard links."""
 
     folders: dict[str, Entry] = field(default_factory=dict)
     files: dict[str, Entry] = field(default_factory=dict)
@@ -106,14 +108,14 @@ class _Tree:
     capable: set[str] = field(default_factory=set)
 
 
-def _read(chunks: Iterator[bytes], wanted: Collection[str], spool: Spool) -> _Tree:
+def _read(chunks: Iterator[bytes], selected: Collection[str], spool: Spool) -> _Tree:
     tree = _Tree()
     plain = reader(_whole(chunks))
     try:
         with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
             for member in members(tar, most=_MOST_MEMBERS):
                 path = _path(member.name)
-                if path and (member.isdir() or path in wanted):
+                if path and (member.isdir() or path in selected):
                     _take(tar, member, path, tree, spool)
         while plain.read(CHUNK):
             pass
@@ -134,24 +136,24 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, tree: _Tree,
         tree.files[path] = replace(entry, link=member.linkname)
     elif member.isreg():
         content = tar.extractfile(member)
-        # For what is regular there is one.
+        # extractfile returns None for members without content only.
         tree.files[path] = replace(entry, content=spool.add(chunks_of(content), member.size) if content else b"")
         if _CAPABILITY in member.pax_headers:
             tree.capable.add(path)
 
 
 def _whole(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks of a tar; raise where its end is missing, which tarfile does not mind."""
+    """Yield the chunks of a tar. Raises EngineError if its end is missing, which tarfile ignores."""
     end = b""
     for chunk in chunks:
         end = (end + chunk)[-_BLOCK:] if len(chunk) < _BLOCK else chunk[-_BLOCK:]
         yield chunk
     if len(end) < _BLOCK or any(end):
-        raise _broken("it ends early")
+        raise _broken("it is truncated")
 
 
 def _path(name: str) -> str:
-    """A member's path, empty for the root's."""
+    """A member's path, empty for the root directory."""
     path = name.removeprefix("./").rstrip("/") if name not in (".", "/") else ""
     parts = path.split("/")
     if path and any(part in ("", ".", "..") for part in parts):
@@ -159,20 +161,20 @@ def _path(name: str) -> str:
     return path
 
 
-def _broken(why: str) -> EngineError:
-    return EngineError(f"the engine does not give the container's files as a sound tar: {why}")
+def _broken(reason: str) -> EngineError:
+    return EngineError(f"the engine's tar of the container's files is invalid: {reason}")
 
 
-def _named(tree: _Tree, originals: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Files and symbolic links, where each of a file's names has its content.
+def _with_hard_links(tree: _Tree, targets: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The files and symbolic links; hard links become files with the content of their target.
 
-    A symbolic link in place of a hard one would save space, but package managers take it for a damaged file.
+    Symbolic links would save space, but package managers would report them as damaged files.
     """
     files = dict(tree.files)
     for path, target in tree.links.items():
-        if target not in originals:
-            raise _broken(f"{path!r} is a link to {target!r}, which is no file")
-        files[path] = replace(originals[target], path=path)
+        if target not in targets:
+            raise _broken(f"{path!r} is a link to {target!r}, which is not a file")
+        files[path] = replace(targets[target], path=path)
     return files
 
 
@@ -184,7 +186,7 @@ def _rewritten(entry: Entry, make: Callable[[bytes], bytes]) -> Entry:
 
 
 def _removed(paths: Collection[str], tree: _Tree) -> list[str]:
-    """What has to be taken away: what went with its directory goes with it."""
-    there = tree.folders.keys() | tree.files.keys() | tree.links.keys()
+    """The paths to remove, except those below a removed or replaced directory."""
+    existing = tree.folders.keys() | tree.files.keys() | tree.links.keys()
     replaced = {*paths, *tree.files, *tree.links}
-    return sorted(path for path in paths if path not in there and replaced.isdisjoint(parents(path)))
+    return sorted(path for path in paths if path not in existing and replaced.isdisjoint(parents(path)))

@@ -1,15 +1,15 @@
-"""Which OS packages a build asks for, and by which of their contents: plain data for Alpine's apk and Debian's apt.
+"""Table of the OS packages that builds need, by their contents, for Alpine's apk and Debian's apt.
 
-Only what Python packages are known to ask for, by the names of Alpine 3.2x and Debian trixie.
+It has what Python packages are known to need, with the names of Alpine 3.2x and Debian trixie.
 """
 
 from __future__ import annotations
 
-# One row for each pair of packages, and what of it a build asks for: headers (`x/` for all that lie there), programs,
-# names of pkg-config, and of the linker (`-lx`).
+# Rows are a package of Alpine, one of Debian, and what builds look for in them: headers (`x/` for all in a directory),
+# programs, pkg-config modules, and libraries (`-lx`).
 TO_BUILD: tuple[tuple[str, str, str], ...] = (
     # Compilers and tools
-    # Not gcc: alone it has no C library to compile against.
+    # Not gcc, which lacks a C library to compile against.
     ("build-base", "build-essential", "cc gcc cc1 as ld c++ g++ cc1plus -lstdc++"),
     ("build-base", "build-essential", "x86_64-linux-gnu-gcc x86_64-linux-gnu-g++ aarch64-linux-gnu-gcc"),
     ("gfortran", "gfortran", "gfortran f77 f95 -lgfortran"),

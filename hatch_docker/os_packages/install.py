@@ -1,7 +1,7 @@
-"""OS packages → one layer: installed by the image's own package manager, in a container of the image.
+"""Install OS packages with the image's own package manager, in a container, as one layer.
 
-The layer is cached by the image and the names, so that an engine is needed once. It holds what the archives had then,
-until the image or the names change.
+The layer is cached by the image and the names, so an engine is needed once. Newer versions in the archives are used
+only if the image or the names change.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from hatch_docker.support.logs import Log, logging_to
 from hatch_docker.support.package_names import OS_PACKAGE, requested_first
 from hatch_docker.support.progress import Progress
 
-# Another way to make a layer of the same packages has another number: a part of the key.
+# Part of the cache key: raise it when the same packages give another layer.
 _FORMAT = 1
 _KIND = "packages"
 _SHADOW = "etc/shadow"
 _DAY = str(MTIME // 86400).encode()
 _LINES = 12
 _CHATTER = re.compile(r"\s*$|Get:\d|Hit:\d|Fetched |Reading |Building |\(\d+/\d+\) ")
-# The image's own Python is the distribution's, and nothing can be compiled for it.
+# True if the image has the distribution's Python without its headers, so nothing can be compiled for it.
 _LACKS_HEADERS = '[ "$(command -v python3)" = /usr/bin/python3 ] && ! ls /usr/include/python3*/Python.h'
 
 
@@ -109,10 +109,7 @@ def _installed(image: Image, options: InstallOptions, installer: Installer) -> M
         logging_to(installer.cache.log_path(options.log)) as log,
         engine.container(name, what=doing, network=True, limits=limits, platform=platform) as container,
     ):
-        inside = _Inside(container=container, label=label, log=log)
-        return inside.installed(
-            _checked(options.names), options.toolchain, installer.cache, options.compression, progress
-        )
+        return _Inside(container=container, label=label, log=log).install(options, installer)
 
 
 def _engine(connect: Callable[[], Engine], what: str) -> Engine:
@@ -123,49 +120,47 @@ def _engine(connect: Callable[[], Engine], what: str) -> Engine:
 
 
 def _checked(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, sorted, each once; raise PackageError for what a package manager would take for something else."""
+    """The distinct names, sorted. Raises PackageError for invalid names."""
     for name in names:
         if not OS_PACKAGE.fullmatch(name):
             raise PackageError(
                 f"{name!r} is not the name of an OS package",
-                hint="name packages as in libpq5 or libpq5=17.6-1; wildcards, options and files are not taken",
+                hint="write names such as libpq5 or libpq5=17.6-1; wildcards, options and files are not allowed",
             )
     return tuple(sorted(set(names)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inside:
-    """A container of the image that people call `label`; what is run in it is told to `log`."""
+    """A container of the image with display name `label`; commands write their output to `log`."""
 
     container: Container
     label: str
     log: Log
 
-    def installed(
-        self, names: Sequence[str], toolchain: bool, cache: Cache, compression: str, progress: Progress
-    ) -> MadeLayer:
-        """Install, and make a layer of what that changed, in the cache."""
-        manager = self._manager(toolchain)
-        wanted = [*names, *(self._toolchain(manager) if toolchain else [])]
+    def install(self, options: InstallOptions, installer: Installer) -> MadeLayer:
+        """Install packages, and make a layer of the changes in the cache."""
+        manager, cache = self._manager(options.toolchain), installer.cache
+        names = _checked(options.names)
         before, shadow = self._database(manager), self._read(_SHADOW)
-        self._run(manager, wanted)
+        self._run(manager, [*names, *(self._toolchain(manager) if options.toolchain else [])])
         after = self._database(manager)
-        came = arrived(manager.installed(before), manager.installed(after))
+        new = arrived(manager.installed(before), manager.installed(after))
         with cache.temporary() as contents, contents.open("w+b") as spool:
-            found = difference(
+            changes = difference(
                 self.container.changes(),
                 self.container.export,
                 spool,
                 rewrite={_SHADOW: partial(_undated, shadow)},
                 owned=manager.owned(after),
             )
-            if found.capable:
-                progress.note(f"{', '.join(found.capable)} in {self.label}: a layer of ours has no file capabilities")
+            if changes.capable:
+                installer.progress.note(f"file capabilities are dropped: {', '.join(changes.capable)} in {self.label}")
             return make_layer(
-                found.entries,
+                changes.entries,
                 cache,
-                WriteOptions(compression=compression, splice=False),
-                contents=requested_first(came, names) or tuple(f"{name} (already there)" for name in names),
+                WriteOptions(compression=options.compression, splice=False),
+                contents=requested_first(new, names) or tuple(f"{name} (already installed)" for name in names),
             )
 
     def _manager(self, toolchain: bool) -> Manager:
@@ -174,9 +169,9 @@ class _Inside:
                 return manager
         raise PackageError(
             f"the image {self.label} has neither {' nor '.join(manager.name for manager in MANAGERS)}",
-            hint="name an image of its kind that has a compiler in builder"
+            hint="set builder to an image of its kind that has a compiler"
             if toolchain
-            else "take another image, such as one of Debian or Alpine, or leave out the packages that it has already",
+            else "use another image, such as Debian or Alpine, or omit packages that it has already",
         )
 
     def _toolchain(self, manager: Manager) -> list[str]:
@@ -184,24 +179,24 @@ class _Inside:
         return [*manager.toolchain, *headers]
 
     def _run(self, manager: Manager, names: Sequence[str]) -> None:
-        """Run the manager's commands; raise PackageError with what it said last."""
+        """Run the manager's commands. Raises PackageError with the end of their output."""
         for command in manager.commands_for(names):
             if self.container.run(command, write=self.log.write, environ=manager.environ) != 0:
                 raise self._failure(manager, names, self.log.end())
 
     def _failure(self, manager: Manager, names: Sequence[str], output: str) -> PackageError:
         lines = [line.rstrip() for line in output.splitlines() if not _CHATTER.match(line)]
-        # The bar tells what it says from what we say.
-        shown = "".join(f"\n  │ {line}" for line in lines[-_LINES:]) or " it did not say why"
+        # The bar marks output of the manager.
+        shown = "".join(f"\n  │ {line}" for line in lines[-_LINES:]) or " it printed no reason"
         advice = hint(manager, output, lambda: self._listing(manager))
         return PackageError(
             f"{manager.name} cannot install {', '.join(names)}:{shown}",
             place=self.label,
-            hint=join_hints(advice, f"its whole output is in {self.log.path}"),
+            hint=join_hints(advice, f"its complete output is in {self.log.path}"),
         )
 
     def _listing(self, manager: Manager) -> list[str]:
-        """All packages that there are, as far as the manager tells."""
+        """The names of all available packages."""
         printed = bytearray()
         self.container.run(manager.listing, write=printed.extend, environ=manager.environ)
         return printed.decode(errors="replace").split()
@@ -210,7 +205,7 @@ class _Inside:
         return next(filter(None, (self._read(path) for path in manager.databases)), b"").decode(errors="replace")
 
     def _read(self, path: str) -> bytes:
-        """A file's content; nothing where there is none."""
+        """A file's content; empty if it does not exist."""
         printed = bytearray()
         status = self.container.run(("cat", f"/{path}"), write=printed.extend)
         return bytes(printed) if status == 0 else b""
@@ -220,12 +215,12 @@ class _Inside:
 
 
 def _undated(before: bytes, shadow: bytes) -> bytes:
-    """The shadow file, where the passwords that are not of the image were last changed at the layer's own time."""
-    known = set(before.splitlines())
+    """The shadow file, with the layer's own time as the last change of passwords that the image does not have."""
+    unchanged = set(before.splitlines())
     lines = []
     for line in shadow.splitlines():
         fields = line.split(b":")
-        if line not in known and len(fields) > 2 and fields[2].isdigit():
+        if line not in unchanged and len(fields) > 2 and fields[2].isdigit():
             fields[2] = _DAY
         lines.append(b":".join(fields) + b"\n")
     return b"".join(lines)

@@ -1,7 +1,4 @@
-"""Which OS package has a header, a program or a shared library.
-
-What is not in the tables has no answer, which is better than a wrong one.
-"""
+"""Find the OS package that has a header, program or shared library, in tables of well-known ones."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ MANAGERS = ("apk", "apt")
 
 
 class Packages(NamedTuple):
-    """A package's name for each manager; empty where it has none."""
+    """The name of a package for each manager, empty if it has none."""
 
     apk: str
     apt: str
@@ -26,19 +23,19 @@ LIBRARIES: Mapping[str, Packages] = {soname: Packages(apk, apt) for soname, apk,
 
 
 def package_of(name: str, manager: str) -> str:
-    """The package of `manager` (`apk`, `apt`) that has a header, program, module of pkg-config, or shared library.
+    """The package of `manager` (`apk`, `apt`) that has a header, program, pkg-config module or shared library.
 
-    A header is named as it is included (`openssl/ssl.h`), a library that is to be linked as for the linker (`-lpq`),
-    one that is to be loaded by its file name (`libpq.so.5`). Empty where that is not known.
+    `name` is a header as in #include (`openssl/ssl.h`), a library for the linker (`-lpq`) or for the loader
+    (`libpq.so.5`), or a program or module. The result is empty if the tables do not have it.
     """
     if manager not in MANAGERS:
         return ""
-    found = (table[each] for each in _names(name) for table in (LIBRARIES, HEADERS) if each in table)
-    return next((package for packages in found if (package := getattr(packages, manager))), "")
+    matches = (table[each] for each in _names(name) for table in (LIBRARIES, HEADERS) if each in table)
+    return next((package for packages in matches if (package := getattr(packages, manager))), "")
 
 
 def _names(name: str) -> Iterator[str]:
-    """What the tables may have of a name: itself, and the directories that it is in, the nearest first."""
+    """The keys under which the tables may have a name: itself, and its directories, innermost first."""
     yield name
     while parent := name.rstrip("/").rpartition("/")[0]:
         name = f"{parent}/"

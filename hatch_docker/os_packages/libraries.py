@@ -1,12 +1,12 @@
-"""Which OS packages have which shared libraries: plain data for Alpine's apk and Debian's apt.
+"""Table of the OS packages that have a shared library, for Alpine's apk and Debian's apt.
 
-Only what wheels are known to need, by the names of Alpine 3.2x and Debian trixie. The number in a name counts: where
-the two systems have different versions of a library, each has a row of its own.
+It has what wheels are known to need, with the names of Alpine 3.2x and Debian trixie. If the two distributions have
+different versions of a library, each version has a row.
 """
 
 from __future__ import annotations
 
-# The library's name (DT_SONAME), and the packages that have just that one.
+# Rows are a soname (DT_SONAME), and the packages of Alpine and Debian that have it.
 TO_RUN: tuple[tuple[str, str, str], ...] = (
     ("libstdc++.so.6", "libstdc++", "libstdc++6"),
     ("libgcc_s.so.1", "libgcc", "libgcc-s1"),

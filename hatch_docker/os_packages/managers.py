@@ -1,4 +1,4 @@
-"""MANAGERS: the package managers that an image may have, as values: their commands, database and complaints."""
+"""MANAGERS: the supported package managers, with their commands, databases and error messages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from hatch_docker.oci.tar import MTIME
 
-# For what a package's scripts write with a date: the time that all files of a layer have.
+# Scripts of packages write the same date as the files of a layer have.
 _ENVIRON = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(MTIME)}
-# Neither options nor wildcards, virtual names, files (apk: .apk), or what apt would remove for (a minus at the end).
-NAME = re.compile(r"(?!.*\.apk)[A-Za-z0-9][A-Za-z0-9_.+-]*(?<!-)(=[A-Za-z0-9][A-Za-z0-9_.+:~-]*)?")
 
 _NO_ROOM = re.compile(r"No space left on device|enough free space")
 _UNREACHABLE = re.compile(
@@ -26,12 +24,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manager:
-    """A package manager. `program` tells that it is there; `commands` are run in turn, the last with names at its end.
+    """A package manager, which an image has if it has `program`.
 
-    `toolchain` is what compiles C and C++ with it, `headers` those of the distribution's Python. `databases` are where
-    its database may be, which `installed` reads: versions by name. `owned` are the files that packages brought which
-    otherwise are made by running them. `listing` is the command for all names that can be installed; `unknown` finds
-    those that cannot in what it printed, `versions` those that have no such version.
+    To install, `commands` run in turn, the last one with the names appended. `toolchain` are the packages that compile
+    C and C++, and `headers` has those of the distribution's Python. `databases` are possible paths of its database;
+    `installed` parses versions by name from it, and `owned` the bytecode that packages contain. `listing` is the
+    command that prints all available names. `unknown` and `versions` match messages about missing names and versions.
     """
 
     name: str
@@ -48,7 +46,7 @@ class Manager:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """What its commands run with."""
+        """The environment of its commands."""
         return _ENVIRON
 
     def commands_for(self, names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -56,80 +54,82 @@ class Manager:
         return [*self.commands[:-1], (*self.commands[-1], *names)]
 
     def missing(self, output: str) -> list[str]:
-        """The names that it says it does not know."""
+        """The names in its messages about unknown packages."""
         return list(dict.fromkeys(self.unknown.findall(output)))
 
 
-def hint(manager: Manager, output: str, known: Callable[[], Iterable[str]]) -> str:
-    """What to do about a failed installation that printed `output`; empty where that cannot be told.
+def hint(manager: Manager, output: str, available: Callable[[], Iterable[str]]) -> str:
+    """What to do about a failed installation that printed `output`; empty if that is unclear.
 
-    `known` gives all names that there are.
+    `available` lists the names of all packages.
     """
     if _NO_ROOM.search(output):
         return "the engine's disk is full: 'docker system prune'"
     if _UNREACHABLE.search(output):
         return (
-            "the package archive does not answer in a container: is there a network, do the engine's containers need a "
-            "proxy? An image that has the packages already needs none"
+            "the package archive is unreachable from a container: check the network, and whether containers need a "
+            "proxy; or use an image that has the packages already"
         )
     if missing := manager.missing(output):
-        return "; ".join(_nearest(name, known()) for name in missing[:_SHOWN])
-    if found := manager.versions.search(output):
-        return f"the archive has no such version of {found[1]}: leave the version out, or name one that it has"
+        return "; ".join(_nearest(name, available()) for name in missing[:_SHOWN])
+    if match := manager.versions.search(output):
+        return f"the archive does not have this version of {match[1]}: omit the version, or set an available one"
     if _NOT_ALLOWED.search(output):
-        return "the engine's containers are not allowed to do this: is it one that runs without root?"
+        return "the engine's containers lack permission: does it run without root?"
     return ""
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(set(known)), n=_SHOWN, cutoff=0.6)
+def _nearest(name: str, available: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(set(available)), n=_SHOWN, cutoff=0.6)
     return f"there is no package {name!r}" + (f"; similar are {', '.join(near)}" if near else "")
 
 
 def arrived(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
-    """What is new, or has another version, as "name version", sorted."""
+    """The packages that are new or have another version, as `NAME VERSION`, sorted."""
     return tuple(f"{name} {version}" for name, version in sorted(after.items()) if before.get(name) != version)
 
 
 def _apt_installed(database: str) -> dict[str, str]:
-    """deb822 stanzas of /var/lib/dpkg/status; a package of another architecture than the first has it in its name."""
-    found: dict[str, str] = {}
+    """Parse /var/lib/dpkg/status; packages of further architectures have them in their names."""
+    versions: dict[str, str] = {}
     for stanza in database.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Status|Version|Architecture): (.*)$", stanza, re.MULTILINE))
         if fields.get("Status", "").endswith(" installed") and "Package" in fields:
             name = fields["Package"]
-            found[f"{name}:{fields.get('Architecture', '')}" if name in found else name] = fields.get("Version", "")
-    return found
+            versions[f"{name}:{fields.get('Architecture', '')}" if name in versions else name] = fields.get(
+                "Version", ""
+            )
+    return versions
 
 
 def _apk_installed(database: str) -> dict[str, str]:
-    """The stanzas of apk's database: a letter, a colon, a value; P is the name, V the version."""
-    found: dict[str, str] = {}
+    """Parse apk's database: fields are a letter, a colon and a value; P is the name, V the version."""
+    versions: dict[str, str] = {}
     for stanza in database.split("\n\n"):
         fields = dict(re.findall(r"^([PV]):(.*)$", stanza, re.MULTILINE))
-        # Those that begin with a dot are names for sets of others, made in an image.
+        # Names that start with a dot are virtual packages of `apk add --virtual`.
         if not fields.get("P", ".").startswith("."):
-            found[fields["P"]] = fields.get("V", "")
-    return found
+            versions[fields["P"]] = fields.get("V", "")
+    return versions
 
 
 def _apk_owned(database: str) -> frozenset[str]:
-    """Bytecode that came in packages: F is a directory, R a file in it."""
-    found: set[str] = set()
+    """The bytecode in packages, from apk's database: F is a directory, R a file in it."""
+    paths: set[str] = set()
     folder = ""
     for letter, value in re.findall(r"^([FR]):(.*)$", database, re.MULTILINE):
         if letter == "F":
             folder = value
         elif value.endswith(".pyc"):
-            found.add(f"{folder}/{value}")
-    return frozenset(found)
+            paths.add(f"{folder}/{value}")
+    return frozenset(paths)
 
 
 _APT_OPTIONS = (
     *("-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3"),
-    # A name with a dot or plus that is not there would be taken for a regular expression otherwise.
+    # Without it, an unknown name with a dot or plus is a regular expression.
     *("-o", "APT::Cmd::Pattern-Only=true"),
-    # Nobody can be asked about a configuration file that the image has changed.
+    # Keep configuration files that the image has changed, without a prompt.
     *("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
 )
 
@@ -145,7 +145,7 @@ MANAGERS: tuple[Manager, ...] = (
         headers="python3-dev",
         databases=("var/lib/dpkg/status",),
         installed=_apt_installed,
-        # Debian's packages have none: their scripts compile.
+        # Debian's packages contain no bytecode: their scripts compile it.
         owned=lambda _database: frozenset(),
         listing=("apt-cache", "pkgnames"),
         unknown=re.compile(

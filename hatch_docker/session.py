@@ -19,7 +19,7 @@ from urllib.request import getproxies
 
 import platformdirs
 
-from hatch_docker.base.families import admitted
+from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
 from hatch_docker.config import (
     Config,
@@ -196,7 +196,7 @@ class Session:
         if project.version:
             checks.append(partial(references_of, project, config.naming, place("tags")))
         if config.base.spec.transport == "family":
-            admits = partial(admitted, project.requires_python, config.base.python)
+            admits = partial(family_pythons, project.requires_python, config.base.python)
             checks.append(partial(as_mistake, place("python"), admits))
         if "entrypoint" not in mistakes:
             checks.append(partial(entrypoint_of, project, config.runtime.entrypoint))
@@ -206,8 +206,11 @@ class Session:
         if refusal := self._commit.refusal:
             self.terminal.note(f"the image records no commit, since Git did not read the repository: {refusal}")
 
+    def check_configuration(self) -> None:
+        """Check the configuration's syntax, and extras and dependency groups: enough for a command that never builds."""
+        gather(self._basic_checks())
+
     def _basic_checks(self) -> list[Callable[[], object]]:
-        """The checks that every command needs: of the configuration's syntax, and of extras and dependency groups."""
         config, mistakes, _ = self._configuration
         project, packages = self.project, config.packages
         extras, groups = project.optional_dependencies, project.dependency_groups
@@ -279,11 +282,10 @@ class Session:
         return run
 
     def run(self, command: Callable[[Session], tuple[str, int]]) -> int:
-        """Run a command that does not build; it returns a text to print and the exit status."""
+        """Run a command that does not build, after its own checks; it returns a text to print and the exit status."""
         status = 0
         with self.reporting():
             self._source.check()
-            gather(self._basic_checks())
             text, status = command(self)
             self.terminal.close()
             if text:

@@ -107,7 +107,7 @@ class Index:
                     response.read(1 << 16)
                     return None
                 if response.status != 200:
-                    raise refusal(response.status, "the package index", url)
+                    raise status_error(response.status, "the package index", url)
                 return _read(response, url)
             except HTTPError as error:
                 if attempt == _ATTEMPTS - 1:
@@ -117,8 +117,8 @@ class Index:
         return None
 
 
-def refusal(status: int, who: str, url: str) -> ArtifactError:
-    """The error for an HTTP status other than success; `who` is the subject of its message."""
+def status_error(status: int, subject: str, url: str) -> ArtifactError:
+    """The error for an HTTP status other than success; `subject` is that of its message."""
     host = urlsplit(redact(url)).hostname or ""
     login = (
         f"put a line 'machine {host} login … password …' into ~/.netrc, or the login into the URL of "
@@ -131,7 +131,7 @@ def refusal(status: int, who: str, url: str) -> ArtifactError:
         410: ("no longer has it", "the lock may be out of date: lock again"),
         429: ("got too many requests", "wait a little, and try again"),
     }.get(status, ("failed" if status >= 500 else "gave an unexpected answer", "try again later"))
-    return ArtifactError(f"{who} {message} (HTTP {status})", place=redact(url), hint=hint)
+    return ArtifactError(f"{subject} {message} (HTTP {status})", place=redact(url), hint=hint)
 
 
 def local_path(url: str) -> Path:
@@ -211,7 +211,7 @@ def _parse_html(page: _Page) -> Iterator[IndexFile | None]:
     anchors.close()
     _check_version(anchors.version, page.url)
     base = urljoin(page.url, anchors.base)
-    for attributes in anchors.found:
+    for attributes in anchors.links:
         href, _, fragment = (attributes["href"] or "").strip().partition("#")
         algorithm, _, digest = fragment.partition("=")
         yield _index_file(
@@ -285,7 +285,7 @@ class _Anchors(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[dict[str, str | None]] = []
+        self.links: list[dict[str, str | None]] = []
         self.base = ""
         self.version = ""
 
@@ -293,7 +293,7 @@ class _Anchors(HTMLParser):
         """Handle one tag; called by the parser."""
         attributes = dict(attrs)
         if tag == "a" and attributes.get("href"):
-            self.found.append(attributes)
+            self.links.append(attributes)
         elif tag == "base" and attributes.get("href") and not self.base:
             self.base = attributes["href"] or ""
         elif tag == "meta" and attributes.get("name") == "pypi:repository-version":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.client import local_path, refusal
+from hatch_docker.index.client import local_path, status_error
 from hatch_docker.index.credentials import split_login
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, redact
@@ -151,7 +151,7 @@ class _Fetch:
         response = self.http.request("GET", url, headers=headers)
         if response.status != 200:
             response.close()
-            raise refusal(response.status, f"the host of {artifact.filename}", url)
+            raise status_error(response.status, f"the host of {artifact.filename}", url)
         try:
             yield from self.http.resume(response, url, headers)
         finally:

@@ -85,12 +85,12 @@ def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: S
     return marker.evaluate(environment, context="requirement")
 
 
-def filename(file: Mapping[str, Any]) -> str:
+def filename_of(file: Mapping[str, Any]) -> str:
     """The name of a file in a lock, from its path or URL."""
     return unquote(urlsplit(file.get("path") or file.get("url") or "").path).rpartition("/")[2]
 
 
-def parsed(name: str) -> tuple[str, Version] | None:
+def parse_filename(name: str) -> tuple[str, Version] | None:
     """The package and version in a file name of a wheel or sdist (PyPA: binary and source formats), else None."""
     try:
         return parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
@@ -100,4 +100,4 @@ def parsed(name: str) -> tuple[str, Version] | None:
 
 def is_file_of(name: str, package: str, version: Version) -> bool:
     """Whether a file name is that of a wheel or sdist of this version of the package."""
-    return parsed(name) == (package, version)
+    return parse_filename(name) == (package, version)

@@ -28,7 +28,7 @@ from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
-from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parsed
+from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parse_filename
 
 Source: TypeAlias = PackageVcs | PackageDirectory | PackageArchive | PackageWheel | PackageSdist
 
@@ -235,7 +235,7 @@ def _unusable_archive(package: Package, source: PackageArchive, target: TargetPy
         return f"is in a folder of an archive ({source.subdirectory} of {name})"
     if name.endswith(".whl"):
         return f"is a wheel for another platform ({name})" if tags_of(name).isdisjoint(target.tags) else ""
-    found = parsed(name)
+    found = parse_filename(name)
     if found is None or found[0] != package.name or (package.version or found[1]) != found[1]:
         return f"is an archive that is not named as its sdist ({name})"
     return ""
@@ -250,7 +250,7 @@ def _reason(package: Package, target: TargetPython, *, sdists: Set[str], complet
 
 def _artifact(package: Package, source: PackageArchive | PackageWheel | PackageSdist, lock: Path) -> Artifact:
     filename = _archive_name(source) if isinstance(source, PackageArchive) else source.filename
-    found = parsed(filename)
+    found = parse_filename(filename)
     # A path is relative to the lock (PEP 751). The URL goes first: the file at the path may not exist.
     url = source.url or (lock.absolute().parent / (source.path or "")).as_uri()
     return Artifact(

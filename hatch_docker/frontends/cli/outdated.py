@@ -38,7 +38,7 @@ from hatch_docker.locks.check import applies
 from hatch_docker.locks.explain import tags_of
 from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.locked import Locked
-from hatch_docker.locks.model import parsed, read_text
+from hatch_docker.locks.model import parse_filename, read_text
 from hatch_docker.locks.uv import UPGRADE as UPGRADE_PYTHON
 from hatch_docker.locks.uv import is_ours
 from hatch_docker.oci.filesystem import merge
@@ -82,6 +82,7 @@ def outdated(check: bool, session: Session) -> tuple[str, int]:
     The status is 1 if `check` is set and a security update or a yanked version is listed, else 0. Raises what planning
     raises, and errors of the archive and the index.
     """
+    session.check_configuration()
     services, spec = session.services, session.config.base.spec
     # Indexes that were downloaded within the last hour would do for a build, but not for news.
     archives = replace(services.archives, fresh=timedelta(0))
@@ -190,7 +191,7 @@ def _fitting(name: str, files: Iterable[IndexFile], target: TargetPython, *, pre
     tags = frozenset(target.tags)
     found: dict[Version, list[IndexFile]] = {}
     for file in files:
-        known = parsed(file.filename)
+        known = parse_filename(file.filename)
         if known and known[0] == name and not file.yanked and (pre or not known[1].is_prerelease):
             found.setdefault(known[1], []).append(file)
     for version in sorted(found, reverse=True):

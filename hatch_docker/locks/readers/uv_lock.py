@@ -27,7 +27,7 @@ from packaging.version import InvalidVersion, Version
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder
-from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate, filename, is_file_of, read_toml
+from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate, filename_of, is_file_of, read_toml
 from hatch_docker.locks.readers.pylock import validated
 from hatch_docker.locks.readers.uv_metadata import check_current
 
@@ -205,7 +205,7 @@ def _registry_files(package: Table, registry: str) -> dict[str, Any]:
         for file in listed
     ]
     # A pylock must not have file names that precede the specification.
-    named = [(filename(file), file) for file in files]
+    named = [(filename_of(file), file) for file in files]
     proper = [(name, file) for name, file in named if is_file_of(name, package["name"], Version(package["version"]))]
     if not proper:
         raise LockError(f"{package['name']} has no file whose name follows the specification")

@@ -155,9 +155,9 @@ extra-files = [{from = "nothing", into = "/x"}]
             ),
             (
                 {"REGISTRY_MIRRORS": "docker.io=rosa:s3cret@a.example"},
-                "what has a login in it is not a registry's host",
+                "a registry's host must not include a login",
             ),
-            ({"INSECURE_REGISTRIES": "rosa:s3cret@a.example"}, "what has a login in it is not a registry's host"),
+            ({"INSECURE_REGISTRIES": "rosa:s3cret@a.example"}, "a registry's host must not include a login"),
             ({"IMAGE": "rosa:s3cret@a.example/b"}, "HATCH_DOCKER_IMAGE: "),
             ({"INDEX_URL": "index.example/s3cret"}, "HATCH_DOCKER_INDEX_URL: expected the URL of an index"),
         ],
@@ -265,7 +265,7 @@ class TestTheBase:
                 bench,
                 project,
                 f"has nothing for linux/s390x; it has {there}",
-                'hint: set platforms = ["linux/amd64"], or take another base',
+                'hint: set platforms = ["linux/amd64"], or use another base',
                 HATCH_DOCKER_PLATFORMS="linux/s390x",
             )
 

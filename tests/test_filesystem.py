@@ -244,14 +244,14 @@ class TestHostileLayers:
             merged([file("a/" * 50_000 + "b")])
 
     def test_there_are_never_more_files_than_anybody_has(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(filesystem, "_MOST_MEMBERS", 5)
+        monkeypatch.setattr(filesystem, "_MAX_MEMBERS", 5)
         assert len(merged([file("a"), file("b")], [file("c/d/e")]).nodes) == 5
         for layers in ([[file("a")] * 6], [[file("a"), file("b")], [file("c/d/e/f")]]):
             with pytest.raises(ImageError, match="too many files"):
                 merged(*layers)
 
     def test_no_more_content_is_kept_than_memory_holds(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(filesystem, "_MOST_READ", 10)
+        monkeypatch.setattr(filesystem, "_MAX_CONTENT", 10)
         files = merged([file("a", "123456"), file("b", "12345"), file("c", "1234")], [file("d", "1")])
         assert [content(files, name) for name in "abcd"] == [b"123456", None, b"1234", None]
 

@@ -1,1 +1,1 @@
-"""What an OCI image is: documents, layers, registries and archives. It knows nothing of Python packaging."""
+"""OCI images: documents, layers, registries and archives. It knows nothing of Python packaging."""

@@ -1,6 +1,6 @@
-"""Images as files: OCI image layouts (a folder, or a tar of it) and what `docker save` writes.
+"""Images as files: OCI image layouts (a directory or a tar of one) and archives of `docker save`.
 
-What we write is both at once: `oci-layout`, `index.json` and `blobs/` (image-layout.md), and the `manifest.json` that
+Our archives are both: they have `oci-layout`, `index.json` and `blobs/` (image-layout.md), and the `manifest.json` that
 `docker load` reads. Archives are read in place, never unpacked.
 """
 
@@ -29,13 +29,13 @@ _CONTAINERD_NAME = "io.containerd.image.name"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """The files of an image layout or archive; `open` takes a name in it and raises KeyError where it is missing."""
+    """The files of an image layout or archive at `place`. `open` takes a file's name, and raises KeyError."""
 
     place: str
     open: Callable[[str], BinaryIO]
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """A file's bytes; raises ImageError where it is missing or cannot be read."""
+        """A file's bytes; raises ImageError if it is missing or cannot be read."""
         try:
             with self.open(name) as file:
                 yield from chunks_of(file)
@@ -43,7 +43,7 @@ class Files:
             raise ImageError(f"it has no readable {name}", place=self.place) from None
 
     def read(self, name: str, limit: int = spec.LARGEST_DOCUMENT) -> bytes:
-        """A small file; raises ImageError where it is missing or larger than `limit` bytes."""
+        """A small file; raises ImageError if it is missing or larger than `limit` bytes."""
         data = bytearray()
         for chunk in self.chunks(name):
             data += chunk
@@ -53,9 +53,9 @@ class Files:
 
 
 def open_files(path: Path) -> Files:
-    """A layout's folder, or a tar of one or of `docker save`; raises ImageError where it is neither."""
+    """The files of a layout's directory, a tar of one, or an archive of `docker save`; raises ImageError."""
     if path.is_dir():
-        return Files(place=str(path), open=lambda name: _inside(path, name))
+        return Files(place=str(path), open=lambda name: _open_below(path, name))
     try:
         with tarfile.open(path, mode="r:") as tar:
             members = {member.name.removeprefix("./"): member for member in tar if not member.isdir()}
@@ -71,7 +71,7 @@ def open_files(path: Path) -> Files:
     def open_member(name: str) -> BinaryIO:
         member = members[name]
         if member.issym() or member.islnk():
-            # docker save before version 25 links layers that two images share.
+            # Before version 25, docker save links layers that two images share.
             parent = name.rpartition("/")[0] if member.issym() else ""
             member = members[rooted(f"{parent}/{member.linkname}")]
         return io.BufferedReader(_Section(path.open("rb"), member.offset_data, member.size))
@@ -80,20 +80,21 @@ def open_files(path: Path) -> Files:
 
 
 def root_of_layout(files: Files, ref_name: str) -> bytes:
-    """The index of a layout, narrowed to the one manifest that `ref_name` names where it is given.
+    """The index of a layout, or the document of its only image; with `ref_name`, of the image of that name or digest.
 
-    Raises ImageError, with the names there are, when none or several fit.
+    Raises ImageError, which lists the available names, if no image or several match.
     """
     index = Index.from_json(spec.load(files.read("index.json"), "index.json"))
     names = {m.annotations.get(_REF_NAME, "") for m in index.manifests}
     chosen = [m for m in index.manifests if not ref_name or ref_name in (m.annotations.get(_REF_NAME), m.digest)]
+    # Attestations have the platform unknown/unknown.
     images = {m.digest: m.platform for m in chosen if m.platform is None or m.platform.os != "unknown"}
     if len(images) == 1:
-        # What stands in for an image may be an index itself: the document tells.
+        # The document may be an index itself.
         return _document_of(files, next(iter(images)))
     platforms = set(images.values())
     if not images or None in platforms or len(platforms) < len(images):
-        raise not_one(files, len(images), ref_name, names)
+        raise not_exactly_one(files, len(images), ref_name, names)
     return spec.dump(replace(index, manifests=tuple(chosen)).to_json())
 
 
@@ -105,21 +106,22 @@ def _document_of(files: Files, digest: str) -> bytes:
     return data
 
 
-def not_one(files: Files, count: int, wanted: str, names: Iterable[str]) -> ImageError:
-    """The error for a place that holds no image, or several, where one is `wanted`."""
-    known = sorted(filter(None, names))
-    several = "several images" if count else "no image"
+def not_exactly_one(files: Files, count: int, name: str, names: Iterable[str]) -> ImageError:
+    """The error if no image or several match `name`, which may be empty; the hint lists all `names`."""
+    available = sorted(filter(None, names))
+    images = "several images" if count else "no image"
+    example = f"{files.place}:{available[0]} (it has {', '.join(available)})" if available else ""
     return ImageError(
-        f"it has {several} named {wanted!r}" if wanted else f"it has {several}",
+        f"it has {images} named {name!r}" if name else f"it has {images}",
         place=files.place,
-        hint=f"add the name of one, as in {files.place}:{known[0]} (it has {', '.join(known)})" if known else "",
+        hint=f"add the name of one, as in {example}" if example else "",
     )
 
 
 def saved_images(files: Files) -> list[dict[str, Any]]:
-    """The entries of a `docker save` archive's manifest.json: `Config`, `RepoTags` and `Layers`, of names.
+    """The entries of manifest.json in an archive of `docker save`, with `Config`, `RepoTags` and `Layers`.
 
-    Raises ImageError where it is not as Docker writes it.
+    Raises ImageError if it is malformed.
     """
     try:
         entries = json.loads(files.read("manifest.json"))
@@ -138,16 +140,16 @@ def _is_saved(entry: Any) -> bool:
 
 
 def blob_name(digest: str) -> str:
-    """Where a layout keeps a blob (image-layout.md)."""
+    """The file name of a blob in a layout (image-layout.md)."""
     return "blobs/" + digest.replace(":", "/", 1)
 
 
 def archive(image: Image, references: Sequence[Reference], *, without: frozenset[str] = frozenset()) -> Iterator[bytes]:
-    """The tar of `image` in chunks: for `docker load`, `podman load` and skopeo's `oci-archive:`.
+    """The tar of `image` in chunks, for `docker load`, `podman load` and skopeo's `oci-archive:`.
 
-    `references` are the image's names with tags. index.json has one entry, by the first of them, since skopeo takes a
-    layout without choosing only then. `without` names layers by digest that the reader is known to have; their bytes
-    are left out. Raises ImageError where a layer's bytes are not what its descriptor says.
+    `references` are the image's names with tags. index.json has one entry, with the first of them: skopeo requires a
+    choice among several. `without` are digests of layers that the reader has already; they are omitted. Raises
+    ImageError if a layer does not match its descriptor.
     """
     for name, data in _documents(image, references):
         yield from _member(name, len(data), [data])
@@ -187,26 +189,28 @@ def _member(name: str, size: int, chunks: Iterator[bytes] | list[bytes]) -> Iter
 
 
 def _verified(layer: Layer) -> Iterator[bytes]:
-    """A layer's bytes; at their end, raise ImageError when they were not what the descriptor says."""
+    """A layer's blob; raises ImageError at its end if it does not match the descriptor."""
     digest, size = layer.descriptor.digest, layer.descriptor.size
 
     def mismatch(_actual: str) -> ImageError:
-        return ImageError(f"layer {digest} changed while it was read", hint="build again: it is made or fetched anew")
+        return ImageError(
+            f"layer {digest} changed while it was read", hint="build again: the layer is then made or pulled again"
+        )
 
     with layer.open() as file:
         yield from verified(chunks_of(file), digest, mismatch, size=size)
 
 
-def _inside(folder: Path, name: str) -> BinaryIO:
+def _open_below(directory: Path, name: str) -> BinaryIO:
     try:
-        return (folder / rooted(name)).open("rb")
+        return (directory / rooted(name)).open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
-        # ValueError for a name that no file can have.
+        # ValueError: no file can have such a name.
         raise KeyError(name) from None
 
 
 class _Section(io.RawIOBase):
-    """A part of a file, as a file of its own."""
+    """A section of a file as a read-only file. It closes the whole file."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         self._file = file

@@ -22,7 +22,7 @@ class History:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> History:
-        """Read one entry; what is missing is empty."""
+        """Read one entry; missing fields are empty."""
         return cls(
             created_by=str(document.get("created_by") or ""),
             created=str(document.get("created") or ""),
@@ -39,7 +39,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Healthcheck:
-    """Docker's HEALTHCHECK; times in nanoseconds. OCI has none, so Podman drops it from OCI manifests."""
+    """Docker's HEALTHCHECK; times in nanoseconds. It is not part of OCI, so Podman drops it from OCI images."""
 
     test: tuple[str, ...]
     interval: int = 0
@@ -48,7 +48,7 @@ class Healthcheck:
     retries: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As the image config holds it."""
+        """The JSON object of the image config."""
         fields = {
             "Interval": self.interval,
             "Timeout": self.timeout,
@@ -60,9 +60,9 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """An image's configuration (config.md), but for rootfs and history, which belong to the image's layers.
+    """An image's configuration (config.md) without rootfs and history, which belong to the layers.
 
-    `created` is RFC 3339. `entrypoint` and `cmd` are None where the image has none.
+    `created` is RFC 3339. `entrypoint` and `cmd` are None if the image has none.
     """
 
     platform: Platform
@@ -81,7 +81,7 @@ class ImageConfig:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ImageConfig:
-        """Read an OCI or Docker image config; unknown fields are ignored."""
+        """Read an OCI or Docker image config; unknown fields are ignored. Raises ImageError."""
         config = document.get("config") or {}
         if not isinstance(config, dict):
             raise ImageError("the image config's 'config' is not a JSON object")
@@ -106,7 +106,7 @@ class ImageConfig:
         )
 
     def to_json(self, diff_ids: tuple[str, ...], history: tuple[History, ...]) -> dict[str, Any]:
-        """The whole document, with the rootfs and history that its layers give."""
+        """The whole document, with the rootfs and history of the layers."""
         config: dict[str, Any] = {
             "Env": [f"{name}={value}" for name, value in self.env.items()],
             "Entrypoint": None if self.entrypoint is None else list(self.entrypoint),
@@ -134,7 +134,7 @@ class ImageConfig:
 
 
 def diff_ids_of(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The diff IDs of an image config document; raise ImageError where they are missing or malformed."""
+    """The diff IDs of an image config document; raises ImageError if they are missing or malformed."""
     rootfs = document.get("rootfs")
     ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(ids, list) or not all(isinstance(i, str) and DIGEST.fullmatch(i) for i in ids):
@@ -143,7 +143,7 @@ def diff_ids_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def history_of(document: Mapping[str, Any]) -> tuple[History, ...]:
-    """The history of an image config document, empty where it has none."""
+    """The history of an image config document, empty if it has none."""
     return tuple(History.from_json(step) for step in _list(document.get("history")) if isinstance(step, dict))
 
 

@@ -1,4 +1,4 @@
-"""What a stack of layers looks like when an engine mounts it: names, links, and the bytes of a few files.
+"""The root file system of a stack of layers: paths, symbolic links, and the content of a few files.
 
 Layers are read, never unpacked. Whiteouts follow the image specification (layer.md).
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.image import plain_tar
@@ -20,17 +19,17 @@ from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_LARGEST_READ = 64 << 20
-# A few hundred kilobytes of a hostile layer are gigabytes of names or files when they are inflated. No path that Linux
-# opens is longer than this, and no image that a person made comes near the other limits.
-_LONGEST_PATH = 4096
-_MOST_MEMBERS = 4_000_000
-_MOST_READ = 512 << 20
+# A few hundred kilobytes of a hostile layer can inflate to gigabytes of names or files. Linux opens no longer path, and
+# no real image comes near the other limits. Contents are in bytes.
+_MAX_PATH = 4096
+_MAX_MEMBERS = 4_000_000
+_MAX_CONTENT = 512 << 20
+_MAX_FILE_CONTENT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One name: `kind` is `file`, `dir`, `link` (symbolic) or `other`; `data` only where it was asked for."""
+    """A path's `kind` is `file`, `dir`, `link` (symbolic) or `other`. `data` is its content, if that was requested."""
 
     kind: str
     link: str = ""
@@ -39,12 +38,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """The merged listing; paths are relative and have no trailing slash."""
+    """The merged listing. Paths are relative and have no trailing slash."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
 
     def resolve(self, path: str) -> str:
-        """Follow every symbolic link on the way to `path`; what does not exist is taken as it is.
+        """Follow all symbolic links in `path`; components that do not exist stay as they are.
 
         Raises ImageError on a loop.
         """
@@ -63,7 +62,7 @@ class Filesystem:
         return node.link if node is not None and node.kind == "link" else None
 
     def get(self, path: str) -> Node | None:
-        """What `path` is, links followed; None where nothing is."""
+        """The node of `path` after following links; None if there is none."""
         resolved = self.resolve(path)
         return self.nodes.get(resolved) if resolved else Node(kind="dir")
 
@@ -83,7 +82,7 @@ class Filesystem:
         return node.kind if node else ""
 
     def below(self, path: str) -> Iterator[str]:
-        """The names right below a directory."""
+        """The names in a directory, without those in its subdirectories."""
         directory = self.resolve(path)
         prefix = f"{directory}/" if directory else ""
         for name in self.nodes:
@@ -91,65 +90,85 @@ class Filesystem:
                 yield name[len(prefix) :]
 
 
-def merge(layers: Iterable[Layer], wanted: Callable[[str], bool]) -> Filesystem:
-    """List `layers`, lowest first, keeping the content of the files that `wanted(path)` names.
+def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool]) -> Filesystem:
+    """Merge the listings of `layers`, lowest first, with the content of the files for which `needs_content` is true.
 
-    Of a file larger than 64 MiB, and of what is beyond 512 MiB altogether, no content is kept. Directories that no
-    layer names, but that files lie in, are listed too. Raises ImageError for what is no layer, no sane one, or
-    not the one that its diff ID says.
+    Files larger than 64 MiB, and those beyond 512 MiB in total, have no content. Parent directories without an entry
+    are listed too. Raises ImageError for layers that are invalid, too large to list, or have another diff ID.
     """
     nodes: dict[str, Node] = {}
-    room = _MOST_READ
+    room = _MAX_CONTENT
     for layer in layers:
-        added, removed, emptied = _list(layer, wanted, room)
-        room -= sum(len(node.data or b"") for node in added.values())
-        removed |= {path for path, node in added.items() if node.kind != "dir"}
-        emptied |= removed
-        nodes = {
-            path: node
-            for path, node in nodes.items()
-            if path not in removed and "" not in emptied and emptied.isdisjoint(parents(path))
-        }
-        for path, node in added.items():
+        changes = _read(layer, needs_content, room)
+        room -= sum(len(node.data or b"") for node in changes.added.values())
+        nodes = changes.kept(nodes)
+        for path, node in changes.added.items():
             nodes[path] = node
             for parent in parents(path):
                 if parent not in nodes or nodes[parent].kind in ("file", "other"):
                     nodes[parent] = Node(kind="dir")
-            if len(nodes) > _MOST_MEMBERS:
-                raise ImageError(f"layer {layer.descriptor.digest} cannot be read: the image has too many files")
+            if len(nodes) > _MAX_MEMBERS:
+                raise _unreadable(layer, "the image has too many files")
     return Filesystem(nodes)
 
 
-def _list(layer: Layer, wanted: Callable[[str], bool], room: int) -> tuple[dict[str, Node], set[str], set[str]]:
-    """A layer's entries, and its whiteouts, which concern lower layers only: names removed, directories emptied."""
-    added: dict[str, Node] = {}
-    removed: set[str] = set()
-    emptied: set[str] = set()
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """A layer's entries, and its whiteouts for lower layers: paths to remove, directories to empty."""
+
+    added: dict[str, Node] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    emptied: set[str] = field(default_factory=set)
+
+    def kept(self, nodes: Mapping[str, Node]) -> dict[str, Node]:
+        """The nodes of lower layers that stay."""
+        removed = self.removed | {path for path, node in self.added.items() if node.kind != "dir"}
+        emptied = self.emptied | removed
+        if "" in emptied:
+            return {}
+        return {path: node for path, node in nodes.items() if path not in removed and emptied.isdisjoint(parents(path))}
+
+
+def _read(layer: Layer, needs_content: Callable[[str], bool], room: int) -> _Changes:
+    changes = _Changes()
     try:
         with layer.open() as blob:
             plain = ChunkReader(plain_tar(chunks_of(blob), layer.descriptor.media_type, layer.diff_id))
             with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
-                for member in members(tar, most=_MOST_MEMBERS):
-                    if len(member.name) > _LONGEST_PATH:
-                        raise ValueError("it has too long a path")
-                    path = rooted(member.name)
-                    parent, name = posixpath.split(path)
-                    if name == _OPAQUE:
-                        emptied.add(parent)
-                    elif name.startswith(_WHITEOUT):
-                        removed.add(posixpath.join(parent, name[len(_WHITEOUT) :]))
-                    elif path:
-                        added[path] = _node(tar, member, added, wanted(path) and member.size <= room)
-                        room -= len(added[path].data or b"")
-            # What follows the tar's end belongs to the diff ID.
+                for member in members(tar, most=_MAX_MEMBERS):
+                    room -= _add(tar, member, changes, needs_content, room)
+            # The diff ID covers what follows the end of the tar.
             while plain.read(CHUNK):
                 pass
     except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
-        raise ImageError(f"layer {layer.descriptor.digest} cannot be read: {error}") from None
-    return added, removed, emptied
+        raise _unreadable(layer, str(error)) from None
+    return changes
 
 
-def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node], wanted: bool) -> Node:
+def _add(
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    changes: _Changes,
+    needs_content: Callable[[str], bool],
+    room: int,
+) -> int:
+    """Add a member to `changes`; return how many of the `room` bytes its content takes."""
+    if len(member.name) > _MAX_PATH:
+        raise ValueError("it has too long a path")
+    path = rooted(member.name)
+    parent, name = posixpath.split(path)
+    if name == _OPAQUE:
+        changes.emptied.add(parent)
+    elif name.startswith(_WHITEOUT):
+        changes.removed.add(posixpath.join(parent, name[len(_WHITEOUT) :]))
+    elif path:
+        node = _node(tar, member, changes.added, with_content=member.size <= room and needs_content(path))
+        changes.added[path] = node
+        return len(node.data or b"")
+    return 0
+
+
+def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: Mapping[str, Node], *, with_content: bool) -> Node:
     if member.isdir():
         return Node(kind="dir")
     if member.issym():
@@ -158,5 +177,9 @@ def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: dict[str, Node],
         return added.get(rooted(member.linkname), Node(kind="file"))
     if not member.isreg():
         return Node(kind="other")
-    file: BinaryIO | None = tar.extractfile(member) if wanted and member.size <= _LARGEST_READ else None  # type: ignore[assignment]
+    file = tar.extractfile(member) if with_content and member.size <= _MAX_FILE_CONTENT else None
     return Node(kind="file", data=file.read() if file is not None else None)
+
+
+def _unreadable(layer: Layer, reason: str) -> ImageError:
+    return ImageError(f"layer {layer.descriptor.digest} cannot be read: {reason}")

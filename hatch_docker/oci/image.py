@@ -1,4 +1,4 @@
-"""Images as immutable values: a config, layers and history. Manifest and digests are derived, never stored."""
+"""Images as immutable values: config, layers and history. The manifest and all digests are computed from these."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Image:
 
     @property
     def config_descriptor(self) -> Descriptor:
-        """What the manifest says of the config."""
+        """The descriptor of the config in the manifest."""
         data = self.config_bytes
         return Descriptor(media_type=spec.CONFIG, digest=digest_of(data), size=len(data))
 
@@ -52,7 +52,7 @@ class Image:
 
     @property
     def descriptor(self) -> Descriptor:
-        """What an index says of the image."""
+        """The descriptor of the image in an index."""
         data = self.manifest_bytes
         return Descriptor(
             media_type=spec.MANIFEST, digest=digest_of(data), size=len(data), platform=self.config.platform
@@ -60,7 +60,7 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """The digest of the manifest: what a registry knows the image by."""
+        """The digest of the manifest, which names the image in registries."""
         return self.descriptor.digest
 
 
@@ -68,13 +68,13 @@ def append(image: Image, layers: tuple[Layer, ...], history: tuple[History, ...]
     """A new image: `layers` on top of those of `image`, under `config`. `history` has a step for each layer."""
     steps = image.history
     if sum(not step.empty_layer for step in steps) != len(image.layers):
-        # Engines pair history with layers: a base whose own history does not fit gets a step for each of its layers.
+        # Engines pair history with layers. If the base's history does not match, it gets a step for each layer.
         steps = tuple(History(comment="base") for _ in image.layers)
     return replace(image, layers=image.layers + layers, history=steps + history, config=config)
 
 
 def validate(image: Image) -> list[str]:
-    """Recompute every digest, size and diff ID; return what is wrong, nothing when the image is sound.
+    """Recompute every digest, size and diff ID; return the problems, none if the image is valid.
 
     Checks the image specification's rules: config.md (diff IDs, history), layer.md, manifest.md.
     """
@@ -114,7 +114,7 @@ def _check(layer: Layer) -> Iterator[str]:
 
 
 def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
-    """The plain tar of a layer's blob, whatever its compression; raises ImageError where it cannot be read."""
+    """The plain tar of a layer's blob of any compression; raises ImageError if it cannot be decompressed."""
     source = reader(chunks)
     try:
         if media_type.endswith("zstd"):
@@ -128,7 +128,7 @@ def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
 
 
 def plain_tar(chunks: Iterator[bytes], media_type: str, diff_id: str) -> Iterator[bytes]:
-    """`decompressed`, verified: raises ImageError at the end if the tar is not the one of the config's diff ID."""
+    """The plain tar, as `decompressed` returns it; raises ImageError at its end if it has another diff ID."""
 
     def mismatch(_actual: str) -> ImageError:
         return ImageError(f"a layer's content is not {diff_id}, which the config names")

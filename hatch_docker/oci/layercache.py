@@ -1,4 +1,4 @@
-"""Layers of ours: each made once, and found again in the cache by a key that says all that shaped it."""
+"""A cache of the layers that we write, by cache keys that cover everything that shapes a layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from hatch_docker.support.progress import Advance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeLayer:
-    """A layer of ours: what it holds, its size without compression in bytes, and whether the cache had it."""
+    """A layer that we wrote: its contents as display names, and its uncompressed size in bytes.
+
+    `reused` is true if it came from the cache.
+    """
 
     layer: Layer
     contents: tuple[str, ...]
@@ -32,7 +35,7 @@ def make_layer(
     present: Collection[str] = (),
     advance: Advance | None = None,
 ) -> MadeLayer:
-    """Write a layer into the cache; `contents` says to people what it holds. Raises as `oci.layer.write_layer` does."""
+    """Write a layer into the cache; `contents` are display names. Raises as `oci.layer.write_layer` does."""
     with cache.temporary() as partial_file:
         with partial_file.open("wb") as out:
             written = write_layer(entries, out, options, present=present, advance=advance)
@@ -42,7 +45,7 @@ def make_layer(
 
 
 def remember(cache: Cache, kind: str, key: str, made: MadeLayer) -> None:
-    """Let `recall` find a layer by its key."""
+    """Store a layer under its cache key, for `recall`."""
     document = {
         "descriptor": made.layer.descriptor.to_json(),
         "diff_id": made.layer.diff_id,
@@ -53,12 +56,12 @@ def remember(cache: Cache, kind: str, key: str, made: MadeLayer) -> None:
 
 
 def recall(cache: Cache, kind: str, key: str) -> MadeLayer | None:
-    """A layer that was remembered, if its bytes are still there."""
-    known: dict[str, Any] = cache.get(kind, key) or {}
+    """The layer of a cache key; None if it is not cached, or its blob is missing or damaged."""
+    document: dict[str, Any] = cache.get(kind, key) or {}
     try:
-        descriptor = Descriptor.from_json(known["descriptor"])
-        diff_id, unpacked = str(known["diff_id"]), int(known["unpacked"])
-        contents = tuple(map(str, known["contents"]))
+        descriptor = Descriptor.from_json(document["descriptor"])
+        diff_id, unpacked = str(document["diff_id"]), int(document["unpacked"])
+        contents = tuple(map(str, document["contents"]))
     except (KeyError, TypeError, ValueError, ImageError):
         return None
     path = cache.blob(descriptor.digest)

@@ -1,6 +1,6 @@
-"""Tars that others made, read in one pass and in bounded memory, by the standard library.
+"""Untrusted tars, read by the standard library in one pass and in bounded memory.
 
-A few hundred kilobytes of a hostile archive are gigabytes of headers or members when they are inflated.
+A few hundred kilobytes of a hostile archive can inflate to gigabytes of headers or members.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ _EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
 
 
 class Member(tarfile.TarInfo):
-    """A member whose extended header is of a size that can be read whole, as tarfile does.
+    """A member. Large extended headers are refused, since tarfile reads them whole.
 
-    A global header is a member of its own, as engines take it: they pass it over, where tarfile would obey it.
+    A global header is a member of its own: engines skip it, while tarfile would apply it to the members after it.
     """
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        """Read what follows a header, before tarfile does. This is private to tarfile (checked with 3.10 to 3.13).
+        """Check a header before tarfile reads what follows. This hook is private to tarfile (checked: 3.10 to 3.13).
 
-        A tarfile without it would read headers of any size, and obey global ones.
+        If tarfile did not call it, headers of any size would be read, and global ones applied.
         """
         kind = self.type
         if kind in _EXTENDED and self.size > _LARGEST_HEADER:
             raise tarfile.ReadError(f"it has a header of {self.size} bytes")
         if kind == tarfile.XGLTYPE:
-            # The content of a member of unknown type is skipped.
+            # tarfile skips the content of members of unknown type.
             self.type = _UNKNOWN
         member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
         if kind == tarfile.XGLTYPE:
@@ -37,9 +37,9 @@ class Member(tarfile.TarInfo):
 
 
 def members(tar: tarfile.TarFile, *, most: int) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar that was opened for `Member`s, without global headers; ReadError for more than `most`."""
+    """The members of a tar opened with `tarinfo=Member`, without global headers; ReadError for more than `most`."""
     for number, member in enumerate(tar):
-        # tarfile remembers them all.
+        # tarfile keeps them all in memory.
         tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it
         if number >= most:
             raise tarfile.ReadError("it has too many files")

@@ -19,7 +19,7 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """Where an image is: registry host (with port), repository, and a tag, a digest or both."""
+    """The name of an image: registry host (with port), repository, and a tag, a digest, both or neither."""
 
     registry: str = DOCKER_HUB
     repository: str
@@ -28,10 +28,10 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read `[registry/]repository[:tag][@digest]`; raise InvalidReferenceError with what is wrong.
+        """Parse `[registry/]repository[:tag][@digest]`; raises InvalidReferenceError.
 
-        `python:3.13-slim` is `docker.io/library/python:3.13-slim`. The first part is a host when it has a dot, a
-        colon or is `localhost`. Neither tag nor digest is filled in.
+        `python:3.13-slim` is `docker.io/library/python:3.13-slim`. The first part is a host if it has a dot, a colon or
+        is `localhost`. No tag or digest is added.
         """
         name, at, digest = text.partition("@")
         if at:
@@ -49,15 +49,15 @@ class Reference:
 
     @property
     def identifier(self) -> str:
-        """What the registry is asked for: the digest where there is one, else the tag, else `latest`."""
+        """The digest or tag to request from the registry: the digest if there is one, else the tag, else `latest`."""
         return self.digest or self.tag or "latest"
 
     def with_tag(self, tag: str) -> Reference:
-        """The same repository by another tag."""
+        """The same repository with another tag."""
         return replace(self, tag=check_tag(tag), digest="")
 
     def with_digest(self, digest: str) -> Reference:
-        """The same repository by digest alone."""
+        """The same repository with a digest and no tag."""
         return replace(self, tag="", digest=check_digest(digest))
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The name as `docker images` shows it: without `docker.io/` and `library/`, unless it would mean another."""
+        """The name as `docker images` shows it: without `docker.io/` and `library/`, unless that is ambiguous."""
         if self.registry != DOCKER_HUB:
             return str(self)
         short = self.repository.removeprefix("library/")
@@ -80,7 +80,7 @@ class Reference:
 
 
 def check_tag(tag: str) -> str:
-    """Return `tag` when it follows the grammar; raise InvalidReferenceError otherwise."""
+    """Return `tag` if it follows the grammar; raises InvalidReferenceError otherwise."""
     if not _TAG.fullmatch(tag):
         raise InvalidReferenceError(
             f"{tag!r} is not a tag",
@@ -90,11 +90,9 @@ def check_tag(tag: str) -> str:
 
 
 def check_host(host: str) -> str:
-    """Return `host`, with or without a port, when it is one; raise InvalidReferenceError otherwise."""
+    """Return `host`, which may have a port, if it is valid; raises InvalidReferenceError otherwise."""
     if "@" in host:
-        raise InvalidReferenceError(
-            "what has a login in it is not a registry's host", hint="log in with 'docker login'"
-        )
+        raise InvalidReferenceError("a registry's host must not include a login", hint="log in with 'docker login'")
     if not _HOST.fullmatch(host):
         raise InvalidReferenceError(
             f"{host!r} is not a registry's host", hint="write it like 'registry.example' or '127.0.0.1:5000'"
@@ -106,7 +104,7 @@ def _split_host(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     if slash and _is_host(first):
         check_host(first)
-        # Docker Hub has two names, of which one is on every credential and image that exists.
+        # Docker Hub has two names; credentials and images use the first one.
         if first.lower() in (DOCKER_HUB, "index.docker.io"):
             first = DOCKER_HUB
         return (first, rest) if first != DOCKER_HUB or "/" in rest else (first, f"library/{rest}")

@@ -1,7 +1,6 @@
-"""Pull an image from wherever it is into the cache: one path for registries, layouts and archives.
+"""Pull images from registries, layouts and archives into the cache.
 
-A source is three functions. Documents and blobs are cached by digest, so an image that is named by digest needs its
-source only once.
+Documents and blobs are cached by digest, so an image that is named by digest needs its source only once.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.errors import BaseError, ImageError, InvalidReferenceError
 from hatch_docker.oci import spec
-from hatch_docker.oci.archive import Files, blob_name, not_one, root_of_layout, saved_images
+from hatch_docker.oci.archive import Files, blob_name, not_exactly_one, root_of_layout, saved_images
 from hatch_docker.oci.compression import batches_of, codec
 from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
 from hatch_docker.oci.image import Image, plain_tar
@@ -32,7 +31,10 @@ _MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where an image is: `root` gives its index or manifest, the others what these name, unverified."""
+    """The source of an image. `root` returns its index or manifest; `document` and `blob` what these refer to.
+
+    Nothing that they return is verified.
+    """
 
     name: str
     root: Callable[[], bytes]
@@ -42,14 +44,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """An image and the digest that its source knows it by: that of the index where there is one."""
+    """An image and its digest at the source: that of the index if there is one, else of the manifest."""
 
     image: Image
     digest: str
 
 
 def registry_source(registry: Registry, reference: Reference, cache: Cache) -> Source:
-    """An image in a registry. By digest, what the cache has is not asked for again."""
+    """An image in a registry. If it is named by digest, its cached manifest is not requested again."""
 
     def root() -> bytes:
         path = cache.blob(reference.digest) if reference.digest else None
@@ -64,7 +66,7 @@ def registry_source(registry: Registry, reference: Reference, cache: Cache) -> S
 
 
 def layout_source(files: Files, ref_name: str) -> Source:
-    """An image in an OCI image layout, a folder or a tar of it."""
+    """An image in an OCI image layout: a directory or a tar of one."""
     return Source(
         name=files.place,
         root=lambda: root_of_layout(files, ref_name),
@@ -74,9 +76,9 @@ def layout_source(files: Files, ref_name: str) -> Source:
 
 
 def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
-    """The image for `platform`, its documents in the cache, its layers fetched when they are first opened.
+    """Cache the documents of the image for `platform`. Layers are pulled when they are first opened.
 
-    Raises BaseError, with the platforms there are, when the source has none for it.
+    Raises BaseError, which lists the available platforms, if the source has no image for it.
     """
     data = _remember(cache, source.root(), source.name)
     root = spec.load(data, f"the manifest of {source.name}")
@@ -103,17 +105,20 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
     return Pulled(image=Image(config=config, layers=layers, history=history), digest=digest_of(data))
 
 
-def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
-    """An image out of a `docker save` archive. Plain layers are compressed into the cache, once for each diff ID."""
+def pull_saved(files: Files, tag: str, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
+    """An image of a `docker save` archive, by `tag` if it has several. Its layers are compressed into the cache.
+
+    Raises ImageError, BaseError.
+    """
     entries = saved_images(files)
-    fitting = [entry for entry in entries if not wanted or any(_same(wanted, tag) for tag in entry["RepoTags"])]
-    if len(fitting) != 1:
-        raise not_one(files, len(fitting), wanted, {tag for entry in entries for tag in entry["RepoTags"]})
-    document = spec.load(files.read(fitting[0]["Config"]), f"the config of {files.place}")
+    matching = [entry for entry in entries if not tag or any(_same(tag, other) for other in entry["RepoTags"])]
+    if len(matching) != 1:
+        raise not_exactly_one(files, len(matching), tag, {each for entry in entries for each in entry["RepoTags"]})
+    document = spec.load(files.read(matching[0]["Config"]), f"the config of {files.place}")
     config = ImageConfig.from_json(document)
     check_platform(files.place, config, platform)
     diff_ids = diff_ids_of(document)
-    names = fitting[0]["Layers"]
+    names = matching[0]["Layers"]
     if len(names) != len(diff_ids):
         raise ImageError("the config has another number of layers than the archive", place=files.place)
     named = list(zip(names, diff_ids, strict=True))
@@ -123,7 +128,7 @@ def pull_saved(files: Files, wanted: str, platform: Platform, cache: Cache, *, p
 
 
 def _same(name: str, other: str) -> bool:
-    """Whether two names are of one image: Docker saves short ones, skopeo whole ones."""
+    """Whether two names are of one image: Docker saves short names, skopeo full ones."""
     try:
         return Reference.parse(name) == Reference.parse(other)
     except InvalidReferenceError:
@@ -131,13 +136,13 @@ def _same(name: str, other: str) -> bool:
 
 
 def check_platform(name: str, config: ImageConfig, platform: Platform) -> None:
-    """Raise BaseError where an image is not for `platform`."""
+    """Raise BaseError if an image is not for `platform`."""
     if (config.platform.os, config.platform.architecture) != (platform.os, platform.architecture):
         raise _lacks(name, platform, [str(config.platform)])
 
 
 def remember(cache: Cache, identity: str, pulled: Pulled) -> None:
-    """Note which cached blobs an engine's image became, by its ID."""
+    """Store which cached blobs are an engine's image, under its ID as `identity`."""
     image = pulled.image
     config = cache.add([image.config_bytes], image.config_descriptor.digest, what="a config")
     layers = [layer.descriptor.to_json() for layer in image.layers]
@@ -145,14 +150,14 @@ def remember(cache: Cache, identity: str, pulled: Pulled) -> None:
 
 
 def recall(cache: Cache, identity: str) -> Pulled | None:
-    """The image that `remember` noted; None where something of it is gone."""
-    known = cache.get("saved", identity)
-    config_path = cache.blob(str(known.get("config"))) if known else None
-    if known is None or config_path is None:
+    """The image that `remember` stored; None if any of it is missing."""
+    entry = cache.get("saved", identity)
+    config_path = cache.blob(str(entry.get("config"))) if entry else None
+    if entry is None or config_path is None:
         return None
     try:
         document = spec.load(config_path.read_bytes(), "a cached config")
-        descriptors = [Descriptor.from_json(each) for each in known["layers"]]
+        descriptors = [Descriptor.from_json(each) for each in entry["layers"]]
         paths = [cache.blob(descriptor.digest) for descriptor in descriptors]
         layers = [
             Layer.of_file(path, descriptor, diff_id)
@@ -167,7 +172,7 @@ def recall(cache: Cache, identity: str) -> Pulled | None:
 
 
 def fetch(image: Image, *, threads: int) -> None:
-    """Have every layer in the cache, several at once."""
+    """Pull all layers into the cache, `threads` at once."""
 
     def touch(layer: Layer) -> None:
         layer.open().close()
@@ -188,11 +193,11 @@ def _choose(index: Index, platform: Platform, name: str) -> Descriptor:
     return chosen
 
 
-def _lacks(name: str, platform: Platform, there: list[str]) -> BaseError:
+def _lacks(name: str, platform: Platform, available: list[str]) -> BaseError:
     return BaseError(
-        f"the base image has nothing for {platform}; it has {', '.join(there) or 'no platforms at all'}",
+        f"the base image has nothing for {platform}; it has {', '.join(available) or 'no platforms at all'}",
         place=name,
-        hint=f'set platforms = ["{there[0]}"], or take another base' if there else "take another base",
+        hint=f'set platforms = ["{available[0]}"], or use another base' if available else "use another base",
     )
 
 
@@ -219,7 +224,7 @@ def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progre
             )
     size = path.stat().st_size
     if size != descriptor.size:
-        # Our manifest would say it too, and engines refuse such a layer when they pull it.
+        # Our manifest would have the same wrong size, and engines would refuse to pull the layer.
         raise ImageError(
             f"the layer {descriptor.digest} has {size} bytes, not the {descriptor.size} of its manifest",
             place=source.name,
@@ -228,11 +233,11 @@ def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progre
 
 
 def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: Progress) -> Layer:
-    """The layer `name` of an archive as a gzip blob of ours, verified by its diff ID."""
+    """The layer `name` of an archive, compressed with gzip; its diff ID is verified."""
     key = f"{diff_id} {WriteOptions(splice=False).fingerprint}"
-    known = cache.get("compressed", key)
-    digest = str(known.get("digest")) if known else ""
-    path = cache.blob(digest) if known else None
+    entry = cache.get("compressed", key)
+    digest = str(entry.get("digest")) if entry else ""
+    path = cache.blob(digest) if entry else None
     if path is None:
         with progress.task("pull", f"{files.place} {diff_id[7:19]}") as advance, cache.temporary() as partial_file:
             batches = batches_of(counted(_plain(files, name, diff_id), advance))
@@ -247,7 +252,7 @@ def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: P
 
 
 def _plain(files: Files, name: str, diff_id: str) -> Iterator[bytes]:
-    """The plain tar of a layer in an archive: what is compressed, Docker tells by its first bytes, too."""
+    """The plain tar of a layer in an archive. As in Docker, the first bytes show if it is compressed."""
     chunks = files.chunks(name)
     first = next(chunks, b"")
     media_type = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), spec.LAYER_TAR)

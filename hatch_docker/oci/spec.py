@@ -1,7 +1,7 @@
 """The documents of the OCI image specification 1.1 as frozen values that read and write JSON.
 
-Reading ignores unknown fields and a missing mediaType, and takes Docker's schema 2 as the dialect it is; writing is
-canonical (sorted keys, no spaces), so that equal values have equal digests.
+Reading ignores unknown fields and a missing mediaType, and accepts Docker's schema 2. Writing is canonical (sorted
+keys, no spaces), so that equal values have equal digests.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OCI_NAME_OF = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": LAYER_GZIP,
     "application/vnd.docker.image.rootfs.diff.tar.zstd": LAYER_ZSTD,
 }
-# No document of an image is larger, in bytes: whoever claims one wants our memory.
+# In bytes. No document of a real image is larger; a larger one would exhaust the memory.
 LARGEST_DOCUMENT = 8 << 20
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _ARCHITECTURES = {
@@ -46,12 +46,12 @@ _ARCHITECTURES = {
     "i386": "386",
     "i686": "386",
 }
-# As containerd has it: most of all, arm/v5 (soft-float) is never taken for what every wheel and machine means by arm.
+# As in containerd. arm without a variant is v7, as for wheels and machines, and never v5 (soft-float).
 _VARIANTS = {("arm64", "v8"): "", ("arm64", "8"): "", ("amd64", "v1"): "", ("arm", ""): "v7", ("arm", "7"): "v7"}
 
 
 def check_digest(digest: str) -> str:
-    """Return `digest` when it is one that we can verify (sha256, sha512); raise InvalidReferenceError otherwise."""
+    """Return `digest` if it is one that we can verify (sha256, sha512); raises InvalidReferenceError otherwise."""
     if not DIGEST.fullmatch(digest):
         raise InvalidReferenceError(
             f"{digest!r} is not a digest", hint="a digest is 'sha256:' and 64 lower-case hexadecimal digits"
@@ -65,10 +65,10 @@ def dump(document: Mapping[str, Any]) -> bytes:
 
 
 def load(data: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object; `what` names it in the ImageError that anything else raises."""
+    """Parse a JSON object; raises ImageError, in which `what` names the document, for anything else."""
     try:
         document = json.loads(data)
-        # A lone surrogate can be read, but not written again.
+        # A lone surrogate can be parsed, but not written.
         dump(document)
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what} is not JSON: {error}") from None
@@ -78,7 +78,7 @@ def load(data: bytes, what: str) -> dict[str, Any]:
 
 
 def oci_media_type(media_type: str) -> str:
-    """OCI's name of a media type that has a Docker dialect."""
+    """OCI's media type for one of Docker's; other media types are returned as they are."""
     return _OCI_NAME_OF.get(media_type, media_type)
 
 
@@ -92,7 +92,10 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """`linux/arm64`, `linux/arm/v7`, or an architecture alone, by Go's or the kernel's name."""
+        """Parse `linux/arm64`, `linux/arm/v7`, or an architecture alone; raises InvalidReferenceError.
+
+        Architectures have Go's or the kernel's names.
+        """
         parts = text.split("/")
         if len(parts) == 1:
             parts = ["linux", *parts]
@@ -104,7 +107,7 @@ class Platform:
 
     @classmethod
     def of(cls, os: str, architecture: str, variant: str = "") -> Platform:
-        """Normalize the kernel's names, and variants: those that say nothing (arm64/v8) go, arm alone is arm/v7."""
+        """A normalized platform: Go's architecture names, no redundant variant (arm64/v8), arm alone is arm/v7."""
         architecture = _ARCHITECTURES.get(architecture.lower(), architecture.lower())
         variant = _VARIANTS.get((architecture, variant), variant)
         return cls(os=os.lower(), architecture=architecture, variant=variant)
@@ -115,7 +118,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What identifies content (descriptor.md); `size` in bytes."""
+    """The identity of content (descriptor.md); `size` in bytes."""
 
     media_type: str
     digest: str
@@ -125,11 +128,11 @@ class Descriptor:
 
     @classmethod
     def from_json(cls, document: object) -> Descriptor:
-        """Read a descriptor; raise ImageError when it has no valid digest and size."""
+        """Read a descriptor; raises ImageError if it has no valid digest and size."""
         if not isinstance(document, dict):
             raise ImageError("a descriptor is not a JSON object")
         digest, size = document.get("digest"), document.get("size")
-        # In Python, true is an integer; in the specification, a size is an int64.
+        # isinstance would accept true. In the specification, a size is an int64.
         if (
             type(size) is not int
             or not 0 <= size < 1 << 63
@@ -137,18 +140,12 @@ class Descriptor:
             or not DIGEST.fullmatch(digest)
         ):
             raise ImageError(f"a descriptor lacks a valid digest and size: {digest!r}, {size!r}")
-        where = document.get("platform")
-        platform = None
-        if isinstance(where, dict):
-            platform = Platform.of(
-                str(where.get("os") or ""), str(where.get("architecture") or ""), str(where.get("variant") or "")
-            )
         return cls(
             media_type=oci_media_type(str(document.get("mediaType") or "")),
             digest=digest,
             size=size,
             annotations=strings(document.get("annotations")),
-            platform=platform,
+            platform=_platform(document.get("platform")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -179,7 +176,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
-        """Read an OCI or Docker schema 2 manifest; raise ImageError on anything else."""
+        """Read a manifest of OCI or Docker's schema 2; raises ImageError for anything else."""
         layers = document.get("layers")
         if not isinstance(layers, list) or "config" not in document:
             raise ImageError("not an image manifest: it has no config and layers")
@@ -211,7 +208,7 @@ class Index:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Index:
-        """Read an OCI index or Docker manifest list; raise ImageError on anything else."""
+        """Read an OCI index or Docker manifest list; raises ImageError for anything else."""
         manifests = document.get("manifests")
         if not isinstance(manifests, list):
             raise ImageError("not an image index: it has no manifests")
@@ -232,7 +229,10 @@ class Index:
         return document
 
     def select(self, platform: Platform) -> Descriptor | None:
-        """The manifest for `platform`: the same variant first, else one of that architecture. Attestations never."""
+        """The manifest for `platform`, None if there is none.
+
+        Without a variant in `platform`, any variant matches. An only manifest without a platform matches, too.
+        """
         exact = [manifest for manifest in self.manifests if manifest.platform == platform]
         near = [
             manifest
@@ -244,9 +244,15 @@ class Index:
         return next(iter([*exact, *(near if not platform.variant else []), *unnamed]), None)
 
     def platforms(self) -> list[str]:
-        """The platforms that the index has images for, sorted; attestations (`unknown/unknown`) left out."""
+        """The platforms that the index has images for, sorted, without attestations (`unknown/unknown`)."""
         names = {str(m.platform) for m in self.manifests if m.platform is not None and m.platform.os != "unknown"}
         return sorted(names)
+
+
+def _platform(value: object) -> Platform | None:
+    if not isinstance(value, dict):
+        return None
+    return Platform.of(*(str(value.get(name) or "") for name in ("os", "architecture", "variant")))
 
 
 def strings(value: object) -> dict[str, str]:

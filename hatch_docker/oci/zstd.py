@@ -1,4 +1,4 @@
-"""Zstandard from the standard library, or its backport (Python before 3.14). Imported only where it is needed."""
+"""Zstandard from the standard library, or its backport (Python before 3.14). Imported only when it is used."""
 
 from __future__ import annotations
 

@@ -288,8 +288,8 @@ class TestTheBase:
                 'requires-python = "<3.9" admits no Python that the base families have',
                 "they have 3.14, 3.13",
             ),
-            ("3.13", ">=3.14", 'Python 3.13 is excluded by requires-python = ">=3.14"', "take one of 3.14"),
-            ("3.9", ">=3.8", "the base families have no Python 3.9; they have 3.14, 3.13", "take one of 3.14"),
+            ("3.13", ">=3.14", 'Python 3.13 is excluded by requires-python = ">=3.14"', "set one of 3.14"),
+            ("3.9", ">=3.8", "the base families have no Python 3.9; they have 3.14, 3.13", "set one of 3.14"),
         ],
     )
     def test_family_has_no_such_python(self, bench: Bench, python: str, requires: str, said: str, hint: str) -> None:
@@ -547,7 +547,7 @@ WHEELS: dict[str, tuple[dict[str, Any], str]] = {
     "has a size that is another's": ({"record": _of_another_size}, "RECORD says 7"),
     "has no RECORD": ({"without": ["RECORD"]}, "has no RECORD"),
     "has no METADATA": ({"without": ["METADATA"]}, "has no METADATA"),
-    "is of another name": ({"metadata": "Metadata-Version: 2.1\nName: omega\nVersion: 1.0\n"}, "is of omega 1.0"),
+    "is of another name": ({"metadata": "Metadata-Version: 2.1\nName: omega\nVersion: 1.0\n"}, "METADATA names omega 1.0"),
     "has no versions": ({"wheel": "Wheel-Version: 9.0\n"}, "9.0"),
     "has a script that leaves": ({"entry_points": "[console_scripts]\n../evil = alpha:x\n"}, "../evil"),
     "would replace the venv's Python": ({"files": {"alpha-1.0.data/scripts/python": "x"}}, "'app/.venv/bin/python'"),

@@ -136,7 +136,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no Wheel-Version": ({"wheel": "Root-Is-Purelib: true\n"}, "no valid Wheel-Version"),
     "no root scheme": ({"wheel": WHEEL.replace("true", "maybe")}, "Root-Is-Purelib"),
     "a name with a path": ({"metadata": "Name: ../demo\nVersion: 1.0\n"}, "no valid Name"),
-    "other metadata": ({"metadata": "Name: other\nVersion: 1.0\n"}, "METADATA is that of other"),
+    "other metadata": ({"metadata": "Name: other\nVersion: 1.0\n"}, "METADATA names other"),
     "no version": ({"metadata": "Name: demo\n"}, "no Version"),
     "a member unrecorded": ({"members": [(member_info("sneaky.py"), b"")]}, "no row for 'sneaky.py'"),
     "a row without member": ({"record": with_row(row("gone.py", b""))}, "lists 'gone.py'"),

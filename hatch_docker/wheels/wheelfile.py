@@ -58,7 +58,7 @@ class WheelFile:
         self.metadata: Metadata = parse_metadata(self._required("METADATA"), self.filename)
         if canonicalize_name(self.metadata.name) != name or not _same_version(self.metadata.version, version):
             label = f"{self.metadata.name} {self.metadata.version}"
-            raise self.error(f"METADATA is that of {label}, which the file name does not say")
+            raise self.error(f"METADATA names {label}, which does not match the file name")
 
     def error(self, message: str, *, hint: str = BROKEN) -> WheelError:
         """A WheelError about this wheel."""

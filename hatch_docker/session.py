@@ -207,7 +207,7 @@ class Session:
             self.terminal.note(f"the image records no commit, since Git did not read the repository: {refusal}")
 
     def check_configuration(self) -> None:
-        """Check the configuration's syntax, and extras and dependency groups: enough for a command that never builds."""
+        """Check the configuration's syntax, extras and dependency groups: enough for a command that never builds."""
         gather(self._basic_checks())
 
     def _basic_checks(self) -> list[Callable[[], object]]:

@@ -13,9 +13,9 @@ from image_maker import AMD64, ARM64
 from packaging.specifiers import SpecifierSet
 from services_maker import make_services
 
-from hatch_docker.base.families import BASES, PYTHONS, admitted, fit
+from hatch_docker.base.families import BASES, PYTHONS, admitted_of, family_pythons
 from hatch_docker.base.image import Base, facts_of, open_base
-from hatch_docker.base.transports import BaseRequest, Found, pull
+from hatch_docker.base.transports import BaseRequest, PulledBase, pull
 from hatch_docker.compiling.builder import builder_spec
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Engine
@@ -46,7 +46,7 @@ class Notes(Progress):
 
 @dataclass
 class Hub:
-    """A mirror of Docker Hub, which itself cannot be reached, for a machine without an engine."""
+    """A mirror of Docker Hub, which itself cannot be reached; and no engine, unless `engine` is set."""
 
     registry: FakeRegistry
     folder: Path
@@ -62,7 +62,7 @@ class Hub:
         request = BaseRequest(spec=base, platform=platform, python=python, requires_python=requires_python)
         return open_base(request, self.services)
 
-    def pull(self, base: BaseSpec, python: str = "3.13") -> Found:
+    def pull(self, base: BaseSpec, python: str = "3.13") -> PulledBase:
         return pull(BaseRequest(spec=base, platform=AMD64, python=python), self.services)
 
     @property
@@ -72,14 +72,14 @@ class Hub:
         return replace(
             made,
             registry=Registry(http, credentials=Credentials(), mirrors=mirrors),
-            engine=lambda: self.engine or pytest.fail("no engine is needed for that"),
+            engine=lambda: self.engine or pytest.fail("an engine was used"),
             archives=replace(made.archives, http=http, root=self.folder),
         )
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # before Docker Hub is tried again
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # between retries of Docker Hub
     with FakeRegistry() as registry:
         yield Hub(registry, tmp_path)
 
@@ -88,7 +88,7 @@ def from_registry(text: str) -> BaseSpec:
     return BaseSpec(transport="registry", value=text, reference=Reference.parse(text))
 
 
-class TestAdmitted:
+class TestAdmittedPythons:
     @pytest.mark.parametrize(
         ("requires", "newest"),
         [
@@ -105,26 +105,26 @@ class TestAdmitted:
             ("!=3.14.*", "3.13"),
         ],
     )
-    def test_the_newest_comes_first(self, requires: str, newest: str) -> None:
-        assert admitted(requires)[0] == newest
+    def test_newest_first(self, requires: str, newest: str) -> None:
+        assert family_pythons(requires)[0] == newest
         assert any(SpecifierSet(requires).contains(f"{newest}.{patch}") for patch in range(30))
 
-    def test_all_of_them_in_order(self) -> None:
-        assert admitted("") == list(PYTHONS)
-        assert admitted(">=3.12") == ["3.14", "3.13", "3.12"]
-        assert admitted(">=3.12", "3.12") == ["3.12"]
+    def test_all_in_order(self) -> None:
+        assert family_pythons("") == list(PYTHONS)
+        assert family_pythons(">=3.12") == ["3.14", "3.13", "3.12"]
+        assert family_pythons(">=3.12", "3.12") == ["3.12"]
 
-    def test_none_is_admitted(self) -> None:
+    def test_no_admitted_python(self) -> None:
         with pytest.raises(BaseError, match=r'requires-python = "<3\.8" admits no Python') as caught:
-            admitted("<3.8")
+            family_pythons("<3.8")
         assert "3.14, 3.13" in caught.value.hint
 
     @pytest.mark.parametrize(
-        ("requires", "fitting"),
+        ("requires", "admitted"),
         [
             ("", ["3.13", "3.12", "3.9"]),
             (">=3.10", ["3.13", "3.12"]),
-            # What patch release there is will be seen.
+            # The patch release is not known yet.
             ("==3.12.4", ["3.12"]),
             (">=3.12.4,<3.13", ["3.12"]),
             ("!=3.13.*", ["3.12", "3.9"]),
@@ -133,24 +133,24 @@ class TestAdmitted:
             ("<3.9", []),
         ],
     )
-    def test_those_of_some(self, requires: str, fitting: list[str]) -> None:
-        assert fit(requires, ["3.13", "3.12", "3.9"]) == fitting
+    def test_of_other_pythons(self, requires: str, admitted: list[str]) -> None:
+        assert admitted_of(["3.13", "3.12", "3.9"], requires) == admitted
 
     @pytest.mark.parametrize(
         ("python", "message", "hint"),
         [
-            ("3.11", 'Python 3.11 is excluded by requires-python = ">=3.13"', "take one of 3.14, 3.13"),
-            ("3.9", "the base families have no Python 3.9", "take one of 3.14, 3.13"),
+            ("3.11", 'Python 3.11 is excluded by requires-python = ">=3.13"', "set one of 3.14, 3.13"),
+            ("3.9", "the base families have no Python 3.9", "set one of 3.14, 3.13"),
         ],
     )
-    def test_another_was_asked_for(self, python: str, message: str, hint: str) -> None:
+    def test_configured_python_is_not_admitted(self, python: str, message: str, hint: str) -> None:
         with pytest.raises(BaseError, match=message) as caught:
-            admitted(">=3.13", python)
+            family_pythons(">=3.13", python)
         assert caught.value.hint == hint
 
 
 class TestFamilies:
-    def test_the_newest_python_that_the_registry_has(self, hub: Hub) -> None:
+    def test_newest_python_in_the_registry(self, hub: Hub) -> None:
         hub.serve("3.12-slim", FakeBase(python="3.12.9"))
         digest = hub.serve("3.13-slim", FakeBase(python="3.13.5"))
         base = hub.open()
@@ -161,7 +161,7 @@ class TestFamilies:
         assert hub.notes.texts == ["python:3.14-slim is not in the registry"]
         assert validate(base.image) == []
 
-    def test_the_python_that_the_project_asks_for(self, hub: Hub) -> None:
+    def test_python_of_the_project(self, hub: Hub) -> None:
         hub.serve("3.12-alpine", FakeBase(python="3.12.9", libc="musl"))
         hub.serve("3.13-alpine", FakeBase(python="3.13.5", libc="musl"))
         alpine = replace(SLIM, value="alpine")
@@ -169,13 +169,13 @@ class TestFamilies:
         assert hub.open(alpine, requires_python="<3.13").facts.python.version == "3.12.9"
         assert str(hub.open(alpine).facts.python.libc) == "musl 1.2"
 
-    def test_none_that_fits_is_there_but_others_are(self, hub: Hub) -> None:
+    def test_registry_has_only_excluded_pythons(self, hub: Hub) -> None:
         hub.serve("3.11-slim", FakeBase(python="3.11.9"))
         with pytest.raises(BaseError, match="the base 'slim' has no Python that fits") as caught:
             hub.open(requires_python=">=3.12")
         assert "it has 3.11: set python, or widen requires-python" in caught.value.hint
 
-    def test_a_registry_that_refuses_is_not_asked_for_another(self, hub: Hub) -> None:
+    def test_other_errors_of_the_registry_end_the_search(self, hub: Hub) -> None:
         hub.registry.auth = "basic"
         hub.serve("3.13-slim", FakeBase())
         with pytest.raises(RegistryError) as caught:
@@ -185,7 +185,7 @@ class TestFamilies:
 
 
 class TestChecks:
-    def test_another_python_than_asked_for(self, hub: Hub) -> None:
+    def test_another_python_than_configured(self, hub: Hub) -> None:
         hub.serve("latest", FakeBase(python="3.12.9"))
         with pytest.raises(BaseError, match=r"python:latest has Python 3\.12\.9, not 3\.13") as caught:
             hub.open(from_registry("python:latest"), python="3.13")
@@ -196,16 +196,16 @@ class TestChecks:
         with pytest.raises(BaseError, match=r'has Python 3\.13\.5, which requires-python = ">=3\.13\.6" excludes'):
             hub.open(python="3.13", requires_python=">=3.13.6")
 
-    def test_a_prerelease_is_a_python_of_its_own_minor(self, hub: Hub) -> None:
+    def test_accepts_a_prerelease(self, hub: Hub) -> None:
         hub.serve("rc", FakeBase(python="3.14.0rc1"))
         assert hub.open(from_registry("python:rc"), requires_python=">=3.13").facts.python.minor == "3.14"
 
-    def test_something_in_the_venvs_place(self, hub: Hub) -> None:
+    def test_path_of_the_venv_exists_already(self, hub: Hub) -> None:
         hub.serve("ours", FakeBase(files={"app/.venv/pyvenv.cfg": b""}))
         with pytest.raises(BaseError, match=r"python:ours: the base image already has something at /app/\.venv"):
             hub.open(from_registry("python:ours"))
 
-    def test_a_link_on_the_way_to_the_venv(self, hub: Hub) -> None:
+    def test_parent_of_the_venv_is_a_link(self, hub: Hub) -> None:
         hub.serve("linked", FakeBase(links={"app": "/srv"}))
         with pytest.raises(BaseError, match="python:linked: in the base image /app is a symbolic link"):
             hub.open(from_registry("python:linked"))
@@ -226,46 +226,45 @@ class TestChecks:
 class TestBuilders:
     ALPINE = BaseSpec(transport="family", value="alpine")
 
-    def test_the_familys_own_where_it_has_one(self) -> None:
+    def test_family_with_a_builder(self) -> None:
         assert builder_spec(SLIM, None, "3.12") == (from_registry("python:3.12"), False)
 
     @pytest.mark.parametrize("base", [ALPINE, from_registry("python:3.13-slim"), BaseSpec(transport="oci", value="x")])
-    def test_else_the_base_itself_with_a_toolchain(self, base: BaseSpec) -> None:
+    def test_other_bases_get_a_toolchain(self, base: BaseSpec) -> None:
         chosen, toolchain = builder_spec(base, None, "3.13")
         assert chosen is base
         assert toolchain
 
-    def test_an_image_that_is_named_is_complete(self) -> None:
+    def test_configured_image_gets_no_toolchain(self) -> None:
         named = from_registry("registry.example/team/builder:3.13")
         assert builder_spec(SLIM, named, "3.13") == (named, False)
         base = from_registry("python:3.13-slim")
         assert builder_spec(base, base, "3.13") == (base, False)
 
-    def test_a_family_that_is_named_means_its_own_builder(self) -> None:
+    def test_configured_family_means_its_builder(self) -> None:
         base = from_registry("registry.example/team/base:1")
         assert builder_spec(base, SLIM, "3.13") == (from_registry("python:3.13"), False)
         assert builder_spec(base, self.ALPINE, "3.13") == (self.ALPINE, True)
-        # The same family is the base as it was opened, and not its tag looked up once more.
+        # The same family is the opened base: its tag is not resolved again.
         assert builder_spec(self.ALPINE, replace(self.ALPINE), "3.13")[0] is self.ALPINE
 
     @pytest.mark.parametrize("family", BASES)
     @pytest.mark.parametrize("python", PYTHONS)
-    def test_every_familys_builder_can_be_pulled(self, hub: Hub, family: str, python: str) -> None:
+    def test_pulls_the_builder_of_every_family(self, hub: Hub, family: str, python: str) -> None:
         chosen, _ = builder_spec(BaseSpec(transport="family", value=family), None, python)
         tag = {"slim": python, "alpine": f"{python}-alpine"}[family]
         digest = hub.serve(tag, FakeBase(python=f"{python}.1"))
-        found = hub.pull(chosen, python)
-        reference, pulled = found.reference, found.pulled
-        assert (reference, pulled.digest) == (Reference.parse(f"python:{tag}"), digest)
+        base = hub.pull(chosen, python)
+        assert (base.reference, base.pulled.digest) == (Reference.parse(f"python:{tag}"), digest)
 
-    def test_an_image_is_pulled_whatever_is_in_it(self, hub: Hub) -> None:
+    def test_pull_does_not_check_contents(self, hub: Hub) -> None:
         hub.serve("none", FakeBase(python=""))
         pulled = hub.pull(from_registry("python:none")).pulled
         assert validate(pulled.image) == []
         with pytest.raises(BaseError, match="has no Python"):
             facts_of(pulled.image, hub.services.cache, 2)
 
-    def test_an_error_of_an_image_names_it(self, hub: Hub) -> None:
+    def test_errors_name_the_image(self, hub: Hub) -> None:
         hub.serve("3.13", FakeBase(architecture="arm64"))
         with pytest.raises(BaseError) as caught:
             hub.pull(from_registry("python:3.13"))
@@ -274,7 +273,7 @@ class TestBuilders:
 
 
 class TestOffline:
-    def test_by_digest_a_known_base_needs_no_registry(self, hub: Hub) -> None:
+    def test_cached_base_by_digest_needs_no_registry(self, hub: Hub) -> None:
         digest = hub.serve("3.13-slim", FakeBase())
         named = from_registry(f"python:3.13-slim@{digest}")
         first = hub.open(named)
@@ -286,7 +285,7 @@ class TestOffline:
         assert validate(again.image) == []
 
     @pytest.mark.parametrize("base", [from_registry("python:3.13-slim"), SLIM])
-    def test_by_tag_the_digest_that_it_last_had_is_told(self, hub: Hub, base: BaseSpec) -> None:
+    def test_error_for_a_tag_has_its_last_digest(self, hub: Hub, base: BaseSpec) -> None:
         digest = hub.serve("3.13-slim", FakeBase())
         hub.open(base, python="3.13")
         hub.registry.auth = "basic"
@@ -294,7 +293,7 @@ class TestOffline:
             hub.open(base, python="3.13")
         assert f'base = "python:3.13-slim@{digest}"' in caught.value.hint
 
-    def test_what_was_never_reached_has_no_such_hint(self, hub: Hub) -> None:
+    def test_error_for_a_tag_that_was_never_pulled_has_no_digest(self, hub: Hub) -> None:
         with pytest.raises(RegistryError) as caught:
             hub.open(from_registry("python:3.13-slim"))
         assert "by digest" not in caught.value.hint
@@ -332,7 +331,7 @@ class TestTransports:
         path.write_bytes(data)
         return data
 
-    def test_a_layout(self, hub: Hub, image: Image) -> None:
+    def test_layout(self, hub: Hub, image: Image) -> None:
         base = hub.open(BaseSpec(transport="oci", value="layout"))
         assert (base.name, base.reference) == ("oci:layout", None)
         assert base.facts.python.version == "3.13.5"
@@ -348,7 +347,7 @@ class TestTransports:
             hub.open(BaseSpec(transport=transport, value="base.tar", name="other"))
 
     @pytest.mark.parametrize("transport", ["oci", "oci-archive", "docker-archive"])
-    def test_a_path_that_leads_nowhere(self, hub: Hub, transport: str) -> None:
+    def test_path_does_not_exist(self, hub: Hub, transport: str) -> None:
         with pytest.raises(ImageError) as caught:
             hub.open(BaseSpec(transport=transport, value="nothing"))
         assert caught.value.place == str(hub.folder / "nothing")
@@ -360,7 +359,7 @@ class TestTransports:
             hub.engine = Engine.connect({"DOCKER_HOST": engine.address})
             yield engine
 
-    def test_an_engine_is_asked_for_the_image_once(self, hub: Hub, engine: FakeEngine) -> None:
+    def test_engine_saves_the_image_once(self, hub: Hub, engine: FakeEngine) -> None:
         daemon = BaseSpec(transport="docker-daemon", value="team/base:1")
         first = hub.open(daemon)
         assert first.facts.python.version == "3.13.5"
@@ -371,23 +370,23 @@ class TestTransports:
         with pytest.raises(ImageError):
             hub.open(daemon)
 
-    def test_a_name_that_moves_meanwhile_is_not_remembered_as_what_it_was(
+    def test_image_is_not_cached_if_its_name_moves_while_it_is_saved(
         self, hub: Hub, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         daemon = BaseSpec(transport="docker-daemon", value="team/base:1")
         before, save = {"Id": "sha256:" + "1" * 64}, Engine.save
         engine.images["team/base:1"], after = before, engine.images["team/base:1"]
 
-        def saved_after_a_move(self: Engine, name: str) -> Iterator[bytes]:
+        def move_and_save(self: Engine, name: str) -> Iterator[bytes]:
             engine.images[name] = after
             return save(self, name)
 
-        monkeypatch.setattr(Engine, "save", saved_after_a_move)
+        monkeypatch.setattr(Engine, "save", move_and_save)
         hub.open(daemon)
         engine.images["team/base:1"], engine.saved = before, b"another image"
         with pytest.raises(ImageError):
             hub.open(daemon)
 
-    def test_an_engines_image_for_another_platform(self, hub: Hub, engine: FakeEngine) -> None:
+    def test_image_of_the_engine_for_another_platform(self, hub: Hub, engine: FakeEngine) -> None:
         with pytest.raises(BaseError, match="docker-daemon:team/base:1: the base image has nothing for linux/arm64"):
             hub.open(BaseSpec(transport="docker-daemon", value="team/base:1"), platform=ARM64)

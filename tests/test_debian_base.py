@@ -323,7 +323,7 @@ class TestThePython:
         bench.refused(
             bench.project(docker='python = "3.12"'),
             "debian:trixie: Debian trixie has no Python 3.12; it has 3.13",
-            'hint: set python = "3.13", or leave it out; or take another base, such as "slim"',
+            'hint: set python = "3.13", or leave it out; or set another base, such as "slim"',
         )
 
     def test_that_the_project_excludes(self, bench: DebianBench) -> None:
@@ -349,7 +349,7 @@ class TestThePython:
     def test_of_a_suite_that_has_none(self, bench: DebianBench) -> None:
         bench.archive.remove("python3.13-minimal")
         bench.archive.release()
-        bench.refused(bench.project(), "Debian trixie has no Python 3\n", 'take another base, such as "slim"')
+        bench.refused(bench.project(), "Debian trixie has no Python 3\n", 'set another base, such as "slim"')
 
 
 class TestTheSettings:
@@ -422,5 +422,5 @@ class TestTheSettings:
 
 
 def test_a_registry_that_cannot_be_reached_is_not_needed(bench: DebianBench) -> None:
-    hint = 'hint: base = "debian" needs no registry: it is made out of Debian\'s archive'
+    hint = 'hint: base = "debian" needs no registry: it is made from Debian\'s archive'
     bench.refused(bench.project(base="127.0.0.1:1/python:3.13-slim"), "127.0.0.1:1/python:3.13-slim: ", hint)

@@ -38,17 +38,17 @@ def content(entry: Entry) -> bytes:
     return entry.content.read(0, entry.content.size)
 
 
-def contents(found: list[Entry]) -> dict[str, bytes]:
-    return {entry.path: content(entry) for entry in found}
+def contents(entries: list[Entry]) -> dict[str, bytes]:
+    return {entry.path: content(entry) for entry in entries}
 
 
 class TestFiles:
-    def test_a_file_becomes_what_into_says(self, project: Path) -> None:
+    def test_into_names_a_file(self, project: Path) -> None:
         assert contents(entries(project, {"source": "a.txt", "into": "/etc/b.txt"})) == {"etc/b.txt": b"a"}
 
-    def test_the_contents_of_a_folder_go_into_a_folder(self, project: Path) -> None:
-        found = contents(entries(project, {"source": "conf", "into": "/srv/conf/"}))
-        assert found == {"srv/conf/app.toml": b"app", "srv/conf/sub/b.txt": b"b"}
+    def test_into_names_the_directory_for_files_of_a_directory(self, project: Path) -> None:
+        added = contents(entries(project, {"source": "conf", "into": "/srv/conf/"}))
+        assert added == {"srv/conf/app.toml": b"app", "srv/conf/sub/b.txt": b"b"}
         assert set(contents(entries(project, {"source": "conf", "into": "/"}))) == {"app.toml", "sub/b.txt"}
 
     @pytest.mark.parametrize(
@@ -66,38 +66,38 @@ class TestFiles:
         table = {"source": "conf", "into": "/x", "include": tuple(include), "exclude": tuple(exclude)}
         assert {path.removeprefix("x/") for path in contents(entries(project, table))} == expected
 
-    def test_files_go_where_the_bases_links_lead(self, project: Path) -> None:
+    def test_follows_links_of_the_base(self, project: Path) -> None:
         links = {"lib": "usr/lib", "usr/lib/here": "/srv/there"}
-        found = contents(entries(project, {"source": "a.txt", "into": "/lib/here/a"}, links=links))
-        assert found == {"srv/there/a": b"a"}
+        added = contents(entries(project, {"source": "a.txt", "into": "/lib/here/a"}, links=links))
+        assert added == {"srv/there/a": b"a"}
         assert through("/lib/x/../y", links) == "usr/lib/y"
 
     @posix_only
-    def test_links_to_files_and_folders_are_what_they_lead_to(self, project: Path) -> None:
+    def test_follows_links_to_files_and_directories(self, project: Path) -> None:
         (project / "conf" / "link.txt").symlink_to("../a.txt")
         (project / "conf" / "linked").symlink_to("sub")
-        found = contents(entries(project, {"source": "conf", "into": "/x"}))
-        assert found["x/link.txt"] == b"a"
-        assert found["x/linked/b.txt"] == b"b"
+        added = contents(entries(project, {"source": "conf", "into": "/x"}))
+        assert added["x/link.txt"] == b"a"
+        assert added["x/linked/b.txt"] == b"b"
 
     @posix_only
-    def test_links_in_a_circle_are_left_out(self, project: Path) -> None:
+    def test_skips_cycles_of_links(self, project: Path) -> None:
         (project / "conf" / "sub" / "up").symlink_to("..")
         (project / "conf" / "self").symlink_to(".")
         assert set(contents(entries(project, {"source": "conf", "into": "/"}))) == {"app.toml", "sub/b.txt"}
 
     @posix_only
-    def test_of_a_mode_the_executable_bit_alone_counts(self, project: Path) -> None:
+    def test_mode_depends_on_the_executable_bit_alone(self, project: Path) -> None:
         (project / "a.txt").chmod(0o666)
         (project / "conf" / "app.toml").chmod(0o710)
         tables: list[dict[str, Any]] = [{"source": "a.txt", "into": "/a"}, {"source": "conf/app.toml", "into": "/b"}]
         assert [entry.mode for entry in entries(project, *tables)] == [0o644, 0o755]
-        (told,) = entries(project, {**tables[0], "mode": 0o600, "uid": 5, "gid": 6})
-        assert (told.mode, told.uid, told.gid) == (0o600, 5, 6)
+        (entry,) = entries(project, {**tables[0], "mode": 0o600, "uid": 5, "gid": 6})
+        assert (entry.mode, entry.uid, entry.gid) == (0o600, 5, 6)
 
 
 class TestMistakes:
-    def test_all_at_once(self, project: Path) -> None:
+    def test_reports_all_at_once(self, project: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             entries(
                 project, {"source": "no", "into": "/"}, {"source": "a.txt", "into": "/"}, {"source": "x", "into": "/"}
@@ -112,52 +112,52 @@ class TestMistakes:
                 present=frozenset({"etc"}),
             )
         assert caught.value.problems == [
-            (f"{PLACE}[0].from", "no file below 'conf' is chosen by include and exclude"),
-            (f"{PLACE}[1].into", "/etc is a directory of the base image, or the build makes it: name the file"),
-            (f"{PLACE}[2].into", "/ is a directory of the base image, or the build makes it: name the file"),
+            (f"{PLACE}[0].from", "no file below 'conf' matches include and exclude"),
+            (f"{PLACE}[1].into", "/etc is a directory of the base image or of the build: name the file"),
+            (f"{PLACE}[2].into", "/ is a directory of the base image or of the build: name the file"),
         ]
 
     @posix_only
-    def test_a_link_that_leads_nowhere(self, project: Path) -> None:
+    def test_broken_link(self, project: Path) -> None:
         (project / "conf" / "broken").symlink_to("nowhere")
         with pytest.raises(ConfigError, match=r"conf/broken cannot be read: No such file or directory") as caught:
             entries(project, {"source": "conf", "into": "/"})
         assert caught.value.problems[0][0] == f"{PLACE}[0].from"
 
     @posix_only
-    def test_a_pipe_is_not_waited_for(self, project: Path) -> None:
+    def test_does_not_open_a_pipe(self, project: Path) -> None:
         os.mkfifo(project / "conf" / "pipe")
         for source in ("conf", "conf/pipe"):
             with pytest.raises(ConfigError, match=r"conf/pipe cannot be read: it is not a regular file"):
                 entries(project, {"source": source, "into": "/x"})
 
-    def test_a_file_that_goes_away_or_changes_while_it_is_read(self, project: Path) -> None:
-        (found,) = entries(project, {"source": "a.txt", "into": "/a"})
+    def test_file_changes_or_disappears_while_it_is_read(self, project: Path) -> None:
+        (entry,) = entries(project, {"source": "a.txt", "into": "/a"})
         (project / "a.txt").write_text("")
         with pytest.raises(HatchDockerError, match="it changed while it was read"):
-            content(found)
+            content(entry)
         (project / "a.txt").unlink()
         with pytest.raises(HatchDockerError, match="it cannot be read") as caught:
-            content(found)
+            content(entry)
         assert caught.value.place == str(project / "a.txt")
 
 
 class TestFolders:
-    def test_the_working_directory_is_roots_and_a_volume_the_users(self) -> None:
-        found = folders("/app", ["/data", "/srv/x"], "1000:2000", {"data": "/mnt/data"}, frozenset({"srv"}))
-        assert {entry.path: (entry.uid, entry.gid) for entry in found} == {
+    def test_owners(self) -> None:
+        made = folders("/app", ["/data", "/srv/x"], "1000:2000", {"data": "/mnt/data"}, frozenset({"srv"}))
+        assert {entry.path: (entry.uid, entry.gid) for entry in made} == {
             "app": (0, 0),
             "mnt/data": (1000, 2000),
             "srv/x": (1000, 2000),
         }
-        assert all(entry.is_directory for entry in found)
+        assert all(entry.is_directory for entry in made)
 
     @pytest.mark.parametrize(
         ("user", "owner"), [("7", (7, 7)), ("7:8", (7, 8)), ("nobody", (0, 0)), ("7:nobody", (0, 0)), ("", (0, 0))]
     )
-    def test_a_user_without_a_number_is_unknown_here(self, user: str, owner: tuple[int, int]) -> None:
+    def test_root_owns_the_volumes_of_a_user_without_numeric_ids(self, user: str, owner: tuple[int, int]) -> None:
         (_, volume) = folders("/app", ["/data"], user, {}, frozenset())
         assert (volume.uid, volume.gid) == owner
 
-    def test_what_the_base_has_stays_as_it_is(self) -> None:
+    def test_skips_directories_of_the_base(self) -> None:
         assert folders("/", ["/var/lib"], "1", {"var": "v"}, frozenset({"v/lib"})) == []

@@ -43,10 +43,10 @@ def configured(
 
 
 class TestCommands:
-    def test_a_script_is_its_path_in_the_venv(self) -> None:
+    def test_script_becomes_its_path_in_the_venv(self) -> None:
         assert command("app", ["app", "other"], "place") == ["/app/.venv/bin/app"]
 
-    def test_a_list_is_what_it_says(self) -> None:
+    def test_keeps_a_list(self) -> None:
         assert command(("python", "-m", "app"), [], "place") == ["python", "-m", "app"]
         assert command((), [], "place") == []
         assert command(None, [], "place") is None
@@ -55,14 +55,14 @@ class TestCommands:
         ("scripts", "hint"),
         [(["app", "other"], "did you mean 'app'"), (["xyz"], "it has xyz"), ([], "it has none")],
     )
-    def test_a_script_that_nothing_installs(self, scripts: list[str], hint: str) -> None:
+    def test_script_that_no_wheel_installs(self, scripts: list[str], hint: str) -> None:
         with pytest.raises(ConfigError, match=rf"installs a script 'ap'; {hint}") as caught:
             command("ap", scripts, "tool.x.entrypoint")
         assert caught.value.problems[0][0] == "tool.x.entrypoint"
 
 
 class TestConfig:
-    def test_the_venv_comes_first_on_the_path(self) -> None:
+    def test_venv_is_first_on_the_path(self) -> None:
         assert configured().env["PATH"] == "/app/.venv/bin:/opt/bin:/bin"
         for env in ({}, {"PATH": ""}):
             bare = ImageConfig(platform=BASE.platform, env=env)
@@ -75,7 +75,7 @@ class TestConfig:
             ({"LANG": "de", "PYTHONDONTWRITEBYTECODE": ""}, {"LANG": "de", "PYTHONDONTWRITEBYTECODE": ""}),
         ],
     )
-    def test_the_environment_is_the_bases_then_ours_then_the_projects(
+    def test_environment_of_the_project_wins_over_ours_and_the_base_s(
         self, env: Mapping[str, str], expected: Mapping[str, str]
     ) -> None:
         assert configured(env=env).env.items() >= expected.items()
@@ -90,32 +90,32 @@ class TestConfig:
             ([], ["x"], ((), ("x",))),
         ],
     )
-    def test_a_new_entrypoint_drops_the_bases_command(
+    def test_new_entrypoint_drops_the_base_s_command(
         self, entrypoint: list[str] | None, cmd: list[str] | None, expected: object
     ) -> None:
         made = configured(entrypoint=entrypoint, cmd=cmd)
         assert (made.entrypoint, made.cmd) == expected
 
-    def test_what_describes_the_base_is_not_said_of_the_image(self) -> None:
+    def test_drops_labels_that_describe_the_base(self) -> None:
         made = configured(labels={"both": "ours"})
         assert made.labels == {"vendor": "v", "both": "ours"}
         assert (made.created, made.author) == ("2000-01-01T00:00:00Z", "")
         assert made.platform == BASE.platform
 
-    def test_ports_and_volumes_are_added_to_the_bases(self) -> None:
+    def test_adds_ports_and_volumes_to_the_base_s(self) -> None:
         made = configured(ports=("8000/tcp",), volumes=("/data",))
         assert made.exposed_ports == ("53/udp", "8000/tcp")
         assert made.volumes == ("/base-data", "/data")
 
-    def test_what_is_not_said_is_the_bases_where_it_is_about_the_program(self) -> None:
+    def test_keeps_stop_signal_and_healthcheck_of_the_base(self) -> None:
         assert configured().stop_signal == "SIGINT"
         assert configured(stop_signal="SIGTERM").stop_signal == "SIGTERM"
         assert configured().healthcheck == BASE.healthcheck
         assert (configured().user, configured().working_dir) == ("65532:65532", "/app")
 
 
-class TestDescription:
-    def test_what_the_metadata_says(self) -> None:
+class TestAnnotations:
+    def test_from_the_metadata(self) -> None:
         project = Project(
             root=Path(),
             name="App",
@@ -132,8 +132,10 @@ class TestDescription:
                 "Changelog": "https://changes.example",
             },
         )
-        found = describe(project, created="2000-01-01T00:00:00Z", base_name="docker.io/x:1", base_digest="sha256:0")
-        assert {key.removeprefix("org.opencontainers.image."): text for key, text in found.items()} == {
+        annotations = describe(
+            project, created="2000-01-01T00:00:00Z", base_name="docker.io/x:1", base_digest="sha256:0"
+        )
+        assert {key.removeprefix("org.opencontainers.image."): text for key, text in annotations.items()} == {
             "title": "App",
             "version": "1.0",
             "description": "Does it",
@@ -148,6 +150,7 @@ class TestDescription:
             "base.digest": "sha256:0",
         }
 
-    def test_what_it_does_not_say_is_left_out(self) -> None:
-        found = describe(Project(root=Path(), name="a", version="1"), created="", base_name="", base_digest="sha256:0")
-        assert set(found) == {"org.opencontainers.image.title", "org.opencontainers.image.version"}
+    def test_omits_empty_values(self) -> None:
+        project = Project(root=Path(), name="a", version="1")
+        annotations = describe(project, created="", base_name="", base_digest="sha256:0")
+        assert set(annotations) == {"org.opencontainers.image.title", "org.opencontainers.image.version"}

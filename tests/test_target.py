@@ -28,7 +28,7 @@ def target(
     )
 
 
-def takes(python: TargetPython, wheel: str) -> bool:
+def supports(python: TargetPython, wheel: str) -> bool:
     return not parse_wheel_filename(f"a-1-{wheel}.whl")[3].isdisjoint(python.tags)
 
 
@@ -36,8 +36,8 @@ def takes(python: TargetPython, wheel: str) -> bool:
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or sys.implementation.name != "cpython",
     reason="the oracle is packaging's view of a glibc host",
 )
-class TestTheHostAsATarget:
-    """Of the very Python that runs the tests, packaging says the same by asking the host."""
+class TestHostAsTarget:
+    """The target of the Python that runs the tests is equal to what packaging reads from the host."""
 
     @staticmethod
     def host() -> TargetPython:
@@ -49,19 +49,19 @@ class TestTheHostAsATarget:
             free_threaded=hasattr(sys, "_is_gil_enabled") and "t" in sys.abiflags,
         )
 
-    def test_has_the_same_tags_in_the_same_order(self) -> None:
+    def test_same_tags_in_the_same_order(self) -> None:
         ours, theirs = ([tag for tag in tags if "-linux_" not in str(tag)] for tags in (self.host().tags, sys_tags()))
         assert ours == theirs
-        # packaging changed its mind (26.3) on whether what was built for this very platform comes first or last.
+        # packaging 26.3 moved the tags of `linux_*` platforms.
         assert set(self.host().tags) == set(sys_tags())
 
-    def test_has_the_same_markers(self) -> None:
-        told = dict(default_environment())
-        assert dict(self.host().environment) == told | {"platform_release": "", "platform_version": ""}
+    def test_same_markers(self) -> None:
+        expected = dict(default_environment())
+        assert dict(self.host().environment) == expected | {"platform_release": "", "platform_version": ""}
 
 
 @pytest.mark.parametrize(
-    ("wheel", "python", "taken"),
+    ("wheel", "python", "supported"),
     [
         ("py3-none-any", target(), True),
         ("cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64", target(), True),
@@ -88,11 +88,11 @@ class TestTheHostAsATarget:
         ("cp313-cp313-win_amd64", target(), False),
     ],
 )
-def test_which_wheels_are_taken(wheel: str, python: TargetPython, taken: bool) -> None:
-    assert takes(python, wheel) is taken
+def test_supported_wheels(wheel: str, python: TargetPython, supported: bool) -> None:
+    assert supports(python, wheel) is supported
 
 
-def test_a_wheel_for_the_newest_libc_comes_first() -> None:
+def test_prefers_wheels_for_the_newest_libc() -> None:
     tags = target().tags
     order = [
         next(position for position, tag in enumerate(tags) if tag.platform == name and tag.abi == "cp313")
@@ -108,7 +108,7 @@ def test_a_wheel_for_the_newest_libc_comes_first() -> None:
     | st.builds(Libc, kind=st.just("musl"), version=st.tuples(st.just(1), st.integers(0, 9))),
     st.booleans(),
 )
-def test_every_target_is_told_without_asking_the_host(
+def test_tags_and_markers_are_complete_and_independent_of_the_host(
     minor: int, architecture: str, libc: Libc, free_threaded: bool
 ) -> None:
     python = target(f"3.{minor}.1", architecture, libc, free_threaded=free_threaded)
@@ -117,7 +117,7 @@ def test_every_target_is_told_without_asking_the_host(
     assert set(python.environment) >= set(default_environment())
     assert python.environment["python_version"] == python.minor == f"3.{minor}"
     assert python.environment["platform_machine"] == MACHINES[architecture]
-    assert takes(python, "py2.py3-none-any")
+    assert supports(python, "py2.py3-none-any")
 
 
 def test_names() -> None:

@@ -1,4 +1,4 @@
-"""The base families that have a name of their own: official images, one for each Python."""
+"""The base families: official images named by Python version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Images of docker-library, named by Python version; `builder` is what to compile in, empty for the base itself."""
+    """The templates of image names: `image` of the bases, `builder` of the builders, empty to compile in the base."""
 
     image: str
     builder: str = ""
@@ -26,25 +26,28 @@ BASES: Mapping[str, Family] = {
 }
 
 
-def admitted(requires_python: str, python: str = "") -> list[str]:
-    """The families' Python versions that a project admits, newest first; raises BaseError where there are none."""
-    fitting = fit(requires_python, PYTHONS)
-    if python and python not in fitting:
+def family_pythons(requires_python: str, python: str = "") -> list[str]:
+    """The families' Python versions that requires-python admits, newest first; only `python` if it is given.
+
+    Raises BaseError if there are none.
+    """
+    admitted = admitted_of(PYTHONS, requires_python)
+    if python and python not in admitted:
         raise BaseError(
             f'Python {python} is excluded by requires-python = "{requires_python}"'
             if python in PYTHONS
             else f"the base families have no Python {python}; they have {', '.join(PYTHONS)}",
-            hint=f"take one of {', '.join(fitting)}" if fitting else "",
+            hint=f"set one of {', '.join(admitted)}" if admitted else "",
         )
-    if not fitting:
+    if not admitted:
         raise BaseError(
             f'requires-python = "{requires_python}" admits no Python that the base families have',
-            hint=f"they have {', '.join(PYTHONS)}; another base image can be named with base",
+            hint=f"they have {', '.join(PYTHONS)}; set another base",
         )
-    return [python] if python else fitting
+    return [python] if python else admitted
 
 
-def fit(requires_python: str, pythons: Sequence[str]) -> list[str]:
-    """Those of `pythons`, such as `3.13`, that a project may be run by; their patch release is not known yet."""
+def admitted_of(pythons: Sequence[str], requires_python: str) -> list[str]:
+    """Those of `pythons`, such as `3.13`, that have a patch release that requires-python admits."""
     specifier = SpecifierSet(requires_python)
     return [each for each in pythons if any(specifier.contains(f"{each}.{patch}") for patch in range(100))]

@@ -8,7 +8,7 @@ from packaging.specifiers import SpecifierSet
 
 from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts
 from hatch_docker.base.target import VENV
-from hatch_docker.base.transports import BaseRequest, name_of, placed, pull
+from hatch_docker.base.transports import BaseRequest, locate_errors, name_of, pull
 from hatch_docker.config.model import TABLE
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.errors import BaseError, InvalidReferenceError
@@ -45,7 +45,7 @@ def open_base(request: BaseRequest, services: Services) -> Base:
     """
     found = pull(request, services)
     name, image = found.reference.familiar if found.reference else name_of(request.spec), found.pulled.image
-    with placed(name):
+    with locate_errors(name):
         facts = facts_of(image, services.cache, services.threads)
         _check(name, facts, request)
     return Base(

@@ -1,4 +1,4 @@
-"""The image's Python as markers and wheel tags see it. Pure: nothing here asks the host."""
+"""The image's Python with its environment markers and wheel tags, independent of the host. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 
 from hatch_docker.oci.spec import Platform
 
-# The kernel's name of a CPU, as wheel tags and markers write it, by Go's name.
+# CPU names of the kernel, as in wheel tags and markers, by GOARCH.
 MACHINES = {
     "amd64": "x86_64",
     "arm64": "aarch64",
@@ -21,7 +21,7 @@ MACHINES = {
     "riscv64": "riscv64",
     "loong64": "loongarch64",
 }
-# PEP 600: names of manylinux tags from before the perennial scheme, by glibc version.
+# Legacy manylinux tags by glibc version (PEP 600).
 _LEGACY_MANYLINUX = {(2, 5): "manylinux1", (2, 12): "manylinux2010", (2, 17): "manylinux2014"}
 _OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
 
@@ -43,10 +43,7 @@ class Libc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetPython:
-    """A CPython in an image: what it is, where it is, and what it is linked to.
-
-    `version` is the full version (`3.13.5`), `interpreter` its absolute path in the image.
-    """
+    """A CPython in an image. `version` is like `3.13.5`, `interpreter` its absolute path in the image."""
 
     version: str
     interpreter: str
@@ -56,7 +53,7 @@ class TargetPython:
 
     @property
     def minor(self) -> str:
-        """`3.13`."""
+        """The version without the patch release: `3.13`."""
         return ".".join(self.version.split(".")[:2])
 
     @property
@@ -71,7 +68,7 @@ class TargetPython:
 
     @property
     def environment(self) -> Environment:
-        """The environment of dependency markers (PyPA: Dependency specifiers), complete, without asking the host."""
+        """The values of all environment markers (PyPA: Dependency specifiers)."""
         return Environment(
             implementation_name="cpython",
             implementation_version=self.version,
@@ -88,7 +85,7 @@ class TargetPython:
 
     @property
     def tags(self) -> list[Tag]:
-        """Every wheel tag that this Python takes, best first (PyPA: Platform compatibility tags)."""
+        """The wheel tags that this Python supports, most preferred first (PyPA: Platform compatibility tags)."""
         major, minor = (int(part) for part in self.minor.split("."))
         abi = f"cp{major}{minor}{'t' if self.free_threaded else ''}"
         platforms = list(self._platforms())
@@ -98,7 +95,7 @@ class TargetPython:
         ]
 
     def _platforms(self) -> Iterator[str]:
-        # The order is packaging's own: what was built for this very platform first.
+        # In packaging's order: the most specific platform first.
         yield f"linux_{self.machine}"
         major, minor = self.libc.version
         if self.libc.kind == "musl":

@@ -1,4 +1,4 @@
-"""Where base images come from: registries, files, the engine, and Debian's archive."""
+"""Pull base images from their sources: registries, files, the engine, and Debian's archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hatch_docker.base.families import BASES, PYTHONS, admitted, fit
+from hatch_docker.base.families import BASES, PYTHONS, admitted_of, family_pythons
 from hatch_docker.config import BaseSpec
 from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.debian_image import base_request, debian_image
@@ -36,8 +36,8 @@ class BaseRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A base image in its source. `reference` is its name in a registry, None if it comes from elsewhere.
+class PulledBase:
+    """A pulled base image. `reference` is its name in a registry, None if it comes from elsewhere.
 
     `selection` has the packages of a base that is made from Debian's archive.
     """
@@ -47,24 +47,24 @@ class Found:
     selection: Selection | None = None
 
 
-def pull(request: BaseRequest, services: Services) -> Found:
-    """Find the image that a request names, for its platform.
+def pull(request: BaseRequest, services: Services) -> PulledBase:
+    """Pull the image that a request names, for its platform.
 
     The Python of a family's image is chosen by its tag; the image's contents are not checked here. Raises ImageError,
     with the image's name as the place, and the errors of registries, engines and Debian's archive.
     """
-    with placed(name_of(request.spec)):
+    with locate_errors(name_of(request.spec)):
         return _TRANSPORTS[request.spec.transport](request, services)
 
 
-def _from_family(request: BaseRequest, services: Services) -> Found:
+def _from_family(request: BaseRequest, services: Services) -> PulledBase:
     """The image of the newest admitted Python that the registry has."""
     family = request.spec.value
     missing: RegistryError | None = None
-    for python in admitted(request.requires_python, request.python):
+    for python in family_pythons(request.requires_python, request.python):
         reference = _image_of(family, python)
         try:
-            return Found(reference=reference, pulled=_pull(reference, request.platform, services))
+            return PulledBase(reference=reference, pulled=_pull(reference, request.platform, services))
         except RegistryError as error:
             if error.status != 404:
                 raise
@@ -73,7 +73,7 @@ def _from_family(request: BaseRequest, services: Services) -> Found:
     available = ", ".join(each for each in PYTHONS if _exists(_image_of(family, each), services.registry))
     raise BaseError(
         f"the base {family!r} has no Python that fits: {missing.message if missing else ''}",
-        hint=f"it has {available}: set python, or widen requires-python" if available else "name another base",
+        hint=f"it has {available}: set python, or widen requires-python" if available else "set another base",
     )
 
 
@@ -81,47 +81,47 @@ def _image_of(family: str, python: str) -> Reference:
     return Reference.parse(BASES[family].image.format(python=python))
 
 
-def _from_registry(request: BaseRequest, services: Services) -> Found:
+def _from_registry(request: BaseRequest, services: Services) -> PulledBase:
     reference = request.spec.reference or Reference.parse(request.spec.value)
-    return Found(reference=reference, pulled=_pull(reference, request.platform, services))
+    return PulledBase(reference=reference, pulled=_pull(reference, request.platform, services))
 
 
-def _from_layout(request: BaseRequest, services: Services) -> Found:
+def _from_layout(request: BaseRequest, services: Services) -> PulledBase:
     files = open_files(services.root / request.spec.value)
     layout = source.layout_source(files, request.spec.name)
-    return Found(pulled=source.pull(layout, request.platform, services.cache, progress=services.progress))
+    return PulledBase(pulled=source.pull(layout, request.platform, services.cache, progress=services.progress))
 
 
-def _from_saved(request: BaseRequest, services: Services) -> Found:
+def _from_saved(request: BaseRequest, services: Services) -> PulledBase:
     files, cache = open_files(services.root / request.spec.value), services.cache
     pulled = source.pull_saved(files, request.spec.name, request.platform, cache, progress=services.progress)
-    return Found(pulled=pulled)
+    return PulledBase(pulled=pulled)
 
 
-def _from_engine(request: BaseRequest, services: Services) -> Found:
+def _from_engine(request: BaseRequest, services: Services) -> PulledBase:
     engine, cache, name = services.engine(), services.cache, request.spec.value
     identity = engine.image_id(name)
     pulled = source.recall(cache, identity) if identity else None
     if pulled is None:
-        with cache.temporary() as partial:
-            with partial.open("wb") as file:
+        with cache.temporary() as path:
+            with path.open("wb") as file:
                 file.writelines(engine.save(name))
-            files = replace(open_files(partial), place=f"docker-daemon:{name}")
+            files = replace(open_files(path), place=f"docker-daemon:{name}")
             pulled = source.pull_saved(files, "", request.platform, cache, progress=services.progress)
-        # The name may have moved to another image between the two requests; then what was saved is not `identity`.
+        # The name may have moved between the two requests: then the saved image is not `identity`.
         if engine.image_id(name) == identity:
             source.remember(cache, identity, pulled)
     source.check_platform(f"docker-daemon:{name}", pulled.image.config, request.platform)
-    return Found(pulled=pulled)
+    return PulledBase(pulled=pulled)
 
 
-def _from_debian(request: BaseRequest, services: Services) -> Found:
+def _from_debian(request: BaseRequest, services: Services) -> PulledBase:
     made = debian_image(debian_request(request, services.archives), request.platform, services.archives)
-    return Found(pulled=Pulled(image=made.image, digest=made.image.digest), selection=made.selection)
+    return PulledBase(pulled=Pulled(image=made.image, digest=made.image.digest), selection=made.selection)
 
 
 def debian_request(request: BaseRequest, archives: Archives) -> Request:
-    """The packages that a base from Debian's archive is made of. Raises as `base_request` does."""
+    """The packages to make a base from Debian's archive of. Raises what `base_request` raises."""
     spec = request.spec
     return base_request(
         spec.value,
@@ -134,24 +134,25 @@ def debian_request(request: BaseRequest, archives: Archives) -> Request:
 
 
 def _python_of(suite: str, python: str, requires_python: str, available: Sequence[str]) -> str:
-    """The newest of a suite's Pythons that a project admits, or `python` if it is one of them."""
-    fitting = fit(requires_python, available)
-    if python and python in fitting:
+    """The newest of a suite's Pythons that requires-python admits, or `python` if it is one of them."""
+    admitted = admitted_of(available, requires_python)
+    if python and python in admitted:
         return python
-    if fitting and not python:
-        return fitting[0]
-    admitted_ones = f'Python that requires-python = "{requires_python}" admits'
-    lacking = f"Python {python}" if python and python not in available else admitted_ones
-    has = " and ".join(available)
+    if admitted and not python:
+        return admitted[0]
+    admissible = f'Python that requires-python = "{requires_python}" admits'
+    missing = f"Python {python}" if python and python not in available else admissible
     raise BaseError(
-        f"Debian {suite} has no {lacking}; it has {has}" if available else f"Debian {suite} has no Python 3",
-        hint=f'set python = "{fitting[0]}", or leave it out; or take another base, such as "slim"'
-        if fitting
-        else 'take another base, such as "slim", which has a Python of each version',
+        f"Debian {suite} has no {missing}; it has {' and '.join(available)}"
+        if available
+        else f"Debian {suite} has no Python 3",
+        hint=f'set python = "{admitted[0]}", or leave it out; or set another base, such as "slim"'
+        if admitted
+        else 'set another base, such as "slim", which has all supported Python versions',
     )
 
 
-_TRANSPORTS: Mapping[str, Callable[[BaseRequest, Services], Found]] = {
+_TRANSPORTS: Mapping[str, Callable[[BaseRequest, Services], PulledBase]] = {
     "family": _from_family,
     "registry": _from_registry,
     "oci": _from_layout,
@@ -163,20 +164,17 @@ _TRANSPORTS: Mapping[str, Callable[[BaseRequest, Services], Found]] = {
 
 
 def _pull(reference: Reference, platform: Platform, services: Services) -> Pulled:
-    """Pull, and record the digest of a tag, for the hint if the registry cannot be reached later."""
+    """Pull, and record the digest of a tag for the hint of later errors, when the registry cannot be reached."""
     cache, key = services.cache, f"{reference} {platform}"
     try:
-        found = source.registry_source(services.registry, reference, cache)
-        pulled = source.pull(found, platform, cache, progress=services.progress)
+        image_source = source.registry_source(services.registry, reference, cache)
+        pulled = source.pull(image_source, platform, cache, progress=services.progress)
     except NetworkError as error:
         if getattr(error, "status", 0) != 404:
             error.add_hint(_NO_REGISTRY)
-        known = None if reference.digest else cache.get("tags", key)
-        if known:
-            by_digest = f"{reference.familiar}@{known['digest']}"
-            error.add_hint(
-                f'by digest it needs no registry: base = "{by_digest}" is what it was when it was last reached'
-            )
+        if last := None if reference.digest else cache.get("tags", key):
+            pinned = f"{reference.familiar}@{last['digest']}"
+            error.add_hint(f'the last image of this tag is cached, and by digest needs no registry: base = "{pinned}"')
         raise
     if not reference.digest:
         cache.put("tags", key, {"digest": pulled.digest})
@@ -191,13 +189,13 @@ def name_of(base: BaseSpec) -> str:
 
 
 @contextlib.contextmanager
-def placed(name: str) -> Iterator[None]:
-    """Add the image's name as the place, and a hint, to an ImageError."""
+def locate_errors(name: str) -> Iterator[None]:
+    """Add the image's name as the place, and a hint, to an ImageError that has none."""
     try:
         yield
     except ImageError as error:
         error.place = error.place or name
-        error.hint = error.hint or "the image is broken: make or copy it again, or take another one"
+        error.hint = error.hint or "the image is broken: make or copy it again, or use another one"
         raise
 
 

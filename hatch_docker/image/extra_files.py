@@ -1,4 +1,4 @@
-"""Files of the host that are added to the image. They are read here, and written only into a layer."""
+"""Read `extra-files` from the host as layer entries, and make the image's own directories."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.support.paths import parents
 
-# Files of version control and editors are never shipped.
-_NEVER = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
+# Files of version control, Python and macOS that never go into an image.
+_IGNORED = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
 
 
 def check_sources(files: Sequence[ExtraFiles], root: Path, place: str) -> None:
@@ -37,30 +37,30 @@ def extra_entries(
 ) -> list[Entry]:
     """The layer entries of `extra-files`, whose sources exist. Later tables win.
 
-    The base's symbolic links, `links`, are followed, not replaced. Raises one ConfigError for all files that would
-    replace one of the image's directories, `present`, for tables that match no file, and for sources that are not
-    regular files.
+    The base's symbolic links, `links`, are followed. Raises one ConfigError for all sources that cannot be read or are
+    not regular files, tables that match no file, and files that would replace one of the image's directories,
+    `present`.
     """
     problems: list[tuple[str, str]] = []
     entries: dict[str, Entry] = {}
     for position, each in enumerate(files):
         where = f"{place}[{position}].from"
         try:
-            found = {entry.path: entry for entry in _entries(each, root / each.source, links)}
+            added = {entry.path: entry for entry in _entries(each, root / each.source, links)}
         except OSError as error:
             problems.append((where, f"{error.filename} cannot be read: {error.strerror}"))
             continue
-        if not found:
+        if not added:
             problems.append((where, f"no file below {each.source!r} matches include and exclude"))
         problems += [
             (
                 f"{place}[{position}].into",
                 f"/{path} is a directory of the base image or of the build: name the file",
             )
-            for path in found
+            for path in added
             if path in present or not path
         ]
-        entries |= found
+        entries |= added
     if problems:
         raise ConfigError(problems)
     return list(entries.values())
@@ -69,21 +69,21 @@ def extra_entries(
 def folders(
     working_dir: str, volumes: Sequence[str], user: str, links: Mapping[str, str], present: Collection[str]
 ) -> list[Entry]:
-    """The working directory and the volumes that the base lacks. Volumes belong to the user, who writes to them."""
+    """The working directory and volumes that the base lacks. Volumes belong to the image's user if it is numeric."""
     uid, _, gid = user.partition(":")
     owner = (int(uid), int(gid or uid)) if uid.isdecimal() and (gid or uid).isdecimal() else (0, 0)
-    wanted = {through(working_dir, links): (0, 0)} | {through(volume, links): owner for volume in volumes}
+    owners = {through(working_dir, links): (0, 0)} | {through(volume, links): owner for volume in volumes}
     return [
-        Entry(path=path, mode=0o755, uid=owner[0], gid=owner[1])
-        for path, owner in wanted.items()
+        Entry(path=path, mode=0o755, uid=uid, gid=gid)
+        for path, (uid, gid) in owners.items()
         if path and path not in present
     ]
 
 
 def directories_of(entries: Sequence[Entry]) -> frozenset[str]:
     """The directories among `entries`, and the parent directories of all entries."""
-    above = {parent for entry in entries for parent in parents(entry.path)}
-    return frozenset(above | {entry.path for entry in entries if entry.is_directory})
+    implied = {parent for entry in entries for parent in parents(entry.path)}
+    return frozenset(implied | {entry.path for entry in entries if entry.is_directory})
 
 
 def through(path: str, links: Mapping[str, str]) -> str:
@@ -108,11 +108,11 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
 
     Raises OSError for a directory that cannot be read.
     """
-    for here, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
-        folders[:] = sorted(name for name in folders if name not in _NEVER and not _is_circle(Path(here), name))
+    for parent, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
+        folders[:] = sorted(name for name in folders if name not in _IGNORED and not _is_cycle(Path(parent), name))
         for name in sorted(names):
-            path = Path(here) / name
-            if name not in _NEVER:
+            path = Path(parent) / name
+            if name not in _IGNORED:
                 yield path, path.relative_to(folder).as_posix()
 
 
@@ -120,8 +120,8 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def _is_circle(here: Path, name: str) -> bool:
-    return here.resolve().is_relative_to((here / name).resolve())
+def _is_cycle(parent: Path, name: str) -> bool:
+    return parent.resolve().is_relative_to((parent / name).resolve())
 
 
 def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:

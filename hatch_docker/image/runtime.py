@@ -1,4 +1,4 @@
-"""The image's config (config.md) and its annotations (annotations.md). Pure."""
+"""Make the image's config (config.md) and annotations (annotations.md). No I/O."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _WELL_KNOWN = {
 
 
 def command(configured: tuple[str, ...] | str | None, scripts: Sequence[str], place: str) -> list[str] | None:
-    """The exec form of a command: the name of a script becomes its path in the venv, a list and None stay.
+    """The exec form of a configured command: the path of a script in the venv, or the list or None itself.
 
-    `scripts` are the names of the venv's scripts; raises ConfigError, with the nearest name, for any other.
+    `scripts` are the names of the venv's scripts. Raises ConfigError for any other name, with the nearest of them.
     """
     if not isinstance(configured, str):
         return None if configured is None else list(configured)
     if configured not in scripts:
-        near = difflib.get_close_matches(configured, scripts, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(scripts)[:20]) or 'none'}"
+        close = difflib.get_close_matches(configured, scripts, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(scripts)[:20]) or 'none'}"
         raise ConfigError([(place, f"no package of the image installs a script {configured!r}; {hint}")])
     return [f"/{VENV}/bin/{configured}"]
 
@@ -45,9 +45,9 @@ def configure(
     cmd: Sequence[str] | None,
     labels: Mapping[str, str],
 ) -> ImageConfig:
-    """The image's config, made from that of its base. A new entrypoint drops the base's command, as in a Dockerfile.
+    """The image's config, made from its base's. A new entrypoint drops the base's command, as in a Dockerfile.
 
-    `labels` are those made of the project's metadata; the base's labels that describe the base are dropped.
+    `labels` are made from the project's metadata. They replace the base's pre-defined labels, which describe the base.
     """
     path = base.env.get("PATH") or _DEFAULT_PATH
     inherited = {name: text for name, text in base.labels.items() if not name.startswith(_OCI)}
@@ -74,9 +74,9 @@ def configure(
 
 
 def describe(project: Project, *, created: str, base_name: str, base_digest: str) -> dict[str, str]:
-    """The pre-defined annotations (annotations.md) that the project's metadata gives, sorted."""
+    """The pre-defined annotations (annotations.md) that the project's metadata has values for, sorted."""
     urls = {re.sub(r"[^a-z]", "", label.lower()): url for label, url in project.urls.items()}
-    found = {
+    values = {
         "title": project.name,
         "version": project.version,
         "description": project.description,
@@ -88,5 +88,5 @@ def describe(project: Project, *, created: str, base_name: str, base_digest: str
         "base.digest": base_digest if base_name else "",
     }
     for key, labels in _WELL_KNOWN.items():
-        found[key] = next((urls[label] for label in labels if label in urls), "")
-    return {_OCI + key: text for key, text in sorted(found.items()) if text}
+        values[key] = next((urls[label] for label in labels if label in urls), "")
+    return {_OCI + key: text for key, text in sorted(values.items()) if text}

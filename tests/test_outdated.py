@@ -80,7 +80,7 @@ class TestPackagesOfDebian:
             ["base-files", "1.0-1", "2", "trixie"],
             ["libpq5", "17.6-1", "17.7-1", "trixie-updates"],
         ]
-        assert "how to get newer ones of Debian's: hatch-docker lock --upgrade base\n" in outcome.err
+        assert "to upgrade Debian packages: hatch-docker lock --upgrade base\n" in outcome.err
         assert bench.hatch("lock", "--upgrade", "base", project=project).code == 0
         outcome = bench.hatch("outdated", project=project)
         assert rows(outcome) == []
@@ -119,7 +119,7 @@ class TestPackagesOfDebian:
         base = f"oci:{bench.base(FakeBase(libc='musl'))}"
         outcome = bench.hatch("outdated", project=bench.project(base=base))
         assert rows(outcome) == []
-        assert f"{base} is not of Debian's: its OS packages are not looked at\n" in outcome.err
+        assert f"{base} is not a Debian image: its OS packages are not checked\n" in outcome.err
         assert bench.archive.requests == []
 
     def test_fail_a_pipeline_where_that_is_asked_for(self, bench: CommandBench) -> None:

@@ -44,7 +44,8 @@ def start_of(
 ) -> Start:
     """Resolve the names of scripts to their paths; without an entrypoint, the project's `__main__` is started.
 
-    `wheels` are those of the image, the project's own last. `place` gives the place of a key in messages. Raises ConfigError for a script that no wheel installs.
+    `wheels` are those of the image, the project's own last; `place` gives the place of a key in messages. Raises
+    ConfigError for a script that no wheel installs.
     """
     if entrypoint is None and runtime.cmd is None and (module := main_of(wheels[-1])):
         entrypoint = (f"/{VENV}/bin/python", "-m", module)

@@ -94,18 +94,10 @@ def read_artifacts(request: InstallRequest, source: LockSource) -> Locked:
     return _selected(pylock, plain, source, locked, f"delete {earlier.name}")
 
 
-def reason_not_to_lock(root: Path, configured: str, requirements: Sequence[Requirement], *, upgrade: bool) -> str:
-    """Why `hatch-docker lock` has no Python packages to lock: another tool does, or there are none; empty if it has.
-
-    Raises LockError if another tool's lock is to be upgraded.
-    """
+def foreign_lock(root: Path, configured: str) -> Path | None:
+    """The project's lock if another tool makes it."""
     path = writable_lock(root, configured)
-    before = read_text(path) if path.is_file() else ""
-    if before and not is_ours(before):
-        if upgrade:
-            raise LockError("another tool makes this lock", place=str(path), hint="upgrade the packages with that tool")
-        return f"{path.name}, which another tool makes, has the Python packages"
-    return "" if before or requirements else "the project requires nothing"
+    return path if path.is_file() and not is_ours(read_text(path)) else None
 
 
 def relock(upgrade: bool, request: InstallRequest, source: LockSource) -> Locked:

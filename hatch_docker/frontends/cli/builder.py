@@ -47,6 +47,7 @@ def make_builder(names: Sequence[Reference], push: bool, session: Session) -> tu
 
     Raises BuilderError for a builder that cannot compile for the project's base, EngineError if no engine answers.
     """
+    session.check_configuration()
     if push:
         gather(partial(check_push, name, "--tag") for name in names)
     services, config = session.services, session.config

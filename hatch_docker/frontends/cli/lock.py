@@ -14,8 +14,10 @@ from pathlib import Path
 
 from hatch_docker.base.transports import BaseRequest, pull
 from hatch_docker.dpkg.lockfile import FILE, Selection, write_pins
+from hatch_docker.errors import LockError
 from hatch_docker.frontends.cli.pin import Pinned, pin
-from hatch_docker.locks.locked import reason_not_to_lock, relock
+from hatch_docker.locks.formats import lock_format
+from hatch_docker.locks.locked import foreign_lock, relock, writable_lock
 from hatch_docker.locks.model import read_text
 from hatch_docker.locks.uv import versions_of
 from hatch_docker.plan import base_request
@@ -48,6 +50,7 @@ def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
     Packages of the kinds in `upgrade`, of UPGRADES, are chosen anew. Nothing is written before all are chosen. Raises
     what builds raise, and LockError if another tool's lock is to be upgraded.
     """
+    session.check_configuration()
     services, config = session.services, session.config
     platform = next(iter(config.base.platforms), services.host.platform)
     request = base_request(session.project, config.base, platform)
@@ -90,11 +93,17 @@ def _lock_python(session: Session, pinned: Pinned, *, upgrade: bool) -> _PythonL
     """Lock the Python packages for the base with the new pins. Without any to lock, the base is not opened."""
     packages, services = session.config.packages, session.services
     requirements = session.project.requirements(packages.extras, packages.dependency_groups)
-    if reason := reason_not_to_lock(services.root, packages.lock, requirements, upgrade=upgrade):
-        return _PythonLock(reason=reason)
-    archives = replace(services.archives, pins=lambda: pinned.after)
-    planned = session.plan(partial(relock, upgrade), replace(services, archives=archives))
-    (image,) = planned.images
+    pinned_services = replace(services, archives=replace(services.archives, pins=lambda: pinned.after))
+    path = foreign_lock(services.root, packages.lock)
+    if path and upgrade:
+        target = session.plan(services=pinned_services).images[0].request.target
+        refresh = lock_format(path).refresh(path.name, target)
+        raise LockError("another tool makes this lock", place=str(path), hint=f"upgrade it: {refresh} --upgrade")
+    if path:
+        return _PythonLock(reason=f"{path.name}, which another tool makes, has the Python packages")
+    if not requirements and not writable_lock(services.root, packages.lock).is_file():
+        return _PythonLock(reason="the project requires nothing")
+    (image,) = session.plan(partial(relock, upgrade), pinned_services).images
     path = image.locked.path
     before = read_text(path) if path and path.is_file() else ""
     return _PythonLock(path=path, before=before, after=image.locked.text, target=str(image.request.target))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from hatch_docker.base.packages import cached_packages_layer
 from hatch_docker.base.target import VENV
@@ -14,6 +15,7 @@ from hatch_docker.image.preview import LayerPreview, PlannedLayer
 from hatch_docker.image.report import aligned, shortened
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import cached_file
+from hatch_docker.oci.reference import Reference
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.services import Services
 from hatch_docker.session import Session
@@ -170,42 +172,53 @@ def _text(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield from aligned(list(_facts(document, image)))
         yield ""
-        rows = [("distribution", "size", "", ""), *map(_distribution_row, image["distributions"])]
-        yield from aligned(rows, right=(1,))
-        yield ""
-        rows = [("layer", "size", "", ""), *map(_layer_row, image["layers"])]
-        yield from aligned(rows, right=(1,))
+        if image["distributions"]:
+            rows = [("distribution", "size", "source", "", ""), *map(_distribution_row, image["distributions"])]
+            yield from aligned(rows, right=(1,))
+            yield ""
+        yield from aligned([("layer", "size", ""), *map(_layer_row, image["layers"])], right=(1,))
 
 
 def _facts(document: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    base, packages, start = image["base"], image["os-packages"], image["start"]
+    base, packages = image["base"], image["os-packages"]
     python = f"Python {base['python']}{' free-threaded' if base['free-threaded'] else ''}"
     yield "base", f"{base['name']} ({human(base['size'])}), {python}, {base['libc']}"
     yield "", base["digest"]
     if base["packages"]:
         yield "", f"{len(base['packages'])} packages from Debian's archive"
     if packages["requested"]:
-        chosen = packages["packages"]
-        many = "versions unknown until an engine installs them"
-        if chosen != UNKNOWN:
-            many = " · ".join(f"{each['name']} {each['version']}" for each in chosen) or "in the base already"
-        yield "OS packages", many
-    lock = f"{image['lock']}{', resolved by this run or an earlier build' if image['lock-resolved'] else ''}"
-    yield "lock", lock if image["lock"] else "none: nothing is required"
-    yield "names", " · ".join(document["references"]) or UNKNOWN
-    command = start["entrypoint"] if start["entrypoint"] is not None else []
-    shown = UNKNOWN if command == UNKNOWN else " ".join([*command, *(start["cmd"] or [])])
-    yield "starts", f"{shown}, as {start['user']}, in {start['working-dir']}"
+        yield "OS packages", _packages(packages)
+    if image["lock"]:
+        yield "lock", f"{image['lock']}{', a resolution of the requirements' if image['lock-resolved'] else ''}"
+    names = [Reference.parse(text).familiar for text in document["references"]]
+    yield "names", " · ".join(names) or UNKNOWN
+    yield "starts", _started(image["start"])
+
+
+def _packages(packages: Mapping[str, Any]) -> str:
+    chosen = packages["packages"]
+    if chosen == UNKNOWN:
+        return f"{' · '.join(packages['requested'])}, installed by an engine: versions unknown"
+    return shortened([f"{each['name']} {each['version']}" for each in chosen]) if chosen else "in the base already"
+
+
+def _started(start: Mapping[str, Any]) -> str:
+    words = [] if start["entrypoint"] in (None, UNKNOWN) else [*start["entrypoint"]]
+    words += [] if start["cmd"] in (None, UNKNOWN) else [*start["cmd"]]
+    return f"{' '.join(words) or UNKNOWN}, as {start['user']}, in {start['working-dir']}"
 
 
 def _distribution_row(each: Mapping[str, Any]) -> tuple[str, ...]:
-    compiled = f"compiled in {each['compile']['builder']}: {each['compile']['reason']}" if each["compile"] else ""
-    return f"{each['name']} {each['version']}", _size(each["size"]), "cached" if each["cached"] else "", compiled
+    kind = "wheel" if each["compile"] is None else "sdist"
+    host = urlsplit(each["url"]).hostname or "a local file"
+    why = f"compiled in {each['compile']['builder']}: {each['compile']['reason']}" if each["compile"] else ""
+    state = "cached" if each["cached"] else ""
+    return f"{each['name']} {each['version']}", _size(each["size"]), f"{kind} from {host}", state, why
 
 
 def _layer_row(each: Mapping[str, Any]) -> tuple[str, ...]:
     state = {True: "cached", False: "to be made"}.get(each["cached"], UNKNOWN)
-    return shortened(each["contents"]), _size(each["size"]), state, ""
+    return shortened(each["contents"]), _size(each["size"]), state
 
 
 def _size(size: int | str) -> str:

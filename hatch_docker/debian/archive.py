@@ -127,14 +127,14 @@ class Archive:
 
         Raises DebianError for files that no mirror has, or that do not match their hash, of which nothing is kept.
         """
-        wanted = {f"sha256:{package.sha256}": package for package in packages}
-        cached = together(self._cache.blob, list(wanted), threads=_THREADS)
-        paths = {digest: path for digest, path in zip(wanted, cached, strict=True) if path is not None}
+        by_digest = {f"sha256:{package.sha256}": package for package in packages}
+        cached = together(self._cache.blob, list(by_digest), threads=_THREADS)
+        paths = {digest: path for digest, path in zip(by_digest, cached, strict=True) if path is not None}
         # The largest first, so that no large download runs alone at the end.
-        missing = sorted(wanted.keys() - paths.keys(), key=lambda digest: (-wanted[digest].size, digest))
+        missing = sorted(by_digest.keys() - paths.keys(), key=lambda digest: (-by_digest[digest].size, digest))
         transfer = self._transfer()
         fetched = together(
-            lambda digest: self._file(transfer, wanted[digest]), missing, threads=_THREADS, stop=transfer.stop
+            lambda digest: self._file(transfer, by_digest[digest]), missing, threads=_THREADS, stop=transfer.stop
         )
         paths |= dict(zip(missing, fetched, strict=True))
         return [paths[f"sha256:{package.sha256}"] for package in packages]
@@ -184,11 +184,11 @@ class Archive:
             return self._cache.add([], digest, what=path)
         suffix = next(suffix for suffix in _SUFFIXES if f"{path}{suffix}" in located.release.files)
         packed = located.release.files[f"{path}{suffix}"]
-        where = [f"dists/{suite}/{path}{suffix}"]
+        paths = [f"dists/{suite}/{path}{suffix}"]
         if located.release.acquire_by_hash:
             # This path stays valid while the mirror is being updated.
-            where.insert(0, f"dists/{suite}/{path.rpartition('/')[0]}/by-hash/SHA256/{packed.sha256}")
-        return transfer.decompressed(located.mirror, where, packed, plain, suffix=suffix)
+            paths.insert(0, f"dists/{suite}/{path.rpartition('/')[0]}/by-hash/SHA256/{packed.sha256}")
+        return transfer.decompressed(located.mirror, paths, packed, plain, suffix=suffix)
 
     def _file(self, transfer: Transfer, package: Package) -> Path:
         file = File(size=package.size, sha256=package.sha256)

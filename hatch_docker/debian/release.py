@@ -120,8 +120,8 @@ def packages_paths(release: Release, component: str, architecture: str, *, place
     architectures = (architecture, "all") if release.separate_all else (architecture,)
     paths = [f"{component}/binary-{each}/Packages" for each in architectures]
     if missing := [path for path in paths if path not in release.files]:
-        known, components = ", ".join(release.architectures), ", ".join(release.components)
-        hint = f"its architectures are {known}; its components {components}"
+        all_architectures, components = ", ".join(release.architectures), ", ".join(release.components)
+        hint = f"its architectures are {all_architectures}; its components {components}"
         raise DebianError(f"has no {missing[0]}", place=place, hint=hint)
     return paths
 

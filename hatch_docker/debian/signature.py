@@ -135,12 +135,12 @@ class _Verifier:
 
     def refusal(self, error: Exception, place: str) -> DebianError:
         """The error for a message without a good signature."""
-        known = {name[-16:] for each in self._certificates for name in _ends(each)}
+        trusted = {name[-16:] for each in self._certificates for name in _ends(each)}
         if not self._claimed:
             # The first line of the library's message; a backtrace follows.
             reason = str(error).strip().partition("\n")[0][:200]
             return DebianError(f"has an unreadable signature: {reason}", place=place, hint=_CHANGED)
-        if not self._claimed & known:
+        if not self._claimed & trusted:
             names = ", ".join(sorted(self._claimed)).upper()
             return DebianError(
                 f"is signed by unknown keys: {names}",

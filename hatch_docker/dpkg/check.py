@@ -99,12 +99,12 @@ def _is_program(path: str) -> bool:
 
 def refuse(problems: Iterable[Problem], owners: Mapping[str, str]) -> None:
     """Raise PackageError if there are problems, and list some of them; `owners` maps paths to packages."""
-    found = list(problems)
-    if not found:
+    listed = list(problems)
+    if not listed:
         return
-    lines = [f"{owners.get(each.path, 'a package')}: {each}" for each in found]
+    lines = [f"{owners.get(each.path, 'a package')}: {each}" for each in listed]
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    essential = sorted({name for each in found if (name := _ESSENTIAL.get(posixpath.basename(each.needs)))})
+    essential = sorted({name for each in listed if (name := _ESSENTIAL.get(posixpath.basename(each.needs)))})
     raise PackageError(
         "\n  ".join(["packages would not work, as the image lacks files that they need:", *lines[:_SHOWN], *more]),
         hint=f"name essential packages too, which others need without declaring it: {', '.join(essential)}"

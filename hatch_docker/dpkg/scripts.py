@@ -174,19 +174,19 @@ def _joined(script: bytes) -> str:
 
 
 def _effect(script: bytes) -> str:
-    """The most informative effect of a script that is not known to be needless; empty if there is none."""
+    """The most informative effect of a script that is not needless to be needless; empty if there is none."""
     if not _INTERPRETER.match(script):
         return "is not a shell script"
     if len(script) > _MAX_SCRIPT:
         return "is too long to be analyzed"
     text = _BLOCK.sub(lambda block: "" if block[1] in _NEEDLESS_BLOCKS else block[2], _joined(script))
     text = _HEREDOC.sub(lambda heredoc: heredoc[2], text)
-    known = _IDLE | _NEEDLESS | frozenset(_FUNCTION.findall(text))
-    effects = [effect for line in _first_time(text.splitlines()) if (effect := _line_effect(line, known))]
+    needless = _IDLE | _NEEDLESS | frozenset(_FUNCTION.findall(text))
+    effects = [effect for line in _first_time(text.splitlines()) if (effect := _line_effect(line, needless))]
     return next((effect for effect in effects if effect not in _PREPARING), effects[0] if effects else "")
 
 
-def _line_effect(line: str, known: frozenset[str]) -> str:
+def _line_effect(line: str, needless: frozenset[str]) -> str:
     # Mitigations of usrmerge in upgrades (DEP 17).
     if ".usr-is-merged" in line:
         return ""
@@ -198,7 +198,7 @@ def _line_effect(line: str, known: frozenset[str]) -> str:
         words = _ASSIGNMENT.sub("", part.strip()) if _ASSIGNMENT.match(part.strip()) else part.strip()
         command = next((word for word in words.split() if word not in _WORDS), "")
         match = _COMMAND.match(command)
-        if match and match[1] not in known:
+        if match and match[1] not in needless:
             return f"runs {match[1]}"
     return ""
 

@@ -1,4 +1,4 @@
-"""Names of OS packages as users write them: `NAME` or `NAME=VERSION`. It imports nothing of ours."""
+"""Names of OS packages as users write them: `NAME` or `NAME=VERSION`."""
 
 from __future__ import annotations
 

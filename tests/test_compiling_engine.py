@@ -176,7 +176,7 @@ def total(case: Case, size: str) -> int:
 
 
 class TestOwnExtension:
-    def test_it_is_compiled_for_the_image_in_a_container(
+    def test_project_is_compiled_in_a_container(
         self, base: str, own_extension: Case, client: DockerClient
     ) -> None:
         code = "import os; print(os.confstr('CS_GNU_LIBC_VERSION'))"
@@ -220,7 +220,7 @@ class TestWithLibrary:
         (layer,) = [layer for layer in installed.result["layers"] if "yaml" in layer["contents"][0].partition(" ")[0]]
         assert [each.partition(" ")[0] for each in layer["contents"]] == [libyaml.package]
 
-    # test_packages.py checks the same for Debian's packages, whose download takes long.
+    # test_os_packages.py checks the same for Debian's packages, whose download takes long.
     @pytest.mark.parametrize("base", ["alpine"], indirect=True)
     def test_empty_cache_gives_the_same_image(self, grafted: Case, tmp_path: Path) -> None:
         other = copied(grafted.project, tmp_path / "other")

@@ -25,7 +25,7 @@ from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.atomic import writing
 from hatch_docker.wheels.wheelfile import WheelFile
 
-# The environment variables that a build gets: those that running programs takes. No index, login, proxy or PYTHONPATH.
+# The environment variables that a build gets: those that programs need to run. No index, login, proxy or PYTHONPATH.
 _KEPT = (
     "PATH",
     "LD_LIBRARY_PATH",

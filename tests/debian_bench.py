@@ -13,8 +13,8 @@ from typing import Any
 
 from builds import Bench, Outcome, check_clean, check_kept, files_below
 from debian_maker import DebianArchive, clearsigned, keyring, release_text, written
+from dpkg_maker import Item, directory, file, link, make_deb
 from elf_maker import make_library
-from system_maker import Item, directory, file, link, make_deb
 
 ARCHITECTURES = ("amd64", "arm64")
 CPUS = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -14,7 +14,7 @@ import pytest
 from builds import archive_of, ended, environment, files_below, read, result_of, start
 from debian_bench import DebianBench, FakeDebian, fake_debian, program
 from debian_maker import NOW, WEEK, signer, written
-from system_maker import file
+from dpkg_maker import file
 from urllib3 import BaseHTTPResponse
 
 from hatch_docker.support.http import Http

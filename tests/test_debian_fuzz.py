@@ -19,10 +19,10 @@ from random import Random
 import pytest
 from deb_maker import PACK, ar_of
 from debian_maker import NOW, clearsigned, detached, keyring, release_text, signer
+from dpkg_maker import listing
 from elf_maker import make_library
 from mutations import mutated, rounds
 from packages_maker import paragraph_of
-from system_maker import listing
 
 from hatch_docker.debian.deb import open_deb
 from hatch_docker.debian.packages import PackageIndex, read_index

@@ -14,7 +14,7 @@ from base_maker import FakeBase
 from builds import result_of
 from debian_bench import DebianBench, FakeDebian, fake_debian
 from debian_maker import NOW
-from system_maker import file
+from dpkg_maker import file
 
 from hatch_docker.dpkg.lockfile import find_pins, write_pins
 

@@ -14,9 +14,9 @@ from builds import Outcome, result_of
 from command_bench import NOWHERE, CommandBench, whole_debian
 from containers import built, environment
 from debian_bench import FakeDebian
+from dpkg_maker import file
 from fake_index import serving
 from fake_registry import FakeRegistry
-from system_maker import file
 
 from hatch_docker.dpkg.lockfile import Selection, find_pins
 

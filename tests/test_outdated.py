@@ -14,9 +14,9 @@ from builds import Outcome
 from command_bench import NOWHERE, CommandBench, whole_debian
 from containers import environment
 from debian_bench import FakeDebian
+from dpkg_maker import file
 from fake_index import serving
 from project_maker import make_project
-from system_maker import file
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -9,10 +9,10 @@ import pytest
 from base_maker import FakeBase
 from builds import Made, result_of
 from debian_bench import DebianBench, FakeDebian, fake_debian, library, program
+from dpkg_maker import file
 from fake_containers import FakeContainer
 from fake_engine import FakeEngine
 from project_maker import lock_of
-from system_maker import file
 from wheel_maker import WHEEL
 
 from hatch_docker.dpkg.ldcache import read_ld_so_cache

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from system_maker import data_of, directory, file, listing, make_deb
+from dpkg_maker import data_of, directory, file, listing, make_deb
 
 from hatch_docker.debian.deb import Deb
 from hatch_docker.dpkg import database

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from dpkg_maker import Item, data_of, directory, file, link, listing, make_deb
 from elf_maker import make_library
-from system_maker import Item, data_of, directory, file, link, listing, make_deb
 
 from hatch_docker.debian.deb import Deb
 from hatch_docker.dpkg.assemble import Assembled, added_files, needs_content, root_files

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from system_maker import make_deb
+from dpkg_maker import make_deb
 
 from hatch_docker.debian.deb import Deb
 from hatch_docker.dpkg.scripts import alternatives_of, check_scripts, why_needed

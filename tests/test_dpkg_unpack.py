@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from dpkg_maker import Item, data_of, directory, file, link, make_deb
 from hypothesis import given
 from hypothesis import strategies as st
-from system_maker import Item, data_of, directory, file, link, make_deb
 
 from hatch_docker.debian.deb import Deb
 from hatch_docker.dpkg import unpack as module

@@ -458,7 +458,7 @@ class TestDocker:
     def test_an_engine_that_stands_still_is_not_waited_for(
         self, box: Box, what: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(container_module, "_GONE_SECONDS", 0.5)
+        monkeypatch.setattr(container_module, "_REMOVE_SECONDS", 0.5)
         with Relay() as relay:
             still = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
             with (
@@ -547,7 +547,7 @@ class TestTrouble:
             fake.containers.refusals["DELETE"] = [(status, b'{"message": "removal is already in progress"}')]
 
     def test_a_container_that_stays_is_told(self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(container_module, "_GONE_SECONDS", 0.2)
+        monkeypatch.setattr(container_module, "_REMOVE_SECONDS", 0.2)
         fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')] * 1000
         with (
             pytest.raises(EngineError, match=r"does not remove the container hatch-docker-.*: busy") as caught,
@@ -557,7 +557,7 @@ class TestTrouble:
         assert "docker rm --force hatch-docker-" in caught.value.hint
 
     def test_the_first_error_is_told(self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(container_module, "_GONE_SECONDS", 0.2)
+        monkeypatch.setattr(container_module, "_REMOVE_SECONDS", 0.2)
         fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')] * 1000
         with pytest.raises(ValueError, match="first"), box.container():
             raise ValueError("first")

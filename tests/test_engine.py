@@ -265,17 +265,17 @@ class TestTrouble:
 
     def test_a_connection_that_breaks(self, fake: FakeEngine, client: Engine) -> None:
         fake.answers = [CUT]
-        with pytest.raises(EngineError, match="does not take the image"):
+        with pytest.raises(EngineError, match="does not load the image"):
             client.load(image(layer(LARGE * 10)), [APP], progress=Progress())
 
     def test_an_engine_that_says_yes_and_has_nothing(self, fake: FakeEngine, client: Engine) -> None:
         fake.answers = [(200, b'{"stream": "Loaded image"}')]
-        with pytest.raises(EngineError, match="does not take the image"):
+        with pytest.raises(EngineError, match="does not load the image"):
             client.load(image(layer(SMALL)), [APP], progress=Progress())
 
     def test_an_answer_that_is_none(self, fake: FakeEngine, client: Engine) -> None:
         fake.answers = [(200, b"<html>a proxy's</html>")]
-        with pytest.raises(EngineError, match="does not take the image"):
+        with pytest.raises(EngineError, match="does not load the image"):
             client.load(image(layer(SMALL)), [APP], progress=Progress())
 
     def test_a_save_that_breaks(self, fake: FakeEngine, client: Engine) -> None:

@@ -1,4 +1,4 @@
-"""The container engine through the Docker SDK: as little of it as we need. Podman's socket speaks the same API."""
+"""The container engine through the Docker SDK. Podman's socket has the same API."""
 
 from hatch_docker.engine.client import Engine, answers, local_name
 from hatch_docker.engine.container import Change, Container

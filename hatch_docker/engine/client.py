@@ -1,6 +1,6 @@
-"""The container engine, through the Docker SDK: as little of it as we need. Podman's socket speaks the same API.
+"""A client of the container engine on top of the Docker SDK. Podman's socket has the same API.
 
-The SDK is imported where it is used, since it takes a tenth of a second that other builds need not pay.
+The SDK is imported when it is used, since that takes a tenth of a second and most builds do not need it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.engine.container import LABEL, LIMIT, Container, opened
+from hatch_docker.engine.files import CHUNK
 from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.translate import hint, text, translated
 from hatch_docker.errors import EngineError
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 15
 _TIMEOUT_SECONDS = 600
-_LEFT_SECONDS = 600
+# Containers that did not start within this time belong to processes that were killed.
+_ABANDONED_SECONDS = 600
 _NO_ENGINE = (
     "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
     "hatch build -t docker:archive"
@@ -34,7 +36,7 @@ _NO_ENGINE = (
 
 
 class Engine:
-    """A connection to one engine, open for as long as somebody holds it."""
+    """A connection to one engine. It is closed when the object is garbage-collected."""
 
     def __init__(self, api: APIClient) -> None:
         self._api = api
@@ -42,9 +44,9 @@ class Engine:
 
     @classmethod
     def connect(cls, environ: Mapping[str, str]) -> Engine:
-        """The engine that DOCKER_HOST names, else the context's that DOCKER_CONTEXT names or that is the current one.
+        """Connect to the engine of DOCKER_HOST, else of the context in DOCKER_CONTEXT, else of the current context.
 
-        Raises EngineError where none answers.
+        Raises EngineError if none answers.
         """
         from docker import APIClient
         from docker.errors import DockerException
@@ -62,33 +64,36 @@ class Engine:
         return cls(api)
 
     def save(self, name: str) -> Iterator[bytes]:
-        """An image as `docker save` writes it, in chunks; raises EngineError where the engine has no such image."""
+        """An image as `docker save` writes it, in chunks; raises EngineError if the engine has no such image."""
         with translated(f"the engine has no image {name}, or cannot save it"):
-            yield from self._api.get_image(name, chunk_size=1 << 20)
+            yield from self._api.get_image(name, chunk_size=CHUNK)
 
     def image_id(self, name: str) -> str:
-        """The ID of an image, by any name or ID; empty where the engine does not have it."""
+        """The ID of an image, by any name or ID; empty if the engine does not have it."""
         return str(self._inspect(name).get("Id", ""))
 
     def load(self, image: Image, references: Sequence[Reference], *, base: str = "", progress: Progress) -> None:
-        """Load `image` under all `references`. Layers that the engine already has do not travel.
+        """Load `image` under all `references`. Layers that the engine has already are not sent.
 
-        `base` is a name of the base image that the engine may know. When the engine does not take an archive without
-        those layers, it gets the whole. Raises EngineError.
+        `base` is a name of the base image that the engine may know. If the engine refuses an archive without those
+        layers, it gets the whole image. Raises EngineError.
         """
-        if not self._has(image, image.config_descriptor.digest):
-            there = self._layers_there(image, [references[0].familiar, base])
-            if not there or not self._send(image, references, there, progress):
-                self._send(image, references, frozenset(), progress, final=True)
-            self._tag(references[0].familiar, references[1:])
-        else:
+        if self._has(image, image.config_descriptor.digest):
             self._tag(image.config_descriptor.digest, references)
+            return
+        present = self._present_layers(image, [references[0].familiar, base])
+        try:
+            self._send(image, references, present, progress)
+        except EngineError:
+            if not present:
+                raise
+            self._send(image, references, frozenset(), progress)
+        self._tag(references[0].familiar, references[1:])
 
     def provide(self, image: Image, reference: Reference, *, base: str = "", progress: Progress) -> str:
-        """Make sure that the engine has `image`, and return the ID to run it by.
+        """Load `image` under `reference`, unless the engine has it under any name; return the ID to run it by.
 
-        It is loaded under `reference` only where the engine does not have it by any name. `base` is as in `load`.
-        Raises EngineError.
+        `base` is as in `load`. Raises EngineError.
         """
         # In a containerd store, an image's ID is its manifest's digest.
         for digest in (image.config_descriptor.digest, image.digest):
@@ -101,58 +106,42 @@ class Engine:
     def container(
         self, image: str, *, what: str, network: bool, limits: Limits, platform: Platform | None = None
     ) -> Iterator[Container]:
-        """A container of an image that the engine has, removed at the end of the block, or of this process.
+        """A container of an image that the engine has. It is removed at the end of the block, or of this process.
 
-        `what` says what it is for, as a clause that can follow "while": "compiling psutil". With `network` it has the
-        engine's default network and the proxies that Docker's configuration has for containers; else none at all, and
-        only the capabilities that root needs for files. `limits` hold for the whole life of the container. `platform`
-        is the image's.
+        `what` is its purpose, such as "compiling psutil", for messages. With `network` it has the engine's default
+        network and the proxies of Docker's configuration; without, it has no network, and only the capabilities that
+        root needs for files. `limits` hold for the whole life of the container. `platform` is the image's.
 
-        Raises EngineError where it does not start, and where a limit is met.
+        Raises EngineError if it does not start, or reaches a limit.
         """
-        sweep(self._api, before=time.time() - _LEFT_SECONDS)
+        sweep(self._api, before=time.time() - _ABANDONED_SECONDS)
         with opened(self._api, image, what=what, network=network, limits=limits, platform=platform) as container:
             yield container
 
-    def _send(
-        self,
-        image: Image,
-        references: Sequence[Reference],
-        without: frozenset[str],
-        progress: Progress,
-        final: bool = False,
-    ) -> bool:
-        """Send the archive; return whether the engine then has the image. With `final`, raise when it has not."""
+    def _send(self, image: Image, references: Sequence[Reference], without: frozenset[str], progress: Progress) -> None:
+        """Send the archive without some layers. Raises EngineError if the engine does not have the image then."""
         total = sum(layer.descriptor.size for layer in image.layers if layer.descriptor.digest not in without)
         failure = ""
-        try:
-            with progress.task("load", references[0].familiar, total) as advance:
-                chunks = counted(archive(image, references, without=without), advance)
-                with translated("the engine does not take the image"):
-                    for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
-                        # A refusal at once is a message; one while it loads is an error in the stream.
-                        failure = failure or str(message.get("error") or message.get("message") or "")
-        except EngineError:
-            if final:
-                raise
-            return False
-        if not failure and self._has(image, references[0].familiar):
-            return True
-        if final:
+        with progress.task("load", references[0].familiar, total) as advance:
+            chunks = counted(archive(image, references, without=without), advance)
+            with translated("the engine does not load the image"):
+                for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
+                    # An immediate refusal has a message; a failure while loading is an error in the stream.
+                    failure = failure or str(message.get("error") or message.get("message") or "")
+        if failure or not self._has(image, references[0].familiar):
             raise EngineError(
-                f"the engine does not take the image: {failure or 'it loaded another one'}", hint=hint(failure)
+                f"the engine does not load the image: {failure or 'it loaded another one'}", hint=hint(failure)
             )
-        return False
 
     def _has(self, image: Image, name: str) -> bool:
         """Whether `name` is this image: its ID is the config's digest, in a containerd store the manifest's."""
-        there = self._inspect(name)
-        return there.get("Id") in {image.config_descriptor.digest, image.digest} and self._diff_ids(name) == [
+        identity = self._inspect(name).get("Id")
+        return identity in {image.config_descriptor.digest, image.digest} and self._diff_ids(name) == [
             layer.diff_id for layer in image.layers
         ]
 
-    def _layers_there(self, image: Image, names: list[str]) -> frozenset[str]:
-        """The digests of the layers that the engine has as the lowest ones of a named image."""
+    def _present_layers(self, image: Image, names: list[str]) -> frozenset[str]:
+        """The digests of the lowest layers that `image` has in common with one of the named images."""
         best = 0
         for name in filter(None, names):
             common = 0
@@ -183,17 +172,17 @@ class Engine:
 
 
 def sweep(api: APIClient, *, before: float) -> None:
-    """Remove containers of ours that were made `before` (seconds since the epoch) and never started.
+    """Remove abandoned containers of ours: those made `before` (seconds since the epoch) and never started.
 
-    One that runs ends with the process it belongs to; but that may have been killed before it could start it. And what
-    runs in it may keep its input open: so one goes, too, whose time limit was over before.
+    A running container ends with its process, but the process may have been killed before it started the container.
+    Containers whose time limit ended `before` are removed too: a command in them may keep its input open.
     """
     with contextlib.suppress(EngineError), translated("old containers cannot be removed"):
-        for found in api.containers(all=True, filters={"label": LABEL}):
-            limit = (found.get("Labels") or {}).get(LIMIT, "")
-            over = limit.isdecimal() and 0 < int(limit) < before - found["Created"]
-            if over or (found.get("State") == "created" and found["Created"] < before):
-                api.remove_container(found["Id"], v=True, force=True)
+        for container in api.containers(all=True, filters={"label": LABEL}):
+            limit = (container.get("Labels") or {}).get(LIMIT, "")
+            expired = limit.isdecimal() and 0 < int(limit) < before - container["Created"]
+            if expired or (container.get("State") == "created" and container["Created"] < before):
+                api.remove_container(container["Id"], v=True, force=True)
 
 
 def answers(environ: Mapping[str, str]) -> bool:
@@ -206,14 +195,15 @@ def answers(environ: Mapping[str, str]) -> bool:
 
 
 def _context(name: str) -> dict[str, Any]:
-    """Where the engine of a Docker context is: the current one leads to Docker Desktop, Colima and rootless engines.
+    """The address of the engine of a Docker context, the current one if `name` is empty.
 
-    Raises EngineError where `name` is given and there is none of that name.
+    The current context leads to Docker Desktop, Colima and rootless engines. Raises EngineError if `name` does not
+    exist.
     """
     from docker.context import ContextAPI
 
     context = None
-    # A file that is damaged raises whatever the SDK stumbles over.
+    # The SDK raises various exceptions for damaged files.
     with contextlib.suppress(Exception):
         context = ContextAPI.get_context(name or None)
     if context is None and name:
@@ -224,5 +214,5 @@ def _context(name: str) -> dict[str, Any]:
 
 
 def local_name(image: Image) -> Reference:
-    """The name that an engine gives to an image which hatch-docker loads for its own use: made of its content."""
+    """The name under which hatch-docker loads an image for its own use. It contains the start of the image's ID."""
     return Reference.parse(f"hatch-docker/builder:{image.config_descriptor.digest.partition(':')[2][:16]}")

@@ -1,6 +1,6 @@
-"""A throw-away container: made to run a few commands in, gone whatever happens to us.
+"""A temporary container to run commands in. It is removed even if this process is killed.
 
-Its main process waits for input that never comes, on a connection of ours. When that breaks, however we end, the
+Its main process waits for input on a connection of ours. If the connection breaks, because we end in any way, the
 process reads the end of its input and ends, and the engine removes the container. Commands run beside it.
 """
 
@@ -27,20 +27,20 @@ from hatch_docker.support.terminal import human
 if TYPE_CHECKING:
     from docker import APIClient
 
-# On each container: what it is for, and its time limit in seconds, 0 for none.
+# Labels of each container: its purpose, and its time limit in seconds, 0 for none.
 LABEL = "hatch-docker.what"
 LIMIT = "hatch-docker.seconds"
 
-# What engines say of a container that ended, or was removed, though we did neither.
+# Engines' messages about a container that ended, or that somebody else removed.
 _GONE = re.compile(
     r"no such (container|exec)|no container with|is not running|only .* running containers", re.IGNORECASE
 )
 
-# The line tells that the shell runs: with an image of another CPU, the engine says that it started, too.
+# It prints a line once the shell runs. Engines report a start even if the image is for another CPU.
 _MAIN = ("/bin/sh", "-c", "echo; read _")
 _KILLED = 128 + 9
-_GONE_SECONDS = 30
-_ASK_AGAIN_SECONDS = 0.05
+_REMOVE_SECONDS = 30
+_POLL_SECONDS = 0.05
 
 Kind = Literal["modified", "added", "removed"]
 _KINDS: tuple[Kind, ...] = ("modified", "added", "removed")
@@ -48,7 +48,7 @@ _KINDS: tuple[Kind, ...] = ("modified", "added", "removed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What differs from the image: `path` without a leading slash; a directory is modified with what is in it."""
+    """A difference from the image. `path` has no leading slash; a directory is modified if an entry of it is."""
 
     path: str
     kind: Kind
@@ -56,14 +56,14 @@ class Change:
 
 @dataclass(slots=True)
 class Container:
-    """A container that runs. All methods raise EngineError, also for a limit that was met."""
+    """A running container. All methods raise EngineError, also if a limit is reached."""
 
     _api: APIClient
     _name: str
     _what: str
     _limits: Limits
     _streams: list[Stream] = field(default_factory=list)
-    _late: bool = False
+    _expired: bool = False
 
     def run(
         self,
@@ -73,15 +73,15 @@ class Container:
         environ: Mapping[str, str] | None = None,
         directory: str = "/",
     ) -> int:
-        """Run a command as root; return its exit status. What it prints goes to `write` as it comes."""
-        with self._told():
+        """Run a command as root; return its exit status. `write` is called with its output as it is printed."""
+        with self._translated():
             made = self._api.exec_create(
                 self._name, [*command], user="0:0", environment=dict(environ or {}), workdir=directory
             )["Id"]
             stream = Stream(self._api.exec_start(made, socket=True))
         self._streams.append(stream)
         try:
-            for chunk in self._all(iter(stream)):
+            for chunk in self._translated_chunks(iter(stream)):
                 write(chunk)
         finally:
             self._streams.remove(stream)
@@ -92,57 +92,57 @@ class Container:
         return status
 
     def put(self, files: Mapping[str, bytes | Path]) -> None:
-        """Write files: by their absolute paths in the container, the content or the file of this machine that has it.
+        """Copy files into the container: each absolute path with its content, or with a file of the host.
 
-        They belong to root and have the mode 0644. Directories that are missing are made.
+        They belong to root and have the mode 0644. Missing directories are created.
         """
-        with self._told():
+        with self._translated():
             self._api.put_archive(self._name, "/", packed(files))
 
     def get(self, path: str, out: BinaryIO) -> None:
         """Copy the content of one regular file to `out`."""
         try:
-            with self._told():
+            with self._translated():
                 chunks, _ = self._api.get_archive(self._name, path, chunk_size=CHUNK)
-            unpack(self._all(chunks), out)
+            unpack(self._translated_chunks(chunks), out)
         except EngineError as error:
             error.place = error.place or path
             raise
 
     def changes(self) -> list[Change]:
-        """What differs from the image."""
-        with self._told():
-            # The engine says null where nothing does.
-            found = self._api.diff(self._name) or []
-        return [Change(path=each["Path"].lstrip("/"), kind=_KINDS[each["Kind"]]) for each in found]
+        """The differences from the image."""
+        with self._translated():
+            # The engine returns null if there are none.
+            differences = self._api.diff(self._name) or []
+        return [Change(path=each["Path"].lstrip("/"), kind=_KINDS[each["Kind"]]) for each in differences]
 
     def export(self) -> Iterator[bytes]:
         """The whole file system as a tar, in chunks."""
-        with self._told():
+        with self._translated():
             chunks = self._api.export(self._name, chunk_size=CHUNK)
-        return self._all(chunks)
+        return self._translated_chunks(chunks)
 
-    def _all(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """The same chunks. What is done with them is not the engine's to answer for."""
+    def _translated_chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same chunks; only errors of reading them are translated, not those of the caller."""
         while True:
-            with self._told():
+            with self._translated():
                 chunk = next(chunks, b"")
             if not chunk:
                 return
             yield chunk
 
     def _status(self, command: str) -> int:
-        """How a command ended, once it did: its output may end before it."""
+        """Wait for the end of a command, which may come after that of its output; return its exit status."""
         while True:
-            with self._told():
-                found = self._api.exec_inspect(command)
-            if not found["Running"] and found["ExitCode"] is not None:
-                return int(found["ExitCode"])
-            time.sleep(_ASK_AGAIN_SECONDS)
+            with self._translated():
+                state = self._api.exec_inspect(command)
+            if not state["Running"] and state["ExitCode"] is not None:
+                return int(state["ExitCode"])
+            time.sleep(_POLL_SECONDS)
 
     def _check_memory(self, status: int) -> None:
-        """Raise where memory ran out. The engine tells of every process in the container, not of the first alone."""
-        with self._told():
+        """Raise EngineError if memory ran out. The engine's flag covers every process in the container."""
+        with self._translated():
             state = self._api.inspect_container(self._name)["State"]
         memory = self._limits.memory
         limit = f"its limit of {human(memory)}" if memory else "the engine has"
@@ -153,29 +153,29 @@ class Container:
             raise EngineError(f"{self._what} was killed: it may need more memory than {limit}", hint=advice)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell errors by what the container is for, and by its time limit where that is their cause."""
+    def _translated(self) -> Iterator[None]:
+        """Translate errors. They name the container's purpose, or its time limit if that was the cause."""
         try:
             with translated(f"{self._what} failed in the engine", away=f"the engine went away while {self._what}"):
                 yield
         except EngineError as error:
-            if not self._late and _GONE.search(error.message):
+            if not self._expired and _GONE.search(error.message):
                 raise EngineError(
                     f"the container went away while {self._what}",
-                    hint="somebody removed it, or the engine was started anew: try again",
+                    hint="somebody removed it, or the engine was restarted: try again",
                 ) from None
-            if not self._late:
+            if not self._expired:
                 raise
-        if self._late:
+        if self._expired:
             raise EngineError(
                 f"{self._what} took longer than {self._limits.duration}",
                 hint="set HATCH_DOCKER_BUILD_TIMEOUT to more",
             )
 
     def _expire(self) -> None:
-        """End everything; whoever waits for it is told."""
-        self._late = True
-        # An engine that no longer answers would not end what waits for it.
+        """End all commands; their callers get an error."""
+        self._expired = True
+        # An engine that no longer answers would not end the streams.
         for stream in [*self._streams]:
             stream.break_off()
         with contextlib.suppress(Exception):
@@ -186,7 +186,7 @@ class Container:
 def opened(
     api: APIClient, image: str, *, what: str, network: bool, limits: Limits, platform: Platform | None = None
 ) -> Iterator[Container]:
-    """A container of `image`, for as long as the block lasts; see Engine.container."""
+    """A container of `image` for the duration of the block; see Engine.container."""
     container = Container(api, f"hatch-docker-{secrets.token_hex(8)}", what, limits)
     timer = threading.Timer(limits.seconds, container._expire)
     timer.daemon = True
@@ -213,11 +213,11 @@ def opened(
 def _start(container: Container, image: str, *, network: bool, platform: Platform | None) -> None:
     api, name = container._api, container._name
     try:
-        with container._told():
+        with container._translated():
             api.create_container(
                 image,
                 name=name,
-                # Installation scripts write it into configuration files.
+                # Installation scripts write it to configuration files.
                 hostname="hatch-docker",
                 entrypoint=[*_MAIN],
                 command=[],
@@ -242,23 +242,23 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
 
 
 def _remove(container: Container) -> None:
-    """Remove the container, and wait until it is gone. Raises EngineError where it stays."""
+    """Remove the container, and wait for that. Raises EngineError if it is not removed."""
     from docker.errors import APIError, NotFound
 
-    name, deadline = container._name, time.monotonic() + _GONE_SECONDS
+    name, deadline = container._name, time.monotonic() + _REMOVE_SECONDS
     with translated(f"the engine does not remove the container {name}"), contextlib.suppress(NotFound):
         while True:
             try:
                 container._api.remove_container(name, v=True, force=True)
             except APIError as error:
-                # The engine may be removing it already, since its main process ended: Docker says 409, Podman 500.
+                # The engine may be removing it already, as its main process ended: status 409 (Docker), 500 (Podman).
                 if isinstance(error, NotFound) or time.monotonic() > deadline:
                     raise
-                time.sleep(_ASK_AGAIN_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
 
 def _try_to_remove(container: Container) -> None:
-    """Remove the container after an error, which is what is told, and soon: it may be that the engine hangs."""
+    """Remove the container after an error, which is reported instead of new ones. The engine may hang."""
 
     def work() -> None:
         with contextlib.suppress(EngineError):
@@ -266,4 +266,4 @@ def _try_to_remove(container: Container) -> None:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(_GONE_SECONDS)
+    thread.join(_REMOVE_SECONDS)

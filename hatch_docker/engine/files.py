@@ -1,4 +1,4 @@
-"""Files on their way into a container and out of one: as tar archives, made and read while they travel."""
+"""Tar archives of the files that are copied into and out of containers, written and read as streams."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hatch_docker.support.streams import ChunkReader
 
 CHUNK = 1 << 20
 _MODE = 0o644
-# Far beyond any wheel. In a container a file of a thousand times that costs nothing, if it is all zeros.
+# In bytes, far beyond any wheel. A sparse file in a container can claim any size.
 _LARGEST = 4 << 30
 
 
 def packed(files: Mapping[str, bytes | Path]) -> Iterator[bytes]:
-    """A tar of `files`, by their absolute paths; no directories, so that those that are there stay as they are.
+    """A tar of `files`, by absolute paths. It has no directories, so that existing ones do not change.
 
-    Raises EngineError for a file of this machine that cannot be read, or changes meanwhile.
+    Raises EngineError for a file of the host that cannot be read, or changes meanwhile.
     """
     for path, content in files.items():
         if isinstance(content, bytes):
@@ -34,7 +34,7 @@ def packed(files: Mapping[str, bytes | Path]) -> Iterator[bytes]:
 
 
 def _file(path: str, source: Path) -> Iterator[bytes]:
-    # What reading raises must not pass through the HTTP library, which would take it for the engine's.
+    # The HTTP library reads this generator. It would report an OSError as a problem with the engine.
     try:
         with source.open("rb") as file:
             size = file.seek(0, io.SEEK_END)
@@ -54,7 +54,7 @@ def _file(path: str, source: Path) -> Iterator[bytes]:
 def unpack(chunks: Iterator[bytes], out: BinaryIO) -> None:
     """Copy the content of the only file of a tar to `out`.
 
-    Raises EngineError where it is not one regular file, and for one of more than 4 GiB.
+    Raises EngineError if it is not a regular file, or larger than 4 GiB.
     """
     try:
         with tarfile.open(fileobj=ChunkReader(chunks), mode="r|", bufsize=CHUNK) as archive:
@@ -66,4 +66,4 @@ def unpack(chunks: Iterator[bytes], out: BinaryIO) -> None:
                 raise EngineError(f"it is larger than {_LARGEST >> 30} GiB")
             shutil.copyfileobj(content, out, CHUNK)
     except tarfile.TarError as error:
-        raise EngineError(f"the engine does not give it whole: {error}") from None
+        raise EngineError(f"the engine did not send the whole file: {error}") from None

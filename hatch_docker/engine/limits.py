@@ -1,19 +1,19 @@
-"""What a container may use of the engine's machine, and what it may do there."""
+"""Resource limits and privileges of containers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-# More than any compiler starts; without an end, they would take all that the engine's machine can have.
+# More processes than any compiler starts. Without a limit, a container could exhaust the engine's machine.
 _PROCESSES = 8192
-# What root needs to read, write and give away files. Package managers, which have a network, need more.
+# For root to read and write all files, and to change their owners. Package managers, which need a network, need more.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a container may use: `memory` in bytes, `cpus` (1.5 is one and a half), `seconds`; 0 is no limit."""
+    """Resource limits of a container: `memory` in bytes, `cpus` (may be 1.5), `seconds`; 0 is no limit."""
 
     memory: int = 0
     cpus: float = 0.0
@@ -26,17 +26,17 @@ class Limits:
         return "".join(f"{count}{unit}" for count, unit in parts if count)
 
     def options(self, *, network: bool) -> dict[str, Any]:
-        """As the engine's API has them, with all else that keeps a container from what it does not need."""
+        """The limits as options of the engine's API, with others that remove unneeded privileges."""
         options: dict[str, Any] = {
             "pids_limit": _PROCESSES,
             "security_opt": ["no-new-privileges"],
-            # What the main process prints is ours alone, and others may print there.
+            # The engine need not store the output of the main process.
             "log_config": {"Type": "none"},
         }
         if not network:
             options |= {"network_mode": "none", "cap_drop": ["ALL"], "cap_add": [*_CAPABILITIES]}
         if self.memory:
-            # With as much swap again, that would be no limit.
+            # By default, a container may use as much swap as memory in addition.
             options |= {"mem_limit": self.memory, "memswap_limit": self.memory}
         if self.cpus:
             options["nano_cpus"] = round(self.cpus * 10**9)

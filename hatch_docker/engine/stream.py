@@ -1,7 +1,7 @@
-"""Connections that the engine keeps open both ways: what a process prints, as frames, for as long as it does.
+"""The output of processes in containers, as the engine streams it in frames over a bidirectional connection.
 
-https://docs.docker.com/reference/api/engine/, "Stream format". The SDK reads them too, but not what it has buffered
-when it reads the answer's headers: through a tunnel that delays, the first lines are lost.
+https://docs.docker.com/reference/api/engine/, "Stream format". The SDK reads these streams too, but drops output that
+arrived together with the response's headers, as it does through a slow tunnel.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _KEEPALIVE_SECONDS = 30
 
 
 class Stream:
-    """What `attach_socket` and `exec_start(socket=True)` give, read without a time limit: a compiler may be silent."""
+    """The stream of `attach_socket` or `exec_start(socket=True)`. Reading has no timeout: a compiler may be silent."""
 
     def __init__(self, made: Any) -> None:
         self._socket, self._file, self._response = parts_of(made)
         with contextlib.suppress(AttributeError, OSError):
             self._socket.settimeout(None)
         with contextlib.suppress(AttributeError, OSError):
-            # An engine whose machine went away says nothing; the connection finds out.
+            # Detects an engine whose machine disappeared.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
 
     def __iter__(self) -> Iterator[bytes]:
-        """What is printed, in the order in which it comes. Raises OSError where the connection breaks in a frame."""
+        """The output, in order. Raises OSError if the connection breaks within a frame."""
         while header := self._file.read(_HEADER.size):
             if len(header) < _HEADER.size:
                 raise ConnectionResetError("the connection broke")
@@ -43,12 +43,12 @@ class Stream:
                 yield chunk
 
     def break_off(self) -> None:
-        """Have a thread that reads see the end."""
+        """Make a thread that reads the stream see its end."""
         with contextlib.suppress(Exception):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection, whatever state it is in."""
+        """Close the connection in any state."""
         self.break_off()
         for each in (self._file, self._response, self._socket):
             with contextlib.suppress(Exception):

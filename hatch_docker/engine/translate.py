@@ -1,4 +1,4 @@
-"""What the SDK and its HTTP library raise, as our errors: translated once, here."""
+"""Translates the exceptions of the SDK and its HTTP library to EngineError."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from http.client import HTTPException
 
 from hatch_docker.errors import EngineError
 
-# What engines say, and what can be done about it.
+# Hints by parts of engines' messages.
 _FULL = "the engine's disk is full: 'docker system prune'"
 _OTHER_CPU = (
-    "the engine's machine has another CPU than the image: have it emulate that one (QEMU by binfmt_misc), or name an "
-    "engine with that CPU by DOCKER_HOST"
+    "the engine's machine has another CPU than the image: set up emulation of that CPU (QEMU by binfmt_misc), or name "
+    "an engine with that CPU in DOCKER_HOST"
 )
 _HINTS = {
     "no space left": _FULL,
@@ -24,7 +24,7 @@ _HINTS = {
 
 
 def missed(error: EngineError, what: str, *, instead: str = "") -> EngineError:
-    """The error of an engine that does not answer, with what it is needed for, and what would do `instead`."""
+    """An error of an engine that does not answer, extended by what it is needed for and an alternative to it."""
     return EngineError(
         f"{error.message}; it is needed to {what}",
         place=error.place,
@@ -35,9 +35,9 @@ def missed(error: EngineError, what: str, *, instead: str = "") -> EngineError:
 
 @contextlib.contextmanager
 def translated(what: str, *, away: str = "") -> Iterator[None]:
-    """Turn whatever the SDK and its HTTP library raise into an EngineError: `what` and the reason.
+    """Turn exceptions of the SDK and its HTTP library into EngineErrors of the form `what`: reason.
 
-    With `away`, that is said in place of `what` where there is no answer at all.
+    `away`, if given, replaces `what` if the engine did not answer at all.
     """
     import requests
     import urllib3
@@ -46,29 +46,29 @@ def translated(what: str, *, away: str = "") -> Iterator[None]:
     try:
         yield
     except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        said = what if isinstance(error, APIError) or not away else away
-        raise EngineError(f"{said}: {text(error)}", hint=hint(str(error))) from None
+        problem = what if isinstance(error, APIError) or not away else away
+        raise EngineError(f"{problem}: {text(error)}", hint=hint(str(error))) from None
 
 
 def text(error: BaseException) -> str:
-    """The innermost reason, on one line, without the user and password that an address may have."""
+    """The innermost reason, on one line, without logins in addresses."""
     explanation = getattr(error, "explanation", None)
     lines = str(explanation or _cause(error)).strip().splitlines()
     return re.sub(r"//[^/@\s]*@", "//", lines[-1])[:300] if lines else type(error).__name__
 
 
 def _cause(error: BaseException) -> BaseException | str:
-    """What the system said, where it is below what requests and urllib3 wrap around it."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        if isinstance(found, HTTPException):
+    """The operating system's message, if there is one below the exceptions of requests and urllib3."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        if isinstance(cause, HTTPException):
             return "the connection broke"
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return error
 
 
 def hint(reason: str) -> str:
-    """What to do about the engine's reason; empty where nothing is known."""
-    return next((advice for said, advice in _HINTS.items() if said in reason.lower()), "")
+    """The hint for an engine's message, empty if there is none."""
+    return next((advice for part, advice in _HINTS.items() if part in reason.lower()), "")

@@ -84,7 +84,7 @@ class TestPackagesOfDebian:
         assert bench.hatch("lock", "--upgrade", "base", project=project).code == 0
         outcome = bench.hatch("outdated", project=project)
         assert rows(outcome) == []
-        assert "everything is up to date than debian:trixie and the 0 packages of Python have\n" in outcome.err
+        assert "everything is up to date (debian:trixie, 0 Python packages)\n" in outcome.err
 
     def test_that_are_not_pinned_are_the_newest(self, bench: CommandBench) -> None:
         project = bench.project()

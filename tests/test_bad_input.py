@@ -142,7 +142,7 @@ extra-files = [{from = "nothing", into = "/x"}]
                 "HATCH_DOCKER_BASE: 'slimm' is not a base family ('debian', 'alpine', 'slim'); did you mean 'slim'?",
             ),
             ({"BASE": "Foo/bar:1"}, "HATCH_DOCKER_BASE: 'Foo/bar:1' is not an image reference"),
-            ({"BASE": "oci:"}, "HATCH_DOCKER_BASE: oci: needs a path, like 'oci:path/of/it'"),
+            ({"BASE": "oci:"}, "HATCH_DOCKER_BASE: oci: needs a path, like 'oci:some/path'"),
             ({"BASE": "a/b@sha256:12"}, "HATCH_DOCKER_BASE: 'sha256:12' is not a digest"),
             ({"TAGS": "x,-y"}, "HATCH_DOCKER_TAGS[1]: '-y' is not a tag"),
             ({"BSAE": "slim"}, "HATCH_DOCKER_BSAE: unknown variable; did you mean 'HATCH_DOCKER_BASE'?"),
@@ -706,7 +706,7 @@ class TestTheDisk:
             patch.setattr("hatch_docker.oci.layercache.write_layer", write_layer)
             message = check_clean(bench.build(project))
         assert message.startswith(f"{bench.cache / 'tmp'}: cannot write: No space left on device")
-        assert "hint: the disk is full: free some space, or name another folder with HATCH_DOCKER_CACHE_DIR" in message
+        assert "hint: the disk is full: free some space, or name another directory in HATCH_DOCKER_CACHE_DIR" in message
         check_cache(bench)
         bench.made(project)
 
@@ -742,7 +742,7 @@ class TestTheDisk:
             project,
             f"{place}",
             "Not a directory",
-            "hint: name another folder",
+            "hint: name another directory",
             HATCH_DOCKER_CACHE_DIR=str(place),
         )
         assert "cannot write" in message

@@ -49,7 +49,7 @@ def config(environ: Mapping[str, str] | None = None, /, **keys: Any) -> Config:
     return parse(_table(keys), environ or {}, project="My_App")[0]
 
 
-def machine(**environ: str) -> Settings:
+def host_settings(**environ: str) -> Settings:
     return parse({}, environ, project="app")[1]
 
 
@@ -68,8 +68,8 @@ def _table(keys: Mapping[str, Any]) -> dict[str, Any]:
     return {key.replace("_", "-"): value for key, value in keys.items()}
 
 
-class TestWhole:
-    def test_an_empty_table_has_every_default(self) -> None:
+class TestTable:
+    def test_defaults_of_an_empty_table(self) -> None:
         made = config()
         assert made.naming.image == Reference(repository="library/my-app")
         assert made.naming.tags == ("{version}", "latest")
@@ -78,8 +78,8 @@ class TestWhole:
         assert (made.output.created, made.output.compression, made.packages.prune) == ("commit", "gzip", PRUNED)
         assert made.runtime.entrypoint is None
 
-    def test_every_mistake_is_reported_at_once_with_its_path(self) -> None:
-        found = problems(
+    def test_reports_all_mistakes_with_their_paths(self) -> None:
+        reported = problems(
             {"HATCH_DOCKER_MAX_LAYERS": "1000", "HATCH_DOCKER_PROTS": "1"},
             prots=[1],
             ports=[8080, 0, "x"],
@@ -88,7 +88,7 @@ class TestWhole:
             healthcheck={"interval": "soon", "retires": 3},
             extra_files=[{"from": "a"}, {"from": "", "into": "b"}],
         )
-        assert [place for place, _ in found] == [
+        assert [place for place, _ in reported] == [
             "prots",
             "ports[1]",
             "ports[2]",
@@ -105,7 +105,7 @@ class TestWhole:
             "HATCH_DOCKER_PROTS",
         ]
 
-    def test_a_key_with_a_mistake_is_as_if_unset(self) -> None:
+    def test_key_with_a_mistake_counts_as_unset(self) -> None:
         table = {"ports": ["x"], "user": 7, "entrypoint": 1}
         made, settings, mistakes = parse_leniently(
             table, {"HATCH_DOCKER_ENTRYPOINT": "[", "HATCH_DOCKER_THREADS": "0"}, project="app"
@@ -118,7 +118,7 @@ class TestWhole:
         )
         assert list(mistakes) == ["ports", "entrypoint", "threads"]
 
-    def test_the_error_reads_as_one_line_per_mistake(self) -> None:
+    def test_error_has_one_line_per_mistake(self) -> None:
         with pytest.raises(ConfigError) as caught:
             parse({"port": 1, "user": 1.5}, {}, project="app")
         assert str(caught.value).splitlines() == [
@@ -139,23 +139,23 @@ class TestWhole:
             (datetime.time(1, 1), "a time"),
         ],
     )
-    def test_wrong_types_are_named(self, value: object, name: str) -> None:
+    def test_names_the_wrong_type(self, value: object, name: str) -> None:
         assert problem(volumes=value) == ("volumes", f"expected a list of strings, got {name}")
 
-    def test_a_key_that_toml_would_quote_is_quoted_in_its_path(self) -> None:
+    def test_quotes_keys_in_paths_as_toml_does(self) -> None:
         assert problem(labels={"org.example": 1})[0] == 'labels."org.example"'
 
-    def test_a_table_that_is_none(self) -> None:
+    def test_table_is_not_a_table(self) -> None:
         with pytest.raises(ConfigError, match="docker: expected a table, got a list"):
             parse([], {}, project="app")
 
-    def test_a_setting_of_the_machine_is_sent_to_the_environment(self) -> None:
+    def test_setting_of_the_host_is_not_a_key(self) -> None:
         assert problem(threads=4) == (
             "threads",
-            "it is a setting of the machine, not of the image: set HATCH_DOCKER_THREADS",
+            "this is a setting of the host, not of the image: set HATCH_DOCKER_THREADS",
         )
 
-    def test_keys_that_hatchling_reads_are_let_through(self) -> None:
+    def test_accepts_keys_that_hatchling_reads(self) -> None:
         read: set[str] = set()
 
         class Seen(dict[str, Any]):
@@ -181,7 +181,7 @@ class TestWhole:
         assert config(**dict.fromkeys(HATCHLING, 1)) == config()
 
 
-# Everything that TOML can say, and the environment too: undecodable bytes come as lone surrogates.
+# All values of TOML and the environment, where undecodable bytes become lone surrogates.
 _TEXT = st.one_of(
     st.text(st.characters() | st.sampled_from("\udcff\0[]{}\"',=:@/"), max_size=12),
     st.sampled_from(
@@ -204,35 +204,35 @@ _VALUES = st.recursive(
 )
 
 
-class TestNothingElseIsEverRaised:
+class TestRaisesNothingButConfigError:
     @settings(max_examples=many(60), deadline=None)
     @given(st.dictionaries(st.sampled_from([*KEYS, *HATCHLING]) | _TEXT, _VALUES, max_size=4))
-    def test_by_any_table(self, table: dict[str, Any]) -> None:
+    def test_any_table(self, table: dict[str, Any]) -> None:
         self._check(table, {})
 
     @settings(max_examples=many(60), deadline=None)
     @given(st.dictionaries(st.sampled_from([variable(key) for key in (*KEYS, *SETTINGS)]), _TEXT, max_size=4))
-    def test_by_any_environment(self, environ: dict[str, str]) -> None:
+    def test_any_environment(self, environ: dict[str, str]) -> None:
         self._check({}, environ)
 
     @settings(max_examples=many(40), deadline=None)
     @given(st.sampled_from([*KEYS]), _VALUES, st.sampled_from(["", "[", "{", '"', "[1,", "[[["]))
-    def test_by_any_toml_in_the_environment(self, key: str, value: object, prefix: str) -> None:
+    def test_any_toml_in_the_environment(self, key: str, value: object, prefix: str) -> None:
         self._check({}, {variable(key): prefix + json.dumps(value, default=str)})
 
     @pytest.mark.parametrize("text", ["[" * 100_000, "{a=" * 50_000, '"', "[1]\nother = 2", "'''"])
-    def test_by_hostile_toml(self, text: str) -> None:
+    def test_hostile_toml(self, text: str) -> None:
         self._check({}, {variable(key): text for key in KEYS})
 
     @pytest.mark.parametrize("key", KEYS)
-    def test_by_a_huge_number(self, key: str) -> None:
+    def test_huge_number(self, key: str) -> None:
         self._check({key: 10**5000}, {})
         self._check({key: [10**5000]}, {})
         self._check({}, {variable(key): "9" * 5000})
 
     @staticmethod
     def _check(table: object, environ: Mapping[str, str]) -> None:
-        """What is accepted can stand in a JSON document; what is not is a ConfigError that can be printed."""
+        """Check that accepted values are valid in JSON, and that others raise a printable ConfigError."""
         try:
             made, _ = parse(table, environ, project="app")
         except ConfigError as error:
@@ -240,7 +240,7 @@ class TestNothingElseIsEverRaised:
             places = [place for place, message in error.problems if message]
         else:
             places = [PLACE]
-            TestNothingElseIsEverRaised._check_values(made)
+            TestRaisesNothingButConfigError._check_values(made)
         assert places
         assert all(place.startswith((PLACE, "HATCH_DOCKER_")) for place in places)
 
@@ -256,20 +256,20 @@ class TestNothingElseIsEverRaised:
 
 
 class TestEnvironment:
-    def test_a_variable_replaces_the_whole_key(self) -> None:
+    def test_variable_replaces_the_whole_key(self) -> None:
         made = config({"HATCH_DOCKER_ENV": "A=1, B=x=y"}, env={"C": "2", "not a name": 1})
         assert made.runtime.env == {"A": "1", "B": "x=y"}
         assert made.place("env") == "HATCH_DOCKER_ENV"
         assert made.place("ports") == f"{PLACE}.ports"
 
     @pytest.mark.parametrize("empty", ["", " ", "\n"])
-    def test_an_empty_one_is_as_if_unset(self, empty: str) -> None:
+    def test_empty_variable_counts_as_unset(self, empty: str) -> None:
         assert config({variable(key): empty for key in KEYS}, user="1000").runtime.user == "1000"
 
-    def test_templates_are_not_taken_for_toml(self) -> None:
+    def test_template_is_not_toml(self) -> None:
         assert config({"HATCH_DOCKER_TAGS": "{version}, edge"}).naming.tags == ("{version}", "edge")
 
-    def test_toml_is_read_where_the_value_starts_as_the_keys_does(self) -> None:
+    def test_reads_toml_if_the_text_starts_like_the_key_s_type(self) -> None:
         made = config(
             {
                 "HATCH_DOCKER_CMD": '["a", "b c"]',
@@ -285,7 +285,7 @@ class TestEnvironment:
         assert made.runtime.healthcheck == Healthcheck(test=("CMD-SHELL", "true"), retries=3)
         assert made.output.extra_files == (ExtraFiles(source="a", into="/b"),)
 
-    def test_plain_text_is_read_by_the_keys_type(self) -> None:
+    def test_reads_plain_text_by_the_key_s_type(self) -> None:
         made = config(
             {
                 "HATCH_DOCKER_PORTS": "8080, 53/udp",
@@ -313,15 +313,15 @@ class TestEnvironment:
         ],
     )
     def test_mistakes_name_the_variable(self, name: str, text: str, place: str, message: str) -> None:
-        found = problem({name: text})
-        assert found[0] == place
-        assert message in found[1]
+        reported = problem({name: text})
+        assert reported[0] == place
+        assert message in reported[1]
 
-    def test_what_only_the_tests_and_others_read_is_ignored(self) -> None:
+    def test_ignores_variables_of_tests_and_other_programs(self) -> None:
         assert config({"HATCH_DOCKER_TEST_REGISTRY": "x", "HATCH_VERBOSE": "1", "PATH": "/"}) == config()
 
-    def test_settings_of_the_machine(self) -> None:
-        made = machine(
+    def test_settings_of_the_host(self) -> None:
+        made = host_settings(
             HATCH_DOCKER_REGISTRY_MIRRORS="docker.io=127.0.0.1:5000, hub.example=mirror.example/proxy",
             HATCH_DOCKER_INSECURE_REGISTRIES="registry.example:5000",
             HATCH_DOCKER_CACHE_DIR="/cache",
@@ -339,20 +339,20 @@ class TestEnvironment:
             build_cpus=1.5,
             build_timeout=1800,
         )
-        assert machine() == Settings()
+        assert host_settings() == Settings()
 
-    def test_a_mirrors_path_is_a_repositorys(self) -> None:
+    def test_invalid_path_of_a_mirror(self) -> None:
         _, message = problem({"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=mirror.example/A//"})
-        assert "'mirror.example/A//' is not a host, or host/path" in message
+        assert "'mirror.example/A//' is not a mirror: write a host or host/path" in message
 
-    def test_a_mirror_is_a_host(self) -> None:
+    def test_invalid_host_of_a_mirror(self) -> None:
         place, message = problem({"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=http://127.0.0.1"})
         assert place == 'HATCH_DOCKER_REGISTRY_MIRRORS."docker.io"'
         assert "is not a registry's host" in message
 
 
 class TestBase:
-    def test_every_family_is_known(self) -> None:
+    def test_families_are_those_of_the_base_package(self) -> None:
         assert set(FAMILIES) == set(BASES)
 
     @pytest.mark.parametrize(
@@ -384,16 +384,16 @@ class TestBase:
         "written",
         [
             *("python:3.13-slim", "acme/base", "registry.example:5000/base:1", "python@sha256:" + "a" * 64),
-            # Images of that name, and none of ours.
+            # Images whose names are similar to those of Debian bases.
             *("debian:12", "debian:latest", "debian:trixie-slim", "debian:trixie-20260112", "debian:stable"),
             *("debian:trixie@sha256:" + "a" * 64, "docker.io/library/debian:trixie", "debian/eol:etch"),
         ],
     )
-    def test_a_reference_is_parsed(self, written: str) -> None:
+    def test_references(self, written: str) -> None:
         base = config(base=written).base.spec
         assert (base.transport, base.value, base.reference) == ("registry", written, Reference.parse(written))
 
-    def test_the_engines_image_has_a_reference(self) -> None:
+    def test_image_of_the_engine_has_a_reference(self) -> None:
         base = config(base="docker-daemon:app").base.spec
         assert base == BaseSpec(transport="docker-daemon", value="app", reference=Reference.parse("app"))
 
@@ -409,7 +409,7 @@ class TestBase:
             ("python:3.13:x", "is not a tag"),
             ("python@sha256:abc", "is not a digest"),
             ("debain", "did you mean 'debian'?"),
-            ("debian:trixie@2026-02-30", "2026-02-30 is no day: write it like 2026-11-01"),
+            ("debian:trixie@2026-02-30", "2026-02-30 is not a date: write it like 2026-11-01"),
             ("debian:trixie@today", "'today' is not a digest"),
             ("debian@2026-11-01", "'2026-11-01' is not a digest"),
             ("debian:", "'' is not a tag"),
@@ -417,13 +417,13 @@ class TestBase:
         ],
     )
     def test_mistakes(self, written: str, message: str) -> None:
-        place, found = problem(base=written)
+        place, reported = problem(base=written)
         assert place == "base"
-        assert message in found
+        assert message in reported
 
 
 class TestDebian:
-    def test_nothing_is_said_of_it_by_default(self) -> None:
+    def test_defaults(self) -> None:
         made = config()
         assert (
             made.os_packages.debian_mirror,
@@ -431,7 +431,7 @@ class TestDebian:
             made.os_packages.runtime_installer,
         ) == ("", "", "")
 
-    def test_its_mirror_and_keys(self) -> None:
+    def test_mirror_and_keyring(self) -> None:
         made = config(debian_mirror="http://a.example/debian", debian_keyring="keys/ours.asc")
         assert (made.os_packages.debian_mirror, made.os_packages.debian_keyring) == (
             "http://a.example/debian",
@@ -440,7 +440,7 @@ class TestDebian:
         both = "https://a.example/{date}/main https://b.example/{date}/security"
         assert config({"HATCH_DOCKER_DEBIAN_MIRROR": both}).os_packages.debian_mirror == both
 
-    def test_a_login_of_its_mirror_is_not_shown(self) -> None:
+    def test_does_not_show_credentials_of_the_mirror(self) -> None:
         made = config(debian_mirror="http://rosa:s3cret@a.example/debian")
         assert "s3cret" in made.os_packages.debian_mirror
         assert "s3cret" not in repr(made)
@@ -458,26 +458,26 @@ class TestDebian:
             ("", "an empty string"),
         ],
     )
-    def test_what_is_no_mirror(self, written: str, message: str) -> None:
-        place, found = problem(debian_mirror=written)
+    def test_invalid_mirrors(self, written: str, message: str) -> None:
+        place, reported = problem(debian_mirror=written)
         assert place == "debian-mirror"
-        assert message in found
-        assert "s3cret" not in found
+        assert message in reported
+        assert "s3cret" not in reported
 
     @pytest.mark.parametrize("installer", ["archive", "engine"])
-    def test_who_installs_packages(self, installer: str) -> None:
+    def test_installers(self, installer: str) -> None:
         assert config(runtime_installer=installer).os_packages.runtime_installer == installer
-        assert problem(runtime_installer="apt")[1].startswith("'apt' is none of ")
+        assert problem(runtime_installer="apt")[1].startswith("'apt' is not one of ")
 
 
 class TestCompiling:
-    def test_nothing_is_said_by_default(self) -> None:
+    def test_defaults(self) -> None:
         made = config()
         assert made.compiling.builder is None
         assert (made.compiling.no_binary, made.compiling.build_network) == ((), ())
         assert (made.compiling.build_packages, made.os_packages.runtime_packages) == ((), ())
 
-    def test_a_builder_is_written_as_a_base_is(self) -> None:
+    def test_builder_has_the_syntax_of_a_base(self) -> None:
         assert config(builder="alpine").compiling.builder == BaseSpec(transport="family", value="alpine")
         assert (
             config(builder="docker-daemon:team/builder").compiling.builder
@@ -512,27 +512,27 @@ class TestCompiling:
             1,
         ],
     )
-    def test_what_is_no_os_package(self, wrong: object) -> None:
+    def test_invalid_os_packages(self, wrong: object) -> None:
         assert problem(**{"build-packages": ["ok", wrong]})[0] == "build-packages[1]"
         assert problem(**{"runtime-packages": [wrong]})[0] == "runtime-packages[0]"
 
     @pytest.mark.parametrize("key", ["no-binary", "build-network"])
     def test_distributions(self, key: str) -> None:
-        for written, meant in (
+        for written, expected in (
             (["Typing_Extensions", "typing.extensions", "psutil"], ("typing-extensions", "psutil")),
             ([":all:"], (":all:",)),
             ([":none:"], ()),
             ([], ()),
         ):
-            assert attrgetter(KEYS[key].attribute)(config(**{key: written})) == meant
+            assert attrgetter(KEYS[key].attribute)(config(**{key: written})) == expected
         assert attrgetter(KEYS[key].attribute)(config({variable(key): ":all:"})) == (":all:",)
         assert attrgetter(KEYS[key].attribute)(config({variable(key): "cffi,PyYAML"})) == ("cffi", "pyyaml")
 
     @pytest.mark.parametrize(
         ("written", "place", "message"),
         [
-            ([":all:", "psutil"], "", "':all:' stands alone"),
-            (["psutil", ":none:"], "", "':none:' stands alone"),
+            ([":all:", "psutil"], "", "':all:' cannot be combined"),
+            (["psutil", ":none:"], "", "':none:' cannot be combined"),
             (["psutil", ":al:"], "[1]", "':al:' is not a name"),
             (["psutil>=7"], "[0]", "is not a name"),
             (":all:", "", "expected a list of strings, got a string"),
@@ -540,10 +540,10 @@ class TestCompiling:
         ],
     )
     @pytest.mark.parametrize("key", ["no-binary", "build-network"])
-    def test_what_is_no_list_of_distributions(self, key: str, written: object, place: str, message: str) -> None:
-        found = problem(**{key: written})
-        assert found[0] == key + place
-        assert message in found[1]
+    def test_invalid_distributions(self, key: str, written: object, place: str, message: str) -> None:
+        reported = problem(**{key: written})
+        assert reported[0] == key + place
+        assert message in reported[1]
 
     @pytest.mark.parametrize(
         ("written", "size"),
@@ -561,33 +561,33 @@ class TestCompiling:
         ],
     )
     def test_memory(self, written: str, size: int) -> None:
-        assert machine(HATCH_DOCKER_BUILD_MEMORY=written).build_memory == size
+        assert host_settings(HATCH_DOCKER_BUILD_MEMORY=written).build_memory == size
 
     @pytest.mark.parametrize(
         "wrong", ["much", "-1g", "1x", "1.g", ".5g", "1g 2m", "5m", "1", "9" * 19 + "t", "٤g", "1e3m"]
     )
-    def test_what_is_no_memory(self, wrong: str) -> None:
+    def test_invalid_memory(self, wrong: str) -> None:
         place, message = problem({"HATCH_DOCKER_BUILD_MEMORY": wrong})
         assert place == "HATCH_DOCKER_BUILD_MEMORY"
         assert "'512m'" in message or "engines take 6m and more" in message
 
     @pytest.mark.parametrize(("written", "count"), [("2", 2.0), ("1.5", 1.5), ("0.01", 0.01), ("0", 0.0)])
     def test_cpus(self, written: str, count: float) -> None:
-        assert machine(HATCH_DOCKER_BUILD_CPUS=written).build_cpus == count
+        assert host_settings(HATCH_DOCKER_BUILD_CPUS=written).build_cpus == count
 
     @pytest.mark.parametrize("wrong", ["all", "-1", "0.001", "1025", "nan", "inf", "1e2", "1,5", "½"])
-    def test_what_is_no_number_of_cpus(self, wrong: str) -> None:
+    def test_invalid_cpus(self, wrong: str) -> None:
         assert problem({"HATCH_DOCKER_BUILD_CPUS": wrong})[0] == "HATCH_DOCKER_BUILD_CPUS"
 
     @pytest.mark.parametrize(
         ("written", "seconds"), [("0", 0), ("90", 90), ("90s", 90), ("30m", 1800), ("1h", 3600), ("1h30m", 5400)]
     )
-    def test_a_time_limit(self, written: str, seconds: int) -> None:
-        assert machine(HATCH_DOCKER_BUILD_TIMEOUT=written).build_timeout == seconds
-        assert machine().build_timeout == 3600
+    def test_time_limits(self, written: str, seconds: int) -> None:
+        assert host_settings(HATCH_DOCKER_BUILD_TIMEOUT=written).build_timeout == seconds
+        assert host_settings().build_timeout == 3600
 
     @pytest.mark.parametrize("wrong", ["soon", "-1", "1d", "500ms", "1 h", "9" * 20, "9" * 20 + "h", "1.", "٣"])
-    def test_what_is_no_time_limit(self, wrong: str) -> None:
+    def test_invalid_time_limits(self, wrong: str) -> None:
         assert problem({"HATCH_DOCKER_BUILD_TIMEOUT": wrong})[0] == "HATCH_DOCKER_BUILD_TIMEOUT"
 
     @given(st.integers(6 << 10, 1 << 40), st.sampled_from("bkmgt"), st.sampled_from(["", "b", "ib", "B", "iB"]))
@@ -596,7 +596,7 @@ class TestCompiling:
         expected = count * 1024 ** "bkmgt".index(unit)
         text = f"{count}{suffix}"
         if (6 << 20) <= expected < 2**63:
-            assert machine(HATCH_DOCKER_BUILD_MEMORY=text).build_memory == expected
+            assert host_settings(HATCH_DOCKER_BUILD_MEMORY=text).build_memory == expected
         else:
             assert problem({"HATCH_DOCKER_BUILD_MEMORY": text})
 
@@ -605,44 +605,44 @@ class TestNaming:
     @pytest.mark.parametrize(
         ("written", "message"),
         [
-            ("app:1.0", "'1.0' is a tag: tags go in `tags`"),
+            ("app:1.0", "'1.0' is a tag: move it to `tags`"),
             ("app@sha256:" + "a" * 64, "has no digest"),
             ("registry.example/App", "'app'?"),
             ("", "an empty string"),
         ],
     )
-    def test_an_image_is_a_repository(self, written: str, message: str) -> None:
+    def test_invalid_images(self, written: str, message: str) -> None:
         assert message in problem(image=written)[1]
 
     @pytest.mark.parametrize(
         ("written", "message"),
         [
-            ("{versoin}", "'{versoin}' is not a placeholder; the known ones are {version}, {name}, {git-sha}"),
+            ("{versoin}", "'{versoin}' is not a placeholder; the placeholders are {version}, {name}, {git-sha}"),
             ("a b", "is not a tag"),
             ("{version", "is not a tag"),
             ("-x", "is not a tag"),
             ("", "an empty string"),
         ],
     )
-    def test_tags_are_checked_as_templates(self, written: str, message: str) -> None:
-        place, found = problem(tags=["ok", written])
+    def test_invalid_tag_templates(self, written: str, message: str) -> None:
+        place, reported = problem(tags=["ok", written])
         assert place == "tags[1]"
-        assert message in found
+        assert message in reported
 
-    def test_an_image_has_a_tag(self) -> None:
+    def test_tags_must_not_be_empty(self) -> None:
         assert problem(tags=[])[0] == "tags"
 
-    def test_tags_are_expanded_without_repetition(self) -> None:
+    def test_expands_tags_without_duplicates(self) -> None:
         made = expand_tags(
             ["{version}", "v{version}-{name}", "1.0", "{git-sha}"], version="1.0", name="a", git_sha="c0"
         )
         assert made == ("1.0", "v1.0-a", "c0")
 
-    def test_a_tag_that_needs_a_commit_without_one(self) -> None:
+    def test_tag_needs_a_commit(self) -> None:
         with pytest.raises(ConfigError, match=r"HATCH_DOCKER_TAGS\[1\]: .*commit"):
             expand_tags(["x", "{git-sha}"], version="1", name="a", git_sha="", place="HATCH_DOCKER_TAGS")
 
-    def test_an_expanded_tag_that_is_too_long(self) -> None:
+    def test_expanded_tag_is_too_long(self) -> None:
         with pytest.raises(ConfigError, match="is not a tag"):
             expand_tags(["{name}"], version="1", name="a" * 129, git_sha="")
 
@@ -666,12 +666,12 @@ class TestNaming:
         ("written", "message"),
         [
             (3.13, 'expected a string in quotes, like "3.13", got a float'),
-            ("3.13.5", "write '3.13', and name a patch release with base = \"python:3.13.5-slim\""),
+            ("3.13.5", "write '3.13', or set base = \"python:3.13.5-slim\" for a patch release"),
             ("2.7", "not a Python version of the form X.Y"),
             ("3.13\n", "not a Python version of the form X.Y"),
         ],
     )
-    def test_python_is_a_minor_version(self, written: object, message: str) -> None:
+    def test_python_versions(self, written: object, message: str) -> None:
         assert config(python="3.13").base.python == "3.13"
         assert message in problem(python=written)[1]
 
@@ -685,16 +685,16 @@ class TestNaming:
             ("all", "expected a list of strings"),
         ],
     )
-    def test_there_is_one_platform(self, written: object, message: str) -> None:
+    def test_platforms(self, written: object, message: str) -> None:
         assert config(platforms=["aarch64"]).base.platforms == (Platform(architecture="arm64"),)
         assert message in problem(platforms=written)[1]
 
-    def test_extras_and_groups_are_normalized(self) -> None:
+    def test_normalizes_extras_and_groups(self) -> None:
         made = config(extras=["My_Extra", "my.extra"], dependency_groups=["Dev"])
         assert (made.packages.extras, made.packages.dependency_groups) == (("my-extra",), ("dev",))
         assert problem(extras=["a b"])[0] == "extras[0]"
 
-    def test_the_indexs_url_is_never_shown(self) -> None:
+    def test_never_shows_the_index_url(self) -> None:
         url = "https://user:secret@pypi.example/simple/"
         made = config(index_url=url)
         assert made.packages.index_url == url
@@ -707,7 +707,7 @@ class TestNaming:
         ):
             assert "secret" not in str(problem(index_url=wrong))
 
-    def test_names_that_the_project_lacks(self) -> None:
+    def test_extras_and_groups_that_the_project_lacks(self) -> None:
         made = config({"HATCH_DOCKER_EXTRAS": "grpc,htpt"}, dependency_groups=["docs"])
         with pytest.raises(ConfigError) as caught:
             check_names(made.packages.extras, ["GRPC", "http"], place=made.place("extras"), what="extra")
@@ -718,26 +718,26 @@ class TestNaming:
         with pytest.raises(ConfigError) as caught:
             check_names(groups, [], place=made.place("dependency-groups"), what="dependency group")
         assert caught.value.problems == [
-            (f"{PLACE}.dependency-groups[0]", "the project has no dependency groups, and so no 'docs'"),
+            (f"{PLACE}.dependency-groups[0]", "the project has no dependency groups: remove 'docs'"),
         ]
         check_names(made.packages.extras, ["grpc", "htpt"], place="extras", what="extra")
         check_names(groups, ["Docs"], place="groups", what="dependency group")
 
-    def test_an_unknown_output(self) -> None:
+    def test_unknown_output(self) -> None:
         made = config({"HATCH_DOCKER_OUTPUTS": "archive,puhs"})
         with pytest.raises(ConfigError) as caught:
             check_outputs(made.output.outputs, ["archive", "load", "push"], place=made.place("outputs"))
-        message = "'puhs' is none of 'archive', 'load', 'push'; did you mean 'push'?"
+        message = "'puhs' is not one of 'archive', 'load', 'push'; did you mean 'push'?"
         assert caught.value.problems == [("HATCH_DOCKER_OUTPUTS[1]", message)]
 
-    def test_the_script_to_start(self) -> None:
+    def test_default_script(self) -> None:
         assert default_script(["serve"], project="app") == "serve"
         assert default_script(["serve", "my_app"], project="My-App") == "my_app"
         assert default_script([], project="app") == ""
         with pytest.raises(ConfigError, match=r"docker\.entrypoint: .*: 'a', 'b'"):
             default_script(["b", "a"], project="app")
 
-    def test_a_push_needs_a_registry(self) -> None:
+    def test_push_needs_a_registry(self) -> None:
         with pytest.raises(ConfigError, match=r"docker\.image: 'my-app' cannot be pushed"):
             check_push(config().naming.image, config().place("image"))
         for image in ("acme/app", "registry.example/app"):
@@ -759,10 +759,10 @@ class TestRuntime:
         assert config(ports=[written, written]).runtime.ports == (expected,)
 
     @pytest.mark.parametrize("written", [0, 65536, True, -1, "80/icmp", "80-90", "", "٨", 8.5])
-    def test_what_is_no_port(self, written: object) -> None:
+    def test_invalid_ports(self, written: object) -> None:
         assert problem(ports=[written])[0] == "ports[0]"
 
-    def test_the_environment(self) -> None:
+    def test_environment(self) -> None:
         assert config(env={"A": "x=y\n", "_b": 1, "C": ""}).runtime.env == {"A": "x=y\n", "_b": "1", "C": ""}
         assert "got a boolean: write what the program reads" in problem(env={"A": True})[1]
         assert [place for place, _ in problems(env={"A": "\0", "B": 1.5, "C-D": [], "": "x"})] == [
@@ -773,7 +773,7 @@ class TestRuntime:
             'env.""',
         ]
 
-    def test_a_value_of_the_environment_is_never_shown(self) -> None:
+    def test_never_shows_values_of_the_environment(self) -> None:
         assert "secret" not in str(problem(env={"A": "secret\0"}))
         assert "secret" not in str(problem({"HATCH_DOCKER_ENV": "A=1,secret"}))
         assert "secret" not in str(problem({"HATCH_DOCKER_ENV": '{A = "secret'}))
@@ -794,7 +794,7 @@ class TestRuntime:
         assert config(user=written).runtime.user == expected
 
     @pytest.mark.parametrize("written", [-1, 2**32, "a b", "1:2:3", ":", "1:", "", "-a", True])
-    def test_what_is_no_user(self, written: object) -> None:
+    def test_invalid_users(self, written: object) -> None:
         assert problem(user=written)[0] == "user"
 
     @pytest.mark.parametrize(
@@ -804,7 +804,7 @@ class TestRuntime:
     def test_signals(self, written: object, expected: str) -> None:
         assert config(stop_signal=written).runtime.stop_signal == expected
 
-    def test_what_is_no_signal(self) -> None:
+    def test_invalid_signals(self) -> None:
         assert problem(stop_signal="SIGTREM")[1] == "'SIGTREM' is not a signal; did you mean 'SIGTERM'?"
         for wrong in (0, 65, "SIGRTMIN+31", "", "99999"):
             assert problem(stop_signal=wrong)[0] == "stop-signal"
@@ -816,7 +816,7 @@ class TestRuntime:
             "annotations.a",
         ]
 
-    def test_a_healthcheck(self) -> None:
+    def test_healthcheck(self) -> None:
         made = config(
             healthcheck={
                 "cmd": ["a", "b", "b"],
@@ -835,7 +835,7 @@ class TestRuntime:
         )
 
     @pytest.mark.parametrize("written", ["30", 30, "", "s", "1m 30s", "-1s", "0s", "1us", "9999999h", "1.s", "1d"])
-    def test_what_is_no_duration(self, written: object) -> None:
+    def test_invalid_durations(self, written: object) -> None:
         assert problem(healthcheck={"cmd": "x", "timeout": written})[0] == "healthcheck.timeout"
 
     @pytest.mark.parametrize(
@@ -847,12 +847,12 @@ class TestRuntime:
             ({"cmd": 1}, "healthcheck.cmd"),
         ],
     )
-    def test_a_healthcheck_has_a_command(self, written: object, place: str) -> None:
+    def test_healthcheck_needs_a_command(self, written: object, place: str) -> None:
         assert problem(healthcheck=written)[0] == place
 
 
 class TestFiles:
-    def test_everything_said(self) -> None:
+    def test_all_keys(self) -> None:
         entry = {
             "from": "../conf",
             "into": "/etc/app",
@@ -874,7 +874,7 @@ class TestFiles:
         )
 
     @pytest.mark.parametrize("owner", [7, "7"])
-    def test_an_owner_without_a_group_has_that_of_the_same_number(self, owner: object) -> None:
+    def test_group_of_an_owner_without_a_group(self, owner: object) -> None:
         (made,) = config(extra_files=[{"from": "a", "into": "/a", "owner": owner}]).output.extra_files
         assert (made.uid, made.gid) == (7, 7)
 
@@ -899,7 +899,7 @@ class TestFiles:
         place, _ = problem(extra_files=[{"from": "a", "into": "/a"} | {key: value}])
         assert place.removeprefix("extra-files[0].").partition("[")[0] == key
 
-    def test_what_is_pruned_and_kept(self) -> None:
+    def test_prune_and_keep(self) -> None:
         made = config(prune=["tests", "pandas/_testing/", "*.md"], keep=["h5py", "scipy/**/tests/"])
         assert made.packages.prune == ("tests", "pandas/_testing/", "*.md")
         assert made.packages.keep == ("h5py", "scipy/**/tests/")
@@ -907,7 +907,7 @@ class TestFiles:
         assert set(PRUNED) == set(RULES)
 
     @pytest.mark.parametrize("wrong", ["!", "a\\", "[z-a]", "[[:x:]]", " "])
-    def test_what_is_no_glob(self, wrong: str) -> None:
+    def test_invalid_globs(self, wrong: str) -> None:
         assert [place for place, _ in problems(prune=[wrong], keep=[wrong])] == ["prune[0]", "keep[0]"]
 
 
@@ -915,7 +915,7 @@ class TestImage:
     @pytest.mark.parametrize(
         ("key", "value", "message"),
         [
-            ("compression", "gz", "'gz' is none of 'gzip', 'gzip-single', 'zstd'; did you mean 'gzip'?"),
+            ("compression", "gz", "'gz' is not one of 'gzip', 'gzip-single', 'zstd'; did you mean 'gzip'?"),
             ("outputs", [], "an empty list"),
             ("max-layers", 2, "expected an integer from 3 to 100, got 2"),
             ("max-layers", True, "expected an integer, got a boolean"),
@@ -942,7 +942,7 @@ class TestImage:
     def test_times(self, written: object, expected: str) -> None:
         assert config(created=written).output.created == expected
 
-    def test_the_time_of_creation(self) -> None:
+    def test_created_time(self) -> None:
         def made(created: str, source_date_epoch: str | None = None, commit_time: int | None = 86400) -> str:
             return created_time(created, source_date_epoch=source_date_epoch, commit_time=commit_time, now=1.9)
 
@@ -954,12 +954,12 @@ class TestImage:
         assert made("2026-01-31T12:00:00Z", "60") == "1970-01-01T00:01:00Z"
 
     @pytest.mark.parametrize("wrong", ["x", "-1", "1.5", "9" * 12, "9" * 5000, "٣", "1\n"])
-    def test_a_malformed_source_date_epoch(self, wrong: str) -> None:
+    def test_invalid_source_date_epoch(self, wrong: str) -> None:
         with pytest.raises(ConfigError, match=r"^SOURCE_DATE_EPOCH: expected whole seconds since 1970"):
             created_time("now", source_date_epoch=wrong, commit_time=None, now=0)
 
     @given(st.integers(0, 253402300799))
-    def test_every_second_is_written_as_it_is_read(self, seconds: int) -> None:
+    def test_round_trip_of_every_second(self, seconds: int) -> None:
         written = created_time("now", source_date_epoch=str(seconds), commit_time=None, now=0)
         assert config(created=written).output.created == written
         assert datetime.datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp() == seconds

@@ -1,6 +1,6 @@
-"""`[tool.hatch.build.targets.docker]` and `HATCH_DOCKER_*` as frozen values; all mistakes are reported at once.
+"""Parse `[tool.hatch.build.targets.docker]` and `HATCH_DOCKER_*` into frozen values; report all mistakes at once.
 
-Pure: it takes the table and the environment as values and does no I/O.
+The table and the environment are arguments: no I/O.
 """
 
 from hatch_docker.config.checks import as_mistake, check_names, check_outputs, check_push, default_script, expand_tags

@@ -1,4 +1,4 @@
-"""Checks of a Config that need the project or the outputs."""
+"""Check a Config against the project and the outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hatch_docker.oci.reference import DOCKER_HUB, Reference
 def expand_tags(
     tags: Iterable[str], *, version: str, name: str, git_sha: str, place: str = f"{TABLE}.tags"
 ) -> tuple[str, ...]:
-    """Expand tag templates, without repetitions; raises ConfigError at `place`.
+    """Expand tag templates, without duplicates. Raises ConfigError at `place`.
 
     `version` and `name` are normalized (PEP 440, PEP 503); `git_sha` is empty without a commit. A tag cannot contain
     the `+` of a local version or the `!` of an epoch: they become `_`, as in Helm's tags, and `-`. A normalized version
@@ -27,47 +27,47 @@ def expand_tags(
 
     def expand(template: str, where: str) -> str:
         if "{git-sha}" in template and not git_sha:
-            fail(where, "{git-sha} stands for the commit, and the project is not in a Git repository that has one")
+            fail(where, "{git-sha} needs a commit, and the project is not in a Git repository that has one")
         return checked_tag(fill(template, values), where)
 
     expanded = gather(partial(expand, each, f"{place}[{position}]") for position, each in enumerate(tags))
     return tuple(dict.fromkeys(expanded))
 
 
-def check_names(names: Iterable[str], known: Collection[str], *, place: str, what: str) -> None:
-    """Raise ConfigError for each extra or dependency group (`what`) that the project lacks, in any spelling.
+def check_names(names: Iterable[str], available: Collection[str], *, place: str, what: str) -> None:
+    """Raise ConfigError for each extra or dependency group (`what`) that is not in `available`, the project's.
 
-    Names are compared as normalized (PEP 685, PEP 735).
+    `names` are normalized, `available` may not be (PEP 685, PEP 735).
     """
-    normalized = sorted({canonicalize_name(name) for name in known})
+    normalized = sorted({canonicalize_name(name) for name in available})
     gather(
-        partial(fail, f"{place}[{position}]", _choices(name, normalized, what))
+        partial(fail, f"{place}[{position}]", _unknown(name, normalized, what))
         for position, name in enumerate(names)
         if name not in normalized
     )
 
 
-def check_outputs(names: Iterable[str], known: Collection[str], *, place: str) -> None:
-    """Raise ConfigError for each output that does not exist."""
-    gather(partial(choice(*known), name, f"{place}[{position}]") for position, name in enumerate(names))
+def check_outputs(names: Iterable[str], available: Collection[str], *, place: str) -> None:
+    """Raise ConfigError for each output that is not in `available`."""
+    gather(partial(choice(*available), name, f"{place}[{position}]") for position, name in enumerate(names))
 
 
 def default_script(scripts: Collection[str], *, project: str) -> str:
-    """The script that the image starts without `entrypoint`: the only one, or the one with the project's name.
+    """The script that the image starts if `entrypoint` is not set: the only one, or the one with the project's name.
 
-    Empty if the project has no scripts; raises ConfigError if it has several and none has the project's name.
+    Empty if the project has no scripts. Raises ConfigError if it has several and none has the project's name.
     """
     if len(scripts) == 1:
         return next(iter(scripts))
     named = [script for script in scripts if canonicalize_name(script) == canonicalize_name(project)]
     if scripts and len(named) != 1:
-        known = ", ".join(repr(script) for script in sorted(scripts))
-        fail(f"{TABLE}.entrypoint", f"the project has several scripts, set the one to start: {known}")
+        choices = ", ".join(map(repr, sorted(scripts)))
+        fail(f"{TABLE}.entrypoint", f"the project has several scripts, set the one to start: {choices}")
     return "".join(named)
 
 
 def check_push(image: Reference, place: str) -> None:
-    """Raise ConfigError for a name without a registry: it would stand for an official image of Docker Hub."""
+    """Raise ConfigError for a name without a registry, which would name an official image of Docker Hub."""
     if image.registry == DOCKER_HUB and image.repository.startswith("library/"):
         fail(
             place,
@@ -77,15 +77,16 @@ def check_push(image: Reference, place: str) -> None:
 
 
 def as_mistake(place: str, call: Callable[[], object]) -> None:
-    """Turn an error that a later step would raise into a ConfigError, so that it is reported with all others."""
+    """Raise the error of `call`, if any, as a ConfigError, which is reported with all other mistakes."""
     try:
         call()
     except HatchDockerError as error:
-        what = f"{error.place}: {error.message}" if error.place else error.message
-        raise ConfigError([(place, "; ".join(filter(None, (what, error.hint))))]) from None
+        message = f"{error.place}: {error.message}" if error.place else error.message
+        raise ConfigError([(place, "; ".join(filter(None, (message, error.hint))))]) from None
 
 
-def _choices(name: str, known: Collection[str], what: str) -> str:
-    if not known:
-        return f"the project has no {what}s, and so no {name!r}"
-    return f"the project has no {what} {name!r}{nearest(name, known) or ', only ' + ', '.join(map(repr, known))}"
+def _unknown(name: str, available: Collection[str], what: str) -> str:
+    if not available:
+        return f"the project has no {what}s: remove {name!r}"
+    choices = nearest(name, available) or ", only " + ", ".join(map(repr, available))
+    return f"the project has no {what} {name!r}{choices}"

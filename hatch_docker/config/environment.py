@@ -1,4 +1,4 @@
-"""`HATCH_DOCKER_<KEY>`: how the text of a variable is read as the value that the key would have in TOML."""
+"""Parse the text of a `HATCH_DOCKER_<KEY>` variable to the value that the key has in TOML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hatch_docker.support import toml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """One way to write a value: as TOML where it starts with one of `opening`, else as `plain` reads it."""
+    """A syntax of values: TOML if the text starts with one of the characters in `opening`, else parsed by `plain`."""
 
     opening: str
     plain: Callable[[str, str], object]
@@ -27,7 +27,7 @@ def _toml(text: str, place: str) -> object:
     try:
         document = toml.loads(f"value = {text}")
     except (ValueError, RecursionError):
-        # The parser's own words can hold parts of the value, which may be a secret.
+        # The parser's message may quote the value, which may be a secret.
         fail(place, f"it starts with {text[0]!r} but is not a TOML value")
     if len(document) != 1:
         fail(place, "it holds more than one TOML value")

@@ -1,4 +1,4 @@
-"""The table of keys, and the parser that turns a TOML table and an environment into a Config and Settings."""
+"""The table of keys, and the parser of a TOML table and an environment into a Config and Settings."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ from hatch_docker.config.values import (
     integer,
     list_of,
     nearest,
+    nonempty,
     table_of,
     text,
-    word,
 )
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.compression import COMPRESSIONS
@@ -73,7 +73,7 @@ KEYS: dict[str, Key] = {
     "base": Key("base.spec", base, env.TEXT),
     "python": Key("base.python", python, env.TEXT),
     "platforms": Key("base.platforms", platforms, env.LIST),
-    "lock": Key("packages.lock", word, env.TEXT),
+    "lock": Key("packages.lock", nonempty, env.TEXT),
     "extras": Key("packages.extras", list_of(normalized), env.LIST),
     "dependency-groups": Key("packages.dependency_groups", list_of(normalized), env.LIST),
     "index-url": Key("packages.index_url", index_url, env.TEXT),
@@ -82,12 +82,12 @@ KEYS: dict[str, Key] = {
     "no-binary": Key("compiling.no_binary", distributions, env.LIST),
     "builder": Key("compiling.builder", base, env.TEXT),
     "build-packages": Key("compiling.build_packages", list_of(os_package), env.LIST),
-    "build-constraints": Key("compiling.build_constraints", word, env.TEXT),
+    "build-constraints": Key("compiling.build_constraints", nonempty, env.TEXT),
     "build-network": Key("compiling.build_network", distributions, env.LIST),
     "runtime-packages": Key("os_packages.runtime_packages", list_of(os_package), env.LIST),
     "runtime-installer": Key("os_packages.runtime_installer", choice(*INSTALLERS), env.TEXT),
     "debian-mirror": Key("os_packages.debian_mirror", debian_mirror, env.TEXT),
-    "debian-keyring": Key("os_packages.debian_keyring", word, env.TEXT),
+    "debian-keyring": Key("os_packages.debian_keyring", nonempty, env.TEXT),
     "entrypoint": Key("runtime.entrypoint", command, env.COMMAND),
     "cmd": Key("runtime.cmd", command, env.COMMAND),
     "env": Key("runtime.env", table_of(variable_name, variable_value), env.TABLE),
@@ -103,13 +103,13 @@ KEYS: dict[str, Key] = {
     "compression": Key("output.compression", choice(*COMPRESSIONS), env.TEXT),
     "max-layers": Key("output.max_layers", integer(3, 100), env.INTEGER),
     "created": Key("output.created", created, env.TEXT),
-    "outputs": Key("output.outputs", list_of(word, empty=False), env.LIST),
+    "outputs": Key("output.outputs", list_of(nonempty, empty=False), env.LIST),
 }
 
 SETTINGS: dict[str, Key] = {
     "registry-mirrors": Key("registry_mirrors", table_of(host, mirror), env.TABLE),
     "insecure-registries": Key("insecure_registries", list_of(host), env.LIST),
-    "cache-dir": Key("cache_dir", word, env.TEXT),
+    "cache-dir": Key("cache_dir", nonempty, env.TEXT),
     "threads": Key("threads", integer(1, 1024), env.INTEGER),
     "build-memory": Key("build_memory", memory, env.TEXT),
     "build-cpus": Key("build_cpus", cpus, env.TEXT),
@@ -126,7 +126,7 @@ GROUPS: Mapping[str, Callable[..., Any]] = {
     "output": Output,
 }
 
-# The keys that hatchling itself reads in any target's table (hatchling.builders.config.BuilderConfig).
+# The keys that hatchling reads in the table of any target (hatchling.builders.config.BuilderConfig).
 HATCHLING = frozenset(
     {
         "artifacts",
@@ -162,75 +162,75 @@ def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[C
     """Read `[tool.hatch.build.targets.docker]` and the `HATCH_DOCKER_*` variables of `environ`.
 
     A variable replaces the whole value of its key; an empty variable counts as unset. `project` is the project's name,
-    the default name of the image. A key with a mistake counts as unset, too, so that the other keys can be compared
-    with the project before `refuse` reports all mistakes. Raises ConfigError if `table` is not a table.
+    the default name of the image. A key with a mistake counts as unset, too, so that the other keys can be checked
+    against the project before `refuse` reports all mistakes. Raises ConfigError if `table` is not a table.
     """
     if not isinstance(table, Mapping):
         expected("a table", table, TABLE)
-    ours = {
+    variables = {
         name: value
         for name, value in environ.items()
         if name.startswith(PREFIX) and not name.startswith(_TEST_PREFIX) and value.strip()
     }
-    overridden = frozenset(_VARIABLES[name] for name in ours if name in _VARIABLES)
-    calls = {key: partial(_written, key, table[key]) for key in table if key not in HATCHLING | overridden}
-    calls |= {_VARIABLES.get(name, name): partial(_override, name, ours[name]) for name in sorted(ours)}
-    found, mistakes = _outcomes(calls)
-    settings = {key: found.pop(key) for key in SETTINGS if key in found}
-    if "image" not in found:
-        found["image"] = reference(canonicalize_name(project), "project.name")
-    return _config(found, overridden & KEYS.keys()), _settings(settings), mistakes
+    overridden = frozenset(_VARIABLES[name] for name in variables if name in _VARIABLES)
+    calls = {key: partial(_from_table, key, table[key]) for key in table if key not in HATCHLING | overridden}
+    calls |= {_VARIABLES.get(name, name): partial(_from_variable, name, variables[name]) for name in sorted(variables)}
+    values, mistakes = _outcomes(calls)
+    settings = {key: values.pop(key) for key in SETTINGS if key in values}
+    if "image" not in values:
+        values["image"] = reference(canonicalize_name(project), "project.name")
+    return _config(values, overridden & KEYS.keys()), _settings(settings), mistakes
 
 
 def refuse(mistakes: Mistakes) -> None:
-    """Raise one ConfigError with every mistake that `parse` found, if it found any."""
+    """Raise one ConfigError with all mistakes that `parse` returned, if any."""
     if mistakes:
         raise ConfigError([problem for problems in mistakes.values() for problem in problems])
 
 
 def _outcomes(calls: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], Mistakes]:
-    found: dict[str, Any] = {}
+    """The results of the calls that succeed, and the problems of the others."""
+    values: dict[str, Any] = {}
     mistakes: dict[str, list[tuple[str, str]]] = {}
     for key, call in calls.items():
         try:
-            found[key] = call()
+            values[key] = call()
         except ConfigError as error:
             mistakes[key] = error.problems
-    return found, mistakes
+    return values, mistakes
 
 
-def _written(key: str, value: object) -> Any:
+def _from_table(key: str, value: object) -> Any:
     place = below(TABLE, key)
     if key not in KEYS:
         fail(place, _unknown(key))
     return KEYS[key].parser(value, place)
 
 
-def _override(name: str, value: str) -> Any:
+def _from_variable(name: str, text: str) -> Any:
     if name not in _VARIABLES:
         fail(name, f"unknown variable{nearest(name, _VARIABLES)}")
-    key = _VARIABLES[name]
-    known = KEYS.get(key) or SETTINGS[key]
-    return known.parser(known.form.read(value, name), name)
+    key = (KEYS | SETTINGS)[_VARIABLES[name]]
+    return key.parser(key.form.read(text, name), name)
 
 
 def _unknown(key: str) -> str:
     if key in SETTINGS:
-        return f"it is a setting of the machine, not of the image: set {variable(key)}"
+        return f"this is a setting of the host, not of the image: set {variable(key)}"
     return f"unknown key{nearest(key, KEYS)}"
 
 
-def _config(found: Mapping[str, Any], overridden: frozenset[str]) -> Config:
-    """The values by keys, distributed over the groups."""
+def _config(values: Mapping[str, Any], overridden: frozenset[str]) -> Config:
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
-    for key, value in found.items():
+    for key, value in values.items():
         group, _, attribute = KEYS[key].attribute.partition(".")
         groups[group][attribute] = value
-    return Config(**{name: GROUPS[name](**values) for name, values in groups.items()}, overridden=overridden)
+    made = {name: GROUPS[name](**attributes) for name, attributes in groups.items()}
+    return Config(**made, overridden=overridden)
 
 
-def _settings(found: Mapping[str, Any]) -> Settings:
-    values = {SETTINGS[key].attribute: value for key, value in found.items()}
-    if "insecure_registries" in values:
-        values["insecure_registries"] = frozenset(values["insecure_registries"])
-    return Settings(**values)
+def _settings(values: Mapping[str, Any]) -> Settings:
+    attributes = {SETTINGS[key].attribute: value for key, value in values.items()}
+    if "insecure_registries" in attributes:
+        attributes["insecure_registries"] = frozenset(attributes["insecure_registries"])
+    return Settings(**attributes)

@@ -1,4 +1,4 @@
-"""The configuration as frozen values, named as in the specifications. Nothing here parses or does I/O."""
+"""The configuration as frozen values, with the specifications' names. No parsing, no I/O."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ PREFIX = "HATCH_DOCKER_"
 FAMILIES = ("alpine", "slim")
 SUITE = "trixie"  # the suite of the base `debian`
 INSTALLERS = ("archive", "engine")
-ALL = ":all:"  # stands for all distributions, as in pip
+ALL = ":all:"  # all distributions, as in pip
 PRUNED = ("tests", "caches", "c-sources", "static-libraries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseSpec:
-    """Where the base image comes from, as written in the configuration; nothing is resolved yet.
+    """A base image or builder as it is configured, not resolved yet.
 
     `transport` is `family`, `registry`, or one of containers-transports(5): `oci`, `oci-archive`, `docker-archive`,
     `docker-daemon`. `value` is the family's name, the reference's text, the path, or the engine's name of the image.
     `reference` is set for `registry`, and for `docker-daemon` unless that names an image ID. `name` selects one image
-    of a layout or archive that holds several.
+    of a layout or archive that has several.
 
     The transport `debian` makes the base from Debian's archive: `value` is the suite, `name` the variant `debug` or
-    empty, `date` the archive's day, as `2026-11-01`, empty for the newest.
+    empty, `date` the day of the archive, such as `2026-11-01`, empty for the newest.
     """
 
     transport: str
@@ -41,7 +41,7 @@ class BaseSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraFiles:
-    """Files that are added to the image besides the venv.
+    """Files of the host that are added to the image.
 
     `source` is a file or directory, absolute or relative to the project, as in Hatch's `force-include`. `into` is its
     path in the image. `include` and `exclude` are .gitignore globs for the files below a directory; empty, they include
@@ -83,9 +83,9 @@ class Packages:
     """The Python packages of the image.
 
     `lock` is a path relative to the project, or empty to search for one; `extras` and `dependency_groups` are
-    normalized names (PEP 685, PEP 735); `index_url` may hold credentials and is never shown. `prune` names the files to
-    leave out of the venv, as kinds of `PRUNED` or globs; `keep` names exceptions, as globs or distributions. Globs are
-    those of .gitignore, relative to site-packages.
+    normalized names (PEP 685, PEP 735); `index_url` may contain credentials and is never shown. `prune` has the files
+    to leave out of the venv, as kinds in `PRUNED` or globs; `keep` has exceptions, as globs or distributions. Globs
+    have the syntax of .gitignore and are relative to site-packages.
     """
 
     lock: str = ""
@@ -102,7 +102,7 @@ class Compiling:
 
     `no_binary` has the normalized names of distributions that are compiled although they have a wheel, and
     `build_network` those whose compilation may use the network; either may be `(ALL,)`. `builder` is the image to
-    compile in, None for the one that goes with the base; `build_packages` are the OS packages that it gets.
+    compile in, None for the default of the base; `build_packages` are the OS packages that it gets.
     `build_constraints` is the path of a constraints file for build requirements, relative to the project.
     """
 
@@ -117,9 +117,9 @@ class Compiling:
 class OSPackages:
     """The OS packages of the image, and Debian's archive.
 
-    `runtime_packages` are names as the base's package manager knows them; `runtime_installer` is one of INSTALLERS, or
-    empty to choose by the base. `debian_mirror` is one or two URLs, may hold credentials and is never shown;
-    `debian_keyring` is the path of a keyring, relative to the project.
+    `runtime_packages` are names for the base's package manager; `runtime_installer` is one of INSTALLERS, or empty to
+    choose by the base. `debian_mirror` is one or two URLs, may contain credentials and is never shown; `debian_keyring`
+    is the path of a keyring, relative to the project.
     """
 
     runtime_packages: tuple[str, ...] = ()
@@ -133,8 +133,7 @@ class Runtime:
     """How the image runs (config.md).
 
     `entrypoint` and `cmd` are a command, the name of a script, or None if not set; `ports` are like `8080/tcp`;
-    `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to those made of the project's
-    metadata.
+    `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to those from the project's metadata.
     """
 
     entrypoint: tuple[str, ...] | str | None = None
@@ -152,10 +151,10 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """How the image is assembled, and where it goes.
+    """How the image is assembled, and its outputs.
 
     `max_layers` limits the layers above the base; `created` is `commit`, `epoch`, `now` or RFC 3339 in UTC, for
-    `created_time`; `outputs` is empty for the automatic choice.
+    `created_time`; `outputs` is empty for the default.
     """
 
     extra_files: tuple[ExtraFiles, ...] = ()
@@ -188,13 +187,11 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The `HATCH_DOCKER_*` variables that describe this machine and not the image.
+    """The `HATCH_DOCKER_*` variables that are about the host and not the image.
 
-    `registry_mirrors` maps a registry's host to the host (with port) of its mirror; `insecure_registries` are hosts to
-    contact by plain HTTP; an empty `cache_dir` stands for the user's cache directory, `threads` None for the number of
-    processors.
-
-    `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit each container; 0 is no limit.
+    `registry_mirrors` maps the host of a registry to its mirror, `host[:port][/path]`; `insecure_registries` are hosts
+    to contact over plain HTTP; `cache_dir` is empty for the user's cache directory, `threads` None for the number of
+    processors. `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit each container; 0 is no limit.
     """
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)

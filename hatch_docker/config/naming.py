@@ -1,4 +1,4 @@
-"""The keys that say what the image is called, what it is made of, and when."""
+"""Parse the image's names, its platform and Python, its creation time, and names of indexes and registries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from packaging.utils import InvalidName, canonicalize_name
 
 from hatch_docker.config.base import reference
 from hatch_docker.config.times import rfc3339
-from hatch_docker.config.values import fail, list_of, nearest, shown, text, word
+from hatch_docker.config.values import fail, list_of, nearest, nonempty, shown, text
 from hatch_docker.errors import InvalidReferenceError
 from hatch_docker.oci.reference import Reference, check_host, check_tag
 from hatch_docker.oci.spec import Platform
@@ -20,24 +20,24 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def image(value: object, place: str) -> Reference:
-    """The repository that the image is named by, without tag or digest."""
-    found = reference(word(value, place), place)
-    if found.tag:
-        fail(place, f"{found.tag!r} is a tag: tags go in `tags`")
-    if found.digest:
-        fail(place, "an image that is yet to be built has no digest: write the repository alone")
-    return found
+    """The image's repository, without tag or digest."""
+    parsed = reference(nonempty(value, place), place)
+    if parsed.tag:
+        fail(place, f"{parsed.tag!r} is a tag: move it to `tags`")
+    if parsed.digest:
+        fail(place, "an image has no digest before it is built: write the repository alone")
+    return parsed
 
 
 def tag(value: object, place: str) -> str:
-    """A tag's template: text with `{version}`, `{name}` and `{git-sha}`."""
-    found = word(value, place)
-    for name in _PLACEHOLDER.findall(found):
+    """The template of a tag: a string with the placeholders `{version}`, `{name}` and `{git-sha}`."""
+    string = nonempty(value, place)
+    for name in _PLACEHOLDER.findall(string):
         if name not in PLACEHOLDERS:
-            known = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
-            fail(place, f"{shown('{' + name + '}')} is not a placeholder; the known ones are {known}")
-    checked_tag(fill(found, dict.fromkeys(PLACEHOLDERS, "0")), place)
-    return found
+            choices = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
+            fail(place, f"{shown('{' + name + '}')} is not a placeholder; the placeholders are {choices}")
+    checked_tag(fill(string, dict.fromkeys(PLACEHOLDERS, "0")), place)
+    return string
 
 
 def fill(template: str, values: dict[str, str]) -> str:
@@ -45,95 +45,98 @@ def fill(template: str, values: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
 
 
-def checked_tag(found: str, place: str) -> str:
-    """A whole tag."""
+def checked_tag(string: str, place: str) -> str:
+    """A valid tag."""
     try:
-        return check_tag(found)
+        return check_tag(string)
     except InvalidReferenceError as error:
         fail(place, f"{error.message}; {error.hint}")
 
 
 def python(value: object, place: str) -> str:
-    """A Python as base families name it: `X.Y`."""
-    found = text(value, place, what='a string in quotes, like "3.13"')
-    if not re.fullmatch(r"3\.[0-9]{1,3}", found):
-        exact = re.fullmatch(r"(3\.[0-9]{1,3})\..*", found)
-        advice = f'{exact[1]!r}, and name a patch release with base = "python:{found}-slim"' if exact else "like '3.13'"
-        fail(place, f"{shown(found)} is not a Python version of the form X.Y; write {advice}")
-    return found
+    """A Python version of the form `X.Y`."""
+    string = text(value, place, what='a string in quotes, like "3.13"')
+    if not re.fullmatch(r"3\.[0-9]{1,3}", string):
+        exact = re.fullmatch(r"(3\.[0-9]{1,3})\..*", string)
+        advice = f'{exact[1]!r}, or set base = "python:{string}-slim" for a patch release' if exact else "like '3.13'"
+        fail(place, f"{shown(string)} is not a Python version of the form X.Y; write {advice}")
+    return string
 
 
 def platform(value: object, place: str) -> Platform:
-    """A platform, such as `linux/arm64`; only Linux has wheels for images."""
-    found = word(value, place)
+    """A platform of Linux, such as `linux/arm64`."""
+    string = nonempty(value, place)
     try:
-        parsed = Platform.parse(found)
+        parsed = Platform.parse(string)
     except InvalidReferenceError as error:
         fail(place, f"{error.message}; {error.hint}")
     if parsed.os != "linux":
-        fail(place, f"{found!r} is not a Linux platform, and no other can be built")
+        fail(place, f"{string!r} is not a Linux platform, and others are not supported")
     return parsed
 
 
 def platforms(value: object, place: str) -> tuple[Platform, ...]:
     """One platform, in a list."""
-    found = list_of(platform, empty=False)(value, place)
-    if len(found) > 1:
-        fail(place, "one platform is built at a time: name one, and build again for the next")
-    return found
+    parsed = list_of(platform, empty=False)(value, place)
+    if len(parsed) > 1:
+        fail(place, "one platform is built at a time: set one, and build again for the next")
+    return parsed
 
 
 def normalized(value: object, place: str) -> str:
-    """The name of an extra or of a dependency group, normalized (PEP 685, PEP 735)."""
-    found = word(value, place)
+    """The name of a distribution, extra or dependency group, normalized (PEP 503, PEP 685, PEP 735)."""
+    string = nonempty(value, place)
     try:
-        return canonicalize_name(found, validate=True)
+        return canonicalize_name(string, validate=True)
     except InvalidName:
-        fail(place, f"{shown(found)} is not a name: letters, digits, and '-', '_' and '.' between them")
+        fail(place, f"{shown(string)} is not a name: letters, digits, and '-', '_' and '.' between them")
 
 
 def index_url(value: object, place: str) -> str:
-    """An index's URL. It may hold a password, so no message shows it."""
-    found = word(value, place)
+    """The URL of a package index. Messages do not show it, since it may contain a password."""
+    string = nonempty(value, place)
     try:
-        parts = urlsplit(found)
-        whole = parts.scheme in ("https", "http") and parts.hostname and (parts.port is None or parts.port)
+        parts = urlsplit(string)
+        valid = parts.scheme in ("https", "http") and parts.hostname and (parts.port is None or parts.port)
     except ValueError:
-        whole = False
-    if not whole or re.search(r"[\s\x00-\x1f]", found):
+        valid = False
+    if not valid or re.search(r"[\s\x00-\x1f]", string):
         fail(place, "expected the URL of an index, like 'https://pypi.example/simple/'")
-    return found
+    return string
 
 
 def created(value: object, place: str) -> str:
-    """`commit`, `epoch`, `now`, or a time: TOML's own or in a string. Without an offset it is UTC, a date its start."""
+    """`commit`, `epoch`, `now`, or a time as RFC 3339 in UTC.
+
+    A time may be a TOML time or date, or a string; without an offset it is UTC. A date is its first second.
+    """
     if value in ("commit", "epoch", "now"):
         return str(value)
     if isinstance(value, datetime.date):
         value = value.isoformat()
-    found = text(value, place, what='"commit", "epoch", "now" or a time like "2026-01-31T12:00:00Z"')
+    string = text(value, place, what='"commit", "epoch", "now" or a time like "2026-01-31T12:00:00Z"')
     try:
-        return rfc3339(found)
+        return rfc3339(string)
     except ValueError:
-        near = nearest(found, ("commit", "epoch", "now"))
-        fail(place, f"{shown(found)} is not a time like '2026-01-31T12:00:00Z', nor 'commit', 'epoch' or 'now'{near}")
+        hint = nearest(string, ("commit", "epoch", "now"))
+        fail(place, f"{shown(string)} is not a time like '2026-01-31T12:00:00Z', nor 'commit', 'epoch' or 'now'{hint}")
 
 
 def mirror(value: object, place: str) -> str:
-    """Where a registry is mirrored: a host, or a host and the path below which its repositories are there."""
-    found = text(value, place)
-    first, slash, path = found.partition("/")
+    """The mirror of a registry: a host, or a host and the prefix of its repositories there."""
+    string = text(value, place)
+    first, slash, path = string.partition("/")
     checked = host(first, place)
     if slash:
         try:
             Reference.parse(f"{checked}/{path}/repository")
         except InvalidReferenceError:
-            fail(place, f"{shown(found)} is not a host, or host/path, to pull from instead")
-    return found
+            fail(place, f"{shown(string)} is not a mirror: write a host or host/path")
+    return string
 
 
 def host(value: object, place: str) -> str:
-    """A registry's host, with or without a port."""
+    """The host of a registry, with or without a port."""
     try:
         return check_host(text(value, place))
     except InvalidReferenceError as error:

@@ -1,4 +1,4 @@
-"""Times and durations as images hold them. Nothing here asks a clock."""
+"""Parse times and durations as images record them. No function reads a clock."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hatch_docker.config.values import fail, shown
 
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:[Zz]|[+-]\d{2}:\d{2})?)?", re.ASCII)
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|us|ns))+")
-_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last one that RFC 3339 can write
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z, the last one in RFC 3339
 _NANOSECONDS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 def nanoseconds(duration: str) -> int:
-    """The length of a duration such as `1h30m` or `1.5s` (Go's time.ParseDuration); ValueError when it is none."""
+    """The length of a duration such as `1h30m` or `1.5s` (Go's time.ParseDuration). Raises ValueError."""
     if not _DURATION.fullmatch(duration) or len(duration) > 40:
         raise ValueError(duration)
     parts = re.findall(r"([0-9.]+)([a-z]+)", duration)
@@ -23,7 +23,7 @@ def nanoseconds(duration: str) -> int:
 
 
 def rfc3339(text: str) -> str:
-    """An ISO 8601 time as RFC 3339 in UTC, whole seconds; ValueError when it is none. No offset means UTC."""
+    """An ISO 8601 time as RFC 3339 in UTC, in whole seconds. A time without an offset is UTC. Raises ValueError."""
     if not _TIME.fullmatch(text):
         raise ValueError(text)
     plain = re.sub(r"\.\d+", "", text.upper().replace(" ", "T")).replace("Z", "+00:00")
@@ -37,10 +37,11 @@ def rfc3339(text: str) -> str:
 
 
 def created_time(created: str, *, source_date_epoch: str | None, commit_time: int | None, now: float) -> str:
-    """The image's creation time, RFC 3339 in UTC, for `Config.created`.
+    """The image's creation time, RFC 3339 in UTC, for the key `created`.
 
-    SOURCE_DATE_EPOCH (reproducible-builds.org) wins over everything; empty is as if unset. `commit_time` and `now`
-    are seconds since the epoch; without a commit it is the epoch. Raises ConfigError on a malformed variable.
+    SOURCE_DATE_EPOCH (reproducible-builds.org) overrides the key unless it is empty. `commit_time` and `now` are
+    seconds since the epoch; without a commit, `commit` is the epoch. Raises ConfigError for an invalid
+    SOURCE_DATE_EPOCH.
     """
     if source_date_epoch:
         if not re.fullmatch(r"[0-9]{1,12}", source_date_epoch) or int(source_date_epoch) > _LAST_SECOND:

@@ -1,7 +1,7 @@
-"""Parsers of plain values, and what combines them.
+"""Parsers of plain values, and combinators of parsers.
 
-A parser takes a value as TOML gives it and the place where it was written, and returns what it means or raises a
-ConfigError. Combinators run every parser they hold before they raise, so that all mistakes come at once.
+A parser takes a value from TOML and the place where it is written, and returns the parsed value or raises ConfigError.
+A combinator calls all of its parsers before it raises, so that all mistakes are reported at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hatch_docker.errors import ConfigError
 T = TypeVar("T")
 Parser = Callable[[object, str], T]
 
-# In this order: a boolean is an integer to Python, a date with a time is a date.
+# In this order, since bool is a subclass of int, and datetime of date.
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "a boolean"),
     (int, "an integer"),
@@ -34,18 +34,18 @@ _TYPES: tuple[tuple[type, str], ...] = (
 
 
 def fail(place: str, message: str) -> NoReturn:
-    """Raise the ConfigError of one mistake."""
+    """Raise a ConfigError of one mistake."""
     raise ConfigError([(place, message)])
 
 
 def expected(what: str, value: object, place: str) -> NoReturn:
-    """Raise the ConfigError of a value of the wrong type."""
-    found = next((name for kind, name in _TYPES if isinstance(value, kind)), type(value).__name__)
-    fail(place, f"expected {what}, got {found}")
+    """Raise a ConfigError for a value of the wrong type."""
+    actual = next((name for kind, name in _TYPES if isinstance(value, kind)), type(value).__name__)
+    fail(place, f"expected {what}, got {actual}")
 
 
 def gather(calls: Iterable[Callable[[], T]]) -> list[T]:
-    """The results of all calls; raise one ConfigError with the mistakes of all of them."""
+    """The results of all calls. Raises one ConfigError with all mistakes."""
     results, problems = [], []
     for call in calls:
         try:
@@ -58,11 +58,11 @@ def gather(calls: Iterable[Callable[[], T]]) -> list[T]:
 
 
 def text(value: object, place: str, *, what: str = "a string") -> str:
-    """A string that can stand in a JSON document and a process's environment."""
+    """A string that is valid in a JSON document and a process's environment."""
     if not isinstance(value, str):
         expected(what, value, place)
     if "\0" in value:
-        fail(place, "a NUL character cannot be part of it")
+        fail(place, "it contains a NUL character")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -70,16 +70,16 @@ def text(value: object, place: str, *, what: str = "a string") -> str:
     return value
 
 
-def word(value: object, place: str) -> str:
+def nonempty(value: object, place: str) -> str:
     """A string that is not empty."""
-    found = text(value, place)
-    if not found.strip():
-        fail(place, "an empty string says nothing here")
-    return found
+    string = text(value, place)
+    if not string.strip():
+        fail(place, "an empty string is not allowed")
+    return string
 
 
 def integer(lowest: int, highest: int) -> Parser[int]:
-    """An integer of a range, both ends included."""
+    """An integer from `lowest` to `highest`."""
 
     def parse(value: object, place: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
@@ -92,14 +92,14 @@ def integer(lowest: int, highest: int) -> Parser[int]:
 
 
 def choice(*names: str) -> Parser[str]:
-    """One of a few strings."""
+    """One of `names`."""
 
     def parse(value: object, place: str) -> str:
-        found = text(value, place)
-        if found not in names:
-            known = ", ".join(repr(name) for name in names)
-            fail(place, f"{shown(found)} is none of {known}{nearest(found, names)}")
-        return found
+        string = text(value, place)
+        if string not in names:
+            choices = ", ".join(map(repr, names))
+            fail(place, f"{shown(string)} is not one of {choices}{nearest(string, names)}")
+        return string
 
     return parse
 
@@ -107,13 +107,13 @@ def choice(*names: str) -> Parser[str]:
 def list_of(
     item: Parser[T], what: str = "strings", *, empty: bool = True, unique: bool = True
 ) -> Parser[tuple[T, ...]]:
-    """A list; `what` names its items, `empty` says whether it may have none, `unique` drops what it repeats."""
+    """A list; `what` describes its items. `empty` permits an empty list, `unique` drops duplicates."""
 
     def parse(value: object, place: str) -> tuple[T, ...]:
         if not isinstance(value, list):
             expected(f"a list of {what}", value, place)
         if not value and not empty:
-            fail(place, "an empty list says nothing here; leave the key out for the default")
+            fail(place, "an empty list is not allowed; remove the key for the default")
         items = gather(partial(item, each, f"{place}[{position}]") for position, each in enumerate(value))
         return tuple(each for position, each in enumerate(items) if not unique or each not in items[:position])
 
@@ -121,11 +121,11 @@ def list_of(
 
 
 def table_of(name: Parser[str], item: Parser[str], what: str = "strings") -> Parser[dict[str, str]]:
-    """A table whose keys are the user's; `name` checks each of them."""
+    """A table with any keys that the parser `name` accepts."""
 
     def one(key: str, value: object, place: str) -> tuple[str, str]:
-        found, meant = gather((partial(name, key, place), partial(item, value, place)))
-        return found, meant
+        parsed_key, parsed_value = gather((partial(name, key, place), partial(item, value, place)))
+        return parsed_key, parsed_value
 
     def parse(value: object, place: str) -> dict[str, str]:
         if not isinstance(value, Mapping):
@@ -138,43 +138,43 @@ def table_of(name: Parser[str], item: Parser[str], what: str = "strings") -> Par
 def record(
     parsers: Mapping[str, Parser[Any]], required: Collection[str] = (), what: str = "a table"
 ) -> Parser[dict[str, Any]]:
-    """A table whose keys are known; the result has what was written, by the same keys."""
+    """A table with the keys of `parsers`; the result has the parsed values of those that are present."""
 
     def one(key: str, value: object, place: str) -> tuple[str, Any]:
         if key not in parsers:
             fail(below(place, key), f"unknown key{nearest(key, parsers)}")
         return key, parsers[key](value, below(place, key))
 
-    def lacking(key: str, place: str) -> NoReturn:
+    def missing(key: str, place: str) -> NoReturn:
         fail(place, f"lacks the key {key!r}")
 
     def parse(value: object, place: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             expected(what, value, place)
         calls: list[Callable[[], tuple[str, Any]]] = [partial(one, key, each, place) for key, each in value.items()]
-        calls += [partial(lacking, key, place) for key in required if key not in value]
+        calls += [partial(missing, key, place) for key in required if key not in value]
         return dict(gather(calls))
 
     return parse
 
 
 def below(place: str, key: str) -> str:
-    """The TOML path of a table's key, quoted where TOML would have it so, and printable whatever is in it."""
+    """The TOML path of a key of a table. The key is quoted if TOML requires it, and always printable."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
         key = json.dumps(key, ensure_ascii=False).encode(errors="backslashreplace").decode()
     return f"{place}.{key}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A question after the known name that was probably meant; nothing where none is near."""
-    close = difflib.get_close_matches(name[:80], list(known), n=1)
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`; did you mean …?` with the choice that is most similar to `name`; empty if none is."""
+    close = difflib.get_close_matches(name[:80], list(choices), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def shown(value: object) -> str:
-    """A value in a message: short, on one line, printable everywhere."""
+    """A value for a message, shortened and printable on one line."""
     try:
         whole = repr(value)
     except ValueError:  # more digits than Python converts (sys.set_int_max_str_digits)
-        return "an enormous number"
+        return "a huge number"
     return whole if len(whole) <= 80 else f"{whole[:80]}…"

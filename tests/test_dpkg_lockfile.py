@@ -1,4 +1,4 @@
-"""debian.lock: read as it was written, and refused with a reason where it is not."""
+"""debian.lock: reading, writing, and error messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SELECTION = Selection(
 
 _names = st.text("abz09+.-", max_size=8).map("x{}".format)
 _words = st.text("abz09-", max_size=8).map("x{}".format)
-# Printable characters of all kinds, also such as take two escapes in JSON.
+# Printable characters of all kinds, including those that take two escapes in JSON.
 _parts = st.text(st.characters(categories=("L", "N", "S"), include_characters=" \"'\\#=~+."), min_size=2, max_size=8)
 _packages = st.builds(
     Package,
@@ -61,7 +61,7 @@ _selections = st.builds(
 
 
 def lock(folder: Path, text: str | None = None) -> Path:
-    """A good lock, or one with this text."""
+    """Write a valid lock file, or one with this text."""
     write_pins(path := folder / FILE, [SELECTION])
     if text is not None:
         path.write_text(text, encoding="utf-8")
@@ -79,7 +79,7 @@ def refusal(folder: Path) -> LockError:
 class TestTheFile:
     @settings(max_examples=many(20))
     @given(selections=st.lists(_selections, unique_by=lambda each: (each.purpose, each.architecture), max_size=3))
-    def test_is_read_as_it_was_written(
+    def test_round_trip(
         self, tmp_path_factory: pytest.TempPathFactory, selections: list[Selection]
     ) -> None:
         folder = tmp_path_factory.getbasetemp()
@@ -91,16 +91,16 @@ class TestTheFile:
         write_pins(folder / FILE, reversed(found.selections))
         assert (folder / FILE).read_bytes() == text
 
-    def test_is_for_people_to_compare(self, tmp_path: Path) -> None:
+    def test_is_readable_in_a_diff(self, tmp_path: Path) -> None:
         text = lock(tmp_path).read_text()
-        assert text.startswith("# The packages out of Debian's archive that the image is made of.")
+        assert text.startswith("# The Debian packages in the image.")
         (line,) = (each for each in text.splitlines() if "libpq5_17" in each)
         assert 'name = "libpq5", version = "17.6-1", suite = "trixie", path = "pool/main/p/' in line
 
-    def test_need_not_be_there(self, tmp_path: Path) -> None:
+    def test_may_be_missing(self, tmp_path: Path) -> None:
         assert find_pins(tmp_path) == Pins()
 
-    def test_cannot_be_read(self, tmp_path: Path) -> None:
+    def test_is_unreadable(self, tmp_path: Path) -> None:
         (tmp_path / FILE).mkdir()
         assert "Is a directory" in refusal(tmp_path).message
 
@@ -108,14 +108,14 @@ class TestTheFile:
         (tmp_path / FILE).write_bytes(b"\xff\xfe")
         assert "it is not UTF-8 text" in refusal(tmp_path).message
 
-    def test_is_of_a_later_version(self, tmp_path: Path) -> None:
+    def test_has_a_later_version(self, tmp_path: Path) -> None:
         lock(tmp_path, 'version = 2\nselection = "new"\n')
         error = refusal(tmp_path)
         assert error.message == "it has version 2; this version of hatch-docker reads 1"
         assert error.hint.startswith("update hatch-docker")
 
     @pytest.mark.parametrize("text", ["", "selection = []", 'version = "1"', "version = [1]"])
-    def test_is_of_no_version(self, tmp_path: Path, text: str) -> None:
+    def test_has_no_valid_version(self, tmp_path: Path, text: str) -> None:
         lock(tmp_path, text)
         assert "it has version" in refusal(tmp_path).message
 
@@ -149,13 +149,13 @@ class TestTheFile:
             ("[[selection]]", "[selection]", "selection is not a list of tables"),
         ],
     )
-    def test_is_not_as_it_is_written(self, tmp_path: Path, old: str, new: str, said: str) -> None:
+    def test_is_invalid(self, tmp_path: Path, old: str, new: str, said: str) -> None:
         text = lock(tmp_path).read_text()
         assert old in text
         lock(tmp_path, text.replace(old, new, 1))
         assert said in refusal(tmp_path).message
 
-    def test_says_two_things_of_one(self, tmp_path: Path) -> None:
+    def test_has_duplicates(self, tmp_path: Path) -> None:
         text = lock(tmp_path).read_text()
         lock(tmp_path, text + text[text.index("[[selection]]") :])
         assert "two selections for one purpose and architecture" in refusal(tmp_path).message
@@ -166,7 +166,7 @@ class TestTheFile:
 
     @settings(max_examples=many(20))
     @given(end=st.integers(0, 700), junk=st.binary(max_size=6))
-    def test_is_never_a_surprise(self, tmp_path_factory: pytest.TempPathFactory, end: int, junk: bytes) -> None:
+    def test_reads_or_rejects_damaged_files(self, tmp_path_factory: pytest.TempPathFactory, end: int, junk: bytes) -> None:
         folder = tmp_path_factory.getbasetemp()
         data = lock(folder).read_bytes()
         for damaged in (data[:end], data[:end] + junk + data[end + len(junk) :], data[:end] + junk + data[end:]):
@@ -175,18 +175,18 @@ class TestTheFile:
                 assert all(each.sha256 for selection in find_pins(folder).selections for each in selection.packages)
 
 
-class TestWhatIsAskedFor:
+class TestRequests:
     PINS = Pins(selections=(SELECTION, replace(SELECTION, purpose="base", requested=("a",))), path=Path(FILE))
 
-    def test_is_what_is_pinned(self) -> None:
+    def test_match_the_pins(self) -> None:
         assert self.PINS.of("runtime-packages", "trixie", "amd64", ["libpq5"], "") == SELECTION
         assert self.PINS.find("runtime-packages", "amd64") == SELECTION
         assert self.PINS.find("runtime-packages", "arm64") is None
 
-    def test_is_not_pinned_where_there_is_no_lock(self) -> None:
+    def test_have_no_pins_without_a_lock(self) -> None:
         assert Pins().of("base", "trixie", "amd64", ["a"], "") is None
 
-    def test_of_a_builder_need_not_be_pinned(self) -> None:
+    def test_of_a_builder_may_lack_pins(self) -> None:
         assert self.PINS.of("builder", "trixie", "amd64", ["gcc"], "") is None
 
     @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ class TestWhatIsAskedFor:
             (("base", "trixie", "amd64", ["b", "c"], ""), "other packages are requested now: +b +c -a"),
         ],
     )
-    def test_is_something_else(self, asked: tuple[str, str, str, list[str], str], said: str) -> None:
+    def test_do_not_match_the_pins(self, asked: tuple[str, str, str, list[str], str], said: str) -> None:
         with pytest.raises(LockError, match="the lock is stale, ") as caught:
             self.PINS.of(*asked)
         assert said in caught.value.message

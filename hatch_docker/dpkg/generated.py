@@ -25,7 +25,7 @@ OWN_CERTIFICATES = re.compile(r"usr/local/share/ca-certificates/.+\.crt")
 _FONT_MAPS = "var/lib/ghostscript/fonts"
 _PYTHON = re.compile(r"usr/bin/python3\.\d+")
 
-# Accounts of Debian's base-passwd; `nonroot` is that of distroless images.
+# The accounts of the package base-passwd, and `nonroot` of distroless images.
 _USERS = """\
 root:x:0:0:root:/root:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin

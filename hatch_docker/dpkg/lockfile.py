@@ -28,7 +28,7 @@ _VERSION = 1
 _WORD = re.compile(r"[a-z0-9][a-z0-9./-]*")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?|")
 _HEAD = f"""\
-# The packages out of Debian's archive that the image is made of. Made by hatch-docker: do not edit.
+# The Debian packages in the image. Made by hatch-docker: do not edit.
 # Newer ones: {UPGRADE}
 version = {_VERSION}
 """

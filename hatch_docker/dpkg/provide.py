@@ -130,7 +130,8 @@ def select(
         return {"packages": [_to_json(each) for each in packages]}
 
     shape = [_CHOICE, request.architecture, sorted(request.requested), sorted(request.assume_installed), image]
-    document = _cached(archives.cache, "debian-selections", shape, archive, suites, request.architecture, resolved)
+    state = [*suites, archive.state(suites, architecture=request.architecture)]
+    document = _cached(archives.cache, "debian-selections", [*shape, *state], resolved)
     return Selection(
         purpose=request.purpose,
         suite=request.suite,
@@ -149,25 +150,18 @@ def pythons(suite: str, architecture: str, archive: Archive, cache: Cache) -> li
         names = (name for index in _indexes(archive, [suite], architecture) for name in index.names())
         return {"names": sorted({match[1] for name in names if (match := PYTHON.fullmatch(name))})}
 
-    names = _cached(cache, "debian-pythons", [], archive, [suite], architecture, listed)["names"]
+    key = [suite, archive.state([suite], architecture=architecture)]
+    names = _cached(cache, "debian-pythons", key, listed)["names"]
     return sorted(names, key=lambda name: tuple(map(int, name.split("."))), reverse=True)
 
 
-def _cached(
-    cache: Cache,
-    kind: str,
-    shape: Sequence[object],
-    archive: Archive,
-    suites: Sequence[str],
-    architecture: str,
-    make: Callable[[], dict[str, Any]],
-) -> dict[str, Any]:
-    """What `make` derives from the indexes, cached until the indexes change."""
-    key = json.dumps([*shape, *suites, archive.state(suites, architecture=architecture)])
-    document = cache.get(kind, key)
+def _cached(cache: Cache, kind: str, key: Sequence[object], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` derives from indexes, whose state is part of the key."""
+    text = json.dumps(key)
+    document = cache.get(kind, text)
     if document is None:
         document = make()
-        cache.put(kind, key, document)
+        cache.put(kind, text, document)
     return document
 
 

@@ -1,4 +1,4 @@
-"""What a person gets to see for each mistake: one clean message that says what to do, and nothing half-written."""
+"""Each mistake of a user ends in one message that says what to do, and leaves no partial files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 def refused(bench: Bench, project: Path, *said: str, target: str = "docker:archive", **env: str) -> str:
-    """The message of a build that fails as it should, which says all of `said`."""
+    """Run a build that must fail, with a message that contains all of `said`; return the message."""
     before = files_below(project / "dist")
     outcome = bench.build(project, target=target, **env)
     message = check_clean(outcome)
@@ -52,7 +52,7 @@ def refused(bench: Bench, project: Path, *said: str, target: str = "docker:archi
 
 
 def check_cache(bench: Bench) -> None:
-    """Nothing half-written in the cache, and it serves a good build."""
+    """Check that the cache has no partial files and that a build with it succeeds."""
     check_kept(bench.cache)
     good = bench.root / "good"
     if not good.exists():
@@ -60,8 +60,8 @@ def check_cache(bench: Bench) -> None:
     assert bench.build(good).code == 0
 
 
-class TestTheConfiguration:
-    def test_tells_all_mistakes_at_once_with_their_places(self, bench: Bench) -> None:
+class TestConfiguration:
+    def test_reports_all_mistakes_at_once_with_their_places(self, bench: Bench) -> None:
         docker = """\
 bass = "slim"
 ports = ["http"]
@@ -86,11 +86,11 @@ from = "x"
             f"\n  {TABLE}.user: 'a b' is not a user",
             f"\n  {TABLE}.created: 'yesterday' is not a time",
             f"\n  {TABLE}.max-layers: expected an integer from 3 to 100, got 2",
-            f"\n  {TABLE}.env.1A: '1A' is not a variable's name",
+            f"\n  {TABLE}.env.1A: '1A' is not a variable name",
             f"\n  {TABLE}.extra-files[0]: lacks the key 'into'",
         )
 
-    def test_is_compared_with_the_project_all_at_once_and_before_anything_is_done(self, bench: Bench) -> None:
+    def test_checks_against_the_project_report_all_mistakes_before_the_build(self, bench: Bench) -> None:
         docker = """\
 extras = ["fats"]
 dependency-groups = ["server"]
@@ -110,15 +110,15 @@ extra-files = [{from = "nothing", into = "/x"}]
             "7 mistakes in the configuration:\n",
             f"{TABLE}.lock: {project / 'nowhere.txt'}: there is no such lock",
             f"{TABLE}.extras[0]: the project has no extra 'fats'; did you mean 'fast'?",
-            f"{TABLE}.dependency-groups[0]: the project has no dependency groups, and so no 'server'",
-            f"{TABLE}.tags[0]: {{git-sha}} stands for the commit",
+            f"{TABLE}.dependency-groups[0]: the project has no dependency groups: remove 'server'",
+            f"{TABLE}.tags[0]: {{git-sha}} needs a commit",
             f"{TABLE}.extra-files[0].from: 'nothing' does not exist in {project}",
             f"{TABLE}.entrypoint: the project has several scripts, set the one to start: 'buy', 'sell'",
             f"{TABLE}.image: 'shop' cannot be pushed, since it names no registry",
             target="docker:archive,push",
         )
 
-    def test_is_compared_with_the_project_even_where_parts_of_it_are_wrong(self, bench: Bench) -> None:
+    def test_checks_against_the_project_run_even_if_some_keys_are_invalid(self, bench: Bench) -> None:
         project = bench.project(
             docker='ports = ["x"]\nextras = ["fast"]\nimage = "Shop"\nentrypoint = 1',
             scripts={"sell": "shop:sell", "buy": "shop:buy"},
@@ -130,7 +130,7 @@ extra-files = [{from = "nothing", into = "/x"}]
             f"{TABLE}.ports[0]: 'x' is not a port",
             f"{TABLE}.image: 'Shop' is not an image reference",
             f"{TABLE}.entrypoint: expected a list of strings or the name of a script, got an integer",
-            f"{TABLE}.extras[0]: the project has no extras, and so no 'fast'",
+            f"{TABLE}.extras[0]: the project has no extras: remove 'fast'",
             target="docker:push",
         )
 
@@ -162,10 +162,10 @@ extra-files = [{from = "nothing", into = "/x"}]
             ({"INDEX_URL": "index.example/s3cret"}, "HATCH_DOCKER_INDEX_URL: expected the URL of an index"),
         ],
     )
-    def test_may_come_from_variables(self, bench: Bench, variables: dict[str, str], said: str) -> None:
+    def test_mistakes_in_variables(self, bench: Bench, variables: dict[str, str], said: str) -> None:
         refused(bench, bench.project(), said, **{f"HATCH_DOCKER_{key}": text for key, text in variables.items()})
 
-    def test_of_times(self, bench: Bench) -> None:
+    def test_invalid_source_date_epoch(self, bench: Bench) -> None:
         refused(
             bench, bench.project(), "SOURCE_DATE_EPOCH: expected whole seconds since 1970", SOURCE_DATE_EPOCH="today"
         )
@@ -183,7 +183,7 @@ extra-files = [{from = "nothing", into = "/x"}]
             ("dependencies = []", 'dependencies = ["a b"]', "pyproject.toml: "),
         ],
     )
-    def test_of_the_project_is_no_traceback(self, bench: Bench, old: str, new: str, said: str) -> None:
+    def test_invalid_pyproject_gives_no_traceback(self, bench: Bench, old: str, new: str, said: str) -> None:
         project = bench.project()
         text = (project / "pyproject.toml").read_text()
         old, new = (each.replace("{table}", f"[{TABLE}]") for each in (old, new))
@@ -200,26 +200,26 @@ extra-files = [{from = "nothing", into = "/x"}]
             'server = [{include-group = "server"}]',
         ],
     )
-    def test_of_dependency_groups(self, bench: Bench, groups: str) -> None:
+    def test_invalid_dependency_groups(self, bench: Bench, groups: str) -> None:
         project = bench.project(docker='dependency-groups = ["server"]', more=f"[dependency-groups]\n{groups}")
         refused(bench, project, "dependency-groups: ")
 
-    def test_is_told_to_the_quiet_too(self, bench: Bench) -> None:
+    def test_reports_mistakes_with_hatch_quiet(self, bench: Bench) -> None:
         outcome = bench.build(bench.project(docker="port = 1"), HATCH_QUIET="1")
         assert outcome.err == f"{TABLE}.port: unknown key; did you mean 'ports'?\n"
         assert (outcome.code, outcome.out) == (1, "")
 
-    def test_keeps_nobody_from_cleaning_up(self, bench: Bench) -> None:
+    def test_cleans_despite_mistakes(self, bench: Bench) -> None:
         project = bench.project()
         bench.made(project)
         outcome = bench.build(project, "--clean-only", target="docker:load", HATCH_DOCKER_TAGS="{git-sha}")
         assert outcome.code == 0, outcome.err
         assert files_below(project / "dist") == set()
 
-    def test_of_outputs(self, bench: Bench) -> None:
+    def test_unknown_output(self, bench: Bench) -> None:
         refused(bench, bench.project(), "unknown output archve; known are archive, load, push", target="docker:archve")
 
-    def test_of_a_script_that_nothing_installs(self, bench: Bench) -> None:
+    def test_script_that_no_package_installs(self, bench: Bench) -> None:
         project = bench.project(docker='entrypoint = "shpo"\ncmd = "nothing"')
         refused(
             bench,
@@ -236,13 +236,16 @@ class TestExtraFiles:
             ('{from = "pyproject.toml", into = "/srv"}', "].into: /srv is a directory of the base image"),
             ('{from = "pyproject.toml", into = "/lib"}', "].into: /usr/lib is a directory of the base image"),
             ('{from = "pyproject.toml", into = "/"}', "].into: / is a directory of the base image"),
-            ('{from = "src", into = "/x", include = ["*.toml"]}', "].from: no file below 'src' matches include and exclude"),
+            (
+                '{from = "src", into = "/x", include = ["*.toml"]}',
+                "].from: no file below 'src' matches include and exclude",
+            ),
         ],
     )
-    def test_that_cannot_be(self, bench: Bench, table: str, said: str) -> None:
+    def test_invalid_tables(self, bench: Bench, table: str, said: str) -> None:
         refused(bench, bench.project(docker=f"extra-files = [{table}]"), f"{TABLE}.extra-files[0{said}")
 
-    def test_that_are_both_a_file_and_a_folder(self, bench: Bench) -> None:
+    def test_path_is_both_a_file_and_a_directory(self, bench: Bench) -> None:
         tables = '{from = "pyproject.toml", into = "/x"}, {from = "src", into = "/x"}'
         refused(
             bench,
@@ -250,26 +253,26 @@ class TestExtraFiles:
             "'x' would be in one layer as a file and as the directory",
         )
 
-    def test_that_cannot_be_read(self, bench: Bench) -> None:
+    def test_unreadable_source(self, bench: Bench) -> None:
         project = bench.project(docker='extra-files = [{from = "conf", into = "/x"}]', files={"conf/a": ""})
         (project / "conf/secret").symlink_to("nowhere")
         refused(bench, project, f"{TABLE}.extra-files[0].from: {project / 'conf/secret'} cannot be read: No such file")
 
 
-class TestTheBase:
+class TestBase:
     def test_lacks_the_platform(self, bench: Bench) -> None:
         both = bench.base(FakeBase(), FakeBase(architecture="arm64"))
-        for base, there in ((both, "linux/amd64, linux/arm64"), (bench.base(), "linux/amd64")):
-            project = bench.project(there.replace("/", "-"), base=base)
+        for base, platforms in ((both, "linux/amd64, linux/arm64"), (bench.base(), "linux/amd64")):
+            project = bench.project(platforms.replace("/", "-"), base=base)
             refused(
                 bench,
                 project,
-                f"has nothing for linux/s390x; it has {there}",
+                f"has nothing for linux/s390x; it has {platforms}",
                 'hint: set platforms = ["linux/amd64"], or use another base',
                 HATCH_DOCKER_PLATFORMS="linux/s390x",
             )
 
-    def test_has_another_python_than_is_asked_for(self, bench: Bench) -> None:
+    def test_has_another_python_than_configured(self, bench: Bench) -> None:
         project = bench.project(docker='python = "3.12"')
         refused(bench, project, f"{TABLE}.python", "has Python 3.13.5, not 3.12", 'hint: set python = "3.13"')
 
@@ -305,17 +308,15 @@ class TestTheBase:
 
     def test_has_no_libc(self, bench: Bench) -> None:
         base = bench.base(FakeBase(libc=""))
-        refused(
-            bench, bench.project(base=base), "neither glibc nor musl", "hint: use a base such as", str(base)
-        )
+        refused(bench, bench.project(base=base), "neither glibc nor musl", "hint: use a base such as", str(base))
 
-    def test_has_something_where_the_venv_goes(self, bench: Bench) -> None:
+    def test_has_the_path_of_the_venv_already(self, bench: Bench) -> None:
         base = bench.base(FakeBase(files={"app/.venv/pyvenv.cfg": b""}))
         refused(
             bench, bench.project(base=base), "already has something at /app/.venv", "hint: set a base without a venv"
         )
 
-    def test_is_an_image_of_ours(self, bench: Bench) -> None:
+    def test_is_an_image_of_hatch_docker(self, bench: Bench) -> None:
         bench.made(first := bench.project("first"))
         for transport in ("oci-archive", "docker-archive"):
             project = bench.project(transport, base="", docker=f'base = "{transport}:{archive_of(first)}"')
@@ -323,12 +324,12 @@ class TestTheBase:
                 bench, project, "already has something at /app/.venv", "an image made by hatch-docker cannot be a base"
             )
 
-    def test_is_nowhere(self, bench: Bench) -> None:
+    def test_does_not_exist(self, bench: Bench) -> None:
         for transport in ("oci", "oci-archive", "docker-archive"):
             project = bench.project(transport, base="", docker=f'base = "{transport}:none/such"')
             refused(bench, project, f"{project / 'none/such'}: ", "o such file", "hint: ")
 
-    def test_has_a_layer_that_ends_early(self, bench: Bench) -> None:
+    def test_has_a_truncated_layer(self, bench: Bench) -> None:
         layer = blob_path(base := bench.base(), manifest_of(base)["layers"][0]["digest"])
         layer.write_bytes(layer.read_bytes()[:-9])
         refused(
@@ -364,15 +365,15 @@ class TestTheBase:
     @pytest.mark.parametrize(
         "index", ["{", "[]", "{}", '{"manifests": 1}', '{"manifests": [{"digest": "sha256:x"}]}', "\x00"]
     )
-    def test_has_an_index_that_is_none(self, bench: Bench, index: str) -> None:
+    def test_has_an_invalid_index(self, bench: Bench, index: str) -> None:
         (bench.base() / "index.json").write_text(index)
         refused(bench, bench.project(), str(bench.base()), "hint: ")
 
-    def test_has_a_layer_that_is_no_tar(self, bench: Bench) -> None:
+    def test_has_an_invalid_layer(self, bench: Bench) -> None:
         project = bench.project(base=_with_layer(bench, b"not a tar at all" * 100))
         refused(bench, project, "layer sha256:", "cannot be read", "hint: ")
 
-    def test_is_an_archive_that_ends_early(self, bench: Bench) -> None:
+    def test_is_a_truncated_archive(self, bench: Bench) -> None:
         bench.made(first := bench.project("first"))
         data = archive_of(first).read_bytes()
         for transport in ("oci-archive", "docker-archive"):
@@ -384,7 +385,7 @@ class TestTheBase:
                 )
 
 
-class TestTheLock:
+class TestLock:
     def lock(self, bench: Bench, change: Callable[[str], str]) -> Path:
         project = bench.project(wheels=[bench.wheel("alpha")])
         (project / "pylock.toml").write_text(change((project / "pylock.toml").read_text()))
@@ -430,7 +431,7 @@ class TestTheLock:
         project = self.lock(bench, lambda _: text)
         refused(bench, project, f"{project / 'pylock.toml'}: ", "hint: ")
 
-    def test_is_not_there(self, bench: Bench) -> None:
+    def test_does_not_exist(self, bench: Bench) -> None:
         project = bench.project(docker='lock = "none.toml"')
         refused(bench, project, f"{TABLE}.lock: {project / 'none.toml'}: there is no such lock; name an existing file")
 
@@ -478,7 +479,7 @@ class TestTheLock:
 
 
 class TestArtifacts:
-    def test_with_another_hash_are_named_and_not_kept(self, bench: Bench) -> None:
+    def test_wrong_hash_is_reported_and_the_file_not_kept(self, bench: Bench) -> None:
         wheels = [bench.wheel(name) for name in ("alpha", "beta", "gamma")]
         project = bench.project(wheels=wheels)
         (project / "pylock.toml").write_text(
@@ -496,18 +497,18 @@ class TestArtifacts:
         kept = {path.name for path in files_below(bench.cache / "blobs")}
         assert not kept & {hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels[:2]}
 
-    def test_of_another_size(self, bench: Bench) -> None:
+    def test_wrong_size(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         lock = project / "pylock.toml"
         lock.write_text(lock.read_text().replace("size = ", "size = 1"))
         refused(bench, project, "alpha-1.0-py3-none-any.whl", "has the wrong size: expected 1", "hint: ")
 
-    def test_that_are_gone(self, bench: Bench) -> None:
+    def test_file_does_not_exist(self, bench: Bench) -> None:
         project = bench.project(wheels=[wheel := bench.wheel("alpha")])
         wheel.unlink()
         refused(bench, project, f"{wheel}: alpha-1.0-py3-none-any.whl cannot be read: No such file", "hint: ")
 
-    def test_on_a_host_that_is_not_there(self, bench: Bench) -> None:
+    def test_host_cannot_be_reached(self, bench: Bench) -> None:
         wheel = bench.wheel("alpha")
         project = bench.project(wheels=[wheel])
         (project / "pylock.toml").write_text(lock_of(wheel, url="http://rosa:s3cret@127.0.0.1:1/x"))
@@ -518,11 +519,11 @@ def _absolute(rows: Rows) -> Rows:
     return [*rows, ("/etc/passwd", "", "")]
 
 
-def _lying(rows: Rows) -> Rows:
+def _wrong_hash(rows: Rows) -> Rows:
     return [(path, "sha256=" + "A" * 43 if path == "alpha.py" else value, size) for path, value, size in rows]
 
 
-def _of_another_size(rows: Rows) -> Rows:
+def _wrong_size(rows: Rows) -> Rows:
     return [(path, value, "7" if path == "alpha.py" else size) for path, value, size in rows]
 
 
@@ -533,18 +534,18 @@ def _link() -> zipfile.ZipInfo:
 
 
 WHEELS: dict[str, tuple[dict[str, Any], str]] = {
-    "leaves its folder": ({"members": [(member_info("../evil.py"), b"x")]}, "unsafe path: '../evil.py'"),
+    "leaves its directory": ({"members": [(member_info("../evil.py"), b"x")]}, "unsafe path: '../evil.py'"),
     "leaves it later": ({"members": [(member_info("alpha/../../evil.py"), b"x")]}, "unsafe path: "),
     "is absolute": ({"members": [(member_info("/etc/passwd"), b"x")]}, "unsafe path: '/etc/passwd'"),
     "has a drive": ({"members": [(member_info("C:/evil.py"), b"x")]}, "unsafe path: 'C:/evil.py'"),
     "has backslashes": ({"members": [(member_info("..\\evil.py"), b"x")]}, "unsafe path: "),
-    "deletes": ({"members": [(member_info("alpha/.wh.x"), b"x")]}, "unsafe path: 'alpha/.wh.x'"),
+    "has a whiteout": ({"members": [(member_info("alpha/.wh.x"), b"x")]}, "unsafe path: 'alpha/.wh.x'"),
     "has a file twice": ({"members": [(member_info("alpha.py"), b"x")]}, "has 'alpha.py' twice"),
     "has a link": ({"members": [(_link(), b"/etc/passwd")]}, "'alpha_link.py' is a symbolic link"),
     "has a file that RECORD lacks": ({"members": [(member_info("other.py"), b"x")]}, "no row for 'other.py'"),
     "has a row without a file": ({"record": _absolute}, "RECORD lists '/etc/passwd', which is not in the wheel"),
-    "has a hash that is another's": ({"record": _lying}, "'alpha.py' differs from RECORD: its sha256 is another"),
-    "has a size that is another's": ({"record": _of_another_size}, "RECORD says 7"),
+    "has a wrong hash": ({"record": _wrong_hash}, "'alpha.py' differs from RECORD: its sha256 is another"),
+    "has a wrong size": ({"record": _wrong_size}, "RECORD says 7"),
     "has no RECORD": ({"without": ["RECORD"]}, "has no RECORD"),
     "has no METADATA": ({"without": ["METADATA"]}, "has no METADATA"),
     "is of another name": ({"metadata": "Metadata-Version: 2.1\nName: omega\nVersion: 1.0\n"}, "METADATA names omega 1.0"),
@@ -556,7 +557,7 @@ WHEELS: dict[str, tuple[dict[str, Any], str]] = {
 
 class TestWheels:
     @pytest.mark.parametrize("what", WHEELS)
-    def test_that_break_their_specification(self, bench: Bench, what: str) -> None:
+    def test_invalid_wheels(self, bench: Bench, what: str) -> None:
         options, said = WHEELS[what]
         message = refused(
             bench, bench.project(wheels=[bench.wheel("alpha", **options)]), "alpha-1.0-py3-none-any.whl: ", said
@@ -566,12 +567,12 @@ class TestWheels:
         )
 
     @pytest.mark.parametrize("kept", [0, 10, 300])
-    def test_that_end_early(self, bench: Bench, kept: int) -> None:
+    def test_truncated(self, bench: Bench, kept: int) -> None:
         wheel = bench.wheel("alpha")
         wheel.write_bytes(wheel.read_bytes()[:kept])
         refused(bench, bench.project(wheels=[wheel]), "alpha-1.0-py3-none-any.whl: ", "hint: the wheel is broken")
 
-    def test_that_are_damaged_inside(self, bench: Bench) -> None:
+    def test_damaged_content(self, bench: Bench) -> None:
         wheel = bench.wheel("alpha", files={"alpha_data.bin": os.urandom(100_000)})
         data = bytearray(wheel.read_bytes())
         data[50_000] ^= 0xFF
@@ -585,7 +586,7 @@ class TestWheels:
         )
 
 
-class TestTheRegistry:
+class TestRegistry:
     def project(self, bench: Bench, registry: FakeRegistry) -> Path:
         serve(bench.base(), registry, "team/base", "1")
         return bench.project(base="", docker=f'base = "{registry.host}/team/base:1"')
@@ -638,7 +639,7 @@ class TestTheRegistry:
         registry.failures = []
         assert bench.build(project, target="docker:push", HATCH_DOCKER_IMAGE=image).code == 0
 
-    def test_does_not_know_the_password(self, bench: Bench, registry: FakeRegistry) -> None:
+    def test_refuses_the_password(self, bench: Bench, registry: FakeRegistry) -> None:
         registry.auth = "basic"
         auth = bench.root / "auth.json"
         auth.write_text(f'{{"auths": {{"{registry.host}": {{"auth": "cm9zYTpzM2NyZXQ="}}}}}}')  # rosa:s3cret
@@ -650,7 +651,7 @@ class TestTheRegistry:
             REGISTRY_AUTH_FILE=str(auth),
         )
 
-    def test_sends_other_bytes(self, bench: Bench, registry: FakeRegistry) -> None:
+    def test_sends_wrong_content(self, bench: Bench, registry: FakeRegistry) -> None:
         project = self.project(bench, registry)
         digest = manifest_of(bench.base())["layers"][0]["digest"]
         good = registry.blobs["team/base", digest]
@@ -659,7 +660,7 @@ class TestTheRegistry:
         registry.blobs["team/base", digest] = good
         bench.made(project)
 
-    def test_breaks_off_again_and_again(self, bench: Bench, registry: FakeRegistry) -> None:
+    def test_breaks_every_connection(self, bench: Bench, registry: FakeRegistry) -> None:
         project = self.project(bench, registry)
         registry.cut_downloads = 99
         refused(bench, project, f"the connection to {registry.host} broke", "hint: try again")
@@ -667,7 +668,7 @@ class TestTheRegistry:
         bench.made(project)
 
 
-class TestTheEngine:
+class TestEngine:
     def test_does_not_answer(self, bench: Bench) -> None:
         said = (
             f"{NOWHERE}: no container engine answers",
@@ -679,7 +680,7 @@ class TestTheEngine:
         refused(bench, project, *said)
 
 
-class TestTheDisk:
+class TestDisk:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
     def test_is_full_for_the_archive(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         project = bench.project()
@@ -727,23 +728,23 @@ class TestTheDisk:
             arguments = ["-d", str(small)] if what == "dist" else []
             outcome = ended(start(project, *arguments, env=environment(bench.cache, **env)))
             assert "No space left on device" in check_clean(outcome)
-            # What is left in TMPDIR is hatchling's own half of a wheel.
+            # hatchling leaves its partial wheel in TMPDIR.
             assert what == "TMPDIR" or list(small.glob("tmp/*")) == list(small.glob(".*")) == []
         finally:
             subprocess.run(["umount", "-l", small], check=True)
         bench.made(project)
 
-    def test_has_a_file_where_a_folder_should_be(self, bench: Bench) -> None:
+    def test_has_a_file_instead_of_a_directory(self, bench: Bench) -> None:
         (bench.root / "file").touch()
-        place = bench.root / "file" / "cache"
+        path = bench.root / "file" / "cache"
         project = bench.project()
         message = refused(
             bench,
             project,
-            f"{place}",
+            f"{path}",
             "Not a directory",
             "hint: name another directory",
-            HATCH_DOCKER_CACHE_DIR=str(place),
+            HATCH_DOCKER_CACHE_DIR=str(path),
         )
         assert "cannot write" in message
         (project / "dist").rmdir()
@@ -751,12 +752,12 @@ class TestTheDisk:
         assert str(project / "dist") in check_clean(bench.build(project))
 
 
-class TestEndings:
-    """A build that ends before its time, by a person or the system."""
+class TestInterruptions:
+    """Builds that the user or the system interrupts."""
 
     @pytest.fixture
     def stalled(self, bench: Bench, registry: FakeRegistry) -> Iterator[subprocess.Popen[str]]:
-        """A build whose registry stopped in the middle of a layer of the base."""
+        """A build whose registry stalls in the middle of a layer of the base."""
         serve(bench.base(), registry, "team/base", "1")
         project = bench.project(base="", docker=f'base = "{registry.host}/team/base:1"')
         assert bench.build(project).code == 0
@@ -775,7 +776,7 @@ class TestEndings:
                 process.kill()
                 gate.set()
 
-    def test_ctrl_c_ends_it_at_once_with_nothing_left(
+    def test_ctrl_c_ends_the_build_at_once_without_partial_files(
         self, bench: Bench, registry: FakeRegistry, stalled: subprocess.Popen[str]
     ) -> None:
         stalled.send_signal(signal.SIGINT)
@@ -785,7 +786,7 @@ class TestEndings:
         assert files_below(bench.cache / "tmp") == set()
         assert len(files_below(bench.root / "project" / "dist")) == 2
 
-    def test_a_kill_leaves_what_the_next_build_can_use(
+    def test_kill_during_a_download_does_not_break_the_next_build(
         self, bench: Bench, registry: FakeRegistry, stalled: subprocess.Popen[str]
     ) -> None:
         stalled.kill()
@@ -802,7 +803,7 @@ class TestEndings:
         bench.made(project)
 
     @pytest.mark.parametrize("where", ["image.outputs.archive", "oci.layercache.write_layer"])
-    def test_a_kill_half_way_through_a_file(self, bench: Bench, where: str) -> None:
+    def test_kill_during_a_write_does_not_break_the_next_build(self, bench: Bench, where: str) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         module, _, name = where.rpartition(".")
         code = _DYING.format(module=module, name=name)
@@ -822,7 +823,7 @@ class TestEndings:
         assert files_below(project / "dist") == set()
         bench.made(project)
 
-    def test_several_at_once_share_cache_and_dist(self, bench: Bench) -> None:
+    def test_concurrent_builds_share_cache_and_dist(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel(name) for name in ("alpha", "beta", "delta")])
         outcomes = [ended(each) for each in [start(project, env=environment(bench.cache)) for _ in range(3)]]
         assert {(outcome.code, outcome.out) for outcome in outcomes} == {(0, outcomes[0].out)}
@@ -855,7 +856,7 @@ def _failing(error: BaseException) -> Iterator[bytes]:
 
 
 def _with_layer(bench: Bench, data: bytes) -> Path:
-    """A base whose documents are right and whose layer holds no files."""
+    """A base with valid documents and a layer that is not a tar file."""
     import gzip
     import json
 

@@ -153,7 +153,7 @@ def start(
     )
 
 
-def ended(process: subprocess.Popen[str]) -> Outcome:
+def wait_for(process: subprocess.Popen[str]) -> Outcome:
     """How a process ended."""
     out, err = process.communicate(timeout=120)
     return Outcome(process.returncode, out, err)
@@ -171,7 +171,7 @@ def check_clean(outcome: Outcome, code: int = 1) -> str:
     return "\n".join(lines[heads[0] :])
 
 
-def check_kept(cache: Path) -> None:
+def check_blobs(cache: Path) -> None:
     """Nothing half-written in a cache, and every blob what it is called."""
     assert list((cache / "tmp").glob("*")) == []
     for path in files_below(cache / "blobs"):
@@ -196,7 +196,7 @@ def result_of(project: Path) -> dict[str, Any]:
     return document
 
 
-def check_sound(archive: Path, scratch: Path) -> None:
+def check_archive(archive: Path, scratch: Path) -> None:
     """Read the archive back as a layout and as `docker save` writes it, and recompute whatever both say."""
     cache, platform, progress = Cache(scratch), platform_of(archive), Progress()
     files = open_files(archive)
@@ -275,5 +275,5 @@ class Bench:
         """Build an archive, check that it is sound, and read it."""
         outcome = self.build(project, *arguments, target=target, **env)
         assert outcome.code == 0, outcome.err
-        check_sound(archive_of(project), self.root / "scratch")
+        check_archive(archive_of(project), self.root / "scratch")
         return read(archive_of(project))

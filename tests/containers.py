@@ -36,7 +36,7 @@ def built(project: Path, environ: dict[str, str], target: str = "docker:archive,
     outcome = builds.build(project, env=environ, target=target)
     assert outcome.code == 0, outcome.err
     if "archive" in target:
-        builds.check_sound(builds.archive_of(project), Path(environ["HATCH_DOCKER_CACHE_DIR"] + "-checked"))
+        builds.check_archive(builds.archive_of(project), Path(environ["HATCH_DOCKER_CACHE_DIR"] + "-checked"))
     return outcome
 
 

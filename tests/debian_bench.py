@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from builds import Bench, Outcome, check_clean, check_kept, files_below
+from builds import Bench, Outcome, check_blobs, check_clean, files_below
 from debian_maker import DebianArchive, clearsigned, keyring, release_text, written
 from dpkg_maker import Item, directory, file, link, make_deb
 from elf_maker import make_library
@@ -315,7 +315,7 @@ class DebianBench(Bench):
         before = files_below(project / "dist")
         message = check_clean(self.build(project, **env))
         assert files_below(project / "dist") == before
-        check_kept(self.cache)
+        check_blobs(self.cache)
         missing = [each for each in said if each not in message]
         assert not missing, message
         return message

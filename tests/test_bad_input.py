@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from base_maker import FakeBase, blob_path, manifest_of, serve
-from builds import NOWHERE, Bench, archive_of, check_clean, check_kept, ended, environment, files_below, start
+from builds import NOWHERE, Bench, archive_of, check_blobs, check_clean, environment, files_below, start, wait_for
 from fake_registry import Failure, FakeRegistry
 from project_maker import lock_of
 from wheel_maker import Rows, member_info
@@ -53,7 +53,7 @@ def refused(bench: Bench, project: Path, *said: str, target: str = "docker:archi
 
 def check_cache(bench: Bench) -> None:
     """Check that the cache has no partial files and that a build with it succeeds."""
-    check_kept(bench.cache)
+    check_blobs(bench.cache)
     good = bench.root / "good"
     if not good.exists():
         bench.project("good", name="good", base=bench.base(FakeBase(folders={"good": 0o755})))
@@ -726,7 +726,7 @@ class TestDisk:
         try:
             env = {"cache": {"HATCH_DOCKER_CACHE_DIR": str(small)}, "TMPDIR": {"TMPDIR": str(small)}}.get(what, {})
             arguments = ["-d", str(small)] if what == "dist" else []
-            outcome = ended(start(project, *arguments, env=environment(bench.cache, **env)))
+            outcome = wait_for(start(project, *arguments, env=environment(bench.cache, **env)))
             assert "No space left on device" in check_clean(outcome)
             # hatchling leaves its partial wheel in TMPDIR.
             assert what == "TMPDIR" or list(small.glob("tmp/*")) == list(small.glob(".*")) == []
@@ -780,7 +780,7 @@ class TestInterruptions:
         self, bench: Bench, registry: FakeRegistry, stalled: subprocess.Popen[str]
     ) -> None:
         stalled.send_signal(signal.SIGINT)
-        message = check_clean(ended(stalled), code=130)
+        message = check_clean(wait_for(stalled), code=130)
         assert message == "interrupted"
         self.check(bench, registry)
         assert files_below(bench.cache / "tmp") == set()
@@ -790,7 +790,7 @@ class TestInterruptions:
         self, bench: Bench, registry: FakeRegistry, stalled: subprocess.Popen[str]
     ) -> None:
         stalled.kill()
-        assert ended(stalled).code == -signal.SIGKILL
+        assert wait_for(stalled).code == -signal.SIGKILL
         self.check(bench, registry)
 
     def check(self, bench: Bench, registry: FakeRegistry) -> None:
@@ -825,7 +825,7 @@ class TestInterruptions:
 
     def test_concurrent_builds_share_cache_and_dist(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel(name) for name in ("alpha", "beta", "delta")])
-        outcomes = [ended(each) for each in [start(project, env=environment(bench.cache)) for _ in range(3)]]
+        outcomes = [wait_for(each) for each in [start(project, env=environment(bench.cache)) for _ in range(3)]]
         assert {(outcome.code, outcome.out) for outcome in outcomes} == {(0, outcomes[0].out)}
         assert bench.build(project).out == outcomes[0].out
         assert len(files_below(project / "dist")) == 2

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 from base_maker import FakeBase, serve
-from builds import Bench, Made, archive_of, build, check_sound, ended, environment, read, result_of, start
+from builds import Bench, Made, archive_of, build, check_archive, environment, read, result_of, start, wait_for
 from fake_registry import FakeRegistry
 from project_maker import lock_of
 
@@ -158,7 +158,7 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
         outcome = bench.build(project := bench.project(wheels=wheels))
         assert "warning: alpha and beta both install" in outcome.err
         assert outcome.code == 0
-        check_sound(archive_of(project), bench.root / "scratch")
+        check_archive(archive_of(project), bench.root / "scratch")
         quiet, silent = (bench.build(project, HATCH_QUIET=level) for level in "12")
         assert [line.split()[:2] for line in quiet.err.splitlines()] == [["warning:", "alpha"]]
         assert silent.err == ""
@@ -406,7 +406,7 @@ class TestWhatIsTold:
 
     def test_a_process_of_its_own_says_the_same(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
-        outcome = ended(start(project, env=environment(bench.cache)))
+        outcome = wait_for(start(project, env=environment(bench.cache)))
         assert outcome.code == 0, outcome.err
         assert outcome.out == f"docker.io/library/shop@{result_of(project)['digest']}\n"
         assert "\r" not in outcome.err
@@ -414,7 +414,7 @@ class TestWhatIsTold:
 
     def test_files_have_the_modes_of_the_umask(self, bench: Bench) -> None:
         project = bench.project()
-        assert ended(start(project, env=environment(bench.cache), umask=0o027)).code == 0
+        assert wait_for(start(project, env=environment(bench.cache), umask=0o027)).code == 0
         modes = {stat.S_IMODE(path.stat().st_mode) for path in (project / "dist").iterdir()}
         assert modes == {0o640}
 
@@ -467,7 +467,7 @@ class TestOutputs:
         project = bench.project()
         outcome = bench.build(project, "-d", str(bench.root / "elsewhere"))
         assert outcome.code == 0, outcome.err
-        check_sound(bench.root / "elsewhere" / "shop-1.0.docker.tar", bench.root / "scratch")
+        check_archive(bench.root / "elsewhere" / "shop-1.0.docker.tar", bench.root / "scratch")
         assert not (project / "dist").exists()
 
     def test_clean_removes_what_builds_left_and_nothing_else(self, bench: Bench) -> None:
@@ -691,7 +691,7 @@ class TestTheSameDigest:
         )
 
     def digest(self, project: Path, env: dict[str, str], *, umask: int = -1) -> str:
-        outcome = ended(start(project, env={**env, "HATCH_QUIET": "1"}, umask=umask))
+        outcome = wait_for(start(project, env={**env, "HATCH_QUIET": "1"}, umask=umask))
         assert outcome.code == 0, outcome.err
         return outcome.out
 

@@ -15,7 +15,7 @@ import builds
 import fake_containers
 import pytest
 from base_maker import FakeBase
-from builds import NOWHERE, Bench, Outcome, archive_of, check_sound, read, result_of
+from builds import NOWHERE, Bench, Outcome, archive_of, check_archive, read, result_of
 from compilations import lock_of_sdists
 from containers import environment
 from elf_maker import make_library
@@ -139,7 +139,7 @@ class CompileBench:
         outcome = self.build(project, **env)
         assert outcome.code == 0, outcome.err
         assert self.engine.containers.running == {}
-        check_sound(archive_of(project), self.projects.root / "scratch")
+        check_archive(archive_of(project), self.projects.root / "scratch")
         return outcome
 
     def refused(self, *sdists: Path, docker: str = "", **env: str) -> str:

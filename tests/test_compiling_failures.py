@@ -204,7 +204,7 @@ class TestContainer:
         path = sdist(tmp_path, f"ended{number.value}", "print('it runs', flush=True); time.sleep(120)")
         process = builds.start(app(path), env=environment(shared_cache))
         with when("it runs", log_of(shared_cache, path), lambda: process.send_signal(number)):
-            outcome = builds.ended(process)
+            outcome = builds.wait_for(process)
         assert outcome.code == code
         assert "Traceback" not in outcome.err
         assert number == signal.SIGKILL or message_of(outcome.err) == "interrupted"
@@ -272,7 +272,7 @@ class TestIsolation:
     def build(self, project: Path, cache: Path, **settings: str) -> builds.Outcome:
         outcome = builds.build(project, env=environment(cache, **settings))
         assert outcome.code == 0, outcome.err
-        builds.check_sound(builds.archive_of(project), cache.with_name("checked"))
+        builds.check_archive(builds.archive_of(project), cache.with_name("checked"))
         return outcome
 
     def test_code_of_an_sdist_gets_neither_logins_nor_a_network(

@@ -1,4 +1,4 @@
-"""`base = "debian"`, through Hatch's door: an image out of a small archive of Debian's, with nothing else in reach."""
+"""Builds with `base = "debian"` through Hatch, from a small archive, with no registry and no engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import archive_of, ended, environment, files_below, read, result_of, start
+from builds import archive_of, environment, files_below, read, result_of, start, wait_for
 from debian_bench import DebianBench, FakeDebian, fake_debian, program
 from debian_maker import NOW, WEEK, signer, written
 from dpkg_maker import file
@@ -46,11 +46,11 @@ class TestTheImage:
         asked: list[str] = []
         request = Http.request
 
-        def noted(http: Http, method: str, url: str, **options: Any) -> BaseHTTPResponse:
+        def recording(http: Http, method: str, url: str, **options: Any) -> BaseHTTPResponse:
             asked.append(url)
             return request(http, method, url, **options)
 
-        monkeypatch.setattr(Http, "request", noted)
+        monkeypatch.setattr(Http, "request", recording)
         made = bench.made(project := bench.project(scripts={}))
         assert {url.split("/")[2] for url in asked} == {bench.archive.host}
         assert made.env["PATH"].split(":")[1:] == [
@@ -69,10 +69,10 @@ class TestTheImage:
         assert sorted(each["name"] for each in result["os-packages"]) == sorted(SYSTEM)
         assert {each["suite"] for each in result["os-packages"]} == {"trixie"}
 
-    def test_asks_the_mirror_for_nothing_the_second_time(self, bench: DebianBench) -> None:
+    def test_sends_no_request_the_second_time(self, bench: DebianBench) -> None:
         first = bench.made(project := bench.project())
         asked = len(bench.archive.requests)
-        # Three Releases, one index (the two others are empty), and the packages.
+        # Three Release files, one index (the two others are empty), and the packages.
         assert asked == 3 + 1 + len(SYSTEM)
         bench.archive.put("base-files", {"etc/new": file()}, version="2")
         bench.archive.release()
@@ -80,7 +80,7 @@ class TestTheImage:
         assert second.document["rootfs"] == first.document["rootfs"]
         assert len(bench.archive.requests) == asked
 
-    def test_has_the_newest_of_a_package_wherever_that_is(self, bench: DebianBench) -> None:
+    def test_has_the_newest_version_of_all_suites(self, bench: DebianBench) -> None:
         bench.archive.put("tzdata", {"usr/share/zoneinfo/Etc/UTC": file(b"TZif3")}, version="2", suite="trixie-updates")
         bench.archive.put("netbase", {"etc/services": file(b"new\n")}, version="1.0-1+deb13u1", suite="trixie-security")
         bench.archive.release()
@@ -90,14 +90,14 @@ class TestTheImage:
         suites = {each["name"]: each["suite"] for each in result_of(project)["os-packages"]}
         assert (suites["tzdata"], suites["netbase"]) == ("trixie-updates", "trixie-security")
 
-    def test_has_a_shell_where_that_is_asked_for(self, bench: DebianBench) -> None:
+    def test_debug_variant_has_a_shell(self, bench: DebianBench) -> None:
         plain = bench.made(bench.project("plain"))
         debug = bench.made(project := bench.project("debug", base="debian:trixie-debug"))
         assert "usr/bin/sh" not in plain.members
         assert {"usr/bin/sh", "usr/bin/bash", "usr/bin/less", "usr/bin/mawk"} <= debug.members.keys()
         assert result_of(project)["base"]["name"] == "debian:trixie-debug"
 
-    def test_is_of_the_day_that_is_asked_for(self, bench: DebianBench) -> None:
+    def test_is_of_the_requested_day(self, bench: DebianBench) -> None:
         day = NOW - timedelta(days=1)
         bench.archive.snapshot(day)
         bench.archive.files = {path: data for path, data in bench.archive.files.items() if path.startswith("2")}
@@ -114,7 +114,7 @@ class TestTheImage:
         )
         bench.refused(bench.project("now"), "T000000Z/debian: the mirror has no suite 'trixie'", **mirror)
 
-    def test_is_for_the_platform_that_is_asked_for(self, bench: DebianBench) -> None:
+    def test_is_for_the_requested_platform(self, bench: DebianBench) -> None:
         made = bench.made(project := bench.project(), HATCH_DOCKER_PLATFORMS="linux/arm64")
         assert made.document["architecture"] == "arm64"
         assert result_of(project)["platform"] == "linux/arm64"
@@ -144,7 +144,7 @@ class TestTheImage:
         assert "app/.venv/lib/python3.12" in made.members
 
     def test_of_unstable(self, bench: DebianBench) -> None:
-        """Its os-release calls it what testing is called."""
+        """Its os-release has the codename of testing."""
         release = b"ID=debian\nVERSION_CODENAME=forky\n"
         bench.archive.files = {path: data for path, data in bench.archive.files.items() if "/dists/" not in path}
         bench.archive.debs = [replace(deb, suite="sid") for deb in bench.archive.debs]
@@ -156,7 +156,7 @@ class TestTheImage:
 
 
 class TestTheSameDigest:
-    def test_whatever_is_different_about_the_machine(self, bench: DebianBench) -> None:
+    def test_on_a_different_machine(self, bench: DebianBench) -> None:
         packages = ["libpq5-tools", "libldap2", "libpq5"]
         project = bench.project(docker=f"runtime-packages = {packages}")
         env = {"SOURCE_DATE_EPOCH": "1700000000"}
@@ -175,7 +175,7 @@ class TestTheSameDigest:
         other = environment(bench.root / "other" / "cache", **settings)
         before = os.umask(0o077)
         try:
-            outcome = ended(start(turned, env=other))
+            outcome = wait_for(start(turned, env=other))
         finally:
             os.umask(before)
         assert outcome.code == 0, outcome.err
@@ -183,14 +183,14 @@ class TestTheSameDigest:
 
 
 class TestTheArchive:
-    """What a mirror, or somebody in between, may do."""
+    """Faults of mirrors, and attacks on connections."""
 
-    def test_is_signed_by_a_key_that_is_not_known(self, bench: DebianBench) -> None:
+    def test_is_signed_by_an_unknown_key(self, bench: DebianBench) -> None:
         bench.archive.key = signer("somebody else")
         bench.archive.release()
         bench.refused(bench.project(), f"{RELEASE[:-9]}Release: is signed by unknown keys", "debian-keyring")
 
-    def test_is_not_what_was_signed(self, bench: DebianBench) -> None:
+    def test_does_not_match_its_signature(self, bench: DebianBench) -> None:
         bench.archive.files[RELEASE] = bench.archive.files[RELEASE].replace(b"Components: main", b"Components: mine")
         bench.refused(bench.project(), "Release: ", "does not match its signature", "nothing was kept")
 
@@ -244,12 +244,12 @@ class TestTheArchive:
         del bench.archive.files[deb.path]
         bench.refused(bench.project(), "the mirror no longer has libc6 2.41-12", "lock again", deb.path)
 
-    def test_has_a_package_that_is_none(self, bench: DebianBench) -> None:
+    def test_has_an_invalid_package(self, bench: DebianBench) -> None:
         bench.archive.replace(bench.archive.deb("libc6"), b"!<arch>\nnot a package")
         bench.archive.release()
         bench.refused(bench.project(), "libc6 2.41-12: is truncated or damaged", "hint: ")
 
-    def test_has_an_index_that_is_none(self, bench: DebianBench) -> None:
+    def test_has_an_invalid_index(self, bench: DebianBench) -> None:
         deb = bench.archive.deb("libc6")
         bench.archive.debs.remove(deb)
         bench.archive.debs.append(replace(deb, stanza=deb.stanza.replace("Size: ", "Size: x")))
@@ -266,18 +266,18 @@ class TestTheArchive:
             (500, "sent an unexpected response (HTTP 500)", "try again later"),
         ],
     )
-    def test_refuses(self, bench: DebianBench, status: int, said: str, hint: str) -> None:
+    def test_responds_with_an_error(self, bench: DebianBench, status: int, said: str, hint: str) -> None:
         bench.archive.statuses = {RELEASE: [status] * 9, f"{RELEASE[:-9]}Release": [status] * 9}
         bench.refused(bench.project(), said, "hint: ", hint, "HATCH_DOCKER_DEBIAN_MIRROR")
 
     @pytest.mark.parametrize("status", [403, 429, 500])
-    def test_refuses_a_package(self, bench: DebianBench, status: int) -> None:
+    def test_responds_with_an_error_for_a_package(self, bench: DebianBench, status: int) -> None:
         deb = bench.archive.deb("netbase")
         bench.archive.statuses = {deb.path: [status] * 9}
         bench.refused(project := bench.project(), deb.path, f"(HTTP {status})")
         bench.archive.statuses = {}
         bench.made(project)
-        # What had come before is there.
+        # Files downloaded earlier are kept.
         assert bench.archive.requests.count(RELEASE) == 1
 
     def test_cannot_be_reached(self, bench: DebianBench) -> None:
@@ -291,7 +291,7 @@ class TestTheArchive:
             )
 
     @pytest.mark.parametrize("what", [RELEASE, INDEX, "package"])
-    def test_breaks_off_half_way(self, bench: DebianBench, what: str) -> None:
+    def test_is_interrupted(self, bench: DebianBench, what: str) -> None:
         path = bench.archive.deb("libc6").path if what == "package" else what
         project = bench.project()
         bench.archive.broken = {path: 1}
@@ -305,28 +305,28 @@ class TestTheArchive:
         bench.archive.release()
         bench.refused(bench.project(), "there is no package 'netbase' in trixie")
 
-    def test_cannot_meet_what_a_package_needs(self, bench: DebianBench) -> None:
+    def test_lacks_a_dependency(self, bench: DebianBench) -> None:
         bench.archive.put("netbase", {}, Depends="services (>= 2)")
         bench.archive.put("services", {}, Depends="lost-package")
         bench.archive.release()
         message = bench.refused(bench.project(), "netbase → services (>= 2): ")
         assert "1.0-1" in message
 
-    def test_has_packages_that_would_not_start(self, bench: DebianBench) -> None:
+    def test_has_packages_that_cannot_start(self, bench: DebianBench) -> None:
         bench.archive.put("python3.13-minimal", {"usr/bin/python3.13": program("libexpat.so.1", more=b"\0003.13.5\0")})
         bench.archive.release()
         bench.refused(bench.project(), "python3.13-minimal: /usr/bin/python3.13 needs libexpat.so.1")
 
 
 class TestThePython:
-    def test_that_the_suite_lacks(self, bench: DebianBench) -> None:
+    def test_missing_from_the_suite(self, bench: DebianBench) -> None:
         bench.refused(
             bench.project(docker='python = "3.12"'),
             "debian:trixie: Debian trixie has no Python 3.12; it has 3.13",
             'hint: set python = "3.13", or leave it out; or set another base, such as "slim"',
         )
 
-    def test_that_the_project_excludes(self, bench: DebianBench) -> None:
+    def test_excluded_by_the_project(self, bench: DebianBench) -> None:
         bench.archive.base("3.12.7")
         bench.archive.release()
         for number, specifier in enumerate((">=3.14", "<3.12")):
@@ -340,20 +340,20 @@ class TestThePython:
             'Debian trixie has no Python that requires-python = ">=3.13" admits',
         )
 
-    def test_whose_patch_release_the_project_excludes(self, bench: DebianBench) -> None:
+    def test_patch_release_excluded_by_the_project(self, bench: DebianBench) -> None:
         bench.refused(
             bench.project(project='requires-python = ">=3.13.6"'),
             'debian:trixie: the base image has Python 3.13.5, which requires-python = ">=3.13.6" excludes',
         )
 
-    def test_of_a_suite_that_has_none(self, bench: DebianBench) -> None:
+    def test_suite_without_python(self, bench: DebianBench) -> None:
         bench.archive.remove("python3.13-minimal")
         bench.archive.release()
         bench.refused(bench.project(), "Debian trixie has no Python 3\n", 'set another base, such as "slim"')
 
 
 class TestTheSettings:
-    def test_say_where_the_archive_is(self, bench: DebianBench) -> None:
+    def test_name_the_archive(self, bench: DebianBench) -> None:
         (mirror, keyring) = bench.archive.settings().values()
         key = Path(keyring).read_text()
         project = bench.project(
@@ -362,9 +362,7 @@ class TestTheSettings:
         made = bench.made(project, HATCH_DOCKER_DEBIAN_MIRROR="", HATCH_DOCKER_DEBIAN_KEYRING="")
         assert made.members["usr/bin/python3"]
 
-    def test_have_to_say_so_where_the_machine_does_not(
-        self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_are_required_without_apt_sources(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("hatch_docker.debian.sources.read_sources", lambda _folder: [])
         bench.refused(
             bench.project(),
@@ -387,7 +385,7 @@ class TestTheSettings:
             "s3cret",
         ],
     )
-    def test_name_what_is_no_mirror(self, bench: DebianBench, mirror: str) -> None:
+    def test_name_an_invalid_mirror(self, bench: DebianBench, mirror: str) -> None:
         bench.refused(bench.project(), "HATCH_DOCKER_DEBIAN_MIRROR: ", HATCH_DOCKER_DEBIAN_MIRROR=mirror)
         bench.refused(
             bench.project("key", docker=f'debian-mirror = "{mirror}"'),
@@ -395,7 +393,7 @@ class TestTheSettings:
             HATCH_DOCKER_DEBIAN_MIRROR="",
         )
 
-    def test_name_a_keyring_that_is_none(self, bench: DebianBench) -> None:
+    def test_name_an_invalid_keyring(self, bench: DebianBench) -> None:
         project = bench.project(files={"text.asc": "a key"})
         for name, said in {
             "no.asc": "the keyring cannot be read: No such file",
@@ -404,7 +402,7 @@ class TestTheSettings:
         }.items():
             bench.refused(project, f"{project / name}: {said}", HATCH_DOCKER_DEBIAN_KEYRING=name)
 
-    def test_have_a_login_that_nobody_sees(self, bench: DebianBench, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_have_a_login_that_is_never_shown(self, bench: DebianBench, capsys: pytest.CaptureFixture[str]) -> None:
         login = bench.archive.settings(login="rosa:s3cret@")
         project = bench.project(docker='runtime-packages = ["libpq5"]')
         outcome = bench.build(project, **login)
@@ -421,6 +419,6 @@ class TestTheSettings:
             assert "rosa" not in message
 
 
-def test_a_registry_that_cannot_be_reached_is_not_needed(bench: DebianBench) -> None:
+def test_needs_no_registry(bench: DebianBench) -> None:
     hint = 'hint: base = "debian" needs no registry: it is made from Debian\'s archive'
     bench.refused(bench.project(base="127.0.0.1:1/python:3.13-slim"), "127.0.0.1:1/python:3.13-slim: ", hint)

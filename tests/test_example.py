@@ -226,7 +226,7 @@ class TestReproducing:
             "LC_ALL": "C",
         }
         process = builds.start(project, env={**example.environ, **changes}, umask=0o077)
-        assert builds.ended(process).code == 0
+        assert builds.wait_for(process).code == 0
         assert builds.archive_of(project).read_bytes() == example.archive.read_bytes()
 
     def test_a_change_of_one_line_makes_one_small_layer(

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from builds import Bench, archive_of, ended, environment, read, start
+from builds import Bench, archive_of, environment, read, start, wait_for
 from conftest import pythons
 
 pytestmark = pytest.mark.pythons
@@ -47,7 +47,7 @@ def project(bench: Bench) -> Path:
 
 def built(project: Path, cache: Path, python: str) -> tuple[str, str]:
     """The output of a build, and the hash of its archive."""
-    outcome = ended(start(project, env=environment(cache, HATCH_QUIET="1"), python=python))
+    outcome = wait_for(start(project, env=environment(cache, HATCH_QUIET="1"), python=python))
     assert outcome.code == 0, outcome.err
     return outcome.out, hashlib.sha256(archive_of(project).read_bytes()).hexdigest()
 

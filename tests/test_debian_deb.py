@@ -39,7 +39,7 @@ def contents(path: Path) -> list[tuple[Member, bytes]]:
 
 
 @pytest.mark.parametrize("suffix", PACK)
-def test_a_package_is_read_whatever_it_is_compressed_with(tmp_path: Path, suffix: str) -> None:
+def test_reads_packages_of_every_compression(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / "hello.deb", deb_of(*ENTRIES, suffix=suffix, control_suffix=suffix))
     found = contents(path)
     assert [(each.path, each.kind, oct(each.mode), each.uid, each.gid, each.link) for each, _ in found] == [
@@ -56,7 +56,7 @@ def test_a_package_is_read_whatever_it_is_compressed_with(tmp_path: Path, suffix
     assert all(each.size == len(content) for each, content in found)
 
 
-def test_control_files_are_read(tmp_path: Path) -> None:
+def test_reads_control_files(tmp_path: Path) -> None:
     control = {
         "md5sums": b"0123  usr/bin/hello\n4567  usr/share/with  spaces\n",
         "conffiles": b"/etc/hello.conf\nremove-on-upgrade /etc/old\n/etc/hello.d/a\n",
@@ -76,12 +76,12 @@ def test_control_files_are_read(tmp_path: Path) -> None:
     assert deb.scripts == {"postinst": control["postinst"]}
 
 
-def test_a_package_without_more_than_its_control_file_has_nothing_else(tmp_path: Path) -> None:
+def test_package_with_only_a_control_file(tmp_path: Path) -> None:
     deb = open_deb(write(tmp_path / "hello.deb", deb_of()))
     assert (deb.md5sums, deb.conffiles, deb.scripts, list(deb.members())) == ({}, (), {}, [])
 
 
-def test_what_is_not_read_of_a_member_is_skipped_and_it_can_be_read_again(tmp_path: Path) -> None:
+def test_unread_content_is_skipped_and_can_be_read_again(tmp_path: Path) -> None:
     deb = open_deb(write(tmp_path / "hello.deb", deb_of(*ENTRIES)))
     assert len([member for member, _ in deb.members()]) == len(ENTRIES)
     parts = [next(content, b"") for _, content in deb.members()]
@@ -89,7 +89,7 @@ def test_what_is_not_read_of_a_member_is_skipped_and_it_can_be_read_again(tmp_pa
     assert len(list(deb.members())) == len(ENTRIES)
 
 
-def test_a_large_member_comes_in_pieces(tmp_path: Path) -> None:
+def test_large_members_are_read_in_pieces(tmp_path: Path) -> None:
     deb = open_deb(write(tmp_path / "hello.deb", deb_of(entry("./zeros", bytes(5 << 20)))))
     ((_, content),) = [(member, [len(piece) for piece in pieces]) for member, pieces in deb.members()]
     assert sum(content) == 5 << 20
@@ -105,13 +105,13 @@ def parts() -> list[tuple[str, bytes]]:
     ]
 
 
-def test_members_that_are_to_be_ignored_are(tmp_path: Path) -> None:
+def test_ignores_unknown_members(tmp_path: Path) -> None:
     binary, control, data = parts()
     ar = ar_of([binary, ("_before", b"odd"), control, ("_between", b"x"), data, ("_after", b"x"), ("later", b"x")])
     assert [member.path for member, _ in contents(write(tmp_path / "a.deb", ar))] == ["a"]
 
 
-def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
+def test_rejects_invalid_packages(tmp_path: Path) -> None:
     binary, control, data = parts()
     whole = ar_of(parts())
     for broken, message in (
@@ -149,12 +149,12 @@ def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
         (b"Package: a\nVersion: 1_0\nArchitecture: amd64\n", "'1_0' is not a version"),
     ],
 )
-def test_a_control_file_that_is_none_is_refused(tmp_path: Path, control: bytes, message: str) -> None:
+def test_rejects_invalid_control_files(tmp_path: Path, control: bytes, message: str) -> None:
     with pytest.raises(DebianError, match=message):
         open_deb(write(tmp_path / "hello.deb", deb_of(control={"control": control})))
 
 
-def test_control_files_without_end_are_refused(tmp_path: Path) -> None:
+def test_rejects_too_large_control_files(tmp_path: Path) -> None:
     with pytest.raises(DebianError, match="too large"):
         open_deb(write(tmp_path / "hello.deb", deb_of(control={"md5sums": bytes(65 << 20)})))
 
@@ -194,7 +194,7 @@ def test_control_files_without_end_are_refused(tmp_path: Path) -> None:
         ([entry("./a", b"", uid=1 << 40)], "has an invalid owner in its tar archive"),
     ],
 )
-def test_what_cannot_be_unpacked_as_it_is_written_is_refused(
+def test_rejects_members_that_cannot_be_unpacked_as_written(
     tmp_path: Path, entries: list[tuple[tarfile.TarInfo, bytes]], message: str
 ) -> None:
     path = write(tmp_path / "hello.deb", deb_of(*entries))
@@ -203,12 +203,12 @@ def test_what_cannot_be_unpacked_as_it_is_written_is_refused(
     assert error.value.place == "hello.deb"
 
 
-def test_a_directory_may_come_twice(tmp_path: Path) -> None:
+def test_directories_may_be_repeated(tmp_path: Path) -> None:
     path = write(tmp_path / "hello.deb", deb_of(entry("./a/"), entry("./a/b", b""), entry("./a/")))
     assert [member.path for member, _ in contents(path)] == ["a", "a/b", "a"]
 
 
-def test_more_than_any_package_has_is_refused_before_it_is_read() -> None:
+def test_rejects_too_large_members_before_reading_them() -> None:
     huge = bytearray(tar_of(entry("./a", b"")))
     huge[124:136] = b"\x80" + (1 << 60).to_bytes(11, "big")
     huge[148:156] = b"%06o\0 " % (sum(huge[:148]) + 8 * ord(" ") + sum(huge[156:512]))
@@ -216,14 +216,14 @@ def test_more_than_any_package_has_is_refused_before_it_is_read() -> None:
         list(members([bytes(huge)], place="a.deb"))
 
 
-def test_files_without_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejects_too_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar, "_MOST_HEADERS", 1 << 16)
     assert list(members([tar_of(*(entry(f"./{number}") for number in range(100)))], place=""))
     with pytest.raises(DebianError, match="has too many files in its tar archive"):
         list(members([tar_of(*(entry(f"./{number}") for number in range(200)))], place=""))
 
 
-def test_a_name_that_is_not_utf8_is_refused() -> None:
+def test_rejects_names_that_are_not_utf8() -> None:
     data = tar_of(entry("./\udcff", b""))
     with pytest.raises(DebianError, match="not UTF-8"):
         list(members([data], place="a.deb"))
@@ -233,9 +233,9 @@ TAR = tar_of(*ENTRIES)
 WHOLE = [(member, b"".join(content)) for member, content in members([TAR], place="")]
 
 
-def test_an_archive_that_is_cut_off_is_refused_wherever_it_is() -> None:
+def test_rejects_archives_truncated_at_any_place() -> None:
     end = len(TAR.rstrip(b"\0"))
-    # One block of zeros is an end, as it is for dpkg.
+    # One block of zeros ends an archive, as for dpkg.
     end += -end % 512 + 512
     for length in {*range(0, end, 512), *range(0, end, 997), end - 1}:
         with pytest.raises(DebianError, match="truncated"):
@@ -243,25 +243,25 @@ def test_an_archive_that_is_cut_off_is_refused_wherever_it_is() -> None:
     assert len(list(members([TAR[:end]], place=""))) == len(ENTRIES)
 
 
-def test_a_damaged_header_is_not_taken_for_the_end() -> None:
+def test_damaged_header_is_not_the_end() -> None:
     at = TAR.index(b"usr/bin/other")
     with pytest.raises(DebianError, match="damaged"):
         list(members([TAR[:at] + b"X" + TAR[at + 1 :]], place=""))
 
 
-def test_what_follows_the_end_is_refused() -> None:
+def test_rejects_data_after_the_end() -> None:
     with pytest.raises(DebianError, match="has data after the end of its tar archive"):
         list(members([TAR, bytes(512), b"more"], place=""))
 
 
 @given(st.lists(st.integers(0, len(TAR)), max_size=8).map(sorted))
-def test_members_do_not_depend_on_how_the_bytes_come(cuts: list[int]) -> None:
+def test_members_do_not_depend_on_chunks(cuts: list[int]) -> None:
     chunks = [TAR[start:end] for start, end in zip([0, *cuts], [*cuts, len(TAR)], strict=True)]
     assert [(member, b"".join(content)) for member, content in members(chunks, place="")] == WHOLE
 
 
 @pytest.mark.parametrize("suffix", PACK)
-def test_what_is_decompressed_is_whole_or_refused(suffix: str) -> None:
+def test_decompresses_all_or_rejects(suffix: str) -> None:
     data = hashlib.sha256(b"").digest() * 40_000
     packed = PACK[suffix](data)
     pieces = [packed[at : at + 1000] for at in range(0, len(packed), 1000)]
@@ -274,7 +274,7 @@ def test_what_is_decompressed_is_whole_or_refused(suffix: str) -> None:
             b"".join(decompressed([packed, b"more"], suffix, place=""))
 
 
-def test_a_small_file_that_grows_large_is_decompressed_in_pieces() -> None:
+def test_decompresses_a_file_that_inflates_a_lot_in_pieces() -> None:
     for suffix in (".gz", ".xz", ".zst"):
         sizes = [len(piece) for piece in decompressed([PACK[suffix](bytes(30 << 20))], suffix, place="")]
         assert (sum(sizes), max(sizes) <= 1 << 18) == (30 << 20, True)
@@ -285,7 +285,7 @@ DEB = {suffix: deb_of(*ENTRIES[:5], suffix=suffix, control_suffix=suffix) for su
 
 @settings(max_examples=many(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(PACK)), st.data())
-def test_a_damaged_package_is_read_or_refused(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
+def test_reads_or_rejects_damaged_packages(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = write(tmp_path / "a.deb", data.draw(damaged(DEB[suffix], [b"../", b"\0" * 512, b"`\n", b"!<arch>\n"])))
     with contextlib.suppress(DebianError):
         deb = open_deb(path)
@@ -298,7 +298,7 @@ def test_a_damaged_package_is_read_or_refused(tmp_path: Path, suffix: str, data:
 
 @settings(max_examples=many(100))
 @given(damaged(TAR, [b"../", b"\0" * 512, b"7", b"\x80"]))
-def test_a_damaged_archive_is_read_or_refused(data: bytes) -> None:
+def test_reads_or_rejects_damaged_archives(data: bytes) -> None:
     with contextlib.suppress(DebianError):
         for member, content in members([data], place=""):
             assert member.kind in {"file", "hardlink", "symlink", "directory"}
@@ -308,7 +308,7 @@ def test_a_damaged_archive_is_read_or_refused(data: bytes) -> None:
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb is not installed")
 @pytest.mark.parametrize("kind", ["gzip", "xz", "none"])
-def test_a_package_that_dpkg_made_is_read_as_dpkg_reads_it(tmp_path: Path, kind: str) -> None:
+def test_reads_packages_as_dpkg_does(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "root"
     (root / "DEBIAN").mkdir(parents=True)
     (root / "DEBIAN" / "control").write_text(f"{CONTROL.decode()}Maintainer: A <a@example.org>\n")

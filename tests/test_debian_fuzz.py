@@ -1,7 +1,7 @@
-"""Whatever a mirror, a package or an image gives: it is what was signed, or an error of ours, and soon.
+"""Fuzzing of mirrors, packages and images: each input gives signed data or one of our errors, in bounded time.
 
-By default there is time for some thousand inputs. HATCH_DOCKER_TEST_FUZZ=100 takes a hundred times as many, and
-HATCH_DOCKER_TEST_SEED=2 takes others.
+By default there are a few thousand inputs. HATCH_DOCKER_TEST_FUZZ=100 tries a hundred times as many, and
+HATCH_DOCKER_TEST_SEED=2 tries others.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PIECES = (b"-----", b"-----BEGIN PGP SIGNATURE-----\n", b"- ", b"Hash: SHA1\n", 
 
 
 class TestRelease:
-    """No text is accepted but the one that was signed, byte for byte."""
+    """Only the signed text is accepted, byte for byte."""
 
     def check(self, data: bytes, signed: bytes, keys: tuple[bytes, ...], now: datetime) -> None:
         try:
@@ -56,25 +56,25 @@ class TestRelease:
             return
         assert found == signed
 
-    def test_one_of_ours(self) -> None:
+    def test_our_own(self) -> None:
         signed = signed_text(OURS, keyring=keyring(), now=NOW, place="")
         for random in rounds(1000, "InRelease"):
             self.check(mutated(OURS, random, PIECES), signed, keyring(), NOW)
 
-    def test_one_of_debian(self) -> None:
+    def test_real_inrelease(self) -> None:
         keys = shipped_keyring()
         signed = signed_text(REAL, keyring=keys, now=REAL_TIME, place="")
         assert parse_release(signed, place="").codename == "trixie-updates"
         for random in rounds(200, "Debian"):
             self.check(mutated(REAL, random, PIECES), signed, keys, REAL_TIME)
 
-    def test_a_signature_of_one_and_the_text_of_another(self) -> None:
+    def test_signature_of_another_text(self) -> None:
         other = clearsigned(TEXT.replace(b"stable", b"newest"), signer())
         at = OURS.index(b"-----BEGIN PGP SIGNATURE"), other.index(b"-----BEGIN PGP SIGNATURE")
         with pytest.raises(DebianError):
             signed_text(other[: at[1]] + OURS[at[0] :], keyring=keyring(), now=NOW, place="")
 
-    def test_one_with_its_signature_beside_it(self) -> None:
+    def test_detached_signature(self) -> None:
         for random in rounds(1000, "Release.gpg"):
             text = mutated(TEXT, random, PIECES) if random.random() < 0.7 else TEXT
             signature = mutated(BESIDE, random, PIECES) if random.random() < 0.5 else BESIDE
@@ -84,7 +84,7 @@ class TestRelease:
                 continue
             assert found == TEXT
 
-    def test_one_that_somebody_signed_as_it_is(self) -> None:
+    def test_signed_garbage(self) -> None:
         for random in rounds(1500, "Release"):
             try:
                 release = parse_release(mutated(TEXT, random, (b"Date: x\n", b"SHA256:\n")), place="Release")
@@ -113,7 +113,7 @@ PACKAGES = "\n".join(
 
 
 class TestPackages:
-    """Whatever an index has is read and searched, or refused."""
+    """Any index is read and searched, or rejected."""
 
     def test_indexes(self) -> None:
         for random in rounds(600, "Packages"):
@@ -135,7 +135,7 @@ class TestPackages:
             except DebianError:
                 continue
 
-    def test_files_of_indexes(self, tmp_path: Path) -> None:
+    def test_index_files(self, tmp_path: Path) -> None:
         for random in rounds(300, "Packages.xz"):
             suffix = random.choice([*PACK])
             path = tmp_path / f"Packages{suffix}"
@@ -161,7 +161,7 @@ def tar_member(
     magic: bytes = b"ustar  \0",
     prefix: bytes = b"",
 ) -> bytes:
-    """A member as no tool has to make it, whose checksum is right."""
+    """A tar member with arbitrary fields and a correct checksum."""
     size = size or b"%011o" % len(content)
     fields = (name, mode, owner, b"0000000", size, b"00000000000", b" " * 8, kind, link, magic, b"", b"", prefix)
     block = bytearray(struct.pack("100s8s8s8s12s12s8sc100s8s64s16s155s12x", *fields))
@@ -255,26 +255,26 @@ def control_of(name: str) -> dict[str, bytes]:
     }
 
 
-def _seldom(random: Random, odd: Sequence[bytes], usual: bytes) -> bytes:
-    return random.choice(odd) if random.random() < 0.05 else usual
+def _rarely(random: Random, unusual: Sequence[bytes], usual: bytes) -> bytes:
+    return random.choice(unusual) if random.random() < 0.05 else usual
 
 
-def odd_deb(random: Random, path: Path, name: str = "tool") -> Path:
-    """A package with something in it that none has."""
+def unusual_deb(random: Random, path: Path, name: str = "tool") -> Path:
+    """A package with unusual or invalid members."""
     members = list(WHOLE)
     for _ in range(random.choice((0, 1, 2, 3, 6))):
         kind = random.choice(KINDS)
-        odd = tar_member(
+        unusual = tar_member(
             random.choice(NAMES[:17] if random.random() < 0.7 else NAMES),
             random.choice(CONTENTS) if kind in (b"0", b"\0", b"7") or random.random() < 0.1 else b"",
             kind=kind,
             link=random.choice(LINKS),
-            size=_seldom(random, SIZES, b""),
-            mode=_seldom(random, NUMBERS, b"0000755"),
-            owner=_seldom(random, NUMBERS, b"0000000"),
-            prefix=_seldom(random, (b"..", b"usr"), b""),
+            size=_rarely(random, SIZES, b""),
+            mode=_rarely(random, NUMBERS, b"0000755"),
+            owner=_rarely(random, NUMBERS, b"0000000"),
+            prefix=_rarely(random, (b"..", b"usr"), b""),
         )
-        members.insert(random.randint(0, len(members)), odd)
+        members.insert(random.randint(0, len(members)), unusual)
     files = control_of(name)
     for each in random.sample([*files], random.choice((0, 0, 1, 2))):
         files[each] = mutated(
@@ -286,8 +286,8 @@ def odd_deb(random: Random, path: Path, name: str = "tool") -> Path:
         data = mutated(data, random)
     pack = [random.choice([*PACK]) for _ in range(2)]
     parts = [("debian-binary", b"2.0\n"), (f"control.tar{pack[0]}", PACK[pack[0]](control))]
-    whole = ar_of([*parts, (f"data.tar{pack[1]}", PACK[pack[1]](data))])
-    path.write_bytes(mutated(whole, random, (b"`\n", b"!<arch>\n")) if random.random() < 0.1 else whole)
+    accepted = ar_of([*parts, (f"data.tar{pack[1]}", PACK[pack[1]](data))])
+    path.write_bytes(mutated(accepted, random, (b"`\n", b"!<arch>\n")) if random.random() < 0.1 else accepted)
     return path
 
 
@@ -335,11 +335,11 @@ SCANNED = {path: data for path, data in IMAGE.items() if "dpkg" not in path} | {
 }
 
 
-def odd_image(random: Random) -> dict[str, bytes | str | None]:
-    """An image with something in it that none has."""
+def unusual_image(random: Random) -> dict[str, bytes | str | None]:
+    """An image with unusual or invalid files."""
     image = dict(random.choice((IMAGE, SCANNED)))
-    known = [path for path, data in image.items() if data and isinstance(data, bytes)]
-    for path in random.sample(known, random.choice((1, 1, 2, 3))):
+    paths = [path for path, data in image.items() if data and isinstance(data, bytes)]
+    for path in random.sample(paths, random.choice((1, 1, 2, 3))):
         data = image[path]
         assert isinstance(data, bytes)
         image[path] = mutated(
@@ -351,10 +351,7 @@ def odd_image(random: Random) -> dict[str, bytes | str | None]:
 
 
 def check(made: Assembled) -> None:
-    """Raise AssertionError unless the entries are a layer that an engine takes, all of it below the root.
-
-    Or are refused as none, at the latest now.
-    """
+    """Assert that the entries are a valid layer, whose paths are all below the root, or are rejected on writing."""
     out = io.BytesIO()
     try:
         write_layer(made.entries, out)
@@ -374,51 +371,51 @@ MANY: Sequence[Sequence[str]] = (("tool",), ("tool",), ("tool", "other"), ("othe
 
 
 class TestDebs:
-    """Whatever a package has becomes a layer, or is refused; and nothing comes anywhere else.
+    """Any package becomes a layer or is rejected, and no file is written elsewhere.
 
-    Some have to become one: where all are refused, nothing behind what refuses them is tried.
+    Some must become a layer: otherwise the tests would not get beyond the first checks.
     """
 
-    def test_a_root_of_its_own(self, tmp_path: Path) -> None:
-        whole = 0
+    def test_new_root(self, tmp_path: Path) -> None:
+        accepted = 0
         for random in rounds(300, "root"):
             try:
-                debs = [open_deb(odd_deb(random, tmp_path / f"{each}.deb", each)) for each in random.choice(MANY)]
+                debs = [open_deb(unusual_deb(random, tmp_path / f"{each}.deb", each)) for each in random.choice(MANY)]
                 with tempfile.TemporaryFile() as spool:
                     check(root_files(debs, spool, architecture="amd64", threads=random.choice((1, 2))))
-                whole += 1
+                accepted += 1
             except (DebianError, PackageError):
                 continue
-        assert whole
+        assert accepted
         assert {path.suffix for path in tmp_path.iterdir()} == {".deb"}
         assert not list(tmp_path.parent.rglob("*escaped*"))
 
     def test_on_an_image(self, tmp_path: Path) -> None:
-        whole = 0
+        accepted = 0
         for random in rounds(300, "added"):
             try:
-                debs = [open_deb(odd_deb(random, tmp_path / f"{each}.deb", each)) for each in random.choice(MANY)]
-                image = odd_image(random) if random.random() < 0.3 else IMAGE
+                debs = [open_deb(unusual_deb(random, tmp_path / f"{each}.deb", each)) for each in random.choice(MANY)]
+                image = unusual_image(random) if random.random() < 0.3 else IMAGE
                 check(added_files(listing(image), debs, io.BytesIO(), architecture="amd64"))
-                whole += 1
+                accepted += 1
             except (DebianError, PackageError):
                 continue
-        assert whole
+        assert accepted
 
-    def test_on_an_odd_image(self, tmp_path: Path) -> None:
+    def test_on_an_unusual_image(self, tmp_path: Path) -> None:
         control = "".join(f"{name}: {value}\n" for name, value in CONTROL.items()).encode()
         path = tmp_path / "tool.deb"
         files = [tar_member(b"./control", control), tar_member(b"./conffiles", b"/etc/tool.conf\n"), bytes(1024)]
         data = b"".join([*WHOLE, bytes(1024)])
         path.write_bytes(ar_of([("debian-binary", b"2.0\n"), ("control.tar", b"".join(files)), ("data.tar", data)]))
         deb = open_deb(path)
-        whole = 0
+        accepted = 0
         for random in rounds(300, "image"):
             try:
-                image = listing(odd_image(random))
+                image = listing(unusual_image(random))
                 check(added_files(image, [deb], io.BytesIO(), architecture="amd64"))
-                whole += 1
+                accepted += 1
                 assert all(package.version for package in database.read(image).packages())
             except (DebianError, PackageError):
                 continue
-        assert whole
+        assert accepted

@@ -46,7 +46,7 @@ SHA256: 135636bd8b713c582d33e50ec4e36ea55cc3c5da3f12bbeb6b87d2bcbd3a0649
 """
 
 
-def test_a_package_is_read_from_its_paragraph() -> None:
+def test_reads_a_package_from_its_paragraph() -> None:
     index = index_of(paragraph_of("a"), CURL, paragraph_of("z"), suite="trixie-security")
     assert index.packages("curl") == [
         Package(
@@ -72,17 +72,17 @@ def test_a_package_is_read_from_its_paragraph() -> None:
     assert str(index.packages("curl")[0]) == "curl 8.14.1-2"
 
 
-def test_a_package_without_a_source_has_its_own_name_as_that() -> None:
+def test_source_defaults_to_the_package_name() -> None:
     assert index_of(paragraph_of("a")).packages("a")[0].source == "a"
 
 
-def test_several_versions_of_a_package_are_all_found() -> None:
+def test_finds_all_versions_of_a_package() -> None:
     index = index_of(paragraph_of("a", "1"), paragraph_of("b"), paragraph_of("a", "2"))
     assert [each.version for each in index.packages("a")] == ["1", "2"]
     assert index.packages("missing") == []
 
 
-def test_who_provides_a_name_is_found() -> None:
+def test_finds_providers_of_a_name() -> None:
     index = index_of(
         paragraph_of("mawk", Provides="awk"),
         paragraph_of("gawk", Provides="gnu-awk (= 5),awk:amd64 (= 1) ,\n awk-too"),
@@ -111,9 +111,7 @@ def test_who_provides_a_name_is_found() -> None:
         ({"SHA256": "0" * 63}, "has an invalid SHA256"),
     ],
 )
-def test_a_package_that_is_not_as_policy_says_is_refused_when_it_is_asked_for(
-    fields: dict[str, str], message: str
-) -> None:
+def test_rejects_an_invalid_paragraph_when_it_is_requested(fields: dict[str, str], message: str) -> None:
     index = index_of(paragraph_of("good"), paragraph_of("bad", **fields))
     assert index.packages("good")
     with pytest.raises(DebianError, match=message) as error:
@@ -121,20 +119,20 @@ def test_a_package_that_is_not_as_policy_says_is_refused_when_it_is_asked_for(
     assert error.value.place == "trixie: Packages: bad"
 
 
-def test_two_paragraphs_that_have_run_together_are_refused() -> None:
+def test_rejects_two_paragraphs_without_an_empty_line() -> None:
     index = index_of(paragraph_of("a") + paragraph_of("b"))
     with pytest.raises(DebianError, match="a second time"):
         index.packages("a")
 
 
-def test_a_paragraph_without_end_is_refused() -> None:
+def test_rejects_too_large_paragraphs() -> None:
     line = b"Tag: " + b"x" * 1000 + b"\n"
     for text in (b"Package: a\n" + line * 5000, line * 5000 + b"Package: a\n"):
         with pytest.raises(DebianError, match="too large a paragraph"):
             PackageIndex([text], suite="trixie").packages("a")
 
 
-def test_one_name_very_often_takes_no_longer_than_many_names() -> None:
+def test_a_repeated_name_takes_no_longer_than_many_names() -> None:
     count = 200_000
     index = PackageIndex([b"Package: a\nProvides: b\n\n" * count], suite="trixie")
     assert len(index) == 1
@@ -142,7 +140,7 @@ def test_one_name_very_often_takes_no_longer_than_many_names() -> None:
         index.packages("a")
 
 
-def test_a_paragraph_that_is_not_utf8_is_refused() -> None:
+def test_rejects_paragraphs_that_are_not_utf8() -> None:
     index = PackageIndex([b"Package: a\nVersion: 1\nMaintainer: \xff\n"], suite="trixie")
     with pytest.raises(DebianError, match="not UTF-8"):
         index.packages("a")
@@ -151,22 +149,22 @@ def test_a_paragraph_that_is_not_utf8_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "pack"), [("Packages.xz", lzma.compress), ("Packages.gz", gzip.compress), ("Packages", bytes)]
 )
-def test_an_index_is_read_from_a_file(tmp_path: Path, name: str, pack: type[bytes]) -> None:
+def test_reads_an_index_from_a_file(tmp_path: Path, name: str, pack: type[bytes]) -> None:
     (tmp_path / name).write_bytes(pack(f"{CURL}\n{paragraph_of('a')}".encode()))
     assert sorted(read_index(tmp_path / name, suite="trixie").names()) == ["a", "curl"]
 
 
-def test_an_index_is_read_from_a_file_whose_name_says_nothing(tmp_path: Path) -> None:
+def test_reads_an_index_from_a_file_without_suffix(tmp_path: Path) -> None:
     (tmp_path / "0123").write_bytes(lzma.compress(CURL.encode()))
     assert "curl" in read_index(tmp_path / "0123", suite="trixie", suffix=".xz")
 
 
-def test_an_empty_index_has_nothing(tmp_path: Path) -> None:
+def test_empty_index(tmp_path: Path) -> None:
     (tmp_path / "Packages.xz").write_bytes(lzma.compress(b""))
     assert len(read_index(tmp_path / "Packages.xz", suite="trixie")) == 0
 
 
-def test_an_index_that_is_damaged_or_missing_is_refused(tmp_path: Path) -> None:
+def test_rejects_damaged_and_missing_indexes(tmp_path: Path) -> None:
     path = tmp_path / "Packages.xz"
     whole = lzma.compress(CURL.encode())
     for data, message in (
@@ -183,12 +181,12 @@ def test_an_index_that_is_damaged_or_missing_is_refused(tmp_path: Path) -> None:
         read_index(tmp_path / "none.xz", suite="trixie")
 
 
-def test_an_index_without_end_is_refused_before_memory_is_gone() -> None:
+def test_rejects_too_large_indexes_before_memory_is_exhausted() -> None:
     with pytest.raises(DebianError, match="larger than 256 MiB"):
         PackageIndex(itertools.repeat(bytes(1 << 20)), suite="trixie")
 
 
-def test_of_a_large_index_only_its_text_is_kept(tmp_path: Path) -> None:
+def test_keeps_only_the_text_of_a_large_index(tmp_path: Path) -> None:
     path = tmp_path / "Packages.xz"
     filler = "Description: " + "x" * 800
     text = "\n".join(f"{paragraph_of(f'package{number}')}{filler}\n" for number in range(20_000)).encode()
@@ -227,17 +225,17 @@ Conffiles:
 """
 
 
-def test_a_status_file_says_what_is_installed() -> None:
+def test_status_file() -> None:
     assert [str(each) for each in read_status(STATUS, place="status")] == ["libc6 2.41-12", "held 2"]
     assert read_status("", place="status") == []
 
 
-def test_a_paragraph_of_status_d_has_no_status() -> None:
+def test_status_d_without_status_fields() -> None:
     (package,) = read_status("Package: tzdata\nVersion: 1\nArchitecture: all\n", place="status.d/tzdata")
     assert (package.name, package.filename, package.suite) == ("tzdata", "", "")
 
 
-def test_a_status_file_that_is_none_is_refused() -> None:
+def test_rejects_invalid_status_files() -> None:
     with pytest.raises(DebianError, match="has no Architecture") as error:
         read_status("Package: a\nVersion: 1\n", place="var/lib/dpkg/status")
     assert error.value.place == "var/lib/dpkg/status: a"
@@ -248,7 +246,7 @@ WHOLE = "\n".join([CURL, paragraph_of("a", Depends="b (>= 1) | c"), paragraph_of
 
 @settings(max_examples=many(100))
 @given(damaged(WHOLE, [b"\n\n", b"\n", b"Package: ", b"Size:", b"../", b"\0", b"\xff", b"Filename: "]))
-def test_a_damaged_index_is_read_or_refused(data: bytes) -> None:
+def test_reads_or_rejects_damaged_indexes(data: bytes) -> None:
     with contextlib.suppress(DebianError):
         index = PackageIndex([data], suite="trixie")
         for name in index.names():
@@ -259,7 +257,7 @@ def test_a_damaged_index_is_read_or_refused(data: bytes) -> None:
 
 @settings(max_examples=many(60))
 @given(st.data())
-def test_a_damaged_file_of_an_index_is_the_same_or_refused(data: st.DataObject) -> None:
+def test_damaged_index_files_are_equal_or_rejected(data: st.DataObject) -> None:
     changed = data.draw(damaged(lzma.compress(WHOLE), [bytes(4)]))
     with contextlib.suppress(DebianError):
         assert b"".join(decompressed([changed], ".xz", place="Packages.xz")) == WHOLE

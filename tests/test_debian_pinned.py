@@ -1,4 +1,4 @@
-"""Builds with a debian.lock: the same image without an index, and one clean message where it does not fit."""
+"""Builds with debian.lock: the same image without an index, and one clean message if it does not match."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
 
 
 def locked(bench: DebianBench, project: Path, **env: str) -> Path:
-    """Build a project, and take what the build says that it took for its lock."""
+    """Build a project, and make the selections of the build its lock."""
     outcome = bench.build(project, **env)
     assert outcome.code == 0, outcome.err
     shutil.copy(project / "dist" / "debian.shop.lock", project / "debian.lock")
     return project / "debian.lock"
 
 
-def afresh(bench: DebianBench) -> DebianBench:
-    """A bench of another machine, before the same archive."""
+def another_machine(bench: DebianBench) -> DebianBench:
+    """A bench with an empty cache, and the same archive."""
     bench.archive.requests.clear()
     return DebianBench(bench.root / "other", bench.archive)
 
@@ -61,36 +61,38 @@ class TestALock:
         bench.archive.put("libpq5", {}, version="99", Depends="nowhere")
         bench.archive.put("netbase", {"etc/new": file()}, version="99")
         bench.archive.release()
-        other = afresh(bench)
+        other = another_machine(bench)
         assert other.made(project).manifest == manifest
         assert not [path for path in bench.archive.requests if "/dists/" in path]
         assert len(bench.archive.requests) == len(result_of(project)["os-packages"]) == 14
-        # What it took is what it was told to take.
+        # The build used exactly the pinned packages.
         assert (project / "dist/debian.shop.lock").read_bytes() == lock.read_bytes()
-        # The second time nobody is asked.
+        # The second build sends no request.
         bench.archive.requests.clear()
         assert other.made(project).manifest == manifest
         assert bench.archive.requests == []
 
-    def test_needs_no_index_that_the_mirror_has(self, bench: DebianBench) -> None:
+    def test_needs_no_index_on_the_mirror(self, bench: DebianBench) -> None:
         lock = locked(bench, project := bench.project(docker=PACKAGES))
         without_indexes(bench.archive)
-        afresh(bench).made(project)
+        another_machine(bench).made(project)
         lock.unlink()
         DebianBench(bench.root / "third", bench.archive).refused(project, "the mirror has no suite 'trixie'")
 
-    def test_needs_no_mirror_where_the_cache_has_all(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_needs_no_mirror_if_the_cache_has_everything(
+        self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         locked(bench, project := bench.project(docker=PACKAGES))
         manifest = bench.made(project).manifest
         gone = {"HATCH_DOCKER_DEBIAN_MIRROR": "http://127.0.0.1:1/debian"}
         assert bench.made(project, **gone).manifest == manifest
-        # Neither does it where only the layers are gone.
+        # Nor if only the layers are missing from the cache.
         shutil.rmtree(bench.cache / "debian-layers")
         assert bench.made(project, **gone).manifest == manifest
         monkeypatch.setattr("hatch_docker.debian.sources.read_sources", lambda _folder: [])
         assert bench.made(project, HATCH_DOCKER_DEBIAN_MIRROR="").manifest == manifest
 
-    def test_is_told_in_the_result(self, bench: DebianBench) -> None:
+    def test_is_reported_in_the_result(self, bench: DebianBench) -> None:
         locked(bench, project := bench.project(docker=PACKAGES))
         bench.made(project)
         found = {each["name"]: each for each in result_of(project)["os-packages"]}
@@ -99,34 +101,34 @@ class TestALock:
         pinned = {each.name: each.sha256 for selection in find_pins(project).selections for each in selection.packages}
         assert {name: each["sha256"] for name, each in found.items()} == pinned
 
-    def test_is_not_looked_at_where_nothing_is_debians(self, bench: DebianBench) -> None:
+    def test_is_not_read_without_debian_packages(self, bench: DebianBench) -> None:
         project = bench.project(base=f"oci:{bench.base()}", files={"debian.lock": "not a lock"})
         bench.made(project)
         assert not (project / "dist/debian.shop.lock").exists()
 
-    def test_asks_a_mirror_with_snapshots_for_the_one_that_has_the_packages(self, bench: DebianBench) -> None:
+    def test_requests_the_snapshot_that_has_the_packages(self, bench: DebianBench) -> None:
         bench.archive.snapshot(NOW.replace(hour=0, minute=0, second=0))
         dated = bench.archive.settings(dated=True)
         locked(bench, project := bench.project(), **dated)
         manifest = bench.made(project, **dated).manifest
         assert find_pins(project).selections[0].dated == f"{NOW:%Y-%m-%d}T00:00:00Z"
-        # The snapshot that was made after that has them, and today's has them no more.
+        # The snapshot made after that has them; today's does not.
         stamps = f"{NOW:%Y%m%d}T000000Z", f"{NOW:%Y%m%d}T060000Z"
         bench.archive.files = {path.replace(*stamps): data for path, data in bench.archive.files.items()}
-        assert afresh(bench).made(project, **dated).manifest == manifest
+        assert another_machine(bench).made(project, **dated).manifest == manifest
 
-    def test_of_a_day(self, bench: DebianBench) -> None:
+    def test_of_a_snapshot(self, bench: DebianBench) -> None:
         day = NOW - timedelta(days=1)
         bench.archive.snapshot(day)
         dated = bench.archive.settings(dated=True)
         locked(bench, project := bench.project(base=f"debian:trixie@{day:%Y-%m-%d}"), **dated)
         assert find_pins(project).selections[0].snapshot == f"{day:%Y-%m-%d}"
         without_indexes(bench.archive)
-        afresh(bench).made(project, **dated)
+        another_machine(bench).made(project, **dated)
         other = bench.project("other", files={"debian.lock": (project / "debian.lock").read_text()})
         bench.refused(other, f"it is for trixie@{day:%Y-%m-%d}, not for trixie", **dated)
 
-    def test_goes_with_the_build_that_wrote_it(self, bench: DebianBench) -> None:
+    def test_matches_the_build_that_wrote_it(self, bench: DebianBench) -> None:
         project = bench.project()
         bench.made(project)
         assert (project / "dist/debian.shop.lock").exists()
@@ -135,7 +137,7 @@ class TestALock:
 
 
 class TestAStaleLock:
-    """Whatever is stale in it: nothing is asked of a mirror."""
+    """A stale lock is rejected before any request to a mirror."""
 
     @pytest.mark.parametrize(
         ("changes", "said"),
@@ -149,7 +151,7 @@ class TestAStaleLock:
             ({"docker": PACKAGES, "project": 'requires-python = ">=3.14"'}, "the lock is stale, "),
         ],
     )
-    def test_is_refused(self, bench: DebianBench, changes: dict[str, str], said: str) -> None:
+    def test_is_rejected(self, bench: DebianBench, changes: dict[str, str], said: str) -> None:
         lock = locked(bench, bench.project("before", docker=PACKAGES))
         project = bench.project(files={"debian.lock": lock.read_text()}, **changes)
         bench.archive.requests.clear()
@@ -165,12 +167,12 @@ class TestAStaleLock:
         bench.refused(project, said, "hint: refresh it: hatch-docker lock", HATCH_DOCKER_PLATFORMS="linux/arm64")
         assert bench.archive.requests == []
 
-    def test_that_lacks_what_came_to_it(self, bench: DebianBench) -> None:
+    def test_that_lacks_new_requests(self, bench: DebianBench) -> None:
         lock = locked(bench, bench.project("before"))
         project = bench.project(docker=PACKAGES, files={"debian.lock": lock.read_text()})
         bench.refused(project, "it has no packages of amd64 for 'runtime-packages'")
 
-    def test_may_have_what_is_not_asked_for_any_more(self, bench: DebianBench) -> None:
+    def test_may_have_selections_that_are_not_requested_any_more(self, bench: DebianBench) -> None:
         lock = locked(bench, bench.project("before", docker=PACKAGES))
         bench.made(bench.project(files={"debian.lock": lock.read_text()}))
 
@@ -188,7 +190,7 @@ class TestADamagedLock:
             ('"amd64"', "5", "invalid architecture: '5'"),
         ],
     )
-    def test_is_refused(self, bench: DebianBench, old: str, new: str, said: str) -> None:
+    def test_is_rejected(self, bench: DebianBench, old: str, new: str, said: str) -> None:
         lock = locked(bench, project := bench.project(docker=PACKAGES))
         text = lock.read_text()
         lock.write_text(text.replace(old, new, 1) if old else text[: len(text) // 2])
@@ -196,26 +198,26 @@ class TestADamagedLock:
         bench.refused(project, f"{lock}: ", said, "hint: ", "hatch-docker lock")
         assert bench.archive.requests == []
 
-    def test_whose_hash_is_of_something_else(self, bench: DebianBench) -> None:
+    def test_with_the_hash_of_another_file(self, bench: DebianBench) -> None:
         lock = locked(bench, project := bench.project())
         lock.write_text(re.sub(r'sha256 = "[0-9a-f]{64}"', f'sha256 = "{"0" * 64}"', lock.read_text(), count=1))
         bench.refused(project, "/pool/main/b/base-files/", "is not the right file", "signed or locked")
 
-    def test_whose_package_is_of_another_size(self, bench: DebianBench) -> None:
+    def test_with_a_wrong_size(self, bench: DebianBench) -> None:
         lock = locked(bench, project := bench.project())
         lock.write_text(re.sub(r"size = \d+", "size = 9", lock.read_text(), count=1))
         shutil.rmtree(bench.cache)
         bench.refused(project, "/pool/main/b/base-files/", "is larger than its 9 bytes")
 
-    def test_whose_package_has_other_bytes_by_now(self, bench: DebianBench) -> None:
+    def test_with_a_package_that_changed_on_the_mirror(self, bench: DebianBench) -> None:
         locked(bench, project := bench.project())
         bench.archive.alter(deb := bench.archive.deb("libc6"))
-        afresh(bench).refused(project, f"{deb.path}: is not the right file", "nothing was kept")
+        another_machine(bench).refused(project, f"{deb.path}: is not the right file", "nothing was kept")
 
-    def test_whose_package_is_gone(self, bench: DebianBench) -> None:
+    def test_with_a_package_removed_from_the_mirror(self, bench: DebianBench) -> None:
         locked(bench, project := bench.project(docker=PACKAGES))
         del bench.archive.files[bench.archive.deb("libldap2").path]
-        afresh(bench).refused(project, "the mirror no longer has libldap2 1.0-1", "hint: ", "lock again")
+        another_machine(bench).refused(project, "the mirror no longer has libldap2 1.0-1", "hint: ", "lock again")
 
     @pytest.mark.parametrize("name", ["libldap2", "libc6"])
     def test_that_lacks_a_package(self, bench: DebianBench, name: str) -> None:
@@ -226,14 +228,14 @@ class TestADamagedLock:
         message = bench.refused(project, said.format(purpose), "hint: refresh it: hatch-docker lock --upgrade base")
         assert name in message
 
-    def test_that_calls_a_package_by_another_name(self, bench: DebianBench) -> None:
+    def test_with_a_wrong_version(self, bench: DebianBench) -> None:
         lock = locked(bench, project := bench.project(docker=PACKAGES))
         lock.write_text(lock.read_text().replace('version = "17.6-1"', 'version = "17.7-1"'))
         bench.refused(project, "libpq5 17.7-1 is libpq5 17.6-1", "hint: refresh it")
 
 
 class TestALockAndAnotherBase:
-    """Of an image, whose packages are what they are: the lock has those that were put on it."""
+    """The lock has the packages on top of an image, but not those in the image itself, which may change."""
 
     def project(self, bench: DebianBench, folder: str, status: str, lock: str = "") -> Path:
         base = bench.base(
@@ -250,7 +252,7 @@ class TestALockAndAnotherBase:
     def has(self, name: str, version: str) -> str:
         return f"{STATUS}\nPackage: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n"
 
-    def test_that_it_fits(self, bench: DebianBench) -> None:
+    def test_matches(self, bench: DebianBench) -> None:
         lock = locked(bench, self.project(bench, "before", STATUS))
         project = self.project(bench, "after", self.has("hello", "1"), lock.read_text())
         without_indexes(bench.archive)
@@ -264,12 +266,12 @@ class TestALockAndAnotherBase:
             ("", "libldap2 1.0-1 is older than the base's 1.5-1"),
         ],
     )
-    def test_that_it_does_not_fit(self, bench: DebianBench, status: str, said: str) -> None:
+    def test_does_not_match(self, bench: DebianBench, status: str, said: str) -> None:
         lock = locked(bench, self.project(bench, "before", STATUS))
         project = self.project(bench, "after", status or self.has("libldap2", "1.5-1"), lock.read_text())
         bench.refused(project, "do not fit each other or the base: ", said, "hint: refresh it")
 
-    def test_that_lacks_what_the_other_had(self, bench: DebianBench) -> None:
+    def test_lacks_packages_of_the_other_base(self, bench: DebianBench) -> None:
         had = self.has("libpq5", "18")
         lock = locked(bench, self.project(bench, "before", had))
         assert find_pins(lock.parent).selections[0].packages == ()
@@ -278,7 +280,7 @@ class TestALockAndAnotherBase:
         bench.refused(project, "do not fit each other or the base: ", "'libpq5'", "hint: refresh it")
 
 
-def test_pins_of_a_base_that_are_none(bench: DebianBench) -> None:
+def test_base_without_packages(bench: DebianBench) -> None:
     locked(bench, project := bench.project())
     (selection,) = find_pins(project).selections
     write_pins(project / "debian.lock", [replace(selection, packages=())])

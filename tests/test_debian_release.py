@@ -23,7 +23,7 @@ def checked(suite: str = "trixie", *, now: datetime = NOW, **fields: str) -> Non
 
 
 class TestParse:
-    def test_what_it_says(self) -> None:
+    def test_fields(self) -> None:
         release = parsed(Version="13.8")
         assert (release.suite, release.codename, release.version) == ("stable", "trixie", "13.8")
         assert (release.date, release.valid_until) == (NOW, NOW + WEEK)
@@ -31,14 +31,14 @@ class TestParse:
         assert release.acquire_by_hash
         assert release.files["main/binary-amd64/Packages.xz"].size == 2
 
-    def test_a_time_that_a_computer_wrote(self) -> None:
+    def test_time_with_single_digits(self) -> None:
         release = parsed(Date="Sat, 1 Feb 2025 9:05:07 UTC")
         assert release.date == datetime(2025, 2, 1, 9, 5, 7, tzinfo=timezone.utc)
 
     def test_without_valid_until(self) -> None:
         assert parsed(Valid_Until="").valid_until is None
 
-    def test_components_of_security_updates(self) -> None:
+    def test_components_of_the_security_archive(self) -> None:
         assert parsed(Components="updates/main updates/contrib").components == ("main", "contrib")
 
     @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ class TestParse:
             ({"SHA256": f"\n {'0' * 64} 1 /etc/x"}, "outside of its suite"),
         ],
     )
-    def test_what_is_none(self, fields: dict[str, str], message: str) -> None:
+    def test_rejects_invalid_releases(self, fields: dict[str, str], message: str) -> None:
         with pytest.raises(DebianError, match=message) as caught:
             parsed(**fields)
         assert caught.value.place == "Release"
 
     @settings(max_examples=many(200))
     @given(damaged(TEXT, (b"\n", b"\n\n", b": ", b"\n ", b"Date: x\n", b"\xff")))
-    def test_damage_is_told_or_is_none(self, data: bytes) -> None:
+    def test_reads_or_rejects_damaged_releases(self, data: bytes) -> None:
         try:
             release = parse_release(data, place="Release")
             check_release(release, "trixie", now=NOW, place="Release")
@@ -75,7 +75,7 @@ class TestParse:
 
 class TestChecks:
     @pytest.mark.parametrize("suite", ["trixie", "stable"])
-    def test_a_suite_is_asked_for_by_either_name(self, suite: str) -> None:
+    def test_suite_and_codename(self, suite: str) -> None:
         checked(suite)
 
     @pytest.mark.parametrize("suite", ["bookworm", "trixie-security", ""])
@@ -83,32 +83,32 @@ class TestChecks:
         with pytest.raises(DebianError, match="is the Release of trixie"):
             checked(suite)
 
-    def test_it_is_valid_until_the_end_of_its_time(self) -> None:
+    def test_expires_at_valid_until(self) -> None:
         checked(now=NOW + WEEK)
         with pytest.raises(DebianError, match="has expired: it was valid until") as caught:
             checked(now=NOW + WEEK + timedelta(seconds=1))
         assert "clock" in caught.value.hint
 
-    def test_without_an_end_it_is_valid(self) -> None:
+    def test_does_not_expire_without_valid_until(self) -> None:
         checked(now=NOW + 500 * WEEK, Valid_Until="")
 
-    def test_one_of_the_future_tells_of_a_wrong_clock(self) -> None:
+    def test_date_in_the_future_means_a_wrong_clock(self) -> None:
         checked(Date=written(NOW + timedelta(hours=12)))
         with pytest.raises(DebianError, match="is in the future") as caught:
             checked(Date=written(NOW + timedelta(hours=25)))
         assert "check this machine's clock" in caught.value.hint
 
-    def test_an_older_one_than_before(self) -> None:
+    def test_older_release(self) -> None:
         check_not_older(parsed(), NOW, place="Release")
         with pytest.raises(DebianError, match="older than an earlier one"):
             check_not_older(parsed(), NOW + timedelta(seconds=1), place="Release")
 
 
 class TestIndexes:
-    def test_packages_for_all_architectures_are_among_the_others(self) -> None:
+    def test_architecture_all_in_the_same_index(self) -> None:
         assert packages_paths(parsed(), "main", "amd64", place="") == ["main/binary-amd64/Packages"]
 
-    def test_packages_for_all_architectures_are_apart(self) -> None:
+    def test_architecture_all_in_a_separate_index(self) -> None:
         release = parsed(No_Support_for_Architecture_all="")
         assert packages_paths(release, "main", "amd64", place="") == [
             "main/binary-amd64/Packages",
@@ -116,7 +116,7 @@ class TestIndexes:
         ]
 
     @pytest.mark.parametrize(("component", "architecture"), [("main", "s390x"), ("ours", "amd64")])
-    def test_what_the_suite_does_not_have(self, component: str, architecture: str) -> None:
+    def test_missing_component_or_architecture(self, component: str, architecture: str) -> None:
         with pytest.raises(DebianError, match=f"has no {component}/binary-{architecture}/Packages") as caught:
             packages_paths(parsed(), component, architecture, place="Release")
         assert "amd64, arm64" in caught.value.hint

@@ -1,4 +1,4 @@
-"""The base out of Debian's own archive is the same: cold and warm, whoever builds it, by whichever Python."""
+"""The base from the real Debian archive is reproducible: with a cold and a warm cache, for any user and Python."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reference(cache: Path) -> str:
-    """What a build prints that finds nothing in its cache."""
+    """The output of a build with an empty cache."""
     return digest(cache)
 
 
 def digest(cache: Path, python: str | Path = sys.executable) -> str:
-    """What a build prints, in a process of its own."""
+    """The output of a build in a separate process."""
     mirror = {name: value for name, value in os.environ.items() if name.startswith("HATCH_DOCKER_DEBIAN_")}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -60,14 +60,14 @@ def digest(cache: Path, python: str | Path = sys.executable) -> str:
     return str(done.stdout)
 
 
-def test_from_what_the_cache_has(reference: str, cache: Path) -> None:
+def test_with_a_warm_cache(reference: str, cache: Path) -> None:
     shutil.rmtree(cache / "debian-layers")
     assert digest(cache) == reference
     assert digest(cache) == reference
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be somebody else")
-def test_by_nobody(reference: str) -> None:
+def test_as_user_nobody(reference: str) -> None:
     packages = Path(pytest.__file__).parent
     if subprocess.run(["test", "-r", packages], user=65534, group=65534, extra_groups=[]).returncode:
         pytest.skip(f"others may not read {packages}")
@@ -85,7 +85,7 @@ def test_by_nobody(reference: str) -> None:
     assert done.stdout == reference
 
 
-# In one process that has imported everything by then, since others may not be able to read this checkout.
+# In one process that imports everything first, as other users may not be able to read this checkout.
 AS_NOBODY = """
 import os, pathlib, sys, builds
 folder = pathlib.Path(sys.argv[1])
@@ -102,7 +102,7 @@ sys.exit(outcome.err or outcome.code)
 
 
 @pytest.mark.pythons
-def test_by_every_python(reference: str, cache: Path) -> None:
+def test_with_every_python(reference: str, cache: Path) -> None:
     for python in pythons():
         shutil.rmtree(cache / "debian-layers")
         assert digest(cache, python) == reference

@@ -43,7 +43,7 @@ Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
 
 
 def machine(root: Path, **files: str) -> Path:
-    """A root with these files in sources.list.d; `list` is sources.list itself."""
+    """A root directory with these files in sources.list.d; `list` is sources.list itself."""
     folder = root / "etc/apt"
     (folder / "sources.list.d").mkdir(parents=True)
     for name, text in files.items():
@@ -61,23 +61,23 @@ def found(root: Path, suite: str = "trixie") -> tuple[list[str], list[str]]:
 
 
 class TestImage:
-    """An image's own sources do where the machine has none."""
+    """The sources of an image are used if the machine has none."""
 
     def of(self, root: Path, files: dict[str, bytes]) -> tuple[list[str], list[str]]:
         return urls(find_mirrors("", suite="trixie", architecture="amd64", root=root, image=files))
 
-    def test_they_are_read(self, tmp_path: Path) -> None:
+    def test_reads_sources_of_an_image(self, tmp_path: Path) -> None:
         files = {"etc/apt/sources.list.d/debian.sources": DEB822.encode(), "etc/hostname": b"x"}
         assert self.of(tmp_path, files) == (
             ["http://deb.example/debian", "http://other.example/debian"],
             ["http://security.example/debian-security"],
         )
 
-    def test_the_machines_go_before(self, tmp_path: Path) -> None:
+    def test_sources_of_the_machine_come_first(self, tmp_path: Path) -> None:
         root = machine(tmp_path, list="deb http://here.example/debian trixie main\n")
         assert self.of(root, {"etc/apt/sources.list": ONE_LINE.encode()})[0] == ["http://here.example/debian"]
 
-    def test_its_files_are_not_the_machines(self, tmp_path: Path) -> None:
+    def test_paths_in_an_image_are_not_read_on_the_machine(self, tmp_path: Path) -> None:
         listed = tmp_path / "mirrors.list"
         listed.write_text("http://here.example/debian\n")
         text = f"deb mirror+file:{listed} trixie main\n"
@@ -86,70 +86,70 @@ class TestImage:
 
 
 class TestMachine:
-    def test_sources_in_paragraphs(self, tmp_path: Path) -> None:
+    def test_deb822_format(self, tmp_path: Path) -> None:
         root = machine(tmp_path, debian_sources=DEB822)
         assert found(root) == (
             ["http://deb.example/debian", "http://other.example/debian"],
             ["http://security.example/debian-security"],
         )
 
-    def test_sources_in_lines(self, tmp_path: Path) -> None:
+    def test_one_line_format(self, tmp_path: Path) -> None:
         assert found(machine(tmp_path, list=ONE_LINE)) == (
             ["http://deb.example/debian"],
             ["https://deb.example/debian-security"],
         )
 
-    def test_what_a_line_says_of_its_source(self, tmp_path: Path) -> None:
+    def test_options_of_a_line(self, tmp_path: Path) -> None:
         security = read_sources(machine(tmp_path, list=ONE_LINE) / "etc/apt")[1]
         assert security.components == ("main",)
         assert security.architectures == ("amd64", "arm64")
         assert security.keyring == (Path("/etc/apt/keyrings/ours.asc"),)
 
-    def test_a_machine_of_another_release_has_the_same_mirrors(self, tmp_path: Path) -> None:
+    def test_sources_of_another_release(self, tmp_path: Path) -> None:
         root = machine(tmp_path, debian_sources=DEB822.replace("trixie", "bookworm"))
         assert found(root)[1] == ["http://security.example/debian-security"]
 
-    def test_without_security_sources_the_sibling_is_taken(self, tmp_path: Path) -> None:
+    def test_derives_the_security_mirror(self, tmp_path: Path) -> None:
         root = machine(tmp_path, list="deb http://deb.example/mirrors/debian sid main\n")
         assert found(root) == (
             ["http://deb.example/mirrors/debian"],
             ["http://deb.example/mirrors/debian-security"],
         )
 
-    def test_debian_comes_before_others_that_use_its_names(self, tmp_path: Path) -> None:
+    def test_debian_comes_before_other_archives_with_the_same_suites(self, tmp_path: Path) -> None:
         other = "deb [signed-by=/usr/share/keyrings/vpn.gpg] https://pkgs.example/stable trixie main\n"
         root = machine(tmp_path, a_list=other, debian_sources=DEB822)
         assert found(root)[0][-1] == "https://pkgs.example/stable"
 
-    def test_the_keys_of_others_are_not_trusted_beside_debian(self, tmp_path: Path) -> None:
+    def test_keys_of_other_archives_are_not_trusted_beside_debian(self, tmp_path: Path) -> None:
         other = "deb [signed-by=/usr/share/keyrings/vpn.gpg] https://pkgs.example/stable trixie main\n"
         both = machine(tmp_path / "both", a_list=other, debian_sources=DEB822)
         mirrors = find_mirrors("", suite="trixie", architecture="amd64", root=both)
         assert {key for each in mirrors.main for key in each.keyring} == {
             Path("/usr/share/keyrings/debian-archive-keyring.gpg")
         }
-        # A mirror of one's own may be the only one.
+        # A private mirror may be the only one.
         alone = machine(tmp_path / "alone", list=f"{other}{other.replace('trixie', 'trixie-security')}")
         mirrors = find_mirrors("", suite="trixie", architecture="amd64", root=alone)
         assert mirrors.main[0].keyring == (Path("/usr/share/keyrings/vpn.gpg"),)
 
     @pytest.mark.parametrize("suite", ["trixie-pgdg", "trixie/vendor/8.0", "trixienext", "stable-vendor"])
-    def test_a_suite_that_only_begins_as_debians_is_none(self, tmp_path: Path, suite: str) -> None:
+    def test_ignores_suites_that_only_start_like_those_of_debian(self, tmp_path: Path, suite: str) -> None:
         root = machine(tmp_path, a_list=f"deb https://pkgs.example/apt/debian {suite} main\n", debian_sources=DEB822)
         assert found(root)[0] == ["http://deb.example/debian", "http://other.example/debian"]
 
-    def test_an_architecture_that_the_machine_does_not_want_may_be_there(self, tmp_path: Path) -> None:
+    def test_mirrors_may_have_architectures_that_the_sources_do_not_list(self, tmp_path: Path) -> None:
         text = "deb [arch=amd64] http://one.example/debian trixie main\ndeb http://two.example/debian trixie main\n"
         mirrors = find_mirrors("", suite="trixie", architecture="arm64", root=machine(tmp_path, list=text))
         assert urls(mirrors)[0] == ["http://two.example/debian", "http://one.example/debian"]
 
-    def test_the_list_of_mirrors_of_a_cloud_image(self, tmp_path: Path) -> None:
+    def test_mirror_list_of_a_cloud_image(self, tmp_path: Path) -> None:
         listed = tmp_path / "debian.list"
         listed.write_text("# one\nhttps://cdn.example/debian priority:1\n")
         text = DEB822.replace("http://deb.example/debian/ http://other.example/debian", f"mirror+file:{listed}")
         assert found(machine(tmp_path, debian_sources=text))[0] == ["https://cdn.example/debian"]
 
-    def test_a_key_that_stands_in_the_source(self, tmp_path: Path) -> None:
+    def test_inline_key(self, tmp_path: Path) -> None:
         key = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n -----END PGP PUBLIC KEY BLOCK-----"
         text = DEB822.replace("/usr/share/keyrings/debian-archive-keyring.gpg", f"\n {key}")
         mirrors = find_mirrors("", suite="trixie", architecture="amd64", root=machine(tmp_path, debian_sources=text))
@@ -157,7 +157,7 @@ class TestMachine:
         assert mirrors.main[0].keyring == (lines,)
 
     @pytest.mark.parametrize("change", ["Enabled: no", "Enabled: false"])
-    def test_what_is_switched_off(self, tmp_path: Path, change: str) -> None:
+    def test_ignores_disabled_sources(self, tmp_path: Path, change: str) -> None:
         text = DEB822.replace("Types: deb deb-src", f"Types: deb\n{change}")
         with pytest.raises(DebianError):
             found(machine(tmp_path, debian_sources=text))
@@ -173,23 +173,23 @@ class TestMachine:
             {"notes_txt": DEB822},
         ],
     )
-    def test_where_no_mirror_is_known_the_setting_is_asked_for(self, tmp_path: Path, files: dict[str, str]) -> None:
+    def test_requires_the_setting_without_a_mirror(self, tmp_path: Path, files: dict[str, str]) -> None:
         with pytest.raises(DebianError, match="no mirror of Debian is configured") as caught:
             found(machine(tmp_path, **files))
         assert "debian-mirror" in caught.value.hint
         assert "HATCH_DOCKER_DEBIAN_MIRROR" in caught.value.hint
 
-    def test_without_apt_the_setting_is_asked_for(self, tmp_path: Path) -> None:
+    def test_requires_the_setting_without_apt(self, tmp_path: Path) -> None:
         with pytest.raises(DebianError, match="no mirror of Debian is configured"):
             find_mirrors("", suite="trixie", architecture="amd64", root=tmp_path)
 
-    def test_a_file_that_is_damaged_does_not_hide_the_others(self, tmp_path: Path) -> None:
+    def test_a_damaged_file_does_not_hide_the_others(self, tmp_path: Path) -> None:
         root = machine(tmp_path, a_sources="this is none", debian_sources=DEB822)
         (root / "etc/apt/sources.list.d/b.list").write_bytes(b"\xff\xfe deb \x00")
         assert found(root)[0][0] == "http://deb.example/debian"
 
     @given(text=st.text() | st.text(alphabet="deb []=:/.\n#TypesURIsSuiteComponents main trixie http://h"))
-    def test_no_text_is_an_error_of_its_own(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    def test_reads_or_skips_any_text(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
         root = machine(tmp_path_factory.mktemp("machine"))
         for name in ("any.list", "any.sources"):
             (root / "etc/apt/sources.list.d" / name).write_text(text, "utf-8", errors="replace")
@@ -200,21 +200,21 @@ class TestMachine:
 
 
 class TestSetting:
-    def test_it_comes_before_the_machine(self, tmp_path: Path) -> None:
+    def test_takes_precedence_over_the_machine(self, tmp_path: Path) -> None:
         root = machine(tmp_path, debian_sources=DEB822)
         mirrors = find_mirrors("https://ours.example/debian/", suite="trixie", architecture="amd64", root=root)
         assert urls(mirrors) == (["https://ours.example/debian"], ["https://ours.example/debian-security"])
 
-    def test_the_archive_of_security_updates_by_its_own_url(self) -> None:
+    def test_separate_url_of_the_security_archive(self) -> None:
         mirrors = named_mirrors("https://ours.example/apt  https://ours.example/updates/")
         assert urls(mirrors) == (["https://ours.example/apt"], ["https://ours.example/updates"])
 
-    def test_which_mirror_has_a_suite(self) -> None:
+    def test_mirror_of_a_suite(self) -> None:
         mirrors = named_mirrors("https://ours.example/debian")
         assert mirrors.of("trixie-updates") == mirrors.main
         assert mirrors.of("trixie-security") == mirrors.security
 
-    def test_a_login_is_sent_and_never_shown(self) -> None:
+    def test_login_is_sent_and_never_shown(self) -> None:
         mirror = named_mirrors("https://me:p%40ss@ours.example:8443/debian").main[0]
         assert mirror.url == "https://ours.example:8443/debian"
         assert mirror.headers == {"authorization": "Basic bWU6cEBzcw=="}
@@ -233,12 +233,12 @@ class TestSetting:
             "http://a.example/debian http://b.example/debian http://c.example/debian",
         ],
     )
-    def test_what_is_no_mirror(self, setting: str) -> None:
+    def test_invalid_mirror(self, setting: str) -> None:
         with pytest.raises(DebianError) as caught:
             named_mirrors(setting, place="HATCH_DOCKER_DEBIAN_MIRROR")
         assert caught.value.place == "HATCH_DOCKER_DEBIAN_MIRROR"
 
-    def test_no_login_is_in_a_message(self) -> None:
+    def test_messages_have_no_login(self) -> None:
         with pytest.raises(DebianError) as caught:
             named_mirrors("https://me:secret@ours.example/debian?query", place="there")
         assert "secret" not in str(caught.value)
@@ -247,7 +247,7 @@ class TestSetting:
 class TestSnapshots:
     DATE = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
-    def test_the_date_is_part_of_both_urls(self) -> None:
+    def test_date_is_part_of_both_urls(self) -> None:
         mirrors = named_mirrors("https://snapshots.example/archive/debian/{date}/")
         assert mirrors.have_snapshots
         assert urls(mirrors.at(self.DATE)) == (
@@ -255,22 +255,22 @@ class TestSnapshots:
             ["https://snapshots.example/archive/debian-security/20260131T120000Z"],
         )
 
-    def test_without_a_date_a_mirror_that_knows_only_today_is_as_it_is(self) -> None:
+    def test_no_date_and_no_snapshots(self) -> None:
         mirrors = named_mirrors("https://ours.example/debian")
         assert not mirrors.have_snapshots
         assert mirrors.at(None) == mirrors
 
-    def test_a_date_is_asked_of_a_mirror_that_knows_only_today(self) -> None:
+    def test_date_but_no_snapshots(self) -> None:
         with pytest.raises(DebianError, match="no snapshots") as caught:
             named_mirrors("https://ours.example/debian").at(self.DATE)
         assert "{date}" in caught.value.hint
 
-    def test_no_date_for_a_mirror_that_wants_one(self) -> None:
+    def test_snapshots_but_no_date(self) -> None:
         with pytest.raises(DebianError, match="no date"):
             named_mirrors("https://snapshots.example/debian/{date}").at(None)
 
 
-def test_suites_of_a_release() -> None:
+def test_suites_with_their_updates() -> None:
     assert suites_of("trixie") == ("trixie", "trixie-updates", "trixie-security")
     assert suites_of("sid") == ("sid",)
     assert suites_of("trixie-backports") == ("trixie-backports",)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hatch_docker.debian.version import compare, key
 from hatch_docker.errors import DebianError
 
-# Short, and of few characters, so that two of them often differ only in what is to be told apart.
+# Short, and of few characters, so that two of them often differ in one respect only.
 PARTS = st.text("019aZ.+~", min_size=1, max_size=6)
 EPOCHS = st.sampled_from(["", "0:", "1:", "10:"])
 REVISIONS = st.one_of(st.just(""), st.text("019a.+~", min_size=1, max_size=4).map(lambda text: f"-{text}"))
@@ -78,7 +78,7 @@ def test_an_earlier_version_sorts_before_a_later_one(earlier: str, later: str) -
         ("00:0-0", "0"),
     ],
 )
-def test_versions_that_are_written_differently_are_the_same(one: str, other: str) -> None:
+def test_versions_that_are_equal_in_another_spelling(one: str, other: str) -> None:
     assert compare(one, other) == 0
     assert key(one) == key(other)
 
@@ -88,17 +88,17 @@ def test_versions_that_are_written_differently_are_the_same(one: str, other: str
     ["", " ", "1 0", "1.0 ", "a:1", ":1", "1:", "1.0-", "-1", "1:-1", "1_0", "1.0-1_1", "٣", "1.0\n", "-1:1",
      "4294967296:1", "1" * 501, "1.0-é"],
 )  # fmt: skip
-def test_what_is_no_version_is_refused(text: str) -> None:
+def test_rejects_invalid_versions(text: str) -> None:
     with pytest.raises(DebianError, match="is not a version"):
         key(text)
 
 
-def test_a_version_of_many_digits_is_compared_as_a_number() -> None:
+def test_compares_many_digits_as_a_number() -> None:
     assert compare("1." + "9" * 400, "1.1" + "0" * 400) < 0
 
 
 @given(VERSIONS, VERSIONS, VERSIONS)
-def test_versions_have_one_order(a: str, b: str, c: str) -> None:
+def test_versions_have_a_total_order(a: str, b: str, c: str) -> None:
     assert compare(a, a) == 0
     assert sign(compare(a, b)) == -sign(compare(b, a))
     if compare(a, b) <= 0 and compare(b, c) <= 0:
@@ -106,12 +106,12 @@ def test_versions_have_one_order(a: str, b: str, c: str) -> None:
 
 
 @given(VERSIONS)
-def test_a_tilde_sorts_before_the_end_and_anything_else_after_it(version: str) -> None:
+def test_only_a_tilde_sorts_before_the_end(version: str) -> None:
     assert compare(f"{version}~", version) < 0 <= compare(f"{version}+", version)
 
 
 @given(st.text(max_size=12))
-def test_any_text_is_a_version_or_refused(text: str) -> None:
+def test_reads_or_rejects_any_text(text: str) -> None:
     with contextlib.suppress(DebianError):
         assert compare(text, text) == 0
 
@@ -119,7 +119,7 @@ def test_any_text_is_a_version_or_refused(text: str) -> None:
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not installed")
 @settings(max_examples=12)
 @given(st.lists(st.tuples(VERSIONS, VERSIONS), min_size=20, max_size=20))
-def test_versions_compare_as_dpkg_compares_them(pairs: list[tuple[str, str]]) -> None:
+def test_compares_versions_as_dpkg_does(pairs: list[tuple[str, str]]) -> None:
     question = 'while read a b; do dpkg --compare-versions "$a" lt "$b" && echo -1 && continue;'
     question += ' dpkg --compare-versions "$a" eq "$b" && echo 0 || echo 1; done'
     lines = "".join(f"{a} {b}\n" for a, b in pairs)

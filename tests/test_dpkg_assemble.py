@@ -53,7 +53,7 @@ def added(image: Mapping[str, bytes | str | None], *debs: Deb) -> dict[str, Entr
 def by_path(made: Assembled) -> dict[str, Entry]:
     paths = [entry.path for entry in made.entries]
     assert len(paths) == len({*paths})
-    # They can be a layer.
+    # The entries are a valid layer.
     write_layer(made.entries, io.BytesIO())
     return {entry.path: entry for entry in made.entries}
 
@@ -72,7 +72,7 @@ class TestRoot:
             {f"{LIB}/libc.so.6": library(soname="libc.so.6"), **{path: file(data) for path, data in CONF.items()}}
         )
 
-    def test_files_of_packages_and_what_no_package_has(self, deb: Make) -> None:
+    def test_has_files_of_packages_and_the_skeleton(self, deb: Make) -> None:
         tool = deb({"bin/tool": library("libc.so.6"), "var/run": directory(), "tmp": directory(0o1777)}, name="tool")
         made = root(self.libc(deb), tool)
         assert data_of(made["usr/bin/tool"]).startswith(b"\x7fELF")
@@ -83,7 +83,7 @@ class TestRoot:
         assert cache_of(made) == {"libc.so.6": "/lib/x86_64-linux-gnu/libc.so.6"}
         assert "var/lib/dpkg/status.d/tool" in made
 
-    def test_scripts_that_nothing_could_run_are_left_out(self, deb: Make) -> None:
+    def test_leaves_out_scripts_without_an_interpreter(self, deb: Make) -> None:
         items = {"usr/bin/script": file(b"#!/bin/sh\n", mode=0o755), "usr/bin/text": file(b"#!/bin/sh\n")}
         package = deb(items, name="tool")
         result = root_files([package], io.BytesIO(), architecture="amd64")
@@ -94,13 +94,13 @@ class TestRoot:
         assert result.notes == ("scripts without an interpreter are left out: /usr/bin/script",)
         assert "usr/bin/script" in root(package, deb({"bin/dash": library(), "bin/sh": link("dash")}))
 
-    def test_an_architecture_that_is_not_known(self, deb: Make) -> None:
+    def test_unsupported_architecture(self, deb: Make) -> None:
         with pytest.raises(PackageError, match="'mips'"):
             root_files([self.libc(deb)], io.BytesIO(), architecture="mips")
 
 
 class TestOnAnImage:
-    def test_a_library_that_is_new_is_in_the_cache(self, deb: Make) -> None:
+    def test_new_libraries_are_in_the_cache(self, deb: Make) -> None:
         before = CacheEntry(name="libc.so.6", path="/lib/x86_64-linux-gnu/libc.so.6", flags=FLAGS["x86_64"])
         gone = CacheEntry(name="libgone.so.1", path="/lib/x86_64-linux-gnu/libgone.so.1", flags=FLAGS["x86_64"])
         image = {**IMAGE, "etc/ld.so.cache": ld_so_cache([before, gone])}
@@ -111,19 +111,19 @@ class TestOnAnImage:
         }
         assert made[f"{LIB}/libpq.so.5"].link == "libpq.so.5.17"
 
-    def test_a_cache_stays_as_it_is_where_nothing_is_new_in_it(self, deb: Make) -> None:
+    def test_the_cache_stays_without_new_libraries(self, deb: Make) -> None:
         made = added(IMAGE, deb({"usr/bin/tool": library("libc.so.6"), "tmp": directory()}))
         assert {path for path in made if not path.startswith("var/lib/dpkg")} == {"usr/bin/tool"}
 
-    def test_a_file_in_place_of_a_directory(self, deb: Make) -> None:
+    def test_rejects_a_file_in_place_of_a_directory(self, deb: Make) -> None:
         with pytest.raises(PackageError, match="/tmp of package0 is a directory"):
             added(IMAGE, deb({"tmp": file()}))
 
-    def test_scripts_are_read_first(self, deb: Make) -> None:
+    def test_checks_scripts_first(self, deb: Make) -> None:
         with pytest.raises(PackageError, match="runs adduser"):
             added(IMAGE, deb({}, scripts={"postinst": "#!/bin/sh\nadduser x\n"}))
 
-    def test_an_alternative_is_what_a_library_needs(self, deb: Make) -> None:
+    def test_an_alternative_satisfies_a_library(self, deb: Make) -> None:
         script = f"#!/bin/sh\nupdate-alternatives --install /{LIB}/libblas.so.3 blas /{LIB}/blas/libblas.so.3 10\n"
         blas = deb({f"{LIB}/blas/libblas.so.3": library(soname="libblas.so.3")}, scripts={"postinst": script})
         made = added(IMAGE, blas, deb({"usr/bin/tool": library("libblas.so.3")}))
@@ -132,7 +132,7 @@ class TestOnAnImage:
 
 
 class TestChecks:
-    def test_a_library_that_is_not_there(self, deb: Make) -> None:
+    def test_missing_library(self, deb: Make) -> None:
         tool = deb({"usr/bin/tool": library("libc.so.6", "libpq.so.5", "libz.so.1")}, name="tool")
         with pytest.raises(PackageError) as caught:
             added(IMAGE, tool)
@@ -149,20 +149,20 @@ class TestChecks:
             ("opt/tool/bin", {}),
         ],
     )
-    def test_a_library_where_a_program_looks(self, deb: Make, place: str, search: dict[str, str]) -> None:
+    def test_library_in_the_search_path_of_a_program(self, deb: Make, place: str, search: dict[str, str]) -> None:
         items = {
             "opt/tool/bin/tool": library("libown.so.1", **search),
             f"{place}/libown.so.1": library(soname="libown.so.1"),
         }
         assert "opt/tool/bin/tool" in added(IMAGE, deb(items))
 
-    def test_a_library_where_nothing_looks(self, deb: Make) -> None:
+    def test_library_outside_of_all_search_paths(self, deb: Make) -> None:
         items = {"opt/tool/bin/tool": library("libown.so.1"), "opt/other/libown.so.1": library(soname="libown.so.1")}
         with pytest.raises(PackageError, match=r"needs libown\.so\.1"):
             added(IMAGE, deb(items))
 
     @pytest.mark.parametrize("place", [1 << 40, (1 << 63) - 1, (1 << 64) - 1])
-    def test_a_library_that_names_a_place_beyond_its_end_is_none(self, deb: Make, place: int) -> None:
+    def test_ignores_libraries_with_offsets_beyond_their_end(self, deb: Make, place: int) -> None:
         data = bytearray(make_library(("libnone.so.1",), soname="liba.so.1"))
         headers, count = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<H", data, 56)[0]
         dynamic = next(
@@ -172,7 +172,7 @@ class TestChecks:
         damaged = deb({f"{LIB}/liba.so.1": file(bytes(data))})
         assert f"{LIB}/liba.so.1" in root(damaged)
 
-    def test_a_plugin_may_do_without(self, deb: Make) -> None:
+    def test_plugins_may_lack_libraries(self, deb: Make) -> None:
         package = deb({f"{LIB}/tool/plugin.so": library("libGLU.so.1")})
         made = added_files(listing(IMAGE), [package], io.BytesIO(), architecture="amd64")
         assert made.notes == (f"plugins that cannot be loaded: /{LIB}/tool/plugin.so needs libGLU.so.1",)
@@ -180,7 +180,7 @@ class TestChecks:
     @pytest.mark.parametrize(
         "line", [b"#!/bin/sh -e", b"#! /usr/bin/sh", b"#!/usr/bin/env sh", b"#!/bin/env -S A=1 sh x"]
     )
-    def test_an_interpreter_that_is_there(self, deb: Make, line: bytes) -> None:
+    def test_existing_interpreter(self, deb: Make, line: bytes) -> None:
         image = {**IMAGE, "usr/bin/env": b""}
         assert "usr/bin/script" in added(image, deb({"usr/bin/script": file(line + b"\n", mode=0o755)}))
 
@@ -188,13 +188,13 @@ class TestChecks:
         ("line", "name", "package"),
         [(b"#!/usr/bin/perl -w", "/usr/bin/perl", "perl-base"), (b"#!/usr/bin/env bash", "bash", "bash")],
     )
-    def test_an_interpreter_that_is_not(self, deb: Make, line: bytes, name: str, package: str) -> None:
+    def test_missing_interpreter(self, deb: Make, line: bytes, name: str, package: str) -> None:
         with pytest.raises(PackageError) as caught:
             added(IMAGE, deb({"usr/bin/script": file(line + b"\n", mode=0o755)}, name="tool"))
         assert f"tool: /usr/bin/script is a script of {name}" in caught.value.message
         assert package in caught.value.hint
 
-    def test_a_script_beside_programs_is_left_out(self, deb: Make) -> None:
+    def test_leaves_out_broken_scripts_beside_programs(self, deb: Make) -> None:
         items = {
             "usr/bin/curl": library("libc.so.6"),
             "usr/bin/wcurl": file(b"#!/bin/zsh\n", mode=0o755),
@@ -207,7 +207,7 @@ class TestChecks:
         assert data_of(paths["var/lib/dpkg/info/curl.list"]) == b"/.\n/usr/bin/curl\n/usr/share/curl/zsh.sh\n"
         assert made.notes == ("scripts without an interpreter are left out: /usr/bin/wcurl",)
 
-    def test_a_script_that_programs_call_is_not(self, deb: Make) -> None:
+    def test_rejects_broken_scripts_that_programs_may_call(self, deb: Make) -> None:
         items = {"usr/bin/git": library("libc.so.6"), "usr/lib/git-core/git-x": file(b"#!/bin/zsh\n", mode=0o755)}
         with pytest.raises(PackageError, match="/usr/lib/git-core/git-x is a script of /bin/zsh"):
             added(IMAGE, deb(items))
@@ -222,10 +222,10 @@ class TestChecks:
             "usr/lib/postgresql/17/lib/pgxs/config/install-sh",
         ],
     )
-    def test_what_nobody_starts_may_lack_it_and_stays(self, deb: Make, path: str) -> None:
+    def test_files_that_are_not_started_may_lack_an_interpreter(self, deb: Make, path: str) -> None:
         assert path in added(IMAGE, deb({path: file(b"#!/bin/zsh\n", mode=0o755)}))
 
-    def test_a_module_stays_in_an_image_of_its_own(self, deb: Make) -> None:
+    def test_modules_stay_in_a_new_root(self, deb: Make) -> None:
         path = "usr/lib/python3.11/cgi.py"
         made = root_files(
             [deb({path: file(b"#!/usr/local/bin/python\n", mode=0o755)})], io.BytesIO(), architecture="amd64"
@@ -233,18 +233,18 @@ class TestChecks:
         assert path in {entry.path for entry in made.entries}
         assert made.notes == ()
 
-    def test_what_keeps_a_system_up_is_left_out(self, deb: Make) -> None:
+    def test_leaves_out_scripts_for_maintenance(self, deb: Make) -> None:
         items = {path: file(b"#!/bin/zsh\n", mode=0o755) for path in ("usr/sbin/service", "usr/libexec/dpkg/backup")}
         made = added(IMAGE, deb(items, name="init-system-helpers"))
         assert items.keys().isdisjoint(made)
 
-    def test_many_are_counted(self, deb: Make) -> None:
+    def test_counts_many_problems(self, deb: Make) -> None:
         items = {f"usr/bin/s{number}": file(b"#!/usr/bin/perl\n", mode=0o755) for number in range(9)}
         with pytest.raises(PackageError, match="and 4 more"):
             added(IMAGE, deb(items))
 
 
-def test_what_is_read_of_an_image() -> None:
+def test_needs_content() -> None:
     read = ["etc/ld.so.cache", "var/lib/dpkg/status", "var/lib/dpkg/status.d/libc6", "var/lib/dpkg/info/a:amd64.list"]
     read += ["var/lib/dpkg/diversions", "usr/local/share/ca-certificates/mine.crt"]
     assert all(needs_content(path) for path in read)
@@ -253,7 +253,7 @@ def test_what_is_read_of_an_image() -> None:
     )
 
 
-def test_a_configuration_of_the_loader_that_has_no_end(deb: Make) -> None:
+def test_endless_configuration_of_the_loader(deb: Make) -> None:
     names = "".join(f"include ld.so.conf.d/{'*' * (number % 9)}{number}*\n" for number in range(5000))
     image = {
         **IMAGE,
@@ -265,7 +265,7 @@ def test_a_configuration_of_the_loader_that_has_no_end(deb: Make) -> None:
     assert cache_of(made) == {"libpq.so.5": "/lib/x86_64-linux-gnu/libpq.so.5"}
 
 
-def test_a_circle_of_links_below_is_no_ones_business(deb: Make) -> None:
+def test_ignores_loops_of_links_in_the_parent_image(deb: Make) -> None:
     image: Filesystem = listing({**IMAGE, "opt/a": "b", "opt/b": "a"})
     made = added_files(image, [deb({"usr/bin/tool": library()})], io.BytesIO(), architecture="amd64")
     assert "usr/bin/tool" in by_path(made)

@@ -39,7 +39,7 @@ class TestSkeleton:
         home = made["home/nonroot"]
         assert (home.is_directory, home.uid, home.gid, home.mode) == (True, 65532, 65532, 0o700)
 
-    def test_debians_own_accounts_where_they_are_there(self) -> None:
+    def test_accounts_of_base_passwd(self) -> None:
         master = Entry(path="usr/share/base-passwd/passwd.master", content=b"root:*:0:0:root:/root:/bin/bash\n")
         made = of(*skeleton(of(master)))
         assert text(made["etc/passwd"]).startswith("root:x:0:0:root:/root:/bin/bash\nnonroot:")
@@ -55,7 +55,7 @@ class TestSkeleton:
             "var/run": "/run",
         }
 
-    def test_links_only_to_what_is_there(self) -> None:
+    def test_links_to_existing_directories_only(self) -> None:
         assert not {"lib64", "etc/os-release", "usr/bin/python3"} & of(*skeleton({})).keys()
         there = [Entry(path=path, content=b"") for path in ("usr/lib/os-release", "usr/bin/python3.13")]
         made = of(*skeleton(of(*there, Entry(path="usr/lib64", mode=0o755))))
@@ -71,25 +71,25 @@ class TestCertificates:
         Entry(path="usr/lib/x86_64-linux-gnu/libssl.so.3", content=b""),
     )
 
-    def test_in_one_file(self) -> None:
+    def test_bundle(self) -> None:
         made = of(*certificates(listing({}), self.ENTRIES))
         assert data_of(made[BUNDLE]) == b"ay\nbee\n"
         assert text(made["etc/ca-certificates.conf"]) == "mozilla/A.crt\nmozilla/B.crt\n"
         assert made["usr/lib/ssl/cert.pem"].link == f"/{BUNDLE}"
         assert made["usr/lib/ssl/certs"].link == "/etc/ssl/certs"
 
-    def test_with_the_images_own(self) -> None:
+    def test_bundle_has_certificates_of_the_image(self) -> None:
         below = listing({"usr/local/share/ca-certificates/mine.crt": b"mine"})
         assert data_of(of(*certificates(below, self.ENTRIES))[BUNDLE]) == b"ay\nbee\nmine\n"
 
-    def test_an_image_keeps_its_own_ways(self) -> None:
+    def test_links_of_an_image_stay(self) -> None:
         below = listing({"usr/lib/ssl/certs": "/elsewhere", BUNDLE: b"old"})
         ssl = of(Entry(path="usr/lib/x86_64-linux-gnu/libssl.so.3", content=b""))
         assert of(*certificates(below, ssl)).keys() == {"usr/lib/ssl/cert.pem", "usr/lib/ssl/private"}
         assert not list(certificates(below, {}))
 
 
-def test_the_time_is_utc_unless_it_is_set() -> None:
+def test_time_zone_is_utc_unless_it_is_set() -> None:
     entries = of(Entry(path="usr/share/zoneinfo/Etc/UTC", content=b""))
     assert [entry.link for entry in timezone(listing({}), entries)] == ["/usr/share/zoneinfo/Etc/UTC"]
     assert not list(timezone(listing({"etc/localtime": "/usr/share/zoneinfo/Asia/Tokyo"}), entries))
@@ -99,7 +99,7 @@ def test_the_time_is_utc_unless_it_is_set() -> None:
 class TestFontMaps:
     FOLDER = "var/lib/ghostscript/fonts"
 
-    def test_what_packages_and_the_image_say_together(self) -> None:
+    def test_joins_files_of_packages_and_the_image(self) -> None:
         below = listing({"etc/ghostscript/fontmap.d/20-b.conf": b"b\n", self.FOLDER: None})
         new = of(Entry(path="etc/ghostscript/fontmap.d/10-a.conf", content=b"a\n"))
         made = of(*font_maps(with_entries(below, new.values()), new))
@@ -138,7 +138,7 @@ class TestAlternatives:
         entries, _ = alternative_links(self.FILES, alternatives, parent=None)
         assert entries[0].path == "usr/lib/a/libblas.so.3"
 
-    def test_none_where_two_are_as_good(self) -> None:
+    def test_no_link_for_equal_priorities(self) -> None:
         alternatives = [
             Alternative("/usr/bin/awk", "awk", "/usr/bin/mawk", 5),
             Alternative("/usr/bin/awk", "awk", "/usr/bin/gawk", 5),
@@ -149,11 +149,11 @@ class TestAlternatives:
             "no link for awk, as several packages provide it with the same priority: /usr/bin/gawk, /usr/bin/mawk"
         ]
 
-    def test_none_to_what_is_left_out(self) -> None:
+    def test_no_link_to_files_that_are_left_out(self) -> None:
         alternatives = [Alternative("/usr/share/man/man1/awk.1.gz", "awk.1.gz", "/usr/share/man/man1/mawk.1.gz", 5)]
         assert alternative_links(self.FILES, alternatives, parent=None) == ([], [])
 
-    def test_an_image_keeps_its_own(self) -> None:
+    def test_links_of_an_image_stay(self) -> None:
         below = listing({"etc/alternatives/awk": "/usr/bin/other"})
         alternatives = [Alternative("/usr/bin/awk", "awk", "/usr/bin/mawk", 5)]
         assert alternative_links(self.FILES, alternatives, parent=below) == ([], [])
@@ -198,11 +198,11 @@ class TestDatabase:
     def unpack(self, *debs: Deb) -> Unpacked:
         return unpack(debs, io.BytesIO(), {"lib": "usr/lib"})
 
-    def test_what_is_installed(self) -> None:
+    def test_installed_packages(self) -> None:
         found = database.read(listing(self.IMAGE))
         assert [str(package) for package in found.packages()] == ["zlib 2", "curl 1"]
 
-    def test_what_is_installed_without_dpkg(self) -> None:
+    def test_installed_packages_in_status_d(self) -> None:
         files = listing(
             {
                 "var/lib/dpkg/status.d/zlib": b"Package: zlib\nVersion: 2\nArchitecture: amd64\n",
@@ -214,7 +214,7 @@ class TestDatabase:
         assert found.lists == {"zlib": ("/usr/lib/libz.so.1",)}
         assert not found.has_dpkg
 
-    def test_an_image_that_is_not_debians(self) -> None:
+    def test_image_without_debian_packages(self) -> None:
         with pytest.raises(PackageError, match="no Debian packages"):
             database.read(listing({"lib/apk/db/installed": b""}))
 
@@ -246,7 +246,7 @@ class TestDatabase:
         gone = {path for path, entry in made.items() if entry.removed}
         assert gone == {f"var/lib/dpkg/info/curl.{suffix}" for suffix in ("list", "md5sums", "postinst")}
 
-    def test_for_scanners_where_there_is_no_dpkg(self, tmp_path: Path) -> None:
+    def test_status_d_without_dpkg(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new"), "usr/share/man/man1/curl.1": file(b"")})
         made = of(*database.database_files(self.unpack(deb), [deb], {}, None))
         assert made.keys() == {"var/lib/dpkg/status.d/curl", "var/lib/dpkg/status.d/curl.md5sums"}
@@ -255,14 +255,14 @@ class TestDatabase:
         again = database.read(listing({path: data_of(entry) for path, entry in made.items()}))
         assert [str(package) for package in again.packages()] == ["curl 1.0-1"]
 
-    def test_configuration_that_the_image_changed_or_removed_stays_so(self, tmp_path: Path) -> None:
+    def test_changed_and_removed_conffiles_stay(self, tmp_path: Path) -> None:
         items = {f"etc/{name}": file(b"new") for name in ("kept", "same", "gone", "fresh")}
         deb = make_deb(tmp_path, "curl", items, version="2", conffiles=items)
         kept = database.changed_conffiles(self.unpack(deb), [deb], database.read(listing(self.IMAGE)))
         assert kept == ["etc/gone", "etc/kept"]
 
     @pytest.mark.parametrize("path", ["usr/bin/both", "lib/libcurl.so.1"])
-    def test_another_packages_file_is_not_overwritten(self, tmp_path: Path, path: str) -> None:
+    def test_rejects_overwriting_files_of_other_packages(self, tmp_path: Path, path: str) -> None:
         owner = "zlib" if "both" in path else "curl"
         items = {path: file(b"new"), "usr/bin": directory(), "usr/bin/new": file()}
         below = database.read(listing(self.IMAGE))
@@ -274,22 +274,22 @@ class TestDatabase:
         deb = make_deb(tmp_path, "new", items, Replaces="x, curl (<< 3), zlib")
         assert database.changed_conffiles(self.unpack(deb), [deb], below) == []
 
-    def test_what_an_older_version_had_goes(self, tmp_path: Path) -> None:
+    def test_removes_files_of_the_replaced_version(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")
         gone = database.obsolete_files(
             self.unpack(deb), [deb], database.read(listing(self.IMAGE)), SymlinkResolver({"lib": "usr/lib"})
         )
-        # Not what another package has too, and no configuration.
+        # Files of other packages and configuration files stay.
         assert [(entry.path, entry.removed) for entry in gone] == [("usr/lib/libcurl.so.1", True)]
 
-    def test_a_file_that_is_diverted(self, tmp_path: Path) -> None:
+    def test_rejects_diverted_files(self, tmp_path: Path) -> None:
         image = {**self.IMAGE, "var/lib/dpkg/diversions": b"/usr/bin/curl\n/usr/bin/curl.real\nwrapper\n"}
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")
         with pytest.raises(PackageError, match=r"/usr/bin/curl of curl is diverted in the image by wrapper"):
             database.changed_conffiles(self.unpack(deb), [deb], database.read(listing(image)))
 
 
-def test_an_image_with_a_layer_on_it() -> None:
+def test_with_entries() -> None:
     below = listing({"a/b": b"", "a/c": b"", "d": "a"})
     files: Filesystem = with_entries(
         below, [Entry(path="a/b", removed=True), Entry(path="x/y", content=b""), Entry(path="d", link="x")]

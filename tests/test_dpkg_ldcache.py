@@ -41,14 +41,14 @@ def entry(name: str, path: str = "", hwcaps: str = "", flags: int = AMD64) -> Ca
 
 
 def printed(cache: Path) -> list[str]:
-    """What ldconfig tells of a cache, but for how many and by whom."""
+    """The entries that ldconfig prints of a cache."""
     assert LDCONFIG is not None
     done = subprocess.run([LDCONFIG, "-p", "-C", str(cache)], capture_output=True, encoding="utf-8", check=True)
     return [line.strip() for line in done.stdout.splitlines() if " => " in line]
 
 
 @given(ENTRIES)
-def test_what_is_written_is_read(entries: list[CacheEntry]) -> None:
+def test_reads_what_was_written(entries: list[CacheEntry]) -> None:
     data = ld_so_cache(entries)
     found = read_ld_so_cache(data)
     assert sorted(found, key=repr) == sorted(entries, key=repr)
@@ -56,7 +56,7 @@ def test_what_is_written_is_read(entries: list[CacheEntry]) -> None:
 
 
 @given(ENTRIES, st.randoms())
-def test_the_order_that_entries_come_in_decides_between_equals_alone(entries: list[CacheEntry], random: object) -> None:
+def test_order_of_entries_matters_between_equals_only(entries: list[CacheEntry], random: object) -> None:
     other = entries.copy()
     random.shuffle(other)  # type: ignore[attr-defined]
 
@@ -66,7 +66,7 @@ def test_the_order_that_entries_come_in_decides_between_equals_alone(entries: li
     assert shape(read_ld_so_cache(ld_so_cache(entries))) == shape(read_ld_so_cache(ld_so_cache(other)))
 
 
-def test_names_are_sorted_by_their_numbers_and_some_cpus_come_first() -> None:
+def test_sorts_names_by_numbers_and_entries_for_cpus_first() -> None:
     entries = [
         entry("libz.so.9"),
         entry("libz.so.10"),
@@ -92,14 +92,14 @@ def test_names_have_a_total_order(names: list[str]) -> None:
     assert version_key(one) <= version_key(two) <= version_key(three)
 
 
-def test_a_cache_behind_an_older_one_is_read() -> None:
+def test_reads_a_cache_after_one_in_the_older_format() -> None:
     data = ld_so_cache([entry("liba.so.1")])
     old = struct.pack("<12sL", b"ld.so-1.7.0\0", 3) + bytes(36)
     assert read_ld_so_cache(old + bytes(-len(old) % 8) + data) == [entry("liba.so.1")]
 
 
 @given(st.data())
-def test_what_is_damaged_is_refused_or_read(data: st.DataObject) -> None:
+def test_reads_or_rejects_damaged_caches(data: st.DataObject) -> None:
     whole = ld_so_cache([entry("liba.so.1"), entry("libb.so.1", hwcaps="x86-64-v3")])
     try:
         read_ld_so_cache(data.draw(damaged(whole, [b"\xff\xff\xff\xff", b"\0"])))
@@ -108,7 +108,7 @@ def test_what_is_damaged_is_refused_or_read(data: st.DataObject) -> None:
 
 
 @pytest.mark.skipif(LDCONFIG is None, reason="there is no ldconfig")
-def test_a_cache_whose_names_lie_in_each_other_is_refused() -> None:
+def test_rejects_overlapping_names() -> None:
     text = b"x" * 4000 + b"\0"
     count = 20_000
     header = struct.pack("<20sLLB3xL12x", b"glibc-ld.so.cache1.1", count, len(text), 2, 0)
@@ -118,7 +118,7 @@ def test_a_cache_whose_names_lie_in_each_other_is_refused() -> None:
         read_ld_so_cache(header + table + text)
 
 
-def test_a_cache_with_more_sections_than_any_is_refused() -> None:
+def test_rejects_too_many_sections() -> None:
     header = struct.pack("<20sLLB3xL12x", b"glibc-ld.so.cache1.1", 0, 0, 2, 48)
     for count, size in ((1000, 0), (1, 1 << 20)):
         sections = struct.pack("<LL", 0xEAA42174, count) + struct.pack("<LLLL", 1, 0, 48, size) * count
@@ -126,9 +126,11 @@ def test_a_cache_with_more_sections_than_any_is_refused() -> None:
             read_ld_so_cache(header + sections + bytes(1 << 20))
 
 
-class TestAsLdconfigHasIt:
+class TestAgainstLdconfig:
     @given(entries=ENTRIES)
-    def test_it_reads_ours(self, entries: list[CacheEntry], tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_ldconfig_reads_our_cache(
+        self, entries: list[CacheEntry], tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         cache = tmp_path_factory.mktemp("cache") / "ld.so.cache"
         cache.write_bytes(ld_so_cache(entries))
         kinds = {AMD64: "libc6,x86-64", 3: "libc6", 0x0803: "libc6,x32"}
@@ -138,7 +140,7 @@ class TestAsLdconfigHasIt:
         ]
         assert printed(cache) == expected
 
-    def test_it_finds_the_same_libraries(self, tmp_path: Path) -> None:
+    def test_finds_the_same_libraries_as_ldconfig(self, tmp_path: Path) -> None:
         files, loader = image(tmp_path)
         for each in files:
             path = tmp_path / each.path
@@ -151,7 +153,7 @@ class TestAsLdconfigHasIt:
         configuration = tmp_path / "conf"
         configuration.write_text(f"{tmp_path}/one\n{tmp_path}/two\n")
         assert LDCONFIG is not None
-        # Without -X it would make links, and take others away, also in the directories of this machine.
+        # Without -X it would change links, also in the directories of this machine.
         command = [LDCONFIG, "-X", "-C", str(cache), "-f", str(configuration)]
         done = subprocess.run(command, capture_output=True, check=False)
         if not cache.exists():
@@ -165,7 +167,7 @@ class TestAsLdconfigHasIt:
 
 
 def image(root: Path) -> tuple[list[Entry], Loader]:
-    """Libraries in two directories below `root`, as a distribution may have them, and the loader of an image of all."""
+    """Libraries in two directories below `root`, and the loader of an image with them."""
 
     def library(path: str, soname: str = "") -> Entry:
         return Entry(path=path, content=make_library(soname=soname, padding=64))
@@ -193,7 +195,7 @@ def image(root: Path) -> tuple[list[Entry], Loader]:
     return entries, loader
 
 
-def test_the_links_that_are_missing_are_made(tmp_path: Path) -> None:
+def test_makes_missing_links(tmp_path: Path) -> None:
     _, loader = image(tmp_path)
     found, links = loader.new_entries()
     stem = str(tmp_path).lstrip("/")

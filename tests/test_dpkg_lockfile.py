@@ -79,9 +79,7 @@ def refusal(folder: Path) -> LockError:
 class TestTheFile:
     @settings(max_examples=many(20))
     @given(selections=st.lists(_selections, unique_by=lambda each: (each.purpose, each.architecture), max_size=3))
-    def test_round_trip(
-        self, tmp_path_factory: pytest.TempPathFactory, selections: list[Selection]
-    ) -> None:
+    def test_round_trip(self, tmp_path_factory: pytest.TempPathFactory, selections: list[Selection]) -> None:
         folder = tmp_path_factory.getbasetemp()
         write_pins(folder / FILE, selections)
         text = (folder / FILE).read_bytes()
@@ -166,7 +164,9 @@ class TestTheFile:
 
     @settings(max_examples=many(20))
     @given(end=st.integers(0, 700), junk=st.binary(max_size=6))
-    def test_reads_or_rejects_damaged_files(self, tmp_path_factory: pytest.TempPathFactory, end: int, junk: bytes) -> None:
+    def test_reads_or_rejects_damaged_files(
+        self, tmp_path_factory: pytest.TempPathFactory, end: int, junk: bytes
+    ) -> None:
         folder = tmp_path_factory.getbasetemp()
         data = lock(folder).read_bytes()
         for damaged in (data[:end], data[:end] + junk + data[end + len(junk) :], data[:end] + junk + data[end:]):

@@ -1,4 +1,4 @@
-"""Debian's own packages: a base made of them, and more of them on an image, run in an engine."""
+"""Real Debian packages in a new base, and on top of images, run in an engine."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ pytestmark = [pytest.mark.debian, pytest.mark.engine]
 
 @dataclass(frozen=True, kw_only=True)
 class Trixie:
-    """The archive's trixie for one architecture."""
+    """Trixie in the real archive, for one architecture."""
 
     archive: Archive
     indexes: list[PackageIndex]
@@ -68,7 +68,7 @@ class Trixie:
         present: Sequence[str] = (),
         threads: int = 2,
     ) -> Layer:
-        """A layer of packages and what they need."""
+        """A layer of packages and their dependencies."""
         found = resolve(
             names, self.indexes, architecture=self.architecture, installed=installed, assume_installed=assume_installed
         )
@@ -136,7 +136,7 @@ print(lzma.decompress(lzma.compress(b"lzma")), bz2.decompress(bz2.compress(b"bz2
 
 
 class TestBase:
-    def test_what_python_needs_is_there(self, base: Image, load: Callable[[Image], str], client: DockerClient) -> None:
+    def test_python_works(self, base: Image, load: Callable[[Image], str], client: DockerClient) -> None:
         name = load(base)
         command = ["/usr/bin/python3.13", "-c", PROGRAM]
         printed = client.containers.run(name, command, remove=True, read_only=True)
@@ -155,7 +155,7 @@ class TestBase:
     def test_tls_is_verified(
         self, base: Image, load: Callable[[Image], str], client: DockerClient, tmp_path: Path, trusted: bool
     ) -> None:
-        """By the authorities of this machine in the place of the image's, since a network may have its own."""
+        """With the certificates of this machine instead of the image's, as a network may have its own."""
         settings = discover(root=Path.cwd(), environ=os.environ, home=Path.home())
         url, authorities = settings.urls()[0], Path(settings.ca_file or f"/{BUNDLE}")
         if not authorities.is_file() or not url.startswith("https://"):
@@ -171,23 +171,23 @@ class TestBase:
         printed = client.containers.run(load(made), command, remove=True, read_only=True)
         assert printed == (b"200\n" if trusted else b"SSLCertVerificationError\n")
 
-    def test_ldconfig_would_make_the_same_cache(
+    def test_ldconfig_makes_the_same_cache(
         self, base: Image, load: Callable[[Image], str], client: DockerClient
     ) -> None:
         program = (
             "import subprocess\n"
-            "def told():\n"
+            "def print_cache():\n"
             "    printed = subprocess.check_output(['ldconfig', '-p'], text=True)\n"
             "    return [line for line in printed.splitlines() if not line.startswith('Cache')]\n"
-            "ours = told()\n"
+            "ours = print_cache()\n"
             "subprocess.run(['ldconfig'], check=True, stderr=subprocess.DEVNULL)\n"
-            "print(ours == told(), ours)"
+            "print(ours == print_cache(), ours)"
         )
         printed = client.containers.run(load(base), ["python3", "-c", program], user="0", remove=True)
         assert printed.startswith(b"True ")
         assert b"libssl.so.3" in printed
 
-    def test_the_same_digest_again(self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
+    def test_is_reproducible(self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
         again = trixie("amd64").assembled(REQUESTED, root_files, tmp_path, assume_installed=ASSUME_INSTALLED, threads=1)
         assert again.descriptor == base.layers[0].descriptor
 
@@ -201,7 +201,7 @@ class TestBase:
         assert {data[18:20] for data in programs} == {b"\xb7\x00"}
         facts = read_facts(files, made.config, venv="app")
         assert (facts.python.minor, facts.python.machine, facts.suite) == ("3.13", "aarch64", "trixie")
-        # The loader that programs name.
+        # The loader in PT_INTERP.
         loader = "lib/ld-linux-aarch64.so.1"
         assert f"/{loader}".encode() in (files.nodes[facts.python.interpreter.lstrip("/")].data or b"")
         assert files.get(loader) is not None
@@ -223,7 +223,9 @@ class TestBase:
         program = "import ctypes; print(ctypes.CDLL(ctypes.util.find_library('pq')).PQlibVersion() // 10000)"
         assert output(client, name, "python3.13", "-c", f"import ctypes.util; {program}") == "17\n"
 
-    def test_what_needs_a_shell_is_told(self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path) -> None:
+    def test_reports_packages_that_need_a_shell(
+        self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path
+    ) -> None:
         with pytest.raises(PackageError, match="is a script of /bin/sh") as caught:
             with_packages(base, ["git"], trixie("amd64"), tmp_path)
         assert "dash" in caught.value.hint
@@ -258,7 +260,7 @@ cd && pwd
 """
 
 
-def test_the_debug_variant_has_a_shell_and_its_tools(
+def test_debug_variant_has_a_shell_and_tools(
     trixie: Callable[[str], Trixie], load: Callable[[Image], str], client: DockerClient, tmp_path: Path
 ) -> None:
     requested, assume_installed = base_packages("3.13", debug=True), base_assume_installed(debug=True)
@@ -303,7 +305,7 @@ tar czf a.tar.gz a && tar cJf a.tar.xz a && perl -e 'print "perl\n"'
 """
 
 
-def test_a_toolchain_on_it_compiles(
+def test_toolchain_compiles(
     base: Image,
     trixie: Callable[[str], Trixie],
     load: Callable[[Image], str],
@@ -359,14 +361,14 @@ class TestOnSlim:
             packages = "$(dpkg-query -W -f '${Package} ' git curl libpq5 perl libexpat1 libldap2)"
             assert run(f"dpkg -V {packages}") == (0, "")
             assert "libpq.so.5" in run("ldconfig -p")[1]
-            # What ldconfig makes of all of it is what is there.
-            told = "ldconfig -p | grep -v '^Cache'"
-            assert run(f"{told} >/tmp/1; ldconfig; {told} >/tmp/2; cmp /tmp/1 /tmp/2") == (0, "")
-            # And dpkg can go on from there.
+            # ldconfig makes the same cache.
+            print_cache = "ldconfig -p | grep -v '^Cache'"
+            assert run(f"{print_cache} >/tmp/1; ldconfig; {print_cache} >/tmp/2; cmp /tmp/1 /tmp/2") == (0, "")
+            # dpkg works with the database.
             assert run("dpkg --remove curl git && dpkg --audit")[0] == 0
             assert run("test ! -e /usr/bin/git")[0] == 0
 
-    def test_alternatives_are_what_ffmpeg_needs(
+    def test_alternatives_provide_libraries(
         self,
         slim: Image,
         trixie: Callable[[str], Trixie],
@@ -380,7 +382,7 @@ class TestOnSlim:
             == "liblapack.so.3\n"
         )
 
-    def test_a_package_that_needs_its_script(
+    def test_rejects_a_package_that_needs_its_script(
         self, slim: Image, trixie: Callable[[str], Trixie], tmp_path: Path
     ) -> None:
         with pytest.raises(
@@ -388,7 +390,7 @@ class TestOnSlim:
         ):
             with_packages(slim, ["graphviz"], trixie("amd64"), tmp_path)
 
-    def test_the_authorities_are_those_that_debian_would_trust(self, slim: Image, base: Image) -> None:
+    def test_certificates_are_those_of_debian(self, slim: Image, base: Image) -> None:
         ours, theirs = (merge(image.layers, needs_content) for image in (base, slim))
         versions = {
             package.version
@@ -398,7 +400,7 @@ class TestOnSlim:
         }
         if len(versions) > 1:
             pytest.skip("the image has another version of ca-certificates")
-        # The image may have some of its own besides, which come last.
+        # Certificates of the image itself come last.
         bundles = [files.nodes[BUNDLE].data or b"" for files in (ours, theirs)]
         assert len(bundles[0]) > 100_000
         assert bundles[1].startswith(bundles[0])

@@ -81,22 +81,22 @@ def test_needed(deb: Make, text: str, why: str) -> None:
     assert why_needed(deb(text)) == f"its postinst {why}"
 
 
-def test_what_is_not_a_shell_script(deb: Make) -> None:
+def test_other_scripts_are_needed(deb: Make) -> None:
     assert why_needed(deb("", shell="#!/usr/bin/perl")) == "its postinst is not a shell script"
 
 
 @pytest.mark.parametrize("text", ["\n" * 60_000, "a=b " * 15_000, "# nothing\n" * 10_000])
-def test_a_long_script_is_read_soon_or_not_at_all(deb: Make, text: str) -> None:
+def test_analyzes_long_scripts_quickly_or_not_at_all(deb: Make, text: str) -> None:
     assert why_needed(deb(text)) == ("its postinst is too long to be analyzed" if len(text) > 1 << 16 else "")
 
 
-def test_packages_whose_work_is_done_otherwise(deb: Make) -> None:
+def test_packages_that_work_without_their_scripts(deb: Make) -> None:
     assert why_needed(deb("mkdir /x\n", name="base-files")) == ""
     assert why_needed(deb("mkdir /x\n", name="python3.13-minimal")) == ""
     assert why_needed(deb("mkdir /x\n", name="python3.13-venv"))
 
 
-def test_all_are_named(tmp_path: Path) -> None:
+def test_reports_all_packages(tmp_path: Path) -> None:
     scripts = {"postinst": "#!/bin/sh\nadduser x\n"}
     debs = [make_deb(tmp_path, name, {}, scripts=scripts) for name in ("one", "two")]
     with pytest.raises(PackageError) as caught:
@@ -105,7 +105,7 @@ def test_all_are_named(tmp_path: Path) -> None:
     assert "two does not work" in caught.value.message
 
 
-def test_what_to_take_instead(deb: Make) -> None:
+def test_suggests_replacements(deb: Make) -> None:
     with pytest.raises(PackageError) as caught:
         check_scripts([deb("locale-gen\n", name="locales")])
     assert "instead of locales, use locales-all" in caught.value.hint
@@ -156,19 +156,19 @@ class TestAlternatives:
             "/usr/bin/a a /usr/bin/b " + "9" * 5000,
         ],
     )
-    def test_what_is_no_link(self, deb: Make, what: str) -> None:
+    def test_invalid_links(self, deb: Make, what: str) -> None:
         assert alternatives_of([deb(f"update-alternatives --install {what}\n")]) == ([], ["thing"])
 
-    def test_a_loop_over_what_is_no_words(self, deb: Make) -> None:
+    def test_loop_over_other_than_literal_words(self, deb: Make) -> None:
         loop = "for prog in a\\q; do\n  update-alternatives --install /usr/bin/$prog $prog /usr/bin/b 9\ndone\n"
         assert alternatives_of([deb(loop)]) == ([], ["thing"])
 
     @pytest.mark.parametrize("assigned", ["p=1\np=2\n", "p=$(number)\n", "p=1$x\n", 'p="1 2"\n', ""])
-    def test_what_a_variable_has_is_not_known(self, deb: Make, assigned: str) -> None:
+    def test_unknown_values_of_variables(self, deb: Make, assigned: str) -> None:
         text = f"{assigned}update-alternatives --install /usr/bin/a a /usr/bin/b $p\n"
         assert alternatives_of([deb(text)]) == ([], ["thing"])
 
-    def test_what_is_not_understood_is_told(self, deb: Make) -> None:
+    def test_reports_calls_that_cannot_be_parsed(self, deb: Make) -> None:
         text = "update-alternatives --install $dir/x x $dir/y 1\n"
         assert alternatives_of([deb(text)]) == ([], ["thing"])
         assert alternatives_of([deb(text, name="procps")]) == ([], [])

@@ -26,7 +26,7 @@ def unpack(
 
 
 class TestOnePackage:
-    def test_everything_of_an_entry_is_kept(self, tmp_path: Path) -> None:
+    def test_keeps_all_attributes(self, tmp_path: Path) -> None:
         items = {
             "usr/bin": directory(),
             "usr/bin/su": file(b"\x7fELF", mode=0o4755),
@@ -48,7 +48,7 @@ class TestOnePackage:
         )
         assert data_of(entries["etc/empty"]) == b""
 
-    def test_paths_go_through_the_links_of_usrmerge(self, tmp_path: Path) -> None:
+    def test_follows_the_links_of_usrmerge(self, tmp_path: Path) -> None:
         items = {
             "bin": directory(),
             "bin/sh": link("dash"),
@@ -59,10 +59,10 @@ class TestOnePackage:
         }
         found = unpack(make_deb(tmp_path, "thing", items))
         assert {*found.entries} == {"usr/bin", "usr/bin/sh", "usr/lib", "usr/lib/x86_64-linux-gnu/libz.so.1", "libexec"}
-        # dpkg lists them as the package calls them.
+        # dpkg lists the paths in the package.
         assert "bin/sh" in found.names["thing"]
 
-    def test_the_links_themselves_are_not_followed(self, tmp_path: Path) -> None:
+    def test_does_not_follow_the_last_component(self, tmp_path: Path) -> None:
         entries = unpack(make_deb(tmp_path, "base-files", {"bin": link("usr/bin"), "usr/bin": directory()})).entries
         assert entries["bin"].link == "usr/bin"
 
@@ -72,12 +72,12 @@ class TestOnePackage:
         assert data_of(entries["usr/bin/perl5"]) == b"perl"
         assert entries["usr/bin/perl5"].mode == 0o755
 
-    def test_a_hard_link_to_what_is_left_out(self, tmp_path: Path) -> None:
+    def test_hard_link_to_a_file_that_is_left_out(self, tmp_path: Path) -> None:
         items = {"usr/share/man/a": file(b"text"), "usr/share/x/a": Item(same="usr/share/man/a")}
         entries = unpack(make_deb(tmp_path, "odd", items)).entries
         assert {path: data_of(entry) for path, entry in entries.items()} == {"usr/share/x/a": b"text"}
 
-    def test_what_a_container_does_not_read_is_left_out(self, tmp_path: Path) -> None:
+    def test_leaves_out_documentation(self, tmp_path: Path) -> None:
         kept = {
             "usr/share/doc/a/copyright": file(),
             "usr/share/doc/b": link("a"),
@@ -100,41 +100,41 @@ class TestOnePackage:
         assert {*found.names["a"]} == {*kept}
 
     @pytest.mark.parametrize("path", ["usr/.wh.bin", "usr/.wh..wh..opq", ".wh.usr/a"])
-    def test_what_would_take_files_away_is_refused(self, tmp_path: Path, path: str) -> None:
+    def test_rejects_whiteouts(self, tmp_path: Path, path: str) -> None:
         with pytest.raises(PackageError, match="is a whiteout") as caught:
             unpack(make_deb(tmp_path, "a", {path: file()}))
         assert caught.value.place == "a"
 
-    def test_one_file_by_two_names_is_refused(self, tmp_path: Path) -> None:
+    def test_rejects_one_file_under_two_names(self, tmp_path: Path) -> None:
         items = {"bin/a": file(b"1"), "usr/bin/a": file(b"2")}
         with pytest.raises(PackageError, match="/usr/bin/a twice"):
             unpack(make_deb(tmp_path, "a", items))
 
 
 class TestSeveral:
-    def test_directories_are_shared_and_the_first_decides(self, tmp_path: Path) -> None:
+    def test_shares_directories_and_keeps_the_first_mode(self, tmp_path: Path) -> None:
         one = make_deb(tmp_path, "one", {"tmp": directory(0o1777)})
-        # Also where it is the smaller one, which is unpack later.
+        # Also if the first package is smaller, and so unpacked later.
         noise = random.Random(1).randbytes(50_000)
         two = make_deb(tmp_path, "two", {"tmp": directory(0o755), "usr/share/noise": file(noise)})
         assert two.size > one.size
         assert unpack(one, two).entries["tmp"].mode == 0o1777
 
-    def test_the_same_file_of_two_is_fine(self, tmp_path: Path) -> None:
+    def test_accepts_equal_files_of_two_packages(self, tmp_path: Path) -> None:
         debs = [make_deb(tmp_path, name, {"etc/a": file(b"same")}) for name in ("one", "two")]
         found = unpack(*debs)
         assert data_of(found.entries["etc/a"]) == b"same"
         assert all("etc/a" in names for names in found.names.values())
 
     @pytest.mark.parametrize("other", [file(b"b"), file(b"a", mode=0o755), link("a"), directory()])
-    def test_another_file_of_the_same_name_is_refused(self, tmp_path: Path, other: Item) -> None:
+    def test_rejects_different_files_at_one_path(self, tmp_path: Path, other: Item) -> None:
         debs = [make_deb(tmp_path, "one", {"etc/a": file(b"a")}), make_deb(tmp_path, "two", {"etc/a": other})]
         with pytest.raises(PackageError, match="/etc/a is both in one and in two") as caught:
             unpack(*debs)
         assert "leave one" in caught.value.hint
 
     @pytest.mark.parametrize("turned", [False, True])
-    def test_what_replaces_another_wins_in_any_order(self, tmp_path: Path, turned: bool) -> None:
+    def test_replaces_wins_in_any_order(self, tmp_path: Path, turned: bool) -> None:
         one = make_deb(tmp_path, "one", {"etc/a": file(b"old")})
         two = make_deb(tmp_path, "two", {"etc/a": file(b"new")}, Replaces="zero, one (<< 2)")
         found = unpack(*([two, one] if turned else [one, two]))
@@ -142,7 +142,7 @@ class TestSeveral:
         assert found.owners["etc/a"] == "two"
         assert found.names == {"one": {}, "two": {"etc/a": "etc/a"}}
 
-    def test_a_version_that_is_not_replaced(self, tmp_path: Path) -> None:
+    def test_replaces_with_another_version(self, tmp_path: Path) -> None:
         one = make_deb(tmp_path, "one", {"etc/a": file(b"old")}, version="3")
         two = make_deb(tmp_path, "two", {"etc/a": file(b"new")}, Replaces="one (<< 2)")
         with pytest.raises(PackageError):
@@ -150,16 +150,14 @@ class TestSeveral:
 
     @pytest.mark.parametrize("other", [link("/etc"), file(b"a")])
     @pytest.mark.parametrize("turned", [False, True])
-    def test_a_file_behind_a_link_of_another_package_is_refused(
-        self, tmp_path: Path, other: Item, turned: bool
-    ) -> None:
+    def test_rejects_a_file_below_a_link_of_another_package(self, tmp_path: Path, other: Item, turned: bool) -> None:
         one = make_deb(tmp_path, "one", {"usr/lib/a": other})
         two = make_deb(tmp_path, "two", {"usr/lib/a/b/passwd": file(b"root")})
         with pytest.raises(PackageError, match="/usr/lib/a/b/passwd of two is below /usr/lib/a of one") as caught:
             unpack(*([two, one] if turned else [one, two]))
         assert "leave one" in caught.value.hint
 
-    def test_the_number_of_threads_makes_no_difference(self, tmp_path: Path) -> None:
+    def test_result_does_not_depend_on_threads(self, tmp_path: Path) -> None:
         debs = [
             make_deb(
                 tmp_path,
@@ -177,12 +175,12 @@ class TestSeveral:
 
 
 class TestOnAnImage:
-    def test_files_go_where_the_links_of_the_image_lead(self, tmp_path: Path) -> None:
+    def test_follows_the_links_of_the_image(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "a", {"var/run": directory(), "var/run/a/socket": file(), "opt/x/y": file()})
         found = unpack(deb, links={"var/run": "/run", "opt": "srv/opt", "srv/opt": "../data"}, present=("run",))
         assert {*found.entries} == {"run/a/socket", "data/x/y"}
 
-    def test_directories_that_are_there_keep_their_mode(self, tmp_path: Path) -> None:
+    def test_existing_directories_keep_their_mode(self, tmp_path: Path) -> None:
         deb = make_deb(
             tmp_path, "a", {"etc": directory(0o700), "etc/a": directory(0o700), "usr/share/doc/b": link("a")}
         )
@@ -190,11 +188,11 @@ class TestOnAnImage:
         assert {*found.entries} == {"etc/a"}
         assert {*found.names["a"]} == {"etc", "etc/a", "usr/share/doc/b"}
 
-    def test_a_link_to_the_root(self, tmp_path: Path) -> None:
+    def test_link_to_the_root(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "a", {"opt": directory(), "opt/a": file()})
         assert {*unpack(deb, links={"opt": "/"}).entries} == {"a"}
 
-    def test_a_loop_of_links(self, tmp_path: Path) -> None:
+    def test_loop_of_links(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "a", {"opt/a": file()})
         with pytest.raises(PackageError, match="too many levels of symbolic links"):
             unpack(deb, links={"opt": "srv", "srv": "/opt"})
@@ -205,7 +203,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 
 
 @given(links=st.dictionaries(PATHS, st.tuples(st.sampled_from(["", "/", "../"]), PATHS).map("".join)), path=PATHS)
-def test_ways_are_those_of_a_file_system(links: dict[str, str], path: str) -> None:
+def test_resolves_links_as_a_file_system_does(links: dict[str, str], path: str) -> None:
     files = Filesystem({name: Node(kind="link", link=target) for name, target in links.items()})
     try:
         there = SymlinkResolver(links).directory(path)
@@ -216,7 +214,7 @@ def test_ways_are_those_of_a_file_system(links: dict[str, str], path: str) -> No
     assert SymlinkResolver(links).file(path) == posixpath.join(parent, posixpath.basename(path))
 
 
-def test_what_is_unpacked_can_be_a_layer(tmp_path: Path) -> None:
+def test_unpacked_files_are_a_valid_layer(tmp_path: Path) -> None:
     deb = make_deb(tmp_path, "a", {"usr/bin/a": file(mode=0o755), "usr/share/a": link("../bin/a")})
     entries: list[Entry] = arrange(unpack(deb).entries.values())
     assert [entry.path for entry in entries] == ["usr", "usr/bin", "usr/bin/a", "usr/share", "usr/share/a"]

@@ -36,7 +36,7 @@ def binary(version: str) -> bytes:
 
 
 def filesystem(files: Mapping[str, bytes], links: Mapping[str, str] = {}) -> Filesystem:
-    """A merged image as `merge` gives it: the content of wanted files only, and every directory."""
+    """A file system as `merge` returns it: with every directory, and the content of needed files only."""
     nodes = {path: Node(kind="file", data=data if needs_content(path) else None) for path, data in files.items()}
     nodes |= {path: Node(kind="link", link=target) for path, target in links.items()}
     for path in list(nodes):
@@ -78,7 +78,7 @@ ALPINE_LINKS = {"usr/local/bin/python3": "python3.13", "lib/libc.musl-x86_64.so.
 
 
 class TestPython:
-    def test_docker_librarys_slim(self) -> None:
+    def test_official_slim_image(self) -> None:
         assert facts(SLIM, SLIM_LINKS).python == TargetPython(
             version="3.13.5",
             interpreter="/usr/local/bin/python3.13",
@@ -86,11 +86,11 @@ class TestPython:
             libc=Libc(kind="glibc", version=(2, 41)),
         )
 
-    def test_docker_librarys_alpine(self) -> None:
+    def test_official_alpine_image(self) -> None:
         found = facts(ALPINE, ALPINE_LINKS).python
         assert (found.version, str(found.libc)) == ("3.13.2", "musl 1.2")
 
-    def test_debians_own_layout(self) -> None:
+    def test_python_of_debian(self) -> None:
         files = {
             "usr/bin/python3.13": binary("3.13.5"),
             "usr/lib/python3.13/lib-dynload/_json.cpython-313-x86_64-linux-gnu.so": b"",
@@ -103,21 +103,21 @@ class TestPython:
         assert found.python.version == "3.13.5"
         assert found.links["lib"] == "usr/lib"
 
-    def test_a_glibc_from_before_2_34_is_a_link_to_the_library(self) -> None:
+    def test_glibc_before_2_34_is_a_link_to_the_library(self) -> None:
         files = {path: data for path, data in SLIM.items() if "libc.so" not in path}
         files["lib/x86_64-linux-gnu/libc-2.31.so"] = GLIBC.replace(b"2.41", b"2.31")
         links = {path: target for path, target in SLIM_LINKS.items() if path != "lib"}
         found = facts(files, {**links, "lib/x86_64-linux-gnu/libc.so.6": "libc-2.31.so"})
         assert found.python.libc == Libc(kind="glibc", version=(2, 31))
 
-    def test_the_red_hats_have_lib64(self) -> None:
+    def test_lib64_of_red_hat(self) -> None:
         files = {"usr/bin/python3.12": b"", "usr/lib64/libpython3.12.so.1.0": binary("3.12.9")}
         files["usr/lib64/libc.so.6"] = b"GNU C Library (GNU libc) stable release version 2.39.\n"
         found = facts(files, {"usr/bin/python3": "python3.12", "lib64": "usr/lib64"}).python
         assert (found.version, found.libc.version) == ("3.12.9", (2, 39))
 
     @pytest.mark.parametrize("version", ["3.14.0", "3.14.0rc1", "3.14.0a7", "3.14.0b2+", "3.14.10"])
-    def test_its_version_is_whole(self, version: str) -> None:
+    def test_full_version(self, version: str) -> None:
         files = {"opt/python/bin/python3.14": binary(version), "lib/libc.so.6": GLIBC}
         found = facts(files, {"usr/bin/python3": "/opt/python/bin/python3.14"}).python
         assert found.version == version.rstrip("+")
@@ -129,24 +129,24 @@ class TestPython:
         assert found.free_threaded
         assert found.lib_name == "python3.14t"
 
-    def test_the_first_on_the_path_is_the_one(self) -> None:
+    def test_first_on_the_path(self) -> None:
         files = {"a/bin/python3.12": binary("3.12.1"), "b/bin/python3.13": binary("3.13.1"), "lib/libc.so.6": GLIBC}
         links = {"a/bin/python3": "python3.12", "b/bin/python3": "python3.13"}
         assert facts(files, links, path="/none:b/bin:/b/bin:/a/bin").python.minor == "3.13"
         assert facts(files, links, path="/a/bin:/b/bin").python.minor == "3.12"
 
-    def test_without_a_plain_name_the_newest(self) -> None:
+    def test_newest_without_python3(self) -> None:
         files = {f"usr/bin/python{minor}": binary(f"{minor}.1") for minor in ("3.9", "3.13", "3.13t", "3.12")}
         files |= {"usr/bin/python3.14-config": b"", "usr/bin/python2.7": b"", "lib/libc.so.6": GLIBC}
         assert facts(files).python.interpreter == "/usr/bin/python3.13"
 
-    def test_a_lone_link_with_a_version_is_followed_to_where_its_library_is(self) -> None:
+    def test_follows_a_versioned_link_to_the_directory_of_the_library(self) -> None:
         files = {"opt/py/bin/python3.13": b"", "opt/py/lib/libpython3.13.so.1.0": binary("3.13.1")}
         files["lib/libc.so.6"] = GLIBC
         found = facts(files, {"usr/local/bin/python3.13": "/opt/py/bin/python3.13"}).python
         assert (found.interpreter, found.version) == ("/opt/py/bin/python3.13", "3.13.1")
 
-    def test_other_versions_of_the_library_are_not_taken_for_its_own(self) -> None:
+    def test_ignores_other_versions_of_the_library(self) -> None:
         files = {**SLIM, "usr/lib/libpython3.11.so.1.0": binary("3.11.2"), "usr/lib/libpython3.1.so": binary("3.13.9")}
         assert facts(files, SLIM_LINKS).python.version == "3.13.5"
 
@@ -167,21 +167,21 @@ class TestRefusals:
             facts(files, links)
         assert caught.value.hint
 
-    def test_a_python_that_does_not_tell_its_version(self) -> None:
+    def test_python_without_a_version(self) -> None:
         with pytest.raises(BaseError, match=r"version of /usr/local/bin/python3\.13 .* is unknown"):
             facts({**SLIM, "usr/local/lib/libpython3.13.so.1.0": binary("3.12.1")}, SLIM_LINKS)
 
-    def test_no_c_library_that_wheels_are_built_for(self) -> None:
+    def test_no_supported_c_library(self) -> None:
         files = {path: data for path, data in SLIM.items() if "libc" not in path}
         with pytest.raises(BaseError, match="neither glibc nor musl"):
             facts(files, SLIM_LINKS)
 
-    def test_a_c_library_that_is_made_to_be_searched_forever(self) -> None:
+    def test_c_library_that_takes_forever_to_search(self) -> None:
         endless = b"GNU C Library " * 300_000
         with pytest.raises(BaseError, match="neither glibc nor musl"):
             facts({"usr/local/bin/python3.13": binary("3.13.5"), "usr/lib/x86_64-linux-gnu/libc.so.6": endless})
 
-    def test_an_image_for_another_machine_than_it_says(self) -> None:
+    def test_image_for_another_machine_than_its_config_says(self) -> None:
         with pytest.raises(BaseError, match=r"linux/arm64.*another machine: _json\.cpython-313-x86_64-linux-gnu\.so"):
             facts(SLIM, SLIM_LINKS, platform="linux/arm64")
 
@@ -198,12 +198,12 @@ class TestRefusals:
             ("linux/riscv64", "riscv64-linux-gnu"),
         ],
     )
-    def test_but_not_one_for_the_machine_that_it_says(self, platform: str, triplet: str) -> None:
+    def test_image_for_the_machine_in_its_config(self, platform: str, triplet: str) -> None:
         files = {path: data for path, data in SLIM.items() if "lib-dynload" not in path}
         files[f"usr/local/lib/python3.13/lib-dynload/_json.cpython-313-{triplet}.so"] = b""
         assert facts(files, SLIM_LINKS, platform=platform).python.platform == Platform.parse(platform)
 
-    def test_a_platform_that_no_wheel_is_for(self) -> None:
+    def test_platform_without_wheels(self) -> None:
         files = {path: data for path, data in SLIM.items() if "lib-dynload" not in path}
         for platform in ("linux/mips64le", "windows/amd64", "linux/arm/v6"):
             with pytest.raises(BaseError, match=f"wheels do not exist for the platform {platform}"):
@@ -211,13 +211,13 @@ class TestRefusals:
 
 
 class TestSurroundings:
-    def test_links_that_files_could_be_written_through_are_known(self) -> None:
+    def test_links_through_which_files_could_be_written(self) -> None:
         found = facts(SLIM, SLIM_LINKS)
         assert found.links["lib"] == "usr/lib"
         assert {"usr/local/lib", "usr/lib/x86_64-linux-gnu"} <= found.directories
         assert "lib" not in found.directories
 
-    def test_a_link_to_itself_is_in_nobodys_way(self) -> None:
+    def test_ignores_a_link_to_itself(self) -> None:
         loops = {"loop": "loop", "srv/deep/loop": "../deep/loop"}
         assert facts(SLIM, {**SLIM_LINKS, **loops}).links.keys() == facts(SLIM, SLIM_LINKS).links.keys() | {"loop"}
 
@@ -231,9 +231,7 @@ class TestSurroundings:
             ({}, {"app/.venv": "/opt/venv"}, False),
         ],
     )
-    def test_whether_there_is_something_in_the_venvs_place(
-        self, files: dict[str, bytes], links: dict[str, str], occupied: bool
-    ) -> None:
+    def test_occupied(self, files: dict[str, bytes], links: dict[str, str], occupied: bool) -> None:
         assert facts({**SLIM, **files}, {**SLIM_LINKS, **links}).occupied is occupied
 
 
@@ -246,19 +244,19 @@ class TestLibraries:
         more: Mapping[str, bytes] = {},
         env: Mapping[str, str] = {},
     ) -> set[str]:
-        """Which of the libraries at `paths` the loader of a base finds."""
+        """The names of the libraries at `paths` that the loader of a base finds."""
         files = {**base, **dict.fromkeys(paths, b""), **more}
         image = ImageConfig(platform=Platform.parse("linux/amd64"), env=dict(env))
         names = {path.rpartition("/")[2] for path in paths}
         return names & read_facts(filesystem(files, links), image, venv=VENV).libraries
 
-    def test_glibcs_own_directories(self) -> None:
+    def test_built_in_directories_of_glibc(self) -> None:
         paths = ["usr/lib/liba.so.1", "usr/lib/x86_64-linux-gnu/libb.so.2", "usr/local/lib/libc1.so", "lib64/libd.so"]
         assert self.found(SLIM, SLIM_LINKS, *paths) == {"liba.so.1", "libb.so.2", "libc1.so", "libd.so"}
         assert self.found(SLIM, SLIM_LINKS, "usr/lib/i386-linux-gnu/libx.so", "opt/liby.so", "libz.so") == set()
         assert self.found(SLIM, SLIM_LINKS, "usr/lib/git-core/libx.so.1", "usr/lib/liba.txt") == set()
 
-    def test_directories_that_ld_so_conf_names(self) -> None:
+    def test_directories_in_ld_so_conf(self) -> None:
         more = {
             "etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\n  /opt/one/lib # ours\n",
             "etc/ld.so.conf.d/two.conf": b"# two\n/opt/two/lib\n",
@@ -280,12 +278,12 @@ class TestLibraries:
         assert self.found(SLIM, SLIM_LINKS, "opt/liba.so", "opt/libarm.so", more=more) == {"liba.so"}
         assert self.found(SLIM, SLIM_LINKS, "opt/liba.so", more={"etc/ld.so.cache": b"damaged"}) == set()
 
-    def test_directories_that_the_image_s_environment_names(self) -> None:
+    def test_directories_in_the_environment_of_the_image(self) -> None:
         env = {"LD_LIBRARY_PATH": "/opt/one/lib:relative:;/opt/two/lib", "PATH": "/usr/local/bin"}
         paths = [f"opt/{each}/lib/lib{each}.so.1" for each in ("one", "two", "three")]
         assert self.found(SLIM, SLIM_LINKS, *paths, "root.so", env=env) == {"libone.so.1", "libtwo.so.1"}
 
-    def test_musls_own_directories_or_those_that_its_file_names(self) -> None:
+    def test_built_in_directories_of_musl_or_those_in_its_file(self) -> None:
         paths = ["usr/lib/liba.so.1", "usr/local/lib/libb.so.2", "opt/lib/libc1.so"]
         assert self.found(ALPINE, ALPINE_LINKS, *paths) == {"liba.so.1", "libb.so.2"}
         more = {"etc/ld-musl-x86_64.path": b"/opt/lib:/usr/lib\n/none\n"}
@@ -294,7 +292,7 @@ class TestLibraries:
             "libc1.so",
         }
 
-    def test_links_count_if_they_lead_to_a_file(self) -> None:
+    def test_links_to_files_count(self) -> None:
         links = {"usr/lib/liba.so": "liba.so.1", "usr/lib/libgone.so": "gone", "usr/lib/libloop.so": "libloop.so"}
         known = read_facts(filesystem({**SLIM, "usr/lib/liba.so.1": b""}, {**SLIM_LINKS, **links}), config(), venv=VENV)
         assert {"liba.so", "liba.so.1", "libc.so.6", "libpython3.13.so.1.0"} <= known.libraries
@@ -322,14 +320,14 @@ _facts = st.builds(
 
 
 @given(_facts)
-def test_facts_come_back_out_of_the_cache_as_they_were(known: BaseFacts) -> None:
+def test_round_trip_of_facts(known: BaseFacts) -> None:
     assert BaseFacts.from_json(json.loads(json.dumps(known.to_json()))) == known
 
 
 @given(st.dictionaries(_names, st.binary(max_size=40), max_size=4), st.dictionaries(_names, _names, max_size=4))
-def test_whatever_an_image_holds_it_is_read_or_refused(files: dict[str, bytes], links: dict[str, str]) -> None:
+def test_reads_or_rejects_any_image(files: dict[str, bytes], links: dict[str, str]) -> None:
     there = {f"usr/bin/python3.13{name}": data for name, data in files.items()} | SLIM
-    # A link may well lead away from what an image needs.
+    # Links may form loops.
     with contextlib.suppress(ImageError):
         read_facts(filesystem(there, {**SLIM_LINKS, **links}), config(), venv="nowhere/at/all")
 
@@ -342,7 +340,7 @@ def test_real_bases(name: str, libc: str, tmp_path_factory: pytest.TempPathFacto
     source = registry_source(registry, Reference.parse(name), cache)
     image = pull(source, Platform(architecture="amd64"), cache, progress=Progress()).image
     found = read_facts(merge(image.layers, needs_content), image.config, venv=VENV)
-    # docker-library tells the version in a variable, too.
+    # The official images have their version in a variable.
     assert found.python.version == image.config.env["PYTHON_VERSION"]
     assert found.python.interpreter == "/usr/local/bin/python3.13"
     assert found.python.libc.kind == libc

@@ -27,10 +27,10 @@ from hatch_docker.os_packages.libraries import TO_RUN
         ("libpq.so.5", "libpq", "libpq5"),
         ("libGL.so.1", "mesa-gl", "libgl1"),
         ("libstdc++.so.6", "libstdc++", "libstdc++6"),
-        # Only the one system has it by this name.
+        # Only one distribution has it under this name.
         ("ibase.h", "", "firebird-dev"),
         ("libjpeg.so.62", "", "libjpeg62-turbo"),
-        # A library's number counts.
+        # The version in a soname matters.
         ("libpq.so.4", "", ""),
         ("libffi.so.7", "", ""),
         ("nobody-knows.h", "", ""),
@@ -40,17 +40,17 @@ from hatch_docker.os_packages.libraries import TO_RUN
         ("/ffi.h", "", ""),
     ],
 )
-def test_the_package_that_has_it(name: str, apk: str, apt: str) -> None:
+def test_package_of(name: str, apk: str, apt: str) -> None:
     assert (package_of(name, "apk"), package_of(name, "apt")) == (apk, apt)
     assert package_of(name, "") == package_of(name, "dnf") == ""
 
 
-def test_nothing_is_named_twice() -> None:
+def test_tables_have_no_duplicates() -> None:
     assert len(HEADERS) == sum(len(names.split()) for _, _, names in TO_BUILD)
     assert len(LIBRARIES) == len(TO_RUN)
 
 
-def test_names_are_ones_that_a_package_manager_takes() -> None:
+def test_names_are_valid() -> None:
     for packages in (*HEADERS.values(), *LIBRARIES.values()):
         assert packages.apk or packages.apt
         assert all(re.fullmatch(r"[a-z0-9][a-z0-9+._-]+|", name) for name in packages)
@@ -59,7 +59,7 @@ def test_names_are_ones_that_a_package_manager_takes() -> None:
 @pytest.mark.engine
 @pytest.mark.base
 @pytest.mark.network
-def test_debian_has_every_package_that_we_name(client: DockerClient) -> None:
+def test_debian_has_every_package(client: DockerClient) -> None:
     names = sorted({packages.apt for packages in (*HEADERS.values(), *LIBRARIES.values()) if packages.apt})
     script = f"apt-get update -qq >&2 && apt-cache show --no-all-versions {' '.join(names)}"
     shown = client.containers.run(

@@ -1,4 +1,4 @@
-"""OS packages: what becomes a layer of a container's changes, and packages that are really installed."""
+"""OS packages by an engine: layers of a container's changes, and real installations."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Member:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def folder(name: str, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> Member:
+def directory(name: str, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> Member:
     return Member(name, tarfile.DIRTYPE, mode=mode, owner=owner)
 
 
@@ -102,14 +102,14 @@ def layer(members: Sequence[Member], changes: Mapping[str, str], **options: Any)
 
 
 class TestDifference:
-    def test_what_is_new_or_changed_with_its_mode_and_owner(self) -> None:
+    def test_new_and_changed_files_with_mode_and_owner(self) -> None:
         members = [
-            folder("etc"),
+            directory("etc"),
             Member("etc/old", data=b"old"),
             Member("etc/new", data=b"new" * 500, mode=0o4711, owner=(7, 8)),
             Member("etc/changed", data=b"changed"),
             Member("etc/link", tarfile.SYMTYPE, link="../usr/x", mode=0o777),
-            folder("etc/made", 0o2750, (5, 6)),
+            directory("etc/made", 0o2750, (5, 6)),
         ]
         changes = {"etc": "modified", "etc/changed": "modified"}
         result, _ = found(members, changes | dict.fromkeys(("etc/new", "etc/link", "etc/made"), "added"))
@@ -121,16 +121,16 @@ class TestDifference:
             ("etc/made", 0o2750, 5, 6),
         }
 
-    def test_directories_above_stay_as_they_are(self) -> None:
-        members = [folder("var", 0o711), folder("var/mail", 0o2775, (0, 8)), Member("var/mail/x", data=b"x")]
+    def test_parent_directories_keep_their_mode_and_owner(self) -> None:
+        members = [directory("var", 0o711), directory("var/mail", 0o2775, (0, 8)), Member("var/mail/x", data=b"x")]
         assert layer(members, {"var/mail/x": "added"}) == {
             "var": (0o711, 0, 0),
             "var/mail": (0o2775, 0, 8),
             "var/mail/x": b"x",
         }
 
-    def test_what_is_gone_is_removed_once(self) -> None:
-        members = [folder("etc", 0o711), folder("opt")]
+    def test_removes_a_directory_with_one_whiteout(self) -> None:
+        members = [directory("etc", 0o711), directory("opt")]
         changes = dict.fromkeys(("etc/a", "opt/lib", "opt/lib/x", "var/cache/apt/archives/lock"), "removed")
         assert layer(members, changes) == {
             "etc": (0o711, 0, 0),
@@ -139,8 +139,8 @@ class TestDifference:
             "opt/.wh.lib": b"",
         }
 
-    def test_a_directory_that_became_a_link_takes_its_files_with_it(self) -> None:
-        members = [folder("usr"), Member("usr/lib64", tarfile.SYMTYPE, link="lib")]
+    def test_a_link_replaces_a_directory_with_its_files(self) -> None:
+        members = [directory("usr"), Member("usr/lib64", tarfile.SYMTYPE, link="lib")]
         changes = {"usr": "modified", "usr/lib64": "modified", "usr/lib64/x": "removed"}
         assert layer(members, changes) == {"usr": (0o755, 0, 0), "usr/lib64": "-> lib"}
 
@@ -172,7 +172,7 @@ class TestDifference:
             ".dockerenv",
         ],
     )
-    def test_what_depends_on_the_time_or_the_container_is_left_out(self, path: str) -> None:
+    def test_leaves_out_files_that_depend_on_the_time_or_the_container(self, path: str) -> None:
         assert layer([Member(path, data=b"x")], {path: "added"}) == {}
         assert layer([], {path: "removed"}) == {}
 
@@ -191,14 +191,14 @@ class TestDifference:
             "opt/app/__pycache__.txt",
         ],
     )
-    def test_and_nothing_else(self, path: str) -> None:
+    def test_keeps_similar_paths(self, path: str) -> None:
         assert layer([Member(path, data=b"x")], {path: "added"})[path] == b"x"
 
-    def test_new_directories_for_logs_stay_and_those_of_the_base_are_not_touched(self) -> None:
+    def test_keeps_new_directories_for_logs_and_those_of_the_base(self) -> None:
         members = [
-            *(folder("var"), folder("var/log", 0o2755, (0, 4)), folder("var/log/x", 0o750, (9, 9))),
-            *(folder("run"), folder("run/x"), Member("run/x/pid", data=b"1")),
-            *(folder("tmp", 0o1777), folder("tmp/x")),
+            *(directory("var"), directory("var/log", 0o2755, (0, 4)), directory("var/log/x", 0o750, (9, 9))),
+            *(directory("run"), directory("run/x"), Member("run/x/pid", data=b"1")),
+            *(directory("tmp", 0o1777), directory("tmp/x")),
         ]
         changes = {"var": "modified", "var/log": "modified", "run": "modified", "tmp": "modified"}
         changes |= dict.fromkeys(("var/log/x", "run/x", "run/x/pid", "tmp/x"), "added")
@@ -210,16 +210,16 @@ class TestDifference:
             "var/log/x": (0o750, 9, 9),
         }
 
-    def test_bytecode_that_came_in_a_package_stays(self) -> None:
+    def test_keeps_bytecode_of_packages(self) -> None:
         path = "usr/lib/python3.13/__pycache__/a.cpython-313.pyc"
-        members = [folder("usr/lib/python3.13/__pycache__", 0o700), Member(path, data=b"x")]
+        members = [directory("usr/lib/python3.13/__pycache__", 0o700), Member(path, data=b"x")]
         changes = {"usr/lib/python3.13/__pycache__": "added", path: "added"}
         assert layer(members, changes) == {}
         kept = layer(members, changes, owned={path})
         assert kept[path] == b"x"
         assert kept["usr/lib/python3.13/__pycache__"] == (0o700, 0, 0)
 
-    def test_each_name_of_a_file_has_its_content(self) -> None:
+    def test_hard_links_become_files(self) -> None:
         members = [
             Member("bin/a", data=b"a" * 2000, mode=0o755, owner=(1, 2)),
             Member("bin/b", tarfile.LNKTYPE, link="bin/a"),
@@ -232,16 +232,16 @@ class TestDifference:
         assert layer(members, {"bin/b": "added"})["bin/b"] == b"a" * 2000
         assert layer([*members, Member("tmp/x", data=b"x"), Member("d", tarfile.LNKTYPE, link="tmp/x")], {"d": "added"})
 
-    def test_devices_and_pipes_are_left_out(self) -> None:
+    def test_leaves_out_devices_and_pipes(self) -> None:
         members = [Member("a", tarfile.CHRTYPE), Member("b", tarfile.FIFOTYPE), Member("c", tarfile.BLKTYPE)]
         assert layer(members, dict.fromkeys("abc", "added")) == {}
 
-    def test_files_with_capabilities_are_told(self) -> None:
+    def test_reports_files_with_capabilities(self) -> None:
         headers = tuple(CAPABLE.items())
         members = [Member("bin/ping", data=b"x", headers=headers), Member("bin/other", data=b"x", headers=headers)]
         assert found(members, {"bin/ping": "added"})[0].capable == ("bin/ping",)
 
-    def test_small_files_are_rewritten(self) -> None:
+    def test_rewrites_small_files(self) -> None:
         members = [Member("etc/shadow", data=b"a"), Member("etc/other", data=b"a")]
         rewritten = layer(
             members, dict.fromkeys(("etc/shadow", "etc/other"), "added"), rewrite={"etc/shadow": bytes.upper}
@@ -249,7 +249,7 @@ class TestDifference:
         assert (rewritten["etc/shadow"], rewritten["etc/other"]) == (b"A", b"a")
 
     @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "etc/../../x", "a//b", "./../x"])
-    def test_paths_that_no_file_system_has(self, name: str) -> None:
+    def test_rejects_invalid_paths(self, name: str) -> None:
         with pytest.raises(EngineError, match="tar of the container's files is invalid"):
             layer([Member(name, data=b"x")], {"etc/passwd": "added"})
 
@@ -267,11 +267,11 @@ class TestDifference:
         ],
         ids=["nothing", "no tar", "cut in a file", "cut after one", "twice", "dangling", "circle", "absolute"],
     )
-    def test_what_is_no_sound_tar(self, data: bytes) -> None:
+    def test_rejects_invalid_tars(self, data: bytes) -> None:
         with pytest.raises(EngineError, match="tar of the container's files is invalid"):
             found(data, {"a": "added"})
 
-    def test_memory_does_not_grow_with_the_content(self, tmp_path: Path) -> None:
+    def test_uses_bounded_memory(self, tmp_path: Path) -> None:
         import tracemalloc
 
         size = 64 << 20
@@ -306,11 +306,11 @@ KINDS = st.sampled_from(["added", "modified", "removed"])
     gone=st.sets(PATHS, max_size=3),
     data=st.data(),
 )
-def test_the_order_of_the_tar_and_of_the_changes_does_not_matter(
+def test_layer_does_not_depend_on_the_order_of_tar_and_changes(
     files: dict[str, tuple[bytes, int, str]], gone: set[str], data: st.DataObject
 ) -> None:
     parents = {path.rsplit("/", depth)[0] for path in files for depth in (1, 2) if path.count("/") >= depth}
-    members = [folder(path, 0o711) for path in sorted(parents)]
+    members = [directory(path, 0o711) for path in sorted(parents)]
     members += [Member(path, data=each, mode=mode) for path, (each, mode, _) in files.items() if path not in parents]
     changes = dict.fromkeys(gone, "removed") | {path: kind for path, (_, _, kind) in files.items()}
     shuffled = data.draw(st.permutations(members))
@@ -364,7 +364,7 @@ class TestManagers:
         assert APK.installed(INSTALLED) == {"musl": "1.2.5-r0"}
         assert APK.owned(INSTALLED) == {"usr/lib/python3.13/__pycache__/a.pyc"}
 
-    def test_what_came_in(self) -> None:
+    def test_arrived(self) -> None:
         assert arrived({"a": "1", "b": "1"}, {"b": "2", "a": "1", "c": "3"}) == ("b 2", "c 3")
 
     @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ class TestManagers:
             (APT, "dpkg: error processing package x (--configure):\n", ""),
         ],
     )
-    def test_what_to_do(self, manager: Any, output: str, expected: str) -> None:
+    def test_hints(self, manager: Any, output: str, expected: str) -> None:
         told = hint(manager, output, lambda: ["libpq5", "libpq-dev", "zlib"])
         assert expected in told
         assert bool(told) == bool(expected)
@@ -414,12 +414,12 @@ class TestManagers:
         "!a",
     ],
 )
-def test_what_is_not_the_name_of_a_package(name: str, tmp_path: Path) -> None:
+def test_rejects_invalid_names(name: str, tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="not the name of an OS package"):
         packages(Image(config=ImageConfig(platform=PLATFORM)), ["libpq5", name], tmp_path, engine=no_engine)
 
 
-def test_what_needs_an_engine_is_told_where_none_answers(tmp_path: Path) -> None:
+def test_names_the_purpose_if_no_engine_answers(tmp_path: Path) -> None:
     def nowhere() -> Engine:
         return Engine.connect({"DOCKER_HOST": "tcp://127.0.0.1:1"})
 
@@ -446,15 +446,15 @@ def connect() -> Engine:
 def packages(
     image: Image,
     names: Sequence[str],
-    folder: Path,
+    directory: Path,
     *,
     engine: Callable[[], Engine] = connect,
     progress: Progress | None = None,
     **options: Any,
 ) -> Installed:
-    """Install with a cache in `folder`."""
+    """Install with a cache in `directory`."""
     chosen = InstallOptions(names=tuple(names), label="base:1", log="packages", **options)
-    cache = Cache(folder / "cache")
+    cache = Cache(directory / "cache")
     installer = Installer(engine=engine, limits=Limits(), cache=cache, progress=progress or Progress())
     return install(image, chosen, installer)
 
@@ -465,7 +465,7 @@ def members(made: Installed) -> dict[str, tarfile.TarInfo]:
 
 
 def prints(client: DockerClient, image: Image, script: str) -> str:
-    """What a shell prints in a container of the image."""
+    """The output of a shell script in a container of the image."""
     reference = Reference.parse(f"{REPOSITORY}:{secrets.token_hex(4)}")
     connect().load(image, [reference], progress=Progress())
     return output(client, reference.familiar, "sh", "-c", script)
@@ -482,7 +482,7 @@ REPOSITORY = f"hatch-docker-test-{secrets.token_hex(6)}"
 
 @pytest.fixture(scope="module")
 def _clean(client: DockerClient) -> Iterator[None]:
-    """Take the images that tests loaded out of the engine."""
+    """Remove the images that tests loaded into the engine."""
     yield
     remove(client, REPOSITORY)
 
@@ -537,7 +537,7 @@ def mini(alpine: Image, tmp_path_factory: pytest.TempPathFactory) -> Installed:
 @pytest.mark.base
 @pytest.mark.usefixtures("_clean")
 class TestApk:
-    def test_the_image_has_the_packages(self, alpine: Image, mini: Installed, client: DockerClient) -> None:
+    def test_packages_work(self, alpine: Image, mini: Installed, client: DockerClient) -> None:
         assert validate(mini.image) == []
         assert mini.made.contents == ("mini 1.2-r0", "mini-libs 1.2-r0")
         assert mini.image.layers[:-1] == alpine.layers
@@ -550,14 +550,14 @@ class TestApk:
         )
         assert printed == "mini\nmini\nlib\nmini\n"
 
-    def test_the_database_is_right(self, alpine: Image, mini: Installed, client: DockerClient) -> None:
+    def test_database_is_consistent(self, alpine: Image, mini: Installed, client: DockerClient) -> None:
         assert prints(client, mini.image, "apk info -e mini mini-libs") == "mini\nmini-libs\n"
         audit = "apk audit --system | sort"
         # The script removes a file of another package.
         assert prints(client, mini.image, audit) == prints(client, alpine, audit) + "X etc/motd\n"
         assert "mini" not in prints(client, mini.image, "apk del mini >&2; ls /usr/bin /usr/lib /etc")
 
-    def test_nothing_of_the_time_or_the_container_is_in_it(self, mini: Installed) -> None:
+    def test_layer_has_nothing_of_the_time_or_the_container(self, mini: Installed) -> None:
         found = members(mini)
         assert {path for path in found if path.startswith(("run", "tmp", "var/log", "var/cache", "opt"))} == {
             *("opt", "opt/lib", "run", "run/mini", "var/log", "var/log/mini")
@@ -566,7 +566,7 @@ class TestApk:
         assert "etc/.wh.motd" in found
         assert {"lib/apk/db/installed", "lib/apk/db/scripts.tar.gz", "etc/apk/world", "etc/shadow"} <= found.keys()
 
-    def test_an_empty_cache_gives_the_same_layer(self, alpine: Image, mini: Installed, tmp_path: Path) -> None:
+    def test_layer_is_reproducible_with_an_empty_cache(self, alpine: Image, mini: Installed, tmp_path: Path) -> None:
         progress = Notes()
         again = packages(alpine, ["mini", "mini"], tmp_path, progress=progress)
         assert again.image.digest == mini.image.digest
@@ -574,25 +574,25 @@ class TestApk:
         assert "/usr/bin/mini" in f"/{progress.told[0]}"
 
     @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
-    def test_podman_gives_the_same_layer(self, alpine: Image, mini: Installed, tmp_path: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="podman-") as folder, podman(Path(folder)) as environ:
+    def test_podman_makes_the_same_layer(self, alpine: Image, mini: Installed, tmp_path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="podman-") as directory, podman(Path(directory)) as environ:
             try:
                 made = packages(alpine, ["mini"], tmp_path, engine=lambda: Engine.connect(environ))
             except EngineError as error:
                 pytest.skip(f"podman cannot run containers here: {error}")
         assert made.image.digest == mini.image.digest
 
-    def test_a_new_user_has_no_date(self, mini: Installed, client: DockerClient) -> None:
+    def test_new_users_have_no_date(self, mini: Installed, client: DockerClient) -> None:
         assert prints(client, mini.image, "tail -n 1 /etc/shadow") == "mini:!:3653:0:99999:7:::\n"
 
-    def test_a_second_time_no_engine_is_needed(self, alpine: Image, tmp_path: Path) -> None:
+    def test_needs_no_engine_the_second_time(self, alpine: Image, tmp_path: Path) -> None:
         first = packages(alpine, ["mini-libs", "mini-dev"], tmp_path)
         again = packages(alpine, ["mini-dev", "mini-libs"], tmp_path, engine=no_engine)
         assert again.image.digest == first.image.digest
         assert again.made.contents == first.made.contents
         assert again.made.reused
 
-    def test_a_damaged_layer_in_the_cache_is_made_again(self, alpine: Image, tmp_path: Path) -> None:
+    def test_makes_a_damaged_cached_layer_again(self, alpine: Image, tmp_path: Path) -> None:
         first = packages(alpine, ["mini-libs"], tmp_path)
         algorithm, _, name = first.made.layer.descriptor.digest.partition(":")
         (tmp_path / "cache" / "blobs" / algorithm / name).write_bytes(b"damaged")
@@ -607,7 +607,7 @@ class TestApk:
         distribution = derived(alpine, python, env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"})
         assert "python3-dev 1.0-r0" in packages(distribution, [], tmp_path, toolchain=True).made.contents
 
-    def test_what_is_there_already(self, mini: Installed, tmp_path: Path) -> None:
+    def test_installed_packages(self, mini: Installed, tmp_path: Path) -> None:
         assert packages(mini.image, ["mini-libs"], tmp_path).made.contents == ("mini-libs (already installed)",)
 
     def test_unknown_packages(self, alpine: Image, tmp_path: Path) -> None:
@@ -620,18 +620,18 @@ class TestApk:
         assert f"its complete output is in {tmp_path / 'cache' / 'logs' / 'packages.log'}" in caught.value.hint
         assert "no such package" in (tmp_path / "cache" / "logs" / "packages.log").read_text()
 
-    def test_a_version_that_is_not_there(self, alpine: Image, tmp_path: Path) -> None:
+    def test_missing_version(self, alpine: Image, tmp_path: Path) -> None:
         assert packages(alpine, ["mini-libs=1.2-r0"], tmp_path).made.contents == ("mini-libs 1.2-r0",)
         with pytest.raises(PackageError, match="not have this version of mini-libs"):
             packages(alpine, ["mini-libs=9"], tmp_path)
 
-    def test_an_archive_that_does_not_answer(self, alpine: Image, tmp_path: Path) -> None:
+    def test_unreachable_archive(self, alpine: Image, tmp_path: Path) -> None:
         nowhere = Entry(path="etc/apk/repositories", content=b"http://me:secret@127.0.0.1:9/x\n")
         with pytest.raises(PackageError, match="is unreachable from a container") as caught:
             packages(derived(alpine, nowhere), ["mini"], tmp_path)
         assert "secret" not in str(caught.value)
 
-    def test_a_script_that_fails(self, alpine: Image, tmp_path: Path) -> None:
+    def test_failing_script(self, alpine: Image, tmp_path: Path) -> None:
         broken = Apk(scripts={"post-install": "#!/bin/sh\necho it broke\nexit 3\n"})
         with pytest.raises(PackageError, match="it broke"):
             packages(installable(connect(), alpine, {"broken": broken}), ["broken"], tmp_path)
@@ -668,7 +668,7 @@ class TestApt:
         printed = prints(client, made.image, f'python3 -c "{program}"; getent shadow messagebus; dpkg --audit; dpkg -V')
         user, *complaints = printed.splitlines()
         assert re.fullmatch(r"messagebus:!\*?:3653:.*", user)
-        # The image does without documentation and lists.
+        # The image excludes documentation and lists.
         left_out = ("/usr/share/", "/var/lib/apt/lists/")
         assert [line for line in complaints if not line.split()[-1].startswith(left_out)] == []
         again = packages(slim, names, tmp_path / "again")

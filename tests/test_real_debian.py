@@ -1,4 +1,4 @@
-"""The base out of Debian's archive, for real: compiled on, and with OS packages, which go on slim in the same way."""
+"""The base from the real Debian archive: compiling on it, and OS packages, which work on slim too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from project_maker import make_project
 
 from hatch_docker.index.settings import discover
 
-# One builder for all that is compiled on `debian`.
+# One builder for everything compiled on `debian`.
 BUILD_PACKAGES = "libffi-dev,libpq-dev"
 DEBIAN = {"base": "debian", "registry_mirrors": "docker.io=127.0.0.1:1"}
 WHERE = r"debian:trixie \+ libffi-dev \+ libpq-dev \+ a toolchain"
@@ -39,9 +39,7 @@ def needs_compiling(build: Build) -> Case:
 
 
 class TestCompiling:
-    def test_everything_is_compiled_by_debians_packages_and_used(
-        self, needs_compiling: Case, client: DockerClient
-    ) -> None:
+    def test_compiles_with_debian_packages_and_runs(self, needs_compiling: Case, client: DockerClient) -> None:
         printed = needs_compiling.prints(client)
         assert printed.pop("uid") == 65532
         answers = {name: answer for name, (answer, _) in printed.items()}
@@ -57,10 +55,10 @@ class TestCompiling:
         assert not [path for path in members if path.startswith(("usr/bin/gcc", "usr/include/"))]
         assert not [each for each in needs_compiling.containers if not each.startswith("compiling ")]
 
-    def test_a_second_time_no_container_is_made(self, needs_compiling: Case, tmp_path: Path) -> None:
+    def test_needs_no_container_the_second_time(self, needs_compiling: Case, tmp_path: Path) -> None:
         check_again(needs_compiling, tmp_path)
 
-    def test_others_compile_in_the_builder_that_the_command_made(
+    def test_others_compile_in_the_builder_of_the_command(
         self, needs_compiling: Case, build: Build, image: str, client: DockerClient
     ) -> None:
         made = builds.command(
@@ -77,7 +75,7 @@ class TestCompiling:
 
 @pytest.fixture(scope="module")
 def lacking(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The message where git lacks a shell."""
+    """The error message if git lacks a shell."""
     project = make_project(
         tmp_path_factory.mktemp("git") / "shop", docker='base = "debian"\nruntime-packages = ["git"]'
     )
@@ -96,18 +94,16 @@ def uses_packages(request: pytest.FixtureRequest, build: Build) -> Case:
 
 
 class TestRuntimePackages:
-    def test_git_wants_a_shell_and_says_so(self, lacking: str) -> None:
+    def test_git_requires_a_shell_and_the_message_says_so(self, lacking: str) -> None:
         assert re.search(r"\n  git: /usr/lib/git-core/git-\S+ is a script of /bin/sh\n", lacking)
         assert 'base = "slim" has a shell' in lacking
 
-    def test_all_work_for_nobody_in_particular_in_a_read_only_image(
-        self, uses_packages: Case, client: DockerClient
-    ) -> None:
+    def test_work_as_any_user_in_a_read_only_image(self, uses_packages: Case, client: DockerClient) -> None:
         printed = uses_packages.prints(client)
         version, used, said, *libraries = printed.pop("libpq5")
         assert version == used >= 170000
         assert said.endswith("port 1 failed: Connection refused")
-        # It is the package's, and no copy of it travels in the wheel.
+        # The library of the package is used; the wheel has no copy.
         assert [path.rpartition("/")[0] for path in libraries] == ["/usr/lib/x86_64-linux-gnu"]
         assert printed.pop("curl").startswith("curl: (7) Failed to connect to 127.0.0.1 port 1")
         assert printed == {
@@ -118,7 +114,7 @@ class TestRuntimePackages:
             "uid": 65532,
         }
 
-    def test_only_compiling_takes_a_container(self, uses_packages: Case) -> None:
+    def test_only_compiling_needs_a_container(self, uses_packages: Case) -> None:
         layer = next(layer for layer in uses_packages.result["layers"] if len(layer["contents"]) > len(PACKAGES))
         assert {*PACKAGES} <= {each.partition(" ")[0] for each in layer["contents"]}
         assert {*PACKAGES} <= {each["name"] for each in uses_packages.result["os-packages"]}
@@ -130,7 +126,7 @@ class TestRuntimePackages:
 
     @pytest.mark.base
     @pytest.mark.parametrize("uses_packages", ["slim"], indirect=True)
-    def test_dpkg_and_apt_go_on_from_there(self, uses_packages: Case, client: DockerClient) -> None:
+    def test_dpkg_and_apt_work_with_the_result(self, uses_packages: Case, client: DockerClient) -> None:
         names = " ".join(each["name"] for each in uses_packages.result["os-packages"])
         options: dict[str, Any] = {"entrypoint": ["sleep"], "command": ["600"], "user": "0"}
         with running(client, f"{uses_packages.image}:1.0", **options) as container:
@@ -149,10 +145,10 @@ class TestRuntimePackages:
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_tls_is_verified_by_the_images_authorities(
+def test_tls_is_verified_with_the_certificates_of_the_image(
     image: str, client: DockerClient, shared_cache: Path, tmp_path: Path, trusted: bool
 ) -> None:
-    """By those of this machine in their place, since a network may have its own."""
+    """The certificates of this machine replace them, as a network may have its own."""
     settings = discover(root=Path.cwd(), environ=os.environ, home=Path.home())
     url, authorities = settings.urls()[0], Path(settings.ca_file or BUNDLE)
     if not authorities.is_file() or not url.startswith("https://"):

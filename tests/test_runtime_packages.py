@@ -1,4 +1,4 @@
-"""`runtime-packages` through Hatch's door: laid out without an engine on images of Debian's, by an engine on others."""
+"""Builds with `runtime-packages` through Hatch: unpacked on Debian images, installed by an engine on others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    """An engine whose containers have a package manager, which installs whatever it is told to."""
+    """An engine whose containers have a package manager that installs any package."""
 
     def run(container: FakeContainer, command: list[str]) -> tuple[bytes, int]:
         if command[0] == "cat":
@@ -78,12 +78,12 @@ def on_image(
 
 
 def libraries(made: Made) -> set[str]:
-    """What the dynamic loader finds by its cache."""
+    """The libraries in the dynamic loader's cache."""
     return {each.name for each in read_ld_so_cache(made.contents["etc/ld.so.cache"])}
 
 
-class TestOnAnImageOfDebians:
-    def test_are_a_layer_of_their_own(self, bench: DebianBench) -> None:
+class TestOnADebianImage:
+    def test_are_one_layer(self, bench: DebianBench) -> None:
         made = bench.made(project := on_image(bench, "libpq5"))
         assert len(made.layers) == 3
         assert f"{LIB}/libpq.so.5.17" in made.layers[1]
@@ -100,14 +100,14 @@ class TestOnAnImageOfDebians:
         assert result["layers"][0]["contents"] == ["libpq5 17.6-1", "libldap2 1.0-1"]
         assert not [path for path in bench.archive.requests if "libc6_" in path]
 
-    def test_that_are_there_already(self, bench: DebianBench) -> None:
+    def test_that_are_installed_already(self, bench: DebianBench) -> None:
         outcome = bench.build(project := on_image(bench, "libpq5", status=HAS_PQ))
         assert outcome.code == 0, outcome.err
         assert "has libpq5 already" in outcome.err
         assert len(result_of(project)["layers"]) == 1
         assert result_of(project)["os-packages"] == []
 
-    def test_that_are_there_in_an_older_version_are_brought_up_to_date(self, bench: DebianBench) -> None:
+    def test_that_are_installed_in_an_older_version_are_upgraded(self, bench: DebianBench) -> None:
         made = bench.made(on_image(bench, "libpq5", status=HAS_PQ.replace("17.6", "17.4")))
         assert "Version: 17.6-1" in made.text("var/lib/dpkg/status")
         assert made.text("var/lib/dpkg/status").count("Package: libpq5\n") == 1
@@ -117,18 +117,18 @@ class TestOnAnImageOfDebians:
         other = on_image(bench, "libpq5=18-1", folder="other")
         bench.refused(other, "there is no version 18-1 of 'libpq5'; ", "has 17.6-1")
 
-    def test_in_any_order_are_the_same(self, bench: DebianBench) -> None:
+    def test_are_the_same_in_any_order(self, bench: DebianBench) -> None:
         one = bench.made(on_image(bench, "libpq5 libldap2"))
         other = bench.made(on_image(bench, "libldap2 libpq5 libldap2", folder="other"))
         assert one.manifest["layers"] == other.manifest["layers"]
 
-    def test_are_not_asked_for_twice(self, bench: DebianBench) -> None:
+    def test_are_not_requested_twice(self, bench: DebianBench) -> None:
         bench.made(on_image(bench, "libpq5"))
         asked = len(bench.archive.requests)
         bench.made(on_image(bench, "libpq5", folder="other"))
         assert len(bench.archive.requests) == asked
 
-    def test_have_their_libraries_found_by_the_project(self, bench: DebianBench) -> None:
+    def test_provide_libraries_of_the_project(self, bench: DebianBench) -> None:
         wheel = bench.wheel(
             "pq",
             files={"pq.cpython-313-x86_64-linux-gnu.so": library("pq", "libpq.so.5", "libc.so.6").data or b""},
@@ -144,7 +144,7 @@ class TestOnAnImageOfDebians:
         pyproject.write_text(pyproject.read_text().replace("'libpq5'", "'libldap2'"))
         assert lacks in bench.build(project).err
 
-    def test_come_from_where_the_image_gets_its_own(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_come_from_the_sources_of_the_image(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("hatch_docker.debian.sources.read_sources", lambda _folder: [])
         nowhere = {"HATCH_DOCKER_DEBIAN_MIRROR": ""}
         bench.refused(
@@ -163,7 +163,7 @@ class TestOnAnImageOfDebians:
 
 
 class TestOnOurBase:
-    def test_are_a_layer_of_their_own(self, bench: DebianBench) -> None:
+    def test_are_one_layer(self, bench: DebianBench) -> None:
         made = bench.made(project := bench.project(docker='runtime-packages = ["libpq5-tools"]'))
         assert "usr/bin/pqtool" in made.layers[1]
         assert "var/lib/dpkg/status.d/libpq5" in made.layers[1]
@@ -172,20 +172,20 @@ class TestOnOurBase:
         assert result["base"]["layers"] == 1
         assert [each["name"] for each in result["os-packages"]][-3:] == ["libldap2", "libpq5", "libpq5-tools"]
 
-    def test_that_the_base_was_made_without_come_where_they_are_asked_for(self, bench: DebianBench) -> None:
+    def test_may_be_packages_that_the_base_omits(self, bench: DebianBench) -> None:
         bench.archive.put("openssl", {"usr/bin/openssl": program()}, version="3.5-1")
         bench.archive.release()
         assert "usr/bin/openssl" not in bench.made(bench.project("without")).members
         made = bench.made(bench.project(docker='runtime-packages = ["openssl"]'))
         assert "usr/bin/openssl" in made.layers[1]
 
-    def test_that_are_there_already(self, bench: DebianBench) -> None:
+    def test_that_are_installed_already(self, bench: DebianBench) -> None:
         outcome = bench.build(project := bench.project(docker='runtime-packages = ["libc6", "tzdata"]'))
         assert outcome.code == 0, outcome.err
         assert "debian:trixie has libc6, tzdata already" in outcome.err
         assert len(result_of(project)["layers"]) == 1
 
-    def test_are_not_for_an_engine(self, bench: DebianBench) -> None:
+    def test_cannot_be_installed_by_an_engine(self, bench: DebianBench) -> None:
         bench.refused(
             bench.project(docker=f'runtime-packages = ["libpq5"]\n{ENGINE}'),
             f"{TABLE}.runtime-installer: debian:trixie has no package manager that an engine could run",
@@ -193,7 +193,7 @@ class TestOnOurBase:
         )
 
 
-class TestWhatCannotBe:
+class TestPackagesThatCannotBe:
     @pytest.mark.parametrize("image", [True, False])
     @pytest.mark.parametrize(
         ("name", "said"),
@@ -202,7 +202,7 @@ class TestWhatCannotBe:
             ("halved", "halved: /usr/bin/halved needs libnowhere.so.9"),
         ],
     )
-    def test_laid_out_may_be_installed_by_an_engine(
+    def test_unpacked_may_be_installed_by_an_engine(
         self, bench: DebianBench, image: bool, name: str, said: str
     ) -> None:
         project = on_image(bench, name) if image else bench.project(docker=f'runtime-packages = ["{name}"]')
@@ -218,33 +218,33 @@ class TestWhatCannotBe:
             ("adrift", "adrift → buoy → anchor (>= 2): "),
         ],
     )
-    def test_in_the_archive(self, bench: DebianBench, image: bool, names: str, said: str) -> None:
+    def test_found_in_the_archive(self, bench: DebianBench, image: bool, names: str, said: str) -> None:
         project = on_image(bench, names) if image else bench.project(docker=f"runtime-packages = {names.split()}")
         message = bench.refused(project, said)
-        # An engine's apt would not find it there, either.
+        # An engine's apt would not find it either.
         assert "runtime-installer" not in message
 
-    def test_unpacked_together(self, bench: DebianBench) -> None:
+    def test_combined(self, bench: DebianBench) -> None:
         bench.archive.put("one", {"usr/bin/tool": file(b"1")})
         bench.archive.put("two", {"usr/bin/tool": file(b"2")})
         bench.archive.release()
         bench.refused(on_image(bench, "one two"), "/usr/bin/tool is both in one and in two", "leave one of them out")
 
-    def test_fetched(self, bench: DebianBench) -> None:
+    def test_downloaded(self, bench: DebianBench) -> None:
         bench.archive.alter(deb := bench.archive.deb("libldap2"))
         bench.refused(on_image(bench, "libpq5"), f"{deb.path}: is not the right file", "hint: ")
 
-    def test_an_image_without_dpkgs_database(self, bench: DebianBench) -> None:
+    def test_added_to_an_image_without_a_database(self, bench: DebianBench) -> None:
         bench.refused(
             on_image(bench, "libpq5", status=""), "the image has no Debian packages", "hint: use a Debian base"
         )
 
-    def test_an_image_with_a_damaged_database(self, bench: DebianBench) -> None:
+    def test_added_to_an_image_with_a_damaged_database(self, bench: DebianBench) -> None:
         bench.refused(on_image(bench, "libpq5", status=STATUS.replace("Version: ", "Version: x y")), "status: libc6: ")
 
 
 class TestTheEngine:
-    def test_installs_where_it_is_told_to(self, bench: DebianBench, engine: FakeEngine) -> None:
+    def test_installs_if_it_is_configured(self, bench: DebianBench, engine: FakeEngine) -> None:
         project = on_image(bench, "libpq5", ENGINE)
         made = bench.made(project, DOCKER_HOST=engine.address)
         assert made.contents["usr/share/libpq5"] == b"by apt"
@@ -253,11 +253,11 @@ class TestTheEngine:
         assert result_of(project)["os-packages"] == []
         assert not (project / "dist/debian.shop.lock").exists()
 
-    def test_is_needed_then(self, bench: DebianBench) -> None:
+    def test_is_required_then(self, bench: DebianBench) -> None:
         bench.refused(on_image(bench, "libpq5", ENGINE), "no container engine answers", "install libpq5")
 
     @pytest.mark.parametrize(("release", "libc"), [(ALPINE, "musl"), (UBUNTU, "glibc"), (b"", "glibc")])
-    def test_installs_on_what_is_not_debians(
+    def test_installs_on_other_distributions(
         self, bench: DebianBench, engine: FakeEngine, release: bytes, libc: str
     ) -> None:
         made = bench.made(on_image(bench, "libpq5", release=release, libc=libc), DOCKER_HOST=engine.address)

@@ -32,7 +32,6 @@ from hatch_docker.config import (
     parse,
     refuse,
 )
-from hatch_docker.engine import answers
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.image.extra_files import check_sources
 from hatch_docker.image.outputs import (
@@ -177,13 +176,17 @@ class Session:
         return head_of(self._source.root, self.services.host.environ)
 
     def default_outputs(self) -> list[str]:
-        """The outputs of a plain build: the key `outputs`; else an archive, and a load if an engine answers."""
-        if outputs := self.config.output.outputs:
-            return list(outputs)
-        return ["archive", "load"] if answers(self.services.host.environ) else ["archive"]
+        """The outputs of a plain build: those of the key `outputs`, or the default ones."""
+        # `check` reports the others.
+        if outputs := [name for name in self.config.output.outputs if name in OUTPUTS]:
+            return outputs
+        return [name for name, output in OUTPUTS.items() if output.is_default(self.services.host.environ)]
 
     def check(self, outputs: Collection[str] = ()) -> None:
-        """Compare the configuration with the project and the outputs; raises one ConfigError with all mistakes."""
+        """Compare the configuration with the project and the outputs; raises one ConfigError with all mistakes.
+
+        Raises EngineError if one of the outputs needs an engine and none answers.
+        """
         config, mistakes, services = self._configuration
         project, place = self.project, config.place
         checks: list[Callable[[], object]] = [
@@ -200,9 +203,12 @@ class Session:
             checks.append(partial(as_mistake, place("python"), admits))
         if "entrypoint" not in mistakes:
             checks.append(partial(entrypoint_of, project, config.runtime.entrypoint))
-        if "push" in outputs and "image" not in mistakes:
+        chosen = [OUTPUTS[name] for name in outputs]
+        if any(output.needs_registry for output in chosen) and "image" not in mistakes:
             checks.append(partial(check_push, config.naming.image, place("image")))
         gather(checks)
+        if any(output.needs_engine for output in chosen):
+            services.engine()
         if refusal := self._commit.refusal:
             self.terminal.note(f"the image records no commit, since Git did not read the repository: {refusal}")
 
@@ -241,12 +247,13 @@ class Session:
             progress=services.progress,
         )
         (image,) = self._build(directory).images
-        self._outputs[name] = OUTPUTS[name](image, destination)
+        output = OUTPUTS[name]
+        self._outputs[name] = output.write(image, destination)
         self.terminal.close()
         write_constraints(image, directory)
         write_selections(image, directory)
         result = write_result(image, self._outputs, directory)
-        return result.with_name(self._outputs[name]) if name == "archive" else result
+        return result.with_name(self._outputs[name]) if output.is_file else result
 
     def _build(self, directory: Path) -> Built:
         if self._built is None:
@@ -277,9 +284,10 @@ class Session:
 
     def _how_to_run(self, image: BuiltImage) -> str:
         run = how_to_run(image)
-        if set(self._outputs) == {"archive"}:
-            return f"docker load -i {os.path.relpath(self._directory / self._outputs['archive'])} && {run}"
-        return run
+        files = [file for name, file in self._outputs.items() if OUTPUTS[name].is_file]
+        if len(files) < len(self._outputs):
+            return run
+        return f"docker load -i {os.path.relpath(self._directory / files[0])} && {run}"
 
     def run(self, command: Callable[[Session], tuple[str, int]]) -> int:
         """Run a command that does not build, after its own checks; it returns a text to print and the exit status."""

@@ -38,8 +38,6 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             outputs = self._check(options.get("versions") or [])
             if not options.get("clean_only") and not options.get("hooks_only"):
                 self.session.check(outputs)
-                if "load" in outputs:
-                    self.session.services.engine()
             yield from super().build(**options)
             self.session.show()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.dpkg.lockfile import write_pins
-from hatch_docker.engine import Engine
+from hatch_docker.engine import Engine, answers
 from hatch_docker.image.report import BuiltImage, document
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.registry.client import Registry
@@ -61,10 +61,26 @@ def to_registry(built: BuiltImage, to: Destination) -> str:
     return built.digest_reference
 
 
-OUTPUTS: Mapping[str, Callable[[BuiltImage, Destination], str]] = {
-    "archive": to_archive,
-    "load": to_engine,
-    "push": to_registry,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """An output. `write` returns what the result file records of it, the file's name if the output `is_file`.
+
+    `is_default` says, given the environment, whether a plain build makes it. An output with `needs_engine` connects to
+    the engine before the build, so that it fails early; for one with `needs_registry` the image's name must have a
+    registry.
+    """
+
+    write: Callable[[BuiltImage, Destination], str]
+    is_default: Callable[[Mapping[str, str]], bool] = lambda _environ: False
+    is_file: bool = False
+    needs_engine: bool = False
+    needs_registry: bool = False
+
+
+OUTPUTS: Mapping[str, Output] = {
+    "archive": Output(write=to_archive, is_default=lambda _environ: True, is_file=True),
+    "load": Output(write=to_engine, is_default=answers, needs_engine=True),
+    "push": Output(write=to_registry, needs_registry=True),
 }
 
 

@@ -1,32 +1,32 @@
-"""The tree of errors that a user, a file or a network can cause. It imports nothing.
+"""The errors that users, files or networks can cause. It imports nothing.
 
 ```
 HatchDockerError
-├── ConfigError            [tool.hatch.build.targets.docker]: every mistake at once
+├── ConfigError            [tool.hatch.build.targets.docker]: all mistakes at once
 ├── InvalidReferenceError  a malformed image reference, tag or digest
-├── ImageError             an image, layout or archive that is not what the OCI specification says
+├── ImageError             an image, layout or archive that breaks the OCI specification
 │   ├── BaseError          the base image cannot carry this project (family, platform, Python, libc)
 │   └── BuilderError       the builder image cannot compile for the base (Python, libc, CPU, no compiler)
 ├── LockError              a lock that is missing, stale, unreadable or without hashes
 │   └── ResolveError       the resolver found no solution, or there is no resolver
-├── ArtifactError          a file of the index: not found, not fetched
+├── ArtifactError          a file of a package index that is not found or cannot be downloaded
 │   ├── NoWheelError       a package without a wheel for the target
-│   └── DigestMismatchError     bytes that are not the ones that were named; nothing of them is kept
+│   └── DigestMismatchError     content with another digest than expected; nothing of it is kept
 ├── WheelError             a wheel that breaks its specification (paths, RECORD, metadata)
-├── ContentError           a file whose content is not of the size or CRC that is recorded for it
-├── CompileError           an sdist that does not become a wheel: what its compiler said last, and where the log is
+├── ContentError           a file whose content has another size or CRC than recorded
+├── CompileError           an sdist that cannot be compiled: the last output of the compiler, and the path of the log
 ├── PackageError           OS packages that cannot be installed: unknown names, no package manager
-├── LinkageError           an extension module whose shared libraries, libc or CPU are not the image's
-├── NetworkError           a host that does not answer, or not as HTTP says
+├── LinkageError           an extension module whose shared libraries, libc or CPU do not match the image
+├── NetworkError           a host that does not answer, or breaks HTTP
 │   └── RegistryError      a registry that refuses: 401, 403, 404, 429, 5xx
-├── DebianError            Debian's archive: not what was signed, not as Debian policy says, not reachable
-│   └── DependencyError    packages whose dependencies the archive cannot meet, or unknown ones
-├── EngineError            no container engine, or one that refuses
+├── DebianError            Debian's archive: unreachable, not signed as expected, or breaks Debian policy
+│   └── DependencyError    packages that are unknown, or whose dependencies cannot be satisfied
+├── EngineError            no container engine answers, or it refuses a request
 └── OutputError            the result cannot be written (disk full, permissions)
 ```
 
-Each carries what happened, where (`place`) and what to do (`hint`). Foreign errors are translated once, at the edge
-they come in by. Credentials are never part of any of the three.
+Each has a `message`, a `place` and a `hint`. Exceptions of other libraries are translated where they occur. No part
+of an error holds credentials.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _HINT = "\n  hint: "
 
 
 class HatchDockerError(Exception):
-    """Something went wrong that a person can mend.
+    """An error that a user can fix.
 
-    `message` says what happened, `place` where (a TOML path, a file, a URL without credentials), `hint` what to do.
+    `message` is what happened, `place` is where (a TOML path, a file, a URL without credentials), `hint` what to do.
     """
 
     def __init__(self, message: str, *, place: str = "", hint: str = "") -> None:
@@ -61,12 +61,12 @@ def join_hints(*hints: str) -> str:
 
 
 def readable(text: str) -> str:
-    """A text of several lines, without what a terminal would obey: what others wrote is quoted in it."""
+    """`text` with control characters escaped except newlines: messages quote untrusted text."""
     return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 class ConfigError(HatchDockerError):
-    """All mistakes of a configuration at once; `problems` holds one `(place, message)` for each."""
+    """All mistakes of a configuration at once; `problems` has one `(place, message)` for each."""
 
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         self.problems = problems
@@ -78,7 +78,7 @@ class InvalidReferenceError(HatchDockerError):
 
 
 class ImageError(HatchDockerError):
-    """An image, image layout or archive that is not what the OCI image specification says."""
+    """An image, image layout or archive that breaks the OCI image specification."""
 
 
 class BaseError(ImageError):
@@ -98,15 +98,15 @@ class ResolveError(LockError):
 
 
 class ArtifactError(HatchDockerError):
-    """A file of a package index that cannot be found or fetched."""
+    """A file of a package index that is not found or cannot be downloaded."""
 
 
 class NoWheelError(ArtifactError):
-    """A package that offers no wheel for the target."""
+    """A package without a wheel for the target."""
 
 
 class DigestMismatchError(ArtifactError):
-    """Bytes that are not the ones that were named. Nothing of them is kept."""
+    """Content with another digest than expected. Nothing of it is kept."""
 
 
 class WheelError(HatchDockerError):
@@ -114,11 +114,11 @@ class WheelError(HatchDockerError):
 
 
 class ContentError(HatchDockerError):
-    """A file whose content is not of the size or CRC that is recorded for it."""
+    """A file whose content has another size or CRC than recorded."""
 
 
 class CompileError(HatchDockerError):
-    """An sdist that does not become a wheel for the target. Its whole log is kept where the message says."""
+    """An sdist that cannot be compiled for the target. The message has the path of the whole log."""
 
 
 class PackageError(HatchDockerError):
@@ -126,15 +126,15 @@ class PackageError(HatchDockerError):
 
 
 class LinkageError(HatchDockerError):
-    """An extension module that would not load in the image: a missing shared library, another libc or CPU."""
+    """An extension module that cannot be loaded in the image: a missing shared library, another libc or CPU."""
 
 
 class NetworkError(HatchDockerError):
-    """A host that does not answer, or answers something that is not what HTTP or the API says."""
+    """A host that does not answer, or whose answer breaks HTTP or the API."""
 
 
 class RegistryError(NetworkError):
-    """A registry that refuses; `status` is the HTTP status (0 where there was none)."""
+    """A registry that refuses; `status` is the HTTP status, 0 if there is none."""
 
     def __init__(self, message: str, *, status: int = 0, place: str = "", hint: str = "") -> None:
         super().__init__(message, place=place, hint=hint)
@@ -142,15 +142,15 @@ class RegistryError(NetworkError):
 
 
 class DebianError(HatchDockerError):
-    """Debian's archive, or a file of it, that is not reachable, not what was signed, or not as Debian policy says."""
+    """Debian's archive or a file of it that is unreachable, not signed as expected, or breaks Debian policy."""
 
 
 class DependencyError(DebianError):
-    """Debian packages that are unknown, or whose dependencies cannot be met. The message has the chain to them."""
+    """Packages that are unknown, or whose dependencies cannot be satisfied. The message shows the dependency chain."""
 
 
 class EngineError(HatchDockerError):
-    """No container engine answers, or it refuses what was asked."""
+    """No container engine answers, or it refuses a request."""
 
 
 class OutputError(HatchDockerError):

@@ -111,7 +111,7 @@ class TestRefusals:
         ("number", "hint"),
         [
             (errno.ENOSPC, "the disk is full: free some space, or go elsewhere"),
-            (errno.EACCES, "check who owns that folder, or go elsewhere"),
+            (errno.EACCES, "check the permissions of that directory, or go elsewhere"),
             (errno.EROFS, "that file system is read-only, or go elsewhere"),
             (errno.EIO, "go elsewhere"),
         ],

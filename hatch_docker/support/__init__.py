@@ -1,1 +1,1 @@
-"""Shared tools that know nothing of images or packages: HTTP, cache, files, threads, progress, terminal."""
+"""Tools that know nothing of images or packages: HTTP, cache, files, streams, threads, progress, terminal."""

@@ -1,4 +1,4 @@
-"""Write files whole or not at all: to a temporary name beside their place, flushed, then renamed."""
+"""Write files atomically: to a temporary file in the same directory, which is flushed and renamed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PARTIAL = re.compile(r"hatch-docker-[0-9a-f]{32}")
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "your quota is used up: free some space",
-    errno.EACCES: "check who owns that folder",
+    errno.EACCES: "check the permissions of that directory",
     errno.EROFS: "that file system is read-only",
 }
 
 
 @contextlib.contextmanager
 def writing(place: Path, *, otherwise: str = "") -> Iterator[None]:
-    """Turn what the file system refuses into an OutputError that names `place`; `otherwise` is what else to do."""
+    """Turn an OSError into an OutputError at `place`; `otherwise` is another hint."""
     try:
         yield
     except OSError as error:
@@ -36,9 +36,9 @@ def writing(place: Path, *, otherwise: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well, and is gone otherwise.
+    """A temporary file beside `path`. It replaces `path` at the end of the block, and is removed after an error.
 
-    Raises OutputError where the file system refuses.
+    Raises OutputError if the file system refuses.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def partial_file(folder: Path, prefix: str = "") -> Iterator[Path]:
-    """A new file in `folder` under a name that `sweep` knows, gone at the end of the block unless it was moved."""
-    partial = folder / f"{prefix}hatch-docker-{uuid.uuid4().hex}"
-    # Unlike mkstemp's, with the permissions that the umask leaves: a cache or a dist folder may be shared.
+def partial_file(directory: Path, prefix: str = "") -> Iterator[Path]:
+    """A new file with a name for `sweep` in `directory`. It is removed at the end of the block unless it was moved."""
+    partial = directory / f"{prefix}hatch-docker-{uuid.uuid4().hex}"
+    # Unlike mkstemp's file, it has the umask's permissions: a cache or dist directory may be shared.
     partial.touch(exist_ok=False)
     try:
         yield partial
@@ -63,26 +63,26 @@ def partial_file(folder: Path, prefix: str = "") -> Iterator[Path]:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Flush a finished file and rename it to its place."""
-    # Windows flushes only what is open for writing.
+    """Flush a complete file and rename it to `path`."""
+    # Windows flushes only files that are open for writing.
     with partial.open("r+b") as file:
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def sweep(folder: Path, prefix: str = "") -> None:
-    """Remove the files of `partial_file` that are a day old: the processes that wrote them have died.
+def sweep(directory: Path, prefix: str = "") -> None:
+    """Remove files of `partial_file` that are a day old: their processes were killed.
 
-    Files of other names stay. If `folder` is a symbolic link, all files stay: the folder may be somebody else's.
+    Nothing is removed if `directory` is a symbolic link: the target may belong to somebody else.
     """
     oldest = time.time() - _STALE_SECONDS
     with contextlib.suppress(OSError):
-        # On Windows, junctions are links, too.
-        if folder.is_symlink() or getattr(folder.lstat(), "st_reparse_tag", False):
+        # On Windows, junctions are links too.
+        if directory.is_symlink() or getattr(directory.lstat(), "st_reparse_tag", False):
             return
-        for path in folder.iterdir():
+        for path in directory.iterdir():
             if path.name.startswith(prefix) and _PARTIAL.fullmatch(path.name, len(prefix)):
                 with contextlib.suppress(OSError):
-                    found = path.lstat()
-                    if stat.S_ISREG(found.st_mode) and found.st_mtime < oldest:
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime < oldest:
                         path.unlink()

@@ -1,9 +1,9 @@
 """The cache on disk: blobs by digest, and small JSON documents by key.
 
-Entries are written to a temporary name beside their place, flushed, and renamed, so that a killed process or two
-processes at once never leave half an entry. Entries are verified when they are looked up: a corrupt one is a miss.
-Temporary files of processes that died are swept away after a day, if the folder is ours: it has a CACHEDIR.TAG, which
-also keeps it out of backups (Cache Directory Tagging Specification).
+Entries are written to a temporary file, flushed, and renamed, so that a killed process or concurrent processes never
+leave half an entry. Entries are verified when they are read: a corrupt one is a miss. Temporary files of killed
+processes are removed after a day, if the directory has our CACHEDIR.TAG, which also excludes it from backups (Cache
+Directory Tagging Specification).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _TAG = """\
 Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of hatch-docker, made anew when it is missing.
 """
-_ELSEWHERE = "name another folder with HATCH_DOCKER_CACHE_DIR"
+_ELSEWHERE = "name another directory in HATCH_DOCKER_CACHE_DIR"
 
 
 class Cache:
-    """A folder of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>`).
+    """A directory of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>`).
 
-    A document stands below a line with its own checksum.
+    The first line of a document's file is the checksum of the rest.
     """
 
     def __init__(self, root: Path) -> None:
@@ -39,23 +39,23 @@ class Cache:
         self._partials: set[Path] = set()
 
     def blob(self, digest: str) -> Path | None:
-        """The path of a blob whose bytes have been checked, once in this process; None when there is none."""
+        """The path of a blob, verified once per process; None if it is missing or corrupt."""
         path = self._place(digest)
         if digest in self._verified and path.exists():
             return path
         try:
             with path.open("rb") as file:
-                found = file_digest(file, digest.partition(":")[0])
+                actual = file_digest(file, digest.partition(":")[0])
         except OSError:
             return None
-        if found != digest:
-            # It is left for `add` to replace: by now another process may have done so.
+        if actual != digest:
+            # `add` replaces it. Another process may have done so meanwhile.
             return None
         self._verified.add(digest)
         return path
 
     def add(self, chunks: Iterable[bytes], digest: str, *, what: str) -> Path:
-        """Store a blob while it streams; raise DigestMismatchError, and keep nothing, when it is not `digest`.
+        """Store a blob. Raises DigestMismatchError, and stores nothing, if it does not have `digest`.
 
         `what` names the blob in the error. An existing blob is replaced: the caller found it missing or corrupt.
         """
@@ -63,7 +63,7 @@ class Cache:
         def mismatch(actual: str) -> DigestMismatchError:
             return DigestMismatchError(
                 f"{what} has the wrong content: expected {digest}, got {actual}",
-                hint="it was changed since, or damaged on its way; nothing of it was kept",
+                hint="it was changed since, or damaged in transit; nothing of it was kept",
             )
 
         with self.temporary() as partial:
@@ -72,12 +72,12 @@ class Cache:
             return self._publish(partial, digest)
 
     def adopt(self, partial: Path, digest: str) -> Path:
-        """Move a finished file made under `temporary()` to its place; `digest` was computed while it was written."""
+        """Store a complete file of `temporary()` as a blob; `digest` was computed while it was written."""
         return self._publish(partial, digest)
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
-        """A temporary file name inside the cache, gone at the end of the block unless it was adopted."""
+        """A temporary file in the cache. It is removed at the end of the block unless it was adopted."""
         with writing(self._temporary, otherwise=_ELSEWHERE):
             if self._is_ours():
                 sweep(self._temporary)
@@ -90,14 +90,14 @@ class Cache:
                     self._partials.discard(partial)
 
     def _is_ours(self) -> bool:
-        """Whether the folder was made for this cache, or was empty when the cache came to it."""
+        """Whether the directory has our tag, or is empty; then it gets the tag."""
         self.root.mkdir(parents=True, exist_ok=True)
         tag = self.root / "CACHEDIR.TAG"
         try:
             text = tag.read_text(encoding="utf-8")
         except (OSError, ValueError):
             text = ""
-        # What a killed process wrote of it is written again.
+        # A killed process may have written a part of the tag.
         if text != _TAG and _TAG.startswith(text) and {path.name for path in self.root.iterdir()} <= {tag.name}:
             tag.write_text(_TAG, encoding="utf-8")
             return True
@@ -108,13 +108,13 @@ class Cache:
         return self.root / "logs" / f"{name}.log"
 
     def abandon(self) -> None:
-        """Remove the temporary files of threads that were given up while they waited for something."""
+        """Remove the temporary files of threads that were abandoned."""
         for partial in list(self._partials):
             with contextlib.suppress(OSError):
                 partial.unlink()
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
-        """A JSON document; None where there is none or it is not what was stored."""
+        """A JSON document; None if it is missing or corrupt."""
         try:
             checksum, _, data = self._document(kind, key).read_bytes().partition(b"\n")
             document = json.loads(data) if checksum == _checksum(data) else None
@@ -126,7 +126,7 @@ class Cache:
         return value if isinstance(value, dict) else None
 
     def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
-        """Store a JSON document. `key` says everything that shaped it."""
+        """Store a JSON document under its cache key, which covers everything that shapes it."""
         path = self._document(kind, key)
         data = json.dumps({"key": key, "value": value}, sort_keys=True).encode()
         with self.temporary() as partial:
@@ -150,12 +150,12 @@ class Cache:
         return self.root / kind / hashlib.sha256(key.encode()).hexdigest()
 
 
-def _publish(partial: Path, path: Path, is_there: Callable[[], bool]) -> None:
-    """Publish a file, unless another process just did: Windows replaces none that somebody reads."""
+def _publish(partial: Path, path: Path, exists: Callable[[], bool]) -> None:
+    """Publish a file, unless another process just did: Windows does not replace open files."""
     try:
         publish(partial, path)
     except PermissionError:
-        if not is_there():
+        if not exists():
             raise
 
 

@@ -1,6 +1,6 @@
-"""HTTP for package indexes and registries: kept-alive, retried with back-off, resumed, and errors with a hint.
+"""HTTP for package indexes and registries: connection reuse, retries with back-off, resumption, errors with hints.
 
-It knows neither API. Credentials are the callers'; no error of ours ever shows a URL's user part or query.
+It knows neither API. Callers add credentials; no error shows a URL's user part or query.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ if TYPE_CHECKING:
 
 _RETRIED = (429, 500, 502, 503, 504)
 _ATTEMPTS = 5
-# A host that is unknown or refuses the connection will do so again: a person who mistyped it should learn it soon.
+# Few, so that a mistyped host is reported soon.
 _CONNECTION_ATTEMPTS = 2
 _LONGEST_WAIT = 30.0
-# There, `proxy_bypass` reads the exceptions from the same settings as `getproxies` the proxies, and takes no mapping.
+# There, `proxy_bypass` reads the system's settings, as `getproxies` does, and takes no mapping.
 _SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
-# The body of an answer that is not the last one is read only to keep the connection: at most this many bytes of it.
-_WORTH_READING = 1 << 16
+# In bytes. Larger bodies of skipped answers are not read to keep the connection.
+_MAX_SKIPPED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How this machine reaches others, as its environment says.
+    """The network settings of the environment.
 
-    `ca_file` is trusted besides the system's authorities; `proxies` is as `urllib.request.getproxies()` gives it.
+    `ca_file` is trusted in addition to the system's authorities; `proxies` is as from `urllib.request.getproxies()`.
     """
 
     ca_file: str = ""
@@ -64,9 +64,9 @@ class Network:
 
 
 class _Retry(urllib3.Retry):
-    """Retries, but for an answer that asks for a longer wait than a person would take without a word.
+    """Retries, but fails if an answer requires a wait longer than `_LONGEST_WAIT`.
 
-    A Retry-After that cannot be read is as good as none. Bodies of answers that are passed over may have no end.
+    An invalid Retry-After is ignored. Bodies of skipped answers may be endless, and are read in part only.
     """
 
     def increment(
@@ -82,7 +82,7 @@ class _Retry(urllib3.Retry):
             raise MaxRetryError(_pool, url or "", None)
         retry = super().increment(method, url, response, error, _pool, _stacktrace)
         if response is not None:
-            _pass_over(response)
+            _skip(response)
         return retry
 
     def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
@@ -113,23 +113,11 @@ class Http:
     ) -> urllib3.BaseHTTPResponse:
         """Send a request and return the response, whatever its status, with its body unread.
 
-        Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110, Retry-After honoured up to half
-        a minute), connections that cannot be made twice and soon; but not for a `body` that cannot be sent twice: pass
-        `retry=False` and repeat it from its beginning. Authorization is not sent on to another host. Raises
-        NetworkError when the host does not answer.
+        Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110; a Retry-After of up to half a
+        minute is honoured), failed connection attempts once and soon. For a `body` that cannot be sent twice, pass
+        `retry=False`. Authorization is not sent to another host after a redirect. Raises NetworkError if the host does
+        not answer.
         """
-        retries = _Retry(
-            total=_ATTEMPTS,
-            connect=_CONNECTION_ATTEMPTS,
-            redirect=10 if redirect else 0,
-            status_forcelist=_RETRIED,
-            allowed_methods=None,
-            backoff_factor=0.3,
-            backoff_max=_LONGEST_WAIT,
-            backoff_jitter=0.2,
-            raise_on_status=False,
-            raise_on_redirect=False,
-        )
         try:
             return self._pool(url).request(
                 method,
@@ -137,18 +125,18 @@ class Http:
                 headers={**self._headers, **(headers or {})},
                 body=body,
                 redirect=redirect,
-                retries=retries if retry else False,
+                retries=_retries(redirect=redirect) if retry else False,
                 preload_content=False,
                 timeout=urllib3.Timeout(connect=15, read=90),
             )
         except HTTPError as error:
             raise translate(error, url) from None
         except ValueError:
-            # A malformed URL, here or in a redirect, of which urllib.parse thinks less than urllib3.
+            # A malformed URL, here or in a redirect, that urllib3 accepts and urllib.parse does not.
             raise translate(LocationParseError(""), url) from None
 
     def read(self, url: str, *, headers: Mapping[str, str] | None = None, limit: int = 1 << 28) -> tuple[int, bytes]:
-        """The status and whole body of a GET; raises NetworkError when the body is longer than `limit` bytes."""
+        """The status and whole body of a GET; raises NetworkError if the body is longer than `limit` bytes."""
         response = self.request("GET", url, headers=headers)
         try:
             body = response.read(limit + 1)
@@ -168,10 +156,10 @@ class Http:
         *,
         again: Callable[[Mapping[str, str]], urllib3.BaseHTTPResponse] | None = None,
     ) -> Iterator[bytes]:
-        """The body of a GET's response in chunks; where the connection breaks, the rest is asked for (RFC 9110, 14.2).
+        """The body of a GET's response in chunks; if the connection breaks, the rest is requested (RFC 9110, 14.2).
 
-        `url` and `headers` are the request's; `again` sends it with other headers where a plain request would not do.
-        The bytes are not checked here: hash them.
+        `url` and `headers` are those of the request; `again` sends it with other headers if a plain request is not
+        enough. The caller verifies the bytes.
         """
         again = again or (lambda changed: self.request("GET", url, headers=changed))
         received = 0
@@ -186,7 +174,7 @@ class Http:
                     raise translate(error, url) from None
                 time.sleep(min(_LONGEST_WAIT, 0.3 * 2**attempt + random.random() * 0.2))  # noqa: S311 (jitter)
             finally:
-                # A connection whose body was read to its end is back in the pool; any other cannot be used again.
+                # The connection is in the pool again if the body was read to its end; otherwise it is useless.
                 response.close()
             response = again({**headers, "Range": f"bytes={received}-"})
             if response.status not in (200, 206):
@@ -201,7 +189,7 @@ class Http:
             raise LocationParseError(url)
         proxies = dict(self._network.proxies)
         proxy = proxies.get(parts.scheme) or proxies.get("all") or ""
-        # As Go's programs, Docker among them: what is meant for this machine does not leave it.
+        # Loopback hosts need no proxy, as in programs written in Go, such as Docker.
         if is_loopback(parts.hostname or ""):
             proxy = ""
         if proxy and _bypasses(parts.netloc.rpartition("@")[2], proxies):
@@ -214,7 +202,7 @@ class Http:
             return self._pools[proxy]
 
     def _connect(self, proxy: str) -> urllib3.PoolManager:
-        # What SSL_CERT_FILE names is trusted by OpenSSL's own default; on macOS and Windows it is the system's store.
+        # On Linux, OpenSSL trusts SSL_CERT_FILE by default; on macOS and Windows, the system's store is used.
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             if self._network.ca_file:
@@ -235,7 +223,7 @@ class Http:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, without a port, is this machine itself; IPv6 addresses with brackets or without."""
+    """Whether a host without a port is this machine itself; an IPv6 address may be in brackets."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -243,12 +231,12 @@ def is_loopback(host: str) -> bool:
 
 
 def _bypasses(host: str, proxies: Mapping[str, str]) -> bool:
-    """Whether `host` is reached without a proxy: an exception of the system's settings if it has them, or NO_PROXY."""
+    """Whether `host` is reached without a proxy, by the system's settings if there are any, else by NO_PROXY."""
     return bool(proxy_bypass(host) if _SYSTEM_SETTINGS else proxy_bypass(host, proxies))
 
 
 def redact(url: str) -> str:
-    """The URL without its user part, query and fragment, where secrets travel."""
+    """The URL without user part, query and fragment, which may hold secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -257,14 +245,14 @@ def redact(url: str) -> str:
 
 
 def final_url(response: urllib3.BaseHTTPResponse, url: str) -> str:
-    """Where the response to a request for `url` came from, after redirects: what its relative links are relative to."""
+    """The URL of the response to a request for `url`, after redirects. Relative links are relative to it."""
     for step in response.retries.history if response.retries else ():
         url = urljoin(url, step.redirect_location or "")
     return url
 
 
 def translate(error: HTTPError, url: str) -> NetworkError:
-    """Our error for one of urllib3's, with the cause in plain words."""
+    """The NetworkError for an exception of urllib3."""
     cause: BaseException = error
     while isinstance(cause, MaxRetryError) and cause.reason is not None:
         cause = cause.reason
@@ -272,7 +260,7 @@ def translate(error: HTTPError, url: str) -> NetworkError:
     if isinstance(cause, ProxyError) and cause.original_error is not None:
         cause = cause.original_error
     host = "the proxy" if proxied else urlsplit(redact(url)).netloc
-    what, hint = f"the connection to {host} broke", "try again; if it stays so, check the network in between"
+    what, hint = f"the connection to {host} broke", "try again; if that does not help, check the network in between"
     for kind, (text, advice) in _CAUSES.items():
         if isinstance(cause, kind):
             what, hint = text.format(host=host), advice
@@ -291,24 +279,39 @@ _CAUSES: dict[type[BaseException], tuple[str, str]] = {
         "no trusted TLS connection to {host}",
         "trust its certificate authority with SSL_CERT_FILE, PIP_CERT or REQUESTS_CA_BUNDLE",
     ),
-    ProxySchemeUnknown: ("the proxy is none that speaks HTTP", "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"),
+    ProxySchemeUnknown: ("the proxy is not an HTTP proxy", "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"),
     LocationValueError: ("that is not a URL", "check how it is written"),
 }
 
 
-def _pass_over(response: urllib3.BaseHTTPResponse) -> None:
-    """Read a short body to its end, so that the connection can be used again; close the connection of any other."""
+def _retries(*, redirect: bool) -> _Retry:
+    return _Retry(
+        total=_ATTEMPTS,
+        connect=_CONNECTION_ATTEMPTS,
+        redirect=10 if redirect else 0,
+        status_forcelist=_RETRIED,
+        allowed_methods=None,
+        backoff_factor=0.3,
+        backoff_max=_LONGEST_WAIT,
+        backoff_jitter=0.2,
+        raise_on_status=False,
+        raise_on_redirect=False,
+    )
+
+
+def _skip(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a short body to its end, so that the connection can be reused; close the connection of a long one."""
     try:
-        if len(response.read(_WORTH_READING, decode_content=False)) == _WORTH_READING:
+        if len(response.read(_MAX_SKIPPED, decode_content=False)) == _MAX_SKIPPED:
             response.close()
     except HTTPError:
         response.close()
 
 
 def _after(response: urllib3.BaseHTTPResponse, received: int) -> Iterator[bytes]:
-    """The body's chunks from byte `received` on, also where the server ignored the Range header."""
+    """The body's chunks from byte `received` on, even if the server ignored the Range header."""
     skip = received if response.status == 200 else 0
-    # Bodies are compared by digest: never let a Content-Encoding change them.
+    # A Content-Encoding must not change bytes whose digest is verified.
     for chunk in response.stream(CHUNK, decode_content=False):
         if skip >= len(chunk):
             skip -= len(chunk)

@@ -1,4 +1,4 @@
-"""What containers print: kept whole in a file while it is of a sane size, and its end for messages."""
+"""Logs of containers' output: a file of limited size, and the last lines for messages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 from hatch_docker.support.atomic import writing
 
-# Nobody reads more, and a build that prints without end must not fill the disk.
+# In bytes. A build that prints without end must not fill the disk.
 _LARGEST = 64 << 20
 _TAIL = 1 << 18
 _USER = re.compile(rb"(?<=//)[^/@\s]*@")
 
 
 class Log:
-    """A log while it is written. `path` is told in messages."""
+    """A log that is being written to `path`."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
@@ -26,26 +26,26 @@ class Log:
         self._tail = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Add what was printed; what is beyond the largest size is not kept. Raises OutputError."""
+        """Append output. Beyond the largest size it is dropped. Raises OutputError."""
         self._tail += data
         del self._tail[:-_TAIL]
         if self._room > 0:
             rest = data[: self._room]
             self._room -= len(data)
             with writing(self.path):
-                self._file.write(rest if self._room > 0 else rest + b"\n(the log is cut here: it went on)\n")
+                self._file.write(rest if self._room > 0 else rest + b"\n(the log is cut off here)\n")
 
     def end(self) -> str:
-        """Its last lines as text, without the logins that addresses may have."""
+        """The last lines as text, without logins in addresses."""
         return _USER.sub(b"", bytes(self._tail)).decode("utf-8", errors="replace")
 
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[Log]:
-    """A new log at `path`, which somebody may watch while it grows. Raises OutputError."""
+    """A new, unbuffered log at `path`, so that it can be followed. Raises OutputError."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # An older one may be somebody else's, be written by another build right now, or be a link.
+        # An existing file may be a link, belong to another user, or be in use by another build.
         with suppress(FileNotFoundError):
             path.unlink()
         file = path.open("xb", buffering=0)

@@ -1,4 +1,4 @@
-"""What a person sees while an image is made: one live line on a terminal, plain lines elsewhere."""
+"""Progress as lines of text, with one live line below them on a terminal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from hatch_docker.errors import readable
 from hatch_docker.support.progress import Advance, Progress
 
 _REDRAW_SECONDS = 0.1
-# How often a step that tells nothing of itself, such as a compiler's, is drawn again: it shows how long it takes.
+# Steps without progress of their own, such as compiling, are redrawn this often: they show the time.
 _TICK_SECONDS = 1.0
 _WIDTH = 80
-_WORTH_A_LINE = 5_000_000
-# What a step is called while it goes on, when it is done, and what it has several of.
+# In bytes. Without a terminal, the start of larger tasks is reported too.
+_LARGE_TASK = 5_000_000
+# For each step: its words while it runs and when it is finished, and the noun of its tasks.
 _WORDS = {
     "pull": ("pulling", "pulled", "layer"),
     "look up": ("looking up", "looked up", "package"),
@@ -48,11 +49,11 @@ class _Step:
 
     @property
     def words(self) -> tuple[str, str, str]:
-        """What it is called while it goes on and when it is done, and what it has several of."""
+        """Its words while it runs and when it is finished, and the noun of its tasks."""
         return _WORDS.get(self.name, (self.name, self.name, ""))
 
     def what(self, name: str = "") -> str:
-        """What it works on: one thing by its `name`, several by how many of them are finished."""
+        """Its task by name, or the number of its tasks that are finished."""
         noun = self.words[2]
         if name or self.count == 1 or not noun:
             return f"{noun} {name or self.last}".strip()
@@ -60,10 +61,7 @@ class _Step:
 
 
 class Terminal(Progress):
-    """Shows steps by `line`, which prints a finished line, and on a terminal (`stream`) a live one below them.
-
-    `warning` prints the line of a warning.
-    """
+    """Prints lines with `line`, warnings with `warning`, and a live line to `stream`, if that is a terminal."""
 
     def __init__(
         self, line: Callable[[str], None], stream: TextIO | None, *, warning: Callable[[str], None] | None = None
@@ -75,31 +73,19 @@ class Terminal(Progress):
         self._steps: dict[str, _Step] = {}
         self._drawn = 0.0
         self._next = 0
-        # Set, it ends the thread that ticks; None while there is none.
+        # Ends the thread that redraws the live line; None if there is no such thread.
         self._ticking: threading.Event | None = None
 
     @contextlib.contextmanager
     def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
         """See Progress."""
         with self._lock:
-            # A step ends when another begins, unless it waits for that: a base may be pulled while it is pushed on.
-            # What has no word for several is told one by one.
-            done = [each for each in self._steps.values() if not each.running]
-            self._end([each for each in done if each.name != step or not each.words[2]])
-            current, self._next = self._steps.setdefault(step, _Step(step, time.monotonic())), self._next + 1
-            key = self._next
-            current.count += 1
-            current.total += total
-            current.running[key] = current.last = name
-            if self._stream is None and total >= _WORTH_A_LINE:
-                self._line(f"  {current.words[0]} {current.what(name)} ({human(total)})")
-            self._draw(current)
-            self._tick()
+            current, key = self._begin(step, name, total)
 
         def advance(count: int) -> None:
             with self._lock:
                 current.done += count
-                # A thread that was given up may go on for a moment after the end.
+                # An abandoned thread may still run for a moment after the end.
                 if self._steps.get(step) is current:
                     self._draw(current)
 
@@ -112,8 +98,24 @@ class Terminal(Progress):
             with self._lock:
                 current.running.pop(key, None)
                 if not current.running:
-                    # What it was a part of goes on, and is shown again.
+                    # It may have been a part of another step.
                     self._draw_latest()
+
+    def _begin(self, step: str, name: str, total: int) -> tuple[_Step, int]:
+        """Begin a task; return its step and its key in `running`."""
+        # Starting a task closes idle steps. Running ones may wait for it: a push may pull a layer of the base.
+        # Tasks without a noun are reported one by one.
+        idle = [each for each in self._steps.values() if not each.running]
+        self._end([each for each in idle if each.name != step or not each.words[2]])
+        current, self._next = self._steps.setdefault(step, _Step(step, time.monotonic())), self._next + 1
+        current.count += 1
+        current.total += total
+        current.running[self._next] = current.last = name
+        if self._stream is None and total >= _LARGE_TASK:
+            self._line(f"  {current.words[0]} {current.what(name)} ({human(total)})")
+        self._draw(current)
+        self._tick()
+        return current, self._next
 
     def note(self, text: str) -> None:
         """See Progress."""
@@ -124,7 +126,7 @@ class Terminal(Progress):
         self._between(self._warning, f"warning: {text}")
 
     def close(self) -> None:
-        """End the steps that go on, with their lines."""
+        """End all steps, and print their lines."""
         with self._lock:
             self._end(list(self._steps.values()))
             if self._ticking:
@@ -147,13 +149,13 @@ class Terminal(Progress):
                 self._line(f"  {step.words[1]} {step.what()}{size} in {step.ended - step.started:.1f} s")
 
     def _tick(self) -> None:
-        """Draw what goes on again and again, by a thread that ends with the steps."""
+        """Redraw the live line repeatedly, in a thread that ends with the steps."""
         if self._stream is not None and self._ticking is None:
             self._ticking = threading.Event()
             threading.Thread(target=self._ticks, args=(self._ticking,), name="progress", daemon=True).start()
 
     def _ticks(self, ended: threading.Event) -> None:
-        # A terminal that has gone is the main thread's to find.
+        # If the terminal is closed, the main thread reports it.
         with contextlib.suppress(OSError, ValueError):
             while not ended.wait(_TICK_SECONDS):
                 with self._lock:
@@ -165,23 +167,18 @@ class Terminal(Progress):
                     self._draw_latest()
 
     def _draw_latest(self) -> None:
-        going = [step for step in self._steps.values() if step.running]
-        if going:
-            self._draw(max(going, key=lambda each: max(each.running)))
+        running = [step for step in self._steps.values() if step.running]
+        if running:
+            self._draw(max(running, key=lambda each: max(each.running)))
 
     def _draw(self, step: _Step) -> None:
         now = time.monotonic()
         if self._stream is None or now - self._drawn < _REDRAW_SECONDS:
             return
         self._drawn = now
-        of = f" of {human(step.total)}" if step.total else ""
-        size = f" · {human(step.done)}{of}" if step.total or step.done else ""
-        if not size and now - step.started >= _TICK_SECONDS:
-            size = f" · {now - step.started:.0f} s"
-        names = f" · {', '.join(step.running.values())}" if step.count > 1 else ""
-        text = f"  {step.words[0]} {step.what()}{size}{names}"
+        text = _live_line(step, now)
         with contextlib.suppress(OSError, ValueError):
-            # With room for the ^C that a terminal echoes: a line that wraps cannot be cleared.
+            # A line that wraps cannot be cleared: leave room for the ^C that a terminal echoes.
             width = (os.get_terminal_size(self._stream.fileno()).columns or _WIDTH) - 3
             text = text if len(text) <= width else text[: max(width - 1, 0)] + "…"
         self._stream.write(f"\r\x1b[K{text}")
@@ -192,6 +189,15 @@ class Terminal(Progress):
             self._stream.write("\r\x1b[K")
             self._stream.flush()
             self._drawn = 0.0
+
+
+def _live_line(step: _Step, now: float) -> str:
+    of = f" of {human(step.total)}" if step.total else ""
+    size = f" · {human(step.done)}{of}" if step.total or step.done else ""
+    if not size and now - step.started >= _TICK_SECONDS:
+        size = f" · {now - step.started:.0f} s"
+    names = f" · {', '.join(step.running.values())}" if step.count > 1 else ""
+    return f"  {step.words[0]} {step.what()}{size}{names}"
 
 
 def human(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Work in several threads that one error, or Ctrl-C, ends at once. It imports nothing of ours."""
+"""Work in several threads that ends at the first error or Ctrl-C. It imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _GRACE_SECONDS = 1.0
 def together(
     work: Callable[[_T], _R], items: Sequence[_T], *, threads: int, stop: threading.Event | None = None
 ) -> list[_R]:
-    """What `work` gives for each item, in their order. The first error that it raises ends everything, and is raised.
+    """The results of `work` for all items, in their order. The first error stops all threads, and is raised.
 
-    `stop` is set then, for work that looks at it. The threads are daemons, unlike those of an executor: Ctrl-C ends the
-    process though one of them waits for a host.
+    `stop` is set then, for work that checks it. Unlike those of an executor, the threads are daemons: Ctrl-C ends the
+    process even if one of them waits for a host.
     """
     stop = stop or threading.Event()
     waiting = deque(enumerate(items))
-    outcomes: dict[int, _R] = {}
-    fatal: list[BaseException] = []
+    results: dict[int, _R] = {}
+    errors: list[BaseException] = []
 
     def run() -> None:
         while not stop.is_set():
@@ -33,9 +33,9 @@ def together(
             except IndexError:
                 return
             try:
-                outcomes[number] = work(item)
+                results[number] = work(item)
             except BaseException as error:
-                fatal.append(error)
+                errors.append(error)
                 stop.set()
 
     workers = [threading.Thread(target=run, daemon=True) for _ in range(min(threads, len(items)))]
@@ -49,13 +49,13 @@ def together(
     finally:
         stop.set()
         _wind_up(workers)
-    if fatal:
-        raise fatal[0]
-    return [outcomes[number] for number in range(len(items))]
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(items))]
 
 
 def once(make: Callable[[], _T]) -> Callable[[], _T]:
-    """`make`, called once, however many threads want what it makes at the same time."""
+    """`make`, called at most once, even from several threads at the same time."""
     lock = threading.Lock()
     made: list[_T] = []
 

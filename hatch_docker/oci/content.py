@@ -134,7 +134,7 @@ def _inflated_at_once(path: str, content: Deflated, copy: Copy | None) -> bytear
 def _decompress(path: str, inflater: isal_zlib.Decompress, raw: bytes) -> bytes:
     try:
         return inflater.decompress(raw, CHUNK)
-    except isal_zlib.IsalError as error:  # type: ignore[misc]  # a class, whatever its stub says
+    except isal_zlib.IsalError as error:  # type: ignore[misc]  # a class, contrary to its stub
         raise _damaged(path, f"its DEFLATE stream is invalid ({error})") from None
 
 

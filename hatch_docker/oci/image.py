@@ -123,7 +123,7 @@ def decompressed(chunks: Iterator[bytes], media_type: str) -> Iterator[bytes]:
             yield from _read_all(igzip.IGzipFile(fileobj=source))  # type: ignore[no-untyped-call]
         else:
             yield from chunks_of(source)
-    except (OSError, EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc]  # a class, whatever its stub says
+    except (OSError, EOFError, isal_zlib.IsalError) as error:  # type: ignore[misc]  # a class, contrary to its stub
         raise ImageError(f"a layer cannot be decompressed: {error}") from None
 
 

@@ -134,7 +134,7 @@ def write_layer(
     `present` are directories of the layers below. They are not written again as parents, since that would change their
     mode and owner. `advance` is called with numbers of plain bytes. Raises ImageError for paths that cannot be in a
     layer, ContentError for a damaged stream, DigestMismatchError for content with another checksum; `out` is useless
-    then. Needs memory for a few batches per thread, whatever the sizes.
+    then. Needs memory for a few batches per thread, for contents of any size.
     """
     options = options or WriteOptions()
     arranged = arrange(entries, present)

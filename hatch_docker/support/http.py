@@ -111,7 +111,7 @@ class Http:
         redirect: bool = True,
         retry: bool = True,
     ) -> urllib3.BaseHTTPResponse:
-        """Send a request and return the response, whatever its status, with its body unread.
+        """Send a request and return the response, of any status, with its body unread.
 
         Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110; a Retry-After of up to half a
         minute is honoured), failed connection attempts once and soon. For a `body` that cannot be sent twice, pass

@@ -88,7 +88,7 @@ class Session:
         return self.read(self.open(request, access), request.url, access)
 
     def open(self, request: Request, access: Access) -> BaseHTTPResponse:
-        """Send an authorized request; return the response, whatever its status, with its body unread.
+        """Send an authorized request; return the response, of any status, with its body unread.
 
         After a 401 it is sent once more with a new token, unless its body is an iterator: the caller repeats that one.
         Raises RegistryError if the registry or its token service does not answer, or the token service refuses.

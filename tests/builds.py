@@ -1,4 +1,4 @@
-"""Runs builds through Hatch's door, and reads what they made, by nothing of the code that made it."""
+"""Run builds through Hatch, and read their archives independently of the package's code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOWHERE = "tcp://127.0.0.1:1"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a build ended."""
+    """The exit status and output of a build."""
 
     code: int
     out: str
@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Made:
-    """An archive's image: its documents, and the files of all its layers as a container sees them."""
+    """The image in an archive: its documents, and the files of all layers as a container sees them."""
 
     manifest: Mapping[str, Any]
     document: Mapping[str, Any]
@@ -67,12 +67,12 @@ class Made:
         return dict(each.partition("=")[::2] for each in self.config["Env"])
 
     def text(self, path: str) -> str:
-        """A file's text."""
+        """The text of a file."""
         return self.contents[path].decode()
 
 
 def environment(cache: Path, **changes: str) -> dict[str, str]:
-    """What a build sees of this machine: a cache, no engine, and no configuration of the person who runs the tests."""
+    """The environment of a build: a cache, no engine, and no configuration of the user who runs the tests."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP") if name in os.environ}
     home = str(cache.parent / "home")
     return {
@@ -87,7 +87,7 @@ def environment(cache: Path, **changes: str) -> dict[str, str]:
 
 
 def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = "docker:archive") -> Outcome:
-    """`python -m hatchling build` in `project`, in this process; whatever image it makes has to be valid."""
+    """Run `python -m hatchling build` in `project`, in this process, and check that the image is valid."""
     out, err = io.StringIO(), io.StringIO()
     before = Path.cwd()
     os.chdir(project)
@@ -100,15 +100,15 @@ def build(project: Path, *arguments: str, env: Mapping[str, str], target: str = 
             contextlib.redirect_stderr(err),
         ):
             code = hatchling.cli.hatchling()
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
     finally:
         os.chdir(before)
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
 def command(*arguments: str | Path, env: Mapping[str, str], folder: Path) -> Outcome:
-    """`hatch-docker …` in `folder`, in this process."""
+    """Run `hatch-docker …` in `folder`, in this process."""
     out, err = io.StringIO(), io.StringIO()
     before, code = Path.cwd(), 0
     os.chdir(folder)
@@ -119,8 +119,8 @@ def command(*arguments: str | Path, env: Mapping[str, str], folder: Path) -> Out
             contextlib.redirect_stderr(err),
         ):
             main([str(argument) for argument in arguments])
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
     finally:
         os.chdir(before)
     return Outcome(code, out.getvalue(), err.getvalue())
@@ -141,7 +141,7 @@ def start(
     python: str = sys.executable,
     **options: Any,
 ) -> subprocess.Popen[str]:
-    """`python -m hatchling build` in `project`, as a process of its own."""
+    """Start `python -m hatchling build` in `project`, in a process of its own."""
     return subprocess.Popen(
         [python, "-m", "hatchling", "build", "-t", target, *arguments],
         cwd=project,
@@ -154,13 +154,13 @@ def start(
 
 
 def wait_for(process: subprocess.Popen[str]) -> Outcome:
-    """How a process ended."""
+    """Wait for a process; return its outcome."""
     out, err = process.communicate(timeout=120)
     return Outcome(process.returncode, out, err)
 
 
 def check_clean(outcome: Outcome, code: int = 1) -> str:
-    """A build's only message: what is not indented in the lines of its progress, and what is indented below that."""
+    """Check that a build printed one message and no secrets; return it. Lines of progress before it are indented."""
     assert outcome.code == code, outcome.err
     assert outcome.out == ""
     assert "Traceback" not in outcome.err
@@ -172,14 +172,14 @@ def check_clean(outcome: Outcome, code: int = 1) -> str:
 
 
 def check_blobs(cache: Path) -> None:
-    """Nothing half-written in a cache, and every blob what it is called."""
+    """Check that a cache has no partial files and that every blob has the digest in its name."""
     assert list((cache / "tmp").glob("*")) == []
     for path in files_below(cache / "blobs"):
         assert hashlib.new(path.parent.name, path.read_bytes()).hexdigest() == path.name
 
 
 def files_below(folder: Path) -> set[Path]:
-    """The files in a folder, and in those that are in it, without CACHEDIR.TAG."""
+    """The files in a directory and its subdirectories, without CACHEDIR.TAG."""
     return {path for path in folder.rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG"}
 
 
@@ -197,7 +197,7 @@ def result_of(project: Path) -> dict[str, Any]:
 
 
 def check_archive(archive: Path, scratch: Path) -> None:
-    """Read the archive back as a layout and as `docker save` writes it, and recompute whatever both say."""
+    """Read an archive as an OCI layout and as a `docker save` archive, and validate both images."""
     cache, platform, progress = Cache(scratch), platform_of(archive), Progress()
     files = open_files(archive)
     layout = pull(layout_source(files, ""), platform, cache, progress=progress).image
@@ -208,13 +208,13 @@ def check_archive(archive: Path, scratch: Path) -> None:
 
 
 def platform_of(archive: Path) -> Platform:
-    """The platform that the archive's image is for."""
+    """The platform of the image in an archive."""
     document = read(archive).document
     return Platform.of(document["os"], document["architecture"])
 
 
 def read(archive: Path) -> Made:
-    """What is in an archive."""
+    """Read the image in an archive."""
     with tarfile.open(archive) as tar:
         blobs = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
@@ -228,10 +228,10 @@ def read(archive: Path) -> Made:
     layers = []
     for descriptor in manifest["layers"]:
         with tarfile.open(fileobj=io.BytesIO(_plain(descriptor, blob(descriptor)))) as tar:
-            found = {member.name: member for member in tar}
-            members |= found
-            contents |= {name: tar.extractfile(each).read() for name, each in found.items() if each.isreg()}  # type: ignore[union-attr]
-            layers.append(tuple(found))
+            added = {member.name: member for member in tar}
+            members |= added
+            contents |= {name: tar.extractfile(each).read() for name, each in added.items() if each.isreg()}  # type: ignore[union-attr]
+            layers.append(tuple(added))
     return Made(manifest, json.loads(blob(manifest["config"])), members, contents, tuple(layers))
 
 
@@ -243,36 +243,36 @@ def _plain(descriptor: Mapping[str, Any], data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder with wheels, base images, projects, and the cache that their builds share."""
+    """A directory with wheels, base images, projects, and the cache that their builds share."""
 
     root: Path
 
     @property
     def cache(self) -> Path:
-        """The cache of all builds here."""
+        """The cache of all builds."""
         return self.root / "cache"
 
     def base(self, *bases: FakeBase) -> Path:
-        """A base image of these contents; the same path for the same ones."""
+        """The path of an OCI layout with these images, made at the first call."""
         folder = self.root / f"base-{hashlib.sha256(repr(bases).encode()).hexdigest()[:8]}"
         return folder if folder.exists() else make_base(folder, *bases)
 
     def wheel(self, name: str, version: str = "1.0", files: Mapping[str, str | bytes] = {}, **options: Any) -> Path:
-        """A wheel with one module besides `files`."""
+        """Make a wheel with one module besides `files`."""
         folder = self.root / "wheels"
         folder.mkdir(exist_ok=True)
         return make_wheel(folder, name, version, {f"{name}.py": f"VERSION = {version!r}\n", **files}, **options)
 
     def project(self, folder: str = "project", **options: Any) -> Path:
-        """A project on a small glibc base, as `make_project` makes it."""
+        """Make a project with `make_project`, on a small glibc base by default."""
         return make_project(self.root / folder, **{"base": self.base(), **options})
 
     def build(self, project: Path, *arguments: str, target: str = "docker:archive", **env: str) -> Outcome:
-        """Build in this process, with `env` on top of an environment that has nothing in it."""
+        """Build in this process, with `env` added to a clean environment."""
         return build(project, *arguments, env=environment(self.cache, **env), target=target)
 
     def made(self, project: Path, *arguments: str, target: str = "docker:archive", **env: str) -> Made:
-        """Build an archive, check that it is sound, and read it."""
+        """Build an archive, check it, and read it."""
         outcome = self.build(project, *arguments, target=target, **env)
         assert outcome.code == 0, outcome.err
         check_archive(archive_of(project), self.root / "scratch")

@@ -1,4 +1,4 @@
-"""Builds projects that must be compiled, and records the containers that builds create."""
+"""Build projects that must be compiled, and record the containers that builds create."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from hatch_docker.support.progress import Progress
 PROJECTS = Path(__file__).parent / "projects"
 # A label of the base images that tests make.
 MARK = f"hatch-docker-test-{secrets.token_hex(6)}"
-# Makes compiling on this machine fail.
+# A CC with which compiling on the host fails.
 _NO_COMPILER = "/nowhere/cc"
-_NOT_OURS = shutil.ignore_patterns("dist", "__pycache__", ".*")
+_IGNORED = shutil.ignore_patterns("dist", "__pycache__", ".*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A project that was built and loaded, and the build's output. `containers` are the purposes of its containers."""
+    """A project that was built and loaded. `output` is the build's, `containers` are the purposes of its containers."""
 
     project: Path
     environ: dict[str, str]
@@ -63,7 +63,7 @@ class Case:
         return {each["name"]: each for each in self.result["compiled"]}
 
     def prints(self, client: DockerClient) -> Any:
-        """The JSON that the image prints in a read-only container."""
+        """Run the image in a read-only container, and parse the JSON that it prints."""
         printed = client.containers.run(f"{self.image}:1.0", remove=True, read_only=True, cap_drop=["ALL"])
         return json.loads(printed)
 
@@ -73,7 +73,7 @@ Build = Callable[..., Case]
 
 @contextlib.contextmanager
 def building(client: DockerClient, cache: Path, folder: Path) -> Iterator[Build]:
-    """A function that locks and builds a project of PROJECTS in `folder`, with settings as variables."""
+    """Provide a function that locks and builds a copy of a project of PROJECTS, with settings as variables."""
     images: list[str] = []
 
     def build(name: str, cache: Path = cache, target: str = "docker:archive,load", **settings: str) -> Case:
@@ -104,17 +104,17 @@ def building(client: DockerClient, cache: Path, folder: Path) -> Iterator[Build]
 
 def copied(project: Path, to: Path) -> Path:
     """Copy a project without the files of builds."""
-    return Path(shutil.copytree(project, to, ignore=_NOT_OURS))
+    return Path(shutil.copytree(project, to, ignore=_IGNORED))
 
 
 def variables(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables of configuration keys, given with underscores."""
+    """The environment variables of configuration keys, whose names have underscores."""
     return {f"HATCH_DOCKER_{name.upper()}": value for name, value in settings.items()}
 
 
 @contextlib.contextmanager
 def recorded_containers() -> Iterator[list[str]]:
-    """The purposes of the containers that builds in this process create during the block."""
+    """Provide a list of the purposes of the containers that builds in this process create during the block."""
     containers: list[str] = []
     create = APIClient.create_container
 
@@ -127,7 +127,7 @@ def recorded_containers() -> Iterator[list[str]]:
 
 
 def check_again(case: Case, folder: Path) -> None:
-    """Check that another build gives the same image without a container, and one of a copy without an engine."""
+    """Check that a second build gives the same image without a container, and one of a copy without an engine."""
     with recorded_containers() as containers:
         shutil.rmtree(case.project / "dist")
         outcome = built(case.project, case.environ)
@@ -141,7 +141,7 @@ def check_again(case: Case, folder: Path) -> None:
 
 
 def installing(name: str, repository: Mapping[str, bytes], cache: Path, path: Path) -> str:
-    """An Alpine image whose apk has one repository, inside the image; returns the value for `base` and `builder`."""
+    """Make an Alpine image whose only repository of apk is inside the image; return the value for `base`."""
     image = derived(
         _pulled(name, cache),
         Entry(path="etc/apk/repositories", content=f"/{FOLDER}\n".encode()),
@@ -156,8 +156,8 @@ def installing(name: str, repository: Mapping[str, bytes], cache: Path, path: Pa
 
 def _pulled(name: str, cache: Path) -> Image:
     registry = Registry(Http(), credentials=Credentials(), mirrors=mirrors())
-    found = registry_source(registry, Reference.parse(name), Cache(cache))
-    return pull(found, Platform(architecture="amd64"), Cache(cache), progress=Progress()).image
+    source = registry_source(registry, Reference.parse(name), Cache(cache))
+    return pull(source, Platform(architecture="amd64"), Cache(cache), progress=Progress()).image
 
 
 def lock_of_sdists(*sdists: Path) -> str:

@@ -1,4 +1,4 @@
-"""Makes prepared wheels from small wheels."""
+"""Make prepared wheels from small wheels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TARGET = TargetPython(
 def make_prepared(
     folder: Path, name: str = "demo", files: Mapping[str, str | bytes] = {}, **more: Any
 ) -> PreparedWheel:
-    """Prepare a wheel that is made in `folder`."""
+    """Make a wheel in `folder`, and prepare it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = make_wheel(folder, name, files=files or {f"{name}.py": f"# {name}"}, **more)
     with WheelFile(path, path.name) as wheel, path.open("rb") as file:

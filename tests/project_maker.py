@@ -1,4 +1,4 @@
-"""Makes small Hatch projects whose dependencies are wheels on this disk, locked in a pylock.toml."""
+"""Make small Hatch projects whose dependencies are local wheels, locked in a pylock.toml."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def make_project(
 ) -> Path:
     """Write a project and return its root.
 
-    `wheels` are what it requires, each by name unless `dependencies` say otherwise, and what it locks. `base` is an
-    OCI layout. `project`, `wheel` and `docker` are TOML for the end of these tables, `more` for the end of the file.
+    `wheels` are locked, and required by name unless `dependencies` is given. `base` is an OCI layout. `project`,
+    `wheel` and `docker` are TOML for the end of these tables, `more` for the end of the file.
     """
     module = name.replace("-", "_")
     wheels = list(wheels)
@@ -79,18 +79,18 @@ def make_project(
 
 
 def lock_of(*wheels: Path, url: str = "", hashes: Mapping[str, str] = {}) -> str:
-    """A pylock.toml of `wheels`: by their paths, or by `url` and their names. `hashes` replaces those of some names."""
+    """A pylock.toml of `wheels`, by their paths or below `url`. `hashes` overrides the hashes of some file names."""
     lines = ['lock-version = "1.0"', 'created-by = "tests"', ""]
     for path in wheels:
         name, version = path.name.split("-")[:2]
-        where = f'url = "{url}/{path.name}"' if url else f'url = "{path.as_uri()}"'
+        source = f"{url}/{path.name}" if url else path.as_uri()
         digest = hashes.get(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
         lines += [
             "[[packages]]",
             f'name = "{name.lower().replace("_", "-")}"',
             f'version = "{version}"',
             "[[packages.wheels]]",
-            where,
+            f'url = "{source}"',
             f"size = {path.stat().st_size}",
             f'hashes = {{sha256 = "{digest}"}}' if digest else "hashes = {}",
             "",

@@ -1,4 +1,4 @@
-"""Services for tests: of a project in a folder, on a machine without configuration of its own."""
+"""Make services for tests: for a project in a directory, on a host without configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOWHERE = "tcp://127.0.0.1:1"
 
 
 def make_host(folder: Path, environ: Mapping[str, str] = {}) -> Host:
-    """A machine with three processors, whose home is `folder`, and which has no engine."""
+    """A host with three processors and without an engine, whose home is `folder`."""
     return Host(
         environ={"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "DOCKER_HOST": NOWHERE, **environ},
         proxies={},

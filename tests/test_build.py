@@ -1,4 +1,4 @@
-"""The whole path, through Hatch's door: what is in the image, what is told, and that it is the same every time."""
+"""Whole builds through Hatch: the contents of images, the reports, and that builds are reproducible."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-class TestTheImage:
-    def test_holds_a_venv_of_the_project_and_its_dependencies(self, bench: Bench) -> None:
+class TestImage:
+    def test_has_a_venv_of_the_project_and_its_dependencies(self, bench: Bench) -> None:
         alpha = bench.wheel("alpha", entry_points="[console_scripts]\nalpha-tool = alpha:main\n")
         made = bench.made(bench.project(wheels=[alpha]))
         assert made.text(f"{SITE}/alpha.py") == "VERSION = '1.0'\n"
@@ -45,7 +45,7 @@ class TestTheImage:
         assert config["version"] == "3.13.5"
         assert config["include-system-site-packages"] == "false"
 
-    def test_has_scripts_that_start_the_venvs_python(self, bench: Bench) -> None:
+    def test_scripts_start_the_venv_s_python(self, bench: Bench) -> None:
         alpha = bench.wheel("alpha", entry_points="[console_scripts]\nalpha-tool = alpha:main\n")
         made = bench.made(bench.project(wheels=[alpha]))
         for script, imported in (("alpha-tool", "from alpha import main"), ("shop", "from shop import main")):
@@ -53,14 +53,14 @@ class TestTheImage:
             assert imported in made.text(f"app/.venv/bin/{script}")
             assert made.members[f"app/.venv/bin/{script}"].mode == 0o755
 
-    def test_is_owned_by_root_and_of_one_time_whatever_the_layer(self, bench: Bench) -> None:
+    def test_all_layers_have_one_owner_and_one_time(self, bench: Bench) -> None:
         made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
         ours = [made.members[name] for layer in made.layers[1:] for name in layer]
         assert {(each.uid, each.gid, each.mtime) for each in ours} == {(0, 0, MTIME)}
         assert {each.mode for each in ours} == {0o644, 0o755, 0o777}
         assert all(each.mode == 0o755 for each in ours if each.isdir())
 
-    def test_has_the_projects_layer_last_and_each_parent_directory_in_each(self, bench: Bench) -> None:
+    def test_project_s_layer_is_last_and_each_layer_has_its_parent_directories(self, bench: Bench) -> None:
         made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
         base, wheels, own = made.layers
         assert "usr/local/bin/python3.13" in base
@@ -69,10 +69,10 @@ class TestTheImage:
         for layer in (wheels, own):
             assert all(str(Path(name).parent) in {".", *layer} for name in layer)
 
-    def test_runs_its_only_script_as_nobody_in_app(self, bench: Bench) -> None:
+    def test_runs_the_only_script_as_an_unprivileged_user_in_app(self, bench: Bench) -> None:
         made = bench.made(bench.project())
         assert made.config["Entrypoint"] == ["/app/.venv/bin/shop"]
-        assert "Cmd" not in made.config, "the base's command is not the new entrypoint's"
+        assert "Cmd" not in made.config, "the base's command is dropped"
         assert made.config["User"] == "65532:65532"
         assert made.config["WorkingDir"] == "/app"
         assert made.members["app"].isdir()
@@ -83,7 +83,7 @@ class TestTheImage:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def test_says_what_it_is_in_labels_and_annotations(self, bench: Bench) -> None:
+    def test_labels_and_annotations_describe_the_project(self, bench: Bench) -> None:
         project = """\
 description = "Sells things"
 license = "MIT"
@@ -107,7 +107,7 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
         assert made.config["Labels"] == {**described, "team": "a", "tier": "gold"}
         assert made.manifest["annotations"] == {**described, "b": "c"}
 
-    def test_keeps_the_history_and_config_of_its_base(self, bench: Bench) -> None:
+    def test_keeps_the_history_and_config_of_the_base(self, bench: Bench) -> None:
         base = bench.base(FakeBase(config={"ExposedPorts": {"9000/tcp": {}}, "StopSignal": "SIGINT"}))
         made = bench.made(bench.project(base=base, docker="ports = [8000]"))
         assert made.document["history"][0] == {"created_by": "a test"}
@@ -115,7 +115,7 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
         assert set(made.config["ExposedPorts"]) == {"8000/tcp", "9000/tcp"}
         assert made.config["StopSignal"] == "SIGINT"
 
-    def test_of_musl_takes_musl_wheels(self, bench: Bench) -> None:
+    def test_musl_base_gets_musl_wheels(self, bench: Bench) -> None:
         tags = ("cp313-cp313-manylinux_2_17_x86_64", "cp313-cp313-musllinux_1_2_x86_64")
         wheels = [
             bench.wheel(
@@ -132,14 +132,14 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
             (project / "pylock.toml").write_text(lock)
             assert bench.made(project).text(f"{SITE}/alpha_kind.py") == tag
 
-    def test_is_for_the_platform_that_is_asked_for(self, bench: Bench) -> None:
+    def test_is_for_the_configured_platform(self, bench: Bench) -> None:
         both = bench.base(FakeBase(architecture="amd64"), FakeBase(architecture="arm64"))
         project = bench.project(base=both)
         assert bench.made(project).document["architecture"] == "amd64"
         assert bench.made(project, HATCH_DOCKER_PLATFORMS="linux/arm64").document["architecture"] == "arm64"
         assert result_of(project)["platform"] == "linux/arm64"
 
-    def test_leaves_out_what_nobody_needs_there(self, bench: Bench) -> None:
+    def test_prunes_unused_files(self, bench: Bench) -> None:
         files = {
             "alpha_lib/__init__.py": "",
             "alpha_lib/tests/test_it.py": "",
@@ -149,11 +149,11 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
         project = bench.project(wheels=[bench.wheel("alpha", files=files)])
         assert f"{SITE}/alpha_lib/__init__.py" in bench.made(project).members
         lean, whole = bench.made(project), bench.made(project, HATCH_DOCKER_PRUNE="[]")
-        gone = {f"{SITE}/alpha_lib/{name}" for name in ("tests", "tests/test_it.py", "fast.c", "a.a")}
-        assert whole.members.keys() - lean.members.keys() == gone
+        pruned = {f"{SITE}/alpha_lib/{name}" for name in ("tests", "tests/test_it.py", "fast.c", "a.a")}
+        assert whole.members.keys() - lean.members.keys() == pruned
         assert "tests/test_it.py" not in lean.text(f"{SITE}/alpha-1.0.dist-info/RECORD")
 
-    def test_warns_where_two_wheels_install_one_path(self, bench: Bench) -> None:
+    def test_warns_if_two_wheels_install_one_path(self, bench: Bench) -> None:
         wheels = [bench.wheel(name, files={"shared.py": name}) for name in ("alpha", "beta")]
         outcome = bench.build(project := bench.project(wheels=wheels))
         assert "warning: alpha and beta both install" in outcome.err
@@ -164,14 +164,14 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
         assert silent.err == ""
 
 
-class TestTheProject:
-    def test_may_have_no_dependencies_no_lock_and_no_scripts(self, bench: Bench) -> None:
+class TestProject:
+    def test_without_dependencies_lock_and_scripts(self, bench: Bench) -> None:
         made = bench.made(bench.project(scripts={}, dependencies=[]))
         assert "Entrypoint" not in made.config
         assert made.config["Cmd"] == ["python3"]
         assert len(made.layers) == 2
 
-    def test_may_have_its_own_data_and_scripts(self, bench: Bench) -> None:
+    def test_with_shared_data_and_scripts(self, bench: Bench) -> None:
         wheel = """\
 [tool.hatch.build.targets.wheel.shared-data]
 "etc/shop.toml" = "etc/shop.toml"
@@ -185,7 +185,7 @@ class TestTheProject:
         assert made.members["app/.venv/bin/count"].mode == 0o755
         assert made.config["Entrypoint"] == ["/app/.venv/bin/count"]
 
-    def test_may_be_named_in_any_spelling(self, bench: Bench) -> None:
+    def test_with_a_name_that_is_not_normalized(self, bench: Bench) -> None:
         project = bench.project(name="My_Shop.Net", scripts={"my-shop-net": "my_shop:main", "x": "my_shop:x"})
         (project / "src" / "My_Shop.Net").rename(project / "src" / "My_Shop_Net")
         text = (project / "pyproject.toml").read_text().replace("src/My_Shop.Net", "src/My_Shop_Net")
@@ -194,7 +194,7 @@ class TestTheProject:
         assert archive_of(project).name == "my_shop_net-1.0.docker.tar"
         assert made.config["Entrypoint"] == ["/app/.venv/bin/my-shop-net"]
 
-    def test_may_choose_extras_and_dependency_groups(self, bench: Bench) -> None:
+    def test_with_extras_and_dependency_groups(self, bench: Bench) -> None:
         names = ("alpha", "beta", "gamma", "delta")
         project = bench.project(
             wheels=[bench.wheel(name) for name in names],
@@ -220,7 +220,7 @@ class TestTheProject:
         assert installed(HATCH_DOCKER_EXTRAS="fast") == {"alpha", "beta", "gamma"}
         assert installed(HATCH_DOCKER_DEPENDENCY_GROUPS="server") == {"alpha", "delta"}
 
-    def test_need_have_no_table_at_all(self, bench: Bench) -> None:
+    def test_without_a_table(self, bench: Bench) -> None:
         project = bench.project()
         text = (project / "pyproject.toml").read_text()
         (project / "pyproject.toml").write_text(re.sub(r"\[tool\.hatch\.build\.targets\.docker\][^\[]*", "", text))
@@ -257,25 +257,25 @@ class TestExtraFiles:
             )
         )
 
-    def test_go_where_they_are_told_to(self, bench: Bench) -> None:
+    def test_into_names_files_and_directories(self, bench: Bench) -> None:
         made = self.made(bench, '{from = "conf", into = "/etc/shop"}, {from = "run.sh", into = "/usr/local/bin/run"}')
         assert made.text("etc/shop/a.toml") == "a"
         assert made.text("etc/shop/deep/b.toml") == "b"
         assert made.text("usr/local/bin/run") == "#!/bin/sh\n"
         assert len(made.layers) == 3
 
-    def test_are_chosen_by_include_and_exclude(self, bench: Bench) -> None:
+    def test_include_and_exclude_select_files(self, bench: Bench) -> None:
         made = self.made(bench, '{from = "conf", into = "/etc/shop", include = ["*.toml"], exclude = ["a.*"]}')
         assert [name for name in made.members if made.members[name].isreg() and "etc/shop" in name] == [
             "etc/shop/deep/b.toml"
         ]
 
-    def test_have_the_mode_and_owner_that_they_are_given(self, bench: Bench) -> None:
+    def test_mode_and_owner(self, bench: Bench) -> None:
         made = self.made(bench, '{from = "conf", into = "/etc/shop", mode = "0600", owner = "1000:1001"}')
         member = made.members["etc/shop/a.toml"]
         assert (member.mode, member.uid, member.gid) == (0o600, 1000, 1001)
 
-    def test_are_executable_where_they_are_on_this_disk(self, bench: Bench) -> None:
+    def test_keep_the_executable_bit(self, bench: Bench) -> None:
         project = bench.project(
             docker='extra-files = [{from = ".", into = "/x", include = ["run.sh", "conf"]}]', files=self.FILES
         )
@@ -285,7 +285,7 @@ class TestExtraFiles:
         assert made.members["x/run.sh"].mode == 0o755
         assert made.members["x/conf/a.toml"].mode == 0o644
 
-    def test_go_through_the_links_of_the_base(self, bench: Bench) -> None:
+    def test_follow_links_of_the_base(self, bench: Bench) -> None:
         base = FakeBase(links={"data": "/srv/data", "srv/data": "../mnt"}, folders={"mnt": 0o700})
         made = self.made(bench, '{from = "conf", into = "/lib/shop"}, {from = "conf", into = "/data/shop"}', base)
         assert {"usr/lib/shop/a.toml", "mnt/shop/a.toml"} <= made.members.keys()
@@ -293,33 +293,33 @@ class TestExtraFiles:
         assert made.members["data"].issym()
         assert not any(name.startswith(("lib/", "data/", "srv/data/")) for name in made.members)
 
-    def test_leave_the_directories_of_the_base_as_they_are(self, bench: Bench) -> None:
+    def test_do_not_change_directories_of_the_base(self, bench: Bench) -> None:
         made = self.made(bench, '{from = "conf", into = "/srv"}, {from = "conf", into = "/tmp/x"}')
         assert made.members["srv"].mode == 0o750
         assert made.members["tmp"].mode == 0o1777
         assert not {"srv", "tmp", "usr"} & {name for layer in made.layers[1:] for name in layer}
 
-    def test_of_a_later_table_win(self, bench: Bench) -> None:
+    def test_later_tables_win(self, bench: Bench) -> None:
         tables = '{from = "conf/a.toml", into = "/x"}, {from = "conf/deep/b.toml", into = "/x"}'
         assert self.made(bench, tables).text("x") == "b"
 
     @pytest.mark.parametrize("into", ["/app", "/app/.venv", "/data"])
-    def test_are_not_lost_below_a_directory_that_the_build_makes(self, bench: Bench, into: str) -> None:
+    def test_must_not_replace_a_directory_of_the_build(self, bench: Bench, into: str) -> None:
         docker = f'volumes = ["/data"]\nextra-files = [{{from = "run.sh", into = "{into}"}}]'
         outcome = bench.build(bench.project(docker=docker, files=self.FILES))
         assert outcome.code == 1
         assert f"extra-files[0].into: {into} is a directory" in outcome.err
 
 
-class TestVolumesAndFolders:
+class TestVolumesAndWorkingDirectory:
     def test_volumes_belong_to_the_user(self, bench: Bench) -> None:
         made = bench.made(bench.project(docker='volumes = ["/var/lib/shop", "/srv"]\nuser = "1000:2000"'))
         member = made.members["var/lib/shop"]
         assert (member.isdir(), member.mode, member.uid, member.gid) == (True, 0o755, 1000, 2000)
         assert set(made.config["Volumes"]) == {"/var/lib/shop", "/srv"}
-        assert made.members["srv"].uid == 0, "the base has it"
+        assert made.members["srv"].uid == 0, "it is the base's"
 
-    def test_the_working_directory_is_made(self, bench: Bench) -> None:
+    def test_working_directory_exists(self, bench: Bench) -> None:
         made = bench.made(bench.project(docker='working-dir = "/lib/work"'))
         assert made.config["WorkingDir"] == "/lib/work"
         assert made.members["usr/lib/work"].isdir()
@@ -327,7 +327,7 @@ class TestVolumesAndFolders:
 
 class TestLayers:
     @pytest.mark.parametrize("budget", [3, 4, 8, 40])
-    def test_are_never_more_than_the_budget(self, bench: Bench, budget: int) -> None:
+    def test_do_not_exceed_max_layers(self, bench: Bench, budget: int) -> None:
         wheels = [bench.wheel(f"pkg{number}") for number in range(9)]
         noise = os.urandom(1_200_000)
         wheels += [bench.wheel(f"big{number}", files={f"big{number}.bin": noise}) for number in range(3)]
@@ -337,7 +337,7 @@ class TestLayers:
         names = [name for layer in made.layers[1:] for name in layer if not made.members[name].isdir()]
         assert len(names) == len(set(names))
 
-    def test_are_the_same_for_the_same_wheel_in_two_projects(self, bench: Bench) -> None:
+    def test_two_projects_share_layers_of_the_same_wheels(self, bench: Bench) -> None:
         noise = os.urandom(1_200_000)
         big = bench.wheel("big", files={"big.bin": noise})
         one = bench.project(
@@ -352,7 +352,7 @@ class TestLayers:
         assert layers[0]["alpha 1.0",] == layers[1]["alpha 1.0",]
 
     @pytest.mark.parametrize("compression", ["gzip", "gzip-single", "zstd"])
-    def test_are_compressed_as_told_with_the_same_content(self, bench: Bench, compression: str) -> None:
+    def test_compressions_give_the_same_content(self, bench: Bench, compression: str) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         plain = bench.made(project)
         made = bench.made(project, HATCH_DOCKER_COMPRESSION=compression)
@@ -361,8 +361,8 @@ class TestLayers:
         assert made.document["rootfs"] == plain.document["rootfs"]
 
 
-class TestWhatIsTold:
-    def test_the_result_file_says_what_was_made(self, bench: Bench) -> None:
+class TestReport:
+    def test_result_file_describes_the_image(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")], docker='image = "registry.example/team/shop"')
         made = bench.made(project)
         result = result_of(project)
@@ -381,12 +381,12 @@ class TestWhatIsTold:
         assert [each["diff-id"] for each in result["layers"]] == made.document["rootfs"]["diff_ids"][1:]
         assert [each["contents"] for each in result["layers"]] == [["alpha 1.0"], ["shop 1.0"]]
 
-    def test_standard_output_is_the_digest_reference_alone(self, bench: Bench) -> None:
+    def test_standard_output_is_the_reference_by_digest(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         outcome = bench.build(project)
         assert outcome.out == f"docker.io/library/shop@{result_of(project)['digest']}\n"
 
-    def test_the_table_names_each_layer_and_how_to_run_the_image(self, bench: Bench) -> None:
+    def test_summary_lists_each_layer_and_how_to_run_the_image(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")], docker="ports = [8000]")
         first, second = bench.build(project), bench.build(project)
         assert re.search(r"^  alpha 1\.0 +[\d.]+ k?B +[\d.]+ kB  made$", first.err, re.MULTILINE)
@@ -398,13 +398,13 @@ class TestWhatIsTold:
         assert f"docker load -i {archive} && docker run --rm -p 8000:8000 shop:1.0" in first.err
         assert str(archive) in first.err.splitlines()
 
-    def test_quiet_is_quiet(self, bench: Bench) -> None:
+    def test_hatch_quiet_leaves_standard_output_alone(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         outcome = bench.build(project, HATCH_QUIET="1")
         assert outcome.out == f"docker.io/library/shop@{result_of(project)['digest']}\n"
         assert outcome.err == ""
 
-    def test_a_process_of_its_own_says_the_same(self, bench: Bench) -> None:
+    def test_output_of_a_separate_process_is_the_same(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         outcome = wait_for(start(project, env=environment(bench.cache)))
         assert outcome.code == 0, outcome.err
@@ -420,7 +420,7 @@ class TestWhatIsTold:
 
 
 class TestOutputs:
-    def test_an_archive_and_a_push_are_of_one_build(self, bench: Bench) -> None:
+    def test_archive_and_push_share_one_build(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         with FakeRegistry() as registry:
             image = f"{registry.host}/team/shop"
@@ -436,7 +436,7 @@ class TestOutputs:
             for layer in read(archive_of(project)).manifest["layers"]:
                 assert ("team/shop", layer["digest"]) in registry.blobs
 
-    def test_a_base_in_the_same_registry_is_mounted(self, bench: Bench) -> None:
+    def test_mounts_layers_of_a_base_in_the_same_registry(self, bench: Bench) -> None:
         with FakeRegistry() as registry:
             serve(bench.base(), registry, "team/base", "1")
             project = bench.project(base="", docker=f'base = "{registry.host}/team/base:1"')
@@ -451,26 +451,26 @@ class TestOutputs:
             annotations = json.loads(manifest)["annotations"]
             assert annotations["org.opencontainers.image.base.name"] == f"{registry.host}/team/base:1"
 
-    def test_without_an_engine_an_archive_is_what_is_made(self, bench: Bench) -> None:
+    def test_default_without_an_engine_is_an_archive(self, bench: Bench) -> None:
         project = bench.project()
         assert bench.build(project, target="docker").code == 0
         assert result_of(project)["outputs"] == {"archive": "shop-1.0.docker.tar"}
 
-    def test_the_key_outputs_says_what_a_plain_target_makes(self, bench: Bench) -> None:
+    def test_key_outputs_sets_the_default(self, bench: Bench) -> None:
         project = bench.project(docker='outputs = ["push"]')
         with FakeRegistry() as registry:
             outcome = bench.build(project, target="docker", HATCH_DOCKER_IMAGE=f"{registry.host}/team/shop")
             assert outcome.code == 0, outcome.err
         assert set(result_of(project)["outputs"]) == {"push"}
 
-    def test_another_directory_may_be_named(self, bench: Bench) -> None:
+    def test_output_directory(self, bench: Bench) -> None:
         project = bench.project()
         outcome = bench.build(project, "-d", str(bench.root / "elsewhere"))
         assert outcome.code == 0, outcome.err
         check_archive(bench.root / "elsewhere" / "shop-1.0.docker.tar", bench.root / "scratch")
         assert not (project / "dist").exists()
 
-    def test_clean_removes_what_builds_left_and_nothing_else(self, bench: Bench) -> None:
+    def test_clean_removes_only_files_of_builds(self, bench: Bench) -> None:
         project = bench.project(version="1.0")
         bench.made(project)
         dist = project / "dist"
@@ -485,7 +485,7 @@ class TestOutputs:
         assert bench.build(project, "--clean-only").code == 0
         assert {path.name for path in dist.iterdir()} == {"shop-1.0-py3-none-any.whl", "pylock.other.toml"}
 
-    def test_what_a_killed_build_left_goes_after_a_day(self, bench: Bench) -> None:
+    def test_removes_old_partial_files_of_killed_builds(self, bench: Bench) -> None:
         project = bench.project()
         bench.made(project)
         old, new = (project / "dist" / f".shop-1.0.docker.tar.hatch-docker-{digit * 32}" for digit in "01")
@@ -510,7 +510,7 @@ class TestCreated:
         assert len(times) == 1
         return times.pop()
 
-    def test_is_the_commits_time_with_its_revision(self, bench: Bench) -> None:
+    def test_is_the_time_of_the_commit_whose_revision_is_recorded(self, bench: Bench) -> None:
         project = bench.project(docker='tags = ["{version}", "{git-sha}"]')
         revision = commit(project, "2024-02-29T12:00:00+02:00")
         assert self.created(bench, project) == "2024-02-29T10:00:00Z"
@@ -527,7 +527,7 @@ class TestCreated:
         project = bench.project()
         repository = project.parent if parent else project
         commit(repository, "2024-02-29T12:00:00Z")
-        hostile(repository, mark := tmp_path / "mark")
+        make_hostile(repository, mark := tmp_path / "mark")
         for path in [repository / ".git", *(repository / ".git").rglob("*")]:
             os.chown(path, 65534, 65534)
         outcome = build(project, env=environment(bench.cache))
@@ -562,7 +562,7 @@ class TestCreated:
             "",
         ],
     )
-    def test_is_the_epoch_where_git_has_nothing_to_say(self, bench: Bench, tmp_path: Path, git: str) -> None:
+    def test_is_the_epoch_if_git_fails_or_prints_nothing(self, bench: Bench, tmp_path: Path, git: str) -> None:
         program = tmp_path / "bin" / "git"
         program.parent.mkdir()
         program.write_text(f"#!/bin/sh\n{git}\n")
@@ -572,7 +572,7 @@ class TestCreated:
         assert outcome.code == 0, outcome.err
         assert "no commit" not in outcome.err
 
-    def test_is_the_commits_time_beside_a_file_that_is_called_head(self, bench: Bench) -> None:
+    def test_is_the_time_of_the_commit_despite_a_file_named_head(self, bench: Bench) -> None:
         project = bench.project(files={"HEAD": ""})
         commit(project, "2024-02-29T12:00:00Z")
         assert self.created(bench, project) == "2024-02-29T12:00:00Z"
@@ -587,20 +587,19 @@ class TestCreated:
     def test_is_the_epoch_without_a_commit(self, bench: Bench) -> None:
         assert self.created(bench, bench.project()) == "1970-01-01T00:00:00Z"
 
-    def test_is_what_it_is_set_to(self, bench: Bench) -> None:
+    def test_is_the_configured_time(self, bench: Bench) -> None:
         project = bench.project(docker="created = 2026-01-31T12:00:00+01:00")
         assert self.created(bench, project) == "2026-01-31T11:00:00Z"
         assert self.created(bench, project, HATCH_DOCKER_CREATED="epoch") == "1970-01-01T00:00:00Z"
         assert self.created(bench, project, HATCH_DOCKER_CREATED="now") > "2026"
 
-    def test_is_source_date_epoch_before_everything(self, bench: Bench) -> None:
+    def test_source_date_epoch_overrides_the_key(self, bench: Bench) -> None:
         project = bench.project(docker='created = "now"')
         assert self.created(bench, project, SOURCE_DATE_EPOCH="1700000000") == "2023-11-14T22:13:20Z"
 
 
-# For each key a value as its variable has it, and what the image or the result then shows.
-# What these change, only an engine shows: test_compiling_engine.py does.
-IN_CONTAINERS_OR_DEBIAN = {
+# Keys that change only what is compiled or comes from Debian's archive: test_compiling*.py and test_debian*.py.
+TESTED_ELSEWHERE = {
     "build-constraints",
     "build-network",
     "build-packages",
@@ -611,6 +610,7 @@ IN_CONTAINERS_OR_DEBIAN = {
     "runtime-installer",
     "runtime-packages",
 }
+# For each key the text of its variable, and a check of the image and the result file.
 OVERRIDES: dict[str, tuple[str, Callable[[Made, dict[str, Any]], bool]]] = {
     "image": ("registry.example/a/b", lambda _, result: result["references"][0] == "registry.example/a/b:1.0"),
     "tags": (
@@ -652,8 +652,8 @@ OVERRIDES: dict[str, tuple[str, Callable[[Made, dict[str, Any]], bool]]] = {
 
 
 class TestOverrides:
-    def test_there_is_one_for_each_key(self) -> None:
-        assert OVERRIDES.keys() | IN_CONTAINERS_OR_DEBIAN == KEYS.keys()
+    def test_every_key_is_tested(self) -> None:
+        assert OVERRIDES.keys() | TESTED_ELSEWHERE == KEYS.keys()
 
     @pytest.mark.parametrize("key", OVERRIDES)
     def test_a_variable_overrides_its_key(self, bench: Bench, key: str) -> None:
@@ -667,14 +667,14 @@ class TestOverrides:
         )
         (project / "other").mkdir()
         (project / "other/pylock.toml").write_text(lock_of(bench.wheel("alpha", "2.0")))
-        value, shows = OVERRIDES[key]
+        value, check = OVERRIDES[key]
         value = value.replace("{musl}", str(bench.base(FakeBase(libc="musl"))))
         made = bench.made(project, target="docker", **{f"HATCH_DOCKER_{key.upper().replace('-', '_')}": value})
-        assert shows(made, result_of(project))
+        assert check(made, result_of(project))
 
 
-class TestTheSameDigest:
-    """Same inputs, same digest: whatever the directory, machine, clock, user, umask, locale or number of threads."""
+class TestReproducibility:
+    """The digest depends on the inputs only: not on directory, clock, user, umask, locale or number of threads."""
 
     @pytest.fixture
     def project(self, bench: Bench) -> Path:
@@ -695,7 +695,7 @@ class TestTheSameDigest:
         assert outcome.code == 0, outcome.err
         return outcome.out
 
-    def test_whatever_the_machine(self, bench: Bench, project: Path) -> None:
+    def test_digest_does_not_depend_on_the_machine(self, bench: Bench, project: Path) -> None:
         other = bench.root / "a b ü" / "other"
         other.parent.mkdir()
         self.make(bench, str(other.relative_to(bench.root)))
@@ -716,25 +716,25 @@ class TestTheSameDigest:
         assert self.digest(other, strange, umask=0o077) == reference
         assert self.digest(project, {**plain, "TZ": "Asia/Tokyo"}) == reference, "from a warm cache"
 
-    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be somebody else")
-    def test_whoever_builds_it(self, bench: Bench, project: Path) -> None:
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
+    def test_digest_does_not_depend_on_the_user(self, bench: Bench, project: Path) -> None:
         packages = Path(pytest.__file__).parent
         if subprocess.run(["test", "-r", packages], user=65534, group=65534, extra_groups=[]).returncode:
             pytest.skip(f"others may not read {packages}")
         reference = self.digest(project, environment(bench.cache))
-        # Not below pytest's folders, which others may not enter.
+        # Outside of pytest's directories, which other users may not enter.
         with tempfile.TemporaryDirectory() as folder:
-            self.make(theirs := Bench(Path(folder)), "project")
-            for path in [theirs.root, *theirs.root.rglob("*")]:
+            self.make(other_bench := Bench(Path(folder)), "project")
+            for path in [other_bench.root, *other_bench.root.rglob("*")]:
                 os.chown(path, 65534, 65534)
-            # In one process that has imported everything by then, since others may not be able to read this checkout.
+            # In one process that imports everything as root, since other users may not be able to read this checkout.
             command = [sys.executable, "-c", _AS_NOBODY, str(project), folder]
             done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
             assert done.returncode == 0, done.stderr
             assert done.stdout == reference
-            assert archive_of(theirs.root / "project").stat().st_uid == 65534
+            assert archive_of(other_bench.root / "project").stat().st_uid == 65534
 
-    def test_whichever_order_things_come_in(self, bench: Bench, project: Path) -> None:
+    def test_digest_does_not_depend_on_the_order_of_inputs(self, bench: Bench, project: Path) -> None:
         reference = bench.build(project).out
         packages = (project / "pylock.toml").read_text().split("[[packages]]")
         (project / "pylock.toml").write_text("[[packages]]".join([packages[0], *reversed(packages[1:])]))
@@ -745,13 +745,13 @@ class TestTheSameDigest:
         assert fresh.out == reference
 
 
-class TestARebuild:
+class TestRebuild:
     @pytest.fixture
     def registry(self) -> Iterator[FakeRegistry]:
         with FakeRegistry() as registry:
             yield registry
 
-    def test_after_a_change_of_the_project_makes_one_layer_and_asks_nobody(
+    def test_change_of_the_project_makes_one_layer_without_network(
         self, bench: Bench, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         digest = serve(bench.base(), registry, "team/base", "1")
@@ -760,7 +760,7 @@ class TestARebuild:
         first = bench.made(project)
         assert not any(layer["reused"] for layer in result_of(project)["layers"])
 
-        # From here on whoever is asked for something fails.
+        # From here on, requests, resolutions and pip fail.
         for wheel in wheels:
             wheel.unlink()
         before = len(registry.requests)
@@ -780,7 +780,7 @@ class TestARebuild:
         assert all(layer["reused"] for layer in result_of(project)["layers"])
         assert third.manifest == second.manifest
 
-    def test_with_one_more_dependency_makes_its_layer_and_the_projects(self, bench: Bench) -> None:
+    def test_new_dependency_makes_its_layer_and_the_project_s(self, bench: Bench) -> None:
         names = [f"pkg{number}" for number in range(12)]
         wheels = [bench.wheel(name) for name in names]
         project = bench.project(wheels=wheels[:-1])
@@ -788,11 +788,11 @@ class TestARebuild:
         shutil.rmtree(project)
         bench.project(wheels=wheels)
         bench.made(project)
-        anew = [layer["contents"] for layer in result_of(project)["layers"] if not layer["reused"]]
-        assert len(anew) == 2
-        assert any("pkg11 1.0" in contents for contents in anew)
+        new = [layer["contents"] for layer in result_of(project)["layers"] if not layer["reused"]]
+        assert len(new) == 2
+        assert any("pkg11 1.0" in contents for contents in new)
 
-    def test_reads_a_damaged_cache_as_an_empty_one(self, bench: Bench) -> None:
+    def test_damaged_cache_is_like_an_empty_one(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])
         first = bench.made(project)
         for path in bench.cache.rglob("*"):
@@ -801,7 +801,7 @@ class TestARebuild:
         assert bench.made(project).manifest == first.manifest
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="where else a process tells its own peak is not known")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory in /proc")
 def test_peak_memory_does_not_depend_on_the_wheels(bench: Bench) -> None:
     large = {"big/lib.so": bytes(250 << 20), "big/noise.bin": os.urandom(20 << 20)}
     project = bench.project(wheels=[bench.wheel("big", files=large)])
@@ -820,7 +820,7 @@ sys.exit(code)
 
 
 def commit(project: Path, time: str) -> str:
-    """Commit all of a project at a time; the revision."""
+    """Commit all files of a project with this time; return the revision."""
     env = {**os.environ, "GIT_COMMITTER_DATE": time, "GIT_AUTHOR_DATE": time}
     git = ["git", "-C", str(project), "-c", "user.name=t", "-c", "user.email=t@shop.example"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
@@ -828,8 +828,8 @@ def commit(project: Path, time: str) -> str:
     return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def hostile(repository: Path, mark: Path) -> None:
-    """Have Git run a program, which leaves a mark, when it reads the commit that a repository is at."""
+def make_hostile(repository: Path, mark: Path) -> None:
+    """Configure a repository so that Git runs a program, which creates `mark`, when it reads the commit."""
     git = ["git", "-C", str(repository)]
     for name, value in (
         ("core.repositoryFormatVersion", "1"),
@@ -853,16 +853,16 @@ def _index(archive: Path) -> dict[str, Any]:
 
 _AS_NOBODY = """\
 import os, pathlib, sys, builds
-ours, theirs = map(pathlib.Path, sys.argv[1:])
+ours, other_bench = map(pathlib.Path, sys.argv[1:])
 builds.build(ours, env=builds.environment(ours.parent / "another-cache"))
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-outcome = builds.build(theirs / "project", env=builds.environment(theirs / "cache", HATCH_QUIET="1"))
+outcome = builds.build(other_bench / "project", env=builds.environment(other_bench / "cache", HATCH_QUIET="1"))
 sys.stdout.write(outcome.out)
 sys.exit(outcome.err or outcome.code)
 """
 
 
 def _fail(*_arguments: object, **_options: object) -> None:
-    raise AssertionError("nobody is to be asked")
+    raise AssertionError("this must not be called")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from hatch_docker.base.image import open_base
 from hatch_docker.base.transports import BaseRequest, pull
 from hatch_docker.dpkg.lockfile import FILE, Selection, write_pins
 from hatch_docker.errors import LockError
@@ -62,7 +63,7 @@ def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
         upgrade="base" in upgrade,
         place=config.place("runtime-installer"),
     )
-    python = _lock_python(session, pinned, upgrade="python" in upgrade)
+    python = _lock_python(session, request, pinned, upgrade="python" in upgrade)
     paths = []
     if pinned.changed and pinned.after.selections:
         write_pins(session.project.root / FILE, pinned.after.selections)
@@ -89,14 +90,14 @@ class _PythonLock:
     reason: str = ""
 
 
-def _lock_python(session: Session, pinned: Pinned, *, upgrade: bool) -> _PythonLock:
+def _lock_python(session: Session, request: BaseRequest, pinned: Pinned, *, upgrade: bool) -> _PythonLock:
     """Lock the Python packages for the base with the new pins. Without any to lock, the base is not opened."""
     packages, services = session.config.packages, session.services
     requirements = session.project.requirements(packages.extras, packages.dependency_groups)
     pinned_services = replace(services, archives=replace(services.archives, pins=lambda: pinned.after))
     path = foreign_lock(services.root, packages.lock)
     if path and upgrade:
-        target = session.plan(services=pinned_services).images[0].request.target
+        target = open_base(request, pinned_services).facts.python
         refresh = lock_format(path).refresh(path.name, target)
         raise LockError("another tool makes this lock", place=str(path), hint=f"upgrade it: {refresh} --upgrade")
     if path:

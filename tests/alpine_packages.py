@@ -1,7 +1,7 @@
-"""Alpine packages that are real, where there is no mirror of Alpine's: made of what the images here have.
+"""Alpine packages with real contents, made without a mirror from files in available images.
 
-`build-base` is the compiler of the builder image, `libffi-dev` the headers of the same release of libffi that the base
-has, `yaml` and `yaml-dev` are libyaml, compiled from its sources as an sdist carries them.
+`build-base` is the compiler of the builder image, `libffi-dev` has the headers of the base's release of libffi, and
+`yaml` and `yaml-dev` are libyaml, compiled from its sources in an sdist.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from apk_repository import ARCHITECTURE, BUILDER, run
 from hatch_docker.engine import Container, Engine, Limits
 
 _DEBIAN = "python:3.13"
-_DEBIANS_HEADERS = "/usr/include/x86_64-linux-gnu"
+_DEBIAN_HEADERS = "/usr/include/x86_64-linux-gnu"
 
 _LIBFFI = """
 mkdir -p /root-ffi/usr/include /root-ffi/usr/lib
@@ -32,7 +32,7 @@ ln -s libyaml-0.so.2 /root-dev/usr/lib/libyaml.so
 package yaml /root-yaml
 package yaml-dev /root-dev yaml
 """
-# The list is of what is not Alpine's own; the command that people call is beside it.
+# The list has the files that are not from Alpine packages; the compiler commands are links to them.
 _TOOLCHAIN = """
 mkdir /root-tools /root-headers
 tar c -C / -T /usr/share/toolchain.list \
@@ -55,16 +55,16 @@ apk mkndx --allow-untrusted --output APKINDEX.tar.gz *.apk
 
 
 def libffi(engine: Engine) -> dict[str, bytes]:
-    """The files of a repository with `libffi-dev`. Which C library there is does not show in the headers."""
+    """The files of a repository with `libffi-dev`, whose headers do not depend on the C library."""
     with engine.container(_DEBIAN, what="reading headers", network=False, limits=Limits()) as container:
-        headers = {f"/{name}": _get(container, f"{_DEBIANS_HEADERS}/{name}") for name in ("ffi.h", "ffitarget.h")}
+        headers = {f"/{name}": _get(container, f"{_DEBIAN_HEADERS}/{name}") for name in ("ffi.h", "ffitarget.h")}
     return _repository(engine, [_LIBFFI], headers)
 
 
 def libyaml_and_toolchain(engine: Engine, sources: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files of a repository with `yaml`, `yaml-dev`, `build-base` and `linux-headers`.
 
-    `sources` are libyaml's, by their names.
+    `sources` are the sources of libyaml by name.
     """
     files = {f"/sources/{name}": data for name, data in sources.items()}
     return _repository(engine, [_YAML, _TOOLCHAIN], files)

@@ -1,4 +1,4 @@
-"""Makes repositories of Alpine packages with Alpine's own tools, and images that install from them without a mirror."""
+"""Makes repositories of Alpine packages with Alpine's tools, and images that install from them without a mirror."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FOLDER = "srv/apk"
 
 @dataclass(frozen=True, kw_only=True)
 class Apk:
-    """A package. `files` have contents, or as text what they are symbolic links to; what is in a bin folder can be run.
+    """A package. `files` are contents, or text for the target of a symbolic link; files in bin are executable.
 
-    `scripts` are shell programs by their apk names (post-install). `provides` is as in `so:libmini.so.1=1`.
+    `scripts` are shell scripts by their names in apk (post-install); `provides` are names such as `so:libmini.so.1=1`.
     """
 
     version: str = "1.0-r0"
@@ -33,7 +33,7 @@ class Apk:
 
 
 def repository(engine: Engine, packages: Mapping[str, Apk]) -> dict[str, bytes]:
-    """The files of a repository of `packages`, by their paths in it. It is not signed."""
+    """The files of an unsigned repository of `packages`, by path."""
     with engine.container(ALPINE, what="making packages", network=False, limits=Limits()) as container:
         made = {}
         for name, package in packages.items():
@@ -47,7 +47,7 @@ def repository(engine: Engine, packages: Mapping[str, Apk]) -> dict[str, bytes]:
 
 
 def installable(engine: Engine, image: Image, packages: Mapping[str, Apk]) -> Image:
-    """`image`, whose apk knows `packages` and nothing else, and does not ask who signed them."""
+    """`image` with `packages` as its only repository, which needs no signature."""
     files = repository(engine, packages) if packages else {}
     return derived(
         image,
@@ -68,7 +68,7 @@ def derived(image: Image, *entries: Entry, env: Mapping[str, str] | None = None)
 
 
 def shared_library(engine: Engine, source: str, soname: str, *, builder: str = BUILDER) -> bytes:
-    """A shared library of C, for musl."""
+    """Compile a shared library from C, for musl."""
     with engine.container(builder, what="compiling a library", network=False, limits=Limits()) as container:
         container.put({"/source.c": source.encode()})
         run(container, "cc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", "/library.so", "/source.c")
@@ -76,7 +76,7 @@ def shared_library(engine: Engine, source: str, soname: str, *, builder: str = B
 
 
 def run(container: Container, *command: str) -> str:
-    """What a command prints, which must end well."""
+    """The output of a command, which must succeed."""
     printed = bytearray()
     status = container.run(command, write=printed.extend)
     assert status == 0, printed.decode()

@@ -1,4 +1,4 @@
-"""Makes tiny base images as OCI layouts: what tells which Python an image has, and nothing that runs."""
+"""Makes tiny base images as OCI layouts, with the files that identify a Python; nothing in them runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CPUS = {"amd64": "x86_64", "arm64": "aarch64"}
 class FakeBase:
     """A base image. `python` is its full version, empty for none; `libc` is `glibc` or `musl`, empty for none.
 
-    `links` and `folders` (with modes) come on top of what every base has; `config` into its image config.
+    `links`, `folders` (with modes) and `files` are added to those of every base, `config` to its image config.
     """
 
     python: str = "3.13.5"
@@ -37,7 +37,7 @@ class FakeBase:
 
 
 def layer(base: FakeBase) -> bytes:
-    """The base's only layer, a plain tar, owned by root and merged as Debian's is: /lib leads to usr/lib."""
+    """The base's only layer, a plain tar with usrmerge as in Debian: /lib is a link to usr/lib."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         for path, mode in {"tmp": 0o1777, "usr": 0o755, "usr/lib": 0o755, "srv": 0o750, **base.folders}.items():
@@ -65,7 +65,7 @@ def make_base(folder: Path, *bases: FakeBase) -> Path:
 
 
 def blob_path(layout: Path, digest: str) -> Path:
-    """Where a layout has a blob."""
+    """The path of a blob in a layout."""
     return layout / "blobs" / digest.replace(":", "/")
 
 
@@ -136,7 +136,7 @@ def _digest(data: bytes) -> str:
 
 
 def serve(layout: Path, registry: FakeRegistry, name: str, tag: str) -> str:
-    """Have a layout's only image in a registry; return its digest."""
+    """Add a layout's only image to a registry; return its digest."""
     manifest = manifest_of(layout)
     for descriptor in (manifest["config"], *manifest["layers"]):
         registry.add_blob(name, blob_path(layout, descriptor["digest"]).read_bytes())

@@ -1,4 +1,4 @@
-"""Makes .deb files: an ar archive of tar archives, also such as no tool would make."""
+"""Makes .deb files, ar archives of tar archives, including invalid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTROL = b"Package: hello\nVersion: 1.0-1\nArchitecture: amd64\nDescription: sa
 def entry(
     path: str, content: bytes | None = None, *, kind: bytes = tarfile.REGTYPE, **fields: object
 ) -> tuple[tarfile.TarInfo, bytes]:
-    """A member of a tar archive: a directory where there is no content and no other kind."""
+    """A member of a tar archive: by default a directory if it has no content."""
     info = tarfile.TarInfo(path)
     info.type = tarfile.DIRTYPE if content is None and kind == tarfile.REGTYPE else kind
     info.size = len(content or b"")
@@ -61,7 +61,7 @@ def deb_of(
     suffix: str = ".xz",
     control_suffix: str = ".xz",
 ) -> bytes:
-    """A .deb with these members and control files, compressed as dpkg-deb would."""
+    """A .deb with these members and control files, compressed as by dpkg-deb."""
     files = {"control": CONTROL} | dict(control or {})
     controls = [entry("./"), *(entry(f"./{name}", content) for name, content in files.items())]
     return ar_of(

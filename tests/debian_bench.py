@@ -1,4 +1,4 @@
-"""A signed archive as Debian's is, on loopback, whose tiny packages make a base with a Python, and go on one."""
+"""A signed Debian archive on loopback, with tiny packages for a base with Python, and for images."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ ARCHITECTURES = ("amd64", "arm64")
 CPUS = {"amd64": "x86_64", "arm64": "aarch64"}
 PYTHON = "3.13.5"
 _GLIBC = b"GNU C Library (Debian GLIBC 2.41-12) stable release version 2.41.\n"
-# What `debian:…-debug` has besides, and the other programs of a toolchain.
+# The additional packages of `debian:…-debug`, and the programs of a toolchain.
 _DEBUG = ("bash", "coreutils", "findutils", "grep", "hostname", "less", "procps", "sed")
 _TOOLCHAIN = ("diffutils", "file", "g++", "gcc", "gzip", "make", "patch", "perl-base", "pkgconf", "tar", "xz-utils")
 
 
 def library(name: str, *needed: str, cpu: str = "x86_64", more: bytes = b"") -> Item:
-    """A shared library that is called `name`; `more` are bytes that it holds besides."""
+    """A shared library with soname `name`, with the bytes `more` appended."""
     return file(make_library(needed, soname=name, machine=cpu) + more, mode=0o755)
 
 
 def program(*needed: str, cpu: str = "x86_64", more: bytes = b"") -> Item:
-    """A program."""
+    """A program, with the bytes `more` appended."""
     return file(make_library(needed or ("libc.so.6",), machine=cpu) + more, mode=0o755)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deb:
-    """A package in the archive: `path` is where the mirror has its file, `stanza` its paragraph of Packages."""
+    """A package in the archive: `path` of its file on the mirror, `stanza` is its paragraph in Packages."""
 
     name: str
     version: str
@@ -49,13 +49,13 @@ class Deb:
 
 @dataclass(kw_only=True)
 class FakeDebian(DebianArchive):
-    """The archive; `folder` is for what is made on the way. What `add` puts into it is there after `publish`."""
+    """The archive; `folder` is for temporary files. Packages are visible after `release`."""
 
     folder: Path
     debs: list[Deb] = field(default_factory=list)
 
     def copy(self) -> FakeDebian:
-        """The same on its own, which nobody has asked for anything."""
+        """An independent copy without recorded requests."""
         return replace(
             self,
             files=dict(self.files),
@@ -69,7 +69,7 @@ class FakeDebian(DebianArchive):
         )
 
     def settings(self, *, login: str = "", dated: bool = False) -> dict[str, str]:
-        """The environment that names this archive and its key; `dated`: as one that has snapshots."""
+        """Environment variables that name this archive and its key; `dated` if it has snapshots."""
         path = self.folder / "keyring.asc"
         if not path.exists():
             path.write_bytes(keyring(self.key)[0])
@@ -88,7 +88,7 @@ class FakeDebian(DebianArchive):
         conffiles: Iterable[str] = (),
         **fields: str,
     ) -> Deb:
-        """Add a package, in the place of one of the same name, suite and architecture; `fields` as in a control file.
+        """Add or replace a package; `fields` are those of its control file.
 
         `Depends="libc6 (>= 2.36)"`; `_` in their names stands for a hyphen.
         """
@@ -119,12 +119,12 @@ class FakeDebian(DebianArchive):
         return deb
 
     def alter(self, deb: Deb) -> None:
-        """Have other bytes of the same length where a package's file is."""
+        """Change one byte of a package's file."""
         data = self.files[deb.path]
         self.files[deb.path] = data[:-1] + bytes([data[-1] ^ 1])
 
     def replace(self, deb: Deb, data: bytes) -> None:
-        """Have `data` as a package's file, and its paragraph name that."""
+        """Replace a package's file by `data`, also in its paragraph."""
         self.files[deb.path] = data
         head = deb.stanza[: deb.stanza.index("Filename: ")]
         facts = {"Filename": deb.path.partition("/")[2], **_facts(data)}
@@ -132,10 +132,10 @@ class FakeDebian(DebianArchive):
         self.debs[self.debs.index(deb)] = replace(deb, stanza=stanza)
 
     def remove(self, name: str) -> None:
-        """Have no package of that name any more."""
-        gone = [each for each in self.debs if each.name == name]
+        """Remove the packages of that name."""
+        removed = [each for each in self.debs if each.name == name]
         self.debs = [each for each in self.debs if each.name != name]
-        for each in gone:
+        for each in removed:
             del self.files[each.path]
 
     def deb(self, name: str, architecture: str = "amd64") -> Deb:
@@ -144,7 +144,7 @@ class FakeDebian(DebianArchive):
         return found
 
     def release(self, *suites: str, architectures: Sequence[str] = ARCHITECTURES, **fields: str) -> None:
-        """Publish suites as they are now, by default trixie and what updates it; `fields` change their Release."""
+        """Publish suites, by default trixie with its updates; `fields` are those of the Release files."""
         for suite in suites or ("trixie", "trixie-updates", "trixie-security"):
             listed: dict[str, bytes] = {}
             for each in architectures:
@@ -157,7 +157,7 @@ class FakeDebian(DebianArchive):
             self.files[f"{folder}/InRelease"] = clearsigned(release_text(listed, **{**usual, **fields}), self.key)
 
     def snapshot(self, day: datetime) -> None:
-        """Have trixie as it is now as the snapshot of midnight of a day, too."""
+        """Publish trixie as the snapshot of midnight of a day too."""
         before = self.files
         self.files = {path: data for path, data in before.items() if "/dists/" not in path}
         self.release(Date=written(day), Valid_Until="")
@@ -165,7 +165,7 @@ class FakeDebian(DebianArchive):
         self.files = before | {f"{stamp}/{path}": data for path, data in self.files.items()}
 
     def base(self, python: str = PYTHON, *, architecture: str = "amd64", debug: bool = False) -> None:
-        """Add what a base is made of: `python` is its full version."""
+        """Add the packages of a base; `python` is its full version."""
         cpu = CPUS[architecture]
         minor = python.rpartition(".")[0]
         lib, stdlib = f"usr/lib/{cpu}-linux-gnu", f"usr/lib/python{minor}"
@@ -216,7 +216,7 @@ class FakeDebian(DebianArchive):
             self.put("mawk", {"usr/bin/mawk": program(cpu=cpu)}, architecture=architecture, Provides="awk")
 
     def toolchain(self, python: str = PYTHON, *, architecture: str = "amd64") -> None:
-        """Add what is put on a base to compile; `base(debug=True)` has the rest of it."""
+        """Add the packages of a toolchain that `base(debug=True)` lacks."""
         self._programs(_TOOLCHAIN, architecture)
         self.put("libc6-dev", {"usr/include/stdio.h": file(b"")}, architecture=architecture)
         minor = python.rpartition(".")[0]
@@ -229,10 +229,10 @@ class FakeDebian(DebianArchive):
             self.put(name, items, architecture=architecture, Depends="libc6 (>= 2.34)")
 
     def more(self, architecture: str = "amd64") -> None:
-        """Add packages to be laid out on a base: such that work, and such that cannot.
+        """Add packages for `runtime-packages`: some work, some do not.
 
         `libpq5` works and brings `libldap2`; `libpq5-tools` brings the two. `daemon` needs its script, `halved` lacks a
-        library, `adrift` depends on what is nowhere, by way of `buoy`.
+        library, `adrift` depends on a missing package through `buoy`.
         """
         cpu = CPUS[architecture]
         lib = f"usr/lib/{cpu}-linux-gnu"
@@ -271,7 +271,7 @@ class FakeDebian(DebianArchive):
 
 
 def fake_debian(folder: Path, *, architectures: Sequence[str] = ("amd64",), debug: bool = False) -> FakeDebian:
-    """An archive that has a base and more, published; it is served while it is in a `with` block."""
+    """An archive with a base and more packages, published; a `with` block serves it."""
     folder.mkdir(parents=True, exist_ok=True)
     archive = FakeDebian(folder=folder)
     for each in architectures:
@@ -295,27 +295,27 @@ def _place(deb: Deb) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class DebianBench(Bench):
-    """A bench whose projects are on the archive's base, and that reaches neither a registry nor an engine."""
+    """A bench whose projects use the archive's base, without a registry and an engine."""
 
     archive: FakeDebian
 
     def project(self, folder: str = "project", *, base: str = "debian", docker: str = "", **options: Any) -> Path:
-        """A project; `base` is the key."""
+        """Make a project; `base` is the value of the key."""
         return super().project(folder, base="", docker=f'base = "{base}"\n{docker}', **options)
 
     def build(self, project: Path, *arguments: str, target: str = "docker:archive", **env: str) -> Outcome:
-        """Build; an empty variable is one that is not there."""
+        """Build a project; empty variables are not set."""
         nowhere = {"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=127.0.0.1:1"}
         variables = {**nowhere, **self.archive.settings(), **env}
         there = {name: value for name, value in variables.items() if value}
         return super().build(project, *arguments, target=target, **there)
 
-    def refused(self, project: Path, *said: str, **env: str) -> str:
-        """The message of a build that fails as it should: it says all of `said`, and nothing half-done is kept."""
+    def refused(self, project: Path, *expected: str, **env: str) -> str:
+        """The message of a build that must fail: it contains all of `expected`, and no partial result is kept."""
         before = files_below(project / "dist")
         message = check_clean(self.build(project, **env))
         assert files_below(project / "dist") == before
         check_blobs(self.cache)
-        missing = [each for each in said if each not in message]
+        missing = [each for each in expected if each not in message]
         assert not missing, message
         return message

@@ -1,4 +1,4 @@
-"""Makes a small signed archive as Debian's is, and serves it on loopback with the faults that mirrors have."""
+"""Makes a small signed Debian archive, and serves it on loopback, optionally with faults."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ WEEK = timedelta(days=7)
 
 @functools.cache
 def signer(name: str = "archive", seconds: int | None = None) -> Tsk:
-    """A key that signs, always the same one for a name; `seconds` is how long it does."""
+    """A signing key, always the same one for a name; it expires after `seconds`."""
     return Tsk.generate(f"{name} <{name}@example.org>", validity_seconds=seconds)
 
 
 def keyring(*keys: Tsk) -> tuple[bytes, ...]:
-    """The public halves of keys, that of `signer()` where none is given."""
+    """The public parts of keys, by default that of `signer()`."""
     return tuple(str(key.extract_certificate()).encode() for key in keys or (signer(),))
 
 
@@ -39,13 +39,13 @@ _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 
 
 def clearsigned(text: bytes, *keys: Tsk) -> bytes:
-    """`text` as an InRelease file, signed by all of `keys`."""
+    """Make an InRelease file of `text`, signed by all of `keys`."""
     whole = [sign(key.signer(), text, mode=SignatureMode.CLEAR) for key in keys or (signer(),)]
     return whole[0][: whole[0].index(_SIGNATURE)] + _joined([each[each.index(_SIGNATURE) :] for each in whole])
 
 
 def detached(text: bytes, *keys: Tsk) -> bytes:
-    """The signatures of all of `keys`, as a Release.gpg file has them."""
+    """Make a Release.gpg file with the signatures of all of `keys`."""
     return _joined([sign(key.signer(), text, mode=SignatureMode.DETACHED) for key in keys or (signer(),)])
 
 
@@ -55,7 +55,7 @@ def _joined(signatures: Sequence[bytes]) -> bytes:
 
 
 def release_text(files: Mapping[str, bytes], **fields: str) -> bytes:
-    """A Release of `files`, with other `fields` than usual; an empty one is left out, `_` stands for a hyphen."""
+    """Make a Release of `files`; `fields` replace the defaults, empty ones are omitted, `_` stands for a hyphen."""
     usual = {
         "Origin": "Debian",
         "Suite": "stable",
@@ -76,7 +76,7 @@ def release_text(files: Mapping[str, bytes], **fields: str) -> bytes:
 
 @st.composite
 def damaged(draw: st.DrawFn, data: bytes, pieces: Sequence[bytes] = ()) -> bytes:
-    """`data` after some things that happen to bytes; `pieces` are what is put in besides others."""
+    """`data` after random damage; `pieces` are among the inserted bytes."""
     changed = bytearray(data)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(changed)))
@@ -94,12 +94,12 @@ def damaged(draw: st.DrawFn, data: bytes, pieces: Sequence[bytes] = ()) -> bytes
 
 
 def written(when: datetime) -> str:
-    """A time as a Release has it."""
+    """A time in the format of a Release."""
     return when.strftime("%a, %d %b %Y %H:%M:%S UTC")
 
 
 def stanza(package: Package, **fields: str) -> str:
-    """A package's paragraph of a Packages file."""
+    """A package's paragraph in a Packages file."""
     usual = {
         "Package": package.name,
         "Version": package.version,
@@ -159,10 +159,10 @@ class _Handler(QuietHandler):
 
 @dataclass(kw_only=True)
 class DebianArchive(Loopback):
-    """`files` are by their paths: `debian/…`, `debian-security/…`.
+    """An archive whose `files` are by path: `debian/…`, `debian-security/…`.
 
-    `statuses` are given out, one for each request of a path, before the real answer. What is at a `broken` path breaks
-    off after half of what is left, that often. Answers wait until there are `together` requests at once.
+    `statuses` of a path are the responses to its first requests. Responses for a `broken` path end after half of the
+    rest, the given number of times. Responses wait until there are `together` requests at once.
     """
 
     handler = _Handler
@@ -191,7 +191,7 @@ class DebianArchive(Loopback):
     def add(
         self, name: str, content: bytes, *, version: str = "1.0-1", root: str = "debian", suite: str = ""
     ) -> Package:
-        """A package whose .deb file is `content`, in the pool."""
+        """Add a package with the .deb file `content` to the pool."""
         pool = "pool/updates/main" if root == "debian-security" else "pool/main"
         filename = f"{pool}/{name[0]}/{name}/{name}_{version}_amd64.deb"
         self.files[f"{root}/{filename}"] = content
@@ -215,7 +215,7 @@ class DebianArchive(Loopback):
         architecture: str = "amd64",
         fields: Mapping[str, str] | None = None,
     ) -> None:
-        """A suite of `packages`, with an InRelease whose fields may be changed."""
+        """Publish a suite of `packages`; `fields` are those of its InRelease."""
         root = "debian-security" if suite.endswith("-security") else "debian"
         text = "\n".join(stanza(package) for package in packages).encode()
         path = f"main/binary-{architecture}/Packages"
@@ -230,7 +230,7 @@ class DebianArchive(Loopback):
         self.files[f"{root}/dists/{suite}/InRelease"] = clearsigned(release, self.key)
 
     def detach(self, suite: str, *keys: Tsk) -> None:
-        """Put Release and Release.gpg in place of the InRelease of a suite, as some mirrors have it."""
+        """Replace the InRelease of a suite by Release and Release.gpg, as on some mirrors."""
         folder = f"debian/dists/{suite}"
         whole = self.files.pop(f"{folder}/InRelease")
         text = whole[whole.index(b"\n\n") + 2 : whole.index(b"-----BEGIN PGP SIGNATURE")]

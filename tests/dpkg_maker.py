@@ -1,4 +1,4 @@
-"""Makes small packages of Debian, and the listing of an image that they go onto."""
+"""Makes small Debian packages, and file systems of images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_deb(
     conffiles: Iterable[str] = (),
     **fields: str,
 ) -> Deb:
-    """A package, opened; `_` in the names of other `fields` stands for a hyphen."""
+    """Make and open a package; `_` in the names of `fields` stands for a hyphen."""
     usual = {"Package": name, "Version": version, "Architecture": "amd64", "Maintainer": "M <m@example.org>"}
     usual |= {key.replace("_", "-"): value for key, value in fields.items()}
     usual["Description"] = f"{name} for a test"
@@ -84,7 +84,7 @@ def data_of(entry: Entry) -> bytes:
 
 
 def listing(files: Mapping[str, bytes | str | None]) -> Filesystem:
-    """An image's files: bytes are contents, text is where a link leads, None is a directory."""
+    """An image's files: bytes are contents, text is the target of a link, None is a directory."""
     nodes: dict[str, Node] = {}
     for path, what in files.items():
         parent = path.rpartition("/")[0]

@@ -8,7 +8,7 @@ from hatch_docker.debian.packages import Package, PackageIndex, read_status
 
 
 def paragraph_of(name: str, version: str = "1", /, **fields: str) -> str:
-    """A package's paragraph, with other `fields` than usual (`_` for a hyphen); an empty one is left out."""
+    """A package's paragraph; `fields` replace the defaults (`_` for a hyphen), empty ones are omitted."""
     usual = {
         "Package": name,
         "Version": version,
@@ -28,5 +28,5 @@ def index_of(*paragraphs: str, suite: str = "trixie") -> PackageIndex:
 
 
 def installed_of(*paragraphs: str) -> list[Package]:
-    """What these paragraphs of a status file have installed."""
+    """The installed packages in these paragraphs of a status file."""
     return read_status("\n".join(paragraphs), place="status")

@@ -132,13 +132,13 @@ class TestTheImage:
         bench.archive.base("3.9.18")
         bench.archive.base("3.12.7")
         bench.archive.release()
-        for number, (wanted, python) in enumerate(
+        for number, (options, python) in enumerate(
             {
                 "": "3.13.5",
                 'python = "3.12"': "3.12.7",
             }.items()
         ):
-            made = bench.made(bench.project(f"wanted{number}", docker=wanted))
+            made = bench.made(bench.project(f"python{number}", docker=options))
             assert f"app/.venv/lib/python{python.rpartition('.')[0]}" in made.members
         made = bench.made(bench.project("requires", project='requires-python = "<3.13"'))
         assert "app/.venv/lib/python3.12" in made.members
@@ -257,7 +257,7 @@ class TestTheArchive:
         bench.refused(bench.project(), "trixie: Packages: libc6: has an invalid Size")
 
     @pytest.mark.parametrize(
-        ("status", "said", "hint"),
+        ("status", "expected", "hint"),
         [
             (401, "requires a login (HTTP 401)", "http://USER:PASSWORD@HOST/debian"),
             (403, "denies access (HTTP 403)", "check the login in the mirror's URL"),
@@ -266,9 +266,9 @@ class TestTheArchive:
             (500, "sent an unexpected response (HTTP 500)", "try again later"),
         ],
     )
-    def test_responds_with_an_error(self, bench: DebianBench, status: int, said: str, hint: str) -> None:
+    def test_responds_with_an_error(self, bench: DebianBench, status: int, expected: str, hint: str) -> None:
         bench.archive.statuses = {RELEASE: [status] * 9, f"{RELEASE[:-9]}Release": [status] * 9}
-        bench.refused(bench.project(), said, "hint: ", hint, "HATCH_DOCKER_DEBIAN_MIRROR")
+        bench.refused(bench.project(), expected, "hint: ", hint, "HATCH_DOCKER_DEBIAN_MIRROR")
 
     @pytest.mark.parametrize("status", [403, 429, 500])
     def test_responds_with_an_error_for_a_package(self, bench: DebianBench, status: int) -> None:
@@ -395,12 +395,12 @@ class TestTheSettings:
 
     def test_name_an_invalid_keyring(self, bench: DebianBench) -> None:
         project = bench.project(files={"text.asc": "a key"})
-        for name, said in {
+        for name, expected in {
             "no.asc": "the keyring cannot be read: No such file",
             "text.asc": "the keyring has no OpenPGP key",
             "src": "the keyring cannot be read: Is a directory",
         }.items():
-            bench.refused(project, f"{project / name}: {said}", HATCH_DOCKER_DEBIAN_KEYRING=name)
+            bench.refused(project, f"{project / name}: {expected}", HATCH_DOCKER_DEBIAN_KEYRING=name)
 
     def test_have_a_login_that_is_never_shown(self, bench: DebianBench, capsys: pytest.CaptureFixture[str]) -> None:
         login = bench.archive.settings(login="rosa:s3cret@")
@@ -409,9 +409,9 @@ class TestTheSettings:
         assert outcome.code == 0, outcome.err
         authorized = {headers.get("Authorization") or headers.get("authorization") for headers in bench.archive.headers}
         assert authorized == {"Basic cm9zYTpzM2NyZXQ="}
-        told = [outcome.out, outcome.err, *capsys.readouterr(), json.dumps(read(archive_of(project)).document)]
-        told += [path.read_text("latin-1") for path in files_below(project / "dist") | files_below(bench.cache)]
-        assert not [text for text in told if any(secret in text for secret in ("s3cret", "rosa", "cm9zYTpzM2NyZXQ="))]
+        texts = [outcome.out, outcome.err, *capsys.readouterr(), json.dumps(read(archive_of(project)).document)]
+        texts += [path.read_text("latin-1") for path in files_below(project / "dist") | files_below(bench.cache)]
+        assert not [text for text in texts if any(secret in text for secret in ("s3cret", "rosa", "cm9zYTpzM2NyZXQ="))]
         other = DebianBench(bench.root / "other", bench.archive)
         for status in (401, 403, 500):
             bench.archive.statuses = {RELEASE: [status] * 9}

@@ -320,10 +320,10 @@ def test_reads_packages_as_dpkg_does(tmp_path: Path, kind: str) -> None:
     subprocess.run(["dpkg-deb", f"-Z{kind}", "--root-owner-group", "-b", root, path], check=True, capture_output=True)
     whole = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
-        wanted = [
+        expected = [
             (each.name.removeprefix("./"), each.mode, each.uid, each.linkname.removeprefix("./"))
             for each in archive
             if each.name not in {".", "./"}
         ]
-    assert [(each.path, each.mode, each.uid, each.link) for each, _ in contents(path)] == wanted
+    assert [(each.path, each.mode, each.uid, each.link) for each, _ in contents(path)] == expected
     assert open_deb(path).control["Maintainer"] == "A <a@example.org>"

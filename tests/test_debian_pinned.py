@@ -140,7 +140,7 @@ class TestAStaleLock:
     """A stale lock is rejected before any request to a mirror."""
 
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "expected"),
         [
             ({"base": "debian:bookworm"}, "it is for trixie, not for bookworm"),
             ({"base": "debian:trixie@2026-01-02"}, "it is for trixie, not for trixie@2026-01-02"),
@@ -151,20 +151,20 @@ class TestAStaleLock:
             ({"docker": PACKAGES, "project": 'requires-python = ">=3.14"'}, "the lock is stale, "),
         ],
     )
-    def test_is_rejected(self, bench: DebianBench, changes: dict[str, str], said: str) -> None:
+    def test_is_rejected(self, bench: DebianBench, changes: dict[str, str], expected: str) -> None:
         lock = locked(bench, bench.project("before", docker=PACKAGES))
         project = bench.project(files={"debian.lock": lock.read_text()}, **changes)
         bench.archive.requests.clear()
         bench.refused(
-            project, f"{project / 'debian.lock'}: the lock is stale, ", said, "hint: refresh it: hatch-docker"
+            project, f"{project / 'debian.lock'}: the lock is stale, ", expected, "hint: refresh it: hatch-docker"
         )
         assert bench.archive.requests == []
 
     def test_of_another_platform(self, bench: DebianBench) -> None:
         locked(bench, project := bench.project())
         bench.archive.requests.clear()
-        said = "it has no packages of arm64 for 'base'"
-        bench.refused(project, said, "hint: refresh it: hatch-docker lock", HATCH_DOCKER_PLATFORMS="linux/arm64")
+        expected = "it has no packages of arm64 for 'base'"
+        bench.refused(project, expected, "hint: refresh it: hatch-docker lock", HATCH_DOCKER_PLATFORMS="linux/arm64")
         assert bench.archive.requests == []
 
     def test_that_lacks_new_requests(self, bench: DebianBench) -> None:
@@ -179,7 +179,7 @@ class TestAStaleLock:
 
 class TestADamagedLock:
     @pytest.mark.parametrize(
-        ("old", "new", "said"),
+        ("old", "new", "expected"),
         [
             ("", "", "the lock file is invalid: "),
             ("version = 1", "version = 2", "it has version 2; this version of hatch-docker reads 1"),
@@ -190,12 +190,12 @@ class TestADamagedLock:
             ('"amd64"', "5", "invalid architecture: '5'"),
         ],
     )
-    def test_is_rejected(self, bench: DebianBench, old: str, new: str, said: str) -> None:
+    def test_is_rejected(self, bench: DebianBench, old: str, new: str, expected: str) -> None:
         lock = locked(bench, project := bench.project(docker=PACKAGES))
         text = lock.read_text()
         lock.write_text(text.replace(old, new, 1) if old else text[: len(text) // 2])
         bench.archive.requests.clear()
-        bench.refused(project, f"{lock}: ", said, "hint: ", "hatch-docker lock")
+        bench.refused(project, f"{lock}: ", expected, "hint: ", "hatch-docker lock")
         assert bench.archive.requests == []
 
     def test_with_the_hash_of_another_file(self, bench: DebianBench) -> None:
@@ -223,9 +223,9 @@ class TestADamagedLock:
     def test_that_lacks_a_package(self, bench: DebianBench, name: str) -> None:
         lock = locked(bench, project := bench.project(docker=PACKAGES))
         lock.write_text(re.sub(rf" *{{ name = \"{name}\".*\n", "", lock.read_text()))
-        said = "the packages pinned for '{}' do not fit each other or the base: "
+        expected = "the packages pinned for '{}' do not fit each other or the base: "
         purpose = "base" if name == "libc6" else "runtime-packages"
-        message = bench.refused(project, said.format(purpose), "hint: refresh it: hatch-docker lock --upgrade base")
+        message = bench.refused(project, expected.format(purpose), "hint: refresh it: hatch-docker lock --upgrade base")
         assert name in message
 
     def test_with_a_wrong_version(self, bench: DebianBench) -> None:
@@ -260,16 +260,16 @@ class TestALockAndAnotherBase:
         assert "usr/lib/x86_64-linux-gnu/libpq.so.5" in made.members
 
     @pytest.mark.parametrize(
-        ("status", "said"),
+        ("status", "expected"),
         [
             (STATUS.replace("2.41-12", "2.31-1"), "libpq5 → libc6 (>= 2.38): "),
             ("", "libldap2 1.0-1 is older than the base's 1.5-1"),
         ],
     )
-    def test_does_not_match(self, bench: DebianBench, status: str, said: str) -> None:
+    def test_does_not_match(self, bench: DebianBench, status: str, expected: str) -> None:
         lock = locked(bench, self.project(bench, "before", STATUS))
         project = self.project(bench, "after", status or self.has("libldap2", "1.5-1"), lock.read_text())
-        bench.refused(project, "do not fit each other or the base: ", said, "hint: refresh it")
+        bench.refused(project, "do not fit each other or the base: ", expected, "hint: refresh it")
 
     def test_lacks_packages_of_the_other_base(self, bench: DebianBench) -> None:
         had = self.has("libpq5", "18")

@@ -374,7 +374,7 @@ def apt(tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
 )  # fmt: skip
 def test_installs_what_apt_installs(apt: Sequence[str], requested: str) -> None:
     ran = subprocess.run([*apt, *requested.split()], check=False, capture_output=True, text=True)
-    wanted = re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", ran.stdout, re.MULTILINE)
+    expected = re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", ran.stdout, re.MULTILINE)
     assert not re.search("^Remv", ran.stdout, re.MULTILINE)
     try:
         found = solve(requested, *ARCHIVE, installed=STATUS)
@@ -382,7 +382,7 @@ def test_installs_what_apt_installs(apt: Sequence[str], requested: str) -> None:
         assert ran.returncode != 0
     else:
         assert ran.returncode == 0, ran.stderr
-        assert sorted(found) == sorted(map(" ".join, wanted))
+        assert sorted(found) == sorted(map(" ".join, expected))
 
 
 # A small archive, of which all sets of packages can be tried.

@@ -16,7 +16,7 @@ DEB822 = """\
 Types: deb deb-src
 URIs: http://deb.example/debian/ http://other.example/debian
 Suites: trixie trixie-updates
-# What is not main is left out.
+# Components other than main are ignored.
 Components: main contrib
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 

@@ -118,7 +118,7 @@ class TestTheFile:
         assert "it has version" in refusal(tmp_path).message
 
     @pytest.mark.parametrize(
-        ("old", "new", "said"),
+        ("old", "new", "expected"),
         [
             ("]\n", "", "the lock file is invalid: "),
             ('purpose = "runtime-packages"', 'purpose = "fun"', "unknown purpose 'fun'"),
@@ -147,11 +147,11 @@ class TestTheFile:
             ("[[selection]]", "[selection]", "selection is not a list of tables"),
         ],
     )
-    def test_is_invalid(self, tmp_path: Path, old: str, new: str, said: str) -> None:
+    def test_is_invalid(self, tmp_path: Path, old: str, new: str, expected: str) -> None:
         text = lock(tmp_path).read_text()
         assert old in text
         lock(tmp_path, text.replace(old, new, 1))
-        assert said in refusal(tmp_path).message
+        assert expected in refusal(tmp_path).message
 
     def test_has_duplicates(self, tmp_path: Path) -> None:
         text = lock(tmp_path).read_text()
@@ -190,7 +190,7 @@ class TestRequests:
         assert self.PINS.of("builder", "trixie", "amd64", ["gcc"], "") is None
 
     @pytest.mark.parametrize(
-        ("asked", "said"),
+        ("asked", "expected"),
         [
             (("runtime-packages", "trixie", "arm64", ["libpq5"], ""), "no packages of arm64 for 'runtime"),
             (("base", "bookworm", "amd64", ["a"], ""), "it is for trixie, not for bookworm"),
@@ -198,8 +198,8 @@ class TestRequests:
             (("base", "trixie", "amd64", ["b", "c"], ""), "other packages are requested now: +b +c -a"),
         ],
     )
-    def test_do_not_match_the_pins(self, asked: tuple[str, str, str, list[str], str], said: str) -> None:
+    def test_do_not_match_the_pins(self, asked: tuple[str, str, str, list[str], str], expected: str) -> None:
         with pytest.raises(LockError, match="the lock is stale, ") as caught:
             self.PINS.of(*asked)
-        assert said in caught.value.message
+        assert expected in caught.value.message
         assert (caught.value.place, caught.value.hint) == (FILE, "refresh it: hatch-docker lock")

@@ -37,7 +37,7 @@ NEEDLESS = {
     "other calls": 'case "$1" in\n  configure) ;;\n  abort-upgrade|abort-remove)\n    useradd x\n  ;;\nesac\n',
     "removing": "rm -f /var/cache/thing/old\n",
     "usrmerge": 'dpkg-divert --package a --no-rename --divert "/lib/a.usr-is-merged" --add "/lib/a"\n',
-    "telling": "cat <<EOF\nadduser and mkdir are only words here\nEOF\necho 'see: mkdir' >&2\n",
+    "printing": "cat <<EOF\nadduser and mkdir are only words here\nEOF\necho 'see: mkdir' >&2\n",
     "alternatives": "update-alternatives --install /usr/bin/vi vi /usr/bin/vim 30 \\\n  --slave /usr/a a /usr/b\n",
     "quietly": "which foo > /dev/null 2>&1 || true\n",
     "a function": "tell() {\n  echo yes\n}\ntell\n",

@@ -79,10 +79,10 @@ def tar_of(members: Sequence[Member]) -> bytes:
 def found(members: Sequence[Member] | bytes, changes: Mapping[str, str], **options: Any) -> tuple[Difference, bytes]:
     """The difference, and the layer as a plain tar."""
     data = members if isinstance(members, bytes) else tar_of(members)
-    told: list[Any] = [Change(path=path, kind=kind) for path, kind in changes.items()]  # type: ignore[arg-type]
+    reported: list[Any] = [Change(path=path, kind=kind) for path, kind in changes.items()]  # type: ignore[arg-type]
     chunks = [data[start : start + 700] for start in range(0, len(data), 700)]
     spool, out = io.BytesIO(), io.BytesIO()
-    result = difference(told, lambda: iter(chunks), spool, **options)
+    result = difference(reported, lambda: iter(chunks), spool, **options)
     written = write_layer(result.entries, out)
     return result, b"".join(decompressed(iter([out.getvalue()]), written.descriptor.media_type))
 
@@ -314,8 +314,8 @@ def test_layer_does_not_depend_on_the_order_of_tar_and_changes(
     members += [Member(path, data=each, mode=mode) for path, (each, mode, _) in files.items() if path not in parents]
     changes = dict.fromkeys(gone, "removed") | {path: kind for path, (_, _, kind) in files.items()}
     shuffled = data.draw(st.permutations(members))
-    told = dict(data.draw(st.permutations(list(changes.items()))))
-    assert found(members, changes)[1] == found(shuffled, told)[1]
+    reordered = dict(data.draw(st.permutations(list(changes.items()))))
+    assert found(members, changes)[1] == found(shuffled, reordered)[1]
 
 
 STATUS = """\
@@ -392,9 +392,9 @@ class TestManagers:
         ],
     )
     def test_hints(self, manager: Any, output: str, expected: str) -> None:
-        told = hint(manager, output, lambda: ["libpq5", "libpq-dev", "zlib"])
-        assert expected in told
-        assert bool(told) == bool(expected)
+        advice = hint(manager, output, lambda: ["libpq5", "libpq-dev", "zlib"])
+        assert expected in advice
+        assert bool(advice) == bool(expected)
 
 
 @pytest.mark.parametrize(
@@ -429,10 +429,10 @@ def test_names_the_purpose_if_no_engine_answers(tmp_path: Path) -> None:
 
 class Notes(Progress):
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.told.append(text)
+        self.notes.append(text)
 
 
 def no_engine() -> Engine:
@@ -571,7 +571,7 @@ class TestApk:
         again = packages(alpine, ["mini", "mini"], tmp_path, progress=progress)
         assert again.image.digest == mini.image.digest
         assert not again.made.reused
-        assert "/usr/bin/mini" in f"/{progress.told[0]}"
+        assert "/usr/bin/mini" in f"/{progress.notes[0]}"
 
     @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
     def test_podman_makes_the_same_layer(self, alpine: Image, mini: Installed, tmp_path: Path) -> None:

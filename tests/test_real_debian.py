@@ -100,9 +100,9 @@ class TestRuntimePackages:
 
     def test_work_as_any_user_in_a_read_only_image(self, uses_packages: Case, client: DockerClient) -> None:
         printed = uses_packages.prints(client)
-        version, used, said, *libraries = printed.pop("libpq5")
+        version, used, expected, *libraries = printed.pop("libpq5")
         assert version == used >= 170000
-        assert said.endswith("port 1 failed: Connection refused")
+        assert expected.endswith("port 1 failed: Connection refused")
         # The library of the package is used; the wheel has no copy.
         assert [path.rpartition("/")[0] for path in libraries] == ["/usr/lib/x86_64-linux-gnu"]
         assert printed.pop("curl").startswith("curl: (7) Failed to connect to 127.0.0.1 port 1")
@@ -139,8 +139,8 @@ class TestRuntimePackages:
             assert run("dpkg --audit") == (0, "")
             assert run(f"dpkg -V {names}") == (0, "")
             assert run("apt-get check -qq") == (0, "")
-            code, said = run("apt-get update -qq && apt-get install -y -qq --no-install-recommends jq 2>&1")
-            assert code == 0, said
+            code, expected = run("apt-get update -qq && apt-get install -y -qq --no-install-recommends jq 2>&1")
+            assert code == 0, expected
             assert run("jq -n 6*7; dpkg --audit; apt-get check -qq") == (0, "42\n")
 
 

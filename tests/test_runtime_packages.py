@@ -196,31 +196,31 @@ class TestOnOurBase:
 class TestPackagesThatCannotBe:
     @pytest.mark.parametrize("image", [True, False])
     @pytest.mark.parametrize(
-        ("name", "said"),
+        ("name", "expected"),
         [
             ("daemon", "daemon does not work without its script: its postinst runs make-the-database"),
             ("halved", "halved: /usr/bin/halved needs libnowhere.so.9"),
         ],
     )
     def test_unpacked_may_be_installed_by_an_engine(
-        self, bench: DebianBench, image: bool, name: str, said: str
+        self, bench: DebianBench, image: bool, name: str, expected: str
     ) -> None:
         project = on_image(bench, name) if image else bench.project(docker=f'runtime-packages = ["{name}"]')
-        message = bench.refused(project, said, 'runtime-installer = "engine": the base\'s own apt installs them')
+        message = bench.refused(project, expected, 'runtime-installer = "engine": the base\'s own apt installs them')
         assert ('base = "slim" has a shell' in message) is not image
 
     @pytest.mark.parametrize("image", [True, False])
     @pytest.mark.parametrize(
-        ("names", "said"),
+        ("names", "expected"),
         [
             ("libpq", "there is no package 'libpq' in trixie, trixie-updates, trixie-security; similar are libpq5"),
             ("lipbq5 libldap", "there is no package 'lipbq5' in "),
             ("adrift", "adrift → buoy → anchor (>= 2): "),
         ],
     )
-    def test_found_in_the_archive(self, bench: DebianBench, image: bool, names: str, said: str) -> None:
+    def test_found_in_the_archive(self, bench: DebianBench, image: bool, names: str, expected: str) -> None:
         project = on_image(bench, names) if image else bench.project(docker=f"runtime-packages = {names.split()}")
-        message = bench.refused(project, said)
+        message = bench.refused(project, expected)
         # An engine's apt would not find it either.
         assert "runtime-installer" not in message
 

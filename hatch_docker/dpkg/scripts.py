@@ -143,7 +143,7 @@ def alternatives_of(debs: Iterable[Deb]) -> tuple[list[Alternative], list[str]]:
         for link, name, path, priority, rest in _ALTERNATIVE.findall(text):
             for each in ((link, name, path), *_SLAVE.findall(rest)):
                 if _NUMBER.fullmatch(priority) and _LINK.fullmatch(" ".join(each)):
-                    alternatives.append(Alternative(*each, int(priority)))
+                    alternatives.append(Alternative(each[0], each[1], each[2], int(priority)))
                 elif package not in unparsed and package not in _KNOWN:
                     unparsed.append(package)
     return alternatives, unparsed

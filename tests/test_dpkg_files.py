@@ -105,6 +105,12 @@ class TestFontMaps:
         made = of(*font_maps(with_entries(below, new.values()), new))
         assert {path: data_of(entry) for path, entry in made.items()} == {f"{self.FOLDER}/Fontmap": b"a\nb\n"}
 
+    def test_ignores_links_to_missing_files(self) -> None:
+        parent = listing({"etc/ghostscript/fontmap.d/20-b.conf": "/nowhere", self.FOLDER: None})
+        new = of(Entry(path="etc/ghostscript/fontmap.d/10-a.conf", content=b"a\n"))
+        made = of(*font_maps(with_entries(parent, new.values()), new))
+        assert data_of(made[f"{self.FOLDER}/Fontmap"]) == b"a\n"
+
     def test_with_ghostscript_itself(self) -> None:
         new = of(Entry(path=self.FOLDER))
         made = of(*font_maps(with_entries(None, new.values()), new))

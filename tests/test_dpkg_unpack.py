@@ -192,6 +192,12 @@ class TestOnAnImage:
         deb = make_deb(tmp_path, "a", {"opt": directory(), "opt/a": file()})
         assert {*unpack(deb, links={"opt": "/"}).entries} == {"a"}
 
+    def test_follows_as_many_links_as_linux(self) -> None:
+        links = {f"l{number}": f"l{number + 1}" for number in range(41)}
+        assert SymlinkResolver(links).directory("l1") == "l41"
+        with pytest.raises(PackageError, match="too many levels of symbolic links in /l0"):
+            SymlinkResolver(links).directory("l0")
+
     def test_loop_of_links(self, tmp_path: Path) -> None:
         deb = make_deb(tmp_path, "a", {"opt/a": file()})
         with pytest.raises(PackageError, match="too many levels of symbolic links"):

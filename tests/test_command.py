@@ -1,4 +1,4 @@
-"""The command: what it makes and prints, and how it tells what is wrong."""
+"""`hatch-docker builder`: its results, output and errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def can_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every builder pass for one that can compile: nothing runs in the fake engine's containers."""
+    """Skip the check that a builder can compile, since the fake engine runs nothing."""
     monkeypatch.setattr(command, "probe", lambda *_arguments, **_options: "python3")
 
 
@@ -68,7 +68,7 @@ Hatch = Callable[..., Outcome]
 
 @pytest.fixture
 def hatch(bench: Bench, engine: FakeEngine) -> Hatch:
-    """The command beside the fake engine, from the folder of all projects unless told otherwise."""
+    """Run the command with the fake engine, by default in the parent directory of all projects."""
 
     def hatch(*arguments: str | Path, folder: Path | None = None, **env: str) -> Outcome:
         environ = builds.environment(bench.cache, **{"DOCKER_HOST": engine.address, **env})
@@ -78,13 +78,13 @@ def hatch(bench: Bench, engine: FakeEngine) -> Hatch:
 
 
 def project_of(bench: Bench, **options: Any) -> Path:
-    """A project whose builder is its base as it is."""
+    """A project whose builder is its base, without other packages."""
     return bench.project(docker=f'builder = "oci:{bench.base()}"', **options)
 
 
 @pytest.mark.usefixtures("can_compile")
-class TestTheAnswer:
-    def test_is_one_line_that_builder_can_be_set_to(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+class TestBuilderCommand:
+    def test_prints_a_value_for_the_key_builder(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
         outcome = hatch("builder", folder=project_of(bench))
         assert outcome.code == 0, outcome.err
         assert outcome.out.startswith("docker-daemon:hatch-docker/builder:")
@@ -95,13 +95,13 @@ class TestTheAnswer:
         assert config.compiling.builder
         assert config.compiling.builder.value == name
 
-    def test_is_the_first_of_several_names(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+    def test_prints_the_first_of_several_names(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
         outcome = hatch("builder", "--tag", "acme/builder", "--tag", "acme/other:2", project_of(bench))
         assert outcome.out == "docker-daemon:acme/builder:latest\n"
         assert "is in the engine as acme/builder:latest, acme/other:2\n" in outcome.err
         assert engine.images["acme/builder:latest"] == engine.images["acme/other:2"]
 
-    def test_is_its_name_by_digest_once_it_is_pushed(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
+    def test_prints_the_name_by_digest_after_a_push(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
         names = [f"{registry.host}/{name}" for name in ("acme/builder:1", "other/builder:1", "acme/builder:latest")]
         tags = [argument for name in names for argument in ("--tag", name)]
         outcome = hatch("builder", *tags, "--push", project_of(bench))
@@ -112,24 +112,22 @@ class TestTheAnswer:
         assert pushed == {("acme/builder", "1"), ("acme/builder", "latest"), ("other/builder", "1")}
         assert len({registry.manifests["acme/builder", digest], *map(registry.manifests.get, pushed)}) == 1
 
-    def test_has_the_config_of_the_image_that_it_is_made_of(
-        self, bench: Bench, registry: FakeRegistry, hatch: Hatch
-    ) -> None:
+    def test_builder_has_the_config_of_its_image(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
         outcome = hatch("builder", "--push", "--tag", f"{registry.host}/acme/builder:1", project_of(bench))
         _, manifest = registry.manifests["acme/builder", outcome.out.strip().partition("@")[2]]
         assert json.loads(manifest)["config"]["digest"] == image_of(bench).config_descriptor.digest
 
-    def test_is_all_that_the_quiet_see(self, bench: Bench, hatch: Hatch) -> None:
+    def test_hatch_quiet_leaves_standard_output_alone(self, bench: Bench, hatch: Hatch) -> None:
         outcome = hatch("builder", project_of(bench), HATCH_QUIET="1")
         assert (outcome.out.count("\n"), outcome.err) == (1, "")
 
-    def test_is_given_for_a_version_that_only_a_plugin_knows(self, bench: Bench, hatch: Hatch) -> None:
+    def test_does_not_need_the_version_of_the_project(self, bench: Bench, hatch: Hatch) -> None:
         project = project_of(bench, more='[tool.hatch.version]\nsource = "vcs"')
         text = (project / "pyproject.toml").read_text()
         (project / "pyproject.toml").write_text(text.replace('version = "1.0"', 'dynamic = ["version"]'))
         assert hatch("builder", project).code == 0
 
-    def test_is_given_for_a_builder_that_the_engine_has(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+    def test_builder_in_the_engine(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
         engine.saved = b"".join(archive(image_of(bench), [Reference.parse("acme/builder:1")]))
         engine.take(engine.saved)
         project = bench.project(docker='builder = "docker-daemon:acme/builder:1"')
@@ -143,16 +141,16 @@ def image_of(bench: Bench) -> Image:
     return pull(layout_source(files, ""), AMD64, Cache(bench.root / "read"), progress=Progress()).image
 
 
-class TestTheHelp:
+class TestHelp:
     @pytest.mark.parametrize(
         ("arguments", "said"), [(["--help"], "builder "), (["builder", "--help"], "Standard output has one line")]
     )
-    def test_is_printed(self, bench: Bench, hatch: Hatch, arguments: list[str], said: str) -> None:
+    def test_options(self, bench: Bench, hatch: Hatch, arguments: list[str], said: str) -> None:
         outcome = hatch(*arguments)
         assert outcome.code == 0
         assert said in outcome.out
 
-    def test_is_there_for_the_module(self) -> None:
+    def test_module(self) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "hatch_docker.frontends.cli.main", "--help"],
             capture_output=True,
@@ -162,7 +160,7 @@ class TestTheHelp:
 
 
 def refused(outcome: Outcome, *said: str, code: int = 1) -> None:
-    """It ended with a message, and nothing on standard output."""
+    """Check that a command failed with a message that contains all of `said`, and an empty standard output."""
     assert (outcome.code, outcome.out) == (code, ""), outcome.err
     for each in said:
         assert each in outcome.err
@@ -181,10 +179,10 @@ class TestMistakes:
             (["builder", "--tag", f"acme/builder@sha256:{'0' * 64}"], "has a digest: images are named by tags"),
         ],
     )
-    def test_of_the_command_line(self, hatch: Hatch, arguments: list[str], said: str) -> None:
+    def test_command_line(self, hatch: Hatch, arguments: list[str], said: str) -> None:
         refused(hatch(*arguments), "usage: hatch-docker ", said, code=2)
 
-    def test_of_names_that_cannot_be_pushed(self, bench: Bench, hatch: Hatch) -> None:
+    def test_names_that_cannot_be_pushed(self, bench: Bench, hatch: Hatch) -> None:
         outcome = hatch("builder", "--tag", "builder:1", "--tag", "other", "--push", project_of(bench))
         refused(outcome, "--tag: 'builder:1' cannot be pushed", "registry.example/team/builder:1", "'other:latest'")
 
@@ -198,36 +196,34 @@ class TestMistakes:
             ('[project]\nname = "x"\nversion = "1"\n[tool.hatch.build]\ntargets = 3', "must be a table"),
         ],
     )
-    def test_of_pyproject_toml(self, bench: Bench, hatch: Hatch, text: str | None, said: str) -> None:
+    def test_pyproject_toml(self, bench: Bench, hatch: Hatch, text: str | None, said: str) -> None:
         if text is not None:
             (bench.root / "pyproject.toml").write_text(text)
         refused(hatch("builder", bench.root), str(bench.root / "pyproject.toml"), said)
         refused(hatch("builder"), said)
 
-    def test_of_the_configuration_all_at_once(self, bench: Bench, hatch: Hatch) -> None:
+    def test_reports_all_mistakes_of_the_configuration(self, bench: Bench, hatch: Hatch) -> None:
         project = bench.project(docker='build-packages = ["-x"]\nbilder = "y"')
         refused(hatch("builder", project), "2 mistakes in the configuration", "build-packages[0]: ", "docker.bilder: ")
 
-    def test_a_builder_without_python(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
+    def test_builder_without_python(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
         outcome = hatch("builder", "--tag", "acme/builder:1", project_of(bench))
         refused(outcome, "the builder image oci:", "has no Python", "hint: ")
         assert "acme/builder:1" not in engine.images
         assert not engine.containers.running
 
-    def test_an_engine_that_lacks_the_builder(self, bench: Bench, hatch: Hatch) -> None:
+    def test_engine_lacks_the_builder(self, bench: Bench, hatch: Hatch) -> None:
         project = bench.project(docker='builder = "docker-daemon:acme/builder:1"')
         refused(hatch("builder", project), "the engine has no image acme/builder:1", "hint: ")
 
-    def test_no_engine_is_known_before_anything_is_fetched(
-        self, bench: Bench, registry: FakeRegistry, hatch: Hatch
-    ) -> None:
+    def test_checks_the_engine_before_it_pulls(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
         project = bench.project(base="", docker=f'base = "{registry.host}/team/base:1"')
         outcome = hatch("builder", project, DOCKER_HOST=builds.NOWHERE)
         refused(outcome, "no container engine answers", "it is needed to make a builder", "DOCKER_HOST")
         assert not registry.requests
 
     @pytest.mark.usefixtures("can_compile")
-    def test_a_registry_that_refuses(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
+    def test_registry_refuses_the_push(self, bench: Bench, registry: FakeRegistry, hatch: Hatch) -> None:
         registry.auth, auth = "basic", bench.root / "auth.json"
         arguments = ("builder", "--push", "--tag", f"{registry.host}/acme/builder:1", project_of(bench))
         refused(hatch(*arguments), "asks for credentials, and there are none", f"docker login {registry.host}")
@@ -253,8 +249,8 @@ class TestMistakes:
         assert not engine.containers.running
 
 
-class TestWhatIsRecorded:
-    """The name of a builder in the result file says which image it was, whatever a tag leads to later."""
+class TestRecordedBuilder:
+    """The reference of a builder in the result file has the digest of its image."""
 
     @pytest.fixture
     def services(self, bench: Bench, engine: FakeEngine) -> Services:
@@ -266,24 +262,24 @@ class TestWhatIsRecorded:
         options = parse({"builder": builder, "build-packages": [*packages]}, {}, project="shop")[0].compiling
         return open_builder(base, spec, options, services)
 
-    def test_of_a_registry(self, bench: Bench, services: Services, registry: FakeRegistry) -> None:
+    def test_in_a_registry(self, bench: Bench, services: Services, registry: FakeRegistry) -> None:
         digest = serve(bench.base(), registry, "acme/builder", "1")
         builder = self.opened(services, bench, f"{registry.host}/acme/builder:1", "libpq-dev")
         assert builder.reference == f"{registry.host}/acme/builder@{digest}"
         assert builder.name == f"{registry.host}/acme/builder:1 + libpq-dev"
 
-    def test_of_the_engine(self, bench: Bench, services: Services, engine: FakeEngine) -> None:
+    def test_in_the_engine(self, bench: Bench, services: Services, engine: FakeEngine) -> None:
         engine.images["acme/builder:1"] = {"Id": f"sha256:{'1' * 64}"}
         builder = self.opened(services, bench, "docker-daemon:acme/builder:1")
         assert builder.reference == f"docker-daemon:acme/builder:1@sha256:{'1' * 64}"
 
-    def test_of_a_layout(self, bench: Bench, services: Services) -> None:
+    def test_in_a_layout(self, bench: Bench, services: Services) -> None:
         layout = make_base(bench.root / "builder", FakeBase(files={"usr/bin/cc": b"\x7fELF"}))
         builder = self.opened(services, bench, f"oci:{layout}")
         index = json.loads((layout / "index.json").read_text())
         assert builder.reference == f"oci:{layout}@{index['manifests'][0]['digest']}"
 
-    def test_another_id_is_another_builder(self, bench: Bench, services: Services, engine: FakeEngine) -> None:
+    def test_identity_depends_on_the_image_id(self, bench: Bench, services: Services, engine: FakeEngine) -> None:
         identities = set()
         for digit in "12":
             engine.images["acme/builder:1"] = {"Id": f"sha256:{digit * 64}"}
@@ -295,8 +291,8 @@ class TestWhatIsRecorded:
 @pytest.mark.registry
 @pytest.mark.base
 @pytest.mark.network
-class TestForATeam:
-    """One of them makes the builder and pushes it; the others install nothing."""
+class TestSharedBuilder:
+    """One member of a team makes and pushes the builder, the others use it."""
 
     MAIN = "import psycopg2\n\ndef main():\n    print(psycopg2.__libpq_version__ > 0)\n"
 
@@ -315,7 +311,9 @@ class TestForATeam:
         yield name
         remove(client, name)
 
-    def test_it_is_made_once(self, tmp_path: Path, client: DockerClient, repository: str, image: str) -> None:
+    def test_members_of_a_team_install_nothing(
+        self, tmp_path: Path, client: DockerClient, repository: str, image: str
+    ) -> None:
         maker = self.project(tmp_path / "maker", 'build-packages = ["libpq-dev"]')
         environ = environment(tmp_path / "cache", HATCH_DOCKER_IMAGE=image)
         arguments = ["builder", "--tag", f"{repository}:1", "--push"]
@@ -330,14 +328,14 @@ class TestForATeam:
         assert "installed libpq-dev in python:3.13" in made.stderr
         builder = made.stdout.removesuffix("\n")
 
-        # It starts as what it is made of does, and tells nothing of who made it.
-        there, base = client.images.get(f"{repository}:1"), client.images.get("python:3.13")
+        # It has the config of the image that it is made from, and nothing about its author.
+        pushed, base = client.images.get(f"{repository}:1"), client.images.get("python:3.13")
         for key in ("Env", "Entrypoint", "Cmd", "User", "WorkingDir", "Labels"):
-            assert there.attrs["Config"][key] == base.attrs["Config"][key]
-        assert next(step["CreatedBy"] for step in there.history()) == "hatch-docker: libpq-dev"
+            assert pushed.attrs["Config"][key] == base.attrs["Config"][key]
+        assert next(step["CreatedBy"] for step in pushed.history()) == "hatch-docker: libpq-dev"
 
         member = self.project(tmp_path / "member", f'builder = "{builder}"')
-        # Where neither the cache nor the engine knows that name.
+        # Neither the engine nor the cache has the builder.
         remove(client, repository)
         outcome = built(member, {**environ, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "other")}, "docker:load")
         assert "install" not in outcome.err

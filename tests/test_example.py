@@ -1,4 +1,4 @@
-"""The example project for real: built on each kind of base, run, pushed, pulled, read by others, and built again."""
+"""The example project on each base: built, run, pushed, pulled, read by other tools, and built again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AUTH_REGISTRY = os.environ.get("HATCH_DOCKER_TEST_AUTH_REGISTRY", "")
 USER = os.environ.get("HATCH_DOCKER_TEST_AUTH_USER", "")
 PASSWORD = os.environ.get("HATCH_DOCKER_TEST_AUTH_PASSWORD", "")
 
-# Other layers than those of the image that is loaded, so that the engine has to pull them.
+# Makes layers that the loaded image does not have, so that the engine must pull them.
 FEW_LAYERS = {"HATCH_DOCKER_MAX_LAYERS": "3"}
 
 NOWHERE = "127.0.0.1:1"
@@ -50,7 +50,7 @@ class Example:
 
 
 def copied(to: Path) -> Path:
-    """The example without what builds leave in it."""
+    """Copy the example without the files of builds."""
     return Path(shutil.copytree(EXAMPLE, to, ignore=shutil.ignore_patterns("dist", "__pycache__", ".*")))
 
 
@@ -67,7 +67,7 @@ def example(
     environ = environment(shared_cache, HATCH_DOCKER_BASE=base, HATCH_DOCKER_IMAGE=image)
     project = copied(tmp_path_factory.mktemp(base) / "example")
     if base == "debian":
-        # Out of two archives alone: with neither a registry nor an engine in reach.
+        # From Debian's archive and the package index alone: neither a registry nor an engine can be reached.
         environ["HATCH_DOCKER_REGISTRY_MIRRORS"] = f"docker.io={NOWHERE}"
         built(project, {**environ, "DOCKER_HOST": f"tcp://{NOWHERE}"}, "docker:archive")
         client.images.load(builds.archive_of(project).read_bytes())
@@ -79,7 +79,7 @@ def example(
 
 @pytest.fixture(scope="module")
 def container(example: Example, client: DockerClient) -> Iterator[Container]:
-    """The service, with nothing that it could write to."""
+    """The running service, with a read-only file system."""
     with running(client, f"{example.image}:1.0.0", read_only=True, cap_drop=["ALL"]) as container:
         address(container)
         yield container
@@ -119,7 +119,7 @@ print(json.dumps({
 }))
 """
 
-# A TLS service in the image itself: its own certificate is trusted when it is named, and not by the bundled ones.
+# A TLS server in the container: its certificate is accepted if it is passed as `verify`, and refused otherwise.
 TLS = """
 import datetime, http.server, ipaddress, ssl, threading
 import certifi, requests
@@ -166,15 +166,15 @@ print(ssl.create_default_context(cafile=certifi.where()).cert_store_stats()["x50
 
 
 class TestRunning:
-    def test_it_serves(self, container: Container) -> None:
+    def test_serves(self, container: Container) -> None:
         url = address(container)
         assert answer(f"{url}/health") == {"status": "ok", "version": "1.0.0"}
         assert answer(f"{url}/stamp/{'0' * 64}", "POST")["stamp"].startswith("0" * 64)
 
-    def test_its_command_is_on_the_path(self, container: Container) -> None:
+    def test_command_is_on_the_path(self, container: Container) -> None:
         assert re.fullmatch(r"[0-9a-f]{64} \d+\n", inside(container, "stamp", "file", "/etc/hostname"))
 
-    def test_it_has_what_it_needs_and_no_more(self, container: Container) -> None:
+    def test_environment_has_no_build_tools(self, container: Container) -> None:
         facts = json.loads(inside(container, "python", "-c", FACTS))
         assert facts["ids"] == [65532, 65532]
         assert facts["environment"]["PYTHONUNBUFFERED"] == facts["environment"]["PYTHONDONTWRITEBYTECODE"] == "1"
@@ -183,11 +183,11 @@ class TestRunning:
         assert facts["tools"] == facts["compilers"] == []
         assert not facts["pip"]
 
-    def test_the_systems_part_of_python_works(self, base: str, container: Container) -> None:
-        # musl has no cache of libraries that they could be looked up in.
+    def test_standard_library_has_its_system_files(self, base: str, container: Container) -> None:
+        # ctypes.util.find_library needs ld.so.cache, which musl does not have.
         libraries = [] if base == "alpine" else ["c", "ssl"]
-        said = json.loads(inside(container, "python", "-c", SYSTEM, *libraries))
-        assert said == {
+        facts = json.loads(inside(container, "python", "-c", SYSTEM, *libraries))
+        assert facts == {
             "libraries": [True] * len(libraries),
             "zone": "Europe/Berlin",
             "sqlite": "[1]",
@@ -196,10 +196,10 @@ class TestRunning:
             "written": "",
         }
 
-    def test_it_speaks_tls(self, container: Container) -> None:
+    def test_tls(self, container: Container) -> None:
         assert inside(container, "python", "-c", TLS).split() == ["204", "refused", "True"]
 
-    def test_every_package_can_be_imported_and_is_known_to_be_installed(self, container: Container) -> None:
+    def test_packages_are_importable_and_complete(self, container: Container) -> None:
         code = (
             "import importlib.metadata as m; "
             "[__import__(n) for n in ('cryptography.x509', 'pydantic_core', 'uvicorn.main', 'fastapi', 'cffi')]; "
@@ -208,15 +208,15 @@ class TestRunning:
         )
         assert inside(container, "python", "-c", code).split() == [str(installed())]
 
-    def test_it_stops_when_it_is_asked_to(self, example: Example, client: DockerClient) -> None:
+    def test_stops_on_sigterm(self, example: Example, client: DockerClient) -> None:
         with running(client, f"{example.image}:latest") as stopping:
             address(stopping)
             stopping.stop(timeout=20)
             assert stopping.wait()["StatusCode"] != 137
 
 
-class TestReproducing:
-    def test_the_same_image_is_made_elsewhere(self, example: Example, tmp_path: Path) -> None:
+class TestReproducibility:
+    def test_other_directory_gives_the_same_image(self, example: Example, tmp_path: Path) -> None:
         project = copied(tmp_path / "some where" / "else")
         changes = {
             "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"),
@@ -229,7 +229,7 @@ class TestReproducing:
         assert builds.wait_for(process).code == 0
         assert builds.archive_of(project).read_bytes() == example.archive.read_bytes()
 
-    def test_a_change_of_one_line_makes_one_small_layer(
+    def test_change_of_one_line_makes_one_small_layer(
         self, example: Example, image: str, client: DockerClient, tmp_path: Path
     ) -> None:
         project, environ = copied(tmp_path / "example"), {**example.environ, "HATCH_DOCKER_IMAGE": image}
@@ -244,12 +244,12 @@ class TestReproducing:
         assert own["size"] < 10_000
         assert not re.search("  (pulled|downloaded|looked up|resolved) ", outcome.err)
         assert "made layer stamp 1.0.0," in outcome.err
-        assert re.search(r"loaded [\w.:-]+, [\d.]+ kB", outcome.err), "no other layer travels"
+        assert re.search(r"loaded [\w.:-]+, [\d.]+ kB", outcome.err), "no other layer is sent"
         with running(client, f"{image}:1.0.0") as changed:
             assert answer(f"{address(changed)}/health")["status"] == status
 
 
-class TestReaders:
+class TestOtherTools:
     @pytest.mark.tools
     @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
     def test_skopeo(self, example: Example, transport: str) -> None:
@@ -269,7 +269,7 @@ class TestReaders:
 
     @pytest.mark.skipif(not shutil.which("podman"), reason="needs podman")
     def test_podman(self, image: str, shared_cache: Path, tmp_path: Path) -> None:
-        # Its simplest storage copies all files for every layer: the smaller base, and few layers.
+        # podman's vfs storage copies all files for every layer: use a small base and few layers.
         project = copied(tmp_path / "example")
         built(
             project,
@@ -292,8 +292,8 @@ class TestReaders:
 
 
 @pytest.mark.registry
-class TestPushing:
-    def test_only_what_the_registry_lacks_is_sent(self, example: Example, client: DockerClient, tmp_path: Path) -> None:
+class TestPush:
+    def test_uploads_only_missing_blobs(self, example: Example, client: DockerClient, tmp_path: Path) -> None:
         project, repository = copied(tmp_path / "example"), f"tests/{secrets.token_hex(6)}"
         with Recorder(REGISTRY) as registry:
             settings = {
@@ -305,16 +305,16 @@ class TestPushing:
             result = builds.result_of(project)
             mounted = [each for each in registry.of("POST") if "mount" in each.query and each.status == 201]
             sent = {each.digest for each in registry.of("PUT", "/blobs/")}
-            ours = {result["image-id"], *(layer["digest"] for layer in result["layers"])}
+            own = {result["image-id"], *(layer["digest"] for layer in result["layers"])}
             if result["base"]["name"] == "debian:trixie":
-                # It is in no registry that it could be mounted from.
-                assert ours < sent
-                assert len(sent - ours) == result["base"]["layers"]
+                # No registry has this base, so its layers are uploaded.
+                assert own < sent
+                assert len(sent - own) == result["base"]["layers"]
                 assert not mounted
             else:
                 assert len(mounted) == result["base"]["layers"]
                 assert {each.query["from"][0] for each in mounted} == {"library/python"}
-                assert sent == ours
+                assert sent == own
             assert [each.path.rpartition("/")[2] for each in registry.passed[-2:]] == ["1.0.0", "latest"]
             assert {each.method for each in registry.passed[-2:]} == {"PUT"}
 
@@ -323,20 +323,20 @@ class TestPushing:
             assert registry.of("POST") == registry.of("PATCH") == registry.of("PUT", "/blobs/") == []
         pull_and_run(client, f"{REGISTRY}/{repository}", result["digest"])
 
-    def test_a_registry_with_a_password(self, example: Example, client: DockerClient, tmp_path: Path) -> None:
+    def test_registry_with_a_password(self, example: Example, client: DockerClient, tmp_path: Path) -> None:
         project, image = copied(tmp_path / "example"), f"{AUTH_REGISTRY}/tests/{secrets.token_hex(6)}"
         token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         (tmp_path / "config.json").write_text(json.dumps({"auths": {AUTH_REGISTRY: {"auth": token}}}))
         settings = {"HATCH_DOCKER_IMAGE": image, "DOCKER_CONFIG": str(tmp_path)}
         outcome = built(project, {**example.environ, **FEW_LAYERS, **settings}, "docker:archive,push")
         assert outcome.out.splitlines()[-1] == f"{image}@{builds.result_of(project)['digest']}"
-        told = [outcome.out, outcome.err, (project / "dist" / "stamp-1.0.0.docker.json").read_text()]
-        assert not any(secret in text for secret in (PASSWORD, token) for text in told)
+        texts = [outcome.out, outcome.err, (project / "dist" / "stamp-1.0.0.docker.json").read_text()]
+        assert not any(secret in text for secret in (PASSWORD, token) for text in texts)
         login = {"username": USER, "password": PASSWORD}
         pull_and_run(client, image, builds.result_of(project)["digest"], auth_config=login)
 
     @pytest.mark.parametrize("auths", [{}, {"auth": base64.b64encode(b"testuser:wrong-one").decode()}])
-    def test_a_password_that_is_missing_or_wrong(self, example: Example, tmp_path: Path, auths: dict[str, str]) -> None:
+    def test_missing_or_wrong_password(self, example: Example, tmp_path: Path, auths: dict[str, str]) -> None:
         project = copied(tmp_path / "example")
         (tmp_path / "config.json").write_text(json.dumps({"auths": {AUTH_REGISTRY: auths} if auths else {}}))
         settings = {"HATCH_DOCKER_IMAGE": f"{AUTH_REGISTRY}/tests/refused", "DOCKER_CONFIG": str(tmp_path)}
@@ -348,7 +348,7 @@ class TestPushing:
         assert not list((project / "dist").glob("*.docker.json"))
 
     @pytest.mark.tools
-    def test_skopeo_reads_what_was_pushed(self, example: Example, tmp_path: Path) -> None:
+    def test_skopeo_reads_the_pushed_image(self, example: Example, tmp_path: Path) -> None:
         project, image = copied(tmp_path / "example"), f"{REGISTRY}/tests/{secrets.token_hex(6)}"
         built(project, {**example.environ, "HATCH_DOCKER_IMAGE": image}, "docker:push")
         result = builds.result_of(project)
@@ -359,7 +359,7 @@ class TestPushing:
 
 
 def pull_and_run(client: DockerClient, image: str, digest: str, **options: Any) -> None:
-    """Have the engine pull an image by digest, and the service answer."""
+    """Check that the engine can pull an image by digest and run it."""
     try:
         client.images.pull(f"{image}@{digest}", **options)
         with running(client, f"{image}@{digest}") as container:
@@ -369,6 +369,6 @@ def pull_and_run(client: DockerClient, image: str, digest: str, **options: Any) 
 
 
 def installed() -> int:
-    """How many packages the image has: those of the lock, and the example."""
+    """The number of distributions in the image: those of the lock, and the example."""
     lock = (EXAMPLE / "requirements.txt").read_text()
     return len(re.findall(r"^[\w.-]+==", lock, re.MULTILINE)) + 1

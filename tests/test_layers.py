@@ -30,8 +30,8 @@ VENV = "app/.venv"
 SMALL, BIG = 10_000, 2_000_000
 
 
-def a_file(folder: Path, size: int) -> Path:
-    """A file of that size, all holes."""
+def sparse_file(folder: Path, size: int) -> Path:
+    """A sparse file of this size."""
     path = folder / str(size)
     if not path.exists():
         with path.open("wb") as file:
@@ -39,7 +39,7 @@ def a_file(folder: Path, size: int) -> Path:
     return path
 
 
-def unit(folder: Path, name: str, size: int) -> PreparedWheel:
+def wheel(folder: Path, name: str, size: int) -> PreparedWheel:
     facts = WheelFacts(
         name=name,
         version="1",
@@ -51,7 +51,7 @@ def unit(folder: Path, name: str, size: int) -> PreparedWheel:
         reaches={},
         sources=(),
     )
-    return PreparedWheel(facts=facts, filename=f"{name}.whl", path=a_file(folder, size), digest=f"sha256:{name}")
+    return PreparedWheel(facts=facts, filename=f"{name}.whl", path=sparse_file(folder, size), digest=f"sha256:{name}")
 
 
 @pytest.fixture(scope="session")
@@ -73,58 +73,56 @@ def names(parts: Sequence[Part]) -> list[tuple[str, ...]]:
     return [tuple(each.facts.name for each in part.wheels) for part in parts]
 
 
-class TestGroups:
+class TestGrouping:
     @given(wheels=_wheels, budget=_budgets)
-    def test_never_more_than_the_budget_and_each_wheel_once(
+    def test_keeps_the_budget_and_contains_each_wheel_once(
         self, sizes: Path, wheels: dict[str, int], budget: int
     ) -> None:
-        parts = group([unit(sizes, name, size) for name, size in wheels.items()], budget)
+        parts = group([wheel(sizes, name, size) for name, size in wheels.items()], budget)
         assert len(parts) <= budget
         assert sorted(name for part in names(parts) for name in part) == sorted(wheels)
 
     @given(wheels=_wheels, budget=_budgets, data=st.data())
-    def test_the_order_that_wheels_come_in_changes_nothing(
+    def test_does_not_depend_on_the_order_of_wheels(
         self, sizes: Path, wheels: dict[str, int], budget: int, data: st.DataObject
     ) -> None:
-        units = [unit(sizes, name, size) for name, size in wheels.items()]
-        assert group(units, budget) == group(data.draw(st.permutations(units)), budget)
+        prepared = [wheel(sizes, name, size) for name, size in wheels.items()]
+        assert group(prepared, budget) == group(data.draw(st.permutations(prepared)), budget)
 
     @given(wheels=_wheels, budget=_budgets, size=st.sampled_from([SMALL, BIG]))
-    def test_a_new_wheel_changes_no_more_than_it_must(
-        self, sizes: Path, wheels: dict[str, int], budget: int, size: int
-    ) -> None:
-        units = [unit(sizes, name, size) for name, size in wheels.items()]
-        before = set(names(group(units, budget)))
-        after = set(names(group([*units, unit(sizes, "zzzz", size)], budget)))
-        # The group that it joins; or, where it takes the last layer of its own, that of the wheel that had it, and the
-        # group which that one joins.
+    def test_new_wheel_changes_few_groups(self, sizes: Path, wheels: dict[str, int], budget: int, size: int) -> None:
+        prepared = [wheel(sizes, name, size) for name, size in wheels.items()]
+        before = set(names(group(prepared, budget)))
+        after = set(names(group([*prepared, wheel(sizes, "zzzz", size)], budget)))
+        # The group that it joins. If it takes the layer of another big wheel: that layer, and the group that the other
+        # wheel joins.
         assert len(before - after) <= (1 if size == SMALL else 2)
         if size == BIG and ("zzzz",) in after and len(after) == len(before) + 1:
             assert before < after
 
     @given(wheels=_wheels, budget=_budgets, other=_wheels)
-    def test_in_every_project_a_small_wheel_is_in_the_same_group(
+    def test_small_wheel_is_in_the_same_group_in_every_project(
         self, sizes: Path, wheels: dict[str, int], budget: int, other: dict[str, int]
     ) -> None:
         small = dict.fromkeys([*wheels, *other], SMALL)
-        whole = names(group([unit(sizes, name, size) for name, size in small.items()], budget))
-        some = names(group([unit(sizes, name, SMALL) for name in wheels], budget))
+        whole = names(group([wheel(sizes, name, size) for name, size in small.items()], budget))
+        some = names(group([wheel(sizes, name, SMALL) for name in wheels], budget))
         together = [tuple(name for name in part if name in wheels) for part in whole]
         assert some == [part for part in together if part]
 
-    def test_a_big_wheel_is_alone_and_below_the_groups(self, sizes: Path) -> None:
-        units = [unit(sizes, name, size) for name, size in {"z": BIG, "a": SMALL, "m": 3 * BIG, "b": SMALL}.items()]
-        assert names(group(units, 40))[:2] == [("m",), ("z",)]
+    def test_big_wheels_have_their_own_layers_below_the_groups(self, sizes: Path) -> None:
+        prepared = [wheel(sizes, name, size) for name, size in {"z": BIG, "a": SMALL, "m": 3 * BIG, "b": SMALL}.items()]
+        assert names(group(prepared, 40))[:2] == [("m",), ("z",)]
 
-    def test_where_the_budget_is_small_the_biggest_are_alone(self, sizes: Path) -> None:
-        units = [unit(sizes, name, size) for name, size in {"a": BIG, "b": 3 * BIG, "c": BIG, "d": SMALL}.items()]
-        assert names(group(units, 2)) == [("b",), ("a", "c", "d")]
-        assert names(group(units, 1)) == [("a", "b", "c", "d")]
+    def test_biggest_wheels_come_first_if_the_budget_is_small(self, sizes: Path) -> None:
+        prepared = [wheel(sizes, name, size) for name, size in {"a": BIG, "b": 3 * BIG, "c": BIG, "d": SMALL}.items()]
+        assert names(group(prepared, 2)) == [("b",), ("a", "c", "d")]
+        assert names(group(prepared, 1)) == [("a", "b", "c", "d")]
 
-    def test_another_spelling_of_a_name_is_no_other_wheel(self, sizes: Path) -> None:
-        many = [unit(sizes, f"p{number}", SMALL) for number in range(20)]
+    def test_normalizes_names(self, sizes: Path) -> None:
+        many = [wheel(sizes, f"p{number}", SMALL) for number in range(20)]
         for old, new in (("Flask", "flask"), ("ruamel.yaml", "ruamel-yaml")):
-            parts = [names(group([*many, unit(sizes, name, SMALL)], 40)) for name in (old, new)]
+            parts = [names(group([*many, wheel(sizes, name, SMALL)], 40)) for name in (old, new)]
             assert [sorted(set(part) - {old, new}) for part in parts[0]] == [
                 sorted(set(part) - {old, new}) for part in parts[1]
             ]
@@ -136,13 +134,13 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def made(cache: Cache, *parts: Part, **changes: Any) -> list[MadeLayer]:
-    wanted: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "target": TARGET,
         "compression": "gzip",
         "threads": 2,
         "progress": Progress(),
     }
-    layers = make_layers(parts, cache=cache, **{**wanted, **changes})
+    layers = make_layers(parts, cache=cache, **{**defaults, **changes})
     config = ImageConfig(platform=Platform(architecture="amd64"))
     assert validate(Image(config=config, layers=tuple(each.layer for each in layers))) == []
     return layers
@@ -156,13 +154,13 @@ def members(layer: MadeLayer) -> dict[str, bytes | None]:
         }
 
 
-def test_progress_is_of_what_is_not_pruned(cache: Cache, tmp_path: Path) -> None:
+def test_progress_counts_files_that_are_not_pruned(cache: Cache, tmp_path: Path) -> None:
     files = {"demo/__init__.py": b"a" * 3000, "demo/tests/big.py": b"b" * 99_999}
     (part,) = group([replace(make_prepared(tmp_path, files=files), pruned=frozenset({"demo/tests/big.py"}))], 1)
-    told = Notes()
-    (layer,) = made(cache, part, progress=told)
-    # The rest are directories on the way, and the end of the archive.
-    ((_, _, total),) = told.tasks
+    notes = Notes()
+    (layer,) = made(cache, part, progress=notes)
+    # The rest are parent directories and the end of the archive.
+    ((_, _, total),) = notes.tasks
     assert layer.unpacked - 20_000 < total <= layer.unpacked
 
 
@@ -172,7 +170,7 @@ class TestCaching:
         (part,) = group([make_prepared(tmp_path / "wheels", "one"), make_prepared(tmp_path / "wheels", "two")], 1)
         return part
 
-    def test_a_layer_is_made_once(self, cache: Cache, part: Part) -> None:
+    def test_makes_a_layer_once(self, cache: Cache, part: Part) -> None:
         (first,) = made(cache, part)
         (again,) = made(Cache(cache.root), part)
         assert (first.reused, again.reused) == (False, True)
@@ -180,16 +178,16 @@ class TestCaching:
         assert (again.layer.diff_id, again.unpacked) == (first.layer.diff_id, first.unpacked)
         assert first.contents == ("one 1.0", "two 1.0")
 
-    def test_wherever_the_wheels_are(self, tmp_path: Path, part: Part) -> None:
-        (there,) = group(
+    def test_does_not_depend_on_the_paths_of_wheels(self, tmp_path: Path, part: Part) -> None:
+        (moved,) = group(
             [make_prepared(tmp_path / "elsewhere", "two"), make_prepared(tmp_path / "elsewhere", "one")], 1
         )
-        (one,), (other,) = made(Cache(tmp_path / "1"), part), made(Cache(tmp_path / "2"), there)
+        (one,), (other,) = made(Cache(tmp_path / "1"), part), made(Cache(tmp_path / "2"), moved)
         assert one.layer.descriptor == other.layer.descriptor
-        assert made(Cache(tmp_path / "1"), there)[0].reused
+        assert made(Cache(tmp_path / "1"), moved)[0].reused
 
     @pytest.mark.parametrize("damage", [b"", b"{}", b"[" * 10_000])
-    def test_a_damaged_cache_is_a_miss(self, cache: Cache, part: Part, damage: bytes) -> None:
+    def test_damaged_cache_is_a_miss(self, cache: Cache, part: Part, damage: bytes) -> None:
         (first,) = made(cache, part)
         for path in [*(cache.root / "layers").iterdir(), *(cache.root / "blobs" / "sha256").iterdir()]:
             data = path.read_bytes()
@@ -202,12 +200,12 @@ class TestCaching:
     @pytest.mark.parametrize(
         "wrong", [{}, {"descriptor": {}}, {"descriptor": 5}, {"unpacked": "x"}, {"unpacked": None}]
     )
-    def test_what_another_version_noted_is_a_miss(self, cache: Cache, part: Part, wrong: dict[str, Any]) -> None:
+    def test_record_of_another_version_is_a_miss(self, cache: Cache, part: Part, wrong: dict[str, Any]) -> None:
         made(cache, part)
         (path,) = (cache.root / "layers").iterdir()
         key = json.loads(path.read_bytes().partition(b"\n")[2])["key"]
-        known = cache.get("layers", key) or {}
-        cache.put("layers", key, {**known, **wrong} if wrong else {})
+        record = cache.get("layers", key) or {}
+        cache.put("layers", key, {**record, **wrong} if wrong else {})
         assert not made(Cache(cache.root), part)[0].reused
 
     @pytest.mark.parametrize(
@@ -219,14 +217,14 @@ class TestCaching:
             {"target": replace(TARGET, free_threaded=True)},
         ],
     )
-    def test_whatever_shapes_it_makes_another_layer(self, cache: Cache, part: Part, changes: dict[str, Any]) -> None:
+    def test_key_contains_the_inputs_of_a_layer(self, cache: Cache, part: Part, changes: dict[str, Any]) -> None:
         (first,) = made(cache, part)
         (other,) = made(cache, part, **changes)
         assert not other.reused
         assert other.layer.descriptor != first.layer.descriptor
         assert made(cache, part)[0].reused
 
-    def test_what_is_pruned_makes_another_layer(self, cache: Cache, part: Part) -> None:
+    def test_key_contains_the_pruned_files(self, cache: Cache, part: Part) -> None:
         (first,) = made(cache, part)
         pruned = replace(part, wheels=(replace(part.wheels[0], pruned=frozenset({"one.py"})), part.wheels[1]))
         (other,) = made(cache, pruned)
@@ -241,18 +239,18 @@ class TestCaching:
             {"threads": 1},
         ],
     )
-    def test_what_does_not_shape_it_makes_none(self, cache: Cache, part: Part, changes: dict[str, Any]) -> None:
+    def test_key_ignores_other_inputs(self, cache: Cache, part: Part, changes: dict[str, Any]) -> None:
         made(cache, part)
         assert made(cache, part, **changes)[0].reused
 
-    def test_files_of_the_host_are_read_each_time(self, cache: Cache) -> None:
+    def test_reads_files_of_the_host_each_time(self, cache: Cache) -> None:
         for text in (b"one", b"two"):
             entry = Entry(path="etc/x", content=Plain(size=3, read=lambda offset, length, text=text: text))  # type: ignore[misc]
             (layer,) = made(cache, Part(contents=("extra files",), entries=(entry,), splice=False))
             assert not layer.reused
             assert members(layer)["etc/x"] == text
 
-    def test_extra_files_have_a_layer_of_their_own(self, tmp_path: Path) -> None:
+    def test_extra_files_have_their_own_layer(self, tmp_path: Path) -> None:
         entry = Entry(path="etc/x", mode=0o755)
         own = make_prepared(tmp_path)
         present: frozenset[str] = frozenset()
@@ -262,12 +260,12 @@ class TestCaching:
 
 
 class TestContent:
-    def test_where_two_wheels_of_a_layer_have_one_path_the_later_name_wins(self, tmp_path: Path, cache: Cache) -> None:
-        units = [make_prepared(tmp_path, name, {"shared/x.py": name}) for name in ("two", "one")]
-        (layer,) = made(cache, *group(units, 1))
+    def test_last_name_wins_if_two_wheels_have_one_path(self, tmp_path: Path, cache: Cache) -> None:
+        prepared = [make_prepared(tmp_path, name, {"shared/x.py": name}) for name in ("two", "one")]
+        (layer,) = made(cache, *group(prepared, 1))
         assert members(layer)[f"{VENV}/lib/python3.13/site-packages/shared/x.py"] == b"two"
 
-    def test_the_projects_layer_leaves_the_bases_directories_alone(self, tmp_path: Path, cache: Cache) -> None:
+    def test_project_s_layer_has_no_directories_of_the_base(self, tmp_path: Path, cache: Cache) -> None:
         part = own_part(make_prepared(tmp_path), [Entry(path="app/data", mode=0o755)], frozenset({"app"}))
         (layer,) = made(cache, part)
         assert "app" not in members(layer)
@@ -277,7 +275,7 @@ class TestContent:
 
     @settings(max_examples=5)
     @given(threads=st.integers(1, 8))
-    def test_layers_come_in_the_order_of_their_parts(
+    def test_layers_are_in_the_order_of_their_parts(
         self, tmp_path_factory: pytest.TempPathFactory, threads: int
     ) -> None:
         folder = tmp_path_factory.mktemp("order")
@@ -285,12 +283,10 @@ class TestContent:
         layers = made(Cache(folder / "cache"), *parts, threads=threads)
         assert [layer.contents for layer in layers] == [(f"{name} 1.0",) for name in "edcba"]
 
-    def test_a_wheel_with_other_content_than_its_record_says_is_named_and_nothing_kept(
-        self, tmp_path: Path, cache: Cache
-    ) -> None:
-        lying = make_prepared(
+    def test_content_differs_from_record(self, tmp_path: Path, cache: Cache) -> None:
+        damaged = make_prepared(
             tmp_path, files={"demo.bin": b"x"}, record=lambda rows: [("demo.bin", rows[1][1], rows[0][2]), *rows[1:]]
         )
         with pytest.raises(DigestMismatchError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. has the wrong"):
-            made(cache, *group([lying], 1))
+            made(cache, *group([damaged], 1))
         assert not files_below(cache.root)

@@ -1,4 +1,4 @@
-"""`hatch-docker outdated`: what it lists, in which order, and what it says of what it cannot look at."""
+"""`hatch-docker outdated`: what it lists, in which order, and what it reports about packages that it cannot check."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bench(made: FakeDebian, tmp_path: Path) -> Iterator[CommandBench]:
 
 
 def rows(outcome: Outcome, code: int = 0) -> list[list[str]]:
-    """The table below its heads: of each row the three first cells as they are, and the rest as one."""
+    """The rows of the table without its heading: the first three cells, and the rest of the line as one."""
     assert outcome.code == code, outcome.err
     lines = [line.split(maxsplit=3) for line in outcome.out.splitlines()]
     assert not lines or lines[0] == HEAD
@@ -52,7 +52,7 @@ def refused(outcome: Outcome, *said: str) -> None:
 
 
 def locked(bench: CommandBench, **options: str) -> Path:
-    """A project on a base out of the archive, whose packages are pinned."""
+    """A project on a base from the archive, whose packages are pinned."""
     project = bench.project(**options)
     outcome = bench.hatch("lock", project=project)
     assert outcome.code == 0, outcome.err
@@ -60,13 +60,13 @@ def locked(bench: CommandBench, **options: str) -> Path:
 
 
 def slim(bench: CommandBench, **packages: str) -> str:
-    """A base with a database of dpkg's that has these packages."""
+    """A base whose dpkg database has these packages."""
     status = "".join(STANZA.format(name, version) for name, version in packages.items())
     return f"oci:{bench.base(FakeBase(files={'var/lib/dpkg/status': status.encode(), 'etc/os-release': RELEASE}))}"
 
 
-class TestPackagesOfDebian:
-    def test_have_news_first_those_of_security(self, bench: CommandBench) -> None:
+class TestDebianPackages:
+    def test_lists_security_updates_first(self, bench: CommandBench) -> None:
         project = locked(bench, docker='runtime-packages = ["libpq5"]')
         assert rows(bench.hatch("outdated", project=project)) == []
         bench.archive.put("libpq5", {}, version="17.7-1", suite="trixie-updates")
@@ -86,14 +86,14 @@ class TestPackagesOfDebian:
         assert rows(outcome) == []
         assert "everything is up to date (debian:trixie, 0 Python packages)\n" in outcome.err
 
-    def test_that_are_not_pinned_are_the_newest(self, bench: CommandBench) -> None:
+    def test_lists_nothing_if_packages_are_not_pinned(self, bench: CommandBench) -> None:
         project = bench.project()
         assert bench.digest(project)
         bench.archive.put("netbase", {"etc/services": file()}, version="99")
         bench.archive.release()
         assert rows(bench.hatch("outdated", project=project)) == []
 
-    def test_have_a_fix_also_where_something_newer_is_elsewhere(self, bench: CommandBench) -> None:
+    def test_marks_a_security_fix_below_a_newer_version(self, bench: CommandBench) -> None:
         project = locked(bench)
         bench.archive.put("netbase", {}, version="1.0-1+deb13u1", suite="trixie-security")
         bench.archive.put("netbase", {}, version="1.0-2", suite="trixie-updates")
@@ -102,27 +102,27 @@ class TestPackagesOfDebian:
             ["netbase", "1.0-1", "1.0-2", "trixie-updates, security"]
         ]
 
-    def test_of_any_base_of_debians_are_looked_at(self, bench: CommandBench) -> None:
-        # By Debian's order of versions; what the archive does not have has no news.
+    def test_checks_any_debian_image(self, bench: CommandBench) -> None:
+        # Versions are in Debian's order. Packages that the archive lacks are not listed.
         base = slim(bench, netbase="1.0~rc1-1", libc6="2.41-12", tzdata="9:1", locally="1")
         outcome = bench.hatch("outdated", project=bench.project(base=base))
         assert rows(outcome) == [["netbase", "1.0~rc1-1", "1.0-1", "trixie"]]
         assert f"a newer image of {base}, or name them in runtime-packages\n" in outcome.err
 
-    def test_that_a_layer_of_ours_brings_up_to_date_are(self, bench: CommandBench) -> None:
+    def test_does_not_list_packages_that_the_build_upgrades(self, bench: CommandBench) -> None:
         project = bench.project(base=slim(bench, netbase="0.9-1", libc6="2.41-12"))
         env = {"HATCH_DOCKER_RUNTIME_PACKAGES": "netbase"}
         assert rows(bench.hatch("outdated", project=project)) == [["netbase", "0.9-1", "1.0-1", "trixie"]]
         assert rows(bench.hatch("outdated", project=project, **env)) == []
 
-    def test_that_are_not_debians_are_not_looked_at(self, bench: CommandBench) -> None:
+    def test_does_not_check_other_images(self, bench: CommandBench) -> None:
         base = f"oci:{bench.base(FakeBase(libc='musl'))}"
         outcome = bench.hatch("outdated", project=bench.project(base=base))
         assert rows(outcome) == []
         assert f"{base} is not a Debian image: its OS packages are not checked\n" in outcome.err
         assert bench.archive.requests == []
 
-    def test_fail_a_pipeline_where_that_is_asked_for(self, bench: CommandBench) -> None:
+    def test_check_fails_for_security_updates(self, bench: CommandBench) -> None:
         project = locked(bench)
         bench.archive.put("base-files", {}, version="2")
         bench.archive.release()
@@ -132,24 +132,24 @@ class TestPackagesOfDebian:
         assert len(rows(bench.hatch("outdated", project=project))) == 2
         assert len(rows(bench.hatch("outdated", "--check", project=project), code=1)) == 2
 
-    def test_are_those_of_a_day(self, bench: CommandBench) -> None:
+    def test_archive_is_expired(self, bench: CommandBench) -> None:
         project = locked(bench)
         bench.archive.put("netbase", {}, version="2")
         bench.archive.release(Date="Mon, 01 Jan 2001 00:00:00 UTC")
         refused(bench.hatch("outdated", project=project), "trixie", "hint: ")
 
 
-class TestPackagesOfPython:
+class TestPythonPackages:
     @pytest.fixture
     def project(self, bench: CommandBench) -> Path:
-        """A project whose dependencies are locked in the only versions that there are."""
+        """A project whose dependencies are locked in the only versions on the index."""
         for name in ("apple", "banana", "cherry"):
             bench.offer(name, "1.0", requires=["cherry<2"] if name == "banana" else ())
         project = bench.project(base=f"oci:{bench.base()}", dependencies=["apple", "banana>=1,<3"])
         assert bench.hatch("lock", project=project).code == 0
         return project
 
-    def test_have_news_whatever_holds_them_back(self, bench: CommandBench, project: Path) -> None:
+    def test_lists_newer_versions_with_what_excludes_them(self, bench: CommandBench, project: Path) -> None:
         assert rows(bench.hatch("outdated", project=project)) == []
         bench.offer("apple", "1.10")
         bench.offer("apple", "1.9")
@@ -164,7 +164,7 @@ class TestPackagesOfPython:
         ]
         assert "to upgrade Python packages: hatch-docker lock --upgrade python\n" in outcome.err
 
-    def test_that_were_yanked_come_first(self, bench: CommandBench, project: Path) -> None:
+    def test_lists_yanked_versions_first(self, bench: CommandBench, project: Path) -> None:
         bench.offer("apple", "1.1")
         name = "banana-1.0-py3-none-any.whl"
         assert bench.index.json
@@ -193,18 +193,16 @@ class TestPackagesOfPython:
             "pear-2.0-py3-none-any.whl",
         ],
     )
-    def test_have_no_news_that_the_image_could_not_take(
-        self, bench: CommandBench, project: Path, filename: str
-    ) -> None:
+    def test_ignores_files_that_do_not_fit_the_image(self, bench: CommandBench, project: Path, filename: str) -> None:
         bench.index.add("apple", filename, b"")
         assert rows(bench.hatch("outdated", project=project)) == []
 
     @pytest.mark.parametrize("filename", ["apple-2.0.tar.gz", "apple-2.0-cp313-cp313-manylinux_2_17_x86_64.whl"])
-    def test_have_news_that_it_could(self, bench: CommandBench, project: Path, filename: str) -> None:
+    def test_lists_sdists_and_wheels_that_fit(self, bench: CommandBench, project: Path, filename: str) -> None:
         bench.index.add("apple", filename, b"")
         assert rows(bench.hatch("outdated", project=project)) == [["apple", "1.0", "2.0", "Python"]]
 
-    def test_of_another_python_are_none(self, bench: CommandBench, project: Path) -> None:
+    def test_ignores_files_for_another_python(self, bench: CommandBench, project: Path) -> None:
         bench.offer("apple", "2.0")
         media_type, body = bench.index.page("apple") or ("", b"")
         for requires, count in ((">=3.14", 0), (">=3.13", 1), (">=3.x", 1)):
@@ -213,14 +211,14 @@ class TestPackagesOfPython:
             bench.index.pages["/simple/apple/"] = (media_type, json.dumps(page).encode())
             assert len(rows(bench.hatch("outdated", project=project))) == count
 
-    def test_of_a_pre_release_are_pre_releases_too(self, bench: CommandBench) -> None:
+    def test_lists_prereleases_for_a_prerelease(self, bench: CommandBench) -> None:
         bench.offer("apple", "2.0a1")
         project = bench.project(base=f"oci:{bench.base()}", dependencies=["apple>=2.0a1"])
         assert bench.hatch("lock", project=project).code == 0
         bench.offer("apple", "2.0b1")
         assert rows(bench.hatch("outdated", project=project)) == [["apple", "2.0a1", "2.0b1", "Python"]]
 
-    def test_without_a_lock_are_those_of_the_last_build(self, bench: CommandBench) -> None:
+    def test_compares_with_the_last_build_without_a_lock(self, bench: CommandBench) -> None:
         bench.offer("apple")
         project = bench.project(base=f"oci:{bench.base()}", dependencies=["apple"])
         assert bench.digest(project)
@@ -230,7 +228,7 @@ class TestPackagesOfPython:
         assert "to upgrade Python packages: delete " in outcome.err
         assert "pylock.shop.toml" in outcome.err
 
-    def test_of_another_tools_lock_are_its_own(self, bench: CommandBench) -> None:
+    def test_compares_with_the_lock_of_another_tool(self, bench: CommandBench) -> None:
         bench.offer("apple")
         bench.offer("apple", "2.0")
         project = bench.project(base=f"oci:{bench.base()}", wheels=[bench.wheel("apple")])
@@ -238,14 +236,14 @@ class TestPackagesOfPython:
         assert rows(outcome) == [["apple", "1.0", "2.0", "Python"]]
         assert "-o pylock.toml --upgrade\n" in outcome.err
 
-    def test_that_the_index_does_not_have_are_passed_over(self, bench: CommandBench, project: Path) -> None:
+    def test_skips_packages_that_the_index_lacks(self, bench: CommandBench, project: Path) -> None:
         bench.offer("apple", "2.0")
         bench.index.files = {key: data for key, data in bench.index.files.items() if key[0] != "cherry"}
         outcome = bench.hatch("outdated", project=project)
         assert rows(outcome) == [["apple", "1.0", "2.0", "Python"]]
         assert "cherry is not checked: no package index has cherry\n" in outcome.err
 
-    def test_that_the_index_has_none_of_are_an_error(self, bench: CommandBench, project: Path) -> None:
+    def test_index_has_no_package(self, bench: CommandBench, project: Path) -> None:
         bench.index.files.clear()
         refused(bench.hatch("outdated", project=project), "no package index has apple", "hint: ")
         bench.index.login = ("me", "s3cret")
@@ -255,7 +253,7 @@ class TestPackagesOfPython:
         refused(outcome, f"{NOWHERE}/simple/")
         assert "s3cret" not in outcome.err
 
-    def test_of_a_lock_that_is_stale_are_not_told(self, bench: CommandBench, project: Path) -> None:
+    def test_lock_is_stale(self, bench: CommandBench, project: Path) -> None:
         text = (project / "pyproject.toml").read_text()
         (project / "pyproject.toml").write_text(text.replace("'apple'", "'apple>=2'"))
         refused(bench.hatch("outdated", project=project), "the lock is stale, the project requires apple>=2")
@@ -264,15 +262,15 @@ class TestPackagesOfPython:
 @pytest.mark.base
 @pytest.mark.network
 @pytest.mark.debian
-class TestForReal:
-    def test_packages_of_slim_are_compared_with_the_archive(self, tmp_path: Path, shared_cache: Path) -> None:
+class TestRealArchive:
+    def test_compares_slim_with_the_archive(self, tmp_path: Path, shared_cache: Path) -> None:
         docker = 'base = "slim"\npython = "3.13"'
         project = make_project(tmp_path / "project", dependencies=["six==1.15.0"], docker=docker)
         mirror = {name: value for name, value in os.environ.items() if name.startswith("HATCH_DOCKER_DEBIAN_")}
         outcome = builds.command("outdated", env=environment(shared_cache, **mirror), folder=project)
-        found = {name: rest for name, *rest in rows(outcome)}
-        has, newest, why = found.pop("six")
-        assert has == "1.15.0"
+        listed = {name: rest for name, *rest in rows(outcome)}
+        version, newest, origin = listed.pop("six")
+        assert version == "1.15.0"
         assert tuple(map(int, newest.split("."))) > (1, 15)
-        assert why == "Python, the project requires six==1.15.0"
-        assert all(why.startswith("trixie") for _, _, why in found.values())
+        assert origin == "Python, the project requires six==1.15.0"
+        assert all(origin.startswith("trixie") for _, _, origin in listed.values())

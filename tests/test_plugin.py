@@ -30,7 +30,7 @@ Make = Callable[..., DockerBuilder]
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """A builder of a project without anything, on a machine without an engine."""
+    """Make the Hatch builder of an empty project, on a host without an engine."""
     for name in ("HOME", "HATCH_DOCKER_CACHE_DIR", "DOCKER_CONFIG"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("DOCKER_HOST", NOWHERE)
@@ -44,29 +44,29 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return make
 
 
-def refusal(builder: DockerBuilder, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
-    """What a build says that ends at once; nothing may be left of it."""
+def failure(builder: DockerBuilder, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
+    """Run a build that must fail at once; return its message, and check that it leaves no files."""
     directory = Path(builder.root) / "dist"
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as error:
         list(builder.build(directory=str(directory), **options))
-    assert ended.value.code == 1
+    assert error.value.code == 1
     assert not directory.exists() or list(directory.iterdir()) == []
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    return said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
 
 
-def test_importing_the_plugin_costs_next_to_nothing() -> None:
-    # Hatch imports the plugins of all that is installed for every build, also of a plain wheel.
+def test_plugin_imports_few_modules() -> None:
+    # Hatch imports all installed plugins for every build, even of a plain wheel.
     program = """
 import sys
 before = set(sys.modules)
 import hatchling.builders.wheel, hatchling.plugin.manager
-hatchling_needs = set(sys.modules)
+hatchling_modules = set(sys.modules)
 import hatch_docker.frontends.hatch
 hatch_docker.frontends.hatch.hatch_register_builder()
-print(*sorted(name for name in set(sys.modules) - hatchling_needs if not name.startswith(("encodings", "_"))))
+print(*sorted(name for name in set(sys.modules) - hatchling_modules if not name.startswith(("encodings", "_"))))
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
@@ -84,46 +84,44 @@ def test_hatch_finds_the_builder() -> None:
 
 
 class TestVersions:
-    def test_are_the_outputs(self, make: Make) -> None:
+    def test_versions_are_the_outputs(self, make: Make) -> None:
         assert set(make().get_version_api()) == {"archive", "load", "push"}
 
-    def test_without_an_engine_an_archive(self, make: Make) -> None:
+    def test_default_without_an_engine(self, make: Make) -> None:
         assert make().get_default_versions() == ["archive"]
 
-    def test_with_an_engine_that_too(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_default_with_an_engine(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         with FakeEngine() as engine:
             monkeypatch.setenv("DOCKER_HOST", engine.address)
             assert make().get_default_versions() == ["archive", "load"]
 
-    def test_as_the_project_or_the_environment_says(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_configured_default(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         assert make('outputs = ["push"]').get_default_versions() == ["push"]
         monkeypatch.setenv("HATCH_DOCKER_OUTPUTS", "archive,load")
         assert make('outputs = ["push"]').get_default_versions() == ["archive", "load"]
 
 
-class TestRefusals:
-    def test_an_unknown_output(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-        said = refusal(make(), capsys, versions=["archive", "tarball"])
+class TestMistakes:
+    def test_unknown_output(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        said = failure(make(), capsys, versions=["archive", "tarball"])
         assert "unknown output tarball; known are archive, load, push" in said
 
-    def test_all_mistakes_of_the_table_at_once(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-        said = refusal(make('comand = "x"\nports = ["x"]\nmax-layers = 1\n'), capsys, versions=["archive"])
+    def test_reports_all_mistakes_of_the_table_at_once(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        said = failure(make('comand = "x"\nports = ["x"]\nmax-layers = 1\n'), capsys, versions=["archive"])
         assert "3 mistakes in the configuration" in said
         for key in ("comand", "ports", "max-layers"):
             assert f"tool.hatch.build.targets.docker.{key}" in said
 
-    def test_mistakes_are_found_before_hatch_asks_for_defaults(
-        self, make: Make, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert "tool.hatch.build.targets.docker.outputs" in refusal(make('outputs = ["nope"]'), capsys)
+    def test_reports_mistakes_before_hatch_reads_defaults(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "tool.hatch.build.targets.docker.outputs" in failure(make('outputs = ["nope"]'), capsys)
 
-    def test_a_load_without_an_engine(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-        said = refusal(make(), capsys, versions=["load"])
+    def test_load_without_an_engine(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        said = failure(make(), capsys, versions=["load"])
         assert "no container engine answers" in said
         assert "hatch build -t docker:archive" in said
 
-    def test_a_push_to_no_registry(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "it names no registry" in refusal(make(), capsys, versions=["push"])
+    def test_push_without_a_registry(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "it names no registry" in failure(make(), capsys, versions=["push"])
 
     @pytest.mark.parametrize(
         "project",
@@ -138,10 +136,10 @@ class TestRefusals:
     def test_metadata_that_hatchling_refuses(
         self, make: Make, capsys: pytest.CaptureFixture[str], project: str
     ) -> None:
-        assert "pyproject.toml" in refusal(make(project=project), capsys, versions=["archive"])
+        assert "pyproject.toml" in failure(make(project=project), capsys, versions=["archive"])
 
 
-def test_clean_leaves_what_is_not_ours(make: Make, tmp_path: Path) -> None:
+def test_clean_keeps_other_files(make: Make, tmp_path: Path) -> None:
     for name in ("app-1.0.docker.tar", "app-1.0.docker.json", "app-1.0.whl", "pylock.toml", "app-1.0.tar.gz"):
         (tmp_path / name).touch()
     make().clean(str(tmp_path), [])

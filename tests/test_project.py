@@ -27,12 +27,12 @@ def texts(made: Project, extras: Sequence[str] = (), groups: Sequence[str] = ())
     return [str(requirement) for requirement in made.requirements(extras, groups)]
 
 
-def test_what_the_project_depends_on_sorted_and_once() -> None:
+def test_requirements_are_sorted_without_duplicates() -> None:
     assert texts(project("b>=2", "a[x]; python_version > '3'", "b>=2")) == ['a[x]; python_version > "3"', "b>=2"]
     assert texts(project()) == []
 
 
-def test_an_extra_that_stands_for_others() -> None:
+def test_extra_includes_others() -> None:
     extras = {
         "all": ("my_app[web,db]", "c"),
         "web": ("w", "MY-APP[deep-web]"),
@@ -45,13 +45,13 @@ def test_an_extra_that_stands_for_others() -> None:
     assert texts(project("a", extras=extras)) == ["a"]
 
 
-def test_extras_in_a_circle() -> None:
+def test_extras_include_each_other() -> None:
     extras = {"a": ("my.app[b]", "x"), "b": ("my-app[a]", "y")}
     assert texts(project(extras=extras), ["a"]) == ["x", "y"]
     assert texts(project("my-app[b]", extras=extras)) == ["x", "y"]
 
 
-def test_dependency_groups_may_include_others() -> None:
+def test_dependency_group_includes_others() -> None:
     groups: dict[str, Any] = {"run": ["r", {"include-group": "shared"}], "shared": ["s", "my-app[extra]"], "dev": ["d"]}
     made = project("a", extras={"extra": ("e",)}, groups=groups)
     assert texts(made, groups=["run"]) == ["a", "e", "r", "s"]
@@ -71,12 +71,12 @@ def test_dependency_groups_may_include_others() -> None:
         [],
     ],
 )
-def test_groups_that_are_none(groups: Any) -> None:
+def test_invalid_dependency_groups(groups: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         project(groups=groups).requirements([], ["g"])
     assert {each for each, _ in caught.value.problems} == {"dependency-groups"}
 
 
-def test_what_is_no_requirement_is_shown() -> None:
+def test_invalid_requirement() -> None:
     with pytest.raises(ConfigError, match=r"'a ==' is not a requirement"):
         project("a ==").requirements([], [])

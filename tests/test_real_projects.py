@@ -1,4 +1,4 @@
-"""Small projects for real: locks that the real tools write, bases from everywhere, every compression; built and run."""
+"""Build and run small projects: with the lock of each tool, a base from each transport, and each compression."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEPENDENCIES = ["charset-normalizer", "pygments", "requests"]
 
 
 def reader(root: Path) -> Path:
-    """A project with packages with and without extension modules, two of which bring a command."""
+    """A project whose dependencies have extension modules and scripts."""
     return make_project(
         root,
         name="reader",
@@ -49,7 +49,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(locked: Path, tmp_path: Path) -> Path:
-    """The project with a lock for every platform."""
+    """The project with a uv.lock."""
     return Path(shutil.copytree(locked, tmp_path / "reader"))
 
 
@@ -58,7 +58,7 @@ def uv(project: Path, *arguments: str) -> None:
 
 
 def no_lock(_project: Path) -> None:
-    """The build resolves."""
+    """Write no lock: the build resolves."""
 
 
 def uv_pip_compile(project: Path) -> None:
@@ -102,7 +102,7 @@ LOCKS: Mapping[str, tuple[Callable[[Path], None], str]] = {
         ("slim", "pip-compile"),
     ],
 )
-def test_every_lock_becomes_an_image_that_runs(
+def test_image_of_every_lock_format_runs(
     tmp_path: Path, image: str, client: DockerClient, shared_cache: Path, base: str, lock: str
 ) -> None:
     project, (make, name) = reader(tmp_path / "reader"), LOCKS[lock]
@@ -114,7 +114,7 @@ def test_every_lock_becomes_an_image_that_runs(
     assert "Charset-Normalizer" in output(client, f"{image}:1.0", "normalizer", "--version")
 
 
-def test_what_was_resolved_is_the_lock_of_the_next_build(tmp_path: Path, shared_cache: Path) -> None:
+def test_next_build_uses_the_resolution(tmp_path: Path, shared_cache: Path) -> None:
     project = reader(tmp_path / "reader")
     environ = environment(shared_cache, HATCH_DOCKER_BASE="alpine")
     built(project, environ, "docker:archive")
@@ -122,18 +122,18 @@ def test_what_was_resolved_is_the_lock_of_the_next_build(tmp_path: Path, shared_
     again = built(project, environ, "docker:archive")
     assert builds.result_of(project)["digest"] == first["digest"]
     assert "resolved 3 requirements" not in again.err
-    # The lock is for the image's Python and C library, whatever this machine has.
+    # The lock is for the image's Python and C library, not the host's.
     assert "musllinux" in (project / "dist" / "pylock.reader.toml").read_text()
 
 
-def of_the_engine(client: DockerClient, _folder: Path, name: str) -> str:
-    there(client, name)
+def in_the_engine(client: DockerClient, _folder: Path, name: str) -> str:
+    image_in(client, name)
     return f"docker-daemon:{name}"
 
 
 def saved_by_the_engine(client: DockerClient, folder: Path, name: str) -> str:
     with (folder / "saved.tar").open("wb") as file:
-        file.writelines(there(client, name).save(named=name))
+        file.writelines(image_in(client, name).save(named=name))
     return f"docker-archive:{folder}/saved.tar"
 
 
@@ -146,8 +146,8 @@ def copied_to(transport: str) -> Callable[[DockerClient, Path, str], str]:
     return copy
 
 
-def there(client: DockerClient, name: str) -> Image:
-    """Have an image in the engine."""
+def image_in(client: DockerClient, name: str) -> Image:
+    """The image in the engine, pulled if necessary."""
     try:
         return client.images.get(name)
     except ImageNotFound:
@@ -156,7 +156,7 @@ def there(client: DockerClient, name: str) -> Image:
 
 
 BASES: Mapping[str, Callable[[DockerClient, Path, str], str]] = {
-    "docker-daemon": of_the_engine,
+    "docker-daemon": in_the_engine,
     "docker-archive": saved_by_the_engine,
     "skopeo's oci": copied_to("oci"),
     "skopeo's oci-archive": copied_to("oci-archive"),
@@ -168,7 +168,7 @@ BASES: Mapping[str, Callable[[DockerClient, Path, str], str]] = {
 @pytest.mark.parametrize(
     ("kind", "name"), [("docker-daemon", "python:3.13-slim"), *((kind, "python:3.13-alpine") for kind in BASES)]
 )
-def test_a_base_from_anywhere_carries_the_same_layers(
+def test_base_from_every_transport_gets_the_same_layers(
     project: Path, image: str, client: DockerClient, shared_cache: Path, tmp_path: Path, kind: str, name: str
 ) -> None:
     environ = environment(shared_cache, HATCH_DOCKER_IMAGE=image)
@@ -184,10 +184,10 @@ def test_a_base_from_anywhere_carries_the_same_layers(
 
 
 @pytest.mark.parametrize(("compression", "layers"), [("gzip", "3"), ("gzip-single", "4"), ("zstd", "5")])
-def test_every_compression_is_loaded_and_run(
+def test_image_of_every_compression_runs(
     project: Path, image: str, client: DockerClient, shared_cache: Path, compression: str, layers: str
 ) -> None:
-    # Other layers for each, so that the engine cannot have them from another.
+    # Different layers for each compression, so that the engine cannot reuse those of another.
     settings = {"HATCH_DOCKER_COMPRESSION": compression, "HATCH_DOCKER_MAX_LAYERS": layers}
     built(project, environment(shared_cache, HATCH_DOCKER_IMAGE=image, **settings))
     kinds = {

@@ -39,7 +39,7 @@ def with_config(**changes: Any) -> BuiltImage:
 
 
 class TestResultFile:
-    def test_says_all_that_a_pipeline_asks(self) -> None:
+    def test_describes_the_image(self) -> None:
         made = json.loads(json.dumps(document(BUILT, {"push": "x", "archive": "y"})))
         assert made["reference"] == f"registry.example/my-app@{IMAGE.digest}"
         assert made["references"] == ["registry.example/my-app:1.0", "registry.example/my-app:latest"]
@@ -53,7 +53,7 @@ class TestResultFile:
 
 
 class TestTable:
-    def test_each_layer_its_content_its_size_and_whether_it_was_made(self) -> None:
+    def test_lists_layers_with_contents_and_sizes(self) -> None:
         head, rule, base, numpy, small, total = table(BUILT)
         assert head.split() == ["layer", "size", "unpacked"]
         assert set(rule.strip()) == {"─"}
@@ -61,16 +61,16 @@ class TestTable:
         assert numpy.split()[-3:] == ["5.0", "MB", "reused"]
         assert small.startswith("  p0 1.0 · p1 1.1 · p2 1.2 · 6 more")
         assert small.split()[-1] == "made"
-        ours = sum(layer.descriptor.size for layer in IMAGE.layers[2:])
-        assert total.startswith(f"  total, {ours} B above the base")
+        size = sum(layer.descriptor.size for layer in IMAGE.layers[2:])
+        assert total.startswith(f"  total, {size} B above the base")
 
-    def test_a_digest_is_short(self) -> None:
+    def test_shortens_digests(self) -> None:
         base = f"python:3.13-slim@sha256:{'0123456789abcdef' * 4}"
         named = replace(BUILT, base=replace(BUILT.base, name=base))
         assert table(named)[2].startswith("  python:3.13-slim@sha256:0123456789ab… (base")
 
     @given(st.lists(st.text("abcdefg-", min_size=1, max_size=90), min_size=1, max_size=6))
-    def test_it_stays_readable_whatever_things_are_called(self, names: list[str]) -> None:
+    def test_limits_the_length_of_lines(self, names: list[str]) -> None:
         long = replace(BUILT.layers[0], contents=tuple(f"{name} 1.0" for name in names))
         lines = table(replace(BUILT, layers=(long, BUILT.layers[1])))
         assert max(map(len, lines)) <= 110
@@ -81,12 +81,10 @@ class TestTable:
 
 
 class TestHowToRun:
-    def test_ports_are_published_but_for_udp(self) -> None:
+    def test_publishes_tcp_ports(self) -> None:
         made = with_config(exposed_ports=("53/udp", "8000/tcp", "9000"))
         assert how_to_run(made) == "docker run --rm -p 8000:8000 -p 9000:9000 registry.example/my-app:1.0"
 
     @pytest.mark.parametrize(("entrypoint", "interactive"), [(("/app",), False), (None, True), ((), True)])
-    def test_without_an_entrypoint_there_is_someone_to_talk_to(
-        self, entrypoint: tuple[str, ...] | None, interactive: bool
-    ) -> None:
+    def test_is_interactive_without_an_entrypoint(self, entrypoint: tuple[str, ...] | None, interactive: bool) -> None:
         assert (" -it " in how_to_run(with_config(entrypoint=entrypoint))) is interactive

@@ -18,33 +18,31 @@ from hatch_docker.support.threads import together
 
 @pytest.fixture
 def discoveries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """How often, and with what, the settings of indexes were looked for: that asks pip, in another process."""
-    seen: list[dict[str, Any]] = []
+    """Record the arguments of each discovery of index settings, which runs pip in another process."""
+    recorded: list[dict[str, Any]] = []
 
-    def counted(**options: Any) -> IndexSettings:
-        seen.append(options)
+    def record(**options: Any) -> IndexSettings:
+        recorded.append(options)
         return discover(**options)
 
-    monkeypatch.setattr(access, "discover", counted)
-    return seen
+    monkeypatch.setattr(access, "discover", record)
+    return recorded
 
 
 class TestSettings:
-    def test_come_before_what_the_machine_has(self, tmp_path: Path) -> None:
+    def test_settings_override_the_host(self, tmp_path: Path) -> None:
         assert make_services(tmp_path).cache.root == tmp_path / "cache"
         assert make_services(tmp_path).threads == 3
         given = make_services(tmp_path, Settings(cache_dir=str(tmp_path / "given"), threads=7))
         assert given.cache.root == tmp_path / "given"
         assert given.threads == 7
 
-    def test_nothing_is_made_nor_asked_before_it_is_needed(
-        self, tmp_path: Path, discoveries: list[dict[str, Any]]
-    ) -> None:
+    def test_services_are_made_when_they_are_used(self, tmp_path: Path, discoveries: list[dict[str, Any]]) -> None:
         make_services(tmp_path).indexes(named_indexes(None))
         assert discoveries == []
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_engine_is_connected_once(self, tmp_path: Path) -> None:
+    def test_connects_to_the_engine_once(self, tmp_path: Path) -> None:
         with FakeEngine() as fake:
             services = make_services(tmp_path, environ={"DOCKER_HOST": fake.address})
             assert len(set(map(id, together(lambda _: services.engine(), range(8), threads=8)))) == 1
@@ -53,24 +51,24 @@ class TestSettings:
         with pytest.raises(EngineError, match="no container engine answers"):
             make_services(tmp_path).engine()
 
-    def test_registries_are_as_they_are_set(self, tmp_path: Path) -> None:
+    def test_registries_use_the_settings(self, tmp_path: Path) -> None:
         settings = Settings(registry_mirrors={"docker.io": "127.0.0.1:1"}, insecure_registries=frozenset({"127.0.0.1"}))
         registry = make_services(tmp_path, settings).registry
         assert registry._mirror(Reference.parse("python:3")) == Reference.parse("127.0.0.1:1/library/python:3")
 
 
 class TestIndexes:
-    def test_are_discovered_once_for_all_threads(self, tmp_path: Path, discoveries: list[dict[str, Any]]) -> None:
+    def test_discovers_indexes_once_for_all_threads(self, tmp_path: Path, discoveries: list[dict[str, Any]]) -> None:
         indexes = make_services(tmp_path, index_url="https://me:secret@index.example/simple").indexes(
             named_indexes(None)
         )
-        sent = together(lambda _: indexes.resolver.embed("https://index.example/x"), range(8), threads=8)
+        embedded = together(lambda _: indexes.resolver.embed("https://index.example/x"), range(8), threads=8)
         assert len(discoveries) == 1
-        assert set(sent) == {"https://me:secret@index.example/x"}
+        assert set(embedded) == {"https://me:secret@index.example/x"}
         assert list(indexes.resolver.indexes()) == ["https://index.example/simple"]
         assert len(discoveries) == 1
 
-    def test_those_of_a_lock_count_unless_the_project_names_one(self, tmp_path: Path) -> None:
+    def test_index_of_the_project_overrides_the_lock_s(self, tmp_path: Path) -> None:
         lock = tmp_path / "requirements.txt"
         lock.write_text("--index-url https://lock.example/simple\n--extra-index-url https://extra.example/simple\n")
         urls = {
@@ -82,7 +80,7 @@ class TestIndexes:
             assert indexes.finder.indexes() == expected
             assert list(indexes.resolver.configured) == expected
 
-    def test_those_of_the_environment_are_part_of_keys_without_a_question(
+    def test_indexes_of_the_environment_need_no_discovery(
         self, tmp_path: Path, discoveries: list[dict[str, Any]]
     ) -> None:
         indexes = make_services(tmp_path, environ={"UV_DEFAULT_INDEX": "https://uv.example/simple"}).indexes(

@@ -1,4 +1,4 @@
-"""The seed application's image beside what the usual Dockerfiles make of it, built by the same engine."""
+"""Compare the size of the seed application's image with the images of usual Dockerfiles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.base, pytest.mark.network, pytest.
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the benchmark tells of each image, all of which it has run."""
+    """The benchmark's results for each image. The benchmark runs each of them."""
     arguments = [os.environ["HATCH_DOCKER_TEST_SEEDS"], "--only", *SEEDS, "--rounds", "1", "--json", "--base", "debian"]
     done = subprocess.run(
         [sys.executable, BENCHMARK, *arguments],
@@ -34,15 +34,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_ours_is_smaller_on_the_same_base(images: list[dict[str, Any]], seed: str) -> None:
-    (theirs,) = [image for image in images if image["name"] == seed]
+def test_is_smaller_than_the_dockerfile_s_image_on_the_same_base(images: list[dict[str, Any]], seed: str) -> None:
+    (reference,) = [image for image in images if image["name"] == seed]
     (ours,) = [
-        image for image in images if image["name"].startswith("hatch-docker") and image["base"] == theirs["base"]
+        image for image in images if image["name"].startswith("hatch-docker") and image["base"] == reference["base"]
     ]
-    assert 0 < ours["above"] < theirs["above"]
+    assert 0 < ours["above"] < reference["above"]
 
 
-def test_the_smallest_is_on_debians_archive(images: list[dict[str, Any]]) -> None:
+def test_debian_base_gives_the_smallest_image(images: list[dict[str, Any]]) -> None:
     (ours,) = [image for image in images if image["base"] == "debian"]
     assert all(ours["size"] < image["size"] for image in images if image["base"] == "python:3.13-slim")
     assert 0 < ours["above"] < ours["size"]

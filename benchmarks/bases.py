@@ -1,7 +1,7 @@
-"""How long it takes to have a base: out of Debian's archive, beside images pulled from a registry.
+"""Measure how long it takes to get a base: one made from Debian's archive, and images pulled from a registry.
 
-Each is had in a process of its own, in turns: with nothing in the cache (cold), with all that was fetched and not the
-layer (warm: for an image from a registry the same as cached), and with everything (cached). README.md has a result.
+Each run is a process of its own. The bases take turns in three stages: with an empty cache (cold), with all downloads
+but without the layer of a Debian base (warm), and with everything cached. README.md has a result.
 """
 
 from __future__ import annotations
@@ -9,94 +9,123 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from pathlib import Path
-
-STAGES = ("cold", "warm", "cached")
-BESIDE = "slim"
-# Prints seconds, peak memory in bytes, and the size in bytes; importing is not counted.
-PROGRAM = """
-import json, os, resource, sys, time
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+
+from hatch_docker.base.transports import BaseRequest, pull
 from hatch_docker.config import parse
-from hatch_docker.machine import services_of
 from hatch_docker.oci import source
 from hatch_docker.oci.spec import Platform
-from hatch_docker.progress import Progress
-from hatch_docker.transports import pull
+from hatch_docker.services import Host, Services, open_services
+from hatch_docker.support.progress import Progress
 
-config, settings, _ = parse({"base": sys.argv[1]}, os.environ, project="bench")
-machine = services_of(
-    settings, os.environ, proxies={}, root=Path.cwd(), home=Path.cwd(), cache_dir=Path(sys.argv[2]), index_url="",
-    debian_mirror=config.debian_mirror, debian_keyring=None, now=datetime.now(timezone.utc),
-    platform=Platform(architecture="amd64"), processors=os.cpu_count() or 1, progress=Progress(),
-)
-start = time.perf_counter()
-found = pull(
-    config.base, python="3.13", requires_python="", platform=Platform(architecture="amd64"), places=machine.places,
-    progress=Progress(),
-)
-source.fetch(found.pulled.image, threads=machine.threads)
-seconds = time.perf_counter() - start
-size = sum(layer.descriptor.size for layer in found.pulled.image.layers)
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, size]))
-"""
+STAGES = ("cold", "warm", "cached")
+REFERENCE = "slim"
+BASES = ("debian", REFERENCE, "alpine")
+AMD64 = Platform(architecture="amd64")
 
 
-def have(base: str, cache: Path) -> list[float]:
-    """Seconds, peak memory and size of having a base."""
-    environ = {name: value for name, value in os.environ.items() if name != "HATCH_DOCKER_CACHE_DIR"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, base, cache], env=environ, capture_output=True, encoding="utf-8", check=False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run: seconds on the clock, and bytes of the base's compressed layers and of peak memory."""
+
+    seconds: float
+    size: int
+    peak: int
+
+
+def get(base: str, cache: Path) -> Result:
+    """Get a base with its layers, in this process. Imports are not counted."""
+    config, settings, _ = parse({"base": base}, os.environ, project="benchmark")
+    request = BaseRequest(spec=config.base.spec, platform=AMD64, python="3.13")
+    host = Host(
+        environ=os.environ,
+        proxies={},
+        home=Path.cwd(),
+        cache_dir=cache,
+        now=datetime.now(timezone.utc),
+        platform=AMD64,
+        processors=os.cpu_count() or 1,
     )
+    services = open_services(
+        settings, host, root=Path.cwd(), index_url="", debian=config.os_packages, progress=Progress()
+    )
+    start = time.perf_counter()
+    size = fetch(request, services)
+    return Result(
+        seconds=time.perf_counter() - start,
+        size=size,
+        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def fetch(request: BaseRequest, services: Services) -> int:
+    """Pull a base and its layers into the cache; return their size."""
+    image = pull(request, services).pulled.image
+    source.fetch(image, threads=services.threads)
+    return sum(layer.descriptor.size for layer in image.layers)
+
+
+def run(base: str, cache: Path) -> Result:
+    """Get a base in a process of its own."""
+    environ = {name: value for name, value in os.environ.items() if name != "HATCH_DOCKER_CACHE_DIR"}
+    command = [sys.executable, __file__, "--get", base, "--cache", str(cache)]
+    done = subprocess.run(command, env=environ, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         sys.exit(f"{base}: {done.stderr}")
-    found: list[float] = json.loads(done.stdout)
-    return found
+    return Result(**json.loads(done.stdout))
 
 
-def measure(bases: list[str], rounds: int) -> dict[str, dict[str, list[list[float]]]]:
-    """What `have` says, by base and stage."""
-    found: dict[str, dict[str, list[list[float]]]] = {base: {stage: [] for stage in STAGES} for base in bases}
+def measure(rounds: int) -> dict[str, dict[str, list[Result]]]:
+    """The results of all rounds, by base and stage."""
+    results: dict[str, dict[str, list[Result]]] = {base: {stage: [] for stage in STAGES} for base in BASES}
     for number in range(rounds):
-        for base in bases:
+        for base, stages in results.items():
             print(f"round {number + 1} of {rounds}: {base}", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
                 cache = Path(name)
-                found[base]["cold"].append(have(base, cache))
+                stages["cold"].append(run(base, cache))
                 shutil.rmtree(cache / "debian-layers", ignore_errors=True)
-                found[base]["warm"].append(have(base, cache))
-                found[base]["cached"].append(have(base, cache))
-    return found
+                stages["warm"].append(run(base, cache))
+                stages["cached"].append(run(base, cache))
+    return results
 
 
-def table(found: dict[str, dict[str, list[list[float]]]]) -> Iterator[str]:
-    """A Markdown table of medians; each stage beside the same of `slim` in the same round."""
-    yield f"| base | MB | {' | '.join(f'{stage}, s | beside {BESIDE}' for stage in STAGES)} | peak, MB |"
+def table(results: dict[str, dict[str, list[Result]]]) -> Iterator[str]:
+    """A Markdown table of medians, and of the medians of the ratios to `slim` in the same round."""
+    yield f"| base | MB | {' | '.join(f'{stage}, s | beside {REFERENCE}' for stage in STAGES)} | peak, MB |"
     yield "|---|---|" + "---|" * (2 * len(STAGES) + 1)
-    for base, stages in found.items():
-        cells = [base, f"{stages['cold'][0][2] / 1e6:.1f}"]
+    for base, stages in results.items():
+        cells = [base, f"{stages['cold'][0].size / 1e6:.1f}"]
         for stage in STAGES:
-            seconds = [each[0] for each in stages[stage]]
-            beside = [each[0] for each in found[BESIDE][stage]]
-            ratio = statistics.median(a / b for a, b in zip(seconds, beside, strict=True))
-            cells += [f"{statistics.median(seconds):.2f}", f"{ratio:.2f}"]
-        cells.append(f"{max(each[1] for each in stages['cold']) / 1e6:.0f}")
+            pairs = list(zip(stages[stage], results[REFERENCE][stage], strict=True))
+            seconds = statistics.median(own.seconds for own, _ in pairs)
+            ratio = statistics.median(own.seconds / reference.seconds for own, reference in pairs)
+            cells += [f"{seconds:.2f}", f"{ratio:.2f}"]
+        cells.append(f"{max(each.peak for each in stages['cold']) / 1e6:.0f}")
         yield f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Fetch, measure, print."""
+    """Measure, and print a table; or measure one base in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--get", metavar="BASE", help="get one base in this process, and print JSON")
+    parser.add_argument("--cache", type=Path, help="the cache for --get")
     options = parser.parse_args()
-    print("\n".join(table(measure(["debian", BESIDE, "alpine"], options.rounds))))
+    if options.get:
+        print(json.dumps(asdict(get(options.get, options.cache))))
+        return
+    print("\n".join(table(measure(options.rounds))))
     print(f"\nMedians of {options.rounds} rounds.")
 
 

@@ -1,7 +1,7 @@
-"""How fast wheels become layers, beside what everybody does and beside the least that anybody could do.
+"""Measure how fast wheels become layers, beside other compressions and beside the work that no tool can avoid.
 
-Real wheels, one layer for each, several at once. Every method runs in a process of its own, which gives its peak
-memory, and the methods take turns, so that whatever else the machine does meets them all. README.md has a result.
+Each of the real wheels becomes one layer, several in parallel. Every run of a method is a process of its own, for its
+peak memory, and the methods take turns, so that other load on the machine affects them all. README.md has a result.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OURS, USUAL = "hatch-docker", "zlib-6"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One run: seconds on the clock and of the CPU, bytes of plain tar (or content), of blobs, of peak memory."""
+    """One run: seconds on the clock and of the CPU, and bytes of tar (or content), of blobs and of peak memory."""
 
     seconds: float
     cpu: float
@@ -59,20 +59,20 @@ class Result:
 
 @contextmanager
 def opened(path: Path) -> Iterator[list[Entry]]:
-    """A wheel's entries, as a build lays them out."""
+    """The layer entries of a wheel, as in a build."""
     with WheelFile(path) as wheel:
         yield lay_out(wheel, TARGET)
 
 
 def write(path: Path, *, compression: str, splice: bool) -> tuple[int, int]:
-    """A wheel's layer, written to a file; the sizes of its tar and of its blob."""
+    """Write the layer of a wheel to a file; return the sizes of its tar and its blob."""
     with opened(path) as entries, tempfile.TemporaryFile() as out:
         written = write_layer(entries, out, WriteOptions(compression=compression, splice=splice))
     return written.unpacked, written.descriptor.size
 
 
 def inflate_and_hash(path: Path, *, codec: Any, hashes: int) -> tuple[int, int]:
-    """What no layer can be made without: inflate the wheel's members, and hash what comes out `hashes` times."""
+    """Inflate the wheel's members and hash them `hashes` times, which no tool can avoid; return their size and 0."""
     hashers, unpacked = [hashlib.sha256() for _ in range(hashes)], 0
     with opened(path) as entries:
         for entry in entries:
@@ -84,7 +84,7 @@ def inflate_and_hash(path: Path, *, codec: Any, hashes: int) -> tuple[int, int]:
 
 
 def inflated(entry: Entry, codec: Any) -> Iterator[bytes | bytearray]:
-    """An entry's plain content, in the fastest way of `codec`, checked for nothing."""
+    """The uncompressed content of an entry, by the fastest function of `codec`, without checks."""
     content = entry.content
     if not isinstance(content, Deflated):
         assert content is not None
@@ -128,7 +128,7 @@ def run(method: str, wheels: list[Path], threads: int) -> Result:
 
 
 def download(cache: Path) -> None:
-    """Fetch the wheels that are pinned, for CPython 3.13 on x86-64, from the index that pip is configured for."""
+    """Download the pinned wheels for CPython 3.13 on x86-64, from pip's configured index."""
     options = ["--no-deps", "--only-binary=:all:", "--implementation=cp", "--python-version=3.13"]
     for platform in PLATFORMS:
         options += ["--platform", platform]
@@ -138,43 +138,43 @@ def download(cache: Path) -> None:
 
 
 def measure(cache: Path, rounds: int, threads: int) -> dict[str, list[Result]]:
-    """All methods in turns, each in a process of its own."""
+    """Run all methods in turns, each in a process of its own."""
     results: dict[str, list[Result]] = {method: [] for method in METHODS}
     for number in range(rounds):
-        for method, found in results.items():
+        for method, runs in results.items():
             print(f"round {number + 1} of {rounds}: {method}", file=sys.stderr)
             command = [sys.executable, __file__, "--cache", str(cache), "--threads", str(threads), "--method", method]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-            found.append(Result(**json.loads(output)))
+            runs.append(Result(**json.loads(output)))
     return results
 
 
 def table(results: dict[str, list[Result]]) -> Iterator[str]:
-    """A Markdown table: medians of the rounds, and medians of what each round says beside zlib-6."""
+    """A Markdown table of medians, and of the medians of the ratios to zlib-6 in the same round."""
     yield "| | seconds | CPU seconds | MB/s unpacked | size, MB | beside zlib-6: time | CPU time | size | peak, MB |"
     yield "|---|---|---|---|---|---|---|---|---|"
     usual = results[USUAL]
-    for method, found in results.items():
-        seconds, size = median(found, "seconds"), found[0].size
+    for method, runs in results.items():
+        seconds, size = median(runs, "seconds"), runs[0].size
         cells = (
             method,
             f"{seconds:.1f}",
-            f"{median(found, 'cpu'):.1f}",
-            f"{found[0].unpacked / seconds / 1e6:.0f}",
+            f"{median(runs, 'cpu'):.1f}",
+            f"{runs[0].unpacked / seconds / 1e6:.0f}",
             f"{size / 1e6:.1f}" if size else "",
-            f"÷ {ratio(usual, found, 'seconds'):.1f}",
-            f"÷ {ratio(usual, found, 'cpu'):.1f}",
+            f"÷ {ratio(usual, runs, 'seconds'):.1f}",
+            f"÷ {ratio(usual, runs, 'cpu'):.1f}",
             f"{100 * size / usual[0].size - 100:+.1f} %" if size else "",
-            f"{max(result.peak for result in found) / 1e6:.0f}",
+            f"{max(result.peak for result in runs) / 1e6:.0f}",
         )
         yield f"| {' | '.join(cells)} |"
 
 
 def floors(results: dict[str, list[Result]]) -> Iterator[str]:
-    """Our time beside each floor's, on the clock and of the CPU."""
-    for method, found in results.items():
+    """The ratios of our times, on the clock and of the CPU, to those of each floor."""
+    for method, runs in results.items():
         if method.startswith("floor"):
-            seconds, cpu = (ratio(results[OURS], found, field) for field in ("seconds", "cpu"))
+            seconds, cpu = (ratio(results[OURS], runs, field) for field in ("seconds", "cpu"))
             yield f"- {method}: {seconds:.2f} times the time, {cpu:.2f} times the CPU time"
 
 
@@ -184,14 +184,14 @@ def median(results: list[Result], field: str) -> float:
     return statistics.median(values)
 
 
-def ratio(above: list[Result], below: list[Result], field: str) -> float:
-    """The median, over the rounds, of one method's field divided by another's in the same round."""
-    values: list[float] = [getattr(a, field) / getattr(b, field) for a, b in zip(above, below, strict=True)]
+def ratio(one: list[Result], other: list[Result], field: str) -> float:
+    """The median over the rounds of a field of one method, divided by that of the other in the same round."""
+    values: list[float] = [getattr(a, field) / getattr(b, field) for a, b in zip(one, other, strict=True)]
     return statistics.median(values)
 
 
 def main() -> None:
-    """Fetch, measure, print."""
+    """Download the wheels, measure all methods, and print a table; or run one method in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "hatch-docker-benchmark-wheels")
     parser.add_argument("--rounds", type=int, default=3)
@@ -209,7 +209,7 @@ def main() -> None:
     print(f"{len(wheels)} wheels, {zipped / 1e6:.0f} MB, {results[OURS][0].unpacked / 1e6:.0f} MB as tar;", end=" ")
     print(f"{options.threads} threads, medians of {options.rounds} rounds\n")
     print("\n".join(table(results)))
-    print(f"\n{OURS} beside the floors:\n")
+    print(f"\n{OURS} compared with the floors:\n")
     print("\n".join(floors(results)))
 
 

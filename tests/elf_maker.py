@@ -1,4 +1,4 @@
-"""Makes shared libraries in ELF that say what they need, and hold nothing else."""
+"""Makes ELF shared libraries with a dynamic section and nothing else."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ CPUS = {
     "loongarch64": (258, 64, "<"),
 }
 _ADDRESS = 0x10000
-_NEEDED, _STRTAB, _SONAME, _RPATH, _RUNPATH = 1, 5, 14, 15, 29
+_NEEDED, _STRTAB = 1, 5
+_TAGS = {"soname": 14, "rpath": 15, "runpath": 29}
 
 
 def make_library(
     needed: Iterable[str] = ("libc.so.6",),
     *,
-    soname: str = "",
-    rpath: str = "",
-    runpath: str = "",
     machine: str = "x86_64",
     padding: int = 0,
     strings_first: bool = True,
+    **names: str,
 ) -> bytes:
-    """A library; `padding` bytes lie between its names and its dynamic section, whichever of them comes first."""
+    """A library with `names`: soname, rpath and runpath; `padding` bytes separate names and dynamic section."""
     number, bits, order = CPUS[machine]
     word = "L" if bits == 32 else "Q"
-    named = [*((_NEEDED, name) for name in needed), (_SONAME, soname), (_RPATH, rpath), (_RUNPATH, runpath)]
+    named = [*((_NEEDED, name) for name in needed), *((_TAGS[kind], names[kind]) for kind in _TAGS if kind in names)]
     strings, entries = bytearray(b"\0"), list[tuple[int, int]]()
     for tag, name in named:
         if name:
@@ -42,7 +41,7 @@ def make_library(
     segments = 64 if bits == 64 else 52
     start = segments + 2 * (56 if bits == 64 else 32)
     length = (len(entries) + 2) * (16 if bits == 64 else 8)
-    # The file is loaded as a whole, so that an address follows from a place.
+    # The whole file is loaded as one segment, so addresses are offsets plus a constant.
     text = start if strings_first else start + length + padding
     dynamic = start + len(strings) + padding if strings_first else start
     entries += [(_STRTAB, _ADDRESS + text), (0, 0)]
@@ -56,8 +55,8 @@ def make_library(
     return head + _segment(1, 0, size, order, bits) + _segment(2, dynamic, length, order, bits) + body
 
 
-def _segment(kind: int, place: int, size: int, order: str, bits: int) -> bytes:
-    address = _ADDRESS + place
+def _segment(kind: int, offset: int, size: int, order: str, bits: int) -> bytes:
+    address = _ADDRESS + offset
     if bits == 32:
-        return struct.pack(f"{order}8L", kind, place, address, address, size, size, 6, 4)
-    return struct.pack(f"{order}LL6Q", kind, 6, place, address, address, size, size, 8)
+        return struct.pack(f"{order}8L", kind, offset, address, address, size, size, 6, 4)
+    return struct.pack(f"{order}LL6Q", kind, 6, offset, address, address, size, size, 8)

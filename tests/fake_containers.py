@@ -21,7 +21,7 @@ from loopback import QuietHandler
 
 @dataclass
 class FakeContainer:
-    """A container: `made` is what it was created with, `files` what was put into it."""
+    """A container: `made` has its options, `files` what was copied into it."""
 
     made: dict[str, Any]
     files: dict[str, bytes] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class FakeContainer:
     attached: socket.socket | None = None
 
     def run(self, command: list[str]) -> tuple[bytes, int]:
-        """What a command prints, and how it ends."""
+        """The output and exit status of a command."""
         if command[0] == "cat":
             return self.files[command[1].lstrip("/")], 0
         return b"", {"true": 0, "false": 1}.get(command[0], 127)
@@ -37,13 +37,13 @@ class FakeContainer:
 
 @dataclass
 class Containers:
-    """What the engine has of them. `refusals` are given in place of right answers, under "METHOD last-part-of-path"."""
+    """The engine's containers. `refusals` replace the right answers to "METHOD last-part-of-path"."""
 
     running: dict[str, FakeContainer] = field(default_factory=dict)
     made: list[dict[str, Any]] = field(default_factory=list)
     execs: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     refusals: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
-    # Requests are answered at the same time: the length of `execs` would give two of them one name.
+    # Requests are concurrent, so the length of `execs` is not unique.
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def remove(self, name: str) -> bool:
@@ -55,10 +55,10 @@ class Containers:
 
 
 class ContainersHandler(QuietHandler):
-    """Answers what is about containers."""
+    """Answers requests about containers."""
 
-    def about_containers(self) -> bool:
-        """Answer the request; return whether it was about containers."""
+    def answer_container_request(self) -> bool:
+        """Answer the request if it is about containers; return whether it is."""
         path = urlsplit(self.path).path
         found = re.fullmatch(r"/v[\d.]+/(containers|exec)/([^/]+)(?:/(\w+))?", path)
         if not found:
@@ -97,7 +97,7 @@ class ContainersHandler(QuietHandler):
         self.answer(201, json.dumps({"Id": name, "Warnings": []}).encode())
 
     def _post_attach(self, containers: Containers, name: str, container: FakeContainer) -> None:
-        """The main process: it prints a line, and ends with its input."""
+        """The main process: it prints a line, and ends when its input ends."""
         container.attached = self.connection
         self._hijack()
         container.started.wait()
@@ -155,7 +155,7 @@ class ContainersHandler(QuietHandler):
         self.answer(200)
 
     def _hijack(self, first: bytes = b"") -> None:
-        """Answer, and keep the connection; what is printed first comes in one piece with the answer's headers."""
+        """Answer, and keep the connection; the first output is sent together with the headers."""
         frame = struct.pack(">BxxxL", 1, len(first)) + first if first else b""
         self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + frame)
         self.close_connection = True

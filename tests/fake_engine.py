@@ -1,4 +1,4 @@
-"""A container engine in this process: the part of Docker's API that we use."""
+"""A container engine in this process, with the part of Docker's API that we use."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CUT = "cut"
 
 @dataclass
 class FakeEngine(Loopback):
-    """An engine on a loopback port for as long as its `with` block lasts.
+    """An engine on a loopback port, for the duration of its `with` block.
 
-    `answers` are given to the next loads in place of the right ones: a status and a body, CUT to hang up in the middle
-    of the request. `images` has an image's config, as `docker inspect` tells it, under each name and under its ID.
+    `answers` are given to the next loads instead of the right ones: a status and a body, or CUT to close the connection
+    in the middle of the request. `images` has what `docker inspect` returns, under each name and ID of an image.
     """
 
     answers: list[tuple[int, bytes] | str] = field(default_factory=list)
@@ -33,19 +33,19 @@ class FakeEngine(Loopback):
 
     @property
     def address(self) -> str:
-        """What DOCKER_HOST is set to."""
+        """The value for DOCKER_HOST."""
         return f"tcp://{self.host}"
 
-    def take(self, data: bytes) -> tuple[int, bytes]:
-        """Load an archive as Docker does: layers may be missing where an image that is here has them."""
+    def load(self, data: bytes) -> tuple[int, bytes]:
+        """Load an archive as Docker does: layers of images that the engine has may be missing in it."""
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
         self.loads.append(set(members))
         (entry,) = json.loads(members["manifest.json"])
         rootfs = json.loads(members[entry["Config"]])["rootfs"]["diff_ids"]
-        known = {layer for image in self.images.values() for layer in image["RootFS"]["Layers"]}
+        present = {layer for image in self.images.values() for layer in image["RootFS"]["Layers"]}
         for name, diff_id in zip(entry["Layers"], rootfs, strict=True):
-            if name not in members and diff_id not in known:
+            if name not in members and diff_id not in present:
                 return 200, json.dumps({"error": f"open {name}: no such file or directory"}).encode()
         identity = "sha256:" + entry["Config"].rpartition("/")[2]
         image = {"Id": identity, "RootFS": {"Layers": rootfs}}
@@ -58,25 +58,25 @@ class _Handler(ContainersHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        if self.about_containers():
+        if self.answer_container_request():
             return
         if path == "/version":
             self.answer(200, b'{"ApiVersion": "1.45"}')
-        elif found := re.fullmatch(r"/v[\d.]+/images/(.+)/json", path):
-            image = self.fake.images.get(unquote(found[1]))
+        elif match := re.fullmatch(r"/v[\d.]+/images/(.+)/json", path):
+            image = self.fake.images.get(unquote(match[1]))
             self.answer(200 if image else 404, json.dumps(image or {"message": "No such image"}).encode())
         elif re.fullmatch(r"/v[\d.]+/images/(.+)/get", path):
             self._save()
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
-        if self.about_containers():
+        if self.answer_container_request():
             return
         if parts.path.endswith("/images/load"):
             self._load()
-        elif found := re.fullmatch(r"/v[\d.]+/images/(.+)/tag", parts.path):
+        elif match := re.fullmatch(r"/v[\d.]+/images/(.+)/tag", parts.path):
             query = parse_qs(parts.query)
-            self.fake.images[f"{query['repo'][0]}:{query['tag'][0]}"] = self.fake.images[unquote(found[1])]
+            self.fake.images[f"{query['repo'][0]}:{query['tag'][0]}"] = self.fake.images[unquote(match[1])]
             self.answer(201)
 
     def _load(self) -> None:
@@ -86,7 +86,7 @@ class _Handler(ContainersHandler):
             self.close_connection = True
             return
         data = b"".join(self._chunks())
-        self.answer(*(answer or self.fake.take(data)))
+        self.answer(*(answer or self.fake.load(data)))
 
     def _save(self) -> None:
         data = self.fake.saved
@@ -97,7 +97,7 @@ class _Handler(ContainersHandler):
         self.close_connection = self.fake.cut_saves
 
     def do_DELETE(self) -> None:
-        self.about_containers()
+        self.answer_container_request()
 
     do_PUT = do_DELETE  # noqa: N815 (http.server's name)
 

@@ -1,4 +1,4 @@
-"""A registry in this process: the distribution specification's happy path, and what real registries do besides."""
+"""A registry in this process: the distribution specification, and peculiarities of real registries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What the registry was sent."""
+    """A request to the registry."""
 
     method: str
     path: str
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass
 class Failure:
-    """An answer to the next `times` requests whose method and path match, in place of the right one."""
+    """An answer to the next `times` requests with this method and path, instead of the right one."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class FakeRegistry(Loopback):
 
     auth: str = ""  # "", "basic" or "bearer"
     anonymous_pull: bool = False
-    realm: str = ""  # of the token service, its own unless told
+    realm: str = ""  # of the token service, by default its own
     identity_token: str = ""
     token_uses: int = 1 << 30
     mounts: bool = True
@@ -61,12 +61,12 @@ class FakeRegistry(Loopback):
     largest_put: int = 1 << 30
     smallest_chunk: int = 0
     absolute_location: bool = False
-    location: str = ""  # sent as it is
+    location: str = ""  # of uploads, instead of the right one
     storage: str = ""  # the host that blobs are redirected to
     digest_header: str | None = None
     cut_uploads: int = 0
     cut_downloads: int = 0
-    gate: threading.Event | None = None  # downloads of blobs stop after a byte until it is set
+    gate: threading.Event | None = None  # downloads of blobs pause after a byte until it is set
     failures: list[Failure] = field(default_factory=list)
 
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
@@ -79,17 +79,17 @@ class FakeRegistry(Loopback):
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sent(self, method: str, path: str = "") -> list[Request]:
-        """The requests of `method` whose path holds `path`."""
+        """The requests of `method` whose path contains `path`."""
         return [request for request in self.requests if request.method == method and path in request.path]
 
     def add_manifest(self, name: str, reference: str, data: bytes, media_type: str) -> str:
-        """Have a manifest by tag and by digest; return its digest."""
+        """Store a manifest by tag and by digest; return its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self.manifests[name, reference] = self.manifests[name, digest] = (media_type, data)
         return digest
 
     def add_blob(self, name: str, data: bytes) -> str:
-        """Have a blob; return its digest."""
+        """Store a blob; return its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self.blobs[name, digest] = data
         return digest
@@ -125,10 +125,10 @@ class _Handler(QuietHandler):
             self._answer(failure.status, failure.body, dict(failure.headers))
         elif parts.path == "/token":
             self._token()
-        elif found := _PATH.fullmatch(parts.path):
-            self.name, rest = found["name"], found["rest"]
+        elif match := _PATH.fullmatch(parts.path):
+            self.name, rest = match["name"], match["rest"]
             if self._authorized():
-                getattr(self, f"_{found['kind']}")(rest)
+                getattr(self, f"_{match['kind']}")(rest)
         else:
             self._answer(404)
 
@@ -153,7 +153,7 @@ class _Handler(QuietHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    # identity
+    # authentication
 
     def _authorized(self) -> bool:
         fake = self.fake
@@ -183,19 +183,19 @@ class _Handler(QuietHandler):
         if self.command == "POST":
             form = dict(parse_qsl(self._body().decode()))
             scopes = form["scope"].split()
-            known = form["grant_type"] == "refresh_token" and form["refresh_token"] == fake.identity_token != ""
+            valid = form["grant_type"] == "refresh_token" and form["refresh_token"] == fake.identity_token != ""
         else:
             scopes = self.query.get("scope", [])
-            known = self.headers.get("Authorization", "") == _basic()
-            if not known and (not fake.anonymous_pull or "Authorization" in self.headers):
+            valid = self.headers.get("Authorization", "") == _basic()
+            if not valid and (not fake.anonymous_pull or "Authorization" in self.headers):
                 self._answer(401, b'{"details": "incorrect username or password"}')
                 return
-        if (self.command == "POST" and not known) or any(scope.split(":")[1] in fake.unmountable for scope in scopes):
+        if (self.command == "POST" and not valid) or any(scope.split(":")[1] in fake.unmountable for scope in scopes):
             self._answer(403)
             return
         token = secrets.token_hex(8)
         with fake.lock:
-            fake.tokens[token] = scopes if known else [scope.replace("push", "") for scope in scopes]
+            fake.tokens[token] = scopes if valid else [scope.replace("push", "") for scope in scopes]
         name = "access_token" if self.command == "POST" else "token"
         self._answer(200, json.dumps({name: token, "expires_in": 60}).encode())
 
@@ -207,8 +207,8 @@ class _Handler(QuietHandler):
             data = self._body()
             digest = fake.add_manifest(self.name, reference, data, self.headers["Content-Type"])
             document = json.loads(data)
-            wanted = [document["config"], *document["layers"]]
-            if all((self.name, blob["digest"]) in fake.blobs for blob in wanted):
+            blobs = [document["config"], *document["layers"]]
+            if all((self.name, blob["digest"]) in fake.blobs for blob in blobs):
                 self._answer(201, headers={"Docker-Content-Digest": digest})
             else:
                 del fake.manifests[self.name, reference]
@@ -281,9 +281,9 @@ class _Handler(QuietHandler):
             return
         upload = secrets.token_hex(8)
         fake.uploads[upload] = bytearray()
-        self._answer(202, headers={**self._where(upload), "OCI-Chunk-Min-Length": str(fake.smallest_chunk)})
+        self._answer(202, headers={**self._location(upload), "OCI-Chunk-Min-Length": str(fake.smallest_chunk)})
 
-    def _where(self, upload: str) -> dict[str, str]:
+    def _location(self, upload: str) -> dict[str, str]:
         path = f"/v2/{self.name}/blobs/uploads/{upload}?state=a%2Fb%3D"
         return {
             "Location": self.fake.location
@@ -291,13 +291,13 @@ class _Handler(QuietHandler):
         }
 
     def _chunk(self, upload: str) -> None:
-        so_far = self.fake.uploads[upload]
+        received = self.fake.uploads[upload]
         data = self._body()
-        if self.headers["Content-Range"] != f"{len(so_far)}-{len(so_far) + len(data) - 1}":
+        if self.headers["Content-Range"] != f"{len(received)}-{len(received) + len(data) - 1}":
             self._answer(416)
             return
-        so_far += data
-        self._answer(202, headers={**self._where(upload), "Range": f"0-{len(so_far) - 1}"})
+        received += data
+        self._answer(202, headers={**self._location(upload), "Range": f"0-{len(received) - 1}"})
 
     def _finish(self, upload: str) -> None:
         data = bytes(self.fake.uploads.pop(upload)) + self._body()

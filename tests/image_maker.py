@@ -1,4 +1,4 @@
-"""Makes small images out of nothing: layers of one file each."""
+"""Makes small images with layers of one file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fakes have in common: a server on loopback for as long as a `with` block lasts."""
+"""The base of the fakes: a server on loopback for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _T = TypeVar("_T", bound="Loopback")
 
 
 class QuietServer(ThreadingHTTPServer):
-    """A server that says nothing of clients that hang up, as they do when something else of theirs failed."""
+    """A server that ignores closed connections: clients close them after other failures."""
 
     def handle_error(
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int] | str
     ) -> None:
-        """Show any other error."""
+        """Print any other error."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Loopback:
-    """A base for fakes: `handler` answers, and finds the fake that it answers for as its `fake`."""
+    """A base for fakes: `handler` answers requests; its `fake` is the instance."""
 
     handler: ClassVar[type[QuietHandler]]
     server: ClassVar[type[ThreadingHTTPServer]] = QuietServer
@@ -52,11 +52,11 @@ class Loopback:
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """A handler that keeps connections alive and logs nothing."""
+    """A handler that keeps connections open and logs nothing."""
 
     fake: Any
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        """Nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""What happens to bytes and texts on their way, or is done to them by somebody who means harm: many, and repeatable."""
+"""Repeatable random damage to bytes and texts, accidental and malicious."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-# HATCH_DOCKER_TEST_FUZZ has that many times more examples, and others by HATCH_DOCKER_TEST_SEED.
+# HATCH_DOCKER_TEST_FUZZ multiplies the number of examples; HATCH_DOCKER_TEST_SEED selects others.
 _TIMES = float(os.environ.get("HATCH_DOCKER_TEST_FUZZ", "1"))
 _SEED = os.environ.get("HATCH_DOCKER_TEST_SEED", "0")
 _NUMBERS = (b"0", b"-1", b"1", b"9" * 12, b"9" * 5000, b"18446744073709551616", b"0x10", "٣".encode())
@@ -14,18 +14,18 @@ _ODD = (b"\0", b"\xff", b"\xed\xa0\x80", b"\r", b"\n", b"\n\n", b" ", b"\t", b".
 
 
 def many(count: int) -> int:
-    """How many examples a property is tried on that by default is tried on `count`."""
+    """The number of examples for a property that has `count` by default."""
     return max(int(count * _TIMES), 1)
 
 
 def rounds(count: int, what: str) -> Iterator[Random]:
-    """Sources of chance, `many(count)` of them, the same ones every time for `what` and a seed."""
+    """`many(count)` random generators, always the same ones for `what` and a seed."""
     for number in range(many(count)):
         yield Random(f"{_SEED} {what} {number}")
 
 
 def mutated(data: bytes, random: Random, pieces: Sequence[bytes] = ()) -> bytes:
-    """`data` after one to four of these; `pieces` are put in besides what is odd anywhere."""
+    """`data` after one to four changes; `pieces` are inserted, as are bytes that are odd in any format."""
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         data = random.choice(_CHANGES)(data, random, (*_ODD, *pieces))
     return data
@@ -59,7 +59,7 @@ def _double(data: bytes, random: Random, _pieces: Sequence[bytes]) -> bytes:
 
 
 def _lines(data: bytes, random: Random, _pieces: Sequence[bytes]) -> bytes:
-    """One line less, twice, elsewhere, or another one's end."""
+    """Delete, repeat, swap or change a line, or give it the end of another one."""
     lines = data.split(b"\n")
     one, other = random.randrange(len(lines)), random.randrange(len(lines))
     match random.randrange(5):

@@ -1,4 +1,4 @@
-"""A registry's door that writes down who comes in: a reverse proxy on loopback."""
+"""A reverse proxy on loopback that records requests to a registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopback import Loopback, QuietHandler
 
 @dataclass(frozen=True)
 class Passed:
-    """A request and how it was answered; `size` is that of its body, in bytes."""
+    """A request and the status of its answer; `size` of the body in bytes."""
 
     method: str
     path: str
@@ -21,19 +21,19 @@ class Passed:
 
     @property
     def digest(self) -> str:
-        """The blob that an upload ends with."""
+        """The digest of an upload's last request."""
         return self.query.get("digest", [""])[0]
 
 
 @dataclass
 class Recorder(Loopback):
-    """Passes everything on to the registry at `target` (host:port) for as long as its `with` block lasts."""
+    """Forwards requests to the registry at `target` (host:port), for the duration of its `with` block."""
 
     target: str
     passed: list[Passed] = field(default_factory=list)
 
     def of(self, method: str, path: str = "") -> list[Passed]:
-        """What passed by a method, with `path` in its path."""
+        """The requests with a method, and with `path` in their paths."""
         return [each for each in self.passed if each.method == method and path in each.path]
 
 

@@ -1,4 +1,4 @@
-"""A way to the engine that can stand still or break: a relay on loopback."""
+"""A relay on loopback to the engine, which can hang or break."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 
 
 class Relay:
-    """Passes bytes on to the engine of DOCKER_HOST, and back, for as long as its `with` block lasts."""
+    """Forwards bytes to the engine of DOCKER_HOST and back, for the duration of its `with` block."""
 
     def __init__(self) -> None:
         self._target = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -21,7 +21,7 @@ class Relay:
 
     @property
     def address(self) -> str:
-        """What DOCKER_HOST is set to."""
+        """The value for DOCKER_HOST."""
         return f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
 
     def __enter__(self) -> Relay:
@@ -34,7 +34,7 @@ class Relay:
         self.cut()
 
     def cut(self) -> None:
-        """Break every connection, and take no more."""
+        """Break every connection, and accept no more."""
         self._cut = True
         for each in [self._server, *self._open]:
             with contextlib.suppress(OSError):
@@ -42,7 +42,7 @@ class Relay:
         self._server.close()
 
     def stand_still(self) -> None:
-        """Pass nothing on any more, and break nothing."""
+        """Forward nothing any more, without breaking connections."""
         self._still = True
 
     def _serve(self) -> None:

@@ -51,12 +51,12 @@ def layout(folder: Path, manifests: list[Any], blobs: Sequence[bytes] = ()) -> P
 
 def entry(made: Image, name: str = "", *, platform: bool = True) -> dict[str, Any]:
     annotations = {"org.opencontainers.image.ref.name": name} if name else {}
-    there = made.descriptor if platform else replace(made.descriptor, platform=None)
-    return replace(there, annotations=annotations).to_json()
+    descriptor = made.descriptor if platform else replace(made.descriptor, platform=None)
+    return replace(descriptor, annotations=annotations).to_json()
 
 
 class TestWriting:
-    def test_our_own_readers_get_the_image_back(self, tmp_path: Path) -> None:
+    def test_our_readers_read_the_image_back(self, tmp_path: Path) -> None:
         path = written(tmp_path / "app.tar")
         cache = Cache(tmp_path / "cache")
         as_layout = pull(layout_source(open_files(path), ""), AMD64, cache, progress=Progress())
@@ -67,7 +67,7 @@ class TestWriting:
         assert as_saved.image.config_bytes == IMAGE.config_bytes
         assert validate(as_saved.image) == []
 
-    def test_it_is_an_image_layout_with_docker_saves_manifest(self, tmp_path: Path) -> None:
+    def test_writes_an_image_layout_with_manifest_json(self, tmp_path: Path) -> None:
         with tarfile.open(written(tmp_path / "app.tar")) as tar:
             files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
         assert json.loads(files.pop("oci-layout")) == {"imageLayoutVersion": "1.0.0"}
@@ -80,22 +80,22 @@ class TestWriting:
         assert {blob_name("sha256:" + hashlib.sha256(data).hexdigest()) for data in files.values()} == set(files)
         assert len(files) == 2 + len(IMAGE.layers)
 
-    def test_the_same_image_gives_the_same_bytes(self) -> None:
+    def test_equal_images_give_equal_bytes(self) -> None:
         assert b"".join(archive(IMAGE, [ONE])) == b"".join(archive(make_image("one", "two"), [ONE]))
 
-    def test_a_layer_that_comes_twice_is_written_once(self) -> None:
+    def test_repeated_layer_is_written_once(self) -> None:
         twice = b"".join(archive(make_image("one", "one"), [ONE]))
         with tarfile.open(fileobj=io.BytesIO(twice)) as tar:
             names = tar.getnames()
         assert len(names) == len(set(names))
 
-    def test_layers_that_the_reader_has_are_left_out(self) -> None:
+    def test_omits_layers_that_the_reader_has(self) -> None:
         kept, left = IMAGE.layers[1].descriptor.digest, IMAGE.layers[0].descriptor.digest
         with tarfile.open(fileobj=io.BytesIO(b"".join(archive(IMAGE, [ONE], without=frozenset({left}))))) as tar:
             assert blob_name(kept) in tar.getnames()
             assert blob_name(left) not in tar.getnames()
 
-    def test_a_layer_that_grew_is_not_written_beyond_its_size(self) -> None:
+    def test_layer_that_grew_is_not_written_beyond_its_size(self) -> None:
         reads = []
 
         class Endless(io.BytesIO):
@@ -109,7 +109,7 @@ class TestWriting:
         assert len(reads) <= grown.descriptor.size // 1000 + 1
 
     @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b + b"x", lambda b: b[:-1] + b"x", lambda b: b""])
-    def test_a_layer_that_changed_while_it_was_read_is_an_error(self, damage: Callable[[bytes], bytes]) -> None:
+    def test_layer_that_changed_while_it_was_read_is_an_error(self, damage: Callable[[bytes], bytes]) -> None:
         with IMAGE.layers[0].open() as file:
             data = damage(file.read())
         changed = replace(IMAGE.layers[0], open=lambda: io.BytesIO(data))
@@ -128,56 +128,56 @@ class TestChoosing:
         blobs = [made.manifest_bytes for made in (self.A, self.B, self.ARM)]
         return root_of_layout(open_files(layout(tmp_path / "layout", manifests, blobs)), name)
 
-    def test_the_only_image(self, tmp_path: Path) -> None:
+    def test_only_image_needs_no_name(self, tmp_path: Path) -> None:
         assert self.root(tmp_path, [entry(self.A, "1.0")]) == self.A.manifest_bytes
 
     @pytest.mark.parametrize("platform", [True, False])
-    def test_by_name_or_digest(self, tmp_path: Path, platform: bool) -> None:
+    def test_selects_by_name_or_digest(self, tmp_path: Path, platform: bool) -> None:
         manifests = [entry(self.A, "a", platform=platform), entry(self.B, "b", platform=platform)]
         assert self.root(tmp_path, manifests, "b") == self.B.manifest_bytes
         files = open_files(tmp_path / "layout")
         assert root_of_layout(files, self.A.digest) == self.A.manifest_bytes
 
     @pytest.mark.parametrize("platform", [True, False])
-    def test_several_are_never_chosen_from_by_chance(self, tmp_path: Path, platform: bool) -> None:
+    def test_several_images_need_a_name(self, tmp_path: Path, platform: bool) -> None:
         with pytest.raises(ImageError, match="it has several images") as caught:
             self.root(tmp_path, [entry(self.A, "a", platform=platform), entry(self.B, "b", platform=platform)])
         assert ":a (it has a, b)" in caught.value.hint
 
-    def test_one_under_several_names_is_one(self, tmp_path: Path) -> None:
+    def test_image_with_several_names_is_one_image(self, tmp_path: Path) -> None:
         assert self.root(tmp_path, [entry(self.A, "1.0"), entry(self.A, "latest")]) == self.A.manifest_bytes
 
-    def test_one_for_several_platforms_is_one(self, tmp_path: Path) -> None:
+    def test_image_for_several_platforms_is_one_image(self, tmp_path: Path) -> None:
         manifests = [entry(self.A, "x"), entry(self.ARM, "x"), self.ATTESTATION, entry(self.B, "other")]
         root = json.loads(self.root(tmp_path, manifests, "x"))
         assert [each["digest"] for each in root["manifests"]] == [self.A.digest, self.ARM.digest]
 
-    def test_attestations_are_no_images(self, tmp_path: Path) -> None:
+    def test_ignores_attestations(self, tmp_path: Path) -> None:
         assert self.root(tmp_path, [self.ATTESTATION, entry(self.A)]) == self.A.manifest_bytes
 
-    def test_an_index_that_stands_for_an_image(self, tmp_path: Path) -> None:
+    def test_index_of_an_index(self, tmp_path: Path) -> None:
         inner = spec.dump({"manifests": [entry(self.A), entry(self.ARM)]})
         outer = {"mediaType": spec.INDEX, "digest": digest_of(inner), "size": len(inner)}
         assert root_of_layout(open_files(layout(tmp_path / "layout", [outer], [inner])), "") == inner
 
-    def test_a_manifest_that_is_not_the_one_the_index_names(self, tmp_path: Path) -> None:
+    def test_manifest_with_another_digest_than_in_the_index(self, tmp_path: Path) -> None:
         folder = layout(tmp_path / "layout", [entry(self.A)], [self.A.manifest_bytes])
         (folder / blob_name(self.A.digest)).write_bytes(self.B.manifest_bytes)
         with pytest.raises(ImageError, match="has other content than its name says"):
             root_of_layout(open_files(folder), "")
 
-    def test_no_image_of_that_name(self, tmp_path: Path) -> None:
+    def test_unknown_name_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="it has no image named 'c'") as caught:
             self.root(tmp_path, [entry(self.A, "a")], "c")
         assert "(it has a)" in caught.value.hint
 
-    def test_no_image_at_all(self, tmp_path: Path) -> None:
+    def test_layout_without_images_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=r"it has no image$"):
             self.root(tmp_path, [])
 
 
 class TestSaved:
-    """`docker-archive:place:name`, and what engines save."""
+    """`docker-archive:place:name`, and archives of `docker save`."""
 
     @staticmethod
     def saved(
@@ -197,7 +197,7 @@ class TestSaved:
     @pytest.mark.parametrize(
         ("kind", "target"), [(tarfile.SYMTYPE, "../a/layer.tar"), (tarfile.LNKTYPE, "a/layer.tar")]
     )
-    def test_layers_that_images_share_are_links(self, tmp_path: Path, kind: bytes, target: str) -> None:
+    def test_follows_links_of_shared_layers(self, tmp_path: Path, kind: bytes, target: str) -> None:
         plain = tar_of({"file": b"shared"})
         config = IMAGE.config.to_json((digest_of(plain),) * 2, ())
         entries = [{"Config": "c.json", "RepoTags": None, "Layers": ["a/layer.tar", "b/layer.tar"]}]
@@ -212,7 +212,7 @@ class TestSaved:
         assert validate(pulled.image) == []
         assert len(pulled.image.layers) == 2
 
-    def test_names_choose(self, tmp_path: Path) -> None:
+    def test_selects_by_tag(self, tmp_path: Path) -> None:
         plain = tar_of({})
         config = spec.dump(IMAGE.config.to_json((digest_of(plain),), ()))
         other = spec.dump(replace(IMAGE.config, user="1").to_json((digest_of(plain),), ()))
@@ -229,7 +229,7 @@ class TestSaved:
         with pytest.raises(ImageError, match="it has no image named 'app:3'"):
             pull_saved(files, "app:3", AMD64, cache, progress=Progress())
 
-    def test_another_platform(self, tmp_path: Path) -> None:
+    def test_another_platform_is_an_error(self, tmp_path: Path) -> None:
         path = written(tmp_path / "app.tar")
         with pytest.raises(BaseError, match="nothing for linux/arm64; it has linux/amd64"):
             pull_saved(open_files(path), "", ARM64, Cache(tmp_path / "cache"), progress=Progress())
@@ -248,11 +248,11 @@ class TestSaved:
             [{"Config": "c", "Layers": [], "RepoTags": [["x"]]}],
         ],
     )
-    def test_a_manifest_that_docker_would_not_write(self, tmp_path: Path, entries: Any) -> None:
+    def test_malformed_manifest_json_is_an_error(self, tmp_path: Path, entries: Any) -> None:
         with pytest.raises(ImageError, match=r"its manifest\.json is not what 'docker save' writes"):
             saved_images(self.saved(tmp_path / "x.tar", entries, {}))
 
-    def test_nonsense_however_deep(self, tmp_path: Path) -> None:
+    def test_deeply_nested_json_is_an_error(self, tmp_path: Path) -> None:
         for data in (b"[" * 100_000, b"\xff", b""):
             (tmp_path / "manifest.json").write_bytes(data)
             with pytest.raises(ImageError, match="docker save"):
@@ -262,7 +262,7 @@ class TestSaved:
 class TestHostileArchives:
     @staticmethod
     def refusals(path: Path, cache: Cache) -> list[str]:
-        """What is said when it is read in both ways."""
+        """The messages of both ways to read it."""
         readers: list[Callable[[], Pulled]] = [
             lambda: pull(layout_source(open_files(path), ""), AMD64, cache, progress=Progress()),
             lambda: pull_saved(open_files(path), "", AMD64, cache, progress=Progress()),
@@ -275,7 +275,7 @@ class TestHostileArchives:
                 said.append(error.message)
         return said
 
-    def test_what_is_neither_a_folder_nor_a_tar(self, tmp_path: Path) -> None:
+    def test_path_that_is_neither_a_directory_nor_a_tar(self, tmp_path: Path) -> None:
         (tmp_path / "text").write_text("hello")
         (tmp_path / "compressed.tar.gz").write_bytes(gzip.compress(tar_of({})))
         said = {
@@ -288,12 +288,12 @@ class TestHostileArchives:
                 open_files(tmp_path / name)
             assert caught.value.place == str(tmp_path / name)
 
-    def test_a_folder_that_is_no_layout(self, tmp_path: Path) -> None:
+    def test_directory_that_is_not_a_layout(self, tmp_path: Path) -> None:
         refusals = self.refusals(tmp_path, Cache(tmp_path / "cache"))
         assert refusals == ["it has no readable index.json", "it has no readable manifest.json"]
 
     @pytest.mark.parametrize("what", ["config", "manifest", "layer"])
-    def test_a_missing_blob_is_named(self, tmp_path: Path, what: str) -> None:
+    def test_error_names_a_missing_blob(self, tmp_path: Path, what: str) -> None:
         missing = {
             "config": IMAGE.config_descriptor.digest,
             "manifest": IMAGE.digest,
@@ -304,10 +304,10 @@ class TestHostileArchives:
         (tmp_path / "x.tar").write_bytes(tar_of(files))
         cache = Cache(tmp_path / "cache")
         refusals = self.refusals(tmp_path / "x.tar", cache)
-        # Docker's own reader has no use for the manifest.
+        # docker load does not need the manifest.
         assert refusals == [f"it has no readable {blob_name(missing)}"] * (1 if what == "manifest" else 2)
 
-    def test_names_do_not_lead_out_of_a_folder(self, tmp_path: Path) -> None:
+    def test_names_do_not_leave_the_directory(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("secret")
         inside = tmp_path / "archive"
         inside.mkdir()
@@ -317,7 +317,7 @@ class TestHostileArchives:
 
     @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
     @pytest.mark.parametrize("target", ["/etc/passwd", "../../../etc/passwd", "index.json", "nothing"])
-    def test_links_do_not_lead_out_of_an_archive_nor_in_circles(self, tmp_path: Path, kind: bytes, target: str) -> None:
+    def test_links_do_not_leave_the_archive_or_loop(self, tmp_path: Path, kind: bytes, target: str) -> None:
         with tarfile.open(tmp_path / "x.tar", "w") as tar:
             info = tarfile.TarInfo("index.json")
             info.type, info.linkname = kind, target
@@ -325,12 +325,12 @@ class TestHostileArchives:
         with pytest.raises(ImageError):
             root_of_layout(open_files(tmp_path / "x.tar"), "")
 
-    def test_a_document_of_any_size_is_not_read_whole(self, tmp_path: Path) -> None:
+    def test_large_documents_are_not_read(self, tmp_path: Path) -> None:
         (tmp_path / "x.tar").write_bytes(tar_of({"index.json": b" " * (9 << 20)}))
         with pytest.raises(ImageError, match="larger than such a document can be"):
             root_of_layout(open_files(tmp_path / "x.tar"), "")
 
-    def test_an_archive_that_is_gone_when_its_layers_are_wanted(self, tmp_path: Path) -> None:
+    def test_archive_that_is_removed_before_its_layers_are_read(self, tmp_path: Path) -> None:
         path = written(tmp_path / "app.tar")
         pulled = pull(layout_source(open_files(path), ""), AMD64, Cache(tmp_path / "cache"), progress=Progress())
         path.unlink()
@@ -340,7 +340,7 @@ class TestHostileArchives:
 
     @given(st.data())
     @settings(max_examples=many(24))
-    def test_any_damage_is_an_error_or_does_no_harm(
+    def test_any_damage_is_an_error_or_harmless(
         self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
     ) -> None:
         blob = bytearray(b"".join(archive(make_image("one"), [ONE])))

@@ -13,12 +13,12 @@ from hatch_docker.errors import OutputError
 from hatch_docker.support.atomic import replacing, writing
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 class TestReplacing:
-    def test_a_file_is_there_when_it_is_whole(self, tmp_path: Path) -> None:
+    def test_file_appears_when_it_is_complete(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "file.tar"
         with replacing(path) as partial:
             partial.write_text("half")
@@ -29,7 +29,7 @@ class TestReplacing:
         assert names(path.parent) == ["file.tar"]
 
     @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
-    def test_of_what_fails_nothing_is_left_and_the_old_one_stays(self, tmp_path: Path, error: BaseException) -> None:
+    def test_failure_leaves_the_old_file_and_nothing_else(self, tmp_path: Path, error: BaseException) -> None:
         path = tmp_path / "file"
         path.write_text("old")
 
@@ -44,7 +44,7 @@ class TestReplacing:
         assert names(tmp_path) == ["file"]
 
     @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
-    def test_it_has_the_mode_of_any_new_file(self, tmp_path: Path) -> None:
+    def test_new_file_has_the_umasks_mode(self, tmp_path: Path) -> None:
         (tmp_path / "other").touch()
         with replacing(tmp_path / "file"):
             pass
@@ -52,7 +52,7 @@ class TestReplacing:
         assert len(modes) == 1
 
     @pytest.mark.skipif(os.name != "posix", reason="Windows itself refuses")
-    def test_it_is_flushed_as_windows_lets_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_flushes_as_windows_requires(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import fcntl
 
         flushed = []
@@ -68,7 +68,7 @@ class TestReplacing:
         assert (tmp_path / "file").read_text() == "whole"
         assert flushed
 
-    def test_of_many_at_once_one_wins_whole(self, tmp_path: Path) -> None:
+    def test_one_of_several_concurrent_writers_wins(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
 
         def write(number: int) -> None:
@@ -81,7 +81,7 @@ class TestReplacing:
         assert text == text[:2] * 5000
         assert names(tmp_path) == ["file"]
 
-    def test_what_killed_processes_left_goes_after_a_day(self, tmp_path: Path) -> None:
+    def test_removes_files_of_killed_processes_after_a_day(self, tmp_path: Path) -> None:
         with replacing(tmp_path / "file") as partial:
             ours = partial.name.removeprefix(".file.")[:-2]
         old, young = f".file.{ours}00", f".file.{ours}11"
@@ -95,13 +95,13 @@ class TestReplacing:
 
 
 class TestRefusals:
-    def test_a_folder_that_is_a_file(self, tmp_path: Path) -> None:
+    def test_directory_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "dist").touch()
         with pytest.raises(OutputError, match="cannot write") as caught, replacing(tmp_path / "dist" / "file"):
             pass
         assert caught.value.place == str(tmp_path / "dist" / "file")
 
-    def test_a_folder_in_the_files_place(self, tmp_path: Path) -> None:
+    def test_directory_at_the_files_path(self, tmp_path: Path) -> None:
         (tmp_path / "file").mkdir()
         with pytest.raises(OutputError, match="cannot write"), replacing(tmp_path / "file"):
             pass
@@ -116,13 +116,13 @@ class TestRefusals:
             (errno.EIO, "go elsewhere"),
         ],
     )
-    def test_each_with_what_to_do(self, number: int, hint: str) -> None:
+    def test_each_error_has_a_hint(self, number: int, hint: str) -> None:
         with pytest.raises(OutputError) as caught, writing(Path("place"), otherwise="go elsewhere"):
             raise OSError(number, os.strerror(number))
         assert caught.value.message == f"cannot write: {os.strerror(number)}"
         assert caught.value.place == "place"
         assert caught.value.hint == hint
 
-    def test_other_errors_pass(self) -> None:
+    def test_other_errors_are_not_translated(self) -> None:
         with pytest.raises(ValueError, match="other"), writing(Path("place")):
             raise ValueError("other")

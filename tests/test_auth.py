@@ -1,4 +1,4 @@
-"""Where credentials are found, whose they are, and that a broken one never stands in the way."""
+"""Credentials: where they are found, for which registry, and that broken ones are skipped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def among(tmp_path: Path, document: Any, **environ: str) -> Credentials:
 
 
 def helper(folder: Path, name: str, script: str) -> str:
-    """A credential helper; returns the PATH to find it by."""
+    """Create a credential helper; return a PATH that contains it."""
     folder.mkdir(exist_ok=True)
     program = folder / f"docker-credential-{name}"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -41,7 +41,7 @@ def helper(folder: Path, name: str, script: str) -> str:
     return str(folder)
 
 
-def test_the_files_are_asked_in_podmans_then_dockers_order(tmp_path: Path) -> None:
+def test_podmans_files_take_precedence_over_dockers(tmp_path: Path) -> None:
     environ = {
         "REGISTRY_AUTH_FILE": str(tmp_path / "chosen.json"),
         "XDG_RUNTIME_DIR": str(tmp_path / "run"),
@@ -52,11 +52,11 @@ def test_the_files_are_asked_in_podmans_then_dockers_order(tmp_path: Path) -> No
     credentials = Credentials.from_environment(environ, tmp_path)
     for place in places:
         path = written(tmp_path / place, {"auths": {"registry.example": encoded(place, "secret")}})
-        found = credentials.for_registry("registry.example")
-        assert (found.username, found.source) == (place, str(path))
+        credential = credentials.for_registry("registry.example")
+        assert (credential.username, credential.source) == (place, str(path))
 
 
-def test_the_users_own_folders_are_the_default(tmp_path: Path) -> None:
+def test_files_in_the_home_directory_are_the_default(tmp_path: Path) -> None:
     credentials = Credentials.from_environment({}, tmp_path)
     written(tmp_path / ".docker/config.json", {"auths": {"a.example": encoded("docker", "x")}})
     written(tmp_path / ".config/containers/auth.json", {"auths": {"b.example": encoded("podman", "x")}})
@@ -67,25 +67,25 @@ def test_the_users_own_folders_are_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "https://registry-1.docker.io"]
 )
-def test_docker_hub_goes_by_many_names(tmp_path: Path, key: str) -> None:
+def test_docker_hub_has_several_names(tmp_path: Path, key: str) -> None:
     assert among(tmp_path, {"auths": {key: encoded("me", "x")}}).for_registry("docker.io").username == "me"
 
 
 @pytest.mark.parametrize(
     "key", ["Registry.example:5000", "https://registry.example:5000/v2/", "registry.example:5000/"]
 )
-def test_keys_are_hosts_in_any_spelling(tmp_path: Path, key: str) -> None:
+def test_keys_are_hosts_or_urls(tmp_path: Path, key: str) -> None:
     assert among(tmp_path, {"auths": {key: encoded("me", "x")}}).for_registry("registry.example:5000").username == "me"
 
 
 @pytest.mark.parametrize(
     "key", ["registry.example", "registry.example:5001", "example:5000", "my-registry.example:5000"]
 )
-def test_a_registry_gets_no_other_registrys_credentials(tmp_path: Path, key: str) -> None:
+def test_registry_gets_no_credentials_of_another(tmp_path: Path, key: str) -> None:
     assert among(tmp_path, {"auths": {key: encoded("me", "x")}}).for_registry("registry.example:5000").anonymous
 
 
-def test_the_longest_namespace_wins(tmp_path: Path) -> None:
+def test_longest_namespace_wins(tmp_path: Path) -> None:
     keys = ("quay.example", "quay.example/acme", "quay.example/acme/app", "quay.example/ac")
     credentials = among(tmp_path, {"auths": {key: encoded(key, "x") for key in keys}})
     for repository, key in (
@@ -96,7 +96,7 @@ def test_the_longest_namespace_wins(tmp_path: Path) -> None:
         assert credentials.for_registry("quay.example", repository).username == key
 
 
-def test_passwords_may_hold_colons_and_tokens_are_told_apart(tmp_path: Path) -> None:
+def test_passwords_may_contain_colons_and_tokens_are_kept_separate(tmp_path: Path) -> None:
     auths = {
         "a.example": encoded("me", "p:w:é"),
         "b.example": {"username": "me", "password": "x"},
@@ -110,13 +110,13 @@ def test_passwords_may_hold_colons_and_tokens_are_told_apart(tmp_path: Path) -> 
     assert credentials.for_registry("d.example").registry_token == "bearer"
 
 
-def test_a_secret_is_not_shown(tmp_path: Path) -> None:
-    found = Credential(username="me", password="hush-1", identity_token="hush-2", registry_token="hush-3")
+def test_repr_has_no_secrets(tmp_path: Path) -> None:
+    credential = Credential(username="me", password="hush-1", identity_token="hush-2", registry_token="hush-3")
     credentials = among(tmp_path, {}, SECRET_IN_ENVIRONMENT="hush-4")
-    assert "hush" not in repr(found) + repr(credentials)
+    assert "hush" not in repr(credential) + repr(credentials)
 
 
-def test_helpers_come_before_what_is_written_down(tmp_path: Path) -> None:
+def test_helpers_take_precedence_over_the_file(tmp_path: Path) -> None:
     path = helper(
         tmp_path / "bin", "mine", 'read server; echo "{\\"Username\\": \\"$server\\", \\"Secret\\": \\"s\\"}"'
     )
@@ -125,19 +125,19 @@ def test_helpers_come_before_what_is_written_down(tmp_path: Path) -> None:
         "credsStore": "mine",
     }
     credentials = among(tmp_path, document, PATH=path)
-    found = credentials.for_registry("registry.example", "acme/app")
-    assert (found.username, found.password) == ("registry.example", "s")
-    assert "docker-credential-mine" in found.source
+    credential = credentials.for_registry("registry.example", "acme/app")
+    assert (credential.username, credential.password) == ("registry.example", "s")
+    assert "docker-credential-mine" in credential.source
     assert credentials.for_registry("docker.io").username == "https://index.docker.io/v1/"
 
 
-def test_a_registrys_own_helper_comes_first(tmp_path: Path) -> None:
+def test_helper_of_the_registry_takes_precedence(tmp_path: Path) -> None:
     answer = 'echo "{\\"Username\\": \\"<token>\\", \\"Secret\\": \\"own\\"}"'
     path = helper(tmp_path / "bin", "own", answer)
     helper(tmp_path / "bin", "store", "exit 1")
     document = {"credHelpers": {"registry.example": "own"}, "credsStore": "store"}
-    found = among(tmp_path, document, PATH=path).for_registry("registry.example")
-    assert (found.identity_token, found.username, found.problems) == ("own", "", ())
+    credential = among(tmp_path, document, PATH=path).for_registry("registry.example")
+    assert (credential.identity_token, credential.username, credential.problems) == ("own", "", ())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_registrys_own_helper_comes_first(tmp_path: Path) -> None:
         'echo "{\\"Username\\": 1, \\"Secret\\": \\"hush\\"}"',
     ],
 )
-def test_a_broken_helper_is_told_of_and_passed_over(tmp_path: Path, script: str) -> None:
+def test_reports_and_skips_a_broken_helper(tmp_path: Path, script: str) -> None:
     path = helper(tmp_path / "bin", "broken", script)
     document = {"credsStore": "broken", "auths": {"known.example": encoded("me", "x")}}
     credentials = among(tmp_path, document, PATH=path)
@@ -161,26 +161,26 @@ def test_a_broken_helper_is_told_of_and_passed_over(tmp_path: Path, script: str)
     assert "hush" not in str(stranger.problems)
 
 
-def test_a_helper_that_waits_for_somebody_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_does_not_wait_for_a_helper_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatch_docker.oci.registry.auth._HELPER_SECONDS", 0.05)
     path = helper(tmp_path / "bin", "hangs", "exec /bin/sleep 60")
-    found = among(tmp_path, {"credsStore": "hangs"}, PATH=path).for_registry("a.example")
-    assert found.anonymous
-    assert "TimeoutExpired" in found.problems[0]
+    credential = among(tmp_path, {"credsStore": "hangs"}, PATH=path).for_registry("a.example")
+    assert credential.anonymous
+    assert "TimeoutExpired" in credential.problems[0]
 
 
-def test_a_helper_that_knows_nothing_is_not_broken(tmp_path: Path) -> None:
+def test_helper_without_credentials_is_no_problem(tmp_path: Path) -> None:
     path = helper(tmp_path / "bin", "empty", "echo 'credentials not found in native keychain'; exit 1")
     assert among(tmp_path, {"credsStore": "empty"}, PATH=path).for_registry("a.example") == Credential()
 
 
 @pytest.mark.parametrize("name", ["missing", "../evil", "", 7, None, ["a"]])
-def test_a_helper_that_is_not_there_or_cannot_be_one(tmp_path: Path, name: object) -> None:
+def test_reports_missing_and_invalid_helpers(tmp_path: Path, name: object) -> None:
     assert among(tmp_path, {"credHelpers": {"a.example": name}}, PATH="").for_registry("a.example").anonymous
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"auths"', "[" * 100_000, '{"auths": {"a.example": {"auth": "%%%"}}}'])
-def test_a_broken_file_is_told_of_and_passed_over(tmp_path: Path, text: str) -> None:
+def test_reports_and_skips_a_broken_file(tmp_path: Path, text: str) -> None:
     good = written(tmp_path / "good.json", {"auths": {"b.example": encoded("me", "x")}})
     broken = written(tmp_path / "broken.json", text)
     credentials = Credentials(files=(broken, tmp_path / "missing", tmp_path, good))
@@ -196,14 +196,14 @@ json_values = st.recursive(
 
 
 @given(auths=json_values, helpers=json_values, entry=json_values)
-def test_no_file_can_break_it(tmp_path_factory: pytest.TempPathFactory, auths: Any, helpers: Any, entry: Any) -> None:
+def test_no_file_raises(tmp_path_factory: pytest.TempPathFactory, auths: Any, helpers: Any, entry: Any) -> None:
     if isinstance(auths, dict):
         auths = {**auths, "a.example": entry}
     path = tmp_path_factory.getbasetemp() / "fuzz.json"
     path.write_text(json.dumps({"auths": auths, "credHelpers": helpers, "credsStore": entry}))
-    found = Credentials(files=(path,)).for_registry("a.example", "x/y")
-    challenge.basic(found)
-    challenge.token_request({"realm": "https://a.example/"}, [], found, plain_http=False, place="p")
+    credential = Credentials(files=(path,)).for_registry("a.example", "x/y")
+    challenge.basic(credential)
+    challenge.token_request({"realm": "https://a.example/"}, [], credential, plain_http=False, place="p")
 
 
 @pytest.mark.parametrize(
@@ -234,14 +234,14 @@ def test_no_file_can_break_it(tmp_path_factory: pytest.TempPathFactory, auths: A
     ],
 )
 def test_challenges(header: str, expected: dict[str, dict[str, str]]) -> None:
-    found = challenge.parse(header)
-    assert {name: found.get(name) for name in expected if name != "https:"} == {
+    challenges = challenge.parse(header)
+    assert {name: challenges.get(name) for name in expected if name != "https:"} == {
         name: value for name, value in expected.items() if name != "https:"
     }
 
 
 @given(header=st.text(alphabet='aB"\\=, \t\r\n;/:é', max_size=60), body=st.binary(max_size=40))
-def test_no_header_or_answer_can_break_it(header: str, body: bytes) -> None:
+def test_no_header_or_answer_raises_other_errors(header: str, body: bytes) -> None:
     bearer = challenge.parse(header).get("bearer", {})
     for attempt in (
         lambda: challenge.token_request({**bearer, "realm": header}, ["s"], Credential(), plain_http=True, place="p"),
@@ -252,12 +252,12 @@ def test_no_header_or_answer_can_break_it(header: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("token", ['"a\\r\\nX: y"', '""', "1", "null", '"é"'])
-def test_a_token_that_is_no_header_is_refused(token: str) -> None:
+def test_refuses_a_token_that_is_not_a_header_value(token: str) -> None:
     with pytest.raises(RegistryError):
         challenge.token_of(f'{{"token": {token}}}'.encode(), "p")
 
 
-def test_a_password_does_not_go_over_plain_http_unless_the_registry_does() -> None:
+def test_password_goes_over_plain_http_only_if_the_registry_uses_it() -> None:
     bearer, credential = {"realm": "http://a.example/t"}, Credential(username="me", password="x")
     with pytest.raises(RegistryError, match="plain HTTP"):
         challenge.token_request(bearer, ["s"], credential, plain_http=False, place="p")
@@ -267,7 +267,7 @@ def test_a_password_does_not_go_over_plain_http_unless_the_registry_does() -> No
     )
 
 
-def test_a_token_is_asked_for_what_is_needed_and_what_the_registry_names() -> None:
+def test_requests_the_needed_scopes_and_those_of_the_challenge() -> None:
     bearer = {"realm": "https://a.example/t?x=1", "service": "s", "scope": "repository:x:pull repository:alias:pull"}
     request = challenge.token_request(bearer, ["repository:x:pull"], Credential(), plain_http=False, place="p")
     assert request.url == (

@@ -38,42 +38,40 @@ def chunks_then(error: BaseException) -> Iterator[bytes]:
 
 
 class TestBlobs:
-    def test_what_was_added_is_found(self, cache: Cache) -> None:
+    def test_finds_an_added_blob(self, cache: Cache) -> None:
         path = cache.add([DATA[:10], DATA[10:]], DIGEST, what="it")
         assert path.read_bytes() == DATA
         assert cache.blob(DIGEST) == path
         assert Cache(cache.root).blob(DIGEST) == path
         assert files(cache) == [path]
 
-    def test_nothing_is_found_where_nothing_is(self, cache: Cache) -> None:
+    def test_missing_blob_is_a_miss(self, cache: Cache) -> None:
         assert cache.blob(DIGEST) is None
 
     @pytest.mark.parametrize("damage", [b"", DATA[:-1], DATA + b"x"])
-    def test_a_damaged_blob_is_a_miss_and_can_be_replaced(self, cache: Cache, damage: bytes) -> None:
+    def test_damaged_blob_is_a_miss_and_can_be_replaced(self, cache: Cache, damage: bytes) -> None:
         cache.add([DATA], DIGEST, what="it").write_bytes(damage)
         later = Cache(cache.root)
         assert later.blob(DIGEST) is None
         assert later.add([DATA], DIGEST, what="it").read_bytes() == DATA
         assert later.blob(DIGEST) is not None
 
-    def test_one_that_another_process_mended_meanwhile_is_left(
+    def test_keeps_a_blob_that_another_process_replaced_meanwhile(
         self, cache: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = cache.add([DATA], DIGEST, what="it")
         path.write_bytes(b"damaged")
 
-        def digest_before_the_other_mends(file: object, algorithm: str) -> str:
+        def digest_before_the_other_replaces_it(file: object, algorithm: str) -> str:
             other.add([DATA], DIGEST, what="it")
             return digest_of(b"damaged")
 
         other = Cache(cache.root)
-        monkeypatch.setattr("hatch_docker.support.cache.file_digest", digest_before_the_other_mends)
+        monkeypatch.setattr("hatch_docker.support.cache.file_digest", digest_before_the_other_replaces_it)
         assert Cache(cache.root).blob(DIGEST) is None
         assert path.read_bytes() == DATA
 
-    def test_what_another_process_has_in_use_is_not_replaced_on_windows(
-        self, cache: Cache, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_open_files_are_not_replaced_on_windows(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(self: Path, target: Path) -> Path:
             raise PermissionError(errno.EACCES, "Access is denied")
 
@@ -89,11 +87,11 @@ class TestBlobs:
         with pytest.raises(OutputError, match="Access is denied"):
             cache.put("facts", "another", {})
 
-    def test_a_blob_that_vanishes_is_a_miss(self, cache: Cache) -> None:
+    def test_blob_that_disappears_is_a_miss(self, cache: Cache) -> None:
         cache.add([DATA], DIGEST, what="it").unlink()
         assert cache.blob(DIGEST) is None
 
-    def test_of_wrong_content_nothing_is_kept(self, cache: Cache) -> None:
+    def test_stores_nothing_of_wrong_content(self, cache: Cache) -> None:
         with pytest.raises(DigestMismatchError, match=r"app\.whl has the wrong content: expected sha256:") as caught:
             cache.add([b"other"], DIGEST, what="app.whl")
         assert digest_of(b"other") in caught.value.message
@@ -102,7 +100,7 @@ class TestBlobs:
         assert cache.blob(DIGEST) is None
 
     @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512", "blake2b", "md5"])
-    def test_a_lock_may_have_other_algorithms(self, cache: Cache, algorithm: str) -> None:
+    def test_accepts_other_hash_algorithms(self, cache: Cache, algorithm: str) -> None:
         data = cache.root.parent / "data"
         data.write_bytes(DATA)
         with data.open("rb") as file:
@@ -111,19 +109,19 @@ class TestBlobs:
         assert Cache(cache.root).blob(digest) is not None
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError()])
-    def test_of_what_was_interrupted_nothing_is_kept(self, cache: Cache, error: BaseException) -> None:
+    def test_stores_nothing_after_an_interruption(self, cache: Cache, error: BaseException) -> None:
         with pytest.raises(type(error)):
             cache.add(chunks_then(error), DIGEST, what="it")
         assert files(cache) == []
 
-    def test_what_was_hashed_while_it_was_written_is_adopted(self, cache: Cache) -> None:
+    def test_adopts_a_file_that_was_hashed_while_it_was_written(self, cache: Cache) -> None:
         with cache.temporary() as partial:
             partial.write_bytes(DATA)
             path = cache.adopt(partial, DIGEST)
         assert cache.blob(DIGEST) == path
         assert files(cache) == [path]
 
-    def test_many_threads_may_want_the_same(self, cache: Cache) -> None:
+    def test_several_threads_can_store_one_blob(self, cache: Cache) -> None:
         def add(_turn: int) -> bytes:
             path = cache.blob(DIGEST) or cache.add([DATA], DIGEST, what="it")
             return path.read_bytes()
@@ -132,7 +130,7 @@ class TestBlobs:
             assert set(pool.map(add, range(40))) == {DATA}
         assert len(files(cache)) == 1
 
-    def test_a_killed_process_leaves_no_half_entry(self, cache: Cache) -> None:
+    def test_killed_process_leaves_no_partial_entry(self, cache: Cache) -> None:
         program = (
             "import os, pathlib, sys; from hatch_docker.support.cache import Cache\n"
             "def chunks():\n    yield b'half'\n    os._exit(9)\n"
@@ -145,7 +143,7 @@ class TestBlobs:
         assert cache.add([DATA], DIGEST, what="it").read_bytes() == DATA
 
     @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
-    def test_a_cache_can_be_shared_as_far_as_the_umask_lets_it(self, cache: Cache) -> None:
+    def test_files_have_the_umasks_mode(self, cache: Cache) -> None:
         created = cache.root.parent / "created"
         created.touch()
         path = cache.add([DATA], DIGEST, what="it")
@@ -153,7 +151,7 @@ class TestBlobs:
 
 
 class TestTemporaryFiles:
-    def test_old_ones_are_swept_away_and_young_ones_are_not(self, cache: Cache) -> None:
+    def test_removes_old_files_and_keeps_new_ones(self, cache: Cache) -> None:
         with cache.temporary() as kept:
             old = aged(kept.with_name(kept.name[:-2] + "00"))
             with cache.temporary():
@@ -161,36 +159,36 @@ class TestTemporaryFiles:
                 assert not old.exists()
         assert files(cache) == []
 
-    def test_the_folder_says_that_it_is_a_cache(self, cache: Cache) -> None:
+    def test_directory_has_a_cachedir_tag(self, cache: Cache) -> None:
         cache.add([DATA], DIGEST, what="it")
         # Cache Directory Tagging Specification
         assert (cache.root / "CACHEDIR.TAG").read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55")
 
-    @pytest.mark.parametrize("there", ["notes.txt", "tmp", "CACHEDIR.TAG"])
-    def test_in_a_folder_that_others_made_nothing_is_swept(self, cache: Cache, there: str) -> None:
+    @pytest.mark.parametrize("existing", ["notes.txt", "tmp", "CACHEDIR.TAG"])
+    def test_removes_nothing_in_a_directory_with_other_files(self, cache: Cache, existing: str) -> None:
         ours = "hatch-docker-0123456789abcdef0123456789abcdef"
-        if there == "tmp":
-            (cache.root / there).mkdir(parents=True)
+        if existing == "tmp":
+            (cache.root / existing).mkdir(parents=True)
         else:
             cache.root.mkdir()
-            (cache.root / there).write_text("Signature: 8a477f597d28d172789f06886806bc55")
+            (cache.root / existing).write_text("Signature: 8a477f597d28d172789f06886806bc55")
             (cache.root / "tmp").mkdir()
         old = [aged(cache.root / "tmp" / name) for name in (ours, "notes.txt")]
         cache.add([DATA], DIGEST, what="it")
         assert all(path.exists() for path in old)
 
-    def test_other_peoples_files_stay(self, cache: Cache) -> None:
+    def test_keeps_files_with_other_names(self, cache: Cache) -> None:
         with cache.temporary() as ours:
             names = ("notes.txt", "0123456789abcdef0123456789abcdef", f"{ours.name}.txt", f"my-{ours.name}")
             old = [aged(ours.parent / name) for name in names]
-            folder = ours.with_name(ours.name[:-2] + "00")
-            folder.mkdir()
-            aged(folder)
+            directory = ours.with_name(ours.name[:-2] + "00")
+            directory.mkdir()
+            aged(directory)
         cache.add([DATA], DIGEST, what="it")
-        assert all(path.exists() for path in [*old, folder])
+        assert all(path.exists() for path in [*old, directory])
 
     @pytest.mark.skipif(os.name != "posix", reason="on Windows not everybody may make links")
-    def test_nothing_is_swept_through_a_link(self, cache: Cache, tmp_path: Path) -> None:
+    def test_removes_nothing_through_a_link(self, cache: Cache, tmp_path: Path) -> None:
         elsewhere = tmp_path / "elsewhere"
         with cache.temporary() as ours:
             pass
@@ -200,7 +198,7 @@ class TestTemporaryFiles:
         ours.parent.symlink_to(elsewhere)
         cache.add([DATA], DIGEST, what="it")
         assert old.exists()
-        # Nor is such a link in the folder itself.
+        # Nor the link itself.
         ours.parent.unlink()
         with cache.temporary():
             ours.symlink_to(old)
@@ -208,7 +206,7 @@ class TestTemporaryFiles:
         assert ours.is_symlink()
         assert old.exists()
 
-    def test_a_folder_whose_tag_was_half_written_is_tagged_again(self, cache: Cache) -> None:
+    def test_completes_a_partial_tag(self, cache: Cache) -> None:
         cache.root.mkdir()
         (cache.root / "CACHEDIR.TAG").write_text("Signature: 8a477f")
         with cache.temporary() as ours:
@@ -218,7 +216,7 @@ class TestTemporaryFiles:
 
 
 def aged(path: Path) -> Path:
-    """A file, or a folder that is there, of two days ago."""
+    """Create a file, or take an existing directory, and make it two days old."""
     if not path.exists():
         path.touch()
     os.utime(path, (time.time() - 2 * 86400,) * 2)
@@ -228,7 +226,7 @@ def aged(path: Path) -> Path:
 class TestDocuments:
     @settings(max_examples=10, deadline=None)
     @given(st.text(), st.dictionaries(st.text(), st.recursive(st.integers() | st.text() | st.none(), st.lists)))
-    def test_come_back_as_they_were(
+    def test_documents_round_trip(
         self, tmp_path_factory: pytest.TempPathFactory, key: str, value: dict[str, object]
     ) -> None:
         cache = Cache(tmp_path_factory.getbasetemp() / "documents")
@@ -250,7 +248,7 @@ class TestDocuments:
             b"[" * 100_000,
         ],
     )
-    def test_a_damaged_one_is_a_miss(self, cache: Cache, damage: bytes) -> None:
+    def test_damaged_document_is_a_miss(self, cache: Cache, damage: bytes) -> None:
         cache.put("facts", "k", {"a": 1})
         (path,) = files(cache)
         path.write_bytes(damage)
@@ -258,7 +256,7 @@ class TestDocuments:
         cache.put("facts", "k", {"a": 2})
         assert cache.get("facts", "k") == {"a": 2}
 
-    def test_one_bit_of_damage_is_a_miss(self, cache: Cache) -> None:
+    def test_one_flipped_bit_is_a_miss(self, cache: Cache) -> None:
         cache.put("facts", "k", {"a": 1})
         (path,) = files(cache)
         path.write_bytes(path.read_bytes().replace(b'"a": 1', b'"a": 3'))
@@ -266,7 +264,7 @@ class TestDocuments:
 
 
 class TestRefusals:
-    def test_a_full_disk(self, cache: Cache) -> None:
+    def test_full_disk(self, cache: Cache) -> None:
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with pytest.raises(OutputError, match="cannot write: No space left on device") as caught:
             cache.add(chunks_then(error), DIGEST, what="it")
@@ -274,7 +272,7 @@ class TestRefusals:
         assert str(cache.root) in caught.value.place
         assert files(cache) == []
 
-    def test_a_folder_that_cannot_be_one(self, tmp_path: Path) -> None:
+    def test_directory_that_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         cache = Cache(tmp_path / "file" / "cache")
         assert cache.blob(DIGEST) is None
@@ -284,7 +282,7 @@ class TestRefusals:
         with pytest.raises(OutputError, match="cannot write"):
             cache.put("facts", "k", {})
 
-    def test_something_else_in_a_blobs_place(self, cache: Cache) -> None:
+    def test_directory_at_a_blobs_path(self, cache: Cache) -> None:
         (cache.root / "blobs" / "sha256" / DIGEST.removeprefix("sha256:") / "x").mkdir(parents=True)
         assert cache.blob(DIGEST) is None
         with pytest.raises(OutputError, match="cannot write"):

@@ -129,7 +129,7 @@ class TestBuilderCommand:
 
     def test_builder_in_the_engine(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
         engine.saved = b"".join(archive(image_of(bench), [Reference.parse("acme/builder:1")]))
-        engine.take(engine.saved)
+        engine.load(engine.saved)
         project = bench.project(docker='builder = "docker-daemon:acme/builder:1"')
         outcome = hatch("builder", "--tag", "acme/builder:2", project)
         assert outcome.out == "docker-daemon:acme/builder:2\n", outcome.err

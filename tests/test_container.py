@@ -1,4 +1,4 @@
-"""Containers: the same contract for the fake, Docker and Podman; what real ones do; and what goes wrong with them."""
+"""Containers: one contract for the fake engine, Docker and Podman; behaviour of real engines; errors."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ ALPINE = "alpine:3.23"
 WHAT = "testing containers"
 MB = 1 << 20
 AMD64, ARM64 = Platform(architecture="amd64"), Platform(architecture="arm64")
-# What is no program of any CPU.
+# Not a program of any CPU.
 NO_PROGRAM = bytes(range(1, 64))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """An engine, where it is, and an image that it has."""
+    """An engine, its address, and an image that it has."""
 
     engine: Engine
     host: str
@@ -67,12 +67,12 @@ class Box:
             yield container
 
     def names(self, what: str) -> list[str]:
-        """The containers that are there for a purpose."""
-        found = self.engine._api.containers(all=True, filters={"label": f"{container_module.LABEL}={what}"})
-        return [each["Names"][0].lstrip("/") for each in found]
+        """The existing containers of a purpose."""
+        containers = self.engine._api.containers(all=True, filters={"label": f"{container_module.LABEL}={what}"})
+        return [each["Names"][0].lstrip("/") for each in containers]
 
     def wait_until_gone(self, what: str) -> None:
-        """Fail where a container stays."""
+        """Fail if a container is not removed."""
         for _ in range(300):
             if not self.names(what):
                 return
@@ -81,7 +81,7 @@ class Box:
 
 
 def printed(container: Container, *command: str, **options: Any) -> str:
-    """What a command prints that ends well."""
+    """The output of a successful command."""
     out: list[bytes] = []
     status = container.run(command, write=out.append, **options)
     text = b"".join(out).decode()
@@ -99,7 +99,7 @@ def docker_box() -> Iterator[Box]:
 
 @contextlib.contextmanager
 def podman_box() -> Iterator[Box]:
-    """Podman with Docker's image, where it can run containers: it needs cgroups that its runtime knows."""
+    """Podman with Docker's image; skipped if it cannot run containers, as its runtime may not support the cgroups."""
     with (
         docker_box() as docker,
         tempfile.TemporaryDirectory(prefix="podman-") as folder,
@@ -140,13 +140,13 @@ def any_box(request: pytest.FixtureRequest) -> Iterator[Box]:
 
 @pytest.fixture
 def what() -> str:
-    """A purpose that no other container has."""
+    """A unique purpose."""
     return f"testing {secrets.token_hex(6)}"
 
 
 @pytest.mark.parametrize("any_box", ["fake", *REAL], indirect=True)
 class TestContract:
-    def test_files_go_in_and_come_out(self, any_box: Box, tmp_path: Path) -> None:
+    def test_copies_files_in_and_out(self, any_box: Box, tmp_path: Path) -> None:
         (tmp_path / "host").write_bytes(b"from a file")
         with any_box.container() as container:
             container.put({"/new/folder/a": b"content", "/new/b": tmp_path / "host", "/new/empty": b""})
@@ -156,19 +156,19 @@ class TestContract:
                 assert out.getvalue() == content
             assert printed(container, "cat", "/new/b") == "from a file"
 
-    def test_how_a_command_ends(self, any_box: Box) -> None:
+    def test_returns_the_exit_status(self, any_box: Box) -> None:
         with any_box.container() as container:
             assert container.run(["true"], write=lambda _: None) == 0
             assert container.run(["false"], write=lambda _: None) == 1
             assert container.run(["no-such-command"], write=lambda _: None) in (126, 127)
 
-    def test_what_differs_from_the_image(self, any_box: Box) -> None:
+    def test_lists_changes(self, any_box: Box) -> None:
         with any_box.container() as container:
             assert container.changes() == []
             container.put({"/new": b"content"})
             assert container.changes() == [Change(path="new", kind="added")]
 
-    def test_the_whole_file_system(self, any_box: Box) -> None:
+    def test_exports_the_file_system(self, any_box: Box) -> None:
         with any_box.container() as container:
             container.put({"/new": b"content"})
             exported = io.BytesIO(b"".join(container.export()))
@@ -177,7 +177,7 @@ class TestContract:
             assert member is not None
             assert member.read() == b"content"
 
-    def test_what_is_no_file_is_refused(self, any_box: Box) -> None:
+    def test_get_refuses_directories_and_missing_files(self, any_box: Box) -> None:
         with any_box.container() as container:
             container.put({"/new/folder/a": b"content"})
             with pytest.raises(EngineError, match=r"^/new/folder: it is not a regular file"):
@@ -186,13 +186,13 @@ class TestContract:
                 container.get("/missing", io.BytesIO())
             assert caught.value.place == "/missing"
 
-    def test_a_file_of_this_machine_that_is_not_there(self, any_box: Box, tmp_path: Path) -> None:
+    def test_put_of_a_missing_file(self, any_box: Box, tmp_path: Path) -> None:
         with any_box.container() as container:
             with pytest.raises(EngineError, match="cannot read the file") as caught:
                 container.put({"/new": tmp_path / "missing"})
             assert caught.value.place == str(tmp_path / "missing")
 
-    def test_what_a_write_raises_is_not_the_engines(self, any_box: Box) -> None:
+    def test_exceptions_of_write_are_not_translated(self, any_box: Box) -> None:
         def full(_: bytes) -> None:
             raise OSError("no space left on this machine")
 
@@ -203,7 +203,7 @@ class TestContract:
             assert printed(container, "cat", "/new") == "content"
 
     @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-    def test_it_is_gone_at_the_end(self, any_box: Box, error: type[BaseException] | None) -> None:
+    def test_is_removed_at_the_end(self, any_box: Box, error: type[BaseException] | None) -> None:
         with contextlib.suppress(ValueError, KeyboardInterrupt), any_box.container() as container:
             if error:
                 raise error
@@ -213,30 +213,30 @@ class TestContract:
 
 @pytest.mark.parametrize("any_box", REAL, indirect=True)
 class TestReal:
-    def test_output_comes_from_both_streams_as_it_is_printed(self, any_box: Box) -> None:
+    def test_passes_on_both_output_streams_at_once(self, any_box: Box) -> None:
         with any_box.container() as container:
             out: list[bytes] = []
 
             def write(chunk: bytes) -> None:
                 out.append(chunk)
-                # Only now may it go on.
+                # The command continues only now.
                 container.put({"/go": b""})
 
             script = "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two >&2"
             assert container.run(["sh", "-c", script], write=write) == 0
             assert b"".join(out) == b"one\ntwo\n"
 
-    def test_long_output_is_whole(self, any_box: Box) -> None:
+    def test_long_output_is_complete(self, any_box: Box) -> None:
         with any_box.container() as container:
             assert printed(container, "seq", "200000") == "".join(f"{number}\n" for number in range(1, 200001))
 
-    def test_variables_and_directory(self, any_box: Box) -> None:
+    def test_sets_variables_and_directory(self, any_box: Box) -> None:
         with any_box.container() as container:
             script = 'pwd; printf %s "$ONE"'
             text = printed(container, "sh", "-c", script, environ={"ONE": "a b=c\nd"}, directory="/tmp")
             assert text == "/tmp\na b=c\nd"
 
-    def test_what_the_image_says_to_run_and_as_whom_is_left_aside(self, any_box: Box) -> None:
+    def test_ignores_the_images_user_entrypoint_and_directory(self, any_box: Box) -> None:
         api = any_box.engine._api
         made = api.create_container(ALPINE)["Id"]
         changes = ["USER nobody", 'ENTRYPOINT ["false"]', "WORKDIR /tmp"]
@@ -248,20 +248,20 @@ class TestReal:
         finally:
             api.remove_image(image, force=True)
 
-    def test_owners_and_modes(self, any_box: Box) -> None:
+    def test_owners_and_modes_of_copied_files(self, any_box: Box) -> None:
         with any_box.container() as container:
             container.put({"/new/folder/a": b"", "/tmp/b": b""})
             paths = ("/new", "/new/folder", "/new/folder/a", "/tmp/b", "/tmp")
             modes = printed(container, "stat", "-c", "%a %u:%g", *paths).split("\n")
             assert modes[:-1] == ["755 0:0", "755 0:0", "644 0:0", "644 0:0", "1777 0:0"]
 
-    def test_every_kind_of_change(self, any_box: Box) -> None:
+    def test_lists_every_kind_of_change(self, any_box: Box) -> None:
         with any_box.container() as container:
             printed(container, "sh", "-c", "rm /etc/motd; echo x >> /etc/passwd; mkdir /new")
-            found = {change.path: change.kind for change in container.changes()}
-        assert found == {"etc": "modified", "etc/motd": "removed", "etc/passwd": "modified", "new": "added"}
+            changes = {change.path: change.kind for change in container.changes()}
+        assert changes == {"etc": "modified", "etc/motd": "removed", "etc/passwd": "modified", "new": "added"}
 
-    def test_large_files_pass_in_bounded_memory(self, any_box: Box, tmp_path: Path) -> None:
+    def test_copies_large_files_in_bounded_memory(self, any_box: Box, tmp_path: Path) -> None:
         block = secrets.token_bytes(MB)
         with (tmp_path / "in").open("wb") as file:
             file.writelines(block for _ in range(100))
@@ -275,19 +275,19 @@ class TestReal:
         assert digests[0] == digests[1]
         assert peak < 20 * MB
 
-    def test_without_a_network_there_is_none(self, any_box: Box) -> None:
+    def test_has_no_network_without_network(self, any_box: Box) -> None:
         with any_box.container() as container:
             assert printed(container, "ls", "/sys/class/net").split() == ["lo"]
 
-    def test_what_stays_in_the_background_is_not_waited_for(self, any_box: Box) -> None:
+    def test_does_not_wait_for_background_processes(self, any_box: Box) -> None:
         with any_box.container(limits=Limits(seconds=60)) as container:
             assert printed(container, "sh", "-c", "sleep 600 & echo done") == "done\n"
 
-    def test_a_command_is_waited_for_whose_output_ended(self, any_box: Box) -> None:
+    def test_waits_for_a_command_that_closed_its_output(self, any_box: Box) -> None:
         with any_box.container() as container:
             assert container.run(["sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 7"], write=lambda _: None) == 7
 
-    def test_the_time_limit(self, any_box: Box, what: str) -> None:
+    def test_time_limit(self, any_box: Box, what: str) -> None:
         with (
             pytest.raises(EngineError, match=f"^{what} took longer than 1s") as caught,
             any_box.container(what=what, limits=Limits(seconds=1)) as container,
@@ -296,31 +296,31 @@ class TestReal:
         assert "HATCH_DOCKER_BUILD_TIMEOUT" in caught.value.hint
         assert any_box.names(what) == []
 
-    def test_the_memory_limit(self, any_box: Box, what: str) -> None:
+    def test_memory_limit(self, any_box: Box, what: str) -> None:
         with any_box.container(what=what, limits=Limits(memory=32 * MB)) as container:
             with pytest.raises(EngineError, match=rf"^{what} .*more memory than its limit of 33\.6 MB") as caught:
                 container.run(["tail", "-c", "300m", "/dev/zero"], write=lambda _: None)
             assert "HATCH_DOCKER_BUILD_MEMORY" in caught.value.hint
 
-    def test_the_number_of_cpus(self, any_box: Box, what: str) -> None:
+    def test_cpu_limit(self, any_box: Box, what: str) -> None:
         with any_box.container(what=what, limits=Limits(cpus=0.5)):
             (name,) = any_box.names(what)
             assert any_box.engine._api.inspect_container(name)["HostConfig"]["NanoCpus"] == 500_000_000
 
-    def test_what_runs_in_it_has_little_power(self, any_box: Box, what: str) -> None:
+    def test_commands_have_few_privileges(self, any_box: Box, what: str) -> None:
         with any_box.container(what=what) as container:
             script = (
                 "touch a; chown 7:7 a; chmod 600 a; echo b > a; cat a; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status"
             )
-            told = printed(container, "sh", "-c", script, directory="/tmp").split()
+            lines = printed(container, "sh", "-c", script, directory="/tmp").split()
             (name,) = any_box.names(what)
             made = any_box.engine._api.inspect_container(name)["HostConfig"]
-        # Capabilities 0, 1, 3 and 4: to give files away, and to read and write whosever they are.
-        assert told == ["b", "CapEff:", f"{0b11011:016x}", "NoNewPrivs:", "1"]
+        # Capabilities 0, 1, 3 and 4: to change owners, and to read and write all files.
+        assert lines == ["b", "CapEff:", f"{0b11011:016x}", "NoNewPrivs:", "1"]
         assert 0 < made["PidsLimit"] <= 1 << 14
         assert made["LogConfig"]["Type"] == "none"
 
-    def test_a_container_that_somebody_removes(self, any_box: Box, what: str) -> None:
+    def test_container_that_somebody_removes(self, any_box: Box, what: str) -> None:
         api = any_box.engine._api
         with any_box.container(what=what) as container:
             (name,) = any_box.names(what)
@@ -331,14 +331,14 @@ class TestReal:
             with pytest.raises(EngineError, match=f"^the container went away while {what}"):
                 container.put({"/a": b"a"})
 
-    def test_an_image_without_a_shell(self, any_box: Box, odd: Callable[..., str], what: str) -> None:
+    def test_image_without_a_shell(self, any_box: Box, odd: Callable[..., str], what: str) -> None:
         image = odd(Entry(path="a", content=b"a"))
         with pytest.raises(EngineError, match="has no /bin/sh") as caught, any_box.container(image, what):
             pass
         assert caught.value.place == image
         assert any_box.names(what) == []
 
-    def test_an_image_of_another_cpu(self, any_box: Box, odd: Callable[..., str], what: str) -> None:
+    def test_image_for_another_cpu(self, any_box: Box, odd: Callable[..., str], what: str) -> None:
         image = odd(Entry(path="bin/sh", content=NO_PROGRAM, mode=0o755), platform=ARM64)
         with (
             pytest.raises(EngineError, match="exec format error") as caught,
@@ -349,7 +349,7 @@ class TestReal:
         assert any_box.names(what) == []
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-    def test_it_is_gone_when_we_are_ended(self, any_box: Box, what: str, number: signal.Signals) -> None:
+    def test_is_removed_if_the_process_is_killed(self, any_box: Box, what: str, number: signal.Signals) -> None:
         command = [sys.executable, "-c", VICTIM, any_box.image, what]
         environ = {**os.environ, "DOCKER_HOST": any_box.host}
         with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -376,7 +376,7 @@ with engine.container(sys.argv[1], what=sys.argv[2], network=False, limits=Limit
 
 @pytest.fixture
 def odd(any_box: Box) -> Iterator[Callable[..., str]]:
-    """Makes an image of one layer in the engine, which is taken out of it at the end."""
+    """Makes images of one layer in the engine. They are removed at the end."""
     made: list[str] = []
 
     def make(*entries: Entry, platform: Platform = AMD64) -> str:
@@ -400,31 +400,31 @@ class TestDocker:
         with docker_box() as box:
             yield box
 
-    def test_memory_that_a_part_of_a_command_lacked_is_told(self, box: Box) -> None:
+    def test_reports_that_memory_of_a_child_process_ran_out(self, box: Box) -> None:
         with (
             box.container(limits=Limits(memory=32 * MB)) as container,
             pytest.raises(EngineError, match="needs more memory than its limit"),
         ):
             container.run(["sh", "-c", "tail -c 300m /dev/zero; exit 1"], write=lambda _: None)
 
-    def test_with_a_network_there_is_one(self, box: Box) -> None:
+    def test_has_a_network_with_network(self, box: Box) -> None:
         with box.container(network=True) as container:
             assert "eth0" in printed(container, "ls", "/sys/class/net").split()
 
-    def test_an_image_of_another_platform_than_is_asked_for(self, box: Box) -> None:
+    def test_image_for_another_platform_is_an_error(self, box: Box) -> None:
         with pytest.raises(EngineError, match="platform"), box.container(platform=ARM64):
             pass
 
-    def test_an_image_that_is_not_there(self, box: Box) -> None:
+    def test_missing_image_is_an_error(self, box: Box) -> None:
         with pytest.raises(EngineError, match="No such image"), box.container("hatch-docker-test-none:1"):
             pass
 
-    def test_more_than_the_engine_has(self, box: Box) -> None:
+    def test_more_cpus_than_the_engine_has(self, box: Box) -> None:
         with pytest.raises(EngineError, match="CPUs") as caught, box.container(limits=Limits(cpus=10_000)):
             pass
         assert "HATCH_DOCKER_BUILD_CPUS" in caught.value.hint
 
-    def test_an_engine_that_goes_away(self, box: Box, what: str) -> None:
+    def test_engine_that_disappears(self, box: Box, what: str) -> None:
         with Relay() as relay:
             cut = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
             with (
@@ -437,7 +437,7 @@ class TestDocker:
     @pytest.mark.parametrize(
         "step", [lambda container: list(container.export()), lambda container: container.put({"/a": b"a"})]
     )
-    def test_an_engine_that_goes_away_while_files_travel(
+    def test_engine_that_disappears_while_files_are_copied(
         self, box: Box, what: str, step: Callable[[Container], object]
     ) -> None:
         with Relay() as relay:
@@ -455,9 +455,7 @@ class TestDocker:
                 work(container)
         box.wait_until_gone(what)
 
-    def test_an_engine_that_stands_still_is_not_waited_for(
-        self, box: Box, what: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_does_not_wait_for_an_engine_that_hangs(self, box: Box, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(container_module, "_REMOVE_SECONDS", 0.5)
         with Relay() as relay:
             still = replace(box, engine=Engine.connect({"DOCKER_HOST": relay.address}))
@@ -472,7 +470,7 @@ class TestDocker:
 FULL = b'{"message": "write /x: no space left on device"}'
 
 
-def test_what_its_maker_left_behind_is_swept_away() -> None:
+def test_removes_abandoned_containers() -> None:
     removed = []
 
     def one(name: str, state: str, created: int, seconds: str) -> dict[str, Any]:
@@ -499,7 +497,7 @@ def test_what_its_maker_left_behind_is_swept_away() -> None:
 
 
 def ends_with(status: int, *, oom_killed: bool = False) -> list[tuple[int, bytes]]:
-    """What the fake engine says of a command that ended, and then of its container."""
+    """The fake engine's answers about a command that ended, and then about its container."""
     command = {"Running": False, "ExitCode": status}
     return [(200, json.dumps(document).encode()) for document in (command, {"State": {"OOMKilled": oom_killed}})]
 
@@ -524,7 +522,7 @@ class TestTrouble:
             ("GET changes", lambda container: container.changes()),
         ],
     )
-    def test_a_full_disk_is_told(
+    def test_reports_a_full_disk(
         self, fake: FakeEngine, box: Box, request_line: str, step: Callable[[Container], object]
     ) -> None:
         with box.container() as container:
@@ -535,18 +533,20 @@ class TestTrouble:
         assert not fake.containers.running
 
     @pytest.mark.parametrize("request_line", ["POST create", "POST attach", "POST start"])
-    def test_a_container_that_does_not_start_is_removed(self, fake: FakeEngine, box: Box, request_line: str) -> None:
+    def test_removes_a_container_that_does_not_start(self, fake: FakeEngine, box: Box, request_line: str) -> None:
         fake.containers.refusals[request_line] = [(500, b'{"message": "no"}')]
         with pytest.raises(EngineError, match=f"{WHAT} failed in the engine: no"), box.container():
             pass
         assert not fake.containers.running
 
     @pytest.mark.parametrize("status", [404, 409, 500])
-    def test_an_engine_that_removes_it_itself(self, fake: FakeEngine, box: Box, status: int) -> None:
+    def test_engine_that_is_already_removing_the_container(self, fake: FakeEngine, box: Box, status: int) -> None:
         with box.container():
             fake.containers.refusals["DELETE"] = [(status, b'{"message": "removal is already in progress"}')]
 
-    def test_a_container_that_stays_is_told(self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_reports_a_container_that_is_not_removed(
+        self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(container_module, "_REMOVE_SECONDS", 0.2)
         fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')] * 1000
         with (
@@ -556,14 +556,14 @@ class TestTrouble:
             pass
         assert "docker rm --force hatch-docker-" in caught.value.hint
 
-    def test_the_first_error_is_told(self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_reports_the_first_error(self, fake: FakeEngine, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(container_module, "_REMOVE_SECONDS", 0.2)
         fake.containers.refusals["DELETE"] = [(500, b'{"message": "busy"}')] * 1000
         with pytest.raises(ValueError, match="first"), box.container():
             raise ValueError("first")
 
     @pytest.mark.parametrize("kept", [0, 100, 700])
-    def test_a_file_that_does_not_come_whole(self, fake: FakeEngine, box: Box, kept: int) -> None:
+    def test_truncated_file_is_an_error(self, fake: FakeEngine, box: Box, kept: int) -> None:
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
             member = tarfile.TarInfo("a")
@@ -574,7 +574,7 @@ class TestTrouble:
             with pytest.raises(EngineError, match=r"^/a: "):
                 container.get("/a", io.BytesIO())
 
-    def test_a_file_of_any_size_is_not_taken(self, fake: FakeEngine, box: Box) -> None:
+    def test_refuses_huge_files(self, fake: FakeEngine, box: Box) -> None:
         member = tarfile.TarInfo("a")
         member.size = 1 << 40
         with box.container() as container:
@@ -584,12 +584,12 @@ class TestTrouble:
                 container.get("/a", out)
         assert not out.getvalue()
 
-    def test_output_that_comes_with_the_answer_is_not_lost(self, box: Box) -> None:
+    def test_keeps_output_that_arrives_with_the_headers(self, box: Box) -> None:
         with box.container() as container:
             container.put({"/a": b"content"})
             assert printed(container, "cat", "/a") == "content"
 
-    def test_the_private_attributes_that_streams_need_are_there(self, box: Box) -> None:
+    def test_private_attributes_that_streams_need_exist(self, box: Box) -> None:
         with box.container() as container:
             command = box.engine._api.exec_create(container._name, ["true"])["Id"]
             made: Any = box.engine._api.exec_start(command, socket=True)
@@ -609,7 +609,7 @@ class TestTrouble:
             assert list(stream) == [b"content"]
             stream.close()
 
-    def test_a_command_that_still_runs_when_its_output_ended(self, fake: FakeEngine, box: Box) -> None:
+    def test_waits_for_the_command_after_its_output(self, fake: FakeEngine, box: Box) -> None:
         with box.container() as container:
             running = b'{"Running": true, "ExitCode": null}'
             fake.containers.refusals["GET json"] = [(200, running), (200, running)]
@@ -653,7 +653,7 @@ class TestTrouble:
             assert container.run(["true"], write=lambda _: None) == status
 
     @pytest.mark.parametrize("content", [b"line\nline\n", b"li"])
-    def test_a_file_that_changes_while_it_is_sent(self, tmp_path: Path, content: bytes) -> None:
+    def test_file_that_changes_while_it_is_sent(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "log"
         path.write_bytes(b"line\n")
         chunks = packed({"/log": path})
@@ -663,7 +663,7 @@ class TestTrouble:
             list(chunks)
         assert caught.value.place == str(path)
 
-    def test_what_a_container_may(self, fake: FakeEngine, box: Box) -> None:
+    def test_limits_and_options_of_containers(self, fake: FakeEngine, box: Box) -> None:
         with box.container(limits=Limits(memory=64 * MB, cpus=1.5, seconds=60), what="compiling psutil"):
             (made,) = fake.containers.made
         host = made["HostConfig"]
@@ -674,7 +674,7 @@ class TestTrouble:
         assert (made["User"], made["OpenStdin"], made["StdinOnce"]) == ("0:0", True, True)
 
     @pytest.mark.parametrize("network", [True, False])
-    def test_proxies_come_with_the_network(
+    def test_proxies_are_set_with_the_network_only(
         self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: bool
     ) -> None:
         proxies = '{"proxies": {"default": {"httpProxy": "http://proxy.example:3128"}}}'
@@ -686,7 +686,7 @@ class TestTrouble:
         assert ("HTTP_PROXY=http://proxy.example:3128" in made.get("Env", [])) is network
         assert made["HostConfig"].get("NetworkMode", "default") == ("default" if network else "none")
 
-    def test_errors_hold_no_password(self, fake: FakeEngine, box: Box) -> None:
+    def test_errors_have_no_password(self, fake: FakeEngine, box: Box) -> None:
         with box.container() as container:
             fake.containers.refusals["GET changes"] = [(500, b'{"message": "http://me:secret@proxy.example: no"}')]
             with pytest.raises(EngineError) as caught:
@@ -697,5 +697,5 @@ class TestTrouble:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(1, "1s"), (90, "1m30s"), (1800, "30m"), (5400, "1h30m"), (3601, "1h1s")]
 )
-def test_a_length_of_time_is_told_as_it_is_configured(seconds: int, text: str) -> None:
+def test_shows_a_duration_as_it_is_configured(seconds: int, text: str) -> None:
     assert Limits(seconds=seconds).duration == text

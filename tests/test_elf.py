@@ -37,7 +37,7 @@ def read(data: bytes, size: int = CHUNK) -> Library | None:
 
 
 def oracle(data: bytes) -> tuple[str, list[str], list[str]] | None:
-    """What pyelftools says: soname, needed, search path."""
+    """As pyelftools reads it: soname, needed, search path."""
     elf = ELFFile(io.BytesIO(data))
     section = next((each for each in elf.iter_segments() if isinstance(each, DynamicSegment)), None)
     if section is None:
@@ -56,15 +56,15 @@ def compare(data: bytes) -> None:
 REAL = sorted(
     {
         path.resolve()
-        for folder in {Path(sysconfig.get_path("stdlib")) / "lib-dynload", Path(sysconfig.get_path("platlib"))}
-        for path in folder.rglob("*.so*")
+        for directory in {Path(sysconfig.get_path("stdlib")) / "lib-dynload", Path(sysconfig.get_path("platlib"))}
+        for path in directory.rglob("*.so*")
         if path.is_file() and path.stat().st_size < 20 << 20
     }
 )[:60]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its libraries are not in ELF")
-def test_this_machines_libraries_as_pyelftools_reads_them() -> None:
+def test_reads_the_hosts_libraries_as_pyelftools_does() -> None:
     assert REAL
     for path in REAL:
         if (data := path.read_bytes()).startswith(b"\x7fELF"):
@@ -72,8 +72,8 @@ def test_this_machines_libraries_as_pyelftools_reads_them() -> None:
 
 
 @pytest.mark.network
-def test_libraries_of_real_wheels_as_pyelftools_reads_them(tmp_path: Path) -> None:
-    # What auditwheel has repaired; musl; another byte order.
+def test_reads_libraries_of_real_wheels_as_pyelftools_does(tmp_path: Path) -> None:
+    # Repaired by auditwheel; musl; another byte order.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     for name, platform in (
         ("cffi==1.17.1", "manylinux2014_x86_64"),
@@ -105,7 +105,7 @@ names = st.text("abcdefghijklmnopqrstuvwxyz-_.0123456789+", min_size=1, max_size
     st.booleans(),
     st.integers(1, 5000),
 )
-def test_what_was_put_in_comes_out_whatever_the_chunks(
+def test_round_trips_with_chunks_of_any_size(
     needed: list[str], soname: str, machine: str, padding: int, strings_first: bool, size: int
 ) -> None:
     data = make_library(needed, soname=soname, machine=machine, padding=padding, strings_first=strings_first)
@@ -114,11 +114,11 @@ def test_what_was_put_in_comes_out_whatever_the_chunks(
     compare(data)
 
 
-def test_every_machine_of_a_target_is_known() -> None:
+def test_knows_the_machine_of_every_target() -> None:
     assert {*CPUS} == {*MACHINES.values()}
 
 
-def test_runpath_goes_before_rpath() -> None:
+def test_runpath_takes_precedence_over_rpath() -> None:
     library = read(make_library(rpath="/old", runpath="$ORIGIN/../x.libs:/opt/lib"))
     assert library
     assert library.search == ("$ORIGIN/../x.libs", "/opt/lib")
@@ -138,7 +138,7 @@ def test_runpath_goes_before_rpath() -> None:
         ([], ""),
     ],
 )
-def test_which_c_library_it_is_linked_to(needed: list[str], libc: str) -> None:
+def test_recognizes_the_c_library(needed: list[str], libc: str) -> None:
     library = read(make_library(needed))
     assert library
     assert library.libc == libc
@@ -157,11 +157,11 @@ def test_which_c_library_it_is_linked_to(needed: list[str], libc: str) -> None:
         make_library(["a" * 5000]),
     ],
 )
-def test_what_is_no_library_or_half_of_one(data: bytes) -> None:
+def test_ignores_other_files_and_truncated_libraries(data: bytes) -> None:
     assert read(data) is None
 
 
-def test_only_what_it_needs_is_read_and_little_kept() -> None:
+def test_reads_only_what_is_needed_and_keeps_little() -> None:
     taken = 0
 
     def endless(of: bytes) -> Iterator[bytes]:
@@ -172,7 +172,7 @@ def test_only_what_it_needs_is_read_and_little_kept() -> None:
 
     data = make_library(padding=1 << 20)
     assert read_library(lambda: endless(data))
-    # Twice: the names are before the dynamic section, and what follows it is never looked at.
+    # Twice, since the names are before the dynamic section. What follows that section is never read.
     assert taken < len(data) + 5 * 4096
     taken = 0
     assert read_library(lambda: endless(b"no library")) is None
@@ -189,9 +189,7 @@ SAMPLES += [path.read_bytes() for path in REAL if path.stat().st_size < 40_000][
     st.lists(st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=9)), min_size=1, max_size=6),
     st.one_of(st.none(), st.integers(0, 4000)),
 )
-def test_a_damaged_library_is_read_or_passed_over(
-    sample: bytes, changes: list[tuple[int, bytes]], end: int | None
-) -> None:
+def test_damaged_library_is_read_or_ignored(sample: bytes, changes: list[tuple[int, bytes]], end: int | None) -> None:
     data = bytearray(sample)
     for place, bytes_ in changes:
         data[place : place + len(bytes_)] = bytes_
@@ -211,7 +209,7 @@ class TestFacts:
     }
 
     @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
-    def test_a_wheel_says_what_its_libraries_need(self, tmp_path: Path, method: int) -> None:
+    def test_facts_have_the_needs_of_a_wheels_libraries(self, tmp_path: Path, method: int) -> None:
         with WheelFile(make_wheel(tmp_path, files=self.FILES, method=method)) as wheel:
             facts = read_facts(wheel)
         assert facts.libraries == {
@@ -223,9 +221,9 @@ class TestFacts:
         }
         assert WheelFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
-    def test_libraries_that_a_cache_has_spoilt_are_no_facts(self, tmp_path: Path) -> None:
+    def test_damaged_libraries_in_the_cache_are_a_miss(self, tmp_path: Path) -> None:
         with WheelFile(make_wheel(tmp_path, files=self.FILES)) as wheel:
-            known = read_facts(wheel).to_json()
+            document = read_facts(wheel).to_json()
         shapes: tuple[object, ...] = (
             [],
             {"a.so": []},
@@ -233,10 +231,10 @@ class TestFacts:
             {"a.so": ["x86_64", "", [1], []]},
             {"a.so": "abcd" * 2},
         )
-        for spoilt in shapes:
-            assert WheelFacts.from_json({**known, "libraries": spoilt}) is None
+        for damaged in shapes:
+            assert WheelFacts.from_json({**document, "libraries": damaged}) is None
 
-    def test_a_library_whose_stream_is_damaged_is_a_broken_wheel(self, tmp_path: Path) -> None:
+    def test_damaged_stream_of_a_library_is_a_wheel_error(self, tmp_path: Path) -> None:
         path = make_wheel(tmp_path, files={"demo/a.so": make_library(padding=1 << 20)})
         data = bytearray(path.read_bytes())
         place = data.index(b"demo/a.so") + 300

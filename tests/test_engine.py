@@ -1,4 +1,4 @@
-"""The engine: the same contract for Docker and for Podman, and what a broken one is told as."""
+"""The engine's client: one contract for Docker and Podman, and the errors of broken engines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MADE: list[str] = []
 
 
 class Counting(Progress):
-    """How many bytes each archive that was sent had."""
+    """The size of each archive that was sent, in bytes."""
 
     def __init__(self) -> None:
         self.sent: list[int] = []
@@ -79,7 +79,7 @@ def image(*layers: Layer) -> Image:
 
 
 def saved(engine: Engine, reference: Reference) -> list[str]:
-    """The diff IDs of an image's layers, out of what the engine saves of it."""
+    """The diff IDs of an image's layers, read from what the engine saves."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(engine.save(reference.familiar)))) as tar:
         members = {member.name: member for member in tar}
 
@@ -113,7 +113,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 @pytest.fixture
 def name(engine: Engine) -> Iterator[Callable[[str], Reference]]:
-    """Makes references of one new repository. All images are taken out of the engine at the end."""
+    """Makes references of one new repository. All images are removed from the engine at the end."""
     MADE.clear()
     yield Reference.parse(f"hatch-docker-test-{secrets.token_hex(6)}").with_tag
     for digest in MADE:
@@ -122,21 +122,21 @@ def name(engine: Engine) -> Iterator[Callable[[str], Reference]]:
 
 
 class TestContract:
-    def test_an_image_is_loaded_under_every_tag(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+    def test_loads_an_image_under_every_tag(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         one, progress = image(layer(LARGE), layer(SMALL)), Counting()
         engine.load(one, [name("1"), name("1.0"), name("latest")], progress=progress)
         for tag in ("1", "1.0", "latest"):
             assert engine.image_id(name(tag).familiar).endswith(one.config_descriptor.digest.partition(":")[2])
         assert len(progress.sent) == 1
 
-    def test_what_is_there_does_not_travel_again(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+    def test_does_not_send_a_present_image_again(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         one, progress = image(layer(SMALL)), Counting()
         engine.load(one, [name("1")], progress=progress)
         engine.load(one, [name("1"), name("2")], progress=progress)
         assert len(progress.sent) == 1
         assert engine.image_id(name("1").familiar) == engine.image_id(name("2").familiar) != ""
 
-    def test_a_changed_layer_travels_alone(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+    def test_sends_only_the_changed_layer(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         common, progress = layer(LARGE), Counting()
         engine.load(image(common, layer(SMALL)), [name("1")], progress=progress)
         changed = image(common, layer(SMALL))
@@ -144,7 +144,7 @@ class TestContract:
         assert progress.sent[0] > LARGE > progress.sent[1]
         assert saved(engine, name("1")) == [each.diff_id for each in changed.layers]
 
-    def test_the_bases_layers_do_not_travel(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+    def test_does_not_send_the_bases_layers(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         base, progress = image(layer(LARGE)), Counting()
         engine.load(base, [name("base")], progress=progress)
         on_it = image(*base.layers, layer(SMALL))
@@ -152,14 +152,14 @@ class TestContract:
         assert progress.sent[0] > LARGE > progress.sent[1]
         assert saved(engine, name("1")) == [each.diff_id for each in on_it.layers]
 
-    def test_a_tag_moves_to_the_new_image(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+    def test_tag_moves_to_the_new_image(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         engine.load(image(layer(SMALL)), [name("1")], progress=Progress())
         other = image(layer(SMALL))
         engine.load(other, [name("1")], progress=Progress())
         assert saved(engine, name("1")) == [other.layers[0].diff_id]
 
     @pytest.mark.parametrize("compression", ["gzip", "gzip-single", "zstd"])
-    def test_every_compression_is_read(
+    def test_engine_reads_every_compression(
         self, engine: Engine, name: Callable[[str], Reference], compression: str
     ) -> None:
         out = io.BytesIO()
@@ -172,7 +172,7 @@ class TestContract:
         engine.load(made, [name("1")], progress=Progress())
         assert engine.image_id(name("1").familiar).endswith(made.config_descriptor.digest.partition(":")[2])
 
-    def test_what_is_saved_is_the_image(self, engine: Engine, name: Callable[[str], Reference], tmp_path: Path) -> None:
+    def test_saves_the_image(self, engine: Engine, name: Callable[[str], Reference], tmp_path: Path) -> None:
         one = image(layer(SMALL), layer(LARGE))
         engine.load(one, [name("1")], progress=Progress())
         path = tmp_path / "saved.tar"
@@ -182,12 +182,12 @@ class TestContract:
         assert [each.diff_id for each in back.layers] == [each.diff_id for each in one.layers]
         assert validate(back) == []
 
-    def test_an_image_that_is_not_there(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+    def test_missing_image_is_an_error(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         assert engine.image_id(name("none").familiar) == ""
         with pytest.raises(EngineError, match=f"no image {name('none').familiar}"):
             list(engine.save(name("none").familiar))
 
-    def test_an_image_is_provided_once(self, engine: Engine, name: Callable[[str], Reference]) -> None:
+    def test_provides_an_image_once(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         one, progress = image(layer(SMALL)), Counting()
         first = engine.provide(one, name("1"), progress=progress)
         assert engine.provide(one, name("2"), progress=progress) == first
@@ -195,7 +195,7 @@ class TestContract:
         assert engine.image_id(first) == engine.image_id(name("1").familiar) != ""
         assert engine.image_id(name("2").familiar) == ""
 
-    def test_an_image_that_changes_while_it_is_read_is_not_loaded(
+    def test_does_not_load_an_image_that_changes_while_it_is_read(
         self, engine: Engine, name: Callable[[str], Reference]
     ) -> None:
         good, other = layer(SMALL), layer(SMALL)
@@ -228,7 +228,7 @@ def names(*layers: Layer) -> set[str]:
 
 
 class TestStores:
-    def test_an_image_that_is_known_by_its_manifest_is_there(self, fake: FakeEngine, client: Engine) -> None:
+    def test_finds_an_image_by_its_manifests_digest(self, fake: FakeEngine, client: Engine) -> None:
         one = image(layer(SMALL))
         fake.images[one.digest] = {"Id": one.digest, "RootFS": {"Layers": [each.diff_id for each in one.layers]}}
         assert client.provide(one, APP, progress=Progress()) == one.digest
@@ -236,7 +236,7 @@ class TestStores:
 
 
 class TestTrouble:
-    def test_an_engine_without_the_layers_gets_them_all(self, fake: FakeEngine, client: Engine) -> None:
+    def test_sends_all_layers_to_an_engine_without_them(self, fake: FakeEngine, client: Engine) -> None:
         common, changed = layer(SMALL), image(layer(SMALL))
         client.load(image(common), [APP], progress=Progress())
         changed = image(common, layer(SMALL))
@@ -246,7 +246,7 @@ class TestTrouble:
         assert client.image_id("app:1") == changed.config_descriptor.digest
 
     @pytest.mark.parametrize("answer", [CUT, (500, b'{"message": "no"}'), (200, b'{"stream": "Loaded image"}')])
-    def test_whatever_goes_wrong_with_a_part_is_tried_with_the_whole(
+    def test_sends_all_layers_after_any_failure_without_them(
         self, fake: FakeEngine, client: Engine, answer: tuple[int, bytes] | str
     ) -> None:
         common = layer(SMALL)
@@ -257,35 +257,35 @@ class TestTrouble:
         assert names(common) <= fake.loads[-1]
 
     @pytest.mark.parametrize("status", [200, 500])
-    def test_a_full_disk_is_told(self, fake: FakeEngine, client: Engine, status: int) -> None:
+    def test_reports_a_full_disk(self, fake: FakeEngine, client: Engine, status: int) -> None:
         fake.answers = [(status, FULL if status == 500 else FULL.replace(b"message", b"error"))]
         with pytest.raises(EngineError, match="no space left on device") as caught:
             client.load(image(layer(SMALL)), [APP], progress=Progress())
         assert "docker system prune" in caught.value.hint
 
-    def test_a_connection_that_breaks(self, fake: FakeEngine, client: Engine) -> None:
+    def test_broken_connection_is_an_error(self, fake: FakeEngine, client: Engine) -> None:
         fake.answers = [CUT]
         with pytest.raises(EngineError, match="does not load the image"):
             client.load(image(layer(LARGE * 10)), [APP], progress=Progress())
 
-    def test_an_engine_that_says_yes_and_has_nothing(self, fake: FakeEngine, client: Engine) -> None:
+    def test_engine_that_accepts_the_image_but_lacks_it(self, fake: FakeEngine, client: Engine) -> None:
         fake.answers = [(200, b'{"stream": "Loaded image"}')]
         with pytest.raises(EngineError, match="does not load the image"):
             client.load(image(layer(SMALL)), [APP], progress=Progress())
 
-    def test_an_answer_that_is_none(self, fake: FakeEngine, client: Engine) -> None:
+    def test_answer_without_a_result(self, fake: FakeEngine, client: Engine) -> None:
         fake.answers = [(200, b"<html>a proxy's</html>")]
         with pytest.raises(EngineError, match="does not load the image"):
             client.load(image(layer(SMALL)), [APP], progress=Progress())
 
-    def test_a_save_that_breaks(self, fake: FakeEngine, client: Engine) -> None:
+    def test_broken_save_is_an_error(self, fake: FakeEngine, client: Engine) -> None:
         fake.saved, fake.cut_saves = bytes(LARGE), True
         with pytest.raises(EngineError, match="cannot save it"):
             list(client.save("app:1"))
 
 
 def context(folder: Path, name: str, host: str) -> None:
-    """Have a Docker context, as `docker context create` writes it."""
+    """Write a Docker context as `docker context create` does."""
     meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
     meta.mkdir(parents=True)
     endpoints = {"docker": {"Host": host, "SkipTLSVerify": False}}
@@ -293,33 +293,31 @@ def context(folder: Path, name: str, host: str) -> None:
 
 
 class TestConnecting:
-    def test_nothing_listens(self) -> None:
+    def test_no_engine_listens(self) -> None:
         with pytest.raises(EngineError, match="no container engine answers") as caught:
             Engine.connect({"DOCKER_HOST": "tcp://127.0.0.1:1"})
         assert caught.value.place == "tcp://127.0.0.1:1"
         assert "docker:archive" in caught.value.hint
 
-    def test_an_engine_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_engine_that_never_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(client_module, "_CONNECT_SECONDS", 0.1)
         with socket.create_server(("127.0.0.1", 0)) as server:
             assert not answers({"DOCKER_HOST": f"tcp://127.0.0.1:{server.getsockname()[1]}"})
 
     @pytest.mark.parametrize("host", ["nonsense://x", "tcp://", "tcp://user:secret@127.0.0.1:1", "tcp://127.0.0.1:x"])
-    def test_addresses_that_lead_nowhere(self, host: str) -> None:
+    def test_invalid_addresses(self, host: str) -> None:
         with pytest.raises(EngineError) as caught:
             Engine.connect({"DOCKER_HOST": host})
         assert "secret" not in str(caught.value)
 
-    def test_the_current_context_is_followed(
-        self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_uses_the_current_context(self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         context(tmp_path, "colima", fake.address)
         (tmp_path / "config.json").write_text('{"currentContext": "colima"}')
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         fake.images["app:1"] = {"Id": "sha256:1"}
         assert Engine.connect({}).image_id("app:1") == "sha256:1"
 
-    def test_another_context_can_be_named(
+    def test_docker_context_names_another_context(
         self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         context(tmp_path, "remote", fake.address)
@@ -329,7 +327,7 @@ class TestConnecting:
         assert answers({"DOCKER_CONTEXT": "remote"})
         assert not answers({})
 
-    def test_docker_host_is_above_contexts(
+    def test_docker_host_takes_precedence_over_contexts(
         self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         context(tmp_path, "colima", "tcp://127.0.0.1:1")
@@ -337,7 +335,7 @@ class TestConnecting:
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         assert answers({"DOCKER_HOST": fake.address})
 
-    def test_a_context_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unknown_context_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "config.json").write_text("{}")
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         with pytest.raises(EngineError, match="no Docker context named 'gone'"):

@@ -67,68 +67,68 @@ def content(files: Filesystem, path: str) -> bytes | None:
 
 
 class TestLayers:
-    def test_a_higher_layer_has_the_last_word(self) -> None:
+    def test_higher_layers_take_precedence(self) -> None:
         files = merged([file("etc/a", "old"), file("etc/b", "old")], [file("etc/a", "new")])
         assert content(files, "etc/a") == b"new"
         assert content(files, "/etc/b") == b"old"
 
-    def test_only_wanted_files_are_read(self) -> None:
+    def test_reads_only_requested_files(self) -> None:
         files = merged([file("a", "1"), file("b", "2")], wanted=lambda path: path == "a")
         assert content(files, "a") == b"1"
         assert content(files, "b") is None
 
-    def test_a_whiteout_removes_a_name_and_all_below_it(self) -> None:
+    def test_whiteout_removes_a_path_and_everything_below_it(self) -> None:
         files = merged(
             [folder("a"), file("a/x"), file("a/b/y"), file("ab/z")], [file("a/.wh.x"), file(".wh.ab"), file("a/.wh.no")]
         )
         assert listing(files) == {"a": "dir", "a/b": "dir", "a/b/y": "file"}
 
-    def test_an_opaque_directory_hides_what_lower_layers_have_in_it(self) -> None:
+    def test_opaque_directory_hides_the_entries_of_lower_layers(self) -> None:
         files = merged([file("a/x"), file("a/b/y"), file("c")], [file("a/new"), file("a/.wh..wh..opq")])
         assert listing(files) == {"a": "dir", "a/new": "file", "c": "file"}
 
-    def test_an_opaque_root_hides_everything(self) -> None:
+    def test_opaque_root_hides_everything(self) -> None:
         assert listing(merged([file("a/x"), file("b")], [file(".wh..wh..opq"), file("c")])) == {"c": "file"}
 
-    def test_a_whiteout_concerns_lower_layers_only(self) -> None:
+    def test_whiteout_affects_lower_layers_only(self) -> None:
         files = merged([file("a/x", "old")], [file("a/x", "new"), file("a/.wh.x")])
         assert content(files, "a/x") == b"new"
 
-    def test_what_was_removed_can_come_back(self) -> None:
+    def test_removed_path_can_be_added_again(self) -> None:
         files = merged([file("a", "1")], [file(".wh.a")], [file("a", "2")])
         assert content(files, "a") == b"2"
 
-    def test_a_directory_becomes_a_file_and_a_directory_again(self) -> None:
+    def test_directory_becomes_a_file_and_a_directory_again(self) -> None:
         layers = [[folder("a"), file("a/x")], [file("a", "file")], [folder("a"), file("a/y")]]
         assert listing(merged(*layers[:2])) == {"a": "file"}
         assert listing(merged(*layers)) == {"a": "dir", "a/y": "file"}
 
-    def test_a_directory_becomes_a_link(self) -> None:
+    def test_directory_becomes_a_link(self) -> None:
         files = merged([file("lib/x"), folder("usr/lib")], [link("lib", "usr/lib")])
         assert listing(files) == {"usr": "dir", "usr/lib": "dir", "lib": "link"}
 
-    def test_directories_that_no_layer_names_are_there(self) -> None:
-        # Not every builder writes them: what lies in a venv makes the venv's place occupied.
+    def test_lists_directories_without_an_entry(self) -> None:
+        # Not every builder writes them. A file in the venv's directory is enough to refuse the base.
         assert listing(merged([file("app/.venv/bin/x")]))["app/.venv"] == "dir"
         assert listing(merged([file("a", "1")], [file("a/b")])) == {"a": "dir", "a/b": "file"}
 
     @pytest.mark.parametrize("name", ["./a/x", "/a/x", "a//x", "../../a/x", "a/../a/./x", "b/../../a/x"])
-    def test_no_name_leaves_the_root(self, name: str) -> None:
+    def test_names_do_not_leave_the_root(self, name: str) -> None:
         assert listing(merged([file(name)])) == {"a": "dir", "a/x": "file"}
         assert listing(merged([file("a/x"), file("c")], [file(posixpath.dirname(name) + "/.wh.x")])) == {
             "a": "dir",
             "c": "file",
         }
 
-    def test_a_hard_link_is_the_file_itself(self) -> None:
+    def test_hard_link_is_the_file(self) -> None:
         files = merged([file("bin/python3.13", "binary"), ("bin/python3", "hard", "./bin/python3.13")])
         assert content(files, "bin/python3") == b"binary"
         assert listing(merged([("a", "hard", "not/there")])) == {"a": "file"}
 
-    def test_devices_and_pipes_are_something(self) -> None:
+    def test_lists_devices_and_pipes(self) -> None:
         assert listing(merged([("dev/null", "other", "")])) == {"dev": "dir", "dev/null": "other"}
 
-    def test_many_whiteouts_in_a_large_image_take_no_time_to_speak_of(self) -> None:
+    def test_many_whiteouts_in_a_large_image_are_fast(self) -> None:
         names = [f"d{number % 50}/f{number}" for number in range(4000)]
         gone = [file(posixpath.join(posixpath.dirname(name), ".wh." + posixpath.basename(name))) for name in names]
         assert "file" not in listing(merged([file(name) for name in names], gone)).values()
@@ -137,7 +137,7 @@ class TestLayers:
 class TestBrokenLayers:
     @given(st.data())
     @settings(max_examples=many(60))
-    def test_are_refused_or_read(self, data: st.DataObject) -> None:
+    def test_are_read_or_raise_image_error(self, data: st.DataObject) -> None:
         blob = bytearray(tar_of(folder("a"), file("a/b", "text"), link("c", "a"), file("long" * 50, "x")))
         for _ in range(data.draw(st.integers(1, 4))):
             position = data.draw(st.integers(0, len(blob) - 1))
@@ -149,7 +149,7 @@ class TestBrokenLayers:
             assert "cannot be read" in error.message  # noqa: PT017 (either outcome is fine)
 
     @pytest.mark.parametrize("media_type", [spec.LAYER_GZIP, spec.LAYER_ZSTD, spec.LAYER_TAR])
-    def test_name_the_layer(self, media_type: str) -> None:
+    def test_error_names_the_layer(self, media_type: str) -> None:
         with pytest.raises(ImageError) as caught:
             merge([layer_of(b"nonsense" * 100, media_type)], lambda _path: True)
         assert "cannot be" in caught.value.message
@@ -170,7 +170,7 @@ class TestLinks:
             ("/..", ""),
         ],
     )
-    def test_are_followed_on_the_whole_way(self, path: str, expected: str) -> None:
+    def test_are_followed_in_all_components(self, path: str, expected: str) -> None:
         files = merged(
             [
                 file("usr/bin/dash"),
@@ -185,25 +185,25 @@ class TestLinks:
         assert files.resolve(path) == expected
 
     @pytest.mark.parametrize("links", [{"a": "a"}, {"a": "b", "b": "/a"}, {"a": "b/x", "b": "a"}, {"a": "./a/a"}])
-    def test_a_circle_is_an_error_and_no_endless_loop(self, links: dict[str, str]) -> None:
+    def test_loop_is_an_error(self, links: dict[str, str]) -> None:
         files = Filesystem({name: Node(kind="link", link=target) for name, target in links.items()})
         with pytest.raises(ImageError, match="too many levels of symbolic links"):
             files.resolve("a/file")
 
-    def test_the_root_is_a_directory(self) -> None:
+    def test_root_is_a_directory(self) -> None:
         files = merged([link("root", "/")])
         assert (files.get("") or files.nodes["root"]).kind == "dir"
         assert (files.get("root") or files.nodes["root"]).kind == "dir"
         assert files.get("nothing") is None
 
-    def test_what_is_below_a_link_to_a_directory(self) -> None:
+    def test_lists_entries_through_a_link_to_a_directory(self) -> None:
         files = merged([file("usr/lib/x"), file("usr/lib/sub/y"), file("usr/library"), link("lib", "usr/lib")])
         assert sorted(files.below("lib")) == ["sub", "x"]
         assert sorted(files.below("/")) == ["lib", "usr"]
 
 
 class TestHostileLayers:
-    """Layers that are small as long as nobody inflates them."""
+    """Layers that inflate to a huge size."""
 
     @staticmethod
     def header(kind: bytes, size: int) -> bytes:
@@ -214,7 +214,7 @@ class TestHostileLayers:
     @pytest.mark.parametrize(
         "kind", [tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
     )
-    def test_an_extended_header_of_any_size_is_not_read(self, kind: bytes) -> None:
+    def test_refuses_huge_extended_headers(self, kind: bytes) -> None:
         with pytest.raises(ImageError, match="it has a header of 1073741824 bytes"):
             merge([layer_of(self.header(kind, 1 << 30) + bytes(1 << 20))], lambda _path: True)
 
@@ -233,24 +233,24 @@ class TestHostileLayers:
         problem = "tarfile does not call TarInfo._proc_member any more: see oci/members.py"
         assert seen == [kind, tarfile.REGTYPE], problem
 
-    def test_a_global_header_is_passed_over_as_engines_do(self) -> None:
+    def test_skips_global_headers_as_engines_do(self) -> None:
         text = b"12 path=odd\n"
         named = self.header(tarfile.XGLTYPE, len(text)) + text.ljust(512, b"\0")
         assert listing(merge([layer_of(named + tar_of(file("a")))], lambda _path: True)) == {"a": "file"}
 
-    def test_a_path_is_never_longer_than_a_system_opens(self) -> None:
+    def test_refuses_paths_longer_than_linux_opens(self) -> None:
         assert merged([file("a/" * 2000 + "b")]).nodes
         with pytest.raises(ImageError, match="too long a path"):
             merged([file("a/" * 50_000 + "b")])
 
-    def test_there_are_never_more_files_than_anybody_has(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_refuses_too_many_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(filesystem, "_MAX_MEMBERS", 5)
         assert len(merged([file("a"), file("b")], [file("c/d/e")]).nodes) == 5
         for layers in ([[file("a")] * 6], [[file("a"), file("b")], [file("c/d/e/f")]]):
             with pytest.raises(ImageError, match="too many files"):
                 merged(*layers)
 
-    def test_no_more_content_is_kept_than_memory_holds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_keeps_a_limited_amount_of_content(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(filesystem, "_MAX_CONTENT", 10)
         files = merged([file("a", "123456"), file("b", "12345"), file("c", "1234")], [file("d", "1")])
         assert [content(files, name) for name in "abcd"] == [b"123456", None, b"1234", None]
@@ -267,11 +267,11 @@ Tree = dict[str, "Tree | str"]
 
 @given(st.lists(_CHANGES, min_size=1, max_size=4))
 @settings(max_examples=many(60))
-def test_layers_are_as_if_each_were_unpacked_over_the_one_below(layers: list[list[tuple[str, str]]]) -> None:
+def test_merging_equals_unpacking_one_over_the_other(layers: list[list[tuple[str, str]]]) -> None:
     root: Tree = {}
     members: list[list[Member]] = []
     for changes in layers:
-        # A layer names each path once, and nothing lies below what is no directory.
+        # A layer has each path once, and only directories have entries below them.
         paths = {path: kind for kind, path in changes}
         solid = {path for path, kind in paths.items() if kind in ("file", "link")}
         layer = {p: k for p, k in paths.items() if not any(p.startswith(s + "/") for s in solid)}
@@ -292,7 +292,7 @@ def _member(path: str, kind: str) -> Member:
 
 
 def _unpack(root: Tree, layer: dict[str, str]) -> None:
-    """What an engine does, on a tree of dicts: first the whiteouts, then the entries."""
+    """Unpack a layer as an engine does, into nested dicts: whiteouts first, then the entries."""
     for path, kind in layer.items():
         parent = _walk(root, path.split("/")[:-1], make=False)
         name = path.rpartition("/")[2]
@@ -309,8 +309,8 @@ def _unpack(root: Tree, layer: dict[str, str]) -> None:
         assert parent is not None
         name = path.rpartition("/")[2]
         if kind == "dir":
-            there = parent.get(name)
-            parent[name] = there if isinstance(there, dict) else {}
+            existing = parent.get(name)
+            parent[name] = existing if isinstance(existing, dict) else {}
         else:
             parent[name] = kind
 
@@ -331,17 +331,17 @@ def _links(tree: Tree, prefix: str = "") -> set[str]:
 
 
 def _flat(tree: Tree, prefix: str = "") -> dict[str, str]:
-    found = {}
+    flat = {}
     for name, inner in tree.items():
-        found[prefix + name] = "dir" if isinstance(inner, dict) else inner
+        flat[prefix + name] = "dir" if isinstance(inner, dict) else inner
         if isinstance(inner, dict):
-            found |= _flat(inner, f"{prefix}{name}/")
-    return found
+            flat |= _flat(inner, f"{prefix}{name}/")
+    return flat
 
 
 @pytest.mark.parametrize("after", [b"", b"more", bytes(3 * tarfile.RECORDSIZE)])
-def test_a_layer_is_the_one_that_its_diff_id_says(after: bytes) -> None:
-    # A base whose config names other content is broken for every engine; bytes after the tar's end count too.
+def test_refuses_a_layer_with_another_diff_id(after: bytes) -> None:
+    # Engines refuse such a base, too. The diff ID covers bytes after the end of the tar.
     layer = layer_of(tar_of(file("a")) + after)
     assert listing(merge([layer], lambda _path: False)) == {"a": "file"}
     with pytest.raises(ImageError, match="which the config names"):

@@ -25,7 +25,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 def answer(status: int = 200, body: bytes = b"", *, sent: int | None = None, **headers: str) -> Answer:
-    """A whole answer, or one of whose body only `sent` bytes come before the connection breaks."""
+    """An answer; with `sent`, the connection breaks after so many bytes of the body."""
 
     def send(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
@@ -40,7 +40,7 @@ def answer(status: int = 200, body: bytes = b"", *, sent: int | None = None, **h
 
 
 def endless(status: int, **headers: str) -> Answer:
-    """An answer whose body goes on for as long as somebody reads it."""
+    """An answer with an endless body."""
 
     def send(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
@@ -60,9 +60,9 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """Gives the answers it was told, the last one again and again, and remembers what it was asked."""
+    """Gives `answers` in order, repeating the last one, and records the requests."""
 
-    # Kept-alive connections are the client's to close; nothing waits for them.
+    # The client closes persistent connections; the server does not wait for them.
     daemon_threads = True
 
     def __init__(self) -> None:
@@ -115,75 +115,71 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited before each retry, instead of waiting."""
+    """The waits before retries in seconds, recorded instead of waiting."""
     seconds: list[float] = []
     monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
 
 
 class TestRequests:
-    def test_an_answer(self, server: Server) -> None:
+    def test_returns_an_answer(self, server: Server) -> None:
         server.answers = [answer(200, BODY)]
         assert Http(user_agent="test/1").read(f"{server.url}/a", headers={"Accept": "x/y"}) == (200, BODY)
         assert server.seen[0].headers["User-Agent"] == "test/1"
         assert server.seen[0].headers["Accept"] == "x/y"
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-    def test_a_passing_failure_is_retried(self, server: Server, waits: list[float], status: int) -> None:
+    def test_retries_temporary_failures(self, server: Server, waits: list[float], status: int) -> None:
         server.answers = [answer(status), hang_up, answer(200, b"x")]
         assert Http().read(server.url) == (200, b"x")
         assert len(server.seen) == 3
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404])
-    def test_a_refusal_is_not(self, server: Server, status: int) -> None:
+    def test_does_not_retry_refusals(self, server: Server, status: int) -> None:
         server.answers = [answer(status, b"no")]
         assert Http().read(server.url) == (status, b"no")
         assert len(server.seen) == 1
 
-    def test_a_lasting_failure_is_returned(self, server: Server, waits: list[float]) -> None:
+    def test_returns_permanent_failures(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(503, b"down")]
         assert Http().read(server.url) == (503, b"down")
         assert len(server.seen) == 6
         assert waits == sorted(waits)
 
-    def test_the_server_says_how_long_to_wait(self, server: Server, waits: list[float]) -> None:
+    def test_honours_retry_after(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(429, Retry_After="7"), answer(200, b"x")]
         assert Http().read(server.url) == (200, b"x")
         assert waits == [7]
 
-    def test_nobody_waits_for_a_day(self, server: Server, waits: list[float]) -> None:
+    def test_does_not_wait_for_a_day(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(429, b"later", Retry_After="86400")]
         assert Http().read(server.url) == (429, b"later")
         assert waits == []
 
     @pytest.mark.parametrize("when", ["soon", "1.5", "9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", ""])
-    def test_when_it_says_nonsense_it_is_asked_again_as_ever(
-        self, server: Server, waits: list[float], when: str
-    ) -> None:
+    def test_ignores_an_invalid_retry_after(self, server: Server, waits: list[float], when: str) -> None:
         server.answers = [answer(503, Retry_After=when), answer(200, b"x")]
         assert Http().read(server.url) == (200, b"x")
 
     @pytest.mark.parametrize("first", [endless(503), endless(302, Location="/b")])
-    def test_the_body_of_an_answer_that_is_passed_over_may_be_endless(
-        self, server: Server, waits: list[float], first: Answer
-    ) -> None:
+    def test_skipped_answer_may_have_an_endless_body(self, server: Server, waits: list[float], first: Answer) -> None:
         server.answers = [first, answer(200, b"x")]
         assert Http().read(server.url) == (200, b"x")
 
-    def test_nothing_is_repeated_that_cannot_be_sent_twice(self, server: Server) -> None:
+    def test_does_not_repeat_bodies_that_cannot_be_sent_twice(self, server: Server) -> None:
         server.answers = [answer(503)]
         response = Http().request("PUT", server.url, body=b"x", retry=False)
         assert response.status == 503
         assert len(server.seen) == 1
 
-    def test_connections_are_kept(self, server: Server, waits: list[float]) -> None:
+    def test_reuses_connections(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(503, BODY), answer(307, BODY, Location="/"), answer(200, BODY)]
         http = Http()
         for _ in range(3):
             assert http.read(server.url) == (200, BODY)
         assert len({handler.client_address for handler in server.seen}) == 1
 
-    def test_an_answer_larger_than_expected(self, server: Server) -> None:
+    def test_refuses_answers_larger_than_the_limit(self, server: Server) -> None:
         server.answers = [answer(200, BODY)]
         http = Http()
         with pytest.raises(NetworkError, match="larger than anything expected"):
@@ -198,18 +194,18 @@ class TestRedirects:
         assert response.read() == b"x"
         assert final_url(response, f"{server.url}/a") == f"{server.url}/b/c"
 
-    def test_are_shown_where_the_caller_follows_them(self, server: Server) -> None:
+    def test_are_returned_if_the_caller_follows_them(self, server: Server) -> None:
         server.answers = [answer(307, Location="/b")]
         assert Http().request("GET", server.url, redirect=False).status == 307
 
-    def test_never_take_credentials_to_another_host(self, server: Server) -> None:
+    def test_do_not_send_credentials_to_another_host(self, server: Server) -> None:
         with serving() as second:
             server.answers = [answer(307, Location="/same"), answer(307, Location=f"{second.url}/")]
             Http().read(server.url, headers={"Authorization": "Bearer secret"})
         assert [handler.headers["Authorization"] for handler in server.seen] == ["Bearer secret"] * 2
         assert second.seen[0].headers["Authorization"] is None
 
-    def test_without_end(self, server: Server) -> None:
+    def test_endless_ones_are_refused(self, server: Server) -> None:
         server.answers = [answer(307, Location="/")]
         assert Http().read(server.url)[0] == 307
 
@@ -221,34 +217,34 @@ class TestResume:
         return b"".join(http.resume(http.request("GET", url, headers=headers), url, headers))
 
     @pytest.mark.parametrize("sent", [0, 1, 5000, len(BODY) - 1])
-    def test_only_the_rest_is_asked_for(self, server: Server, waits: list[float], sent: int) -> None:
+    def test_requests_only_the_rest(self, server: Server, waits: list[float], sent: int) -> None:
         server.answers = [answer(200, BODY, sent=sent), answer(206, BODY[sent:])]
         assert self.body(server) == BODY
         assert server.seen[1].headers["Range"] == f"bytes={sent}-"
         assert server.seen[1].headers["Accept"] == "x/y"
 
-    def test_a_server_that_starts_again(self, server: Server, waits: list[float]) -> None:
+    def test_server_that_ignores_the_range(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(200, BODY, sent=1000), answer(200, BODY, sent=500), answer(200, BODY)]
         assert self.body(server) == BODY
 
-    def test_a_server_that_breaks_off_again_and_again(self, server: Server, waits: list[float]) -> None:
+    def test_server_that_breaks_every_connection(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(200, BODY, sent=10)]
         with pytest.raises(NetworkError, match=f"the connection to {server.host} broke"):
             self.body(server)
         assert len(server.seen) == 5
 
-    def test_a_server_that_has_it_no_longer(self, server: Server, waits: list[float]) -> None:
+    def test_server_that_lost_the_file(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(200, BODY, sent=10), answer(404, BODY)]
         with pytest.raises(NetworkError, match="cannot go on: HTTP 404"):
             self.body(server)
-        # A connection that is left open warns, which is an error.
+        # A connection that stays open causes a warning, which is an error in tests.
         gc.collect()
 
-    def test_an_encoding_changes_no_byte(self, server: Server) -> None:
+    def test_content_encoding_does_not_change_the_bytes(self, server: Server) -> None:
         server.answers = [answer(200, BODY, Content_Encoding="gzip")]
         assert self.body(server) == BODY
 
-    def test_the_rest_of_a_body_is_never_taken_for_another_answer(self, server: Server) -> None:
+    def test_rest_of_a_body_is_not_taken_for_another_answer(self, server: Server) -> None:
         server.answers = [answer(200, b"old" * 1_000_000), answer(200, b"new")]
         http = Http()
         chunks = http.resume(http.request("GET", server.url), server.url, {})
@@ -259,14 +255,14 @@ class TestResume:
 
 class TestProxies:
     @pytest.mark.parametrize("scheme", ["", "http://"])
-    def test_a_proxy_is_asked_with_its_own_credentials(self, server: Server, scheme: str) -> None:
+    def test_proxy_gets_its_own_credentials(self, server: Server, scheme: str) -> None:
         network = Network(proxies={"http": f"{scheme}me:p%40ss@{server.host}"})
         assert Http(network).read("http://index.example/simple/")[0] == 200
         assert server.seen[0].path == "http://index.example/simple/"
         assert server.seen[0].headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'me:p@ss').decode()}"
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST"])
-    def test_what_is_for_this_machine_does_not_leave_it(self, server: Server, host: str) -> None:
+    def test_loopback_hosts_need_no_proxy(self, server: Server, host: str) -> None:
         network = Network(proxies={"http": "http://proxy.example:1"})
         assert Http(network).read(f"http://{host}:{server.server_port}/x")[0] == 200
         assert server.seen[0].path == "/x"
@@ -298,7 +294,7 @@ class TestProxies:
         assert Http(Network(proxies={"http": server.url})).read(f"{server.url}/x")[0] == 200
         assert server.seen[0].path == ("/x" if direct else f"{server.url}/x")
 
-    def test_one_that_is_not_there(self, waits: list[float]) -> None:
+    def test_unreachable_proxy(self, waits: list[float]) -> None:
         with pytest.raises(NetworkError, match="the proxy cannot be reached") as caught:
             Http(Network(proxies={"http": "http://me:secret@127.0.0.1:1"})).read("http://index.example/")
         assert "NO_PROXY" in caught.value.hint
@@ -307,14 +303,14 @@ class TestProxies:
     @pytest.mark.parametrize(
         "proxy", ["socks5://me:secret@127.0.0.1:1", "http://me:secret@[::1", "http://me:secret@a:x"]
     )
-    def test_one_that_cannot_be_used(self, proxy: str) -> None:
+    def test_invalid_proxy(self, proxy: str) -> None:
         with pytest.raises(NetworkError) as caught:
             Http(Network(proxies={"https": proxy})).read("https://index.example/")
         assert "secret" not in str(caught.value)
 
 
 class TestErrors:
-    def test_a_host_that_is_not_there(self, waits: list[float]) -> None:
+    def test_unreachable_host(self, waits: list[float]) -> None:
         with pytest.raises(NetworkError) as caught:
             Http().read("http://me:secret@127.0.0.1:1/path?token=secret#secret")
         assert caught.value.message == "127.0.0.1:1 cannot be reached"
@@ -322,17 +318,17 @@ class TestErrors:
         assert caught.value.hint
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://nowhere.invalid/"])
-    def test_a_host_that_is_not_there_is_not_waited_for(self, waits: list[float], url: str) -> None:
+    def test_unreachable_host_is_reported_soon(self, waits: list[float], url: str) -> None:
         with pytest.raises(NetworkError):
             Http().read(url)
         assert sum(waits) < 2
 
-    def test_no_tls_where_it_was_asked_for(self, server: Server, waits: list[float]) -> None:
+    def test_https_url_of_a_host_without_tls(self, server: Server, waits: list[float]) -> None:
         with pytest.raises(NetworkError, match="no trusted TLS connection") as caught:
             Http().read(f"https://{server.host}/")
         assert "SSL_CERT_FILE" in caught.value.hint
 
-    def test_certificate_authorities_that_cannot_be_read(self, tmp_path: Path) -> None:
+    def test_unreadable_certificate_authorities(self, tmp_path: Path) -> None:
         (tmp_path / "empty.pem").touch()
         for name in ("absent.pem", "empty.pem"):
             with pytest.raises(NetworkError, match="certificate authorities cannot be read") as caught:
@@ -353,16 +349,16 @@ class TestErrors:
             "file:///etc",
         ],
     )
-    def test_what_is_no_url(self, url: str, waits: list[float]) -> None:
+    def test_invalid_url(self, url: str, waits: list[float]) -> None:
         with pytest.raises(NetworkError, match="that is not a URL"):
             Http().read(url)
 
-    def test_a_redirect_to_what_is_no_url(self, server: Server) -> None:
+    def test_redirect_to_an_invalid_url(self, server: Server) -> None:
         server.answers = [answer(302, Location="http://[::1")]
         with pytest.raises(NetworkError):
             Http().read(server.url)
 
-    def test_a_header_that_cannot_be_sent_is_not_shown(self, server: Server) -> None:
+    def test_invalid_header_is_not_shown(self, server: Server) -> None:
         for wrong in ("secret\n", "secret\u2014"):
             with pytest.raises(NetworkError) as caught:
                 Http().read(server.url, headers={"Authorization": wrong})
@@ -377,15 +373,15 @@ class TestErrors:
             (SSLError(), "no trusted TLS connection to index.example:1"),
         ],
     )
-    def test_causes_are_told_in_plain_words(self, error: Exception, message: str) -> None:
+    def test_messages_name_the_cause(self, error: Exception, message: str) -> None:
         wrapped = MaxRetryError(None, "", error)  # type: ignore[arg-type]
-        told = translate(wrapped, "https://me:secret@index.example:1/a?b=secret")
-        assert told.message == message
-        assert told.hint
-        assert "secret" not in str(told)
+        translated = translate(wrapped, "https://me:secret@index.example:1/a?b=secret")
+        assert translated.message == message
+        assert translated.hint
+        assert "secret" not in str(translated)
 
     @given(st.text(), st.sampled_from(["http://", "https://", ""]), st.text("@:/?#[]a", max_size=9))
-    def test_no_url_that_is_shown_has_a_secret(self, text: str, scheme: str, rest: str) -> None:
+    def test_redacted_urls_have_no_secrets(self, text: str, scheme: str, rest: str) -> None:
         redact(text)
         shown = redact(f"{scheme}me:secret@host.example/{rest}?secret")
         assert "secret" not in shown.partition("://")[2].partition("/")[0]

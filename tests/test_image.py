@@ -68,7 +68,7 @@ def content(one: Layer) -> bytes:
 
 
 class TestImages:
-    def test_what_is_derived_agrees(self) -> None:
+    def test_manifest_and_digests_agree(self) -> None:
         made = image(layer("a"), layer("b"))
         config = spec.load(made.config_bytes, "the config")
         manifest = spec.load(made.manifest_bytes, "the manifest")
@@ -78,14 +78,14 @@ class TestImages:
         assert made.digest == made.descriptor.digest == digest_of(made.manifest_bytes)
         assert made.descriptor.platform == CONFIG.platform
 
-    def test_the_order_in_which_a_mapping_was_filled_changes_nothing(self) -> None:
+    def test_order_of_mappings_does_not_change_the_digest(self) -> None:
         one, other = ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
         assert (
             replace(image(), annotations=one, config=replace(CONFIG, labels=one)).digest
             == replace(image(), annotations=other, config=replace(CONFIG, labels=other)).digest
         )
 
-    def test_layers_are_appended_to_a_new_image(self) -> None:
+    def test_appends_layers_to_a_new_image(self) -> None:
         base = image(layer("a"))
         step = History(created_by="b")
         config = replace(CONFIG, user="1000")
@@ -96,14 +96,14 @@ class TestImages:
         assert len(base.layers) == 1
         assert validate(made) == []
 
-    def test_a_base_without_history_gets_one(self) -> None:
+    def test_base_without_history_gets_one(self) -> None:
         base = Image(config=CONFIG, layers=(layer("a"), layer("b")))
         made = append(base, (layer("c"),), (History(),), CONFIG)
         assert len(made.history) == 3
         assert validate(made) == []
 
     @pytest.mark.parametrize("steps", [1, 3])
-    def test_a_base_whose_history_does_not_fit_its_layers_gets_another(self, steps: int) -> None:
+    def test_base_with_wrong_history_gets_another(self, steps: int) -> None:
         history = (History(empty_layer=True), *(History(created_by="x") for _ in range(steps)))
         base = Image(config=CONFIG, layers=(layer("a"), layer("b")), history=history)
         assert validate(append(base, (layer("c"),), (History(),), CONFIG)) == []
@@ -111,11 +111,11 @@ class TestImages:
 
 class TestValidation:
     @every_codec
-    def test_a_sound_image_has_no_problems(self, codec: str) -> None:
+    def test_valid_image_has_no_problems(self, codec: str) -> None:
         assert validate(image(layer("a", codec), layer("b"))) == []
 
     @every_codec
-    def test_every_changed_byte_is_found(self, codec: str) -> None:
+    def test_finds_every_changed_byte(self, codec: str) -> None:
         sound = layer("a", codec)
         blob = content(sound)
         for position in range(0, len(blob), max(1, len(blob) // 60)):
@@ -127,38 +127,38 @@ class TestValidation:
     @pytest.mark.parametrize(
         "damage", [lambda b: b[:-1], lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b + b"x"]
     )
-    def test_what_is_missing_or_too_much_is_found(self, codec: str, damage: Callable[[bytes], bytes]) -> None:
+    def test_finds_missing_and_additional_bytes(self, codec: str, damage: Callable[[bytes], bytes]) -> None:
         sound = layer("a", codec)
         assert validate(image(holding(damage(content(sound)), sound)))
 
-    def test_each_lie_is_named(self) -> None:
+    def test_names_each_wrong_value(self) -> None:
         sound = layer("a")
         wrong = "sha256:" + "0" * 64
-        told = {
+        wrong_layers = {
             "digest": replace(sound, descriptor=replace(sound.descriptor, digest=wrong)),
             "size": replace(sound, descriptor=replace(sound.descriptor, size=1)),
             "diff ID": replace(sound, diff_id=wrong),
         }
-        for name, lying in told.items():
-            (problem,) = validate(image(sound, lying))
+        for name, layer_ in wrong_layers.items():
+            (problem,) = validate(image(sound, layer_))
             assert problem.startswith("layer 1 (sha256:")
             assert f"its {name} is" in problem
 
-    def test_history_goes_with_the_layers(self) -> None:
+    def test_finds_history_that_does_not_match_the_layers(self) -> None:
         sound = image(layer("a"))
         assert validate(replace(sound, history=(*sound.history, History(empty_layer=True)))) == []
         assert validate(replace(sound, history=())) == []
         (problem,) = validate(replace(sound, history=(*sound.history, History())))
         assert problem == "history has 2 steps with a layer, the image has 1 layers"
 
-    def test_a_layer_that_cannot_be_opened(self) -> None:
+    def test_layer_that_cannot_be_opened(self) -> None:
         def refuse() -> io.BytesIO:
             raise FileNotFoundError("gone")
 
         (problem,) = validate(image(replace(layer("a"), open=refuse)))
         assert "cannot be read: gone" in problem
 
-    def test_a_config_that_cannot_be_read_back(self) -> None:
+    def test_config_that_cannot_be_read_back(self) -> None:
         (problem,) = validate(image(replace(layer("a"), diff_id="nonsense")))[1:]
         assert "rootfs.diff_ids" in problem
 
@@ -166,7 +166,7 @@ class TestValidation:
 class TestDecompression:
     @every_codec
     @given(data=st.data())
-    def test_however_the_bytes_arrive(self, codec: str, data: st.DataObject) -> None:
+    def test_chunks_of_any_size(self, codec: str, data: st.DataObject) -> None:
         sound = layer("a", codec)
         blob = content(sound)
         cuts = sorted(data.draw(st.lists(st.integers(0, len(blob)), max_size=5)))
@@ -180,7 +180,7 @@ class TestDecompression:
 
     @pytest.mark.parametrize("media_type", [spec.LAYER_GZIP, spec.LAYER_ZSTD])
     @given(data=st.binary(max_size=30), start=st.sampled_from([b"", gzip.compress(b"x")[:12], zstandard(b"x")[:6]]))
-    def test_anything_is_read_or_refused(self, media_type: str, data: bytes, start: bytes) -> None:
+    def test_any_bytes_are_read_or_raise_image_error(self, media_type: str, data: bytes, start: bytes) -> None:
         try:
             list(decompressed(iter([start + data]), media_type))
         except ImageError as error:

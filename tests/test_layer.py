@@ -1,4 +1,4 @@
-"""Layers: what comes out is read back with other people's tools, and what is wrong does not come out."""
+"""Layers: other tools read back what is written, and invalid entries are refused."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ def sample_content(entry: Entry) -> bytes:
 
 def read_back(archive: bytes) -> list[Member]:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as file:
-        found = []
+        read = []
         for info in file:
             assert info.mtime == tar.MTIME
             assert (info.uname, info.gname) == ("", "")
             content = file.extractfile(info) if info.isreg() else None
             data = content.read() if content else b""
-            found.append(Member(info.name, info.type, info.mode, (info.uid, info.gid), info.linkname, data))
-    return found
+            read.append(Member(info.name, info.type, info.mode, (info.uid, info.gid), info.linkname, data))
+    return read
 
 
 def write(
@@ -129,10 +129,10 @@ def unpack(blob: bytes, written: Written) -> bytes:
     return b"".join(decompressed(iter([blob]), written.descriptor.media_type))
 
 
-class TestWhatIsWritten:
+class TestWriting:
     @pytest.mark.parametrize("splice", [True, False])
     @pytest.mark.parametrize("compression", COMPRESSIONS)
-    def test_tarfile_reads_back_what_went_in(self, compression: str, splice: bool) -> None:
+    def test_tarfile_reads_the_entries_back(self, compression: str, splice: bool) -> None:
         blob, written = write(SAMPLE, compression, splice=splice)
         archive = unpack(blob, written)
         assert read_back(archive) == expected(SAMPLE, sample_content)
@@ -141,13 +141,13 @@ class TestWhatIsWritten:
         assert written.diff_id == "sha256:" + hashlib.sha256(archive).hexdigest()
         assert written.unpacked == len(archive)
 
-    def test_diff_id_does_not_depend_on_the_compression(self) -> None:
+    def test_diff_id_does_not_depend_on_compression(self) -> None:
         assert (
             len({write(SAMPLE, name, splice=splice)[1].diff_id for name in COMPRESSIONS for splice in (True, False)})
             == 1
         )
 
-    def test_large_streams_are_copied_as_they_are(self) -> None:
+    def test_copies_large_streams_unchanged(self) -> None:
         content = deflated(TEXT)
         blob, _ = write([Entry(path="text", content=content)])
         stream = content.read(0, content.compressed_size)
@@ -155,19 +155,19 @@ class TestWhatIsWritten:
         assert stream not in write([Entry(path="text", content=content)], splice=False)[0]
         assert stream not in write([Entry(path="text", content=content)], "zstd")[0]
 
-    def test_many_small_files_share_what_they_have_in_common(self) -> None:
+    def test_compresses_small_files_together(self) -> None:
         files = [(f"{number:04}.py", TEXT[number : number + 900]) for number in range(500)]
         blob, _ = write([Entry(path=path, content=deflated(data)) for path, data in files])
         assert len(blob) < sum(deflated(data).compressed_size for _, data in files) / 2
 
-    def test_gzip_single_is_one_member(self) -> None:
+    def test_gzip_single_is_a_single_member(self) -> None:
         blob, written = write(SAMPLE, "gzip-single")
         inflater = zlib.decompressobj(31)
         assert len(inflater.decompress(blob)) == written.unpacked
         assert inflater.eof
         assert not inflater.unused_data
 
-    def test_an_empty_layer_is_an_archive(self) -> None:
+    def test_empty_layer_is_a_valid_archive(self) -> None:
         blob, written = write([])
         assert read_back(gzip.decompress(blob)) == []
         assert written.unpacked == 1024
@@ -177,7 +177,7 @@ class TestWhatIsWritten:
         written = write_layer(SAMPLE, io.BytesIO(), advance=counts.append)
         assert sum(counts) == written.unpacked
 
-    def test_unknown_compression_names_the_known_ones(self) -> None:
+    def test_unknown_compression_is_an_error_with_all_names(self) -> None:
         with pytest.raises(ImageError, match="gzip-single"):
             write(SAMPLE, "lzma")
 
@@ -208,21 +208,21 @@ class TestDeterminism:
         shuffled = random.Random(2).sample(SAMPLE, len(SAMPLE))
         assert write(shuffled, compression)[0] == write(SAMPLE, compression)[0]
 
-    def test_pieces_do_not_matter(self) -> None:
+    def test_chunk_sizes_do_not_matter(self) -> None:
         whole = Entry(path="file", content=NOISE * 4)
         pieces = replace(whole, content=plain(NOISE * 4))
         stream = replace(whole, content=deflated(NOISE * 4))
         assert write([whole])[0] == write([pieces])[0] == write([stream], splice=False)[0]
 
-    def test_threads_do_not_matter(self) -> None:
+    def test_concurrent_writers_do_not_matter(self) -> None:
         with ThreadPoolExecutor(4) as pool:
             blobs = set(pool.map(lambda _: write(SAMPLE)[0], range(8)))
         assert blobs == {write(SAMPLE)[0]}
 
     @pytest.mark.parametrize("compression", COMPRESSIONS)
     @pytest.mark.parametrize("splice", [True, False])
-    def test_the_number_of_threads_that_compress_does_not_matter(self, compression: str, splice: bool) -> None:
-        # Many batches, some of which take longer than those after them; streams come between.
+    def test_number_of_threads_does_not_matter(self, compression: str, splice: bool) -> None:
+        # Many batches, some slower than the following ones, with streams between them.
         mixed = [Entry(path=f"{number}", content=(NOISE, bytes(NOISE))[number % 2] * 5) for number in range(4)]
         entries = [*SAMPLE, *mixed]
         one = write(entries, compression, splice=splice)
@@ -249,21 +249,21 @@ class TestDeterminism:
         }
         assert digests == {write(SAMPLE)[1].descriptor.digest}
 
-    def test_fingerprint_tells_layers_apart(self) -> None:
+    def test_fingerprint_differs_for_options_that_shape_bytes(self) -> None:
         shapes = [WriteOptions(compression=name, splice=splice) for name in COMPRESSIONS for splice in (True, False)]
         assert len({options.fingerprint for options in shapes}) == len(shapes)
         assert WriteOptions(threads=1).fingerprint == WriteOptions(threads=2).fingerprint
 
 
 class TestDirectories:
-    def test_parents_are_there_once_before_what_they_hold(self) -> None:
+    def test_parents_are_written_once_before_their_entries(self) -> None:
         entries = arrange(
             [Entry(path="a/b/c", content=b""), Entry(path="a/b/d", content=b""), Entry(path="a-b", content=b"")]
         )
         assert [entry.path for entry in entries] == ["a", "a-b", "a/b", "a/b/c", "a/b/d"]
         assert {entry.mode for entry in entries if entry.is_directory} == {0o755}
 
-    def test_a_directory_that_is_named_keeps_its_mode(self) -> None:
+    def test_directory_with_an_entry_keeps_its_mode(self) -> None:
         private = Entry(path="a/b", mode=0o700, uid=7)
         entries = arrange([Entry(path="a/b/c", content=b""), private, private])
         assert [(entry.path, entry.mode, entry.uid) for entry in entries[:2]] == [("a", 0o755, 0), ("a/b", 0o700, 7)]
@@ -274,12 +274,12 @@ class TestRefusedPaths:
         "path",
         ["", "/", "/etc/passwd", "a/", "a//b", ".", "..", "../a", "a/../b", "a/.", "./a", "a/..", "a\0b", "\udc80"],
     )
-    def test_paths_that_are_not_normal(self, path: str) -> None:
+    def test_paths_that_are_not_in_normal_form(self, path: str) -> None:
         with pytest.raises(ImageError):
             write([Entry(path=path, content=b"")])
 
     @pytest.mark.parametrize("path", [".wh.passwd", "etc/.wh..wh..opq", ".wh.d/file"])
-    def test_paths_that_delete(self, path: str) -> None:
+    def test_whiteout_names(self, path: str) -> None:
         with pytest.raises(ImageError, match="delete"):
             write([Entry(path=path, content=b"")])
 
@@ -299,7 +299,7 @@ class TestRefusedPaths:
             with pytest.raises(ImageError, match="'a'"):
                 write(entries)
 
-    def test_links_that_no_archive_holds(self) -> None:
+    def test_links_that_archives_cannot_hold(self) -> None:
         with pytest.raises(ImageError, match="NUL"):
             write([Entry(path="a", link="b\0c")])
 
@@ -309,7 +309,7 @@ class TestRefusedPaths:
 
 
 def merged(*layers: Sequence[Entry]) -> dict[str, str]:
-    """What an engine shows of layers, lowest first: each path and its kind."""
+    """The merged layers, lowest first: each path and its kind."""
     stack = []
     for entries in layers:
         blob, written = write(entries)
@@ -325,11 +325,11 @@ class TestRemoval:
         Entry(path="opt/lib/x", content=b"3"),
     )
 
-    def test_what_is_removed_is_gone_and_nothing_else(self) -> None:
+    def test_removes_the_path_and_nothing_else(self) -> None:
         above = [Entry(path="etc/a", removed=True), Entry(path="opt/lib", removed=True)]
         assert merged(self.BELOW, above) == {"etc": "dir", "etc/b": "file", "opt": "dir"}
 
-    def test_a_whiteout_is_an_empty_file_named_as_the_specification_says(self) -> None:
+    def test_whiteout_is_an_empty_file_with_the_specified_name(self) -> None:
         blob, written = write([Entry(path="etc/a", removed=True), Entry(path="top", removed=True)])
         members = read_back(unpack(blob, written))
         assert [(each.path, each.type, each.data) for each in members] == [
@@ -338,7 +338,7 @@ class TestRemoval:
             ("etc/.wh.a", tarfile.REGTYPE, b""),
         ]
 
-    def test_members_stay_sorted(self) -> None:
+    def test_members_are_sorted(self) -> None:
         entries = [Entry(path="d/b", removed=True), Entry(path="d/a", content=b""), Entry(path="d/-", content=b"")]
         assert [entry.path for entry in arrange(entries)] == ["d", "d/-", "d/.wh.b", "d/a"]
 
@@ -348,7 +348,7 @@ class TestRemoval:
             write([Entry(path=path, removed=True)])
 
     @pytest.mark.parametrize("other", [Entry(path="a", content=b""), Entry(path="a"), Entry(path="a/b", content=b"")])
-    def test_nothing_is_both_removed_and_there(self, other: Entry) -> None:
+    def test_path_is_not_both_removed_and_added(self, other: Entry) -> None:
         for entries in ([Entry(path="a", removed=True), other], [other, Entry(path="a", removed=True)]):
             with pytest.raises(ImageError, match="'a' would be in one layer"):
                 write(entries)
@@ -384,14 +384,14 @@ class TestDamage:
         with pytest.raises(ContentError, match=r"'app/module\.so' is damaged"):
             write([Entry(path="app/module.so", content=content)], compression)
 
-    def test_an_error_ends_the_threads(self) -> None:
+    def test_error_ends_the_threads(self) -> None:
         before = threading.active_count()
         damaged = Entry(path="z", content=replace(plain(TEXT), size=len(TEXT) + 1))
         with pytest.raises(ContentError, match="ends early"):
             write([Entry(path="a", content=NOISE * 9), damaged], threads=3)
         assert threading.active_count() == before
 
-    def test_bytes_after_a_stream_that_fills_its_chunks(self) -> None:
+    def test_bytes_after_a_stream_that_ends_with_a_chunk(self) -> None:
         def stored(size: int) -> bytes:
             compressor = zlib.compressobj(0, zlib.DEFLATED, -15)
             return compressor.compress(NOISE[:size]) + compressor.flush()
@@ -401,14 +401,14 @@ class TestDamage:
         with pytest.raises(ContentError, match="other bytes after"):
             write([Entry(path="a", content=raw(stored(size) + b"more", NOISE[:size]))])
 
-    def test_bombs_stop_at_their_claimed_size(self) -> None:
+    def test_bombs_are_inflated_to_their_claimed_size_only(self) -> None:
         counts: list[int] = []
         bomb = deflated(bytes(50_000_000), size=1_000_000)
         with pytest.raises(ContentError, match="more than its 1000000 bytes"):
             write_layer([Entry(path="bomb", content=bomb)], io.BytesIO(), advance=counts.append)
         assert sum(counts) <= 1_000_000 + 1024
 
-    def test_plain_content_that_ends_early(self) -> None:
+    def test_truncated_plain_content(self) -> None:
         with pytest.raises(ContentError, match="ends early"):
             write([Entry(path="a", content=replace(plain(TEXT), size=len(TEXT) + 1))])
 
@@ -420,7 +420,7 @@ class TestDamage:
             write([Entry(path="a/b", content=content, checksum=sha256(b"something else"))])
 
     @given(data=st.data())
-    def test_no_mutation_of_a_stream_changes_the_layer(self, data: st.DataObject) -> None:
+    def test_mutated_stream_gives_the_same_layer_or_an_error(self, data: st.DataObject) -> None:
         text = data.draw(st.sampled_from(list(SIZES.values())))
         stream = bytearray(deflated(text).read(0, 1 << 30))
         for _ in range(data.draw(st.integers(1, 3))):
@@ -460,7 +460,7 @@ FOLDERS = st.builds(lambda path: (Entry(path=path, mode=0o750), b""), PATHS)
     pairs=st.lists(FILES | LINKS | FOLDERS, max_size=8, unique_by=lambda pair: pair[0].path),
     compression=st.sampled_from(list(COMPRESSIONS)),
 )
-def test_whatever_is_written_is_read_back(pairs: list[tuple[Entry, bytes]], compression: str) -> None:
+def test_entries_round_trip(pairs: list[tuple[Entry, bytes]], compression: str) -> None:
     contents = {entry.path: data for entry, data in pairs}
     entries = [entry for entry, _ in pairs]
     try:
@@ -491,11 +491,11 @@ class TestHeaders:
             with tarfile.open(fileobj=io.BytesIO(tar.Header(path, kind, 0o755).to_bytes()), mode="r:") as file:
                 assert file.getnames() == [path]
 
-    def test_a_path_that_ustar_can_split_needs_no_extended_header(self) -> None:
+    def test_path_that_ustar_can_split_needs_no_extended_header(self) -> None:
         assert len(tar.Header(f"{'a' * 155}/{'b' * 100}", tar.FILE, 0o644).to_bytes()) == 512
         assert len(tar.Header(f"{'a' * 156}/{'b' * 100}", tar.FILE, 0o644).to_bytes()) > 512
 
-    def test_the_time_is_one_that_zipfile_takes_everywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_zipfile_accepts_the_time_in_every_time_zone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import time
 
         monkeypatch.setenv("TZ", "Etc/GMT+12")
@@ -508,7 +508,7 @@ class TestHeaders:
 
 
 class Sink(io.RawIOBase):
-    """Counts, and keeps nothing."""
+    """Discards everything."""
 
     def writable(self) -> bool:
         return True
@@ -518,7 +518,7 @@ class Sink(io.RawIOBase):
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_memory_does_not_grow_with_the_content(threads: int) -> None:
+def test_memory_does_not_depend_on_the_content(threads: int) -> None:
     import tracemalloc
 
     size = 64 << 20

@@ -8,11 +8,11 @@ from hatch_docker.support.threads import together
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 8))
-def test_results_come_in_the_order_of_their_items(items: list[int], threads: int) -> None:
+def test_results_are_in_the_order_of_the_items(items: list[int], threads: int) -> None:
     assert together(lambda item: item * 2, items, threads=threads) == [item * 2 for item in items]
 
 
-def test_no_more_threads_run_than_told() -> None:
+def test_runs_no_more_threads_than_given() -> None:
     running, most, lock = 0, 0, threading.Lock()
 
     def work(_item: int) -> None:
@@ -27,7 +27,7 @@ def test_no_more_threads_run_than_told() -> None:
     assert most <= 3
 
 
-def test_the_first_error_is_raised_and_ends_what_waits() -> None:
+def test_first_error_is_raised_and_stops_waiting_items() -> None:
     done: list[int] = []
     stop = threading.Event()
 
@@ -42,7 +42,7 @@ def test_the_first_error_is_raised_and_ends_what_waits() -> None:
     assert stop.is_set()
 
 
-def test_an_error_does_not_wait_for_a_thread_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_does_not_wait_for_an_endless_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatch_docker.support.threads._GRACE_SECONDS", 0)
     never = threading.Event()
 

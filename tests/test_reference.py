@@ -37,30 +37,30 @@ def references(draw: st.DrawFn) -> str:
         ("registry.example:5000/a/b/c:1", "registry.example:5000/a/b/c:1", "registry.example:5000/a/b/c:1"),
         ("[::1]:5000/app", "[::1]:5000/app", "[::1]:5000/app"),
         (f"app:1@{DIGEST}", f"docker.io/library/app:1@{DIGEST}", f"app:1@{DIGEST}"),
-        # Without its registry, each of these would be read as another one.
+        # Without the registry, each of these would be another image.
         ("docker.io/library/a/b", "docker.io/library/a/b", "docker.io/library/a/b"),
         ("docker.io/localhost/app", "docker.io/localhost/app", "docker.io/localhost/app"),
         ("docker.io/a_b.c/app", "docker.io/a_b.c/app", "docker.io/a_b.c/app"),
     ],
 )
-def test_names_are_read_as_docker_reads_them(text: str, whole: str, familiar: str) -> None:
+def test_parses_names_as_docker_does(text: str, whole: str, familiar: str) -> None:
     parsed = Reference.parse(text)
     assert str(parsed) == whole
     assert parsed.familiar == familiar
 
 
 @given(references())
-def test_both_ways_to_write_a_reference_mean_it(text: str) -> None:
+def test_both_forms_of_a_reference_are_equal(text: str) -> None:
     try:
         parsed = Reference.parse(text)
     except InvalidReferenceError:
-        return  # such as a first part with a dot and an underscore: neither host nor repository of Docker Hub
+        return  # such as a first part with a dot and an underscore: neither a host nor a repository of Docker Hub
     assert Reference.parse(str(parsed)) == parsed
     assert Reference.parse(parsed.familiar) == parsed
 
 
 @given(st.text() | st.text("aA0.:/@_-[]\n", max_size=12) | references().flatmap(lambda r: st.text().map(r.__add__)))
-def test_any_text_is_a_reference_or_a_clean_error(text: str) -> None:
+def test_any_text_is_a_reference_or_an_invalid_reference_error(text: str) -> None:
     try:
         parsed = Reference.parse(text)
     except InvalidReferenceError as error:
@@ -87,19 +87,19 @@ def test_any_text_is_a_reference_or_a_clean_error(text: str) -> None:
         ("app\n", "is not a repository"),
     ],
 )
-def test_mistakes_say_what_is_wrong(text: str, message: str) -> None:
+def test_errors_name_the_problem(text: str, message: str) -> None:
     with pytest.raises(InvalidReferenceError) as caught:
         Reference.parse(text)
     assert message in caught.value.message
 
 
-def test_the_digest_is_what_a_registry_is_asked_for() -> None:
+def test_identifier_is_the_digest_if_there_is_one() -> None:
     assert Reference.parse("app").identifier == "latest"
     assert Reference.parse("app:1").identifier == "1"
     assert Reference.parse(f"app:1@{DIGEST}").identifier == DIGEST
 
 
-def test_the_same_repository_by_another_name() -> None:
+def test_changes_tag_and_digest() -> None:
     both = Reference.parse(f"acme/app:1@{DIGEST}")
     assert both.with_tag("2") == Reference.parse("acme/app:2")
     assert both.with_digest(DIGEST) == Reference.parse(f"acme/app@{DIGEST}")
@@ -110,7 +110,7 @@ def test_the_same_repository_by_another_name() -> None:
 
 
 @pytest.mark.parametrize("tag", ["", "-a", ".a", "a+b", "a\n", "é", "a" * 129])
-def test_what_is_no_tag(tag: str) -> None:
+def test_invalid_tags(tag: str) -> None:
     with pytest.raises(InvalidReferenceError, match="is not a tag"):
         check_tag(tag)
 
@@ -121,6 +121,6 @@ def test_hosts(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "http://a", "a/b", "a:", "a_b", "u@a", "a b", "-a"])
-def test_what_is_no_host(host: str) -> None:
+def test_invalid_hosts(host: str) -> None:
     with pytest.raises(InvalidReferenceError, match="a registry's host"):
         check_host(host)

@@ -1,4 +1,4 @@
-"""Pull and push, against a registry in this process and (marker `registry`) real ones."""
+"""Pull and push, with a fake registry and (marker `registry`) real ones."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def fake() -> Iterator[FakeRegistry]:
         yield registry
 
 
-# The contract: the fake, and real registries, behave alike.
+# The contract of the fake and of real registries.
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ Opened = Callable[[], AbstractContextManager[Place]]
 @pytest.fixture
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     opened: Opened = request.param
-    with opened() as found:
-        yield found
+    with opened() as opened_place:
+        yield opened_place
 
 
 @pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
-def test_what_is_pushed_can_be_pulled(place: Place, tmp_path: Path) -> None:
+def test_pulls_what_was_pushed(place: Place, tmp_path: Path) -> None:
     pushed = image(layer("a", b"one"), layer("b", b"two" * 1000), layer("a", b"one"))
     first = place.reference()
     second = first.with_tag("latest")
@@ -145,7 +145,7 @@ def test_what_is_pushed_can_be_pulled(place: Place, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
-def test_blobs_of_the_base_are_mounted_and_not_opened(place: Place, tmp_path: Path) -> None:
+def test_mounts_blobs_of_the_base_without_opening_them(place: Place, tmp_path: Path) -> None:
     base, own = layer("base", secrets.token_bytes(100)), layer("own", secrets.token_bytes(100))
     source, target = place.reference("/base"), place.reference("/app")
     place.client(tmp_path).push(image(base), [source])
@@ -160,10 +160,10 @@ def test_blobs_of_the_base_are_mounted_and_not_opened(place: Place, tmp_path: Pa
 
 
 @pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
-def test_an_image_that_is_not_there(place: Place, tmp_path: Path) -> None:
-    there = place.reference()
-    place.client(tmp_path).push(image(layer("a")), [there])
-    for missing in (there.with_tag("9.9"), place.reference(), there.with_digest(digest_of(b"other"))):
+def test_missing_image_is_an_error(place: Place, tmp_path: Path) -> None:
+    existing = place.reference()
+    place.client(tmp_path).push(image(layer("a")), [existing])
+    for missing in (existing.with_tag("9.9"), place.reference(), existing.with_digest(digest_of(b"other"))):
         for ask in (place.client(tmp_path).manifest, place.client(tmp_path).resolve):
             with pytest.raises(RegistryError) as caught:
                 ask(missing)
@@ -174,7 +174,7 @@ def test_an_image_that_is_not_there(place: Place, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", LOCKED_PLACES, indirect=True)
 @pytest.mark.parametrize("user", [USER, ""])
-def test_a_wrong_password_and_none_at_all(place: Place, user: str, tmp_path: Path) -> None:
+def test_wrong_and_missing_passwords(place: Place, user: str, tmp_path: Path) -> None:
     credentials = credentials_for(tmp_path, place.host, user, "hush-hush") if user else Credentials()
     source = str(credentials.files[0]) if user else "there are none"
     reference = place.reference()
@@ -194,7 +194,7 @@ def test_a_wrong_password_and_none_at_all(place: Place, user: str, tmp_path: Pat
 
 
 @pytest.mark.registry
-def test_a_mirror_of_docker_hub_has_its_images() -> None:
+def test_mirror_of_docker_hub_has_its_images() -> None:
     registry = client(docker_io=os.environ["HATCH_DOCKER_TEST_REGISTRY"])
     reference = Reference.parse("python:3.13-slim")
     descriptor, data = registry.manifest(reference)
@@ -204,7 +204,7 @@ def test_a_mirror_of_docker_hub_has_its_images() -> None:
 # Pulling
 
 
-def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_sends_credentials_to_their_registry_only(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth = "bearer"
     with FakeRegistry() as storage:
         fake.storage = storage.host
@@ -215,7 +215,7 @@ def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Pat
         registry = client(credentials_for(tmp_path, fake.host))
         assert b"".join(registry.blob(reference, descriptor)) == b"content"
         assert [request.query for request in storage.sent("GET", "/blobs/")] == [{"signature": ["s"]}]
-        # Nor when the storage asks for them.
+        # Not even if the storage requests them.
         storage.auth = "bearer"
         with pytest.raises(RegistryError):
             list(registry.blob(reference, descriptor))
@@ -223,7 +223,7 @@ def test_credentials_go_to_their_registry_only(fake: FakeRegistry, tmp_path: Pat
 
 
 @pytest.mark.parametrize("auth", ["", "bearer"])
-def test_another_host_that_an_upload_goes_to_gets_no_credentials(fake: FakeRegistry, tmp_path: Path, auth: str) -> None:
+def test_sends_no_credentials_to_another_host_of_an_upload(fake: FakeRegistry, tmp_path: Path, auth: str) -> None:
     fake.auth = "bearer"
     with FakeRegistry() as storage:
         storage.auth = auth
@@ -236,7 +236,7 @@ def test_another_host_that_an_upload_goes_to_gets_no_credentials(fake: FakeRegis
         assert not [request for request in storage.requests if "Authorization" in request.headers]
 
 
-def test_an_identity_token_does_not_follow_a_redirect(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_identity_token_does_not_follow_a_redirect(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth, fake.identity_token = "bearer", "refresh me"
     credentials = credentials_for(tmp_path, fake.host, "", "", identitytoken="refresh me")
     with FakeRegistry(identity_token="refresh me") as other:
@@ -246,13 +246,13 @@ def test_an_identity_token_does_not_follow_a_redirect(fake: FakeRegistry, tmp_pa
         assert not other.requests
 
 
-def test_a_url_that_only_looks_like_the_registrys_gets_no_credentials(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_sends_no_credentials_to_a_url_that_looks_like_the_registrys(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth = "bearer"
     with FakeRegistry() as storage:
-        # What is connected to here, urllib.parse takes for a user's name.
+        # urllib.parse takes the host that urllib3 connects to for a user name.
         fake.storage = f"{storage.host}\\@{fake.host}"
-        asked = {"WWW-Authenticate": f'Bearer realm="http://{storage.host}/token"'}
-        storage.failures = [Failure("GET", "/blobs/", 401, 2, asked)]
+        challenge = {"WWW-Authenticate": f'Bearer realm="http://{storage.host}/token"'}
+        storage.failures = [Failure("GET", "/blobs/", 401, 2, challenge)]
         digest = fake.add_blob("app", b"content")
         reference = Reference(registry=fake.host, repository="app")
         descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=7)
@@ -264,14 +264,14 @@ def test_a_url_that_only_looks_like_the_registrys_gets_no_credentials(fake: Fake
         assert not [request for request in storage.requests if "Authorization" in request.headers]
 
 
-def test_a_registry_without_credentials_of_its_own_gets_none(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_sends_no_credentials_of_another_registry(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth, fake.anonymous_pull = "bearer", True
     fake.add_manifest("app", "latest", image().manifest_bytes, spec.MANIFEST)
     client(credentials_for(tmp_path, "127.0.0.1:1")).manifest(Reference(registry=fake.host, repository="app"))
     assert not any(r.headers.get("Authorization", "").startswith("Basic") for r in fake.requests)
 
 
-def test_a_broken_download_goes_on_where_it_broke(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_resumes_a_broken_download(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth, fake.cut_downloads, fake.token_uses = "bearer", 3, 2
     content = secrets.token_bytes(1 << 20)
     digest = fake.add_blob("app", content)
@@ -279,18 +279,18 @@ def test_a_broken_download_goes_on_where_it_broke(fake: FakeRegistry, tmp_path: 
     descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=len(content))
     chunks = client(credentials_for(tmp_path, fake.host)).blob(reference, descriptor)
     assert digest_of(b"".join(chunks)) == digest
-    # Its token ran out on the way.
+    # The token expired meanwhile.
     assert len(fake.sent("GET", "/token")) == 2
 
 
-def test_a_blob_longer_than_said_is_cut_off(fake: FakeRegistry) -> None:
+def test_blob_larger_than_its_descriptor_is_an_error(fake: FakeRegistry) -> None:
     digest = fake.add_blob("app", b"x" * 100)
     descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=99)
     with pytest.raises(DigestMismatchError):
         list(client().blob(Reference(registry=fake.host, repository="app"), descriptor))
 
 
-def test_a_manifest_must_be_what_its_digest_says(fake: FakeRegistry) -> None:
+def test_manifest_must_match_its_digest(fake: FakeRegistry) -> None:
     data = image().manifest_bytes
     other = digest_of(b"other")
     fake.add_manifest("app", "latest", data, spec.MANIFEST)
@@ -301,7 +301,7 @@ def test_a_manifest_must_be_what_its_digest_says(fake: FakeRegistry) -> None:
     fake.digest_header = other
     with pytest.raises(DigestMismatchError, match=other):
         client().manifest(reference)
-    # Asked for by digest, the header's word counts for nothing.
+    # For a request by digest, the header is ignored.
     assert client().manifest(reference.with_digest(digest_of(data)))[1] == data
     assert client().resolve(reference.with_digest(digest_of(data))).digest == digest_of(data)
     for header in ("", "nonsense", "sha256:" + "z" * 64):
@@ -320,7 +320,7 @@ def test_a_manifest_must_be_what_its_digest_says(fake: FakeRegistry) -> None:
         ({"mediaType": None, "layers": []}, "application/octet-stream", spec.MANIFEST),
     ],
 )
-def test_the_media_type_of_a_manifest_is_found(
+def test_determines_the_media_type_of_a_manifest(
     fake: FakeRegistry, document: dict[str, Any], header: str, expected: str
 ) -> None:
     fake.add_manifest("app", "latest", json.dumps(document).encode(), header)
@@ -343,14 +343,14 @@ def test_the_media_type_of_a_manifest_is_found(
         (b"\xff\xfe{", spec.MANIFEST, "not JSON"),
     ],
 )
-def test_what_is_no_image_is_one_clean_error(fake: FakeRegistry, data: bytes, header: str, says: str) -> None:
+def test_other_documents_than_images_are_image_errors(fake: FakeRegistry, data: bytes, header: str, says: str) -> None:
     fake.add_manifest("app", "latest", data, header)
     with pytest.raises(ImageError, match=says) as caught:
         client().manifest(Reference(registry=fake.host, repository="app"))
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_manifest_without_end_is_not_read(fake: FakeRegistry) -> None:
+def test_huge_manifest_is_an_error(fake: FakeRegistry) -> None:
     fake.add_manifest("app", "latest", b" " * (4 << 20) + b"{}", spec.MANIFEST)
     with pytest.raises(RegistryError, match="larger"):
         client().manifest(Reference(registry=fake.host, repository="app"))
@@ -373,9 +373,9 @@ def test_a_manifest_without_end_is_not_read(fake: FakeRegistry) -> None:
         ['Bearer realm="http://[/"', "http://[", "//", "Bearer", 'Bearer realm="ftp://x"', "http://a:b/"]
     ),
 )
-# urllib3 leaves the connection of a redirect that leads nowhere to the garbage collector, which tells of it.
+# urllib3 does not close the connection of an invalid redirect, so the garbage collector warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_no_answer_is_a_traceback(body: bytes, status: int, header: str, value: str) -> None:
+def test_any_answer_is_a_result_or_our_error(body: bytes, status: int, header: str, value: str) -> None:
     with FakeRegistry() as fake:
         fake.failures = [
             Failure(method, "", status, times=99, headers={header: value}, body=b"" if status == 204 else body)
@@ -388,7 +388,7 @@ def test_no_answer_is_a_traceback(body: bytes, status: int, header: str, value: 
             lambda: list(client().blob(reference, Descriptor(media_type="", digest=digest_of(b""), size=0))),
             lambda: client().push(image(), [reference]),
         ):
-            assert told(attempt).replace("\n  hint: ", "").isprintable()
+            assert message_of(attempt).replace("\n  hint: ", "").isprintable()
     if 300 <= status < 400:
         gc.collect()
 
@@ -396,7 +396,7 @@ def test_no_answer_is_a_traceback(body: bytes, status: int, header: str, value: 
 # Mirrors
 
 
-def test_a_mirror_is_asked_first_and_the_registry_when_it_lacks_the_image(tmp_path: Path) -> None:
+def test_pulls_from_the_mirror_first_and_else_from_the_registry(tmp_path: Path) -> None:
     with FakeRegistry() as mirror, FakeRegistry(auth="basic") as upstream:
         for registry, name in ((mirror, "mirrored"), (upstream, "only-here")):
             data = image(env=name).manifest_bytes
@@ -414,7 +414,7 @@ def test_a_mirror_is_asked_first_and_the_registry_when_it_lacks_the_image(tmp_pa
         assert not [request for request in mirror.requests if "Authorization" in request.headers]
 
 
-def test_a_mirror_that_is_down_or_lies_does_no_harm(fake: FakeRegistry) -> None:
+def test_uses_the_registry_if_the_mirror_is_down_or_wrong(fake: FakeRegistry) -> None:
     data = image().manifest_bytes
     digest = fake.add_manifest("app", "latest", data, spec.MANIFEST)
     reference = Reference(registry=fake.host, repository="app", digest=digest)
@@ -426,13 +426,13 @@ def test_a_mirror_that_is_down_or_lies_does_no_harm(fake: FakeRegistry) -> None:
             assert registry.manifest(reference)[1] == data
 
 
-def test_a_mirror_that_is_down_is_not_waited_for_again(fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_does_not_try_an_unreachable_mirror_again(fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.add_manifest("app", "latest", image().manifest_bytes, spec.MANIFEST)
-    asked: list[str] = []
+    urls: list[str] = []
     request = Http.request
 
     def counted(self: Http, method: str, url: str, **options: Any) -> Any:
-        asked.append(url)
+        urls.append(url)
         return request(self, method, url, **options)
 
     monkeypatch.setattr(Http, "request", counted)
@@ -440,10 +440,10 @@ def test_a_mirror_that_is_down_is_not_waited_for_again(fake: FakeRegistry, monke
     registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: down})
     for _ in range(3):
         registry.manifest(Reference(registry=fake.host, repository="app"))
-    assert len([url for url in asked if down in url]) == 1
+    assert len([url for url in urls if down in url]) == 1
 
 
-def test_when_both_fail_both_are_named(fake: FakeRegistry) -> None:
+def test_error_names_mirror_and_registry(fake: FakeRegistry) -> None:
     with FakeRegistry() as mirror:
         registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror.host})
         with pytest.raises(RegistryError, match=r"the mirror: .*; the registry itself: ") as caught:
@@ -453,7 +453,7 @@ def test_when_both_fail_both_are_named(fake: FakeRegistry) -> None:
         assert fake.host in caught.value.message
 
 
-def test_a_mirror_is_taken_at_its_word_when_the_registry_does_not_answer() -> None:
+def test_reports_the_mirrors_status_if_the_registry_is_down() -> None:
     down = f"127.0.0.1:{free_port()}"
     with FakeRegistry() as mirror:
         registry = Registry(Http(), credentials=Credentials(), mirrors={down: mirror.host})
@@ -464,7 +464,7 @@ def test_a_mirror_is_taken_at_its_word_when_the_registry_does_not_answer() -> No
         assert registry.manifest(Reference(registry=down, repository="app"))[1] == image().manifest_bytes
 
 
-def test_a_mirror_may_have_a_prefix_and_is_never_pushed_to(fake: FakeRegistry) -> None:
+def test_mirror_may_have_a_prefix_and_is_not_pushed_to(fake: FakeRegistry) -> None:
     with FakeRegistry() as mirror:
         base = image(layer("base"))
         registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: f"{mirror.host}/hub/proxy"})
@@ -474,7 +474,7 @@ def test_a_mirror_may_have_a_prefix_and_is_never_pushed_to(fake: FakeRegistry) -
         registry.push(base, [Reference(registry=fake.host, repository="app")], mount_from=source)
         assert not mirror.sent("PUT")
         assert not mirror.sent("POST")
-        # What the mirror holds can be mounted in the mirror's own registry.
+        # Blobs of the mirror can be mounted in its own registry.
         mirror.blobs["hub/proxy/library/base", base.layers[0].descriptor.digest] = base.layers[0].open().read()
         registry.push(base, [Reference(registry=mirror.host, repository="app")], mount_from=source)
         assert len(mirror.sent("PUT", "/blobs/")) == 1
@@ -492,7 +492,7 @@ def push(fake: FakeRegistry, pushed: Image, credentials: Credentials | None = No
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_only_what_is_lacking_is_sent_once_and_tags_come_last(fake: FakeRegistry, absolute: bool) -> None:
+def test_sends_missing_blobs_once_and_tags_last(fake: FakeRegistry, absolute: bool) -> None:
     fake.absolute_location = absolute
     shared, own = layer("shared", b"1" * 5000), layer("own", b"2" * 5000)
     push(fake, image(shared))
@@ -503,12 +503,12 @@ def test_only_what_is_lacking_is_sent_once_and_tags_come_last(fake: FakeRegistry
     assert [path for path in puts if "/manifests/" in path] == puts[-1:]
 
 
-def test_connections_are_kept_alive(fake: FakeRegistry) -> None:
+def test_reuses_connections(fake: FakeRegistry) -> None:
     push(fake, image(*(layer(str(number)) for number in range(12))), threads=3)
     assert fake.connections <= 4
 
 
-def test_a_token_is_asked_for_once_and_for_the_mount_too(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_requests_one_token_and_one_for_mounts(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth = "bearer"
     base = layer("base")
     fake.add_blob("library/base", base.open().read())
@@ -521,24 +521,24 @@ def test_a_token_is_asked_for_once_and_for_the_mount_too(fake: FakeRegistry, tmp
 
 
 @pytest.mark.parametrize("auth", ["", "bearer"])
-def test_a_mount_that_is_not_possible_is_an_upload(fake: FakeRegistry, tmp_path: Path, auth: str) -> None:
+def test_uploads_what_cannot_be_mounted(fake: FakeRegistry, tmp_path: Path, auth: str) -> None:
     fake.auth, fake.mounts, fake.unmountable = auth, False, frozenset({"private/base"})
     source = Reference(registry=fake.host, repository="private/base")
     push(fake, image(layer("base")), credentials_for(tmp_path, fake.host), mount_from=source)
 
 
-def test_nothing_is_mounted_from_another_registry(fake: FakeRegistry) -> None:
+def test_mounts_nothing_from_another_registry(fake: FakeRegistry) -> None:
     push(fake, image(layer("base")), mount_from=Reference(registry="other.example", repository="base"))
     assert not any("mount" in request.query for request in fake.requests)
 
 
-def test_a_token_that_runs_out_is_renewed(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_renews_an_expired_token(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth, fake.token_uses = "bearer", 3
     push(fake, image(*(layer(str(number)) for number in range(5))), credentials_for(tmp_path, fake.host), threads=1)
     assert len(fake.tokens) > 2
 
 
-def test_an_identity_token_is_exchanged(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_exchanges_an_identity_token(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth, fake.identity_token = "bearer", "refresh me"
     credentials = credentials_for(tmp_path, fake.host, "", "", identitytoken="refresh me")
     push(fake, image(layer("a")), credentials)
@@ -551,7 +551,7 @@ def test_an_identity_token_is_exchanged(fake: FakeRegistry, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("cuts", [1, 3])
-def test_an_upload_that_breaks_off_is_repeated(fake: FakeRegistry, cuts: int) -> None:
+def test_repeats_a_broken_upload(fake: FakeRegistry, cuts: int) -> None:
     fake.cut_uploads = cuts
     push(fake, image(layer("a", secrets.token_bytes(1 << 20))))
 
@@ -560,7 +560,7 @@ def test_an_upload_that_breaks_off_is_repeated(fake: FakeRegistry, cuts: int) ->
     ("cuts", "methods"),
     [(1, ["POST", "PUT", "POST", "PUT"]), (2, ["POST", "PUT", "POST", "PUT", "POST", "PATCH", "PUT"])],
 )
-def test_an_upload_that_breaks_off_twice_goes_in_chunks(fake: FakeRegistry, cuts: int, methods: list[str]) -> None:
+def test_sends_chunks_after_two_broken_uploads(fake: FakeRegistry, cuts: int, methods: list[str]) -> None:
     fake.cut_uploads = cuts
     push(fake, image())
     assert [request.method for request in fake.requests if "/uploads/" in request.path] == methods
@@ -568,7 +568,7 @@ def test_an_upload_that_breaks_off_twice_goes_in_chunks(fake: FakeRegistry, cuts
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "GET"])
-def test_passing_troubles_pass(fake: FakeRegistry, status: int, method: str) -> None:
+def test_retries_temporary_failures(fake: FakeRegistry, status: int, method: str) -> None:
     fake.failures = [
         Failure(method, "", status, times=2, headers={"Retry-After": "1"}),
         Failure(method, "/manifests/", status, headers={"Retry-After": "1"}),
@@ -578,7 +578,7 @@ def test_passing_troubles_pass(fake: FakeRegistry, status: int, method: str) -> 
     assert client().manifest(Reference(registry=fake.host, repository="app", tag="1.0"))[0].digest == pushed.digest
 
 
-def test_a_rate_limit_of_hours_is_told_of_rather_than_waited_for(fake: FakeRegistry) -> None:
+def test_reports_a_rate_limit_of_hours_without_waiting(fake: FakeRegistry) -> None:
     fake.failures = [Failure("GET", "", 429, times=99, headers={"Retry-After": "3600"})]
     with pytest.raises(RegistryError) as caught:
         client().manifest(Reference(registry=fake.host, repository="app"))
@@ -586,7 +586,7 @@ def test_a_rate_limit_of_hours_is_told_of_rather_than_waited_for(fake: FakeRegis
     assert len(fake.sent("GET")) == 1
 
 
-def test_an_upload_that_arrived_though_its_answer_did_not_is_not_repeated(fake: FakeRegistry) -> None:
+def test_does_not_repeat_an_upload_whose_answer_was_lost(fake: FakeRegistry) -> None:
     pushed = image(layer("a"))
     fake.failures = [Failure("PUT", "/blobs/", 504)]
     digest = pushed.config_descriptor.digest
@@ -607,7 +607,7 @@ def test_an_upload_that_arrived_though_its_answer_did_not_is_not_repeated(fake: 
 
 
 @pytest.mark.parametrize("smallest", [0, 9 << 20])
-def test_what_is_too_large_for_one_request_goes_in_chunks(fake: FakeRegistry, smallest: int) -> None:
+def test_sends_chunks_if_one_request_is_too_large(fake: FakeRegistry, smallest: int) -> None:
     fake.largest_put, fake.smallest_chunk = 1000, smallest
     content = secrets.token_bytes(20 << 20)
     big = Layer(
@@ -622,13 +622,13 @@ def test_what_is_too_large_for_one_request_goes_in_chunks(fake: FakeRegistry, sm
 
 
 @pytest.mark.parametrize("location", ["http://[", "ftp://127.0.0.1/x", "mailto:x", "//"])
-def test_an_upload_that_goes_nowhere(fake: FakeRegistry, location: str) -> None:
+def test_invalid_location_of_an_upload(fake: FakeRegistry, location: str) -> None:
     fake.location = location
     with pytest.raises(RegistryError):
         push(fake, image(layer("a")))
 
 
-def test_a_layer_that_is_not_what_it_says_is_no_hanging_request(fake: FakeRegistry) -> None:
+def test_layer_that_does_not_match_its_descriptor_does_not_hang(fake: FakeRegistry) -> None:
     good = layer("a")
     short = Layer(descriptor=good.descriptor, diff_id=good.diff_id, open=lambda: io.BytesIO(b"short"))
     with pytest.raises(ImageError, match="shorter"):
@@ -646,7 +646,7 @@ def test_a_layer_that_is_not_what_it_says_is_no_hanging_request(fake: FakeRegist
     assert not fake.manifests
 
 
-def test_an_error_stops_the_other_uploads(fake: FakeRegistry) -> None:
+def test_error_stops_the_other_uploads(fake: FakeRegistry) -> None:
     endless = threading.Event()
     good = layer("waits")
 
@@ -669,7 +669,7 @@ def test_an_error_stops_the_other_uploads(fake: FakeRegistry) -> None:
     assert ("app", good.descriptor.digest) not in fake.blobs
 
 
-def test_progress_counts_every_byte_that_is_sent(fake: FakeRegistry) -> None:
+def test_progress_counts_every_sent_byte(fake: FakeRegistry) -> None:
     counted: dict[str, tuple[int, list[int]]] = {}
     notes: list[str] = []
 
@@ -691,12 +691,12 @@ def test_progress_counts_every_byte_that_is_sent(fake: FakeRegistry) -> None:
     assert "1 present, 2 uploaded" in notes[0] or "2 present, 1 uploaded" in notes[0]
 
 
-def test_references_of_two_repositories_are_a_mistake() -> None:
+def test_refuses_references_of_two_repositories() -> None:
     with pytest.raises(ValueError, match="one repository"):
         client().push(image(), [Reference(repository="a"), Reference(repository="b")])
 
 
-# What a person is told
+# Messages
 
 
 @pytest.mark.parametrize(
@@ -709,7 +709,7 @@ def test_references_of_two_repositories_are_a_mistake() -> None:
         (500, "HTTP 500", "later"),
     ],
 )
-def test_a_refusal_says_what_to_do(fake: FakeRegistry, status: int, says: str, advises: str) -> None:
+def test_refusals_have_hints(fake: FakeRegistry, status: int, says: str, advises: str) -> None:
     body = json.dumps({"errors": [{"code": "WHY", "message": "because\x1b[31m\n" + "x" * 500}]}).encode()
     fake.failures = [Failure("GET", "", status, times=99, body=body)]
     with pytest.raises(RegistryError) as caught:
@@ -723,17 +723,17 @@ def test_a_refusal_says_what_to_do(fake: FakeRegistry, status: int, says: str, a
     assert error.message.isprintable()
 
 
-def test_a_registry_that_repeats_a_secret_does_not_make_us_say_it(fake: FakeRegistry, tmp_path: Path) -> None:
+def test_removes_secrets_from_the_registrys_message(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.auth = "basic"
-    said = json.dumps({"errors": [{"code": "X", "message": f"{USER}:{PASSWORD} may not"}]}).encode()
-    fake.failures = [Failure("PUT", "/manifests/", 403, body=said)]
+    body = json.dumps({"errors": [{"code": "X", "message": f"{USER}:{PASSWORD} may not"}]}).encode()
+    fake.failures = [Failure("PUT", "/manifests/", 403, body=body)]
     with pytest.raises(RegistryError) as caught:
         push(fake, image(), credentials_for(tmp_path, fake.host))
     assert PASSWORD not in str(caught.value)
     assert str(tmp_path) in caught.value.message
 
 
-def test_a_registry_that_is_not_there() -> None:
+def test_unreachable_registry_is_an_error() -> None:
     host = f"127.0.0.1:{free_port()}"
     for attempt in (
         lambda: client().manifest(Reference(registry=host, repository="app")),
@@ -762,13 +762,13 @@ def test_a_registry_that_is_not_there() -> None:
         ("lab.example:5001", "https://lab.example:5001"),
     ],
 )
-def test_only_loopback_and_named_hosts_are_spoken_to_in_plain(
+def test_uses_plain_http_for_loopback_and_named_hosts_only(
     registry: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    urls: list[str] = []
 
     def request(self: Http, method: str, url: str, **options: Any) -> Any:
-        asked.append(url)
+        urls.append(url)
         raise NetworkError("no")
 
     monkeypatch.setattr(Http, "request", request)
@@ -777,10 +777,10 @@ def test_only_loopback_and_named_hosts_are_spoken_to_in_plain(
         Registry(Http(), credentials=Credentials(), insecure=insecure).manifest(
             Reference(registry=registry, repository="app")
         )
-    assert asked == [f"{url}/v2/app/manifests/latest"]
+    assert urls == [f"{url}/v2/app/manifests/latest"]
 
 
-def told(attempt: Callable[[], object]) -> str:
+def message_of(attempt: Callable[[], object]) -> str:
     try:
         attempt()
     except HatchDockerError as error:
@@ -795,7 +795,7 @@ def free_port() -> int:
         return port
 
 
-def test_the_builder_of_test_images_is_sound() -> None:
+def test_images_of_these_tests_are_valid() -> None:
     made_layer = layer("a", b"content")
     with made_layer.open() as file:
         blob = file.read()

@@ -35,7 +35,7 @@ QUIET = Progress()
 
 @dataclass
 class Fake:
-    """A source in memory that counts what it is asked for."""
+    """A source in memory that records requests."""
 
     top: bytes
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -73,20 +73,20 @@ def cached(cache: Cache) -> list[Path]:
 
 
 class TestPull:
-    def test_an_image(self, cache: Cache) -> None:
+    def test_pulls_an_image(self, cache: Cache) -> None:
         pulled = pull(Fake.of(IMAGE).source(), AMD64, cache, progress=QUIET)
         assert pulled.digest == pulled.image.digest == IMAGE.digest
         assert pulled.image.config == IMAGE.config
         assert validate(pulled.image) == []
 
     @pytest.mark.parametrize("wanted", [IMAGE, ARM])
-    def test_one_of_an_index_by_platform(self, cache: Cache, wanted: Image) -> None:
+    def test_selects_by_platform(self, cache: Cache, wanted: Image) -> None:
         top = index(IMAGE, ARM)
         pulled = pull(Fake.of(IMAGE, ARM, top=top).source(), wanted.config.platform, cache, progress=QUIET)
         assert pulled.image.config_bytes == wanted.config_bytes
         assert pulled.digest == digest_of(top)
 
-    def test_a_platform_that_it_lacks(self, cache: Cache) -> None:
+    def test_missing_platform_is_an_error(self, cache: Cache) -> None:
         wanted = Platform(architecture="s390x")
         with pytest.raises(BaseError, match="nothing for linux/s390x; it has linux/amd64, linux/arm64\n") as caught:
             pull(Fake.of(top=index(IMAGE, ARM)).source(), wanted, cache, progress=QUIET)
@@ -96,12 +96,12 @@ class TestPull:
         with pytest.raises(BaseError, match="it has no platforms at all"):
             pull(Fake.of(top=index()).source(), AMD64, cache, progress=QUIET)
 
-    def test_an_index_that_lies_about_the_platform(self, cache: Cache) -> None:
+    def test_index_with_a_wrong_platform(self, cache: Cache) -> None:
         lying = spec.dump({"manifests": [replace(ARM.descriptor, platform=AMD64).to_json()]})
         with pytest.raises(BaseError, match="nothing for linux/amd64; it has linux/arm64"):
             pull(Fake.of(ARM, top=lying).source(), AMD64, cache, progress=QUIET)
 
-    def test_dockers_dialect_and_missing_types(self, cache: Cache) -> None:
+    def test_docker_media_types_and_missing_ones(self, cache: Cache) -> None:
         manifest = IMAGE.manifest.to_json()
         del manifest["mediaType"]
         for each in manifest["layers"]:
@@ -111,7 +111,7 @@ class TestPull:
         assert {layer.descriptor.media_type for layer in pulled.image.layers} == {spec.LAYER_GZIP}
         assert validate(pulled.image) == []
 
-    def test_layers_are_fetched_once_and_when_they_are_opened(self, cache: Cache) -> None:
+    def test_pulls_layers_once_when_they_are_opened(self, cache: Cache) -> None:
         fake = Fake.of(IMAGE)
         pulled = pull(fake.source(), AMD64, cache, progress=QUIET)
         layers = {layer.descriptor.digest for layer in IMAGE.layers}
@@ -120,7 +120,7 @@ class TestPull:
             fetch(pulled.image, threads=3)
             assert sorted(fake.asked) == sorted({IMAGE.config_descriptor.digest, *layers})
 
-    def test_what_the_cache_lost_is_fetched_again(self, cache: Cache) -> None:
+    def test_pulls_again_what_the_cache_lost(self, cache: Cache) -> None:
         fake = Fake.of(IMAGE)
         pulled = pull(fake.source(), AMD64, cache, progress=QUIET)
         fetch(pulled.image, threads=1)
@@ -130,7 +130,7 @@ class TestPull:
         assert validate(again.image) == []
 
     @pytest.mark.parametrize("what", ["manifest", "config", "layer"])
-    def test_of_wrong_content_nothing_is_kept(self, cache: Cache, what: str) -> None:
+    def test_stores_nothing_of_wrong_content(self, cache: Cache, what: str) -> None:
         fake = Fake.of(IMAGE, top=index(IMAGE))
         wrong = {
             "manifest": IMAGE.digest,
@@ -144,14 +144,14 @@ class TestPull:
         assert wrong.partition(":")[2] not in {path.name for path in cached(cache)}
 
     @pytest.mark.parametrize("by", [-1, 1, 1 << 40])
-    def test_a_layer_of_another_size_than_its_manifest_says(self, cache: Cache, by: int) -> None:
+    def test_layer_of_another_size_than_in_the_manifest(self, cache: Cache, by: int) -> None:
         lower, upper = IMAGE.manifest.layers
         lying = replace(IMAGE.manifest, layers=(lower, replace(upper, size=upper.size + by)))
         pulled = pull(Fake.of(IMAGE, top=spec.dump(lying.to_json())).source(), AMD64, cache, progress=QUIET)
         with pytest.raises(ImageError, match=f"has {upper.size} bytes, not the {upper.size + by} of its manifest"):
             fetch(pulled.image, threads=1)
 
-    def test_a_document_that_claims_to_be_huge_is_not_asked_for(self, cache: Cache) -> None:
+    def test_does_not_request_a_document_that_claims_to_be_huge(self, cache: Cache) -> None:
         huge = spec.dump({"manifests": [replace(IMAGE.descriptor, size=1 << 40).to_json()]})
         fake = Fake.of(IMAGE, top=huge)
         with pytest.raises(ImageError, match="larger than such a document can be"):
@@ -166,7 +166,7 @@ class TestPull:
             {"config": 5},
         ],
     )
-    def test_a_config_that_does_not_go_with_the_manifest(self, cache: Cache, change: dict[str, Any]) -> None:
+    def test_config_with_another_number_of_layers(self, cache: Cache, change: dict[str, Any]) -> None:
         config = spec.dump({**json.loads(IMAGE.config_bytes), **change})
         described = Descriptor(media_type=spec.CONFIG, digest=digest_of(config), size=len(config))
         fake = Fake.of(IMAGE, top=spec.dump(replace(IMAGE.manifest, config=described).to_json()))
@@ -178,14 +178,14 @@ class TestPull:
         data=st.binary(max_size=20)
         | st.sampled_from([b"{}", b"[]", b'{"manifests": 5}', b'{"layers": [], "config": 1}'])
     )
-    def test_a_root_that_is_no_image(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    def test_root_that_is_not_an_image(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
         cache = Cache(tmp_path_factory.getbasetemp() / "roots")
         with pytest.raises(ImageError):
             pull(Fake(data).source(), AMD64, cache, progress=QUIET)
 
 
 class TestOffline:
-    def test_by_digest_a_registry_is_needed_once(self, cache: Cache) -> None:
+    def test_image_named_by_digest_needs_its_registry_once(self, cache: Cache) -> None:
         top = index(IMAGE)
         with FakeRegistry() as fake:
             for data, kind in ((top, spec.INDEX), (IMAGE.manifest_bytes, spec.MANIFEST)):
@@ -208,7 +208,7 @@ class TestOffline:
 
 
 def saved(plain: Mapping[str, bytes], *, diff_ids: list[str] | None = None) -> Files:
-    """What an engine saves: `plain` has its layers by name."""
+    """An archive of `docker save`; `plain` has the layers by name."""
     ids = diff_ids or [digest_of(data) for data in plain.values()]
     files = {
         "manifest.json": json.dumps([{"Config": "c", "RepoTags": [], "Layers": list(plain)}]).encode(),
@@ -240,17 +240,17 @@ class TestSavedImages:
         assert validate(image) == []
         return [layer.descriptor.digest for layer in image.layers]
 
-    def test_are_compressed_the_same_everywhere(self, tmp_path: Path) -> None:
+    def test_compression_does_not_depend_on_chunks(self, tmp_path: Path) -> None:
         files = saved({"a": self.PLAIN, "b": tar_of({})})
-        here, there = Cache(tmp_path / "here"), Cache(tmp_path / "there")
-        assert self.layers(files, here) == self.layers(dribble(files), there)
+        first, second = Cache(tmp_path / "first"), Cache(tmp_path / "second")
+        assert self.layers(files, first) == self.layers(dribble(files), second)
 
     def test_are_compressed_once(self, cache: Cache) -> None:
         first = self.layers(saved({"a": self.PLAIN}), cache)
         gone = saved({"a": b"gone"}, diff_ids=[digest_of(self.PLAIN)])
         assert self.layers(gone, cache) == first
 
-    def test_a_damaged_cache_is_no_more_than_a_miss(self, cache: Cache) -> None:
+    def test_damaged_cache_is_a_miss(self, cache: Cache) -> None:
         files = saved({"a": self.PLAIN})
         first = self.layers(files, cache)
         for path in cached(cache):
@@ -258,7 +258,7 @@ class TestSavedImages:
         assert self.layers(files, Cache(cache.root)) == first
 
     @pytest.mark.parametrize("compress", [gzip.compress, lambda data: zstandard(data)])
-    def test_layers_may_be_compressed_already(self, cache: Cache, compress: Any) -> None:
+    def test_accepts_compressed_layers(self, cache: Cache, compress: Any) -> None:
         files = saved({"a": compress(self.PLAIN)}, diff_ids=[digest_of(self.PLAIN)])
         assert self.layers(files, cache) == self.layers(saved({"a": self.PLAIN}), Cache(cache.root / "2"))
 
@@ -267,13 +267,13 @@ class TestSavedImages:
         [b"", tar_of({"other": b""}), gzip.compress(PLAIN)[:-9], b"\x1f\x8b nonsense"],
         ids=["empty", "other", "truncated", "nonsense"],
     )
-    def test_what_is_not_the_layer_of_the_config_is_not_kept(self, cache: Cache, wrong: bytes) -> None:
+    def test_stores_no_layer_with_another_diff_id(self, cache: Cache, wrong: bytes) -> None:
         files = saved({"a": wrong}, diff_ids=[digest_of(self.PLAIN)])
         with pytest.raises(ImageError, match=r"is not sha256:|cannot be decompressed"):
             self.layers(files, cache)
         assert cached(cache) == []
 
-    def test_more_layers_than_the_config_knows(self, cache: Cache) -> None:
+    def test_more_layers_than_in_the_config(self, cache: Cache) -> None:
         with pytest.raises(ImageError, match="another number of layers"):
             self.layers(saved({"a": self.PLAIN, "b": b""}, diff_ids=[digest_of(self.PLAIN)]), cache)
 
@@ -283,43 +283,43 @@ def zstandard(data: bytes) -> bytes:
     return bytes(compressor.compress(data) + compressor.flush())
 
 
-class TestMemory:
-    """An engine's image is saved once, then known by its ID."""
+class TestRecall:
+    """An engine's image is saved once, then recalled by its ID."""
 
     @pytest.fixture
-    def known(self, cache: Cache) -> Cache:
+    def filled(self, cache: Cache) -> Cache:
         pulled = pull_saved(
             saved({"a": tar_of({"x": b"1"}), "b": tar_of({"x": b"2"})}), "", AMD64, cache, progress=QUIET
         )
         remember(cache, "sha256:id", pulled)
-        found = recall(cache, "sha256:id")
-        assert found is not None
-        assert found.digest == pulled.digest
-        assert found.image.config_bytes == pulled.image.config_bytes
-        assert validate(found.image) == []
+        recalled = recall(cache, "sha256:id")
+        assert recalled is not None
+        assert recalled.digest == pulled.digest
+        assert recalled.image.config_bytes == pulled.image.config_bytes
+        assert validate(recalled.image) == []
         return cache
 
-    def test_another_id_is_not_known(self, known: Cache) -> None:
-        assert recall(known, "sha256:other") is None
+    def test_another_id_is_a_miss(self, filled: Cache) -> None:
+        assert recall(filled, "sha256:other") is None
 
-    def test_what_is_gone_or_damaged_is_not_known(self, known: Cache) -> None:
-        needed = [path for path in cached(known) if "compressed" not in path.parts]
+    def test_missing_or_damaged_parts_are_a_miss(self, filled: Cache) -> None:
+        needed = [path for path in cached(filled) if "compressed" not in path.parts]
         assert len(needed) == 4
         for path in needed:
             data = path.read_bytes()
             path.write_bytes(data[:-3])
-            assert recall(Cache(known.root), "sha256:id") is None, path
+            assert recall(Cache(filled.root), "sha256:id") is None, path
             path.write_bytes(data)
-            assert recall(Cache(known.root), "sha256:id") is not None
+            assert recall(Cache(filled.root), "sha256:id") is not None
 
     @pytest.mark.parametrize("layers", [[], [1], 5, None, [{"digest": "sha256:" + "0" * 64, "size": 1}] * 2])
-    def test_what_another_version_noted_is_not_known(self, known: Cache, layers: Any) -> None:
-        document = known.get("saved", "sha256:id")
+    def test_entry_of_another_version_is_a_miss(self, filled: Cache, layers: Any) -> None:
+        document = filled.get("saved", "sha256:id")
         assert document
-        known.put("saved", "sha256:id", {**document, "layers": layers})
-        assert recall(known, "sha256:id") is None
+        filled.put("saved", "sha256:id", {**document, "layers": layers})
+        assert recall(filled, "sha256:id") is None
 
 
-def test_errors_are_ours(cache: Cache) -> None:
+def test_errors_are_image_errors(cache: Cache) -> None:
     with pytest.raises(HatchDockerError):
         pull_saved(saved({}, diff_ids=["nonsense"]), "", AMD64, cache, progress=QUIET)

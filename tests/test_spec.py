@@ -63,7 +63,7 @@ _json: st.SearchStrategy[Any] = st.recursive(
 
 
 def some(fields: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Documents in which some known fields are as they should be, and some are anything."""
+    """Documents in which some fields are valid, and others are arbitrary."""
     return st.fixed_dictionaries({}, optional={name: _json | st.just(value) for name, value in fields.items()})
 
 
@@ -99,7 +99,7 @@ class TestRoundTrips:
 
 
 class TestAnyDocument:
-    """Whatever a registry, an archive or an engine sends is read or refused, never a crash."""
+    """Any document is read, or raises ImageError."""
 
     @given(some({**DESCRIPTOR, "annotations": {"a": 1}, "platform": {"os": "linux"}}) | _json)
     def test_a_descriptor(self, document: Any) -> None:
@@ -146,7 +146,7 @@ class TestAnyDocument:
         "data",
         [b"", b"{", b"[]", b"\xff", b"1", b"[" * 100_000, b'{"a":"\\ud800"}', b'{"a":"\xed\xa0\x80"}', b"9" * 5000],
     )
-    def test_what_is_no_json_object(self, data: bytes) -> None:
+    def test_other_json_than_objects_is_an_error(self, data: bytes) -> None:
         with pytest.raises(ImageError, match=r"^the config is not"):
             spec.load(data, "the config")
 
@@ -162,29 +162,29 @@ class TestAnyDocument:
             None,
         ],
     )
-    def test_a_descriptor_has_digest_and_size(self, wrong: object) -> None:
+    def test_descriptor_needs_digest_and_size(self, wrong: object) -> None:
         with pytest.raises(ImageError):
             Descriptor.from_json(wrong)
 
 
 class TestReading:
-    def test_dockers_dialect_is_read_as_ocis(self) -> None:
+    def test_reads_docker_media_types_as_oci(self) -> None:
         layer = {"digest": DIGEST, "size": 1, "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip"}
         config = {"digest": DIGEST, "size": 1, "mediaType": spec.DOCKER_CONFIG}
         manifest = Manifest.from_json({"config": config, "layers": [layer], "schemaVersion": 2, "other": 1})
         assert manifest.config.media_type == spec.CONFIG
         assert manifest.layers[0].media_type == spec.LAYER_GZIP
 
-    def test_a_missing_media_type_is_tolerated(self) -> None:
+    def test_accepts_a_missing_media_type(self) -> None:
         assert Descriptor.from_json({"digest": DIGEST, "size": 1}).media_type == ""
 
-    def test_an_entrypoint_in_shell_form_is_what_a_shell_is_given(self) -> None:
+    def test_entrypoint_in_shell_form(self) -> None:
         read = ImageConfig.from_json({"config": {"Entrypoint": "run me", "Cmd": [], "Env": ["A=b=c", "EMPTY"]}})
         assert read.entrypoint == ("/bin/sh", "-c", "run me")
         assert read.cmd is None
         assert read.env == {"A": "b=c", "EMPTY": ""}
 
-    def test_what_is_not_set_is_not_written(self) -> None:
+    def test_omits_empty_fields(self) -> None:
         assert ImageConfig(platform=AMD64).to_json((), ()) == {
             "architecture": "amd64",
             "os": "linux",
@@ -192,7 +192,7 @@ class TestReading:
             "rootfs": {"type": "layers", "diff_ids": []},
         }
 
-    def test_diff_ids_are_required(self) -> None:
+    def test_requires_diff_ids(self) -> None:
         for wrong in ({}, {"rootfs": 1}, {"rootfs": {"diff_ids": ["x"]}}, {"rootfs": {"diff_ids": [1]}}):
             with pytest.raises(ImageError, match=r"rootfs\.diff_ids"):
                 diff_ids_of(wrong)
@@ -212,7 +212,7 @@ class TestPlatforms:
             ("windows/amd64", "windows/amd64"),
         ],
     )
-    def test_are_normalized(self, text: str, expected: str) -> None:
+    def test_normalizes(self, text: str, expected: str) -> None:
         assert str(Platform.parse(text)) == expected
 
     @pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux amd64", "Linux/amd64", "linux/amd64\n"])
@@ -233,31 +233,31 @@ class TestSelection:
 
     def chosen(self, wanted: str, *platforms: str | None) -> int | None:
         index = self.index(*(None if name is None else Platform.parse(name) for name in platforms))
-        found = index.select(Platform.parse(wanted))
-        return None if found is None else found.size
+        chosen = index.select(Platform.parse(wanted))
+        return None if chosen is None else chosen.size
 
-    def test_the_same_platform(self) -> None:
+    def test_equal_platform(self) -> None:
         assert self.chosen("arm64", "amd64", "arm64", "unknown/unknown") == 1
 
-    def test_the_same_variant_comes_first(self) -> None:
+    def test_equal_variant_takes_precedence(self) -> None:
         assert self.chosen("linux/arm/v7", "linux/arm/v6", "linux/arm/v7") == 1
         assert self.chosen("linux/arm", "linux/arm/v6", "linux/arm") == 1
 
-    def test_arm_alone_is_not_the_soft_float_one(self) -> None:
+    def test_arm_without_a_variant_is_not_soft_float(self) -> None:
         assert self.chosen("linux/arm", "linux/arm/v5", "linux/arm/v7") == 1
         assert self.chosen("linux/arm", "linux/arm/v5") is None
 
-    def test_any_variant_where_none_was_asked_for(self) -> None:
+    def test_any_variant_if_none_is_requested(self) -> None:
         assert self.chosen("linux/arm64", "linux/amd64", "linux/arm64/v9") == 1
 
-    def test_never_another_variant_than_was_asked_for(self) -> None:
+    def test_no_other_variant_than_the_requested_one(self) -> None:
         assert self.chosen("linux/arm/v6", "linux/arm/v7") is None
 
-    def test_a_lone_manifest_without_a_platform(self) -> None:
+    def test_only_manifest_without_a_platform(self) -> None:
         assert self.chosen("amd64", None) == 0
         assert self.chosen("amd64", None, None) is None
 
-    def test_attestations_are_no_platforms(self) -> None:
+    def test_attestations_are_not_platforms(self) -> None:
         index = self.index(ARM64, Platform.parse("unknown/unknown"), AMD64, None)
         assert index.platforms() == ["linux/amd64", "linux/arm64"]
 

@@ -23,7 +23,7 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that stands still until the test moves it."""
+    """A clock that only the test moves."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -31,17 +31,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def plain(lines: list[str]) -> Terminal:
-    """As in a pipe."""
+    """Output to a pipe."""
     return Terminal(lines.append, None)
 
 
 def shown(stream: io.StringIO) -> str:
-    """What is on a terminal's line in the end."""
+    """The text of the live line."""
     return stream.getvalue().split("\r\x1b[K")[-1]
 
 
-def comes(stream: io.StringIO, text: str) -> bool:
-    """Whether a terminal's line shows `text` before long."""
+def becomes(stream: io.StringIO, text: str) -> bool:
+    """Whether the live line becomes `text` within some seconds."""
     for _ in range(10_000):
         if shown(stream) == text:
             return True
@@ -50,7 +50,7 @@ def comes(stream: io.StringIO, text: str) -> bool:
 
 
 class TestLines:
-    def test_a_step_is_told_when_the_next_begins(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
+    def test_reports_a_step_when_the_next_begins(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
         for size in (3000, 4000):
             with plain.task("download", "a", size) as advance:
                 advance(size)
@@ -65,13 +65,13 @@ class TestLines:
         plain.close()
         assert len(lines) == 2
 
-    def test_what_is_large_has_a_line_of_its_own_in_a_pipe(self, plain: Terminal, lines: list[str]) -> None:
+    def test_reports_the_start_of_large_tasks_in_a_pipe(self, plain: Terminal, lines: list[str]) -> None:
         with plain.task("download", "small.whl", 1000), plain.task("download", "big.whl", 12_345_678):
             assert lines == ["  downloading file big.whl (12.3 MB)"]
         with plain.task("load", "shop:1.0", 5_000_000):
             assert lines[2:] == ["  loading shop:1.0 (5.0 MB)"]
 
-    def test_a_failed_task_is_not_told_as_done(self, plain: Terminal, lines: list[str]) -> None:
+    def test_does_not_report_a_failed_task_as_finished(self, plain: Terminal, lines: list[str]) -> None:
         with pytest.raises(KeyError), plain.task("download", "big.whl", 12_345_678):
             raise KeyError
         plain.close()
@@ -83,7 +83,7 @@ class TestLines:
         plain.close()
         assert lines[-1].startswith("  downloaded 1/2 files, 1 B in ")
 
-    def test_a_step_within_another_does_not_end_it(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
+    def test_inner_step_does_not_end_the_outer_one(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
         with plain.task("push", "one", 5) as push:
             for _ in range(2):
                 with plain.task("pull", "base", 10) as pull:
@@ -94,7 +94,9 @@ class TestLines:
         plain.close()
         assert sorted(lines) == ["  pulled 2 layers, 20 B in 0.0 s", "  pushed 2 blobs, 10 B in 0.0 s"]
 
-    def test_what_ended_first_is_told_first(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
+    def test_reports_steps_in_the_order_of_their_ends(
+        self, plain: Terminal, lines: list[str], clock: list[float]
+    ) -> None:
         with plain.task("compile", "shop 1.0"):
             with plain.task("download", "setuptools 80", 7) as advance:
                 advance(7)
@@ -102,7 +104,7 @@ class TestLines:
         plain.close()
         assert lines == ["  downloaded file setuptools 80, 7 B in 0.0 s", "  compiled package shop 1.0 in 30.0 s"]
 
-    def test_a_step_without_sizes_or_a_verb_of_its_own(
+    def test_step_without_sizes_and_with_an_unknown_verb(
         self, plain: Terminal, lines: list[str], clock: list[float]
     ) -> None:
         with plain.task("polish", "it"):
@@ -110,7 +112,7 @@ class TestLines:
         plain.close()
         assert lines == ["  polish it in 0.0 s"]
 
-    def test_what_has_no_word_for_several_is_told_one_by_one(self, plain: Terminal, lines: list[str]) -> None:
+    def test_reports_tasks_without_a_noun_one_by_one(self, plain: Terminal, lines: list[str]) -> None:
         for name in ("Debian trixie", "3 requirements"):
             with plain.task("resolve", name):
                 pass
@@ -127,15 +129,13 @@ class TestLines:
         plain.note("lock: pylock.toml")
         assert lines == ["  lock: pylock.toml"]
 
-    def test_a_note_comes_after_what_was_done_before(
-        self, plain: Terminal, lines: list[str], clock: list[float]
-    ) -> None:
+    def test_note_follows_the_steps_before_it(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
         with plain.task("resolve", "3 requirements"):
             pass
         plain.note("it is in pylock.toml")
         assert lines == ["  resolved 3 requirements in 0.0 s", "  it is in pylock.toml"]
 
-    def test_threads_lose_nothing(self, plain: Terminal, lines: list[str]) -> None:
+    def test_counts_all_tasks_of_all_threads(self, plain: Terminal, lines: list[str]) -> None:
         started = threading.Barrier(8)
 
         def work(number: int) -> None:
@@ -158,31 +158,29 @@ class TestLive:
     @pytest.fixture
     def live(self, lines: list[str], stream: io.StringIO) -> Terminal:
         def line(text: str) -> None:
-            # A line is printed where nothing else is left.
+            # Lines are printed after the live line was cleared.
             assert shown(stream) == ""
             lines.append(text)
 
         return Terminal(line, stream)
 
-    def test_what_goes_on_is_shown_from_the_beginning(
-        self, live: Terminal, stream: io.StringIO, clock: list[float]
-    ) -> None:
+    def test_shows_a_running_step_at_once(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
         with live.task("resolve", "3 requirements"):
             assert shown(stream) == "  resolving 3 requirements"
 
-    def test_how_far_it_is(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
+    def test_shows_sizes(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
         with live.task("download", "a.whl", 2000), live.task("download", "b.whl", 4000) as advance:
             clock[0] += 1
             advance(1500)
             assert shown(stream) == "  downloading 0/2 files · 1.5 kB of 6.0 kB · a.whl, b.whl"
 
-    def test_it_is_not_drawn_for_every_chunk(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
+    def test_does_not_redraw_for_every_chunk(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
         with live.task("download", "a.whl", 2000) as advance:
             for _ in range(1000):
                 advance(1)
         assert stream.getvalue().count("\r") == 1
 
-    def test_a_step_is_shown_again_when_one_within_it_is_done(
+    def test_shows_the_outer_step_again_after_the_inner_one(
         self, live: Terminal, stream: io.StringIO, clock: list[float]
     ) -> None:
         with live.task("compile", "shop 1.0"):
@@ -192,18 +190,18 @@ class TestLive:
                 clock[0] += 1
             assert shown(stream) == "  compiling package shop 1.0 · 2 s"
 
-    def test_what_tells_nothing_of_itself_shows_how_long_it_takes(
+    def test_shows_the_time_of_steps_without_sizes(
         self, live: Terminal, stream: io.StringIO, clock: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(terminal, "_TICK_SECONDS", 0.001)
         with live.task("compile", "shop 1.0"):
             clock[0] += 35
-            assert comes(stream, "  compiling package shop 1.0 · 35 s")
+            assert becomes(stream, "  compiling package shop 1.0 · 35 s")
             live.note("something")
             clock[0] += 1
-            assert comes(stream, "  compiling package shop 1.0 · 36 s")
+            assert becomes(stream, "  compiling package shop 1.0 · 36 s")
 
-    def test_what_goes_on_after_the_end_is_not_shown(
+    def test_does_not_show_progress_after_the_end(
         self, live: Terminal, stream: io.StringIO, clock: list[float]
     ) -> None:
         with live.task("download", "a.whl", 2000) as advance:
@@ -212,7 +210,7 @@ class TestLive:
             advance(1000)
             assert shown(stream) == ""
 
-    def test_it_gives_way_to_lines(
+    def test_clears_the_live_line_for_lines(
         self, live: Terminal, lines: list[str], stream: io.StringIO, clock: list[float]
     ) -> None:
         with live.task("download", "a.whl", 9_000_000) as advance:
@@ -225,14 +223,14 @@ class TestLive:
         assert lines == ["  something", "  downloaded file a.whl, 9.0 MB in 1.0 s", "  made layer a in 0.0 s"]
         assert shown(stream) == ""
 
-    def test_nothing_is_left_of_what_failed(self, live: Terminal, lines: list[str], stream: io.StringIO) -> None:
+    def test_clears_the_live_line_after_a_failure(self, live: Terminal, lines: list[str], stream: io.StringIO) -> None:
         with pytest.raises(ValueError, match="no"), live.task("download", "a.whl", 2000):
             raise ValueError("no")
         live.close()
         assert (lines, shown(stream)) == ([], "")
 
     @pytest.mark.parametrize(("columns", "longest"), [(30, 27), (1, 1), (0, 77)])
-    def test_it_is_no_wider_than_the_terminal_and_leaves_room_for_an_interrupt(
+    def test_fits_the_terminal_with_room_for_an_interrupt(
         self, live: Terminal, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, columns: int, longest: int
     ) -> None:
         monkeypatch.setattr(stream, "fileno", lambda: 2, raising=False)
@@ -261,7 +259,7 @@ def test_sizes(size: int, text: str) -> None:
 
 
 @given(st.integers(0, 10**15))
-def test_a_size_is_never_far_from_what_is_shown(size: int) -> None:
+def test_shown_size_is_close_to_the_size(size: int) -> None:
     number, unit = human(size).split()
     value = float(number) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
     assert abs(value - size) <= 0.051 * size
@@ -269,14 +267,14 @@ def test_a_size_is_never_far_from_what_is_shown(size: int) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("ab\u00e9 \n\r\t\x1b\x07\x7f\x9b\u202e\ud800")))
-def test_what_others_wrote_moves_no_terminal(text: str) -> None:
+def test_escapes_control_characters(text: str) -> None:
     lines: list[str] = []
     Terminal(lines.append, None).note(text)
     lines.append(str(HatchDockerError(text, place=text, hint=text)))
     assert all(each.isprintable() or each == "\n" for line in lines for each in line)
 
 
-def test_what_is_no_command_to_a_terminal_is_told_as_it_is() -> None:
-    told = str(HatchDockerError("no café\n  at all", place="/tmp/a b", hint="→ 1"))
-    assert told == "/tmp/a b: no café\n  at all\n  hint: → 1"
+def test_keeps_printable_text() -> None:
+    text = str(HatchDockerError("no café\n  at all", place="/tmp/a b", hint="→ 1"))
+    assert text == "/tmp/a b: no café\n  at all\n  hint: → 1"
     assert str(HatchDockerError("a\x1b[2J")) == r"a\x1b[2J"

@@ -1,7 +1,7 @@
-"""What tests need of the machine: found once, skipped where it is missing, and told in one closing summary.
+"""The requirements of tests, such as an engine: checked once; tests without theirs are skipped, with a summary.
 
-`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,debian,tools,pythons,seeds` makes a missing one an error
-instead: nothing is skipped unnoticed where everything is meant to be there.
+`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,debian,tools,pythons,seeds` makes a missing one an error, so
+that nothing is skipped unnoticed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 
-# A shell has what it starts in the background ignore Ctrl-C, and so would the builds that tests interrupt.
+# Background processes of a shell ignore Ctrl-C, and so would the builds that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Where the same result is wanted every time, the examples are the same every time.
+# CI needs the same examples in every run.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=many(40))
 hypothesis.settings.register_profile("local", deadline=None, max_examples=many(40))
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
@@ -55,11 +55,11 @@ def mirrors() -> dict[str, str]:
 
 def _engine() -> bool:
     with warnings.catch_warnings():
-        # Where nothing listens, the SDK leaves its socket to the garbage collector.
+        # If nothing listens, the SDK does not close its socket.
         warnings.simplefilter("ignore", ResourceWarning)
-        there = answers(os.environ)
+        available = answers(os.environ)
         gc.collect()
-    return there
+    return available
 
 
 def _registry() -> bool:
@@ -78,7 +78,7 @@ def _base() -> bool:
 
 
 def _online() -> bool:
-    """Whether others' servers may be asked: by default the tests are quick, and the same on a train."""
+    """Whether tests may use servers of others. By default they are fast, and work offline."""
     return bool(os.environ.get("HATCH_DOCKER_TEST_ONLINE"))
 
 
@@ -103,17 +103,19 @@ def _debian() -> bool:
     if not _online():
         return False
     try:
-        found = find_mirrors(os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", ""), suite="trixie", architecture="amd64")
+        debian_mirrors = find_mirrors(
+            os.environ.get("HATCH_DOCKER_DEBIAN_MIRROR", ""), suite="trixie", architecture="amd64"
+        )
         with tempfile.TemporaryDirectory() as folder:
             trust = Trust(now=datetime.now(timezone.utc))
-            Archive(found, trust, http=Http(), cache=Cache(Path(folder))).release("trixie")
+            Archive(debian_mirrors, trust, http=Http(), cache=Cache(Path(folder))).release("trixie")
     except HatchDockerError:
         return False
     return True
 
 
 def pythons() -> list[str]:
-    """Programs of several Pythons that have this hatch-docker installed (HATCH_DOCKER_TEST_PYTHONS)."""
+    """Several Pythons that have this hatch-docker installed (HATCH_DOCKER_TEST_PYTHONS)."""
     return [each for each in os.environ.get("HATCH_DOCKER_TEST_PYTHONS", "").split(os.pathsep) if each]
 
 
@@ -148,20 +150,20 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all builds of real projects: what they have in common is fetched once."""
+    """One cache for all builds of real projects, so that common files are downloaded once."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have what is tried again tried at once. Only HTTP's clock is stopped: threads of others sleep by it."""
+    """Retry without waiting. Only HTTP's clock is replaced, since other threads sleep."""
     monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
     monkeypatch.setattr("hatch_docker.support.http.time", SimpleNamespace(sleep=lambda _seconds: None))
 
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[DockerClient]:
-    """The engine, as tests use it to see what was built."""
+    """A client of the engine, independent of ours."""
     client = docker.from_env()
     yield client
     client.close()
@@ -169,7 +171,7 @@ def client() -> Iterator[DockerClient]:
 
 @pytest.fixture
 def image(client: DockerClient) -> Iterator[str]:
-    """A name for an image in the engine, which is taken out of it at the end."""
+    """A name for an image in the engine, which is removed at the end."""
     name = f"hatch-docker-test-{secrets.token_hex(6)}"
     yield name
     remove(client, name)
@@ -177,11 +179,11 @@ def image(client: DockerClient) -> Iterator[str]:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     required = os.environ.get("HATCH_DOCKER_TEST_REQUIRE", "").split(",")
-    for need, (there, what) in NEEDS.items():
-        if item.get_closest_marker(need) is None or there():
+    for need, (is_available, what) in NEEDS.items():
+        if item.get_closest_marker(need) is None or is_available():
             continue
         if need in required:
-            pytest.fail(f"HATCH_DOCKER_TEST_REQUIRE asks for {what}: there is none", pytrace=False)
+            pytest.fail(f"HATCH_DOCKER_TEST_REQUIRE names {need}, but the test needs {what}", pytrace=False)
         pytest.skip(f"needs {what}")
 
 
@@ -193,6 +195,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if f"needs {what}" in str(report.longrepr)
     )
     if missing:
-        terminalreporter.section("not tested here")
+        terminalreporter.section("skipped tests")
     for need, count in missing.items():
         terminalreporter.line(f"{count} tests need {NEEDS[need][1]}")

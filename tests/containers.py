@@ -1,4 +1,4 @@
-"""Runs images in the engine, through its API alone, so that it does not matter where the engine is."""
+"""Runs images in the engine through its API alone, so the engine may be remote."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 
-# Podman with a store of its own, in the folder that is filled in; a long one is refused.
+# Podman with its own store in the directory that is filled in. It refuses long paths.
 PODMAN = ("podman", "--root", "{}/root", "--runroot", "{}/run", "--storage-driver", "vfs")
 
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def environment(cache: Path, **settings: str) -> dict[str, str]:
-    """This machine as it is, with a cache of the tests', and without what would configure or log in our builds."""
+    """The environment with the cache of the tests, without variables that configure builds or log in."""
     ours = ("HATCH_DOCKER_", "SOURCE_DATE_EPOCH", "REGISTRY_AUTH_FILE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     mirrors = os.environ.get("HATCH_DOCKER_REGISTRY_MIRRORS", "")
@@ -32,7 +32,7 @@ def environment(cache: Path, **settings: str) -> dict[str, str]:
 
 
 def built(project: Path, environ: dict[str, str], target: str = "docker:archive,load") -> builds.Outcome:
-    """Build and, where there is an archive, check it. What other archives had too is kept, beside the cache."""
+    """Build, and check the archive if there is one. Blobs that were checked are remembered beside the cache."""
     outcome = builds.build(project, env=environ, target=target)
     assert outcome.code == 0, outcome.err
     if "archive" in target:
@@ -42,7 +42,7 @@ def built(project: Path, environ: dict[str, str], target: str = "docker:archive,
 
 @contextlib.contextmanager
 def running(client: DockerClient, image: str, **options: Any) -> Iterator[Container]:
-    """A container of `image`, port 8000 published on this machine, for as long as the block lasts."""
+    """A container of `image` for the duration of the block, with port 8000 published on the engine's machine."""
     ports: Any = {"8000/tcp": ("127.0.0.1", None)}
     container = client.containers.run(image, detach=True, ports=ports, **options)
     try:
@@ -52,7 +52,7 @@ def running(client: DockerClient, image: str, **options: Any) -> Iterator[Contai
 
 
 def address(container: Container) -> str:
-    """Where the service of a container is, once it answers."""
+    """The URL of a container's service, once it answers."""
     for _ in range(600):
         container.reload()
         if container.status == "exited":
@@ -67,13 +67,13 @@ def address(container: Container) -> str:
 
 
 def answer(url: str, method: str = "GET") -> Any:
-    """A service's JSON."""
+    """The JSON answer of a service."""
     with _DIRECTLY.open(urllib.request.Request(url, method=method), timeout=10) as response:
         return json.load(response)
 
 
 def inside(container: Container, *command: str) -> str:
-    """What a command prints that is run in a container."""
+    """The output of a command in a container."""
     code, printed = container.exec_run([*command])
     assert isinstance(printed, bytes)
     assert code == 0, printed.decode()
@@ -81,7 +81,7 @@ def inside(container: Container, *command: str) -> str:
 
 
 def output(client: DockerClient, image: str, *entrypoint: str) -> str:
-    """What a container prints: of the image's own command, or of another."""
+    """The output of an image's own command, or of another."""
     options: dict[str, Any] = {"entrypoint": [*entrypoint]} if entrypoint else {}
     printed = client.containers.run(image, remove=True, **options)
     assert isinstance(printed, bytes)
@@ -89,7 +89,7 @@ def output(client: DockerClient, image: str, *entrypoint: str) -> str:
 
 
 def remove(client: DockerClient, repository: str) -> None:
-    """Take a repository's names out of the engine; the same image may have others, which stay."""
+    """Remove the names of a repository from the engine. Other names of the same images stay."""
     for image in client.images.list(name=repository):
         names = [*image.attrs["RepoTags"], *image.attrs["RepoDigests"]]
         for name in names:
@@ -98,7 +98,7 @@ def remove(client: DockerClient, repository: str) -> None:
 
 
 def tool(*command: str | Path, **options: Any) -> str:
-    """What another program prints."""
+    """The output of another program."""
     done = subprocess.run(command, capture_output=True, encoding="utf-8", **options)
     assert done.returncode == 0, done.stderr
     return str(done.stdout)

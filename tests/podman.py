@@ -1,4 +1,4 @@
-"""Podman's service, as another engine that speaks Docker's API."""
+"""Podman's service, as another engine with Docker's API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from containers import PODMAN
 
 from hatch_docker.engine import answers
 
-# Its own limits may be above what we may set; and not every runtime knows every arrangement of cgroups.
+# Podman's default limits may exceed ours, and not every runtime supports the cgroups of every host.
 _SETTINGS = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -25,13 +25,13 @@ runtime = "{runtime}"
 
 @contextlib.contextmanager
 def podman(folder: Path) -> Iterator[dict[str, str]]:
-    """Podman's service on a socket of its own, with a store of its own; what it gives is an environment."""
+    """Podman's service with its own socket and store; yields the environment to use it."""
     address, settings = folder / "podman.sock", folder / "containers.conf"
     settings.write_text(_SETTINGS.format(runtime="runc" if shutil.which("runc") else "crun"))
     process = subprocess.Popen(
         [*(part.format(folder) for part in PODMAN), "system", "service", "--time=0", f"unix://{address}"],
         env={**os.environ, "CONTAINERS_CONF": str(settings)},
-        # Its monitor leaves a file called oom where it was started.
+        # Its monitor creates a file `oom` in the current directory.
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LABEL = "hatch-docker.what"
 LIMIT = "hatch-docker.seconds"
 
-# Engines' messages about a container that ended, or that somebody else removed.
+# Engines' messages about a container that ended, or that another process removed.
 _GONE = re.compile(
     r"no such (container|exec)|no container with|is not running|only .* running containers", re.IGNORECASE
 )

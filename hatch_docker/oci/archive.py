@@ -87,8 +87,7 @@ def root_of_layout(files: Files, ref_name: str) -> bytes:
     index = Index.from_json(spec.load(files.read("index.json"), "index.json"))
     names = {m.annotations.get(_REF_NAME, "") for m in index.manifests}
     chosen = [m for m in index.manifests if not ref_name or ref_name in (m.annotations.get(_REF_NAME), m.digest)]
-    # Attestations have the platform unknown/unknown.
-    images = {m.digest: m.platform for m in chosen if m.platform is None or m.platform.os != "unknown"}
+    images = {m.digest: m.platform for m in chosen if not m.is_attestation}
     if len(images) == 1:
         # The document may be an index itself.
         return _document_of(files, next(iter(images)))

@@ -126,6 +126,11 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
 
+    @property
+    def is_attestation(self) -> bool:
+        """Whether it is an attestation of BuildKit, which has the platform `unknown/unknown`, and not an image."""
+        return self.platform is not None and self.platform.os == "unknown"
+
     @classmethod
     def from_json(cls, document: object) -> Descriptor:
         """Read a descriptor; raises ImageError if it has no valid digest and size."""
@@ -244,9 +249,8 @@ class Index:
         return next(iter([*exact, *(near if not platform.variant else []), *unnamed]), None)
 
     def platforms(self) -> list[str]:
-        """The platforms that the index has images for, sorted, without attestations (`unknown/unknown`)."""
-        names = {str(m.platform) for m in self.manifests if m.platform is not None and m.platform.os != "unknown"}
-        return sorted(names)
+        """The platforms that the index has images for, sorted."""
+        return sorted({str(m.platform) for m in self.manifests if m.platform is not None and not m.is_attestation})
 
 
 def _platform(value: object) -> Platform | None:

@@ -73,7 +73,7 @@ def publish(partial: Path, path: Path) -> None:
 def sweep(directory: Path, prefix: str = "") -> None:
     """Remove files of `partial_file` that are a day old: their processes were killed.
 
-    Nothing is removed if `directory` is a symbolic link: the target may belong to somebody else.
+    Nothing is removed if `directory` is a symbolic link: the target may belong to another user.
     """
     oldest = time.time() - _STALE_SECONDS
     with contextlib.suppress(OSError):

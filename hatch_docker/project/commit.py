@@ -1,4 +1,4 @@
-"""The commit that a project is checked out at, read by the machine's own Git."""
+"""Read the checked-out commit of a project with the host's Git."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _COMMIT = re.compile(r"^([0-9]+) ([0-9a-f]{40,64})$", re.MULTILINE)
-# What Git says if there is no repository, or one without commits.
-_NONE = ("not a git repository", "unknown revision", "bad revision")
+# Git's messages about a directory without a repository, and a repository without commits.
+_NO_COMMIT = ("not a git repository", "unknown revision", "bad revision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """A commit: its full hash and its time, in seconds since the epoch.
+    """A commit: its full hash and its time, in seconds since the epoch; empty and None without a commit.
 
-    Without one the hash is empty and the time None. `refusal` is why Git did not read the repository, and how to allow
-    it if Git says so.
+    `refusal` is why Git did not read the repository, with its advice on how to allow it, if any.
     """
 
     revision: str = ""
@@ -27,12 +26,12 @@ class Commit:
 
 
 def head_of(root: Path, environ: Mapping[str, str]) -> Commit:
-    """The commit that the repository of a folder, or of a parent of it, is at.
+    """The checked-out commit of the Git repository that contains `root`.
 
-    Git checks who owns the repository before it obeys its configuration, which can name programs to run; nothing here
-    overrides that (git-config, `safe.directory`).
+    Git checks the owner of the repository before it uses its configuration, which can run programs. This check is not
+    overridden (git-config, `safe.directory`).
     """
-    # rev-list is plumbing: no one's `git log` settings change its output.
+    # rev-list is plumbing: settings of `git log` do not change its output.
     command = ["git", "-C", str(root), "rev-list", "-1", "--timestamp", "HEAD", "--"]
     try:
         done = subprocess.run(  # noqa: S603 (no shell; the program is the user's own git)
@@ -46,11 +45,11 @@ def head_of(root: Path, environ: Mapping[str, str]) -> Commit:
     except OSError:
         return Commit()
     if done.returncode == 0:
-        found = _COMMIT.search(done.stdout)
-        return Commit(revision=found[2], time=int(found[1])) if found else Commit()
+        match = _COMMIT.search(done.stdout)
+        return Commit(revision=match[2], time=int(match[1])) if match else Commit()
     lines = [line.strip() for line in done.stderr.splitlines()]
     fatal = next((line for line in lines if line.startswith("fatal: ")), "")
-    if not fatal or any(words in fatal for words in _NONE):
+    if not fatal or any(message in fatal for message in _NO_COMMIT):
         return Commit()
-    exception = next((f" (if you trust it: {line})" for line in lines if line.startswith("git config ")), "")
-    return Commit(refusal=fatal.removeprefix("fatal: ") + exception)
+    advice = next((f" (if you trust it: {line})" for line in lines if line.startswith("git config ")), "")
+    return Commit(refusal=fatal.removeprefix("fatal: ") + advice)

@@ -22,7 +22,7 @@ from hatch_docker.project.model import Project
 
 
 class Target(BuilderInterface[BuilderConfig, PluginManager]):
-    """Hatch's target `docker` of a project, for commands that do not build."""
+    """The target `docker` of a Hatch project, for commands that do not build."""
 
     PLUGIN_NAME = "docker"
 
@@ -48,7 +48,7 @@ class HatchlingProject:
 
     @property
     def name(self) -> str:
-        """`project.name`, as it is written."""
+        """`project.name`, not normalized."""
         return str(self._builder.metadata.core.raw_name)
 
     @property
@@ -68,10 +68,10 @@ class HatchlingProject:
             raise ConfigError([(str(file), str(error))]) from None
 
     def version(self) -> str:
-        """The project's version; empty if only a plugin knows it that is not installed, or that fails."""
+        """The project's version; empty if it comes from a plugin that is not installed or fails."""
         try:
             return str(self._builder.metadata.version)
-        except Exception:  # whatever a version source raises
+        except Exception:  # a version source may raise anything
             return ""
 
     def read(self, version: str) -> Project:
@@ -99,8 +99,8 @@ class HatchlingProject:
     def distribution(self, compiled: bool) -> Iterator[Path]:
         """Build the project's wheel, or its sdist if it is not pure or must be compiled; see `Project`.
 
-        A build hook compiles for the machine that it runs on, so what is compiled is built from the sdist, in the
-        builder. Raises HatchDockerError if the build fails.
+        Build hooks compile for the host, so a wheel that is not pure is built from the sdist, in the builder. Raises
+        HatchDockerError if the build fails.
         """
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
             make = partial(self._build, folder)
@@ -124,7 +124,7 @@ class HatchlingProject:
             (path,) = builder.build(directory=folder, versions=["standard"])
         except HatchDockerError:
             raise
-        except Exception as error:  # whatever a build hook raises
+        except Exception as error:  # a build hook may raise anything
             name = builder.PLUGIN_NAME
             raise HatchDockerError(
                 f"the project's own {name} cannot be built: {error or type(error).__name__}",

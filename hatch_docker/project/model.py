@@ -61,24 +61,24 @@ class Project:
         for an invalid requirement.
         """
         pending = [*self.dependencies, *self._of_groups(groups), *(f"{self.name}[{extra}]" for extra in extras)]
-        found: set[Requirement] = set()
+        requirements: set[Requirement] = set()
         seen: set[str] = set()
         while pending:
             requirement = _parse(pending.pop())
             if canonicalize_name(requirement.name) != self.normalized_name:
-                found.add(requirement)
+                requirements.add(requirement)
                 continue
             for extra in map(canonicalize_name, requirement.extras):
                 pending += self.optional_dependencies.get(extra, ()) if extra not in seen else ()
                 seen.add(extra)
-        return tuple(sorted(found, key=str))
+        return tuple(sorted(requirements, key=str))
 
     def _of_groups(self, groups: Sequence[str]) -> list[str]:
         table: object = self.dependency_groups
         if not isinstance(table, Mapping):
             raise ConfigError([("dependency-groups", "it is not a table")])
         try:
-            return [t for group in groups for t in resolve_dependency_groups(self.dependency_groups, group)]
+            return [text for group in groups for text in resolve_dependency_groups(self.dependency_groups, group)]
         except ExceptionGroup as group_error:
             problems = [("dependency-groups", str(each)) for each in group_error.exceptions]
             raise ConfigError(problems) from None

@@ -112,7 +112,7 @@ def _inflated(path: str, content: Deflated, copy: Copy | None) -> Iterator[Chunk
 
 
 def _inflated_at_once(path: str, content: Deflated, copy: Copy | None) -> bytearray | None:
-    """The plain content of a small stream. None if it is damaged: then nothing was copied, and the slow way says why.
+    """The plain content of a small stream. None if it is damaged; nothing was copied then, and `_inflated` says why.
 
     libdeflate reads it as a gzip member, and checks CRC and size where the stream ends. It does not report that place,
     so CRC and size must not occur before the end.

@@ -65,7 +65,7 @@ def verified(
 ) -> Iterator[_Chunk]:
     """The same chunks; raises `error(actual digest)` at their end if their digest is another.
 
-    With `size`, also if they are not so many bytes. No chunk beyond that is yielded.
+    With `size`, also if their total size is another. No chunk that goes beyond `size` is yielded.
     """
     digester = Digester(digest.partition(":")[0])
     for chunk in chunks:

@@ -55,7 +55,7 @@ def together(
 
 
 def once(make: Callable[[], _T]) -> Callable[[], _T]:
-    """`make`, called at most once, even from several threads at the same time."""
+    """`make`, called once for all threads, and again only if it raised an exception."""
     lock = threading.Lock()
     made: list[_T] = []
 

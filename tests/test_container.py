@@ -619,32 +619,20 @@ class TestTrouble:
         ("memory", "limit", "advice"),
         [(32 * MB, "its limit of 33.6 MB", "set HATCH_DOCKER_BUILD_MEMORY"), (0, "the engine has", "give the engine")],
     )
-    @pytest.mark.parametrize(
-        ("status", "oom_killed", "problem"),
-        [
+    def test_reports_that_memory_ran_out(
+        self, fake: FakeEngine, box: Box, memory: int, limit: str, advice: str
+    ) -> None:
+        for status, oom_killed, problem in (
             (137, False, "was killed: it may need more memory than"),
             (137, True, "needs more memory than"),
             (1, True, "needs more memory than"),
-        ],
-    )
-    def test_reports_that_memory_ran_out(
-        self,
-        fake: FakeEngine,
-        box: Box,
-        *,
-        status: int,
-        oom_killed: bool,
-        problem: str,
-        memory: int,
-        limit: str,
-        advice: str,
-    ) -> None:
-        with box.container(limits=Limits(memory=memory)) as container:
-            fake.containers.refusals["GET json"] = ends_with(status, oom_killed=oom_killed)
-            with pytest.raises(EngineError) as caught:
-                container.run(["true"], write=lambda _: None)
-        assert caught.value.message == f"{WHAT} {problem} {limit}"
-        assert caught.value.hint.startswith(advice)
+        ):
+            with box.container(limits=Limits(memory=memory)) as container:
+                fake.containers.refusals["GET json"] = ends_with(status, oom_killed=oom_killed)
+                with pytest.raises(EngineError) as caught:
+                    container.run(["true"], write=lambda _: None)
+            assert caught.value.message == f"{WHAT} {problem} {limit}"
+            assert caught.value.hint.startswith(advice)
 
     @pytest.mark.parametrize(("status", "oom_killed"), [(1, False), (9, False), (136, False), (138, False), (0, True)])
     def test_returns_other_statuses(self, fake: FakeEngine, box: Box, status: int, oom_killed: bool) -> None:

@@ -1,4 +1,4 @@
-"""Says in JSON what the extension module answers, and which C library it was compiled against."""
+"""Print the extension module's result and the C library that it was compiled for, as JSON."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from own_extension import _answer
 
 
 def main() -> None:
-    """The script."""
+    """Run the script."""
     print(json.dumps({"answer": _answer.answer(), "libc": _answer.libc}))

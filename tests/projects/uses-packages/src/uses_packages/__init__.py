@@ -1,4 +1,4 @@
-"""Has each OS package do what it is for, and says in JSON what came of it."""
+"""Use each OS package, and print the results as JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import psycopg2.extensions
 
 
 def main() -> None:
-    """The script. Memory is all that it writes to."""
+    """Run the script. It writes to memory only."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        found = {
+        results = {
             "curl": run("curl", "--silent", "--show-error", "https://127.0.0.1:1/"),
             "ffmpeg": sound(Path(folder, "a.mp3")),
             "git": history(Path(folder)),
@@ -26,24 +26,24 @@ def main() -> None:
             "libxml2": root_element(b"<a><b/></a>"),
             "uid": os.getuid(),
         }
-    print(json.dumps(found))
+    print(json.dumps(results))
 
 
 def run(*command: str) -> str:
-    """What a program prints."""
+    """Run a program and return its output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     return done.stdout.strip()
 
 
 def sound(path: Path) -> str:
-    """What kind of file ffmpeg writes."""
-    said = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", "-c:a", "libmp3lame", str(path))
-    return said or run("ffprobe", "-v", "error", "-show_entries", "format=format_name", "-of", "csv=p=0", str(path))
+    """Encode a sound with ffmpeg; return the format of the file."""
+    errors = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", "-c:a", "libmp3lame", str(path))
+    return errors or run("ffprobe", "-v", "error", "-show_entries", "format=format_name", "-of", "csv=p=0", str(path))
 
 
 def history(folder: Path) -> list[str]:
-    """What git says of two commits in a repository, and of a clone of it; some of its parts are scripts."""
-    # Without the latter it waits for a while, so that its warning is read.
+    """Make two commits, a clone and a rewritten history; return the output of git, which runs some of its scripts."""
+    # Without the second variable, filter-branch waits for some seconds after its warning.
     os.environ |= {"HOME": str(folder), "FILTER_BRANCH_SQUELCH_WARNING": "1"}
     one, other = str(folder / "one"), str(folder / "other")
     run("git", "init", "-q", one)
@@ -56,18 +56,18 @@ def history(folder: Path) -> list[str]:
     cloned = run("git", "clone", "-q", one, other)
     submodules = run("git", "-C", other, "submodule", "status")
     changed = run("git", "-C", other, "filter-branch", "-f", "--msg-filter", "sed s/first/changed/")
-    # What is said before and meanwhile has a number of seconds in it.
+    # The lines before the last contain a number of seconds.
     changed = changed.splitlines()[-1] if changed else ""
     return [cloned, submodules, changed, *run("git", "-C", other, "log", "--format=%s").split()]
 
 
 def library(name: str) -> ctypes.CDLL:
-    """A library, found as Python finds it."""
+    """Load a library that ctypes finds by name."""
     return ctypes.CDLL(ctypes.util.find_library(name))
 
 
 def root_element(document: bytes) -> str:
-    """What libxml2 makes of a document's outermost element."""
+    """The path of a document's root element, parsed by libxml2."""
     xml = library("xml2")
     for function in (xml.xmlReadMemory, xml.xmlDocGetRootElement, xml.xmlGetNodePath):
         function.restype = ctypes.c_void_p
@@ -76,7 +76,7 @@ def root_element(document: bytes) -> str:
 
 
 def connecting() -> str:
-    """What a connection that nobody answers ends with."""
+    """The error of a connection to a port without a server."""
     try:
         psycopg2.connect("host=127.0.0.1 port=1 user=nobody sslmode=require")
     except psycopg2.OperationalError as error:
@@ -85,6 +85,6 @@ def connecting() -> str:
 
 
 def loaded(name: str) -> list[str]:
-    """The files of a library that this process has in its memory."""
+    """The paths of a library that this process has loaded."""
     maps = Path("/proc/self/maps").read_text().splitlines()
     return sorted({line.split()[-1] for line in maps if name in line.rpartition("/")[2]})

@@ -548,7 +548,7 @@ WHEELS: dict[str, tuple[dict[str, Any], str]] = {
     "has a wrong size": ({"record": _wrong_size}, "RECORD says 7"),
     "has no RECORD": ({"without": ["RECORD"]}, "has no RECORD"),
     "has no METADATA": ({"without": ["METADATA"]}, "has no METADATA"),
-    "is of another name": ({"metadata": "Metadata-Version: 2.1\nName: omega\nVersion: 1.0\n"}, "METADATA names omega 1.0"),
+    "has another name": ({"metadata": "Metadata-Version: 2.1\nName: omega\nVersion: 1.0\n"}, "METADATA names omega 1.0"),
     "has no versions": ({"wheel": "Wheel-Version: 9.0\n"}, "9.0"),
     "has a script that leaves": ({"entry_points": "[console_scripts]\n../evil = alpha:x\n"}, "../evil"),
     "would replace the venv's Python": ({"files": {"alpha-1.0.data/scripts/python": "x"}}, "'app/.venv/bin/python'"),

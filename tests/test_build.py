@@ -55,10 +55,10 @@ class TestImage:
 
     def test_all_layers_have_one_owner_and_one_time(self, bench: Bench) -> None:
         made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
-        ours = [made.members[name] for layer in made.layers[1:] for name in layer]
-        assert {(each.uid, each.gid, each.mtime) for each in ours} == {(0, 0, MTIME)}
-        assert {each.mode for each in ours} == {0o644, 0o755, 0o777}
-        assert all(each.mode == 0o755 for each in ours if each.isdir())
+        added = [made.members[name] for layer in made.layers[1:] for name in layer]
+        assert {(each.uid, each.gid, each.mtime) for each in added} == {(0, 0, MTIME)}
+        assert {each.mode for each in added} == {0o644, 0o755, 0o777}
+        assert all(each.mode == 0o755 for each in added if each.isdir())
 
     def test_project_s_layer_is_last_and_each_layer_has_its_parent_directories(self, bench: Bench) -> None:
         made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
@@ -853,8 +853,8 @@ def _index(archive: Path) -> dict[str, Any]:
 
 _AS_NOBODY = """\
 import os, pathlib, sys, builds
-ours, other_bench = map(pathlib.Path, sys.argv[1:])
-builds.build(ours, env=builds.environment(ours.parent / "another-cache"))
+project, other_bench = map(pathlib.Path, sys.argv[1:])
+builds.build(project, env=builds.environment(project.parent / "another-cache"))
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

@@ -158,7 +158,7 @@ class TestTable:
     def test_accepts_keys_that_hatchling_reads(self) -> None:
         read: set[str] = set()
 
-        class Seen(dict[str, Any]):
+        class Recording(dict[str, Any]):
             def get(self, key: str, default: Any = None) -> Any:
                 read.add(key)
                 return super().get(key, default)
@@ -168,11 +168,11 @@ class TestTable:
                 return super().__contains__(key)
 
         builder = type("Builder", (), {"PLUGIN_NAME": "docker", "get_version_api": dict, "get_default_versions": list})
-        theirs: Any = BuilderConfig(builder(), ".", "docker", {}, Seen())
+        builder_config: Any = BuilderConfig(builder(), ".", "docker", {}, Recording())
         for name in dir(BuilderConfig):
             if isinstance(getattr(BuilderConfig, name), property) or hasattr(getattr(BuilderConfig, name), "func"):
                 try:
-                    getattr(theirs, name)
+                    getattr(builder_config, name)
                 except (AttributeError, FileNotFoundError):
                     continue
         assert {"dependencies", "hooks", "directory"} <= read

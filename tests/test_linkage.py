@@ -86,7 +86,7 @@ class TestSearch:
         assert missing(SLIM, replace(whole, pruned=frozenset(files))) == []
 
     @pytest.mark.parametrize(
-        ("rpath", "runpath", "found"),
+        ("rpath", "runpath", "accepted"),
         [
             ("", "/opt/oracle/lib", True),
             ("/none:/opt/oracle/lib/", "", True),
@@ -96,10 +96,10 @@ class TestSearch:
         ],
     )
     def test_accepts_libraries_in_other_directories_of_the_base(
-        self, tmp_path: Path, rpath: str, runpath: str, found: bool
+        self, tmp_path: Path, rpath: str, runpath: str, accepted: bool
     ) -> None:
         library = make_library(["libclntsh.so.19.1"], rpath=rpath, runpath=runpath)
-        assert missing(SLIM, wheel(tmp_path, {"demo/a.so": library})) == ([] if found else ["libclntsh.so.19.1"])
+        assert missing(SLIM, wheel(tmp_path, {"demo/a.so": library})) == ([] if accepted else ["libclntsh.so.19.1"])
 
     def test_ignores_libraries_for_another_cpu(self, tmp_path: Path) -> None:
         files = {"demo/a.so": make_library(["libb.so"]), "demo/arm/libb.so": make_library(machine="aarch64")}

@@ -50,8 +50,8 @@ class TestHostAsTarget:
         )
 
     def test_same_tags_in_the_same_order(self) -> None:
-        ours, theirs = ([tag for tag in tags if "-linux_" not in str(tag)] for tags in (self.host().tags, sys_tags()))
-        assert ours == theirs
+        tags, expected = ([tag for tag in tags if "-linux_" not in str(tag)] for tags in (self.host().tags, sys_tags()))
+        assert tags == expected
         # packaging 26.3 moved the tags of `linux_*` platforms.
         assert set(self.host().tags) == set(sys_tags())
 

@@ -123,7 +123,7 @@ def created(value: object, place: str) -> str:
 
 
 def mirror(value: object, place: str) -> str:
-    """The mirror of a registry: a host, or a host and the prefix of its repositories there."""
+    """The mirror of a registry: a host, or a host and a prefix for the names of repositories."""
     string = text(value, place)
     first, slash, path = string.partition("/")
     checked = host(first, place)

@@ -2,7 +2,7 @@
 
 A needed library is searched by name, as the dynamic loader does (ld.so(8)), in the base and in all wheels. Packages
 also load each other's libraries at run time, which only running them would show. So a library of any wheel counts as
-present, and a library that a ready-made wheel lacks is a warning. It is an error if the wheel was compiled here.
+present. A missing library is a warning for a ready-made wheel, and an error for one that was compiled for the image.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def check_linkage(wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled:
     errors = [each for each in problems if each.distribution in compiled and not each.mixed]
     for name in dict.fromkeys(each.distribution for each in problems):
         warnings = [each for each in problems if each.distribution == name and each not in errors]
-        # Ready-made wheels may have libraries for several systems. A wheel that was compiled here should not.
+        # Ready-made wheels may have libraries for several systems. A compiled wheel should not.
         if warnings := [each for each in warnings if not each.mixed or name in compiled]:
             progress.warn(_summary(warnings, manager))
     if errors:

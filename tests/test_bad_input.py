@@ -548,7 +548,7 @@ WHEELS: dict[str, tuple[dict[str, Any], str]] = {
     "has a wrong size": ({"record": _wrong_size}, "RECORD says 7"),
     "has no RECORD": ({"without": ["RECORD"]}, "has no RECORD"),
     "has no METADATA": ({"without": ["METADATA"]}, "has no METADATA"),
-    "has another name": ({"metadata": "Metadata-Version: 2.1\nName: omega\nVersion: 1.0\n"}, "METADATA names omega 1.0"),
+    "is misnamed": ({"metadata": "Metadata-Version: 2.1\nName: omega\nVersion: 1.0\n"}, "METADATA names omega 1.0"),
     "has no versions": ({"wheel": "Wheel-Version: 9.0\n"}, "9.0"),
     "has a script that leaves": ({"entry_points": "[console_scripts]\n../evil = alpha:x\n"}, "../evil"),
     "would replace the venv's Python": ({"files": {"alpha-1.0.data/scripts/python": "x"}}, "'app/.venv/bin/python'"),
@@ -713,7 +713,7 @@ class TestDisk:
 
     @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can mount a small disk")
     @pytest.mark.parametrize("what", ["cache", "dist", "TMPDIR"])
-    def test_is_really_full(self, bench: Bench, what: str) -> None:
+    def test_file_system_is_full(self, bench: Bench, what: str) -> None:
         noise = os.urandom(200_000)
         wheel = '[tool.hatch.build.targets.wheel.force-include]\nnoise = "shop/noise"'
         project = bench.project(wheel=wheel, wheels=[bench.wheel("alpha", files={"alpha_data.bin": noise})])

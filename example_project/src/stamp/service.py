@@ -13,19 +13,19 @@ signer = Signer()
 
 @app.get("/health")
 def health() -> dict[str, str]:
-    """The status and version of the service."""
+    """Whether the service is up, and which version it is."""
     return {"status": "ok", "version": __version__}
 
 
 @app.get("/key")
 def key() -> dict[str, str]:
-    """The public key for verifying stamps."""
+    """The key that stamps are verified with."""
     return {"key": signer.public_key}
 
 
 @app.post("/stamp/{digest}")
 def stamp(digest: str) -> dict[str, str]:
-    """Sign a digest with the current time."""
+    """Sign a digest with the present time."""
     try:
         return signer.stamp(digest)
     except ValueError as error:

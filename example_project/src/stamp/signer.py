@@ -13,7 +13,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Signer:
-    """Signs with a key that exists as long as the process."""
+    """Holds a key for as long as the process lives."""
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
@@ -24,7 +24,7 @@ class Signer:
         return base64.b64encode(self._key.public_key().public_bytes_raw()).decode()
 
     def stamp(self, digest: str) -> dict[str, str]:
-        """Sign a SHA-256 digest with the current time. Raises ValueError for an invalid digest."""
+        """Sign a SHA-256 digest with the present time; ValueError for what is none."""
         if not _DIGEST.fullmatch(digest):
             raise ValueError("a digest is 64 lower-case hexadecimal digits")
         signed = f"{digest} {int(time.time())}"
@@ -32,7 +32,7 @@ class Signer:
 
 
 def verify(public_key: str, stamp: str, signature: str) -> bool:
-    """Whether `signature` is the signature of `stamp` with the key."""
+    """Whether `signature` is the key's on `stamp`."""
     key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key))
     try:
         key.verify(base64.b64decode(signature), stamp.encode())

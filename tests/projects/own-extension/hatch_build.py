@@ -1,4 +1,4 @@
-"""Compile the extension module with setuptools when a wheel is built."""
+"""Compiles the extension module with setuptools whenever a wheel is built."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Compile(BuildHookInterface[Any]):
-    """Add `own_extension/_answer.*.so` to the wheel, whose tag is then that of this Python and platform."""
+    """Puts `own_extension/_answer.*.so` into the wheel, which is then for one Python and one platform."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile the extension module."""
+        """Compile."""
         from setuptools import Distribution, Extension
 
         extension = Extension("own_extension._answer", ["src/own_extension/answer.c"])

@@ -1,4 +1,4 @@
-"""Use the extension module of each package, and print the results as JSON."""
+"""Makes each package do what its extension module is for, and says in JSON what came of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import yaml
 
 
 def main() -> None:
-    """Run the script."""
-    results = {
+    """The script."""
+    found = {
         "cffi": [length_of("four"), _cffi_backend.__file__],
         "markupsafe": [str(markupsafe.escape("<b>")), markupsafe._speedups.__file__],
         "psutil": [
@@ -24,14 +24,14 @@ def main() -> None:
         "pyyaml": [yaml.safe_load("{a: [1, 2]}"), yaml.__file__],
         "uid": os.getuid(),
     }
-    print(json.dumps(results))
+    print(json.dumps(found))
 
 
 def length_of(text: str) -> int:
-    """The length of a text by C's strlen, called through libffi in both directions."""
+    """The length of a text, as C counts it, called both ways through libffi."""
     ffi = cffi.FFI()
     ffi.cdef("size_t strlen(const char *); typedef size_t (*counter)(const char *);")
     library = ffi.dlopen(None)
-    # A Python function that C can call needs executable memory from libffi.
+    # A function of Python's that C could call: memory that can be run, which libffi makes.
     counter = ffi.callback("size_t(const char *)", library.strlen)
     return int(ffi.cast("counter", counter)(text.encode()))

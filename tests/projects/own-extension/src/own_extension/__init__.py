@@ -1,4 +1,4 @@
-"""Print the extension module's result and the C library that it was compiled for, as JSON."""
+"""Says in JSON what the extension module answers, and which C library it was compiled against."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from own_extension import _answer
 
 
 def main() -> None:
-    """Run the script."""
+    """The script."""
     print(json.dumps({"answer": _answer.answer(), "libc": _answer.libc}))

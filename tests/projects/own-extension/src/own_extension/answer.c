@@ -1,7 +1,7 @@
 #include <Python.h>
 #include <features.h>
 
-/* The C library that this is compiled for: glibc defines its version, musl defines nothing. */
+/* What it was compiled against: glibc says its version, musl nothing. */
 #ifdef __GLIBC__
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
@@ -18,8 +18,8 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_answer", NULL, -1, 
 
 PyMODINIT_FUNC PyInit__answer(void)
 {
-    PyObject *result = PyModule_Create(&module);
-    if (result && PyModule_AddStringConstant(result, "libc", LIBC) < 0)
-        Py_CLEAR(result);
-    return result;
+    PyObject *made = PyModule_Create(&module);
+    if (made && PyModule_AddStringConstant(made, "libc", LIBC) < 0)
+        Py_CLEAR(made);
+    return made;
 }

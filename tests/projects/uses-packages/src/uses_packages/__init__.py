@@ -1,4 +1,4 @@
-"""Use each OS package, and print the results as JSON."""
+"""Has each OS package do what it is for, and says in JSON what came of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import psycopg2.extensions
 
 
 def main() -> None:
-    """Run the script. It writes to memory only."""
+    """The script. Memory is all that it writes to."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        results = {
+        found = {
             "curl": run("curl", "--silent", "--show-error", "https://127.0.0.1:1/"),
             "ffmpeg": sound(Path(folder, "a.mp3")),
             "git": history(Path(folder)),
@@ -26,24 +26,24 @@ def main() -> None:
             "libxml2": root_element(b"<a><b/></a>"),
             "uid": os.getuid(),
         }
-    print(json.dumps(results))
+    print(json.dumps(found))
 
 
 def run(*command: str) -> str:
-    """Run a program and return its output."""
+    """What a program prints."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
     return done.stdout.strip()
 
 
 def sound(path: Path) -> str:
-    """Encode a sound with ffmpeg; return the format of the file."""
-    errors = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", "-c:a", "libmp3lame", str(path))
-    return errors or run("ffprobe", "-v", "error", "-show_entries", "format=format_name", "-of", "csv=p=0", str(path))
+    """What kind of file ffmpeg writes."""
+    said = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=duration=1", "-c:a", "libmp3lame", str(path))
+    return said or run("ffprobe", "-v", "error", "-show_entries", "format=format_name", "-of", "csv=p=0", str(path))
 
 
 def history(folder: Path) -> list[str]:
-    """Make two commits, a clone and a rewritten history; return the output of git, which runs some of its scripts."""
-    # Without the second variable, filter-branch waits for some seconds after its warning.
+    """What git says of two commits in a repository, and of a clone of it; some of its parts are scripts."""
+    # Without the latter it waits for a while, so that its warning is read.
     os.environ |= {"HOME": str(folder), "FILTER_BRANCH_SQUELCH_WARNING": "1"}
     one, other = str(folder / "one"), str(folder / "other")
     run("git", "init", "-q", one)
@@ -56,18 +56,18 @@ def history(folder: Path) -> list[str]:
     cloned = run("git", "clone", "-q", one, other)
     submodules = run("git", "-C", other, "submodule", "status")
     changed = run("git", "-C", other, "filter-branch", "-f", "--msg-filter", "sed s/first/changed/")
-    # The lines before the last contain a number of seconds.
+    # What is said before and meanwhile has a number of seconds in it.
     changed = changed.splitlines()[-1] if changed else ""
     return [cloned, submodules, changed, *run("git", "-C", other, "log", "--format=%s").split()]
 
 
 def library(name: str) -> ctypes.CDLL:
-    """Load a library that ctypes finds by name."""
+    """A library, found as Python finds it."""
     return ctypes.CDLL(ctypes.util.find_library(name))
 
 
 def root_element(document: bytes) -> str:
-    """The path of a document's root element, parsed by libxml2."""
+    """What libxml2 makes of a document's outermost element."""
     xml = library("xml2")
     for function in (xml.xmlReadMemory, xml.xmlDocGetRootElement, xml.xmlGetNodePath):
         function.restype = ctypes.c_void_p
@@ -76,7 +76,7 @@ def root_element(document: bytes) -> str:
 
 
 def connecting() -> str:
-    """The error of a connection to a port without a server."""
+    """What a connection that nobody answers ends with."""
     try:
         psycopg2.connect("host=127.0.0.1 port=1 user=nobody sslmode=require")
     except psycopg2.OperationalError as error:
@@ -85,6 +85,6 @@ def connecting() -> str:
 
 
 def loaded(name: str) -> list[str]:
-    """The paths of a library that this process has loaded."""
+    """The files of a library that this process has in its memory."""
     maps = Path("/proc/self/maps").read_text().splitlines()
     return sorted({line.split()[-1] for line in maps if name in line.rpartition("/")[2]})

@@ -1,4 +1,4 @@
-"""Parse a text with libyaml, and print the result, the library's version and its path as JSON."""
+"""Has libyaml read a text, and says in JSON what came of it and which file that library is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from with_library import _yaml
 
 
 def main() -> None:
-    """Run the script."""
+    """The script."""
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     loaded = sorted({line.split()[-1] for line in lines if "libyaml" in line})
     print(json.dumps({"scalars": _yaml.scalars(b"{a: [1, b]}"), "version": _yaml.version(), "loaded": loaded}))

@@ -5,8 +5,8 @@ static PyObject *scalars(PyObject *self, PyObject *text)
 {
     yaml_parser_t parser;
     yaml_event_t event;
-    PyObject *result = PyList_New(0);
-    int more = result && PyBytes_Check(text) && yaml_parser_initialize(&parser);
+    PyObject *found = PyList_New(0);
+    int more = found && PyBytes_Check(text) && yaml_parser_initialize(&parser);
 
     if (!more)
         return PyErr_Format(PyExc_TypeError, "cannot be read");
@@ -14,21 +14,21 @@ static PyObject *scalars(PyObject *self, PyObject *text)
     while (more && yaml_parser_parse(&parser, &event)) {
         if (event.type == YAML_SCALAR_EVENT) {
             PyObject *each = PyUnicode_FromString((char *)event.data.scalar.value);
-            more = each && PyList_Append(result, each) == 0;
+            more = each && PyList_Append(found, each) == 0;
             Py_XDECREF(each);
         }
         more = more && event.type != YAML_STREAM_END_EVENT;
         yaml_event_delete(&event);
     }
     yaml_parser_delete(&parser);
-    return result;
+    return found;
 }
 
 static PyObject *version(PyObject *self, PyObject *unused) { return PyUnicode_FromString(yaml_get_version_string()); }
 
 static PyMethodDef methods[] = {
     {"scalars", scalars, METH_O, "The scalars of a YAML text."},
-    {"version", version, METH_NOARGS, "The version of libyaml."},
+    {"version", version, METH_NOARGS, "libyaml's version."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -176,9 +176,7 @@ def total(case: Case, size: str) -> int:
 
 
 class TestOwnExtension:
-    def test_project_is_compiled_in_a_container(
-        self, base: str, own_extension: Case, client: DockerClient
-    ) -> None:
+    def test_project_is_compiled_in_a_container(self, base: str, own_extension: Case, client: DockerClient) -> None:
         code = "import os; print(os.confstr('CS_GNU_LIBC_VERSION'))"
         libc = output(client, f"{own_extension.image}:1.0", "python", "-c", code).strip() if base == "slim" else "musl"
         assert own_extension.prints(client) == {"answer": 42, "libc": libc}

@@ -239,7 +239,7 @@ class TestFailures:
         assert "the project has no extras" in outcome.err
         assert "did you mean 'push'?" in outcome.err
 
-    def test_of_a_version_are_none(self, bench: CommandBench) -> None:
+    def test_an_unavailable_version_plugin_is_no_failure(self, bench: CommandBench) -> None:
         project = bench.project()
         text = (project / "pyproject.toml").read_text()
         dynamic = text.replace('version = "1.0"\n', 'dynamic = ["version"]\n', 1)

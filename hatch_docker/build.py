@@ -18,7 +18,7 @@ from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.image.assemble import assemble, skeleton, start_of
 from hatch_docker.image.checks import check_wheels
 from hatch_docker.image.extra_files import directories_of, extra_entries
-from hatch_docker.image.layers import Part, arrange, make_layers
+from hatch_docker.image.layers import Part, arrange, make_layers, wheel_budget
 from hatch_docker.image.linkage import check_linkage
 from hatch_docker.image.report import Built, BuiltImage
 from hatch_docker.index.download import own_file
@@ -31,9 +31,7 @@ from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 
 def build(plan: Plan, services: Services) -> Built:
     """Make the images of a plan. Raises HatchDockerError if one cannot be made."""
-    project = plan.project
-    compiled = project.normalized_name in plan.config.compiling.no_binary
-    with project.distribution(compiled) as own:
+    with plan.project.distribution() as own:
         return Built(images=tuple(build_image(plan, image, own, services) for image in plan.images))
 
 
@@ -49,7 +47,7 @@ def build_image(plan: Plan, image: ImagePlan, own: Path, services: Services) -> 
     check_wheels(dependencies, own_wheel, image.locked, image.request, progress)
     check_linkage(wheels, base.facts, compiled={each.name for each in compiled}, progress=progress)
     layers = package_layers + make_layers(
-        _parts(plan, base.facts, dependencies, own_wheel, config.output.max_layers - len(package_layers)),
+        _parts(plan, base.facts, dependencies, own_wheel, wheel_budget(config.output, len(package_layers))),
         target=image.request.target,
         compression=compression,
         cache=services.cache,
@@ -76,13 +74,7 @@ def _make_wheels(
 ) -> tuple[list[PreparedWheel], list[CompiledWheel]]:
     """The wheels of the image, the project's own last; and how those were compiled that had to be."""
     project, compiling, packages = plan.project, plan.config.compiling, plan.config.packages
-    resolver = BuildResolver(
-        target=image.request.target,
-        root=services.root,
-        indexes=services.indexes(named_indexes(image.locked.path)),
-        constraints=services.root / compiling.build_constraints if plan.constraints else None,
-        constraints_text=plan.constraints,
-    )
+    resolver = build_resolver(plan, image, services)
     files = [
         *resolver.indexes.download(image.locked.artifacts),
         own_file(own, project.normalized_name, project.version),
@@ -91,6 +83,18 @@ def _make_wheels(
     files, compiled = compile_all(files, context)
     prune, keep = packages.prune, packages.keep
     return prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads), compiled
+
+
+def build_resolver(plan: Plan, image: ImagePlan, services: Services) -> BuildResolver:
+    """The resolver of the requirements that sdists are built with."""
+    constraints = plan.config.compiling.build_constraints
+    return BuildResolver(
+        target=image.request.target,
+        root=services.root,
+        indexes=services.indexes(named_indexes(image.locked.path)),
+        constraints=services.root / constraints if plan.constraints else None,
+        constraints_text=plan.constraints,
+    )
 
 
 def _parts(plan: Plan, base: BaseFacts, wheels: Sequence[PreparedWheel], own: PreparedWheel, budget: int) -> list[Part]:

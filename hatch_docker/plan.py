@@ -1,6 +1,7 @@
 """The plan: every decision of a build, made before anything large is downloaded.
 
-It needs manifests, indexes, and the base's layers if they are not cached. Wheels and Debian packages come later.
+It needs manifests, indexes, and the base's layers if they are not cached: for the base `debian`, its packages. Wheels
+and the packages on top of the base come later.
 """
 
 from __future__ import annotations
@@ -62,18 +63,26 @@ class Plan:
 def plan(project: Project, config: Config, services: Services, *, directory: Path, lock: Lock = read_artifacts) -> Plan:
     """Decide what to build. `directory` is where builds write to; `lock` gives the artifacts of a project.
 
-    Nothing is written but the cache. Raises HatchDockerError if the image cannot be made.
+    Raises HatchDockerError if the image cannot be made.
     """
-    platforms = config.base.platforms or (services.host.platform,)
+    constraints = config.compiling.build_constraints
     return Plan(
         project=project,
         config=config,
         created=created_of(project, config.output.created, services.host),
         references=references_of(project, config.naming, config.place("tags")) if project.version else (),
         entrypoint=entrypoint_of(project, config.runtime.entrypoint),
-        images=tuple(_plan_image(project, config, services, each, directory, lock) for each in platforms),
-        constraints=_constraints(services.root, config.compiling.build_constraints, config.place("build-constraints")),
+        constraints=_constraints(services.root, constraints, config.place("build-constraints")),
+        images=plan_images(project, config, services, directory=directory, lock=lock),
     )
+
+
+def plan_images(
+    project: Project, config: Config, services: Services, *, directory: Path, lock: Lock = read_artifacts
+) -> tuple[ImagePlan, ...]:
+    """The images of a plan, one for each platform. They do not depend on the project's version. Raises as `plan`."""
+    platforms = config.base.platforms or (services.host.platform,)
+    return tuple(_plan_image(project, config, services, each, directory, lock) for each in platforms)
 
 
 def _plan_image(

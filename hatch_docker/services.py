@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from urllib.request import getproxies
+
+import platformdirs
 
 from hatch_docker.config import OSPackages, Settings
 from hatch_docker.dpkg.archives import Archives
@@ -39,6 +44,19 @@ class Host:
     now: datetime
     platform: Platform
     processors: int
+
+
+def this_host() -> Host:
+    """The machine and the environment of this process."""
+    return Host(
+        environ=os.environ,
+        proxies=getproxies(),
+        home=Path.home(),
+        cache_dir=platformdirs.user_cache_path("hatch-docker", appauthor=False),
+        now=datetime.now(timezone.utc),
+        platform=Platform.of("linux", platform.machine()),
+        processors=os.cpu_count() or 1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
-from urllib.request import getproxies
-
-import platformdirs
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
@@ -46,77 +40,26 @@ from hatch_docker.image.outputs import (
 from hatch_docker.image.report import Built, BuiltImage, how_to_run, table
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
-from hatch_docker.oci.spec import Platform
-from hatch_docker.plan import Lock, Plan, created_of, entrypoint_of, lock_path, plan, references_of
+from hatch_docker.plan import (
+    ImagePlan,
+    Lock,
+    Plan,
+    created_of,
+    entrypoint_of,
+    lock_path,
+    plan,
+    plan_images,
+    references_of,
+)
 from hatch_docker.project.commit import Commit, head_of
-from hatch_docker.project.model import Project
-from hatch_docker.services import Host, Services, open_services
+from hatch_docker.project.model import Project, ProjectSource
+from hatch_docker.services import Services, open_services, this_host
 from hatch_docker.support.atomic import replacing
-from hatch_docker.support.terminal import Terminal
+from hatch_docker.support.terminal import Console, Terminal
 
 # Including the unfinished files of a build that was killed.
 _UNFINISHED = "hatch-docker-" + "[0-9a-f]" * 32
 _LEFT_BEHIND = ("*.docker.tar", "*.docker.json", f".*.docker.tar.{_UNFINISHED}", f".*.docker.json.{_UNFINISHED}")
-
-
-class Console(Protocol):
-    """Where a frontend shows messages. Hatch's application is one."""
-
-    @property
-    def verbosity(self) -> int:
-        """Negative for quiet."""
-
-    def display(self, message: str = "") -> None:
-        """Print a result to standard output."""
-
-    def display_info(self, message: str = "") -> None:
-        """Print a line to standard error, unless quiet."""
-
-    def display_warning(self, message: str = "") -> None:
-        """Print a warning to standard error."""
-
-    def abort(self, message: str = "", code: int = 1) -> None:
-        """Print a message to standard error, and exit."""
-
-
-class ProjectSource(Protocol):
-    """How a session reads a project, whatever its build backend."""
-
-    root: Path
-
-    @property
-    def table(self) -> object:
-        """The project's table of configuration."""
-
-    @property
-    def name(self) -> str:
-        """The project's name."""
-
-    @property
-    def directory(self) -> Path:
-        """The directory that builds write to."""
-
-    def check(self) -> None:
-        """Raise ConfigError if the project cannot be read."""
-
-    def version(self) -> str:
-        """The project's version, empty if it is not known."""
-
-    def read(self, version: str) -> Project:
-        """The project's metadata."""
-
-
-def this_host() -> Host:
-    """The machine and the environment of this process."""
-    return Host(
-        environ=os.environ,
-        proxies=getproxies(),
-        home=Path.home(),
-        cache_dir=platformdirs.user_cache_path("hatch-docker", appauthor=False),
-        now=datetime.now(timezone.utc),
-        platform=Platform.of("linux", platform.machine()),
-        processors=os.cpu_count() or 1,
-    )
 
 
 class Session:
@@ -166,10 +109,20 @@ class Session:
         return Terminal(console.display_info, sys.stderr if live else None, warning=console.display_warning)
 
     @cached_property
+    def metadata(self) -> Project:
+        """The project without its commit and its version, which may need a plugin or run the project's own code."""
+        return self._source.read("")
+
+    @cached_property
     def project(self) -> Project:
-        """The project, with its commit. The version is empty if it is not known."""
-        project = self._source.read(self._source.version())
-        return replace(project, revision=self._commit.revision, commit_time=self._commit.time)
+        """The project as builds and plans need it. The version is empty if it is not known."""
+        compiled = self.metadata.normalized_name in self.config.compiling.no_binary
+        return replace(
+            self._source.read(self._source.version()),
+            revision=self._commit.revision,
+            commit_time=self._commit.time,
+            distribution=partial(self._source.distribution, compiled),
+        )
 
     @cached_property
     def _commit(self) -> Commit:
@@ -218,7 +171,7 @@ class Session:
 
     def _basic_checks(self) -> list[Callable[[], object]]:
         config, mistakes, _ = self._configuration
-        project, packages = self.project, config.packages
+        project, packages = self.metadata, config.packages
         extras, groups = project.optional_dependencies, project.dependency_groups
         return [
             partial(refuse, mistakes),
@@ -232,9 +185,14 @@ class Session:
             ),
         ]
 
-    def plan(self, lock: Lock = read_artifacts, services: Services | None = None) -> Plan:
-        """The plan of this project; `lock` and `services` replace the usual ones."""
-        return plan(self.project, self.config, services or self.services, directory=self.directory, lock=lock)
+    def plan(self) -> Plan:
+        """The plan of a build; nothing is written but the cache."""
+        return plan(self.project, self.config, self.services, directory=self.directory)
+
+    def plan_images(self, *, services: Services | None = None, lock: Lock = read_artifacts) -> tuple[ImagePlan, ...]:
+        """The plans of the images alone, without the project's version and names; see `plan.plan_images`."""
+        chosen = services or self.services
+        return plan_images(self.metadata, self.config, chosen, directory=self.directory, lock=lock)
 
     def output(self, name: str, directory: Path) -> Path:
         """Make one output, of images that are built once for all outputs; returns the path of its file."""
@@ -257,17 +215,17 @@ class Session:
 
     def _build(self, directory: Path) -> Built:
         if self._built is None:
-            planned = plan(self.project, self.config, self.services, directory=directory)
-            for image in planned.images:
-                if image.locked.text and image.locked.path:
-                    with replacing(image.locked.path) as partial_file:
-                        partial_file.write_text(image.locked.text, encoding="utf-8")
-            self._built = build(planned, self.services)
+            # The project's own wheel comes first: if that fails, nothing has been downloaded yet.
+            with self.project.distribution() as own:
+                project = replace(self.project, distribution=lambda: contextlib.nullcontext(own))
+                lock = partial(read_artifacts, keep=_write)
+                planned = plan(project, self.config, self.services, directory=directory, lock=lock)
+                self._built = build(planned, self.services)
         return self._built
 
     def clean(self, directory: Path) -> None:
         """Remove the files that builds left in `directory`."""
-        name = self.project.normalized_name
+        name = self.metadata.normalized_name
         for pattern in _LEFT_BEHIND:
             for path in directory.glob(pattern):
                 path.unlink()
@@ -322,3 +280,9 @@ class Session:
     def _abort(self, message: str, code: int = 1) -> None:
         self.terminal.close()
         self._console.abort(message, code=code)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the resolution of a project without a lock, also for a build that fails later."""
+    with replacing(path) as partial_file:
+        partial_file.write_text(text, encoding="utf-8")

@@ -243,6 +243,26 @@ class TestCompilation:
         assert result_of(project)["compiled"][0]["builder"] == f"docker-daemon:team/builder:1@sha256:{'a' * 64}"
 
 
+class TestPlan:
+    def layers(self, bench: CompileBench, project: Path) -> list[tuple[list[str], object]]:
+        """The contents of the planned layers, and whether they are cached; without an engine."""
+        environ = builds.environment(bench.projects.cache, PIP_INDEX_URL=bench.index.url)
+        outcome = builds.command("plan", "--json", project, env=environ, folder=bench.projects.root)
+        assert outcome.code == 0, outcome.err
+        (image,) = json.loads(outcome.out)["images"]
+        return [(layer["contents"], layer["cached"]) for layer in image["layers"]]
+
+    @pytest.mark.parametrize("is_pure", [True, False])
+    def test_knows_the_layers_of_cached_wheels(self, bench: CompileBench, is_pure: bool) -> None:
+        sdist = pure(bench.projects.root, "alpha") if is_pure else bench.sdist("alpha")
+        project = bench.project(sdist)
+        own = (["shop 1.0"], "unknown")
+        assert self.layers(bench, project) == [(["alpha 1.0"], "unknown"), own]
+        bench.succeed(project)
+        assert self.layers(bench, project) == [(["alpha 1.0"], True), own]
+        assert result_of(project)["layers"][0]["contents"] == ["alpha 1.0"]
+
+
 class TestCache:
     def test_cached_wheel_needs_no_engine(self, bench: CompileBench) -> None:
         sdist = bench.sdist("alpha")

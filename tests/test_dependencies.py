@@ -78,11 +78,12 @@ class Project:
             indexes=lambda _named: indexes,
             progress=self.notes,
         )
-        locked = read_artifacts(request, source)
-        if locked.text:
-            with replacing(self.written) as file:
-                file.write_text(locked.text)
-        return replace(locked, text="")
+        return read_artifacts(request, source, keep=self._keep)
+
+    @staticmethod
+    def _keep(path: Path, text: str) -> None:
+        with replacing(path) as file:
+            file.write_text(text)
 
 
 @pytest.fixture

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from base_maker import FakeBase
-from builds import Outcome, files_below, result_of
+from builds import Outcome, environment, files_below, result_of
 from command_bench import CommandBench, whole_debian
 from compilations import lock_of_sdists
 from debian_bench import FakeDebian
 from fake_index import serving
 from project_maker import lock_of
 from sdist_maker import make_sdist
+
+from hatch_docker.project.hatchling import HatchlingProject, Target
+from hatch_docker.session import Session
 
 DOCS = Path(__file__).parent.parent / "docs" / "plan.md"
 PACKAGES = 'runtime-packages = ["libpq5"]'
@@ -97,8 +100,12 @@ class TestDecisions:
         assert {(each["name"], each["version"]) for each in packages} == {
             (each["name"], each["version"]) for each in made["os-packages"]
         }
-        shown = [name for layer in planned["layers"] for name in layer["contents"]]
-        assert shown == ["libpq5", "alpha 1.0", "beta 1.0", "shop 1.0"]
+        assert [layer["contents"] for layer in planned["layers"]] == [layer["contents"] for layer in made["layers"]]
+        again = image(bench, project)["layers"]
+        assert [layer["contents"] for layer in again] == [layer["contents"] for layer in made["layers"]]
+        assert [layer["cached"] for layer in again] == [True] * (len(again) - 1) + ["unknown"]
+        assert bench.build(project).code == 0
+        assert [layer["reused"] for layer in result_of(project)["layers"]][:-1] == [True] * (len(again) - 1)
 
     def test_downloads_no_wheel_and_no_package_of_the_image(self, bench: CommandBench) -> None:
         project = indexed(bench, "alpha", docker=PACKAGES)
@@ -144,6 +151,14 @@ class TestDecisions:
         assert [each["name"] for each in found["distributions"]] == ["alpha"]
         assert not (project / "dist").exists()
 
+    def test_packages_of_the_base_have_no_layer(self, bench: CommandBench) -> None:
+        project = bench.project(docker='runtime-packages = ["libc6"]')
+        found = image(bench, project)
+        assert found["os-packages"] == {"requested": ["libc6"], "installer": "archive", "packages": []}
+        assert [layer["contents"] for layer in found["layers"]] == [["shop 1.0"]]
+        assert bench.build(project).code == 0
+        assert len(result_of(project)["layers"]) == 1
+
     def test_packages_by_an_engine_are_unknown(self, bench: CommandBench) -> None:
         base = bench.base(FakeBase(libc="musl"))
         project = bench.project(base=f"oci:{base}", docker=PACKAGES)
@@ -151,13 +166,22 @@ class TestDecisions:
         assert found["os-packages"] == {"requested": ["libpq5"], "installer": "engine", "packages": "unknown"}
         assert found["layers"][0]["cached"] is False
 
-    def test_a_login_is_not_shown(self, bench: CommandBench) -> None:
+    def test_a_login_is_not_shown(self, bench: CommandBench, monkeypatch: pytest.MonkeyPatch) -> None:
         wheel = bench.wheel("alpha")
-        project = bench.project(dependencies=["alpha"])
-        (project / "pylock.toml").write_text(lock_of(wheel, url="https://me:s3cret@files.example/x"))
+        url = "https://me:s3cret@files.example/x/alpha-1.0-py3-none-any.whl?token=t0ken"
+        allowed = "[tool.hatch.metadata]\nallow-direct-references = true\n"
+        project = bench.project(dependencies=[f"alpha @ {url}"], more=allowed)
+        lock = lock_of(wheel, url="https://files.example/x").replace(".whl", ".whl?token=t0ken")
+        (project / "pylock.toml").write_text(lock.replace("https://", "https://me:s3cret@"))
         outcome = plan(bench, project, "--json")
-        assert outcome.code == 0
-        assert "s3cret" not in outcome.out + outcome.err
+        assert outcome.code == 0, outcome.err
+        shown = outcome.out + outcome.err
+        for name, value in environment(bench.cache, **bench.environ()).items():
+            monkeypatch.setenv(name, value)
+        target = Target(str(project))
+        shown += repr(Session(HatchlingProject(target), target.app).plan())
+        assert "s3cret" not in shown
+        assert "t0ken" not in shown
 
 
 class TestStart:
@@ -191,12 +215,12 @@ class TestText:
         text = "\n".join(line.rstrip() for line in lines)
         for pattern in (
             r"  base +debian:trixie \([\d.]+ kB\), Python 3\.13\.5, glibc [\d.]+\n +sha256:[0-9a-f]{64}\n",
-            r"  OS packages +libldap2 \S+ · libpq5 \S+\n",
+            r"  OS packages +libpq5 \S+ · libldap2 \S+ \([\d.]+ kB to download\)\n",
             r"  lock +\S*pylock\.toml\n",
             r"  names +shop:1\.0 · shop:latest\n",
             r"  starts +/app/\.venv/bin/shop, as 65532:65532, in /app\n",
             r"  alpha 1\.0 +\d+ B  wheel from 127\.0\.0\.1\n",
-            r"  libpq5 +unknown  to be made\n",
+            r"  libpq5 \S+ · libldap2 \S+ +unknown  to be made\n",
             r"  shop 1\.0 +unknown  unknown$",
         ):
             assert re.search(pattern, text), pattern
@@ -246,6 +270,89 @@ class TestFailures:
         (project / "pyproject.toml").write_text(f'{dynamic}\n[tool.hatch.version]\nsource = "not-installed"\n')
         found = document(bench, project)
         assert (found["version"], found["references"]) == ("unknown", [])
+
+
+class TestTheProjectsVersion:
+    CODE = 'print("it ran")\nopen("ran", "w").close()\n__version__ = "1.0"\n'
+
+    def project(self, bench: CommandBench) -> Path:
+        project = bench.project(files={"version.py": self.CODE})
+        text = (project / "pyproject.toml").read_text().replace('version = "1.0"\n', 'dynamic = ["version"]\n', 1)
+        (project / "pyproject.toml").write_text(f'{text}\n[tool.hatch.version]\nsource = "code"\npath = "version.py"\n')
+        return project
+
+    @pytest.mark.parametrize("command", ["lock", "outdated"])
+    def test_is_not_computed_for_commands_that_do_not_need_it(self, bench: CommandBench, command: str) -> None:
+        project = self.project(bench)
+        outcome = bench.hatch(command, project=project)
+        assert outcome.code == 0, outcome.err
+        assert not (project / "ran").exists()
+
+    def test_does_not_print_into_the_document(self, bench: CommandBench) -> None:
+        outcome = bench.hatch("plan", "--json", project=self.project(bench))
+        assert json.loads(outcome.out)["version"] == "1.0"
+        assert "it ran" in outcome.err
+
+    @pytest.mark.parametrize("source", ['path = "missing.py"', 'source = "code"\npath = "broken.py"'])
+    def test_that_fails_is_an_error(self, bench: CommandBench, source: str) -> None:
+        project = bench.project(files={"broken.py": "raise RuntimeError('broken')\n"})
+        text = (project / "pyproject.toml").read_text().replace('version = "1.0"\n', 'dynamic = ["version"]\n', 1)
+        (project / "pyproject.toml").write_text(f"{text}\n[tool.hatch.version]\n{source}\n")
+        outcome = plan(bench, project)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert outcome.err.startswith("pyproject.toml: ")
+
+
+class TestCommandsThatDoNotBuild:
+    """They do not fail for what only a build needs."""
+
+    @pytest.mark.parametrize("command", ["lock", "outdated"])
+    @pytest.mark.parametrize(
+        ("options", "env"),
+        [
+            ({"scripts": {"buy": "shop:main", "sell": "shop:main"}}, {}),
+            ({"docker": 'tags = ["{git-sha}"]\n'}, {}),
+            ({"docker": 'build-constraints = "missing.txt"\n'}, {}),
+            ({}, {"SOURCE_DATE_EPOCH": "yesterday"}),
+        ],
+    )
+    def test_ignore_what_builds_refuse(
+        self, bench: CommandBench, command: str, options: dict[str, Any], env: dict[str, str]
+    ) -> None:
+        bench.offer("alpha")
+        project = bench.project(dependencies=["alpha"], **options)
+        assert bench.build(project, **env).code == 1
+        outcome = bench.hatch(command, project=project, **env)
+        assert outcome.code == 0, outcome.err
+
+
+class TestABuild:
+    def test_of_the_projects_own_wheel_fails_before_anything_is_downloaded(self, bench: CommandBench) -> None:
+        bench.offer("alpha")
+        more = '[tool.hatch.build.targets.wheel.force-include]\n"missing" = "missing"\n'
+        project = bench.project(dependencies=["alpha"], more=more)
+        outcome = bench.build(project)
+        assert outcome.code == 1
+        assert "the project's own wheel cannot be built" in outcome.err
+        assert (bench.archive.requests, bench.index.paths()) == ([], [])
+        assert not files_below(project / "dist")
+
+    def test_that_fails_later_keeps_its_resolution(self, bench: CommandBench) -> None:
+        bench.offer("alpha")
+        project = bench.project(dependencies=["alpha"], docker='no-binary = ["alpha"]\n')
+        outcome = bench.build(project)
+        assert outcome.code == 1
+        assert "alpha 1.0 is named in no-binary, and the lock has no sdist of it" in outcome.err
+        assert "alpha" in (project / "dist" / "pylock.shop.toml").read_text()
+
+
+def test_an_empty_lock_is_written(bench: CommandBench) -> None:
+    bench.offer("alpha")
+    project = bench.project(dependencies=["alpha"])
+    (project / "pylock.docker.toml").touch()
+    outcome = bench.hatch("lock", project=project)
+    assert outcome.code == 0, outcome.err
+    assert "alpha" in (project / "pylock.docker.toml").read_text()
 
 
 class TestOutdated:

@@ -66,10 +66,10 @@ class Source:
         return "1.0"
 
     def read(self, version: str) -> Project:
-        return Project(root=self.root, name=self.name, version=version, distribution=self._distribution)
+        return Project(root=self.root, name=self.name, version=version)
 
     @contextlib.contextmanager
-    def _distribution(self, compiled: bool) -> Iterator[Path]:
+    def distribution(self, compiled: bool) -> Iterator[Path]:
         assert not compiled
         yield self.wheel
 

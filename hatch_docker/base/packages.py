@@ -34,6 +34,11 @@ class PlannedPackages:
     request: Request | None = None
     selection: Selection | None = None
 
+    @property
+    def have_layer(self) -> bool:
+        """Whether they add a layer: not if the base has all of them already."""
+        return bool(self.selection.packages if self.selection else self.names)
+
 
 def plan_packages(
     base: Base, spec: BaseSpec, options: OSPackages, services: Services, *, place: str

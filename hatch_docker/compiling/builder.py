@@ -79,8 +79,16 @@ def builder_spec(base: BaseSpec, builder: BaseSpec | None, python: str) -> tuple
 
 def builder_name(base: Base, spec: BaseSpec, options: Compiling) -> str:
     """The display name of the builder for a base, without contacting a registry or an engine."""
-    chosen, toolchain = builder_spec(spec, options.builder, base.facts.python.minor)
-    return _label(base.name if chosen is spec else name_of(chosen), options.build_packages, toolchain)
+    python = base.facts.python.minor
+    chosen, toolchain = builder_spec(spec, options.builder, python)
+    name = name_of(chosen)
+    if chosen is spec:
+        name = base.name
+    elif chosen.transport == "family":
+        name = BASES[chosen.value].image.format(python=python)
+    elif chosen.reference:
+        name = chosen.reference.familiar
+    return _label(name, options.build_packages, toolchain)
 
 
 def _label(name: str, packages: Sequence[str], toolchain: bool) -> str:

@@ -112,6 +112,16 @@ def compile_all(
     return wheels, [outcome.record for outcome in outcomes if isinstance(outcome, BuiltWheel)]
 
 
+def cached_wheel(file: FetchedFile, context: CompileContext) -> FetchedFile | None:
+    """The wheel that `compile_all` would take from the cache for an sdist. Raises as opening the builder does."""
+    job = _job(file, context, frozenset())
+    made = context.wheels.find(job, _LOCAL) if _looks_pure(job, context) else None
+    if made is None:
+        builder = context.builder()
+        made = context.wheels.find(job, _place(builder, context.has_network(job)), builder.reference)
+    return made.file if made else None
+
+
 def _job(file: FetchedFile, context: CompileContext, within: frozenset[str]) -> Job:
     artifact = file.artifact
     if artifact.name in within:

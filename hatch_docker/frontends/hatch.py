@@ -58,8 +58,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     @cached_property
     def session(self) -> Session:
         """The run that this builder is for."""
-        from hatch_docker.project.hatchling import HatchlingProject
-        from hatch_docker.session import Session
+        try:
+            from hatch_docker.project.hatchling import HatchlingProject
+            from hatch_docker.session import Session
+        except KeyboardInterrupt:
+            self.app.abort("interrupted", code=130)
+            raise
 
         return Session(HatchlingProject(self), self.app)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hatch_docker.base.target import VENV, TargetPython
+from hatch_docker.config import Output
 from hatch_docker.errors import ContentError, DigestMismatchError
 from hatch_docker.oci.layer import Entry, Plain, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
@@ -45,6 +46,11 @@ class Part:
     entries: tuple[Entry, ...] = ()
     present: frozenset[str] = frozenset()
     splice: bool = True
+
+
+def wheel_budget(output: Output, package_layers: int) -> int:
+    """The number of layers for wheels: without those of OS packages, of extra files, and of the project."""
+    return output.max_layers - package_layers - bool(output.extra_files) - 1
 
 
 def distribute(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
@@ -79,7 +85,7 @@ def arrange(
     present: frozenset[str],
     budget: int,
 ) -> list[Part]:
-    """The parts of at most `budget` layers, lowest first: wheels, extra files, the project with the venv's skeleton.
+    """The parts of the layers, lowest first: wheels in at most `budget` layers, extra files, the project and the venv.
 
     `present` are the directories of the base.
     """
@@ -91,7 +97,7 @@ def arrange(
         present=present,
         splice=False,
     )
-    return [*group(wheels, budget - 1 - len(files)), *files, last]
+    return [*group(wheels, budget), *files, last]
 
 
 def make_layers(

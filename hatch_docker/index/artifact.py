@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class Artifact:
     name: str
     version: str
     filename: str
-    url: str
+    url: str = field(repr=False)
     hashes: Mapping[str, str]
     size: int | None = None
     reason: str = ""

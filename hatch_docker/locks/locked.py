@@ -62,12 +62,16 @@ class Locked:
     text: str = field(default="", repr=False)
 
 
-def read_artifacts(request: InstallRequest, source: LockSource) -> Locked:
+Keep = Callable[[Path, str], None]
+
+
+def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | None = None) -> Locked:
     """The artifacts that the project's lock names for the target; without a lock, those of a resolution.
 
     A resolution is used again while its inputs are the same. Packages without a wheel for the target, and those in
     `no_binary`, are sdists; `no_binary` does not change a resolution, since uv would have to build those packages to
-    read their metadata. Writes nothing. Raises LockError, ResolveError, and what reading a lock raises.
+    read their metadata. `keep` writes a new resolution to a file; without it nothing is written. Raises LockError,
+    ResolveError, and what reading a lock raises.
     """
     progress = source.progress
     path = find_lock(source.root, source.configured, progress=progress)
@@ -85,8 +89,11 @@ def read_artifacts(request: InstallRequest, source: LockSource) -> Locked:
         locked = Locked(path=earlier, resolved=True)
     else:
         text = resolve_request(request, source)
-        progress.note(f"lock: none, so the requirements were resolved into {_shown(earlier, source.root)}")
-        locked = Locked(path=earlier, resolved=True, text=text)
+        if keep:
+            keep(earlier, text)
+        where = f"into {_shown(earlier, source.root)}" if keep else "for this plan"
+        progress.note(f"lock: none, so the requirements were resolved {where}")
+        locked = Locked(path=earlier, resolved=True, text="" if keep else text)
     with _as_file(text, str(earlier)) as file:
         pylock = read_lock(file, request, indexes.finder)
     # A resolution contains the chosen extras and groups as plain packages.
@@ -95,9 +102,10 @@ def read_artifacts(request: InstallRequest, source: LockSource) -> Locked:
 
 
 def foreign_lock(root: Path, configured: str) -> Path | None:
-    """The project's lock if another tool makes it."""
+    """The project's lock if another tool makes it. An empty file has no maker."""
     path = writable_lock(root, configured)
-    return path if path.is_file() and not is_ours(read_text(path)) else None
+    text = read_text(path) if path.is_file() else ""
+    return path if text and not is_ours(text) else None
 
 
 def relock(upgrade: bool, request: InstallRequest, source: LockSource) -> Locked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -32,7 +32,8 @@ class InstallRequest:
 
     project: str
     target: TargetPython
-    requirements: Sequence[Requirement] = ()
+    # A requirement by URL may contain a login.
+    requirements: Sequence[Requirement] = field(default=(), repr=False)
     extras: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +14,7 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
+from hatchling.plugin.exceptions import UnknownPluginError
 from hatchling.plugin.manager import PluginManager
 from packaging.utils import canonicalize_name
 
@@ -68,11 +70,17 @@ class HatchlingProject:
             raise ConfigError([(str(file), str(error))]) from None
 
     def version(self) -> str:
-        """The project's version; empty if it comes from a plugin that is not installed or fails."""
+        """The project's version; empty if it comes from a plugin that is not installed. Raises ConfigError."""
+        metadata = self._builder.metadata
         try:
-            return str(self._builder.metadata.version)
-        except Exception:  # a version source may raise anything
+            # A version source may be the project's own code, which may print.
+            with contextlib.redirect_stdout(sys.stderr):
+                metadata.validate_fields()
+                return str(metadata.version)
+        except UnknownPluginError:
             return ""
+        except Exception as error:  # a version source may raise anything
+            raise ConfigError([("pyproject.toml", str(error) or type(error).__name__)]) from None
 
     def read(self, version: str) -> Project:
         """The project's metadata, without its commit."""
@@ -92,7 +100,6 @@ class HatchlingProject:
             license=core.license_expression or core.license,
             authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
             urls=core.urls,
-            distribution=self.distribution,
         )
 
     @contextlib.contextmanager

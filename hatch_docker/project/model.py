@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from packaging.dependency_groups import resolve_dependency_groups
 from packaging.errors import ExceptionGroup
@@ -15,10 +15,10 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import ConfigError, HatchDockerError
 
-Distribution = Callable[[bool], AbstractContextManager[Path]]
+Distribution = Callable[[], AbstractContextManager[Path]]
 
 
-def _no_distribution(_compiled: bool) -> AbstractContextManager[Path]:
+def _no_distribution() -> AbstractContextManager[Path]:
     raise HatchDockerError("the project has no build backend")
 
 
@@ -29,16 +29,17 @@ class Project:
     `version` is normalized, and empty if it is not known. `optional_dependencies` and `dependency_groups` are keyed by
     normalized name, `scripts` and `gui_scripts` by script. `revision` and `commit_time` (seconds since the epoch)
     describe the commit that is checked out, empty and None without one. `distribution` builds the project's own wheel,
-    or its sdist if that must be compiled or its argument is true; the file exists until the end of the block.
+    or its sdist if that must be compiled; the file exists until the end of the block.
     """
 
     root: Path
     name: str
     version: str
     requires_python: str = ""
-    dependencies: tuple[str, ...] = ()
-    optional_dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    dependency_groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    # A requirement by URL may contain a login.
+    dependencies: tuple[str, ...] = field(default=(), repr=False)
+    optional_dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    dependency_groups: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
     scripts: Mapping[str, str] = field(default_factory=dict)
     gui_scripts: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
@@ -84,6 +85,36 @@ class Project:
             raise ConfigError(problems) from None
         except (ValueError, LookupError, TypeError) as error:
             raise ConfigError([("dependency-groups", str(error))]) from None
+
+
+class ProjectSource(Protocol):
+    """How a session reads a project, whatever its build backend."""
+
+    root: Path
+
+    @property
+    def table(self) -> object:
+        """The project's table of configuration."""
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory that builds write to."""
+
+    def check(self) -> None:
+        """Raise ConfigError if the project cannot be read."""
+
+    def version(self) -> str:
+        """The project's version, empty if it is not known."""
+
+    def read(self, version: str) -> Project:
+        """The project's metadata, without its commit and its distribution."""
+
+    def distribution(self, compiled: bool) -> AbstractContextManager[Path]:
+        """Build the project's own wheel; its sdist if that is not pure, or if it must be compiled."""
 
 
 def _parse(text: str) -> Requirement:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from hatch_docker.errors import readable
 from hatch_docker.support.progress import Advance, Progress
@@ -58,6 +58,26 @@ class _Step:
         if name or self.count == 1 or not noun:
             return f"{noun} {name or self.last}".strip()
         return f"{self.finished}{f'/{self.count}' if self.finished < self.count else ''} {noun}s"
+
+
+class Console(Protocol):
+    """Where a frontend shows messages. Hatch's application is one."""
+
+    @property
+    def verbosity(self) -> int:
+        """Negative for quiet."""
+
+    def display(self, message: str = "") -> None:
+        """Print a result to standard output."""
+
+    def display_info(self, message: str = "") -> None:
+        """Print a line to standard error, unless quiet."""
+
+    def display_warning(self, message: str = "") -> None:
+        """Print a warning to standard error."""
+
+    def abort(self, message: str = "", code: int = 1) -> None:
+        """Print a message to standard error, and exit."""
 
 
 class Terminal(Progress):

@@ -53,7 +53,7 @@ def make_builder(names: Sequence[Reference], push: bool, session: Session) -> tu
     services, config = session.services, session.config
     engine = _engine(services)
     platform = next(iter(config.base.platforms), services.host.platform)
-    base = open_base(base_request(session.project, config.base, platform), services)
+    base = open_base(base_request(session.metadata, config.base, platform), services)
     builder = open_builder(base, config.base.spec, config.compiling, services)
     with builder.container("trying the builder", network=False) as container:
         probe(container, base.facts.python, builder.name, write=lambda _output: None)

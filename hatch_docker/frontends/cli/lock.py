@@ -54,7 +54,7 @@ def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
     session.check_configuration()
     services, config = session.services, session.config
     platform = next(iter(config.base.platforms), services.host.platform)
-    request = base_request(session.project, config.base, platform)
+    request = base_request(session.metadata, config.base, platform)
     pinned = pin(
         request,
         config.os_packages,
@@ -66,8 +66,8 @@ def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
     python = _lock_python(session, request, pinned, upgrade="python" in upgrade)
     paths = []
     if pinned.changed and pinned.after.selections:
-        write_pins(session.project.root / FILE, pinned.after.selections)
-        paths.append(session.project.root / FILE)
+        write_pins(session.metadata.root / FILE, pinned.after.selections)
+        paths.append(session.metadata.root / FILE)
     if python.path and python.after != python.before:
         with replacing(python.path) as partial_file:
             partial_file.write_text(python.after, encoding="utf-8")
@@ -93,7 +93,7 @@ class _PythonLock:
 def _lock_python(session: Session, request: BaseRequest, pinned: Pinned, *, upgrade: bool) -> _PythonLock:
     """Lock the Python packages for the base with the new pins. Without any to lock, the base is not opened."""
     packages, services = session.config.packages, session.services
-    requirements = session.project.requirements(packages.extras, packages.dependency_groups)
+    requirements = session.metadata.requirements(packages.extras, packages.dependency_groups)
     pinned_services = replace(services, archives=replace(services.archives, pins=lambda: pinned.after))
     path = foreign_lock(services.root, packages.lock)
     if path and upgrade:
@@ -102,12 +102,16 @@ def _lock_python(session: Session, request: BaseRequest, pinned: Pinned, *, upgr
         raise LockError("another tool makes this lock", place=str(path), hint=f"upgrade it: {refresh} --upgrade")
     if path:
         return _PythonLock(reason=f"{path.name}, which another tool makes, has the Python packages")
-    if not requirements and not writable_lock(services.root, packages.lock).is_file():
+    if not requirements and not _has_text(writable_lock(services.root, packages.lock)):
         return _PythonLock(reason="the project requires nothing")
-    (image,) = session.plan(partial(relock, upgrade), pinned_services).images
+    (image,) = session.plan_images(services=pinned_services, lock=partial(relock, upgrade))
     path = image.locked.path
     before = read_text(path) if path and path.is_file() else ""
     return _PythonLock(path=path, before=before, after=image.locked.text, target=str(image.request.target))
+
+
+def _has_text(path: Path) -> bool:
+    return path.is_file() and bool(read_text(path))
 
 
 def _report(pinned: Pinned, python: _PythonLock, *, changed: bool, upgrade: Collection[str]) -> Iterator[str]:

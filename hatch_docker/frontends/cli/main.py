@@ -12,33 +12,48 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
-from hatch_docker.frontends.cli import builder, lock, outdated, plan
-from hatch_docker.project.hatchling import HatchlingProject, Target
-from hatch_docker.session import Session
-
-# Each adds its arguments to a parser; parsed, they have the command to run as `command`.
-_COMMANDS: Mapping[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
-    "plan": ("show what a build would do", plan.DESCRIPTION, plan.add_arguments),
-    "lock": ("lock the packages of the image", lock.DESCRIPTION, lock.add_arguments),
-    "outdated": ("list packages of the image with newer versions", outdated.DESCRIPTION, outdated.add_arguments),
-    "builder": ("make the image that the project is compiled in", builder.DESCRIPTION, builder.add_arguments),
+# The subcommands, each a module of this package with DESCRIPTION and `add_arguments`, which sets `command`.
+_COMMANDS: Mapping[str, str] = {
+    "plan": "show what a build would do",
+    "lock": "lock the packages of the image",
+    "outdated": "list packages of the image with newer versions",
+    "builder": "make the image that the project is compiled in",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; exits with status 1 after an error message, 2 for a wrong command line."""
+    try:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        # Before there is a session: while modules are imported.
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        status = 130
+    if status:
+        sys.exit(status)
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="hatch-docker", description="Everything about an image besides its build.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (summary, description, add_arguments) in _COMMANDS.items():
-        add_arguments(_parser(commands, name, summary, description))
+    name = next((each for each in arguments if not each.startswith("-")), "")
+    for each, summary in _COMMANDS.items():
+        # Only the module of the command that runs is imported.
+        module = import_module(f"hatch_docker.frontends.cli.{each}") if each == name else None
+        subparser = _parser(commands, each, summary, module.DESCRIPTION if module else "")
+        if module:
+            module.add_arguments(subparser)
     chosen = parser.parse_args(arguments)
+
+    from hatch_docker.project.hatchling import HatchlingProject, Target
+    from hatch_docker.session import Session
+
     target = Target(chosen.project)
-    session = Session(HatchlingProject(target), target.app)
-    if status := session.run(chosen.command(chosen)):
-        sys.exit(status)
+    return Session(HatchlingProject(target), target.app).run(chosen.command(chosen))
 
 
 def _parser(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:

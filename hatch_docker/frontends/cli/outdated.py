@@ -86,7 +86,7 @@ def outdated(check: bool, session: Session) -> tuple[str, int]:
     services, spec = session.services, session.config.base.spec
     # Indexes that were downloaded within the last hour would do for a build, but not for news.
     archives = replace(services.archives, fresh=timedelta(0))
-    (image,) = session.plan(services=replace(services, archives=archives)).images
+    (image,) = session.plan_images(services=replace(services, archives=archives))
     debian = _debian_rows(image, spec, archives, services.progress)
     finder = services.indexes(named_indexes(image.locked.path)).finder
     python = _python_rows(image.locked.artifacts, image.request, finder, services.progress)
@@ -235,7 +235,9 @@ def _upgrade_debian(image: ImagePlan, spec: BaseSpec) -> str:
 
 def _upgrade_python(locked: Locked, target: TargetPython) -> str:
     """How to upgrade the image's Python packages."""
-    if locked.path is None or locked.resolved:
+    if locked.path is None or locked.text:
+        return "to upgrade Python packages: change the requirements, which each build resolves without a lock"
+    if locked.resolved:
         return f"to upgrade Python packages: delete {locked.path}"
     ours = is_ours(read_text(locked.path))
     command = UPGRADE_PYTHON if ours else f"{lock_format(locked.path).refresh(locked.path.name, target)} --upgrade"

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from hatch_docker.base.packages import cached_packages_layer
+from hatch_docker.base.packages import add_packages, cached_packages_layer
 from hatch_docker.base.target import VENV
+from hatch_docker.build import build_resolver
+from hatch_docker.compiling.compile import cached_wheel, open_context
+from hatch_docker.image.layers import wheel_budget
 from hatch_docker.image.preview import LayerPreview, PlannedLayer
 from hatch_docker.image.report import aligned, shortened
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.download import cached_file
+from hatch_docker.index.download import FetchedFile
+from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.services import Services
 from hatch_docker.session import Session
 from hatch_docker.support.http import redact
+from hatch_docker.support.package_names import requested_first
 from hatch_docker.support.terminal import human
 
 # Raise it if a reader of an earlier version would misread the document (docs/plan.md).
@@ -60,16 +65,40 @@ def describe(plan: Plan, services: Services) -> dict[str, Any]:
 
 
 def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
+    preview = LayerPreview(
+        target=image.request.target,
+        packages=plan.config.packages,
+        compression=plan.config.output.compression,
+        compiled=_compiled_wheels(plan, image, services),
+        cache=services.cache,
+        threads=services.threads,
+    )
+    files = preview.files(image.locked.artifacts)
     return {
         "platform": str(image.platform),
         "base": _base(image),
         "os-packages": _os_packages(image),
         "lock": str(image.locked.path) if image.locked.path else None,
         "lock-resolved": image.locked.resolved,
-        "distributions": [_distribution(each, image, services) for each in image.locked.artifacts],
-        "layers": [_layer(each) for each in _layers(plan, image, services)],
+        "distributions": [_distribution(each, image, cached=each.name in files) for each in image.locked.artifacts],
+        "layers": [_layer(each) for each in _layers(plan, image, preview, files, services)],
         "start": _start(plan, image),
     }
+
+
+def _compiled_wheels(plan: Plan, image: ImagePlan, services: Services) -> Callable[[FetchedFile], FetchedFile | None]:
+    """A function that finds the cached wheel of an sdist.
+
+    It finds none before the image's OS packages are cached, since wheels do not bundle the libraries that these have.
+    """
+    config = plan.config
+    if image.packages.have_layer and not _packages_layer(plan, image, services):
+        return lambda _file: None
+    spec, compression = config.base.spec, config.output.compression
+    base, _ = add_packages(image.base, image.packages, spec=spec, compression=compression, services=services)
+    resolver = build_resolver(plan, image, services)
+    context = open_context(image.base, base, spec, config.compiling, resolver, services)
+    return lambda file: cached_wheel(file, context)
 
 
 def _base(image: ImagePlan) -> dict[str, Any]:
@@ -101,7 +130,7 @@ def _os_packages(image: ImagePlan) -> dict[str, Any]:
     }
 
 
-def _distribution(artifact: Artifact, image: ImagePlan, services: Services) -> dict[str, Any]:
+def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict[str, Any]:
     algorithm, value = next(iter(sorted(artifact.hashes.items())))
     return {
         "name": artifact.name,
@@ -110,30 +139,30 @@ def _distribution(artifact: Artifact, image: ImagePlan, services: Services) -> d
         "url": redact(artifact.url),
         "hash": f"{algorithm}:{value}",
         "size": UNKNOWN if artifact.size is None else artifact.size,
-        "cached": cached_file(artifact, services.cache) is not None,
+        "cached": cached,
         "compile": None if artifact.is_wheel else {"reason": artifact.reason, "builder": image.builder},
     }
 
 
-def _layers(plan: Plan, image: ImagePlan, services: Services) -> Iterator[PlannedLayer]:
-    config, project = plan.config, plan.project
-    output = config.output
-    packages = 1 if image.packages.names else 0
-    if packages:
-        made = cached_packages_layer(image.base, image.packages, output.compression, services)
+def _layers(
+    plan: Plan, image: ImagePlan, preview: LayerPreview, files: Mapping[str, FetchedFile], services: Services
+) -> Iterator[PlannedLayer]:
+    project, output, packages = plan.project, plan.config.output, image.packages
+    if packages.have_layer:
+        made = _packages_layer(plan, image, services)
         size = made.layer.descriptor.size if made else None
-        yield PlannedLayer(contents=image.packages.names, size=size, cached=made is not None)
-    preview = LayerPreview(
-        target=image.request.target,
-        packages=config.packages,
-        output=output,
-        cache=services.cache,
-        threads=services.threads,
-    )
-    yield from preview.wheels(image.locked.artifacts, output.max_layers - packages - 1 - bool(output.extra_files))
+        selected = packages.selection.packages if packages.selection else ()
+        names = [f"{each.name} {each.version}" for each in selected] or packages.names
+        contents = requested_first(names, packages.names)
+        yield PlannedLayer(contents=made.contents if made else contents, size=size, cached=made is not None)
+    yield from preview.layers(image.locked.artifacts, files, wheel_budget(output, int(packages.have_layer)))
     if output.extra_files:
         yield PlannedLayer(contents=("extra files",), cached=False)
     yield PlannedLayer(contents=(f"{project.normalized_name} {project.version or UNKNOWN}",))
+
+
+def _packages_layer(plan: Plan, image: ImagePlan, services: Services) -> MadeLayer | None:
+    return cached_packages_layer(image.base, image.packages, plan.config.output.compression, services)
 
 
 def _layer(layer: PlannedLayer) -> dict[str, Any]:
@@ -173,10 +202,10 @@ def _text(document: Mapping[str, Any]) -> Iterator[str]:
         yield from aligned(list(_facts(document, image)))
         yield ""
         if image["distributions"]:
-            rows = [("distribution", "size", "source", "", ""), *map(_distribution_row, image["distributions"])]
+            rows = [("distribution", "size", "source", "state", ""), *map(_distribution_row, image["distributions"])]
             yield from aligned(rows, right=(1,))
             yield ""
-        yield from aligned([("layer", "size", ""), *map(_layer_row, image["layers"])], right=(1,))
+        yield from aligned([("layer", "size", "state"), *map(_layer_row, image["layers"])], right=(1,))
 
 
 def _facts(document: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -199,21 +228,27 @@ def _packages(packages: Mapping[str, Any]) -> str:
     chosen = packages["packages"]
     if chosen == UNKNOWN:
         return f"{' · '.join(packages['requested'])}, installed by an engine: versions unknown"
-    return shortened([f"{each['name']} {each['version']}" for each in chosen]) if chosen else "in the base already"
+    if not chosen:
+        return f"{' · '.join(packages['requested'])}: in the base already"
+    names = requested_first([f"{each['name']} {each['version']}" for each in chosen], packages["requested"])
+    return f"{shortened(names)} ({human(sum(each['size'] for each in chosen))} to download)"
 
 
 def _started(start: Mapping[str, Any]) -> str:
-    words = [] if start["entrypoint"] in (None, UNKNOWN) else [*start["entrypoint"]]
-    words += [] if start["cmd"] in (None, UNKNOWN) else [*start["cmd"]]
-    return f"{' '.join(words) or UNKNOWN}, as {start['user']}, in {start['working-dir']}"
+    if UNKNOWN in (start["entrypoint"], start["cmd"]):
+        command = "the `__main__` of the project, or the base's command"
+    else:
+        command = " ".join([*(start["entrypoint"] or []), *(start["cmd"] or [])])
+    return f"{command}, as {start['user']}, in {start['working-dir']}"
 
 
 def _distribution_row(each: Mapping[str, Any]) -> tuple[str, ...]:
     kind = "wheel" if each["compile"] is None else "sdist"
     host = urlsplit(each["url"]).hostname or "a local file"
-    why = f"compiled in {each['compile']['builder']}: {each['compile']['reason']}" if each["compile"] else ""
     state = "cached" if each["cached"] else ""
-    return f"{each['name']} {each['version']}", _size(each["size"]), f"{kind} from {host}", state, why
+    why = each["compile"]
+    built = f"{why['reason']}: built in {why['builder']}, or here if it is pure" if why else ""
+    return f"{each['name']} {each['version']}", _size(each["size"]), f"{kind} from {host}", state, built
 
 
 def _layer_row(each: Mapping[str, Any]) -> tuple[str, ...]:

@@ -205,7 +205,7 @@ def test_error_of_uv_is_shortened_and_has_no_login(tmp_path: Path) -> None:
     body = """
 print("warning: the requested Python is not here", file=sys.stderr)
 print("error: No solution found when resolving dependencies", file=sys.stderr)
-for n in range(99): print(f"  cause: https://me:hunter2@index.example/{n}", file=sys.stderr)
+for n in range(99): print(f"  cause: https://me:hunter2@index.example/{n}?token=hunter2#x", file=sys.stderr)
 sys.exit(1)
 """
     with pytest.raises(ResolveError) as caught:

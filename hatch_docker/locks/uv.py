@@ -29,6 +29,8 @@ _FINDING = threading.Lock()
 _TABLE = "hatch-docker"
 UPGRADE = "hatch-docker lock --upgrade python"
 _USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
+# The query of a URL, which may hold a token.
+_QUERY = re.compile(r"(?<=://)([^?\s\"'`<>]+)\?[^\s\"'`<>]*")
 _LINES_SHOWN = 24
 # Texts of uv's error messages, and the hint for each; the first that matches counts.
 _HINTS = (
@@ -196,7 +198,8 @@ def _run(
 
 def _failure(stderr: str, target: TargetPython) -> ResolveError:
     """The error message of uv as a ResolveError: without its warnings, shortened, without logins."""
-    lines = [line.rstrip() for line in _USER.sub("", stderr).splitlines() if not line.startswith("warning:")]
+    text = _QUERY.sub(r"\1", _USER.sub("", stderr))
+    lines = [line.rstrip() for line in text.splitlines() if not line.startswith("warning:")]
     shown = [line for line in lines if line.strip()]
     if (more := len(shown) - _LINES_SHOWN) > 0:
         # A failed build has its reason at the end, a failed resolution at the beginning.

@@ -253,7 +253,7 @@ def resolved(
     locked = read_artifacts(InstallRequest(project="demo", target=to, requirements=(Requirement(requirement),)), source)
     assert locked.resolved
     if locked.text:
-        source.earlier.parent.mkdir()
+        source.earlier.parent.mkdir(exist_ok=True)
         source.earlier.write_text(locked.text)
     return {each.name: each for each in locked.artifacts}, notes.texts
 

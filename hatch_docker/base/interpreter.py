@@ -20,11 +20,10 @@ from hatch_docker.dpkg.ldcache import FLAGS
 from hatch_docker.dpkg.ldconfig import configured_directories
 from hatch_docker.dpkg.loader import read_cache
 from hatch_docker.errors import BaseError, ImageError
-from hatch_docker.oci.config import ImageConfig
+from hatch_docker.oci.config import DEFAULT_PATH, ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.spec import Platform
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INTERPRETER = re.compile(r"python(3\.([0-9]{1,3}))(t?)")
 _CONTENT = re.compile(
     r"(?:.*/)?bin/python3\.\d+t?"
@@ -133,7 +132,7 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
 
 
 def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:
-    path = [each for each in config.env.get("PATH", _DEFAULT_PATH).split(":") if each.startswith("/")]
+    path = [each for each in config.env.get("PATH", DEFAULT_PATH).split(":") if each.startswith("/")]
     names = [(directory, name) for directory in path for name in ("python3", "python")]
     names += [(directory, name) for directory in path for name in _versioned(files.below(directory))]
     for directory, name in names:

@@ -10,12 +10,12 @@ from hatch_docker.dpkg.lockfile import Selection, stale
 from hatch_docker.dpkg.package_sets import PYTHON, base_assume_installed, base_packages
 from hatch_docker.dpkg.provide import Request, provide, pythons
 from hatch_docker.errors import BaseError, PackageError
-from hatch_docker.oci.config import History, ImageConfig
+from hatch_docker.oci.config import DEFAULT_PATH, History, ImageConfig
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.spec import Platform
 
-_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+_ENV = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

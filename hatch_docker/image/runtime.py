@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.config import ImageConfig
+from hatch_docker.oci.config import DEFAULT_PATH, ImageConfig
 from hatch_docker.project.model import Project
 
 _OCI = "org.opencontainers.image."
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Labels of [project.urls] for annotations of the specification (PyPA: well-known labels).
 _WELL_KNOWN = {
     "source": ("source", "sourcecode", "repository", "github"),
@@ -49,7 +48,7 @@ def configure(
 
     `labels` are made from the project's metadata. They replace the base's pre-defined labels, which describe the base.
     """
-    path = base.env.get("PATH") or _DEFAULT_PATH
+    path = base.env.get("PATH") or DEFAULT_PATH
     inherited = {name: text for name, text in base.labels.items() if not name.startswith(_OCI)}
     return ImageConfig(
         platform=base.platform,

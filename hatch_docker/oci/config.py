@@ -9,6 +9,9 @@ from typing import Any
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import DIGEST, Platform, strings
 
+# The PATH that engines give to an image without one.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builds import Bench
 from fake_engine import FakeEngine
 from hatchling.plugin.manager import PluginManager
 
@@ -150,3 +151,31 @@ def test_clean_keeps_other_files(make: Make, tmp_path: Path) -> None:
         "app.py",
         "pyproject.toml",
     }
+
+
+_INTERRUPTED = """
+import sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "hatch_docker.session":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        'import hatchling.cli; sys.argv[1:] = ["build", "-t", "docker"]; hatchling.cli.hatchling()',
+        'from hatch_docker.frontends.cli.main import main; main(["plan"])',
+    ],
+    ids=["hatch", "hatch-docker"],
+)
+def test_an_interrupt_during_imports_is_a_message(tmp_path: Path, run: str) -> None:
+    command = [sys.executable, "-c", _INTERRUPTED + run]
+    done = subprocess.run(command, cwd=Bench(tmp_path).project(), capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in done.stderr

@@ -54,7 +54,7 @@ from hatch_docker.plan import (
 from hatch_docker.project.commit import Commit, head_of
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
-from hatch_docker.support.atomic import replacing
+from hatch_docker.support.atomic import replace_text
 from hatch_docker.support.terminal import Console, Terminal
 
 # Including the unfinished files of a build that was killed.
@@ -218,7 +218,7 @@ class Session:
             # The project's own wheel comes first: if that fails, nothing has been downloaded yet.
             with self.project.distribution() as own:
                 project = replace(self.project, distribution=lambda: contextlib.nullcontext(own))
-                lock = partial(read_artifacts, keep=_write)
+                lock = partial(read_artifacts, keep=replace_text)
                 planned = plan(project, self.config, self.services, directory=directory, lock=lock)
                 self._built = build(planned, self.services)
         return self._built
@@ -280,9 +280,3 @@ class Session:
     def _abort(self, message: str, code: int = 1) -> None:
         self.terminal.close()
         self._console.abort(message, code=code)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write the resolution of a project without a lock, also for a build that fails later."""
-    with replacing(path) as partial_file:
-        partial_file.write_text(text, encoding="utf-8")

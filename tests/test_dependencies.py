@@ -16,7 +16,7 @@ from hatch_docker.errors import LockError, OutputError, ResolveError
 from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
-from hatch_docker.support.atomic import replacing
+from hatch_docker.support.atomic import replace_text
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
 
@@ -78,12 +78,7 @@ class Project:
             indexes=lambda _named: indexes,
             progress=self.notes,
         )
-        return read_artifacts(request, source, keep=self._keep)
-
-    @staticmethod
-    def _keep(path: Path, text: str) -> None:
-        with replacing(path) as file:
-            file.write_text(text)
+        return read_artifacts(request, source, keep=replace_text)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hatch_docker.debian.packages import Package, file_of
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError, LockError
 from hatch_docker.support import toml
-from hatch_docker.support.atomic import replacing
+from hatch_docker.support.atomic import replace_text
 
 FILE = "debian.lock"
 PURPOSES = ("base", "runtime-packages", "builder")
@@ -129,8 +129,7 @@ def find_pins(root: Path) -> Pins:
 def write_pins(path: Path, selections: Iterable[Selection]) -> None:
     """Write a lock file atomically; the same selections give the same bytes. Raises OutputError."""
     ordered = sorted(selections, key=lambda each: (PURPOSES.index(each.purpose), each.architecture))
-    with replacing(path) as partial:
-        partial.write_text(_HEAD + "".join(line for each in ordered for line in _lines(each)), encoding="utf-8")
+    replace_text(path, _HEAD + "".join(line for each in ordered for line in _lines(each)))
 
 
 def _lines(selection: Selection) -> Iterator[str]:

@@ -15,7 +15,7 @@ from hatch_docker.engine import Engine, answers
 from hatch_docker.image.report import BuiltImage, document
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.registry.client import Registry
-from hatch_docker.support.atomic import replacing
+from hatch_docker.support.atomic import replace_text, replacing
 from hatch_docker.support.progress import Progress
 
 
@@ -87,8 +87,7 @@ OUTPUTS: Mapping[str, Output] = {
 def write_result(built: BuiltImage, outputs: Mapping[str, str], directory: Path) -> Path:
     """Write the result file, `<name>-<version>.docker.json`; returns its path."""
     path = directory / f"{stem(built)}.docker.json"
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(document(built, outputs), indent=2) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(document(built, outputs), indent=2) + "\n")
     return path
 
 
@@ -104,8 +103,7 @@ def write_constraints(built: BuiltImage, directory: Path) -> None:
     kept = sorted(line for each in versions.values() if len(each) == 1 for line in each)
     path = constraints_path(built.name, directory)
     if kept:
-        with replacing(path) as partial:
-            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        replace_text(path, "".join(f"{line}\n" for line in kept))
     else:
         path.unlink(missing_ok=True)
 

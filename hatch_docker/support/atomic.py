@@ -49,6 +49,12 @@ def replacing(path: Path) -> Iterator[Path]:
             publish(partial, path)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all. Raises OutputError if the file system refuses."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def partial_file(directory: Path, prefix: str = "") -> Iterator[Path]:
     """A new file with a name for `sweep` in `directory`. It is removed at the end of the block unless it was moved."""

@@ -24,7 +24,7 @@ from hatch_docker.locks.uv import versions_of
 from hatch_docker.plan import base_request
 from hatch_docker.services import Services
 from hatch_docker.session import Session
-from hatch_docker.support.atomic import replacing
+from hatch_docker.support.atomic import replace_text
 
 UPGRADES = ("base", "python")
 
@@ -69,8 +69,7 @@ def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
         write_pins(session.metadata.root / FILE, pinned.after.selections)
         paths.append(session.metadata.root / FILE)
     if python.path and python.after != python.before:
-        with replacing(python.path) as partial_file:
-            partial_file.write_text(python.after, encoding="utf-8")
+        replace_text(python.path, python.after)
         paths.append(python.path)
     for line in _report(pinned, python, changed=bool(paths), upgrade=upgrade):
         services.progress.note(line)

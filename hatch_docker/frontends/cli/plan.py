@@ -92,6 +92,8 @@ def _compiled_wheels(plan: Plan, image: ImagePlan, services: Services) -> Callab
     It finds none before the image's OS packages are cached, since wheels do not bundle the libraries that these have.
     """
     config = plan.config
+    if all(each.is_wheel for each in image.locked.artifacts):
+        return lambda _file: None
     if image.packages.have_layer and not _packages_layer(plan, image, services):
         return lambda _file: None
     spec, compression = config.base.spec, config.output.compression

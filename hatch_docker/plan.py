@@ -93,6 +93,8 @@ def _plan_image(
     request = InstallRequest(
         project=project.normalized_name,
         target=base.facts.python,
+        root=project.root,
+        requires_python=project.requires_python,
         requirements=project.requirements(config.packages.extras, config.packages.dependency_groups),
         extras=frozenset(config.packages.extras),
         groups=frozenset(config.packages.dependency_groups),

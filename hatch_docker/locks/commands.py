@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hatch_docker.base.target import TargetPython
+from hatch_docker.locks.model import InstallRequest
 
 # The glibc minor versions and machines of uv's --python-platform.
 _UV_GLIBC_MINORS = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
@@ -27,19 +28,25 @@ def uv_platform(target: TargetPython) -> str:
     return ""
 
 
-def refresh_pylock(name: str, target: TargetPython) -> str:
+def refresh_pylock(name: str, request: InstallRequest) -> str:
     """The command that makes the pylock file `name` for the target."""
-    return f"uv pip compile pyproject.toml{_for(target)} -o {name}"
+    return f"uv pip compile pyproject.toml{_parts(request)}{_for(request.target)} -o {name}"
 
 
-def refresh_uv(name: str, target: TargetPython) -> str:  # noqa: ARG001
-    """The command that refreshes a uv.lock, which is for all platforms."""
+def refresh_uv(name: str, request: InstallRequest) -> str:  # noqa: ARG001
+    """The command that refreshes a uv.lock, which is for all platforms, extras and groups."""
     return "uv lock"
 
 
-def refresh_requirements(name: str, target: TargetPython) -> str:
+def refresh_requirements(name: str, request: InstallRequest) -> str:
     """The command that makes the hashed requirements file `name` for the target."""
-    return f"uv pip compile pyproject.toml --generate-hashes{_for(target)} -o {name}"
+    return f"uv pip compile pyproject.toml --generate-hashes{_parts(request)}{_for(request.target)} -o {name}"
+
+
+def _parts(request: InstallRequest) -> str:
+    """The options for the chosen extras and dependency groups."""
+    options = [f" --extra {extra}" for extra in sorted(request.extras)]
+    return "".join([*options, *(f" --group {group}" for group in sorted(request.groups))])
 
 
 def _for(target: TargetPython) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.pylock import Pylock
 
-from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.locks import commands
@@ -29,8 +28,10 @@ class LockFormat:
     """A lock format.
 
     `name` is its name in messages, `names` matches the file names that it may have. `search` are the glob patterns by
-    which `find_lock` searches a project, the preferred one first. `read` reads a file, `refresh` returns the command
-    that makes or refreshes one, given its name and the target. `indexes` returns the package indexes that a file names.
+    which `find_lock` searches a project, the preferred one first. `read` reads a file. `changes` compares a file with
+    the project: what changed since it was made, one phrase each (`requires idna>=3, which is not locked`). `refresh`
+    returns the command that makes or refreshes a file, given its path as shown and the request. `indexes` returns the
+    package indexes that a file names.
     `missing_hashes` returns the command that adds hashes to a file that has none, empty if it has them. `writable` says
     whether `hatch-docker lock` may create a file of this format.
     """
@@ -39,7 +40,8 @@ class LockFormat:
     names: re.Pattern[str]
     search: tuple[str, ...]
     read: Callable[[Path, InstallRequest, FileFinder], Pylock]
-    refresh: Callable[[str, TargetPython], str]
+    refresh: Callable[[str, InstallRequest], str]
+    changes: Callable[[Path, InstallRequest], Sequence[str]] = lambda _path, _request: ()
     indexes: Callable[[Path], NamedIndexes] = lambda _: ("", ())
     missing_hashes: Callable[[Path], str] = lambda _: ""
     writable: bool = False

@@ -78,7 +78,7 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
     if path:
         progress.note(f"lock: {_shown(path, source.root)}")
         finder = source.indexes(named_indexes(path)).finder
-        refresh = lock_format(path).refresh(path.name, request.target)
+        refresh = lock_format(path).refresh(_shown(path, source.root), request)
         return _selected(read_lock(path, request, finder), request, source, Locked(path=path), refresh)
     if not request.requirements:
         return Locked()

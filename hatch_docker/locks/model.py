@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
+from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.support import toml
 
 # Errors of evaluating a valid marker.
@@ -26,12 +27,16 @@ MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, 
 class InstallRequest:
     """The parts of a project to install, and the target Python.
 
-    `project` is the project's normalized name, `requirements` are its own with those of the chosen `extras` and
-    dependency `groups` (normalized names).
+    `project` is the project's normalized name, `root` its directory, and `requires_python` its bound on Python.
+    `requirements` are its own with those of the chosen `extras` and dependency `groups` (normalized names). `sources`
+    says where the project takes packages from, other than the indexes.
     """
 
     project: str
     target: TargetPython
+    root: Path = Path()
+    requires_python: str = ""
+    sources: Sources = NO_SOURCES
     # A requirement by URL may contain a login.
     requirements: Sequence[Requirement] = field(default=(), repr=False)
     extras: frozenset[str] = frozenset()

@@ -26,11 +26,13 @@ from packaging.version import Version
 from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
-from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.artifact import Artifact, SourceTree
+from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parse_filename
 
-Source: TypeAlias = PackageVcs | PackageDirectory | PackageArchive | PackageWheel | PackageSdist
+File: TypeAlias = PackageArchive | PackageWheel | PackageSdist
+Source: TypeAlias = PackageVcs | PackageDirectory | File
 
 # The algorithms whose hashes identify a file, with the length of their hexadecimal digests.
 _STRONG = {"sha256": 64, "sha384": 96, "sha512": 128}
@@ -197,8 +199,10 @@ def _artifacts(
     """The artifacts of the selected sources. Raises LockError for all sources at once that are not hashed files."""
     artifacts, problems = [], []
     for package, source in selected:
-        problem = _unusable(package, source, target)
-        if problem or isinstance(source, PackageVcs | PackageDirectory):
+        if isinstance(source, PackageVcs | PackageDirectory):
+            artifacts.append(_tree(package, source, lock))
+            continue
+        if problem := _unusable(package, source, target):
             problems.append(f"{package.name} {problem}")
             continue
         artifact = _artifact(package, source, lock)
@@ -213,12 +217,8 @@ def _artifacts(
 _DIRECT_HINT = "every file of an image needs a hash in the lock: publish the package to an index, and lock again"
 
 
-def _unusable(package: Package, source: Source, target: TargetPython) -> str:
+def _unusable(package: Package, source: File, target: TargetPython) -> str:
     """The reason why a source cannot be used; empty if it can, possibly after it was compiled."""
-    if isinstance(source, PackageVcs):
-        return f"comes from version control ({source.type})"
-    if isinstance(source, PackageDirectory):
-        return f"is a local directory ({source.path})"
     if isinstance(source, PackageArchive):
         if problem := _unusable_archive(package, source, target):
             return problem
@@ -248,7 +248,20 @@ def _reason(package: Package, target: TargetPython, *, sdists: Set[str], complet
     return "named in no-binary" if package.name in sdists else missing_wheel(package, target, complete=complete)
 
 
-def _artifact(package: Package, source: PackageArchive | PackageWheel | PackageSdist, lock: Path) -> Artifact:
+def _tree(package: Package, source: PackageVcs | PackageDirectory, lock: Path) -> Artifact:
+    """The artifact of a directory or commit. Paths are relative to the lock. Raises LockError for another VCS."""
+    url = (lock.absolute().parent / source.path).resolve().as_uri() if source.path else getattr(source, "url", "") or ""
+    version = str(package.version or "")
+    if isinstance(source, PackageDirectory):
+        tree = SourceTree(url=url, subdirectory=source.subdirectory or "")
+        return Artifact(name=package.name, version=version, tree=tree, reason="it is a local directory")
+    if source.type != "git":
+        raise LockError(f"{package.name} comes from {source.type}, and only Git is supported")
+    tree = SourceTree(url=split_login(url)[0], commit=source.commit_id, subdirectory=source.subdirectory or "")
+    return Artifact(name=package.name, version=version, tree=tree, reason="it comes from Git")
+
+
+def _artifact(package: Package, source: File, lock: Path) -> Artifact:
     filename = _archive_name(source) if isinstance(source, PackageArchive) else source.filename
     found = parse_filename(filename)
     # A path is relative to the lock (PEP 751). The URL goes first: the file at the path may not exist.
@@ -260,6 +273,7 @@ def _artifact(package: Package, source: PackageArchive | PackageWheel | PackageS
         url=urljoin((package.index or "").rstrip("/") + "/", url),
         hashes=_strong(source.hashes),
         size=source.size,
+        index=package.index or "",
     )
 
 

@@ -92,7 +92,7 @@ def outdated(check: bool, session: Session) -> tuple[str, int]:
     python = _python_rows(image.locked.artifacts, image.request, finder, services.progress)
     rows = sorted((*debian, *python), key=lambda row: not row.urgent)
     hints = [_upgrade_debian(image, spec)] if debian else []
-    hints += [_upgrade_python(image.locked, image.request.target)] if python else []
+    hints += [_upgrade_python(image.locked, image.request)] if python else []
     for hint in hints:
         services.progress.note(hint)
     if not hints:
@@ -233,14 +233,14 @@ def _upgrade_debian(image: ImagePlan, spec: BaseSpec) -> str:
     return f"to upgrade Debian packages: a newer image of {image.base.name}, or name them in runtime-packages{own}"
 
 
-def _upgrade_python(locked: Locked, target: TargetPython) -> str:
+def _upgrade_python(locked: Locked, request: InstallRequest) -> str:
     """How to upgrade the image's Python packages."""
     if locked.path is None or locked.text:
         return "to upgrade Python packages: change the requirements, which each build resolves without a lock"
     if locked.resolved:
         return f"to upgrade Python packages: delete {locked.path}"
     ours = is_ours(read_text(locked.path))
-    command = UPGRADE_PYTHON if ours else f"{lock_format(locked.path).refresh(locked.path.name, target)} --upgrade"
+    command = UPGRADE_PYTHON if ours else f"{lock_format(locked.path).refresh(locked.path.name, request)} --upgrade"
     return f"to upgrade Python packages: {command}"
 
 

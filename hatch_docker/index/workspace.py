@@ -1,0 +1,1 @@
+"""uv's workspaces: the root above a project, and its members (uv: using workspaces)."""

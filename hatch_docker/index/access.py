@@ -26,10 +26,12 @@ class FileFinder:
     """Finds the files of a lock that holds no URLs.
 
     `files` lists an index's files of one normalized name, and is called from several threads; `indexes` gives the URLs
-    of the indexes, which are part of the cache key without their credentials.
+    of the indexes, which are part of the cache key without their credentials. `files_at` lists the files of one name in
+    the indexes with these URLs only.
     """
 
     files: Callable[[str], Sequence[IndexFile]]
+    files_at: Callable[[str, tuple[str, ...]], Sequence[IndexFile]] = lambda _name, _urls: ()
     indexes: Callable[[], Sequence[str]] = tuple
     cache: Cache | None = None
     threads: int = 8

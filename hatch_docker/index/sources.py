@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 KINDS = ("path", "workspace", "git", "url", "index")
 
@@ -42,7 +41,7 @@ class Sources:
     `tool` is the table that they come from: `tool.uv`, `tool.poetry` or `tool.pdm`, empty if there are none.
     """
 
-    by_name: Mapping[str, tuple[Source, ...]] = MappingProxyType({})
+    by_name: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)
     tool: str = ""
 
     def __bool__(self) -> bool:

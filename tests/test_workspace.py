@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from fake_index import Notes
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.workspace import find_workspace, members
+from hatch_docker.locks import find_lock
 from hatch_docker.locks.uv import find_uv
 
 
@@ -135,3 +137,24 @@ def test_broken_file_above_is_an_error(tmp_path: Path) -> None:
 def test_broken_workspace_is_an_error_in_its_root(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tool\.uv\.workspace\.members"):
         find_workspace(lay_out(tmp_path, {".": workspace("3")}))
+
+
+def test_lock_of_a_member_is_that_of_the_workspace(tmp_path: Path) -> None:
+    member = lay_out(tmp_path, {".": workspace('["p/*"]'), "p/a": project("a"), "q": project("q")}) / "p" / "a"
+    for folder in (tmp_path, member, tmp_path / "q"):
+        (folder / "uv.lock").write_text("")
+    notes = Notes()
+    assert find_lock(member, progress=notes) == tmp_path / "uv.lock"
+    assert notes.notes == [
+        f"uv.lock of this directory is not used: uv.lock belongs in the workspace's root, {tmp_path}"
+    ]
+    assert find_lock(tmp_path / "q") == tmp_path / "q" / "uv.lock"
+    assert find_lock(member, "uv.lock") == member / "uv.lock"
+    (member / "pylock.toml").write_text("")
+    assert find_lock(member) == member / "pylock.toml"
+
+
+def test_lock_of_a_member_alone_is_not_used(tmp_path: Path) -> None:
+    member = lay_out(tmp_path, {".": workspace('["p/*"]'), "p/a": project("a")}) / "p" / "a"
+    (member / "uv.lock").write_text("")
+    assert find_lock(member) is None

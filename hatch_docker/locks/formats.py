@@ -11,6 +11,7 @@ from packaging.pylock import Pylock
 
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, NamedIndexes
+from hatch_docker.index.workspace import find_workspace
 from hatch_docker.locks import commands
 from hatch_docker.locks.model import InstallRequest
 from hatch_docker.locks.readers.pylock import read_pylock
@@ -32,6 +33,7 @@ class LockFormat:
     the project: what changed since it was made, one phrase each (`requires idna>=3, which is not locked`). `refresh`
     returns the command that makes or refreshes a file, given its path as shown and the request. `indexes` returns the
     package indexes that a file names.
+    `home` returns the directory that is searched, given the project's.
     `missing_hashes` returns the command that adds hashes to a file that has none, empty if it has them. `writable` says
     whether `hatch-docker lock` may create a file of this format.
     """
@@ -43,6 +45,7 @@ class LockFormat:
     refresh: Callable[[str, InstallRequest], str]
     changes: Callable[[Path, InstallRequest], Sequence[str]] = lambda _path, _request: ()
     indexes: Callable[[Path], NamedIndexes] = lambda _: ("", ())
+    home: Callable[[Path], Path] = lambda root: root
     missing_hashes: Callable[[Path], str] = lambda _: ""
     writable: bool = False
 
@@ -63,6 +66,7 @@ LOCK_FORMATS = (
         search=("uv.lock",),
         read=read_uv,
         refresh=commands.refresh_uv,
+        home=lambda root: find_workspace(root) or root,
     ),
     LockFormat(
         name="requirements.txt",
@@ -98,7 +102,8 @@ def named_indexes(lock: Path | None) -> NamedIndexes:
 def find_lock(root: Path, configured: str = "", *, progress: Progress | None = None) -> Path | None:
     """The project's lock: the configured one, else the first that the formats' patterns find; None if there is none.
 
-    Raises LockError if the configured lock does not exist or has no hashes, or if several files match equally well.
+    Each format is searched where its tool keeps the lock. Raises LockError if the configured lock does not exist or has
+    no hashes, or if several files match equally well, and ConfigError for a workspace of uv that is not valid.
     """
     if configured:
         return _configured(root / configured)
@@ -120,7 +125,10 @@ def _configured(path: Path) -> Path:
 
 def _search(root: Path, kind: LockFormat, progress: Progress) -> Path | None:
     """The lock of one format: the usable file of the first pattern that matches one."""
-    matches = [[path for path in sorted(root.glob(pattern)) if _is_candidate(path)] for pattern in kind.search]
+    home = kind.home(root)
+    matches = _candidates(home, kind)
+    for path in (path for paths in _candidates(root, kind) for path in paths if home != root):
+        progress.note(f"{path.name} of this directory is not used: {kind.name} belongs in the workspace's root, {home}")
     commands = {path: kind.missing_hashes(path) for paths in matches for path in paths}
     for path, command in commands.items():
         if command:
@@ -133,6 +141,11 @@ def _search(root: Path, kind: LockFormat, progress: Progress) -> Path | None:
             hint="set `lock` in tool.hatch.build.targets.docker to one of them",
         )
     return next(iter(usable), None)
+
+
+def _candidates(folder: Path, kind: LockFormat) -> list[list[Path]]:
+    """The files that each pattern of a format matches."""
+    return [[path for path in sorted(folder.glob(pattern)) if _is_candidate(path)] for pattern in kind.search]
 
 
 def _is_candidate(path: Path) -> bool:

@@ -16,12 +16,14 @@ from hatch_docker.base.transports import BaseRequest
 from hatch_docker.compiling.builder import builder_name
 from hatch_docker.config import BaseOptions, Config, Naming, created_time, default_script, expand_tags
 from hatch_docker.errors import ConfigError
+from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
 from hatch_docker.services import Host, Services
+from hatch_docker.support.http import redact
 
 Lock = Callable[[InstallRequest, LockSource], Locked]
 
@@ -95,6 +97,10 @@ def _plan_image(
         target=base.facts.python,
         root=project.root,
         requires_python=project.requires_python,
+        sources=read_sources(
+            project.root, services.host.environ, project=project.normalized_name, home=services.host.home
+        ),
+        index_url=redact(config.packages.index_url),
         requirements=project.requirements(config.packages.extras, config.packages.dependency_groups),
         extras=frozenset(config.packages.extras),
         groups=frozenset(config.packages.dependency_groups),

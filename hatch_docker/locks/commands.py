@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hatch_docker.base.target import TargetPython
-from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.inputs import is_ours
+from hatch_docker.locks.model import InstallRequest, read_text
+
+OWN_COMMAND = "hatch-docker lock"
+UPGRADE = f"{OWN_COMMAND} --upgrade python"
 
 # The glibc minor versions and machines of uv's --python-platform.
 _UV_GLIBC_MINORS = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
@@ -28,19 +34,27 @@ def uv_platform(target: TargetPython) -> str:
     return ""
 
 
-def refresh_pylock(name: str, request: InstallRequest) -> str:
-    """The command that makes the pylock file `name` for the target."""
-    return f"uv pip compile pyproject.toml{_parts(request)}{_for(request.target)} -o {name}"
+def refresh_pylock(path: Path, request: InstallRequest) -> str:
+    """The command that makes a pylock file: ours, or uv's for the target."""
+    if path.is_file() and is_ours(read_text(path)):
+        return OWN_COMMAND
+    return f"uv pip compile pyproject.toml{_parts(request)}{_for(request.target)} -o {shown(path, request.root)}"
 
 
-def refresh_uv(name: str, request: InstallRequest) -> str:  # noqa: ARG001
+def refresh_uv(path: Path, request: InstallRequest) -> str:  # noqa: ARG001
     """The command that refreshes a uv.lock, which is for all platforms, extras and groups."""
     return "uv lock"
 
 
-def refresh_requirements(name: str, request: InstallRequest) -> str:
-    """The command that makes the hashed requirements file `name` for the target."""
-    return f"uv pip compile pyproject.toml --generate-hashes{_parts(request)}{_for(request.target)} -o {name}"
+def refresh_requirements(path: Path, request: InstallRequest) -> str:
+    """The command that makes a hashed requirements file for the target."""
+    options = f"--generate-hashes{_parts(request)}{_for(request.target)}"
+    return f"uv pip compile pyproject.toml {options} -o {shown(path, request.root)}"
+
+
+def shown(path: Path, root: Path) -> str:
+    """A path for messages: relative to the project if it is below."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _parts(request: InstallRequest) -> str:

@@ -13,10 +13,11 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.index.workspace import find_workspace
 from hatch_docker.locks import commands
-from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.inputs import changes_since
+from hatch_docker.locks.model import OWN_LOCK, InstallRequest
 from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.readers.requirements import read_requirements
-from hatch_docker.locks.readers.requirements_file import index_options, missing_hashes
+from hatch_docker.locks.readers.requirements_file import index_options, is_lock
 from hatch_docker.locks.readers.uv_lock import read_uv
 from hatch_docker.support.progress import Progress
 
@@ -30,23 +31,21 @@ class LockFormat:
 
     `name` is its name in messages, `names` matches the file names that it may have. `search` are the glob patterns by
     which `find_lock` searches a project, the preferred one first. `read` reads a file. `changes` compares a file with
-    the project: what changed since it was made, one phrase each (`requires idna>=3, which is not locked`). `refresh`
-    returns the command that makes or refreshes a file, given its path as shown and the request. `indexes` returns the
-    package indexes that a file names.
-    `home` returns the directory that is searched, given the project's.
-    `missing_hashes` returns the command that adds hashes to a file that has none, empty if it has them. `writable` says
-    whether `hatch-docker lock` may create a file of this format.
+    the project: what changed since it was made, one phrase each (`the project requires idna>=3, which is not locked`).
+    `refresh` returns the command that makes or refreshes a file. `indexes` returns the package indexes that a file
+    names. `home` returns the directory that is searched, given the project's. `is_lock` is false for a file without
+    hashes, which is input to resolving. `writable` says whether `hatch-docker lock` may create a file of this format.
     """
 
     name: str
     names: re.Pattern[str]
     search: tuple[str, ...]
     read: Callable[[Path, InstallRequest, FileFinder], Pylock]
-    refresh: Callable[[str, InstallRequest], str]
+    refresh: Callable[[Path, InstallRequest], str]
     changes: Callable[[Path, InstallRequest], Sequence[str]] = lambda _path, _request: ()
     indexes: Callable[[Path], NamedIndexes] = lambda _: ("", ())
     home: Callable[[Path], Path] = lambda root: root
-    missing_hashes: Callable[[Path], str] = lambda _: ""
+    is_lock: Callable[[Path], bool] = lambda _: True
     writable: bool = False
 
 
@@ -57,6 +56,7 @@ LOCK_FORMATS = (
         names=re.compile(r"pylock(\.[^.]+)?\.toml"),
         search=("pylock.docker.toml", "pylock.toml"),
         read=read_pylock,
+        changes=changes_since,
         refresh=commands.refresh_pylock,
         writable=True,
     ),
@@ -70,12 +70,12 @@ LOCK_FORMATS = (
     ),
     LockFormat(
         name="requirements.txt",
-        names=re.compile(r".*\.txt"),
+        names=re.compile(r".*\.(txt|in)"),
         search=("requirements.txt", "requirements*.txt"),
         read=read_requirements,
         refresh=commands.refresh_requirements,
         indexes=index_options,
-        missing_hashes=missing_hashes,
+        is_lock=is_lock,
     ),
 )
 
@@ -102,38 +102,47 @@ def named_indexes(lock: Path | None) -> NamedIndexes:
 def find_lock(root: Path, configured: str = "", *, progress: Progress | None = None) -> Path | None:
     """The project's lock: the configured one, else the first that the formats' patterns find; None if there is none.
 
-    Each format is searched where its tool keeps the lock. Raises LockError if the configured lock does not exist or has
-    no hashes, or if several files match equally well, and ConfigError for a workspace of uv that is not valid.
+    Each format is searched where its tool keeps the lock. If the configured file has no hashes, the lock is the one
+    that `hatch-docker lock` made of it. Raises LockError if the configured file does not exist, or if several files
+    match equally well, and ConfigError for a workspace of uv that is not valid.
     """
     if configured:
-        return _configured(root / configured)
+        path = _configured(root / configured)
+        return path if lock_format(path).is_lock(path) else _existing(root / OWN_LOCK)
     for each in LOCK_FORMATS:
-        if path := _search(root, each, progress or Progress()):
-            return path
+        if found := _search(root, each, progress or Progress()):
+            return found
     return None
 
 
+def find_requirement_files(root: Path, configured: str = "") -> tuple[Path, ...]:
+    """The requirements files without hashes that are resolved with the project's requirements if it has no lock.
+
+    That is the configured file, else requirements.txt. Raises LockError for a file that cannot be read.
+    """
+    path = root / (configured or "requirements.txt")
+    return () if not path.is_file() or lock_format(path).is_lock(path) else (path,)
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
 def _configured(path: Path) -> Path:
-    if not path.is_file():
-        raise LockError(
-            "there is no such lock", place=str(path), hint="name an existing file, or remove `lock` to search for one"
-        )
-    if command := lock_format(path).missing_hashes(path):
-        raise LockError("missing hashes", place=str(path), hint=f"add them: {command}")
-    return path
+    if path.is_file():
+        return path
+    raise LockError(
+        "there is no such lock", place=str(path), hint="name an existing file, or remove `lock` to search for one"
+    )
 
 
 def _search(root: Path, kind: LockFormat, progress: Progress) -> Path | None:
     """The lock of one format: the usable file of the first pattern that matches one."""
     home = kind.home(root)
-    matches = _candidates(home, kind)
     for path in (path for paths in _candidates(root, kind) for path in paths if home != root):
         progress.note(f"{path.name} of this directory is not used: {kind.name} belongs in the workspace's root, {home}")
-    commands = {path: kind.missing_hashes(path) for paths in matches for path in paths}
-    for path, command in commands.items():
-        if command:
-            progress.note(f"{path.name} is not used as a lock: it has no hashes ({command})")
-    usable = next(filter(None, ([path for path in paths if not commands[path]] for paths in matches)), [])
+    matches = [[path for path in paths if kind.is_lock(path)] for paths in _candidates(home, kind)]
+    usable = next(filter(None, matches), [])
     if len(usable) > 1:
         raise LockError(
             f"several files could be the lock: {', '.join(path.name for path in usable)}",

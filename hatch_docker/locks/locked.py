@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,19 @@ from packaging.requirements import InvalidRequirement, Requirement
 from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, LockError, ResolveError
-from hatch_docker.index.access import Indexes, NamedIndexes, ResolverSettings
+from hatch_docker.index.access import Indexes, NamedIndexes
 from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest, check_fresh, find_lock, overridden, read_lock, select
-from hatch_docker.locks.formats import lock_format, named_indexes
-from hatch_docker.locks.model import read_text
+from hatch_docker.locks.commands import shown
+from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
+from hatch_docker.locks.inputs import changed_inputs, is_ours
+from hatch_docker.locks.model import OWN_LOCK, read_text
 from hatch_docker.locks.readers.requirements_file import read_constraints
-from hatch_docker.locks.uv import is_current, is_ours, resolution_scope, resolve, versions_of
+from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
 from hatch_docker.support.http import redact
 from hatch_docker.support.progress import Progress
 
-PYTHON_LOCK = "pylock.docker.toml"
 _OTHER = "lock another version, or one that has a wheel"
 
 
@@ -69,60 +71,67 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
     """The artifacts that the project's lock names for the target; without a lock, those of a resolution.
 
     A resolution is used again while its inputs are the same. Packages without a wheel for the target, and those in
-    `no_binary`, are sdists; `no_binary` does not change a resolution, since uv would have to build those packages to
-    read their metadata. `keep` writes a new resolution to a file; without it nothing is written. Raises LockError,
+    `no_binary`, are sdists. `keep` writes a new resolution to a file; without it nothing is written. Raises LockError,
     ResolveError, and what reading a lock raises.
     """
     progress = source.progress
+    request = replace(request, requirement_files=find_requirement_files(source.root, source.configured))
     path = find_lock(source.root, source.configured, progress=progress)
     if path:
-        progress.note(f"lock: {_shown(path, source.root)}")
+        progress.note(f"lock: {shown(path, source.root)}")
         finder = source.indexes(named_indexes(path)).finder
-        refresh = lock_format(path).refresh(_shown(path, source.root), request)
-        return _selected(read_lock(path, request, finder), request, source, Locked(path=path), refresh)
-    if not request.requirements:
+        return _selected(read_lock(path, request, finder), request, source, Locked(path=path))
+    if not request.requirements and not request.requirement_files:
         return Locked()
-    indexes, earlier = source.indexes(named_indexes(None)), source.earlier
-    text = current_text(earlier, request, indexes.resolver)
-    if text:
-        progress.note(f"lock: {_shown(earlier, source.root)}, resolved earlier (delete it to resolve again)")
-        locked = Locked(path=earlier, resolved=True)
-    else:
-        text = resolve_request(request, source)
-        if keep:
-            keep(earlier, text)
-        where = f"into {_shown(earlier, source.root)}" if keep else "for this plan"
-        progress.note(f"lock: none, so the requirements were resolved {where}")
-        locked = Locked(path=earlier, resolved=True, text="" if keep else text)
-    with _as_file(text, str(earlier)) as file:
-        pylock = read_lock(file, request, indexes.finder)
+    locked = _resolved(request, source, keep)
+    with _as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
+        pylock = read_lock(file, request, source.indexes(named_indexes(None)).finder)
     # A resolution contains the chosen extras and groups as plain packages.
     plain = replace(request, extras=frozenset(), groups=frozenset())
-    return _selected(pylock, plain, source, locked, f"delete {earlier.name}")
+    return _selected(pylock, plain, source, locked)
+
+
+def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) -> Locked:
+    """The resolution of a project without a lock: the one of an earlier build if it is current, else a new one."""
+    progress, earlier = source.progress, source.earlier
+    for file in request.requirement_files:
+        progress.note(f"{shown(file, source.root)} has no hashes: its requirements are resolved")
+    before = text_of(earlier)
+    if before and not changed_inputs(before, request):
+        progress.note(f"lock: {shown(earlier, source.root)}, resolved earlier (delete it to resolve again)")
+        return Locked(path=earlier, resolved=True)
+    text = resolve_request(request, source, directory=earlier.parent)
+    if keep:
+        keep(earlier, text)
+    where = f"into {shown(earlier, source.root)}" if keep else "for this plan"
+    progress.note(f"lock: none, so the requirements were resolved {where}")
+    return Locked(path=earlier, resolved=True, text="" if keep else text)
 
 
 def foreign_lock(root: Path, configured: str) -> Path | None:
     """The project's lock if another tool makes it. An empty file has no maker."""
     path = writable_lock(root, configured)
-    text = read_text(path) if path.is_file() else ""
+    text = text_of(path)
     return path if text and not is_ours(text) else None
 
 
-def relock(upgrade: bool, request: InstallRequest, source: LockSource) -> Locked:
+def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource) -> Locked:
     """The pylock.toml that `hatch-docker lock` writes, as `path` and `text`, without its artifacts.
 
-    A lock that fits the request stays as it is; the packages of a stale one keep their versions if possible, unless
-    `upgrade` is set. Raises ResolveError.
+    A lock that fits the request stays as it is; the packages of a stale one keep their versions if possible, except
+    those in `upgrade` (normalized names, or `:all:`). Raises ResolveError.
     """
+    request = replace(request, requirement_files=find_requirement_files(source.root, source.configured))
     path = writable_lock(source.root, source.configured, progress=source.progress)
-    before = read_text(path) if path.is_file() else ""
-    resolver = source.indexes(named_indexes(None)).resolver
-    current = current_text(path, request, resolver)
-    if before and not current and not upgrade:
-        changed = "the requirements, Python, platform or index have changed"
-        source.progress.note(f"{path.name} is stale ({changed}): packages keep their versions if possible")
-    text = "" if upgrade else current or current_text(source.earlier, request, resolver)
-    text = text or resolve_request(request, source, before="" if upgrade else before)
+    before, earlier = text_of(path), text_of(source.earlier)
+    if before and not upgrade:
+        if is_ours(before) and not (changes := changed_inputs(before, request)):
+            return Locked(path=path, resolved=True, text=before)
+        why = f"{path.name} is stale: {'; '.join(changes)}" if is_ours(before) else f"{path.name} was empty"
+        source.progress.note(f"{why}; packages keep their versions if possible")
+    elif earlier and not upgrade and not changed_inputs(earlier, request):
+        return Locked(path=path, resolved=True, text=moved(earlier, source.earlier.parent, path.parent))
+    text = resolve_request(request, source, directory=path.parent, before=before, upgrade=upgrade)
     return Locked(path=path, resolved=True, text=text)
 
 
@@ -131,7 +140,7 @@ def writable_lock(root: Path, configured: str, *, progress: Progress | None = No
     path = root / configured
     if configured and not path.is_file() and lock_format(path).writable:
         return path
-    return find_lock(root, configured, progress=progress) or root / PYTHON_LOCK
+    return find_lock(root, configured, progress=progress) or root / OWN_LOCK
 
 
 @contextlib.contextmanager
@@ -147,21 +156,28 @@ def _as_file(text: str, place: str = "") -> Iterator[Path]:
             raise
 
 
-def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locked: Locked, refresh: str) -> Locked:
+def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locked: Locked) -> Locked:
     """`locked` with the artifacts for the request, checked against its requirements."""
-    if locked.path is None:
+    path = locked.path
+    if path is None:
         return locked
+    kind = lock_format(path)
+    refresh = f"delete {path.name}" if locked.resolved else kind.refresh(path, request)
+    if changes := () if locked.resolved else kind.changes(path, request):
+        raise LockError(f"the lock is stale: {'; '.join(changes)}", place=str(path), hint=f"refresh it: {refresh}")
     artifacts = select(
         pylock,
         request,
-        lock=locked.path,
+        lock=path,
         no_binary=source.no_binary,
         refresh=refresh,
         complete=locked.resolved,
     )
     for name in sorted(source.no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
         source.progress.note(f"no-binary names {name}, which is not a dependency")
-    check_fresh(artifacts, request, lock=locked.path, refresh=refresh, overridden=overridden(pylock))
+    # A resolution has what uv's configuration made of the requirements.
+    if not locked.resolved:
+        check_fresh(artifacts, request, lock=path, refresh=refresh, overridden=overridden(pylock))
     return replace(locked, artifacts=tuple(artifacts), overridden=overridden(pylock))
 
 
@@ -170,7 +186,8 @@ class BuildResolver:
     """Resolves requirements that do not belong to a project, such as those that an sdist is built with.
 
     uv runs in the directory `root`, and keeps to the versions and hashes of the file `constraints`, whose text is
-    `constraints_text`.
+    `constraints_text`. `tree` is the local directory whose build requirements these are, None for an sdist: its sources
+    apply.
     """
 
     target: TargetPython
@@ -178,18 +195,23 @@ class BuildResolver:
     indexes: Indexes
     constraints: Path | None = None
     constraints_text: str = ""
+    tree: Path | None = None
 
     @property
     def scope(self) -> str:
         """A digest of the settings, besides the target, that decide what requirements resolve to."""
         return resolution_scope(self.indexes.resolver, self.constraints_text)
 
+    def for_tree(self, directory: Path) -> BuildResolver:
+        """The resolver of the build requirements of a local directory, which has sources of its own."""
+        return replace(self, tree=directory)
+
     def __call__(self, requirements: Sequence[str]) -> tuple[Artifact, ...]:
         """The artifacts of `requirements` for the target.
 
-        Raises LockError, also for a requirement with a URL, and ResolveError.
+        Raises LockError, also for an sdist's requirement with a URL, and ResolveError.
         """
-        request = InstallRequest(project="", target=self.target, requirements=_without_urls(requirements))
+        request = self._request(requirements)
         allowed = read_constraints(self.constraints) if self.constraints else {}
         with _as_file(self._resolve(request)) as path:
             try:
@@ -201,13 +223,21 @@ class BuildResolver:
         _check_allowed(artifacts, allowed, self.constraints)
         return tuple(artifacts)
 
+    def _request(self, requirements: Sequence[str]) -> InstallRequest:
+        if self.tree is None:
+            found = _without_urls(requirements)
+            return InstallRequest(project="", target=self.target, root=self.root, requirements=found)
+        sources = read_sources(self.tree, self.indexes.resolver.environ, project="")
+        found = _parsed(requirements)
+        return InstallRequest(project="", target=self.target, root=self.tree, requirements=found, sources=sources)
+
     def _resolve(self, request: InstallRequest) -> str:
         """Resolve to wheels alone if possible, since uv may have to run an sdist to read its requirements."""
-        uv = partial(_uv, request, self.root, self.indexes.resolver, self.constraints)
+        resolve_ = partial(resolve_for_target, request, self.indexes.resolver, constraints=self.constraints)
         try:
-            return uv(build=False)
+            return resolve_(build=False)
         except ResolveError:
-            return uv()
+            return resolve_()
 
 
 def _without_urls(requirements: Sequence[str]) -> tuple[Requirement, ...]:
@@ -215,16 +245,20 @@ def _without_urls(requirements: Sequence[str]) -> tuple[Requirement, ...]:
 
     uv would run the code at a URL, on this machine and with all logins, to read its requirements.
     """
-    try:
-        found = tuple(Requirement(text) for text in requirements)
-    except (InvalidRequirement, TypeError, RecursionError):
-        raise LockError("a build requirement is not valid (PEP 508)", hint=_OTHER) from None
+    found = _parsed(requirements)
     if urls := [each for each in found if each.url]:
         raise LockError(
             f"{urls[0].name} is a build requirement by URL ({redact(urls[0].url or '')!r}), which no index vouches for",
             hint=_OTHER,
         )
     return found
+
+
+def _parsed(requirements: Sequence[str]) -> tuple[Requirement, ...]:
+    try:
+        return tuple(Requirement(text) for text in requirements)
+    except (InvalidRequirement, TypeError, RecursionError):
+        raise LockError("a build requirement is not valid (PEP 508)", hint=_OTHER) from None
 
 
 def _check_allowed(
@@ -245,47 +279,21 @@ def _check_allowed(
         )
 
 
-def current_text(path: Path, request: InstallRequest, resolver: ResolverSettings) -> str:
-    """The content of a file that `resolve_request` returned for the same inputs; empty for any other file, or none."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
-    requirements = [str(requirement) for requirement in request.requirements]
-    return text if is_current(text, requirements, request.target, resolver.configured) else ""
-
-
-def resolve_request(request: InstallRequest, source: LockSource, *, before: str = "") -> str:
-    """Resolve a request now, to the text of a pylock.toml. Raises ResolveError.
-
-    The packages of `before`, the text of an earlier lock, keep their versions if all of them can.
-    """
-    uv = partial(_uv, request, source.root, source.indexes(named_indexes(None)).resolver)
-    count = len(request.requirements)
-    kept = [f"{name}=={version}\n" for name, version in versions_of(before).items() if version]
-    with (
-        source.progress.task("resolve", f"{count} requirement{'s' if count != 1 else ''}"),
-        tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
-    ):
-        constraints = Path(folder) / "constraints.txt"
-        constraints.write_text("".join(kept), encoding="utf-8")
-        with contextlib.suppress(ResolveError):
-            if kept:
-                return uv(constraints)
-        return uv()
-
-
-def _uv(
+def resolve_request(
     request: InstallRequest,
-    root: Path,
-    resolver: ResolverSettings,
-    constraints: Path | None = None,
+    source: LockSource,
     *,
-    build: bool = True,
+    directory: Path,
+    before: str = "",
+    upgrade: Collection[str] = (),
 ) -> str:
-    requirements = [str(requirement) for requirement in request.requirements]
-    return resolve(requirements, resolver, target=request.target, root=root, constraints=constraints, build=build)
+    """Resolve a request now, to the text of a pylock.toml in `directory`; see `resolve`. Raises ResolveError."""
+    count = len(request.requirements)
+    resolver = source.indexes(named_indexes(None)).resolver
+    with source.progress.task("resolve", f"{count} requirement{'s' if count != 1 else ''}"):
+        return resolve(request, resolver, directory=directory, before=before, upgrade=upgrade)
 
 
-def _shown(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+def text_of(path: Path) -> str:
+    """The text of a file; empty if there is no such file. Raises LockError if it cannot be read."""
+    return read_text(path) if path.is_file() else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,9 +16,11 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
-from hatch_docker.index.sources import NO_SOURCES, Sources
+from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
 
+# The lock that `hatch-docker lock` writes.
+OWN_LOCK = "pylock.docker.toml"
 # Errors of evaluating a valid marker.
 MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, TypeError, KeyError)
 
@@ -29,7 +31,8 @@ class InstallRequest:
 
     `project` is the project's normalized name, `root` its directory, and `requires_python` its bound on Python.
     `requirements` are its own with those of the chosen `extras` and dependency `groups` (normalized names). `sources`
-    says where the project takes packages from, other than the indexes.
+    says where the project takes packages from, other than the indexes; `index_url` is its own index, without a login.
+    `requirement_files` are requirements files without hashes, which are resolved together with the requirements.
     """
 
     project: str
@@ -37,10 +40,23 @@ class InstallRequest:
     root: Path = Path()
     requires_python: str = ""
     sources: Sources = NO_SOURCES
+    index_url: str = ""
+    requirement_files: tuple[Path, ...] = ()
     # A requirement by URL may contain a login.
     requirements: Sequence[Requirement] = field(default=(), repr=False)
     extras: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
+
+    def chosen_sources(self, names: Iterable[str] = ()) -> list[Source]:
+        """The sources that apply to the chosen extras and groups, sorted by name; also those of the packages `names`,
+        by the patterns of indexes.
+        """
+        every = [each for name in sorted({*self.sources.by_name, *names}) for each in self.sources.of(name)]
+        return [
+            each
+            for each in every
+            if (not each.extra or each.extra in self.extras) and (not each.group or each.group in self.groups)
+        ]
 
 
 def overridden(pylock: Pylock) -> frozenset[str]:

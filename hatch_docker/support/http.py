@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 import ssl
 import sys
 import threading
@@ -50,6 +51,10 @@ _LONGEST_WAIT = 30.0
 _SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
 # In bytes. Larger bodies of skipped answers are not read to keep the connection.
 _MAX_SKIPPED = 1 << 16
+
+# In a text: the user part and the query of a URL, which may hold secrets.
+_USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
+_QUERY = re.compile(r"(?<=://)([^?\s\"'`<>]+)\?[^#\s\"'`<>]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +247,11 @@ def redact(url: str) -> str:
     except ValueError:
         return "(a malformed URL)"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def redact_text(text: str) -> str:
+    """A text in which no URL has a user part or a query."""
+    return _QUERY.sub(r"\1", _USER.sub("", text))
 
 
 def final_url(response: urllib3.BaseHTTPResponse, url: str) -> str:

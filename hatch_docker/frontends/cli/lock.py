@@ -7,20 +7,23 @@ stay as they are.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from hatch_docker.base.image import open_base
+from packaging.utils import canonicalize_name
+
 from hatch_docker.base.transports import BaseRequest, pull
+from hatch_docker.config import ALL
 from hatch_docker.dpkg.lockfile import FILE, Selection, write_pins
 from hatch_docker.errors import LockError
 from hatch_docker.frontends.cli.pin import Pinned, pin
-from hatch_docker.locks.formats import lock_format
-from hatch_docker.locks.locked import foreign_lock, relock, writable_lock
-from hatch_docker.locks.model import read_text
-from hatch_docker.locks.uv import versions_of
+from hatch_docker.locks import InstallRequest
+from hatch_docker.locks.commands import OWN_COMMAND
+from hatch_docker.locks.formats import find_requirement_files, lock_format
+from hatch_docker.locks.inputs import versions_of
+from hatch_docker.locks.locked import Locked, LockSource, foreign_lock, relock, text_of, writable_lock
 from hatch_docker.plan import base_request
 from hatch_docker.services import Services
 from hatch_docker.session import Session
@@ -31,25 +34,56 @@ UPGRADES = ("base", "python")
 DESCRIPTION = """\
 Lock the packages of the project's image: packages from Debian's archive in debian.lock, and Python packages in
 pylock.docker.toml unless another tool locks them. Packages that are locked and fit stay as they are, except those
-that --upgrade names.
+that --upgrade and --upgrade-package name. Python packages are locked for all platforms.
 
-Standard output has the paths of the files that were written, one per line.
+Standard output has the paths of the files that were written, one per line; with --check, of those that are missing or
+do not fit.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument(
-        "--upgrade", action="append", default=[], choices=UPGRADES, help="choose the newest; may be repeated"
+        "--upgrade",
+        action="append",
+        nargs="?",
+        const=ALL,
+        default=[],
+        choices=(ALL, *UPGRADES),
+        metavar="|".join(UPGRADES),
+        help="choose the newest of everything, or of one kind; may be repeated",
     )
-    parser.set_defaults(command=lambda chosen: partial(lock, frozenset(chosen.upgrade)))
+    parser.add_argument(
+        "--upgrade-package", action="append", default=[], metavar="NAME", help="choose the newest; may be repeated"
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a lock does not fit")
+    parser.set_defaults(command=lambda chosen: partial(lock, _options(chosen)))
 
 
-def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to lock anew: the `base` packages, and Python packages by normalized name, or `:all:`. `check` only asks."""
+
+    base: bool = False
+    python: frozenset[str] = frozenset()
+    check: bool = False
+
+
+def _options(chosen: argparse.Namespace) -> Options:
+    kinds = set(chosen.upgrade)
+    names = {canonicalize_name(each) for each in chosen.upgrade_package}
+    return Options(
+        base=not kinds.isdisjoint({ALL, "base"}),
+        python=frozenset({ALL} if kinds & {ALL, "python"} else names),
+        check=chosen.check,
+    )
+
+
+def lock(options: Options, session: Session) -> tuple[str, int]:
     """Lock the packages of the image that are not locked or do not fit; returns the paths that were written, and 0.
 
-    Packages of the kinds in `upgrade`, of UPGRADES, are chosen anew. Nothing is written before all are chosen. Raises
-    what builds raise, and LockError if another tool's lock is to be upgraded.
+    With `check` nothing is written: the status is 1 if a file would be. Nothing is written before all packages are
+    chosen. Raises what builds raise, and LockError if another tool's lock is to be upgraded.
     """
     session.check_configuration()
     services, config = session.services, session.config
@@ -60,22 +94,24 @@ def lock(upgrade: Collection[str], session: Session) -> tuple[str, int]:
         config.os_packages,
         config.compiling,
         services,
-        upgrade="base" in upgrade,
+        upgrade=options.base,
         place=config.place("runtime-installer"),
     )
-    python = _lock_python(session, request, pinned, upgrade="python" in upgrade)
-    paths = []
+    python = _lock_python(session, pinned, options.python)
+    files: dict[Path, Callable[[], object]] = {}
     if pinned.changed and pinned.after.selections:
-        write_pins(session.metadata.root / FILE, pinned.after.selections)
-        paths.append(session.metadata.root / FILE)
+        path = session.metadata.root / FILE
+        files[path] = partial(write_pins, path, pinned.after.selections)
     if python.path and python.after != python.before:
-        replace_text(python.path, python.after)
-        paths.append(python.path)
-    for line in _report(pinned, python, changed=bool(paths), upgrade=upgrade):
+        files[python.path] = partial(replace_text, python.path, python.after)
+    if not options.check:
+        for write in files.values():
+            write()
+    for line in _report(pinned, python, changed=bool(files), options=options):
         services.progress.note(line)
     if hint := _digest_hint(request, services):
         services.progress.note(hint)
-    return "\n".join(map(str, paths)), 0
+    return "\n".join(map(str, files)), int(options.check and bool(files))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,31 +125,38 @@ class _PythonLock:
     reason: str = ""
 
 
-def _lock_python(session: Session, request: BaseRequest, pinned: Pinned, *, upgrade: bool) -> _PythonLock:
+def _lock_python(session: Session, pinned: Pinned, upgrade: Collection[str]) -> _PythonLock:
     """Lock the Python packages for the base with the new pins. Without any to lock, the base is not opened."""
     packages, services = session.config.packages, session.services
     requirements = session.metadata.requirements(packages.extras, packages.dependency_groups)
     pinned_services = replace(services, archives=replace(services.archives, pins=lambda: pinned.after))
     path = foreign_lock(services.root, packages.lock)
     if path and upgrade:
-        target = open_base(request, pinned_services).facts.python
-        refresh = lock_format(path).refresh(path.name, target)
-        raise LockError("another tool makes this lock", place=str(path), hint=f"upgrade it: {refresh} --upgrade")
+        session.plan_images(services=pinned_services, lock=partial(_refuse_upgrade, path))
     if path:
         return _PythonLock(reason=f"{path.name}, which another tool makes, has the Python packages")
-    if not requirements and not _has_text(writable_lock(services.root, packages.lock)):
+    if (
+        not requirements
+        and not find_requirement_files(services.root, packages.lock)
+        and not text_of(writable_lock(services.root, packages.lock))
+    ):
         return _PythonLock(reason="the project requires nothing")
     (image,) = session.plan_images(services=pinned_services, lock=partial(relock, upgrade))
     path = image.locked.path
-    before = read_text(path) if path and path.is_file() else ""
-    return _PythonLock(path=path, before=before, after=image.locked.text, target=str(image.request.target))
+    return _PythonLock(
+        path=path,
+        before=text_of(path) if path else "",
+        after=image.locked.text,
+        target=f"Python {image.request.target.version}",
+    )
 
 
-def _has_text(path: Path) -> bool:
-    return path.is_file() and bool(read_text(path))
+def _refuse_upgrade(path: Path, request: InstallRequest, _source: LockSource) -> Locked:
+    refresh = lock_format(path).refresh(path, request)
+    raise LockError("another tool makes this lock", place=str(path), hint=f"upgrade it: {refresh} --upgrade")
 
 
-def _report(pinned: Pinned, python: _PythonLock, *, changed: bool, upgrade: Collection[str]) -> Iterator[str]:
+def _report(pinned: Pinned, python: _PythonLock, *, changed: bool, options: Options) -> Iterator[str]:
     """The packages that are locked now, with their changes; then, in one line, why others are not."""
     reasons = [python.reason] if python.reason else []
     if not pinned.after.selections:
@@ -128,7 +171,9 @@ def _report(pinned: Pinned, python: _PythonLock, *, changed: bool, upgrade: Coll
         head = f"python: {_count(after)} for {python.target}"
         yield _changes(head, before, after, same=python.before == python.after)
     if not changed:
-        reasons.insert(0, "everything is up to date" if upgrade else "nothing to do")
+        reasons.insert(0, "everything is up to date" if options.base or options.python else "nothing to do")
+    elif options.check:
+        reasons.insert(0, f"to write it: {OWN_COMMAND}")
     if reasons:
         yield "; ".join(reasons)
 

@@ -1,0 +1,295 @@
+"""Resolve requirements with uv, into the text of a pylock.toml.
+
+uv is the one resolver that resolves for other platforms' markers and tags. It runs in the project's directory, so that
+it finds the project's configuration as always, and it reads the project's own pyproject.toml if that says everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from hatch_docker.config import ALL
+from hatch_docker.errors import HatchDockerError, ResolveError
+from hatch_docker.index.access import ResolverSettings
+from hatch_docker.index.sources import NamedIndex, Source
+from hatch_docker.index.uv_config import UvTable
+from hatch_docker.index.workspace import find_workspace, members
+from hatch_docker.locks.commands import uv_platform
+from hatch_docker.locks.inputs import inputs_of
+from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.uv import run_uv
+from hatch_docker.support import toml
+from hatch_docker.support.http import redact_text
+
+# Keys of [tool.uv] that uv does not accept in uv.toml, and the one that keeps it from running.
+_NOT_IN_FILES = (
+    *("build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "managed", "package"),
+    *("required-version", "sources", "workspace"),
+)
+# A login in the URL of a file. The user of an SSH URL is not secret, and part of it.
+_LOGIN = re.compile(r"(?<=\bhttp)(s?://)[^/@\s\"']+@")
+_PATH = re.compile(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
+
+
+def resolve(
+    request: InstallRequest,
+    resolver: ResolverSettings,
+    *,
+    directory: Path,
+    before: str = "",
+    upgrade: Collection[str] = (),
+) -> str:
+    """Resolve a request for all platforms: the text of a pylock.toml in `directory`, with a record of its inputs.
+
+    The packages of `before`, the text of an earlier one, keep their versions if possible, except those in `upgrade`
+    (normalized names, or `:all:`). To read the requirements of an sdist or a directory, uv may run its code on this
+    machine. Raises ResolveError with uv's explanation.
+    """
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+        folder = Path(temporary)
+        output = folder / "pylock.toml"
+        run = partial(_run, request, resolver, folder)
+        universal = ("--universal", "--python-version", request.target.version, "--output-file", str(output))
+        if before and ALL not in upgrade:
+            output.write_text(before, encoding="utf-8")
+        elif everything := _everything(request):
+            # The project's own tool locks all extras, groups and members together: their versions are preferred.
+            with contextlib.suppress(ResolveError):
+                run((*everything, *universal, "--no-build"))
+        upgrades = [option for name in sorted(set(upgrade) - {ALL}) for option in ("--upgrade-package", name)]
+        run((*_project(request, folder), *map(str, request.requirement_files), *universal, *upgrades))
+        text = output.read_text(encoding="utf-8")
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
+    body = moved(_LOGIN.sub(r"\1", body), folder, directory)
+    inputs = inputs_of(request, _directories(body, directory))
+    return f"{body}\n\n{inputs.to_toml()}"
+
+
+def resolve_for_target(
+    request: InstallRequest, resolver: ResolverSettings, *, constraints: Path | None = None, build: bool = True
+) -> str:
+    """Resolve the requirements of a request for its target alone: the text of a pylock.toml.
+
+    uv keeps to the versions in the file `constraints`. Without `build` it rejects sdists, whose code it may otherwise
+    run to read their requirements. Raises ResolveError.
+    """
+    target = request.target
+    platform = uv_platform(target)
+    if not platform:
+        raise ResolveError(f"uv cannot resolve for {target}", hint="lock versions that have a wheel for it")
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+        folder = Path(temporary)
+        output = folder / "pylock.toml"
+        options = ["--python-platform", platform, "--python-version", target.minor, "--output-file", str(output)]
+        options += ["--constraints", str(constraints)] if constraints else []
+        options += [] if build else ["--no-build"]
+        _run(request, resolver, folder, (*_synthesized(request, folder), *options))
+        return moved(_LOGIN.sub(r"\1", output.read_text(encoding="utf-8")), folder)
+
+
+def resolution_scope(resolver: ResolverSettings, constraints: str) -> str:
+    """A digest of the settings that decide what requirements resolve to, except the indexes' contents.
+
+    `constraints` is the text of a constraints file. Compiled wheels have it in their cache keys, so that projects share
+    them only if they resolve build requirements alike.
+    """
+    variables = {
+        name: redact_text(value)
+        for name, value in resolver.environ.items()
+        if name.startswith("UV_") and not name.endswith(("_USERNAME", "_PASSWORD", "_TOKEN", "_DIR"))
+    }
+    tables: list[UvTable | None] = [*resolver.uv_tables()]
+    nearest, *others = tables or [None]
+    values = [constraints, [redact_text(url) for url in resolver.configured], variables, others, nearest]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _run(request: InstallRequest, resolver: ResolverSettings, folder: Path, arguments: Sequence[str]) -> None:
+    """Run `uv pip compile`. Logins reach uv only through its environment.
+
+    A project's `required-version` is for its developers' uv: if ours does not fit, uv gets the configuration without.
+    """
+    command = ("pip", "compile", *arguments, "--python", sys.executable)
+    command += ("--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet")
+    run: Callable[[Sequence[str]], object] = partial(
+        run_uv,
+        directory=request.root,
+        environ=_environment(resolver.environ, [resolver.embed(url) for url in resolver.indexes()]),
+        purpose=f"the dependencies cannot be resolved for {request.target}",
+    )
+    try:
+        run(command)
+    except ResolveError as error:
+        if "required uv version" not in error.message.lower():
+            raise
+        configuration = folder / "uv.toml"
+        configuration.write_text(_configuration(resolver, request.root), encoding="utf-8")
+        run((*command, "--config-file", str(configuration)))
+
+
+def _environment(environ: Mapping[str, str], indexes: Sequence[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    if indexes:
+        # Keep the indexes of UV_INDEX: uv looks up their logins by the names that they have there.
+        named = [*environ.get("UV_INDEX", "").split(), *indexes[1:]]
+        settings |= {"UV_DEFAULT_INDEX": indexes[0], "UV_INDEX": " ".join(named)}
+    if len(indexes) > 1:
+        # pip takes the best version of all indexes; uv would stop at the first index that has the package.
+        settings["UV_INDEX_STRATEGY"] = environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
+    return {**environ, **settings}
+
+
+def _configuration(resolver: ResolverSettings, root: Path) -> str:
+    """Uv's configuration as one file."""
+    merged: dict[str, Any] = {}
+    for table in resolver.uv_tables():
+        merged = {**table, **merged}
+    merged = {key: value for key, value in merged.items() if key not in _NOT_IN_FILES}
+    for entry in merged.get("index", []):
+        if "://" not in entry.get("url", "://"):
+            entry["url"] = (root / entry["url"]).resolve().as_uri()
+    return "".join(f"{key} = {toml.inline(value)}\n" for key, value in merged.items())
+
+
+def _project(request: InstallRequest, folder: Path) -> tuple[str, ...]:
+    """The arguments for the project with the chosen extras and groups.
+
+    uv reads the project's pyproject.toml, unless only the build backend knows its requirements, or another tool's
+    tables say where they come from.
+    """
+    tool = request.sources.tool
+    if tool != "tool.uv" and (tool or not _is_static(request)):
+        return _synthesized(request, folder)
+    options = [option for extra in sorted(request.extras) for option in ("--extra", extra)]
+    options += [option for group in sorted(request.groups) for option in ("--group", group)]
+    return ("pyproject.toml", *options)
+
+
+def _synthesized(request: InstallRequest, folder: Path) -> tuple[str, ...]:
+    """A pyproject.toml with the requirements and their sources, in `folder`."""
+    names = {canonicalize_name(each.name) for each in request.requirements}
+    chosen = request.chosen_sources(names)
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for source in chosen:
+        if entry := _entry(source):
+            sources.setdefault(source.name, []).append(entry)
+    named = {each.name: each for each in request.sources.indexes if each.url}
+    requirements = sorted({str(each) for each in request.requirements})
+    lines = [
+        "[project]",
+        f"name = {toml.inline(request.project or 'requirements')}",
+        'version = "0"',
+        f"dependencies = {toml.inline(requirements)}",
+        "[tool.uv]",
+        f"index = {toml.inline([_index(each) for each in named.values()])}",
+        f"sources = {toml.inline(sources)}",
+    ]
+    path = folder / "pyproject.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return (str(path),)
+
+
+def _index(index: NamedIndex) -> dict[str, Any]:
+    """An index as an entry of `[[tool.uv.index]]`."""
+    flags = {"default": index.default, "explicit": index.explicit}
+    return {"name": index.name, "url": index.url, **flags, "format": "flat" if index.flat else None}
+
+
+def _entry(source: Source) -> dict[str, Any]:
+    """A source as an entry of `[tool.uv.sources]`; empty for the default index."""
+    entry: dict[str, Any] = {"marker": source.marker or None, "subdirectory": source.subdirectory or None}
+    if source.kind == "index":
+        return {**entry, "index": source.index_name} if source.value else {}
+    if source.kind == "git":
+        key, _, value = source.reference.partition("=")
+        return {**entry, "git": source.value, **({key: value} if value else {})}
+    if source.kind == "url":
+        return {**entry, "url": source.value}
+    directory = {"editable": source.editable, "package": source.package} if Path(source.value).is_dir() else {}
+    return {**entry, "path": source.value, **directory}
+
+
+def _is_static(request: InstallRequest) -> bool:
+    """Whether the project's pyproject.toml has its requirements as core metadata would (PyPA: `dynamic`)."""
+    project = _table(request.root).get("project")
+    if not isinstance(project, Mapping):
+        return False
+    dynamic = project.get("dynamic", ())
+    if "dependencies" in dynamic or (request.extras and "optional-dependencies" in dynamic):
+        return False
+    try:
+        optional = project.get("optional-dependencies", {}).values()
+        for text in [*project.get("dependencies", ()), *(each for listed in optional for each in listed)]:
+            Requirement(text)
+    except (InvalidRequirement, AttributeError, TypeError):
+        # Hatch's context formatting, such as {root:uri}.
+        return False
+    return True
+
+
+def _everything(request: InstallRequest) -> tuple[str, ...]:
+    """The arguments for all extras, groups and workspace members; empty if nothing else than the request is there."""
+    if not _is_static(request) or request.sources.tool not in ("", "tool.uv"):
+        return ()
+    try:
+        workspace = find_workspace(request.root)
+        roots = sorted(members(workspace).values()) if workspace else [request.root]
+    except HatchDockerError:
+        return ()
+    files, groups = [], []
+    more = len(roots) > 1
+    for root in roots:
+        table = _table(root)
+        file = str(root / "pyproject.toml")
+        files.append(file)
+        names = _names(table.get("dependency-groups"))
+        more |= root == request.root and not (names | _extras(table) <= request.groups | request.extras)
+        groups += [option for name in sorted(names) for option in ("--group", f"{file}:{name}")]
+    return (*files, *groups, "--all-extras") if more else ()
+
+
+def _extras(table: Mapping[str, Any]) -> set[str]:
+    project = table.get("project")
+    return _names(project.get("optional-dependencies") if isinstance(project, Mapping) else None)
+
+
+def _names(table: object) -> set[str]:
+    return set(table) if isinstance(table, Mapping) else set()
+
+
+def _table(root: Path) -> dict[str, Any]:
+    try:
+        return toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def moved(text: str, before: Path, after: Path | None = None) -> str:
+    """The text of a pylock.toml that moves to another directory: its paths are relative to that, else absolute."""
+
+    def rewritten(match: re.Match[str]) -> str:
+        path = (before.resolve() / json.loads(match[0])).resolve()
+        with contextlib.suppress(ValueError):  # another drive on Windows
+            path = Path(os.path.relpath(path, after.resolve())) if after else path
+        return toml.inline(path.as_posix())
+
+    return _PATH.sub(rewritten, text)
+
+
+def _directories(text: str, directory: Path) -> list[Path]:
+    """The local directories in the text of a pylock.toml."""
+    packages: Iterable[Mapping[str, Any]] = toml.loads(text).get("packages", ())
+    return [(directory / each["directory"]["path"]).resolve() for each in packages if "directory" in each]

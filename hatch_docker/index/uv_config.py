@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.index.workspace import find_workspace
 from hatch_docker.support import toml
 from hatch_docker.support.progress import Progress
 
 UvTable = Mapping[str, Any]
 
 _SILENT = Progress()
+_TRUE = ("1", "true", "t", "yes", "y", "on")
+
+
+def is_true(environ: Mapping[str, str], variable: str) -> bool:
+    """Whether a variable of uv is set to a true value."""
+    return environ.get(variable, "").lower() in _TRUE
 
 
 def uv_tables(
@@ -20,31 +28,54 @@ def uv_tables(
 ) -> list[dict[str, Any]]:
     """The tables that apply to the project in `root`, the strongest first; without those that are empty.
 
-    They are the nearest project's, the user's and the system's, or UV_CONFIG_FILE alone. A file that cannot be read is
-    skipped with a note.
+    They are the project's, or its workspace's, the user's and the system's; or UV_CONFIG_FILE alone. A file that cannot
+    be read is skipped with a note.
     """
     if environ.get("UV_CONFIG_FILE"):
         tables = [_read(Path(environ["UV_CONFIG_FILE"]), progress)]
-    elif environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
+    elif is_true(environ, "UV_NO_CONFIG"):
         tables = []
     else:
-        user = Path(environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME") or home / ".config")
-        system = Path((os.name == "nt" and environ.get("PROGRAMDATA")) or "/etc")
-        tables = [_project_table(root, progress)]
-        tables += [_read(folder / "uv" / "uv.toml", progress) for folder in (user, system)]
+        tables = [project_table(root, progress), _read(_user_file(environ, home), progress)]
+        tables.append(next((table for path in _system_files(environ) if (table := _read(path, progress))), None))
     return [table for table in tables if table]
 
 
-def _project_table(root: Path, progress: Progress) -> dict[str, Any] | None:
-    """The table of the nearest folder, from `root` up, that has one: uv.toml, else [tool.uv] of pyproject.toml."""
-    for folder in (root, *root.parents):
+def project_table(root: Path, progress: Progress = _SILENT) -> dict[str, Any]:
+    """The table of the project in `root`: that of its workspace's root, else of the nearest directory that has one.
+
+    A directory's table is its uv.toml, else `[tool.uv]` of its pyproject.toml.
+    """
+    root = root.absolute()
+    try:
+        start = find_workspace(root) or root
+    except HatchDockerError as error:
+        progress.note(f"{error.message}: it is not used as a workspace of uv")
+        start = root
+    for folder in (start, *start.parents):
         table = _read(folder / "uv.toml", progress)
         if table is None:
             tool = (_read(folder / "pyproject.toml", progress) or {}).get("tool")
             table = tool.get("uv") if isinstance(tool, dict) else None
         if isinstance(table, dict):
             return table
-    return None
+    return {}
+
+
+def _user_file(environ: Mapping[str, str], home: Path) -> Path:
+    folder = environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
+    return (Path(folder) if folder else home / ".config") / "uv" / "uv.toml"
+
+
+def _system_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The files that may be the system's; the first that exists is."""
+    if os.name == "nt":
+        yield Path(environ.get("PROGRAMDATA") or "C:/ProgramData") / "uv" / "uv.toml"
+        return
+    for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
+        if folder:
+            yield Path(folder) / "uv" / "uv.toml"
+    yield Path("/etc/uv/uv.toml")
 
 
 def _read(path: Path, progress: Progress) -> dict[str, Any] | None:

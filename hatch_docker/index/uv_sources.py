@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.source import KINDS, NamedIndex, Source
+from hatch_docker.index.uv_config import is_true
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.support import toml
 
@@ -26,7 +27,6 @@ _KEYS = {
     "index": frozenset[str](),
 }
 _REFERENCES = ("rev", "tag", "branch")
-_TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
 class _InvalidEntryError(Exception):
@@ -62,7 +62,7 @@ def list_of(value: object) -> list[Any]:
 def no_sources(environ: Mapping[str, str], tables: Sequence[Mapping[str, Any]]) -> bool:
     """Whether uv's settings say that no sources apply. `tables` are the strongest first."""
     if environ.get("UV_NO_SOURCES"):
-        return environ["UV_NO_SOURCES"].lower() in _TRUE
+        return is_true(environ, "UV_NO_SOURCES")
     return next((each for table in tables if isinstance(each := table.get("no-sources"), bool)), False)
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.index.sources import Source
-from hatch_docker.index.uv_config import _project_table
+from hatch_docker.index.uv_config import project_table
 from hatch_docker.locks.model import InstallRequest, read_text
 from hatch_docker.support import toml
 from hatch_docker.support.http import redact_text
-from hatch_docker.support.progress import Progress
 
 TABLE = "hatch-docker"
 # The settings of uv that decide what requirements resolve to (uv: settings).
@@ -95,7 +94,7 @@ class Inputs:
 
 def inputs_of(request: InstallRequest, directories: Sequence[Path] = ()) -> Inputs:
     """The inputs of a request as they are now. `directories` are the local ones that its resolution has."""
-    table = _project_table(request.root, Progress()) or {}
+    table = project_table(request.root)
     settings = {key: table[key] for key in _SETTINGS if key in table}
     indexes = [entry["url"] for entry in _tables(settings.get("index")) if isinstance(entry.get("url"), str)]
     return Inputs(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packaging.pylock import Pylock
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
@@ -19,6 +20,7 @@ from hatch_docker.index.access import Indexes, NamedIndexes
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest, check_fresh, find_lock, overridden, read_lock, select
+from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import shown
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours
@@ -75,7 +77,7 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
     ResolveError, and what reading a lock raises.
     """
     progress = source.progress
-    request = replace(request, requirement_files=find_requirement_files(source.root, source.configured))
+    request = _checked(request, source)
     path = find_lock(source.root, source.configured, progress=progress)
     if path:
         progress.note(f"lock: {shown(path, source.root)}")
@@ -108,6 +110,14 @@ def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) ->
     return Locked(path=earlier, resolved=True, text="" if keep else text)
 
 
+def _checked(request: InstallRequest, source: LockSource) -> InstallRequest:
+    """The request with the requirements files that it is resolved with. Raises ConfigError for unusable sources."""
+    sources = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
+    needed = [each for each in request.requirements if applies(each, request.target, extra="")]
+    sources.check(canonicalize_name(each.name) for each in needed if not each.url)
+    return replace(request, requirement_files=find_requirement_files(source.root, source.configured))
+
+
 def foreign_lock(root: Path, configured: str) -> Path | None:
     """The project's lock if another tool makes it. An empty file has no maker."""
     path = writable_lock(root, configured)
@@ -121,7 +131,7 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
     A lock that fits the request stays as it is; the packages of a stale one keep their versions if possible, except
     those in `upgrade` (normalized names, or `:all:`). Raises ResolveError.
     """
-    request = replace(request, requirement_files=find_requirement_files(source.root, source.configured))
+    request = _checked(request, source)
     path = writable_lock(source.root, source.configured, progress=source.progress)
     before, earlier = text_of(path), text_of(source.earlier)
     if before and not upgrade:

@@ -618,9 +618,9 @@ def test_lock_with_the_hashes_of_all_files_is_universal(tmp_path: Path, late: Se
 
 def test_paths_of_included_files_are_relative(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "base.txt").write_text(
-        f"{HASHED}-r ../requirements.txt\n-c limits.txt\n--extra-index-url=https://more.example\n"
-    )
+    (tmp_path / "sub" / "base.txt").write_text(f"{HASHED}-r more.txt\n--extra-index-url=https://more.example\n")
+    (tmp_path / "sub" / "more.txt").write_text("-c limits.txt\n")
+    (tmp_path / "sub" / "limits.txt").write_text("other<3\n")
     path = requirements(tmp_path, "-r sub/base.txt\n")
     files = serving(six=[index_file("six-1.16.0-py3-none-any.whl")])
     assert len(read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=files)).packages) == 1
@@ -641,10 +641,8 @@ def test_markers_choose_among_versions_of_a_name(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         (f"a>=1 --hash=sha256:{HASH}\nb==1\nc\nd==1\n", r"not pinned with ==: a>=1, c; missing hashes for b, d"),
-        (f"-e ./local\n{HASHED}", "requirements.txt:1: an editable requirement"),
-        (f"{HASHED}\na @ https://x.example/a.whl --hash=sha256:{HASH}\n", "requirements.txt:4: a is required by URL"),
-        (f"{HASHED}./local.whl\n", "requirements.txt:3: this is not a requirement"),
-        ("--frobnicate\n", "unknown option --frobnicate"),
+        (f"{HASHED}six~1\n", "requirements.txt:3: this is not a requirement"),
+        ("--frobnicate\n", "no such option: --frobnicate"),
         (f"a==1 --hash=sha256:{HASH}\na==2 --hash=sha256:{HASH}\n", "a is pinned to several versions: 1, 2"),
         (f"{HASHED}a==1 --hash=sha256:{HASH}\n", r"no file with a locked hash of a 1, six 1\.16\.0"),
         ("-r missing.txt\n", "missing.txt: cannot read the lock"),

@@ -1,32 +1,70 @@
-"""Hashed requirements → Pylock. They have no URLs: the files of each name are found in an index, by their hashes."""
+"""Hashed requirements → Pylock. Those of an index have no URLs: their files are found by their hashes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from packaging.pylock import Pylock
 from packaging.version import Version
 
-from hatch_docker.errors import LockError
+from hatch_docker.errors import LockError, join_hints
 from hatch_docker.index.access import FileFinder
+from hatch_docker.index.workspace import find_workspace
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate
 from hatch_docker.locks.readers.by_hash import Hashed, find_by_hash
 from hatch_docker.locks.readers.pylock import validated
-from hatch_docker.locks.readers.requirements_file import Pin, read_pins
+from hatch_docker.locks.readers.references import Reference, package_of
+from hatch_docker.locks.readers.requirements_file import Pin, read_locked
 
 
 def read_requirements(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:
-    """Read a hashed requirements file, and find its files in the index.
+    """Read a hashed requirements file, and find its files in the index. The project itself is left out.
 
     Raises LockError for requirements without a pin or hashes, or if the index has no file with a locked hash.
     """
-    pins = [pin for pin in read_pins(path) if _applies(pin, request, path)]
-    _check_unique(pins, path)
+    locked = read_locked(path)
+    direct = _direct([each for each in locked.references if _applies(each, request)], path, request)
+    pins = [pin for pin in locked.pins if _applies(pin, request)]
+    _check_unique(pins, direct, path)
     found = find_by_hash(_merged(pins), finder, place=str(path))
     tool = {"hatch-docker": {"universal": found.universal}}
-    document = {"lock-version": "1.0", "created-by": "hatch-docker", "packages": found.packages, "tool": tool}
+    packages = [*found.packages, *direct]
+    document = {"lock-version": "1.0", "created-by": "hatch-docker", "packages": packages, "tool": tool}
     return validated(document, place=str(path))
+
+
+def _direct(references: Sequence[Reference], path: Path, request: InstallRequest) -> list[Mapping[str, Any]]:
+    """The packages by path or URL, each once. Raises LockError for all that cannot be used at once."""
+    bases = _bases(path, request) if any(each.is_local for each in references) else ()
+    packages: list[Mapping[str, Any]] = []
+    problems: list[LockError] = []
+    for reference in references:
+        try:
+            package = package_of(reference, bases, own=request.root)
+        except LockError as error:
+            problems.append(error)
+        else:
+            packages += [package] if package and package not in packages else []
+    if problems:
+        lines = "".join(f"\n  {each.place}: {each.message}" for each in problems)
+        hints = join_hints(*dict.fromkeys(each.hint for each in problems))
+        raise LockError(f"requirements that cannot be used:{lines}", place=str(path), hint=hints)
+    return packages
+
+
+def _bases(path: Path, request: InstallRequest) -> tuple[Path, ...]:
+    """The directories that relative paths may belong to.
+
+    pip and uv read them in the current directory, which is the project for a file in the project, else the file's own.
+    `uv export` writes those of a workspace's root.
+    """
+    folder = path.absolute().parent
+    root = request.root.absolute()
+    first = (root, folder) if folder.is_relative_to(root) else (folder, root)
+    workspace = find_workspace(root)
+    return (*first, workspace) if workspace else first
 
 
 def _merged(pins: Sequence[Pin]) -> list[Hashed]:
@@ -39,14 +77,14 @@ def _merged(pins: Sequence[Pin]) -> list[Hashed]:
     return sorted(merged.values(), key=lambda each: each.name)
 
 
-def _applies(pin: Pin, request: InstallRequest, path: Path) -> bool:
+def _applies(each: Pin | Reference, request: InstallRequest) -> bool:
     try:
-        return pin.marker is None or evaluate(pin.marker, request.target)
+        return each.marker is None or evaluate(each.marker, request.target)
     except MARKER_ERRORS as error:
-        raise LockError(f"the marker of {pin.name} cannot be evaluated: {error}", place=str(path)) from None
+        raise LockError(f"the marker of {each.name} cannot be evaluated: {error}", place=each.place) from None
 
 
-def _check_unique(pins: Sequence[Pin], path: Path) -> None:
+def _check_unique(pins: Iterable[Pin], direct: Iterable[Mapping[str, Any]], path: Path) -> None:
     versions: dict[str, set[Version]] = {}
     for pin in pins:
         versions.setdefault(pin.name, set()).add(pin.version)
@@ -54,3 +92,8 @@ def _check_unique(pins: Sequence[Pin], path: Path) -> None:
         if len(pinned) > 1:
             listed = ", ".join(str(version) for version in sorted(pinned))
             raise LockError(f"{name} is pinned to several versions: {listed}", place=str(path))
+    seen = set(versions)
+    for package in direct:
+        if package["name"] in seen:
+            raise LockError(f"{package['name']} is required twice, from different places", place=str(path))
+        seen.add(package["name"])

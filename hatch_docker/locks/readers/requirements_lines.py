@@ -1,0 +1,240 @@
+"""Requirements files → logical lines with their options, as pip reads them (pip: requirements file format)."""
+
+from __future__ import annotations
+
+import codecs
+import optparse
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from hatch_docker.errors import LockError
+
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
+_SCHEME = re.compile(r"(https?|file):", re.IGNORECASE)
+# UTF-32 before UTF-16, whose little-endian mark it begins with.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+)
+_ALGORITHMS = ("sha256", "sha384", "sha512")
+
+# All options that a version of pip accepts in these files. Those without an attribute in Line are only checked: hashes
+# and the target decide which files are installed.
+_LISTS = (
+    ("-r", "--requirement"),
+    ("-c", "--constraint"),
+    ("-e", "--editable"),
+    ("-f", "--find-links"),
+    ("--extra-index-url",),
+    ("--hash",),
+    ("-C", "--config-settings", "--config-setting"),
+    ("--global-option",),
+    ("--no-binary",),
+    ("--only-binary",),
+    ("--all-releases",),
+    ("--only-final",),
+    ("--trusted-host",),
+    ("--use-feature",),
+)
+_FLAGS = ("--no-index", "--pre", "--prefer-binary", "--require-hashes", "--no-require-hashes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A logical line of `file`, without comments and with variables expanded; `place` is its file and number.
+
+    `text` is its requirement, empty for a line of options; `editable` says that it is the value of `-e`. `constraint`
+    says that the file was included by `-c`. `hashes` are digests (`sha256:…`) in lower case.
+    """
+
+    place: str
+    file: Path
+    constraint: bool = False
+    text: str = field(default="", repr=False)
+    editable: bool = False
+    hashes: frozenset[str] = frozenset()
+    index_url: str = field(default="", repr=False)
+    extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    no_index: bool = False
+    require_hashes: bool = False
+
+
+def read_lines(path: Path, environ: Mapping[str, str] | None = None) -> Iterator[Line]:
+    """The lines of a requirements file; those of included files replace their option.
+
+    `environ` has the variables to expand; by default, those of this process. Raises LockError for a file that cannot be
+    read or includes itself, and for an invalid line.
+    """
+    variables = os.environ if environ is None else environ
+    yield from _read(path, variables, constraint=False, including={_absolute(path): ""})
+
+
+def _read(path: Path, environ: Mapping[str, str], *, constraint: bool, including: Mapping[str, str]) -> Iterator[Line]:
+    for number, text in _logical(_decoded(path)):
+        place = f"{path}:{number}"
+        requirement, options = _parsed(_expanded(text, environ), place)
+        included = [*(options.requirement or ()), *(options.constraint or ())]
+        if requirement or options.editable or not included:
+            yield _line(requirement, options, Line(place=place, file=path, constraint=constraint))
+            continue
+        # As in pip, only the first file of a line is read.
+        target = _included(path, included[0], place)
+        key = _absolute(target)
+        if key in including:
+            again = f", and is included by {including[key]}" if including[key] else ""
+            raise LockError(f"the file includes itself: {target} is read here again{again}", place=place)
+        yield from _read(target, environ, constraint=not options.requirement, including={**including, key: str(path)})
+
+
+def _absolute(path: Path) -> str:
+    # Links are not resolved: pip compares names.
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _included(path: Path, name: str, place: str) -> Path:
+    if not _SCHEME.match(name):
+        return path.parent / name
+    if not name.lower().startswith("file:"):
+        hint = "download it, and include it by its path"
+        raise LockError("a requirements file cannot be included by URL", place=place, hint=hint)
+    return Path(url2pathname(urlsplit(name).path))
+
+
+def _decoded(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise LockError(f"cannot read the lock: {getattr(error, 'strerror', None) or error}", place=str(path)) from None
+    encoding, data = _encoding(data)
+    try:
+        return data.decode(encoding)
+    except (LookupError, ValueError):
+        hint = "save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"
+        raise LockError(f"the file is not {encoding} text", place=str(path), hint=hint) from None
+
+
+def _encoding(data: bytes) -> tuple[str, bytes]:
+    """The encoding that a byte order mark or one of the first two lines names (PEP 263), and the data without mark."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding, data[len(mark) :]
+    for line in data.split(b"\n")[:2]:
+        if line.startswith(b"#") and (found := _CODING.search(line)):
+            return found[1].decode("ascii"), data
+    return "utf-8", data
+
+
+def _logical(text: str) -> Iterator[tuple[int, str]]:
+    """The logical lines that are not empty, with their numbers. A comment ends a continued line."""
+    parts: list[str] = []
+    start = 0
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        start = start if parts else number
+        comment = _COMMENT.match(line)
+        if line.endswith("\\") and not comment:
+            parts.append(line.strip("\\"))
+            continue
+        joined = "".join([*parts, f" {line}" if comment else line])
+        parts = []
+        if stripped := _COMMENT.sub("", joined).strip():
+            yield start, stripped
+
+
+def _expanded(text: str, environ: Mapping[str, str]) -> str:
+    for name in _VARIABLE.findall(text):
+        if value := environ.get(name):
+            text = text.replace(f"${{{name}}}", value)
+    return text
+
+
+class _InvalidOptionError(Exception):
+    """An option that cannot be parsed."""
+
+
+class _Parser(optparse.OptionParser):
+    """pip reads options by optparse, too: abbreviations, `=`, and several on one line are its rules."""
+
+    def error(self, msg: str) -> NoReturn:
+        raise _InvalidOptionError(msg)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(add_help_option=False)
+    parser.add_option("-i", "--index-url", "--pypi-url", dest="index_url")
+    for names in _LISTS:
+        parser.add_option(*names, dest=_attribute(names), action="append")
+    for name in _FLAGS:
+        parser.add_option(name, dest=_attribute([name]), action="store_true")
+    return parser
+
+
+def _attribute(names: Sequence[str]) -> str:
+    return next(name for name in names if name.startswith("--"))[2:].replace("-", "_")
+
+
+_PARSER = _parser()
+
+
+def _parsed(line: str, place: str) -> tuple[str, optparse.Values]:
+    """The requirement of a line, empty if it has none, and its options, each None if not set. Raises LockError.
+
+    Messages do not quote values, which may contain logins. uv, unlike pip, reads a marker after the value of `-e`.
+    """
+    words = line.split(" ")
+    first = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
+    try:
+        split = shlex.split(" ".join(words[first:]))
+        options, others = _PARSER.parse_args(split, optparse.Values(_PARSER.defaults))
+    except ValueError:
+        raise LockError("unclosed quote", place=place) from None
+    except _InvalidOptionError as error:
+        raise LockError(f"{error}", place=place) from None
+    _check_values(options, place)
+    if options.editable and others and others[0].startswith(";"):
+        options.editable[0] += f" ;{line.partition(' ;')[2]}"
+    return " ".join(words[:first]).strip(), options
+
+
+def _line(requirement: str, options: optparse.Values, line: Line) -> Line:
+    """`line` with its content."""
+    values: dict[str, Any] = {}
+    if text := requirement or next(iter(options.editable or ()), ""):
+        values = {"text": text, "editable": bool(options.editable) and not requirement}
+    return Line(
+        place=line.place,
+        file=line.file,
+        constraint=line.constraint,
+        hashes=frozenset(value.lower() for value in options.hash or ()),
+        index_url=options.index_url or "",
+        extra_index_urls=tuple(options.extra_index_url or ()),
+        find_links=tuple(options.find_links or ()),
+        no_index=bool(options.no_index),
+        require_hashes=bool(options.require_hashes),
+        **values,
+    )
+
+
+def _check_values(options: optparse.Values, place: str) -> None:
+    """Raise LockError for a hash or a setting that is not of its form."""
+    for value in options.hash or ():
+        algorithm, colon, _ = value.partition(":")
+        if not colon or algorithm not in _ALGORITHMS:
+            raise LockError(
+                f"--hash needs an algorithm and a digest, such as sha256:…; {', '.join(_ALGORITHMS)} are allowed",
+                place=place,
+            )
+    if any("=" not in each for each in options.config_settings or ()):
+        raise LockError("--config-settings needs KEY=VALUE", place=place)

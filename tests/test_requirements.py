@@ -69,6 +69,9 @@ class Finder:
     def set_allow_all_prereleases(self) -> None:
         """Ignored, as by hash."""
 
+    def set_release_control(self, release_control: object) -> None:
+        """Ignored, as by hash."""
+
     def set_prefer_binary(self) -> None:
         """Ignored, as by hash."""
 
@@ -162,10 +165,11 @@ WORDS = st.sampled_from(
         "-c other.txt",
         "--constraint 'other.txt'",
         "-r missing.txt",
-        "-e .",
-        "-e ./lib[x]",
-        "--editable='./a b'",
-        "-e",
+        "\n\n-e .",
+        "\n\n-e ./lib[x]",
+        "\n\n--editable='./a b'",
+        # A newer pip takes a requirement before -e for editable, too.
+        "\n\n-e",
         "-i https://user:cGFzcw==@index.example/?key=abc",
         "--index-url=https://user:cGFzcw==@index.example/?key=abc",
         '--index-url "https://index.example"',
@@ -222,7 +226,7 @@ def test_files_are_read_as_pip_reads_them(tmp_path: Path, words: Sequence[tuple[
         "a==1 \\\n  --hash=sha256:aa \\\n  --hash=sha256:bb  # via b\nc\n",
         "a==1 --hash=sha256:aa --hash=sha512:bb --hash=sha256:AA\n",
         "a==1 --hash='sha256:aa'\n",
-        "a==1 --global-option=x\n--pre --no-index\n",
+        "a==1 --config-settings=x=y\n--pre --no-index\n",
         "a#b\nc #d\n#e\n",
         "\ufeffa==1\n",
         "--index-url https://one.example\n--extra-index-url https://two.example\n-i https://three.example\n",
@@ -252,6 +256,11 @@ def test_lines_are_read_as_pip_reads_them(tmp_path: Path, text: str) -> None:
     found = pips(path)
     assert found is not None or "--x" in text
     assert ours(path) == found
+
+
+def test_options_that_only_some_versions_of_pip_have_are_accepted(tmp_path: Path) -> None:
+    text = "six==1 --global-option=x\n--all-releases :all: --only-final=six --no-require-hashes\n"
+    assert [line.text for line in read_lines(write(tmp_path, text))] == ["six==1", ""]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def read_sources(root: Path, environ: Mapping[str, str], *, project: str, home: 
     those of Poetry; else those of PDM. uv's settings `no-sources` and `no-sources-package` apply to all. Raises
     ConfigError for all entries that are not valid; a valid one that cannot be used has a `problem`.
     """
+    root = root.absolute()
     tables = uv_tables(root, environ, home=home or Path.home())
     if no_sources(environ, tables):
         return NO_SOURCES

@@ -15,6 +15,9 @@ from hatch_docker.index.workspace import find_workspace
 from hatch_docker.locks import commands
 from hatch_docker.locks.inputs import changes_since
 from hatch_docker.locks.model import OWN_LOCK, InstallRequest
+from hatch_docker.locks.readers.pdm_lock import pdm_changes, read_pdm, refresh_pdm
+from hatch_docker.locks.readers.pipfile_lock import pipfile_changes, pipfile_indexes, read_pipfile, refresh_pipfile
+from hatch_docker.locks.readers.poetry_lock import poetry_changes, read_poetry, refresh_poetry
 from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.readers.requirements import read_requirements
 from hatch_docker.locks.readers.requirements_file import index_options, is_lock
@@ -67,6 +70,31 @@ LOCK_FORMATS = (
         read=read_uv,
         refresh=commands.refresh_uv,
         home=lambda root: find_workspace(root) or root,
+    ),
+    LockFormat(
+        name="poetry.lock",
+        names=re.compile(r"poetry\.lock"),
+        search=("poetry.lock",),
+        read=read_poetry,
+        changes=poetry_changes,
+        refresh=refresh_poetry,
+    ),
+    LockFormat(
+        name="pdm.lock",
+        names=re.compile(r"pdm(\.[^.]+)?\.lock"),
+        search=("pdm.lock",),
+        read=read_pdm,
+        changes=pdm_changes,
+        refresh=refresh_pdm,
+    ),
+    LockFormat(
+        name="Pipfile.lock",
+        names=re.compile(r"Pipfile\.lock"),
+        search=("Pipfile.lock",),
+        read=read_pipfile,
+        changes=pipfile_changes,
+        refresh=refresh_pipfile,
+        indexes=pipfile_indexes,
     ),
     LockFormat(
         name="requirements.txt",

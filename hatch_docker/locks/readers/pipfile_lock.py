@@ -1,0 +1,189 @@
+"""Pipfile.lock (Pipenv) → Pylock, for one target. Pipenv is not needed; files are found in the indexes by hashes.
+
+It is a flat list of packages with markers, for each category of the Pipfile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from packaging.pylock import Pylock
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from hatch_docker.errors import LockError
+from hatch_docker.index.access import FileFinder, NamedIndexes
+from hatch_docker.locks.model import InstallRequest, read_text, read_toml
+from hatch_docker.locks.readers.by_hash import Hashed
+from hatch_docker.locks.readers.document import Entry, to_pylock
+from hatch_docker.locks.readers.fields import Table, expanded, holds, reading, table, tables, text, texts, version_of
+from hatch_docker.locks.readers.freshness import differs, unlocked_of
+
+REFRESH = "pipenv lock"
+_SPEC = 6
+_DEVELOP = ("dev", "develop", "dev-packages")
+_VCS = ("git", "hg", "svn", "bzr")
+# The sections of a Pipfile that are not categories of packages (plette).
+_SECTIONS = frozenset(("source", "packages", "dev-packages", "requires", "scripts", "pipfile", "pipenv"))
+
+
+def read_pipfile(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:
+    """Read a Pipfile.lock for a target: its default packages, and the categories that are chosen as groups.
+
+    Raises LockError.
+    """
+    with reading(path, REFRESH):
+        document = _load(path)
+        meta = table(document, "_meta")
+        if meta.get("pipfile-spec") != _SPEC:
+            raise LockError(
+                f"version {meta.get('pipfile-spec')!r} of Pipfile.lock is not supported, only {_SPEC}",
+                hint="export it: pipenv requirements --hash > requirements.txt",
+            )
+        sources = {text(each, "name"): expanded(text(each, "url")) for each in tables(meta, "sources")}
+        main = next(iter(sources), "")
+        entries: dict[str, Entry] = {}
+        for name, locked in _chosen(document, request):
+            index = text(locked, "index")
+            if index and index not in sources:
+                raise LockError(f"{name} comes from the source {index}, which the lock does not define")
+            indexes = (sources[index],) if index and index != main else ()
+            entry = _entry(name, locked, indexes, path, request)
+            if entry and entries.setdefault(name, entry) != entry:
+                raise LockError(f"{name} is locked differently in two categories")
+        scope = {"requires-python": _python(meta)}
+    return to_pylock(list(entries.values()), finder, path, scope)
+
+
+def pipfile_indexes(path: Path) -> NamedIndexes:
+    """The first source of a Pipfile.lock, where Pipenv looks up all packages that name no other. Raises LockError."""
+    with reading(path, REFRESH):
+        sources = tables(table(_load(path), "_meta"), "sources")
+        return (expanded(text(sources[0], "url")) if sources else ""), ()
+
+
+def pipfile_changes(path: Path, request: InstallRequest) -> list[str]:  # noqa: ARG001
+    """What changed in the Pipfile beside the lock since it was locked, by the hash that Pipenv compares.
+
+    Raises LockError.
+    """
+    with reading(path, REFRESH):
+        document = _load(path)
+        locked = text(table(table(document, "_meta"), "hash"), "sha256")
+        pipfile = path.with_name("Pipfile")
+        if not locked or not pipfile.is_file():
+            return []
+        project = read_toml(pipfile)
+        # Without sources the default one is hashed, which the lock has.
+        sourced = {"source": table(document, "_meta").get("sources", []), **project}
+        if locked in (_hash(sourced, canonical=True), _hash(sourced, canonical=False)):
+            return []
+        return differs("Pipfile", unlocked_of(_requirements(project), _versions(document)))
+
+
+def refresh_pipfile(path: Path, request: InstallRequest) -> str:  # noqa: ARG001
+    """The command that refreshes a Pipfile.lock."""
+    return REFRESH
+
+
+def _load(path: Path) -> Table:
+    try:
+        document = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise LockError(f"the lock is not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise LockError("the lock is damaged: it is not a JSON object")
+    return document
+
+
+def _python(meta: Table) -> str | None:
+    """The Python that the lock is for."""
+    requires = table(meta, "requires")
+    full, minor = text(requires, "python_full_version"), text(requires, "python_version")
+    bound = f"=={full}" if full else f"=={minor}.*" if minor else ""
+    try:
+        return str(SpecifierSet(bound)) or None
+    except InvalidSpecifier:
+        raise LockError("the lock is damaged: _meta.requires names no version of Python") from None
+
+
+def _chosen(document: Table, request: InstallRequest) -> Iterator[tuple[str, Table]]:
+    """The packages of the chosen categories, whose markers hold."""
+    wanted = {"default", *request.groups}
+    if not wanted.isdisjoint(_DEVELOP):
+        wanted.add("develop")
+    for category in document:
+        if category != "_meta" and canonicalize_name(category) in wanted:
+            for key in table(document, category):
+                locked = table(table(document, category), key)
+                name = str(canonicalize_name(key))
+                if name != request.project and holds(text(locked, "markers"), request.target):
+                    yield name, {**locked, "name": name}
+
+
+def _entry(name: str, locked: Table, indexes: tuple[str, ...], path: Path, request: InstallRequest) -> Entry | None:
+    """A package as the pylock has it, or to be found by its hashes; None for the project itself."""
+    common = {"name": name, **({"version": str(version_of(locked))} if "version" in locked else {})}
+    subdirectory = text(locked, "subdirectory") or None
+    for kind in _VCS:
+        if kind in locked:
+            url, commit = expanded(text(locked, kind)).removeprefix(f"{kind}+"), text(locked, "ref")
+            return {**common, "vcs": {"type": kind, "url": url, "commit-id": commit, "subdirectory": subdirectory}}
+    hashes = frozenset(each.lower() for each in texts(locked, "hashes"))
+    for key in ("file", "path"):
+        if key in locked:
+            place = expanded(text(locked, key))
+            if (path.parent / place).resolve() == request.root.resolve():
+                return None
+            if key == "path" and (path.parent / place).is_dir():
+                return {**common, "directory": {"path": place, "subdirectory": subdirectory}}
+            kind = "url" if "://" in place else "path"
+            algorithm, _, value = next(iter(sorted(hashes)), "").partition(":")
+            archive = {kind: place, "hashes": {algorithm: value} if value else {}, "subdirectory": subdirectory}
+            return {**common, "archive": archive}
+    return Hashed(name=name, version=version_of(locked), hashes=hashes, indexes=indexes)
+
+
+def _hash(pipfile: Mapping[str, Any], *, canonical: bool) -> str:
+    """The hash that Pipenv writes; newer versions hash normalized names (Pipenv: Pipfile.calculate_hash)."""
+
+    def section(value: object) -> object:
+        if not canonical or not isinstance(value, Mapping):
+            return value
+        return {str(canonicalize_name(key)): each for key, each in value.items()}
+
+    content = {
+        "_meta": {"sources": pipfile.get("source", []), "requires": pipfile.get("requires", {})},
+        "default": section(pipfile.get("packages", {})),
+        "develop": section(pipfile.get("dev-packages", {})),
+    }
+    others = pipfile.keys() - _SECTIONS - {"default", "develop"}
+    content |= {category: section(pipfile[category]) for category in others}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+
+
+def _requirements(pipfile: Table) -> Iterator[str]:
+    """The requirements of a Pipfile's categories that have a version."""
+    for category in pipfile.keys() - (_SECTIONS - {"packages", "dev-packages"}):
+        packages = pipfile[category]
+        for name, value in packages.items() if isinstance(packages, Mapping) else ():
+            version = value.get("version", "*") if isinstance(value, Mapping) else value
+            direct = isinstance(value, Mapping) and not value.keys().isdisjoint((*_VCS, "path", "file"))
+            if isinstance(version, str) and not direct:
+                yield f"{name}{re.sub(r'^[*]$', '', version.strip())}"
+
+
+def _versions(document: Table) -> dict[str, list[Version]]:
+    versions: dict[str, list[Version]] = {}
+    for category in document.keys() - {"_meta"}:
+        for name in table(document, category):
+            locked = table(table(document, category), name)
+            if "version" in locked:
+                versions.setdefault(str(canonicalize_name(name)), []).append(version_of(locked))
+    return versions

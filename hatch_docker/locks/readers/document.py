@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,54 @@ def to_pylock(entries: Sequence[Entry], finder: FileFinder, path: Path, scope: M
     }
     own = {"universal": found.universal, **scope.get("tool", {}).get("hatch-docker", {})}
     return validated({**document, "tool": {"hatch-docker": own}}, place=str(path))
+
+
+def checkout(name: str, kind: str, url: str, commit: str, subdirectory: str) -> dict[str, Any]:
+    """The package of a commit in a repository of the version control system `kind`.
+
+    Raises LockError without a full hash of a commit: an editable checkout, or a branch.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{40,64}", commit):
+        raise LockError(f"{name} comes from {kind}, and the lock has no commit of it (it has {commit or 'none'!r})")
+    vcs = {"type": kind, "url": url, "commit-id": commit.lower(), "subdirectory": subdirectory or None}
+    return {"name": name, "vcs": vcs}
+
+
+def directory(name: str, path: str, subdirectory: str) -> dict[str, Any]:
+    """The package of a local directory, relative to the lock."""
+    return {"name": name, "directory": {"path": path, "subdirectory": subdirectory or None}}
+
+
+def archive(where: str, hashes: Set[str], lock: Path, subdirectory: str) -> dict[str, Any]:
+    """The `archive` of a pylock for a file by URL or path, with the locked digests (`sha256:…`) of its package.
+
+    A local file is hashed here, since its tool may lock no hashes, or those of the index's files. Raises LockError if
+    it is not the locked one.
+    """
+    local = "://" not in where
+    known = sorted(hashes)
+    if local and (file := lock.parent / where).is_file() and (not known or _has_sha256(known)):
+        digest = f"sha256:{_sha256(file)}"
+        if known and digest not in hashes:
+            raise LockError(f"{where} is not the file that was locked: its hash differs")
+        known = [digest]
+    algorithm, _, value = next(iter(known), "").partition(":")
+    if len(known) > 1:
+        raise LockError(f"{where.rpartition('/')[2]} has several hashes, and one file")
+    place = "path" if local else "url"
+    return {place: where, "hashes": {algorithm: value} if value else {}, "subdirectory": subdirectory or None}
+
+
+def _has_sha256(hashes: Sequence[str]) -> bool:
+    return any(each.startswith("sha256:") for each in hashes)
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError as error:
+        raise LockError(f"{file} cannot be read: {error.strerror or error}") from None

@@ -6,8 +6,8 @@ which is walked from the project's requirements. Extras of the project and its d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder
 from hatch_docker.locks.model import InstallRequest, filename_of, is_file_of, parse_filename, read_toml
 from hatch_docker.locks.readers.by_hash import Hashed
-from hatch_docker.locks.readers.document import Entry, to_pylock
+from hatch_docker.locks.readers.document import Entry, archive, checkout, directory, to_pylock
 from hatch_docker.locks.readers.fields import (
     Table,
-    flag,
     hashes_of,
     holds,
     name_of,
@@ -75,13 +74,13 @@ def read_pdm(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:
             for number, each in enumerate(tables(document, "package"))
         ]
         inherits = "inherit_metadata" in texts(metadata, "strategy")
-        chosen = _of_groups(packages, request) if inherits else _walked(packages, request)
+        overridden = overridden_names(read_project(path, request))
+        chosen = _of_groups(packages, request) if inherits else _walked(packages, request, overridden)
         # An entry with extras has the files of the one without.
         by_name = {each.name: each for each in sorted(chosen, key=lambda each: -len(each.extras))}
         _check_single(chosen)
         entries = [_entry(each, document, path) for each in by_name.values() if each.name != request.project]
-        own = {"overridden": sorted(overridden_names(read_project(path, request)))}
-        scope: dict[str, Any] = {"tool": {"hatch-docker": own}}
+        scope: dict[str, Any] = {"tool": {"hatch-docker": {"overridden": sorted(overridden)}}}
         if "groups" in metadata:
             groups = sorted(set(map(canonicalize_name, texts(metadata, "groups"))) - {_DEFAULT})
             scope |= {"extras": groups, "dependency-groups": groups}
@@ -138,7 +137,7 @@ def _of_groups(packages: Sequence[_Package], request: InstallRequest) -> list[_P
     ]
 
 
-def _walked(packages: Sequence[_Package], request: InstallRequest) -> list[_Package]:
+def _walked(packages: Sequence[_Package], request: InstallRequest, overridden: Set[str]) -> list[_Package]:
     """The packages that the project's requirements reach, each without its extras."""
     plain: dict[str, list[_Package]] = {}
     for package in packages:
@@ -146,14 +145,21 @@ def _walked(packages: Sequence[_Package], request: InstallRequest) -> list[_Pack
         if not package.extras or not same:
             plain.setdefault(package.name, []).append(package)
 
+    def edges(requirements: Iterable[Requirement], origin: str = "") -> Iterator[Edge[_Package]]:
+        for edge in requirement_edges(requirements, request.target, origin=origin):
+            if edge.name not in overridden:
+                yield edge
+            elif edge.name in plain:
+                yield replace(edge, accepts=lambda _: True)
+
     def requires(package: _Package, extras: frozenset[str]) -> Iterator[Edge[_Package]]:
         # The entry of several extras is made for exactly these.
         for each in packages:
             if (each.name, each.version, each.extras) == (package.name, package.version, extras):
-                yield from requirement_edges(_dependencies(each, request), request.target, origin=package.name)
+                yield from edges(_dependencies(each, request), package.name)
 
     own = [each for each in request.requirements if canonicalize_name(each.name) != request.project]
-    return Graph(packages=plain, requires=requires).reach(list(requirement_edges(own, request.target)))
+    return Graph(packages=plain, requires=requires).reach(list(edges(own)))
 
 
 def _dependencies(package: _Package, request: InstallRequest) -> Iterator[Requirement]:
@@ -179,22 +185,17 @@ def _entry(package: _Package, document: Table, path: Path) -> Entry:
     """A package as the pylock has it, or to be found by its hashes."""
     locked = package.table
     common = {"name": package.name, "version": str(package.version)}
-    subdirectory = text(locked, "subdirectory") or None
+    subdirectory = text(locked, "subdirectory")
     for kind in _VCS:
         if kind in locked:
-            if not (commit := text(locked, "revision")):
-                raise LockError(f"{package.name} is an editable checkout, which has no locked commit")
-            url = text(locked, kind)
-            return {**common, "vcs": {"type": kind, "url": url, "commit-id": commit, "subdirectory": subdirectory}}
+            commit = text(locked, "revision")
+            return {**common, **checkout(package.name, kind, text(locked, kind), commit, subdirectory)}
     files = _files(package, document)
     if "path" in locked and not _is_file(path, text(locked, "path")):
-        editable = flag(locked, "editable")
-        directory = {"path": text(locked, "path"), "subdirectory": subdirectory, "editable": editable}
-        return {**common, "directory": directory}
-    if "path" in locked or "url" in locked:
-        place = "path" if "path" in locked else "url"
-        archive = {place: text(locked, place), "hashes": _hash(files[:1]), "subdirectory": subdirectory}
-        return {**common, "archive": archive}
+        return {**common, **directory(package.name, text(locked, "path"), subdirectory)}
+    for key in ("path", "url"):
+        if key in locked:
+            return {**common, "archive": archive(text(locked, key), hashes_of(files), path, subdirectory)}
     if files and all("url" in file for file in files):
         return {**common, **_with_urls(package, files)}
     return Hashed(name=package.name, version=package.version, hashes=hashes_of(files))

@@ -29,9 +29,9 @@ def overridden_names(document: Table) -> set[str]:
 def changes_of(document: Table, lock: Table) -> list[str]:
     """What changed in a project since it was locked, as a phrase. Locks of workspaces have another hash."""
     algorithm, _, locked = text(table(lock, "metadata"), "content_hash").partition(":")
-    if not document or algorithm != "sha256" or locked == _content_hash(document):
+    if not document or algorithm != "sha256" or "workspace" in pdm_table(document):
         return []
-    if "workspace" in pdm_table(document):
+    if locked in (content_hash(document), _old_hash(document)):
         return []
     versions: dict[str, list[Version]] = {}
     for package in tables(lock, "package"):
@@ -40,16 +40,27 @@ def changes_of(document: Table, lock: Table) -> list[str]:
     return differs("pyproject.toml", unlocked_of(lines, versions, overridden_names(document)))
 
 
-def _content_hash(document: Table) -> str:
+def content_hash(document: Table) -> str:
     """The hash that PDM writes (PDM: PyProject.content_hash)."""
-    project, pdm = table(document, "project"), pdm_table(document)
+    return _hash(document, {"resolution": table(pdm_table(document), "resolution")}, _dev_groups(document))
+
+
+def _old_hash(document: Table) -> str:
+    """The hash that PDM wrote before version 2.8, which does not know dependency groups (PEP 735)."""
+    pdm = pdm_table(document)
+    overrides = table(table(pdm, "resolution"), "overrides")
+    return _hash(document, {"overrides": overrides}, table(pdm, "dev-dependencies"))
+
+
+def _hash(document: Table, resolution: Table, groups: Table) -> str:
+    project = table(document, "project")
     content = {
-        "sources": pdm.get("source", []),
+        "sources": pdm_table(document).get("source", []),
         "dependencies": project.get("dependencies", []),
-        "dev-dependencies": _dev_groups(document),
+        "dev-dependencies": groups,
         "optional-dependencies": project.get("optional-dependencies", {}),
         "requires-python": project.get("requires-python", ""),
-        "resolution": pdm.get("resolution", {}),
+        **resolution,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -21,7 +21,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.locks.model import InstallRequest, read_text, read_toml
 from hatch_docker.locks.readers.by_hash import Hashed
-from hatch_docker.locks.readers.document import Entry, to_pylock
+from hatch_docker.locks.readers.document import Entry, archive, checkout, directory, to_pylock
 from hatch_docker.locks.readers.fields import Table, expanded, holds, reading, table, tables, text, texts, version_of
 from hatch_docker.locks.readers.freshness import differs, unlocked_of
 
@@ -82,7 +82,7 @@ def pipfile_changes(path: Path, request: InstallRequest) -> list[str]:  # noqa: 
         project = read_toml(pipfile)
         # Without sources the default one is hashed, which the lock has.
         sourced = {"source": table(document, "_meta").get("sources", []), **project}
-        if locked in (_hash(sourced, canonical=True), _hash(sourced, canonical=False)):
+        if locked in (pipfile_hash(sourced, canonical=True), pipfile_hash(sourced, canonical=False)):
             return []
         return differs("Pipfile", unlocked_of(_requirements(project), _versions(document)))
 
@@ -130,11 +130,11 @@ def _chosen(document: Table, request: InstallRequest) -> Iterator[tuple[str, Tab
 def _entry(name: str, locked: Table, indexes: tuple[str, ...], path: Path, request: InstallRequest) -> Entry | None:
     """A package as the pylock has it, or to be found by its hashes; None for the project itself."""
     common = {"name": name, **({"version": str(version_of(locked))} if "version" in locked else {})}
-    subdirectory = text(locked, "subdirectory") or None
+    subdirectory = text(locked, "subdirectory")
     for kind in _VCS:
         if kind in locked:
-            url, commit = expanded(text(locked, kind)).removeprefix(f"{kind}+"), text(locked, "ref")
-            return {**common, "vcs": {"type": kind, "url": url, "commit-id": commit, "subdirectory": subdirectory}}
+            url = expanded(text(locked, kind)).removeprefix(f"{kind}+")
+            return {**common, **checkout(name, kind, url, text(locked, "ref"), subdirectory)}
     hashes = frozenset(each.lower() for each in texts(locked, "hashes"))
     for key in ("file", "path"):
         if key in locked:
@@ -142,15 +142,12 @@ def _entry(name: str, locked: Table, indexes: tuple[str, ...], path: Path, reque
             if (path.parent / place).resolve() == request.root.resolve():
                 return None
             if key == "path" and (path.parent / place).is_dir():
-                return {**common, "directory": {"path": place, "subdirectory": subdirectory}}
-            kind = "url" if "://" in place else "path"
-            algorithm, _, value = next(iter(sorted(hashes)), "").partition(":")
-            archive = {kind: place, "hashes": {algorithm: value} if value else {}, "subdirectory": subdirectory}
-            return {**common, "archive": archive}
+                return {**common, **directory(name, place, subdirectory)}
+            return {**common, "archive": archive(place, hashes, path, subdirectory)}
     return Hashed(name=name, version=version_of(locked), hashes=hashes, indexes=indexes)
 
 
-def _hash(pipfile: Mapping[str, Any], *, canonical: bool) -> str:
+def pipfile_hash(pipfile: Mapping[str, Any], *, canonical: bool) -> str:
     """The hash that Pipenv writes; newer versions hash normalized names (Pipenv: Pipfile.calculate_hash)."""
 
     def section(value: object) -> object:

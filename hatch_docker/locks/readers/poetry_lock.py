@@ -18,7 +18,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder
 from hatch_docker.locks.model import InstallRequest, filename_of, read_text, read_toml
 from hatch_docker.locks.readers.by_hash import Hashed
-from hatch_docker.locks.readers.document import Entry, to_pylock
+from hatch_docker.locks.readers.document import Entry, archive, checkout, directory, to_pylock
 from hatch_docker.locks.readers.fields import (
     Table,
     hashes_of,
@@ -58,7 +58,7 @@ def read_poetry(path: Path, request: InstallRequest, finder: FileFinder) -> Pylo
         _check_python(document, request)
         packages = _packages(document)
         chosen = _of_groups(packages, request) if version >= _WITH_GROUPS else _walked(packages, project, request)
-        entries = [_entry(package, document) for package in chosen if package.name != request.project]
+        entries = [_entry(package, document, path) for package in chosen if package.name != request.project]
         scope = {
             "extras": sorted({canonicalize_name(each) for each in table(document, "extras")} | _extras_of(project))
         }
@@ -163,24 +163,21 @@ def _fits_python(package: PoetryPackage, request: InstallRequest) -> bool:
     return allows_python(text(package.table, "python-versions", "*"), request.target.version)
 
 
-def _entry(package: PoetryPackage, document: Table) -> Entry:
+def _entry(package: PoetryPackage, document: Table, path: Path) -> Entry:
     """A package as the pylock has it, or to be found by its hashes."""
     source = table(package.table, "source")
     kind, url = text(source, "type"), text(source, "url")
     common = {"name": package.name, "version": str(package.version)}
-    subdirectory = text(source, "subdirectory") or None
+    subdirectory = text(source, "subdirectory")
     if kind in ("git", "hg"):
         commit = text(source, "resolved_reference")
-        return {**common, "vcs": {"type": kind, "url": url, "commit-id": commit, "subdirectory": subdirectory}}
+        return {**common, **checkout(package.name, kind, url, commit, subdirectory)}
     if kind == "directory":
-        return {**common, "directory": {"path": url, "subdirectory": subdirectory}}
+        return {**common, **directory(package.name, url, subdirectory)}
     files = _files(package, document)
     if kind in ("file", "url"):
         named = [each for each in files if text(each, "file") == filename_of({"url": url})] or files[:1]
-        algorithm, _, value = next(iter(sorted(hashes_of(named))), "").partition(":")
-        place = "path" if kind == "file" else "url"
-        archive = {place: url, "hashes": {algorithm: value} if value else {}, "subdirectory": subdirectory}
-        return {**common, "archive": archive}
+        return {**common, "archive": archive(url, hashes_of(named), path, subdirectory)}
     if kind not in ("", "legacy", "pypi"):
         raise LockError(f"{package.name} has a source of an unknown kind ({kind})", hint=_EXPORT)
     indexes = (url,) if kind == "legacy" and url else ()

@@ -129,12 +129,12 @@ def _unlocked(listed: Table, packages: list[PoetryPackage]) -> Iterator[tuple[st
 
 def _content_hashes(document: Table, lock_version: str, header: str) -> set[str]:
     """The hashes that a lock of the project as it is may have, by the version of Poetry that wrote it."""
-    found = {_content_hash(document)}
+    found = {content_hash(document)}
     if (written := re.search(r"Poetry ([^ ]+)", header)) and _is_before(written[1], _HASHES_GROUPS):
-        found.add(_content_hash({key: value for key, value in document.items() if key != "dependency-groups"}))
+        found.add(content_hash({key: value for key, value in document.items() if key != "dependency-groups"}))
     if _is_before(lock_version, _GROUPS_IN_LOCK):
         # Poetry 1 knows nothing but its own table.
-        found.add(_content_hash({"tool": document.get("tool", {})}))
+        found.add(content_hash({"tool": document.get("tool", {})}))
     return found
 
 
@@ -145,7 +145,8 @@ def _is_before(version: str, other: Version) -> bool:
         return False
 
 
-def _content_hash(document: Table) -> str:
+def content_hash(document: Table) -> str:
+    """The hash that Poetry writes (Poetry: Locker)."""
     project = table(document, "project")
     of_project = {key: project[key] for key in _HASHED_OF_PROJECT if key in project}
     groups = table(document, "dependency-groups")

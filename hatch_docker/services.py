@@ -20,6 +20,7 @@ from hatch_docker.dpkg.lockfile import find_pins
 from hatch_docker.engine import Engine, Limits
 from hatch_docker.index.access import IndexAccess, Indexes, NamedIndexes
 from hatch_docker.index.settings import ca_file_of
+from hatch_docker.index.sources import read_sources
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
@@ -103,6 +104,7 @@ def open_services(
         network=network,
         cache=cache,
         progress=progress,
+        sources=once(partial(read_sources, root, host.environ, project="", home=host.home)),
     )
     return Services(
         host=host,

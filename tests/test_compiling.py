@@ -34,7 +34,7 @@ from wheel_maker import WHEEL, make_wheel
 from hatch_docker.compiling.jobs import WORK
 from hatch_docker.compiling.requirements import TOOLS, BuildLock, satisfies
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.settings import Pip
+from hatch_docker.index.pip_config import Pip
 
 SITE = "app/.venv/lib/python3.13/site-packages"
 IN_TREE = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -387,17 +387,33 @@ class TestProject:
         assert read(archive_of(project)).text(f"{SITE}/shop/version.py") == "HOOKED = True\n"
         assert result_of(project).get("compiled", []) == []
 
-    def test_project_with_c_sources_is_compiled_in_the_builder(self, bench: CompileBench) -> None:
+    def test_project_with_c_sources_as_data_needs_no_builder(self, bench: CompileBench) -> None:
+        hook = HOOK.replace("version.py", "version.c")
+        project = bench.project(files={"hatch_build.py": hook, "src/shop/main.c": ""}, more=self.HOOKS)
+        bench.succeed(project, DOCKER_HOST=NOWHERE)
+        assert f"{SITE}/shop/main.c" in read(archive_of(project)).members
+
+    def test_project_that_cannot_be_built_here_is_compiled_in_the_builder(self, bench: CompileBench) -> None:
         bench.sdist("shop")
-        hook = HOOK.replace("Path(self.root", "raise SystemExit('it ran here') or Path(self.root")
+        ran = bench.projects.root / "ran"
+        failing = f"open({str(ran)!r}, 'a').write('x'); raise SystemExit('no compiler here')\n        Path(self.root"
+        hook = HOOK.replace("Path(self.root", failing)
         for name in ("hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"):
             wheel = make_wheel(bench.projects.root, name.replace("-", "_"), "99.0", {f"{name}.py": ""})
             bench.index.add(name, wheel.name, wheel.read_bytes())
-        project = bench.project(files={"hatch_build.py": hook, "src/shop/fast.c": ""}, more=self.HOOKS, scripts={})
+        project = bench.project(files={"hatch_build.py": hook}, more=self.HOOKS, scripts={})
+        why = "its build on this machine failed (the project's own wheel cannot be built: no compiler here)"
+        missing = bench.build(project, DOCKER_HOST=NOWHERE)
+        assert f"it is needed to compile\n  shop 1.0: {why}\n" in missing.err
         outcome = bench.succeed(project)
-        assert "\n  shop 1.0: it has extension modules of its own, compiling in oci:" in outcome.err
+        assert f"\n  shop: {why}\n" in outcome.err
+        assert f"\n  shop 1.0: {why}, compiling in oci:" in outcome.err
         assert read(archive_of(project)).text(f"{SITE}/shop.py") == "ANSWER = 42\n"
         assert [job["backend"] for job in bench.script.jobs("build")] == ["hatchling.build"]
+        assert ran.read_text() == "xx"
+        # Now it is known, and the hook is not tried here again.
+        bench.succeed(project, DOCKER_HOST=NOWHERE)
+        assert ran.read_text() == "xx"
 
 
 class TestFailures:

@@ -66,8 +66,6 @@ class Project:
         resolver = ResolverSettings(
             environ={**os.environ, "HATCH_UV": str(self.root / "uv")},
             configured=self.configured,
-            indexes=lambda: (),
-            embed=str,
         )
         finder = FileFinder(files=lambda _name: pytest.fail("these locks hold URLs"))
         indexes = Indexes(finder=finder, resolver=resolver, download=lambda _: [])

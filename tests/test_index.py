@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from mutations import many
 
 from hatch_docker.errors import ArtifactError, HatchDockerError, NetworkError
-from hatch_docker.index import client as index_module
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.credentials import Credentials, Login
+from hatch_docker.index.pages import Page, files_of, parse_page
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
@@ -183,9 +183,9 @@ JSON = st.recursive(
     media_type=st.sampled_from(["text/html", "application/vnd.pypi.simple.v1+json"]),
 )
 def test_any_page_gives_files_or_a_hatch_docker_error(body: bytes, media_type: str) -> None:
-    page = index_module._Page(url="https://h.example/simple/x/", media_type=media_type, body=body)
+    page = Page(url="https://h.example/simple/x/", media_type=media_type, body=body)
     try:
-        files = index_module._files_at(page.url, lambda _url: page)
+        files = files_of(page.url, lambda _url: page)
     except HatchDockerError:
         return
     assert all(file.url.encode() and file.filename.encode() for file in files or [])
@@ -196,9 +196,9 @@ def test_any_page_gives_files_or_a_hatch_docker_error(body: bytes, media_type: s
 )
 def test_hostile_pages_give_nothing(body: bytes) -> None:
     for media_type in ("text/html", "application/json"):
-        page = index_module._Page(url="https://h.example/simple/x/", media_type=media_type, body=body)
+        page = Page(url="https://h.example/simple/x/", media_type=media_type, body=body)
         with contextlib.suppress(ArtifactError):
-            assert index_module._files_at(page.url, lambda _url, page=page: page) == []  # type: ignore[misc]
+            assert parse_page(page) == []
 
 
 @pytest.mark.network

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker.errors import ArtifactError
-from hatch_docker.index import settings as index_settings
 from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
-from hatch_docker.index.settings import IndexSettings, Pip, ca_file_of, discover
+from hatch_docker.index.pip_config import Pip
+from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
+from hatch_docker.index.tool_settings import uv_settings
+from hatch_docker.index.uv_config import UvFile
 from hatch_docker.support.progress import Progress
 
 
@@ -39,7 +41,9 @@ def discovered(
 ) -> IndexSettings:
     root = tmp_path / "project"
     root.mkdir(exist_ok=True)
-    return discover(configured=configured, root=root, environ=environ, home=tmp_path, progress=progress or Progress())
+    return discover(
+        configured=(configured,), root=root, environ=environ, home=tmp_path, progress=progress or Progress()
+    )
 
 
 @pytest.mark.usefixtures("no_pip")
@@ -80,7 +84,7 @@ def test_indexes_in_the_project_table_of_uv(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_pip")
 def test_indexes_of_the_lock_use_the_logins_of_others(tmp_path: Path) -> None:
     settings = discover(
-        extra_urls=("", "https://uv.example/simple", "https://lock.example/simple"),
+        configured=("", "https://uv.example/simple", "https://lock.example/simple"),
         root=tmp_path,
         environ={"UV_DEFAULT_INDEX": "https://ann:x@uv.example/simple"},
         home=tmp_path,
@@ -94,7 +98,7 @@ def test_path_as_index_in_the_user_file_of_uv(tmp_path: Path) -> None:
     (tmp_path / "config" / "uv").mkdir(parents=True)
     (tmp_path / "config" / "uv" / "uv.toml").write_text('index-url = "../mirror"\n')
     settings = discovered(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config"), APPDATA=str(tmp_path / "config"))
-    assert settings.urls() == ((tmp_path / "mirror").as_uri(),)
+    assert settings.urls() == ((tmp_path / "config" / "mirror").as_uri(),)
 
 
 def test_broken_file_is_skipped_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,10 +243,14 @@ TOML = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["index", "index-url", "extra-index-url"]), TOML), st.text())
+@given(
+    st.dictionaries(st.sampled_from(["index", "index-url", "extra-index-url", "find-links", "pip", "no-index"]), TOML),
+    st.text(),
+)
 def test_any_settings_of_uv_are_accepted(table: dict[str, Any], text: str) -> None:
-    source = index_settings._uv_source({"UV_INDEX": text, "UV_DEFAULT_INDEX": text}, [table])
-    index_settings._without_logins([source.url, *source.extra_urls], Path.cwd())
+    file = UvFile(folder=Path.cwd(), table=table)
+    found = uv_settings({"UV_INDEX": text, "UV_DEFAULT_INDEX": text}, [file], Path.cwd())
+    assert all(isinstance(each, str) for each in found.clean().all_urls)
 
 
 @given(st.text())

@@ -77,7 +77,7 @@ def run(
 
 def settings(uv: str, environ: Mapping[str, str] = {}, **more: Any) -> ResolverSettings:
     environ = {**os.environ, "HATCH_UV": uv, **environ}
-    return ResolverSettings(**{"environ": environ, "configured": (), "indexes": lambda: (), "embed": str, **more})
+    return ResolverSettings(**{"environ": environ, "configured": (), **more})
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,11 @@ with open(sys.argv[sys.argv.index('--output-file') + 1], 'w') as file:
 """
     resolver = settings(
         fake_uv(tmp_path, body),
-        indexes=lambda: ["https://index.example/simple", "https://more.example/simple"],
         configured=["https://index.example/simple"],
-        embed=lambda url: url.replace("//", "//me:hunter2@"),
+        variables=lambda: {
+            "UV_DEFAULT_INDEX": "https://me:hunter2@index.example/simple",
+            "UV_INDEX": "https://me:hunter2@more.example/simple",
+        },
     )
     request = asked(tmp_path, "b", "a @ https://me:hunter2@a.example/a-1.tar.gz")
     text = resolve(request, resolver, directory=tmp_path)
@@ -186,20 +188,6 @@ with open(sys.argv[sys.argv.index('--output-file') + 1], 'w') as file:
     assert '"a @ https://a.example/a-1.tar.gz"' in text
     assert "hunter2" not in text
     assert not changed_inputs(text, request)
-
-
-@posix_only
-def test_indexes_of_uv_are_kept_beside_those_of_pip(tmp_path: Path) -> None:
-    body = """
-open(sys.argv[sys.argv.index('--output-file') + 1], 'w').write(f'more = "{os.environ["UV_INDEX"]}"')
-"""
-    resolver = settings(
-        fake_uv(tmp_path, body),
-        {"UV_INDEX": "corp=https://corp.example/simple"},
-        indexes=lambda: ["https://index.example/simple", "https://more.example/simple"],
-    )
-    text = resolve(asked(tmp_path, "a"), resolver, directory=tmp_path)
-    assert 'more = "corp=https://corp.example/simple https://more.example/simple"' in text
 
 
 @posix_only
@@ -343,9 +331,7 @@ def test_build_requirements_by_url_are_refused_before_uv_runs(tmp_path: Path, re
 def test_scope_changes_with_the_settings_that_decide_a_resolution(tmp_path: Path) -> None:
     def scope(constraints: str = "", *, configured: Sequence[str] = (), **environ: str) -> str:
         tables = partial(uv_tables, tmp_path / "demo", environ, home=tmp_path)
-        resolver = ResolverSettings(
-            environ=environ, configured=configured, indexes=lambda: (), embed=str, uv_tables=tables
-        )
+        resolver = ResolverSettings(environ=environ, configured=configured, uv_tables=tables)
         return resolution_scope(resolver, constraints)
 
     (tmp_path / "demo").mkdir()

@@ -11,6 +11,7 @@ from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.download import FetchedFile, download
 from hatch_docker.index.settings import IndexSettings, discover
+from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.uv_config import UvTable, uv_tables
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
@@ -25,30 +26,37 @@ NamedIndexes = tuple[str, tuple[str, ...]]
 class FileFinder:
     """Finds the files of a lock that holds no URLs.
 
-    `files` lists an index's files of one normalized name, and is called from several threads; `indexes` gives the URLs
-    of the indexes, which are part of the cache key without their credentials. `files_at` lists the files of one name in
-    the indexes with these URLs only.
+    `files` lists the files of one normalized name in the indexes where the project's sources have it, and `files_at`
+    in the indexes with these URLs only; both are called from several threads. `files_from` is `files` for given
+    sources. `indexes` gives the URLs of the indexes, which are part of the cache key without their credentials.
     """
 
     files: Callable[[str], Sequence[IndexFile]]
     files_at: Callable[[str, tuple[str, ...]], Sequence[IndexFile]] = lambda _name, _urls: ()
+    files_from: Callable[[str, Sources], Sequence[IndexFile]] | None = None
     indexes: Callable[[], Sequence[str]] = tuple
     cache: Cache | None = None
     threads: int = 8
 
+    def with_sources(self, sources: Sources) -> FileFinder:
+        """The finder for one target, given the sources that apply to it."""
+        find = self.files_from
+        return replace(self, files=lambda name: find(name, sources)) if find else self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolverSettings:
-    """The settings that uv resolves with: `indexes` gives URLs without logins, `embed` adds a login to one.
+    """The settings that uv resolves with.
 
-    `configured` are the indexes that the project itself names, `uv_tables` gives the tables of uv's own configuration,
-    the strongest first.
+    `configured` are the indexes that the project itself names. `variables` and `arguments` are for what uv does not
+    find by itself, such as the project's own index and that of pip's configuration; variables may have logins.
+    `uv_tables` gives the tables of uv's own configuration, the strongest first.
     """
 
     environ: Mapping[str, str]
     configured: Sequence[str]
-    indexes: Callable[[], Sequence[str]]
-    embed: Callable[[str], str]
+    variables: Callable[[], Mapping[str, str]] = dict
+    arguments: Callable[[], Sequence[str]] = tuple
     uv_tables: Callable[[], Sequence[UvTable]] = tuple
 
 
@@ -63,7 +71,10 @@ class Indexes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexAccess:
-    """Opens the indexes of the project at `root`; `index_url` is its own setting, empty if it has none."""
+    """Opens the indexes of the project at `root`; `index_url` is its own setting, empty if it has none.
+
+    `sources` says where the project takes packages from, other than the indexes.
+    """
 
     root: Path
     home: Path
@@ -72,6 +83,7 @@ class IndexAccess:
     network: Network
     cache: Cache
     progress: Progress
+    sources: Callable[[], Sources] = lambda: NO_SOURCES
 
     def open(self, named: NamedIndexes) -> Indexes:
         """The project's indexes, with those that its lock names.
@@ -80,33 +92,39 @@ class IndexAccess:
         contain only the URLs that are known without it: those of the project and of two environment variables.
         """
         url, extra_urls = named
-        settings = once(lambda: self._discover(self.index_url or url, extra_urls))
+        settings = once(lambda: self._discover((self.index_url or url, *extra_urls)))
         index = once(lambda: self._connect(settings()))
         configured = [each for each in (self.index_url or url, *extra_urls) if each]
         variables = [self.environ.get(each, "") for each in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")]
         keys = [*configured, *filter(None, variables)]
         return Indexes(
-            finder=FileFinder(files=lambda name: index().files(name), indexes=lambda: keys, cache=self.cache),
+            finder=FileFinder(
+                files=lambda name: index().files(name),
+                files_at=lambda name, urls: index().files_at(name, urls),
+                files_from=lambda name, sources: index().files(name, sources),
+                indexes=lambda: keys,
+                cache=self.cache,
+            ),
             resolver=ResolverSettings(
                 environ=self.environ,
                 configured=configured,
-                indexes=lambda: settings().urls_for_uv(),
-                embed=lambda url: settings().credentials.embed(url),  # noqa: PLW0108 (not discovered before)
+                variables=lambda: settings().variables_for_uv(self.environ),
+                arguments=lambda: settings().arguments_for_uv(),
                 uv_tables=partial(uv_tables, self.root, self.environ, home=self.home),
             ),
             download=partial(
                 download,
                 cache=self.cache,
                 http=Http(self.network),
-                headers=lambda url: settings().credentials.headers(url),  # noqa: PLW0108
+                headers=lambda url, *, refused=False: settings().credentials.headers(url, refused=refused),
                 progress=self.progress,
             ),
         )
 
-    def _discover(self, configured: str, extra_urls: Sequence[str]) -> IndexSettings:
+    def _discover(self, configured: Sequence[str]) -> IndexSettings:
         return discover(
             configured=configured,
-            extra_urls=extra_urls,
+            sources=self.sources(),
             root=self.root,
             environ=self.environ,
             home=self.home,
@@ -115,4 +133,5 @@ class IndexAccess:
 
     def _connect(self, settings: IndexSettings) -> Index:
         # pip's own certificate setting applies to indexes alone, and is known only after pip has run.
-        return Index(settings, Http(replace(self.network, ca_file=settings.ca_file)), progress=self.progress)
+        http = Http(replace(self.network, ca_file=settings.ca_file))
+        return Index(settings, http, sources=self.sources(), progress=self.progress)

@@ -6,14 +6,16 @@ import base64
 import netrc
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from hatch_docker.support.progress import Progress
 
 _SILENT = Progress()
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,30 +30,64 @@ class Login:
 class Credentials:
     """The logins of index and file hosts. Each is sent only to the host and port that it belongs to.
 
-    `by_url` has those of index URLs, `by_host` those of netrc. repr shows none of them.
+    `by_url` has those of index URLs, `by_host` those of netrc, `stored` those of a store, by URL. `keyring` looks one
+    up, given a URL and a user name, which may be empty; it is asked only after a host has refused. repr shows none.
     """
 
     by_url: tuple[tuple[str, Login], ...] = field(default=(), repr=False)
     by_host: Mapping[str, Login] = field(default_factory=dict, repr=False)
+    stored: tuple[tuple[str, Login], ...] = field(default=(), repr=False)
+    keyring: Callable[[str, str], Login | None] | None = field(default=None, repr=False, compare=False)
+    indexes: tuple[str, ...] = field(default=(), repr=False)
+    _looked_up: dict[str, Login] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def login(self, url: str) -> Login | None:
-        """The login for a URL: its own, else that of the nearest index on the same host, else netrc's."""
-        clean, own = split_login(url)
-        if own:
-            return own
-        origin, path = _place(clean)
-        near = [(_place(index)[1], login) for index, login in self.by_url if _place(index)[0] == origin]
-        if near:
-            return max(near, key=lambda entry: len(posixpath.commonpath([entry[0], path])))[1]
-        return self.by_host.get(origin[1])
+        """The login for a URL: its own, else that of the nearest index on the same host, netrc's, or a stored one.
 
-    def headers(self, url: str) -> dict[str, str]:
-        """The Authorization header for a URL (RFC 7617); empty without a login."""
-        login = self.login(url)
+        A user name alone is completed by the first of the others that has a password for it.
+        """
+        clean, own = split_login(url)
+        if (known := self._looked_up.get(_host(clean))) is not None:
+            return known
+        origin, _ = _place(clean)
+        candidates = [own, _nearest(clean, self.by_url), self.by_host.get(origin[1]), _nearest(clean, self.stored)]
+        found = [each for each in candidates if each is not None]
+        if not found or found[0].password:
+            return found[0] if found else None
+        return next((each for each in found if each.password and each.username == found[0].username), found[0])
+
+    def headers(self, url: str, *, refused: bool = False) -> dict[str, str]:
+        """The Authorization header for a URL (RFC 7617); empty without a login.
+
+        If a host has `refused` the request, the keyring is asked, and the result is empty if it has no login.
+        """
+        login = self._from_keyring(url) if refused else self.login(url)
         if login is None:
             return {}
         pair = f"{login.username}:{login.password}".encode()
         return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+
+    def _from_keyring(self, url: str) -> Login | None:
+        """The keyring's login for the nearest index on the same host, else for the host."""
+        if self.keyring is None:
+            return None
+        clean, _ = split_login(url)
+        login = self.login(url)
+        if (known := self._looked_up.get(_host(clean))) is not None:
+            return known
+        if login and login.password:
+            return None
+        near = _nearest(clean, tuple((index, index) for index in self.indexes)) or clean
+        found = self.keyring(near, login.username if login else "")
+        if found is not None:
+            self._looked_up[_host(clean)] = found
+        return found
+
+    def remember(self, url: str) -> None:
+        """Use the login of an index URL for its host, too, if that has no other."""
+        clean, own = split_login(url)
+        if own is not None and self.login(clean) is None:
+            self._looked_up[_host(clean)] = own
 
     def embed(self, url: str) -> str:
         """The URL with its login as userinfo. Pass it in the environment of a child process, never as an argument."""
@@ -90,6 +126,18 @@ def split_login(url: str) -> tuple[str, Login | None]:
         return url, None
     username, _, password = match[2].partition(":")
     return match[1] + match[3], Login(username=unquote(username), password=unquote(password))
+
+
+def _host(url: str) -> str:
+    """The origin of a URL, as a key."""
+    return repr(_place(url)[0])
+
+
+def _nearest(url: str, entries: Sequence[tuple[str, _T]]) -> _T | None:
+    """The value of the entry whose URL has the same origin, and the longest path in common."""
+    origin, path = _place(url)
+    near = [(_place(each)[1], value) for each, value in entries if _place(each)[0] == origin]
+    return max(near, key=lambda entry: len(posixpath.commonpath([entry[0], path])))[1] if near else None
 
 
 def _place(url: str) -> tuple[tuple[str, str, int | None], str]:

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.client import local_path, status_error
+from hatch_docker.index.client import status_error
 from hatch_docker.index.credentials import split_login
+from hatch_docker.index.pages import local_path
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, redact
 from hatch_docker.support.progress import Progress
-from hatch_docker.support.streams import chunks_of, file_digest
+from hatch_docker.support.streams import Digester, chunks_of, file_digest
 from hatch_docker.support.threads import together
 
-Headers = Callable[[str], Mapping[str, str]]
-# In order of preference: one hash of an artifact is checked.
+# In order of preference: the cache knows a file by one hash.
 _ALGORITHMS = ("sha256", "sha512", "sha384")
+
+
+class Headers(Protocol):
+    """The request headers for a URL, also after its host has `refused` a request."""
+
+    def __call__(self, url: str, /, *, refused: bool = False) -> Mapping[str, str]:
+        """The headers."""
+
+
+def _no_headers(_url: str, *, refused: bool = False) -> Mapping[str, str]:  # noqa: ARG001
+    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +48,14 @@ def download(
     *,
     cache: Cache,
     http: Http,
-    headers: Headers = lambda _url: {},
+    headers: Headers = _no_headers,
     threads: int = 8,
     progress: Progress | None = None,
 ) -> list[FetchedFile]:
     """The files of `artifacts`, in their order, downloaded by `threads` threads unless they are cached.
 
     Files at file URLs are copied. `headers` returns the request headers for a URL (Authorization); it is called only
-    for downloads.
+    for downloads. A file must match all hashes of its artifact.
 
     Raises ArtifactError that names all artifacts that failed, or DigestMismatchError if all failures are mismatches;
     NetworkError and OutputError at the first. Nothing of a failed download is kept.
@@ -51,11 +63,12 @@ def download(
     by_digest = {_digest(artifact): artifact for artifact in artifacts}
     cached = together(cache.blob, list(by_digest), threads=threads)
     paths = {digest: path for digest, path in zip(by_digest, cached, strict=True) if isinstance(path, Path)}
+    _raise_all([error for digest, path in paths.items() if (error := _cached_error(by_digest[digest], path))])
     # The largest first: at the end, one large file would occupy one thread alone.
     missing = sorted(by_digest.keys() - paths.keys(), key=lambda digest: (-(by_digest[digest].size or 0), digest))
     remote = [digest for digest in missing if by_digest[digest].url.startswith("http")]
     sent = {digest: headers(by_digest[digest].url) for digest in remote}
-    fetch = _Fetch(cache=cache, http=http, progress=progress or Progress(), stop=threading.Event())
+    fetch = _Fetch(cache=cache, http=http, headers=headers, progress=progress or Progress(), stop=threading.Event())
 
     def attempt(digest: str) -> Path | ArtifactError:
         try:
@@ -70,7 +83,9 @@ def download(
 
 
 def _digest(artifact: Artifact) -> str:
-    """The digest of an artifact, by which the cache stores it."""
+    """The digest of an artifact's file, by which the cache stores it."""
+    if artifact.tree:
+        raise ValueError(f"{artifact.name} is a source tree, which is built, not downloaded")
     for algorithm in _ALGORITHMS:
         if algorithm in artifact.hashes:
             return f"{algorithm}:{artifact.hashes[algorithm]}"
@@ -78,10 +93,44 @@ def _digest(artifact: Artifact) -> str:
 
 
 def cached_file(artifact: Artifact, cache: Cache) -> FetchedFile | None:
-    """An artifact's file, if the cache has it."""
+    """An artifact's file, if the cache has it. Raises DigestMismatchError if it matches only some of the hashes."""
     digest = _digest(artifact)
     path = cache.blob(digest)
+    if path and (error := _cached_error(artifact, path)):
+        raise error
     return FetchedFile(artifact=artifact, path=path, digest=digest) if path else None
+
+
+def _cached_error(artifact: Artifact, path: Path) -> DigestMismatchError | None:
+    """The error for a cached file that does not match all hashes of an artifact."""
+    if len(artifact.hashes) < 2:
+        return None
+    with path.open("rb") as file:
+        try:
+            for _ in _matching(artifact, chunks_of(file)):
+                pass
+        except DigestMismatchError as error:
+            return error
+    return None
+
+
+def _matching(artifact: Artifact, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks of an artifact. Raises DigestMismatchError after the last unless they match all of its hashes."""
+    digesters = {algorithm: Digester(algorithm) for algorithm in _ALGORITHMS if algorithm in artifact.hashes}
+    for chunk in chunks:
+        for digester in digesters.values():
+            digester.update(chunk)
+        yield chunk
+    expected = [f"{algorithm}:{artifact.hashes[algorithm]}" for algorithm in digesters]
+    others = [
+        (each, mine.digest) for each, mine in zip(expected, digesters.values(), strict=True) if each != mine.digest
+    ]
+    if others and len(others) < len(expected):
+        raise DigestMismatchError(
+            f"{artifact.filename} from {redact(artifact.url)} matches only some of its hashes: expected "
+            f"{others[0][0]}, got {others[0][1]}",
+            hint="the hashes of the lock contradict each other: lock again",
+        )
 
 
 def own_file(path: Path, name: str, version: str) -> FetchedFile:
@@ -107,13 +156,17 @@ class _Fetch:
 
     cache: Cache
     http: Http
+    headers: Headers
     progress: Progress
     stop: threading.Event
 
     def __call__(self, artifact: Artifact, digest: str, headers: Mapping[str, str]) -> Path:
         what = f"{artifact.filename} from {redact(artifact.url)}"
         with self.progress.task("download", f"{artifact.name} {artifact.version}", artifact.size or 0) as advance:
-            return self.cache.add(self._checked(artifact, headers, advance), digest, what=what)
+            chunks = self._checked(artifact, headers, advance)
+            if len(artifact.hashes) > 1:
+                chunks = _matching(artifact, chunks)
+            return self.cache.add(chunks, digest, what=what)
 
     def _checked(
         self, artifact: Artifact, headers: Mapping[str, str], advance: Callable[[int], None]
@@ -149,6 +202,10 @@ class _Fetch:
     def _remote(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
         url, _ = split_login(artifact.url)
         response = self.http.request("GET", url, headers=headers)
+        if response.status in (401, 403) and (other := self.headers(artifact.url, refused=True)) not in ({}, headers):
+            response.close()
+            headers = other
+            response = self.http.request("GET", url, headers=headers)
         if response.status != 200:
             response.close()
             raise status_error(response.status, f"the host of {artifact.filename}", url)

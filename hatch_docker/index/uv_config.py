@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,48 @@ def is_true(environ: Mapping[str, str], variable: str) -> bool:
     return environ.get(variable, "").lower() in _TRUE
 
 
-def uv_tables(
-    root: Path, environ: Mapping[str, str], *, home: Path, progress: Progress = _SILENT
-) -> list[dict[str, Any]]:
-    """The tables that apply to the project in `root`, the strongest first; without those that are empty.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UvFile:
+    """The settings of one file, and the directory that its paths are relative to."""
+
+    folder: Path
+    table: dict[str, Any]
+
+
+def uv_files(root: Path, environ: Mapping[str, str], *, home: Path, progress: Progress = _SILENT) -> list[UvFile]:
+    """The files that apply to the project in `root`, the strongest first; without those that are empty.
 
     They are the project's, or its workspace's, the user's and the system's; or UV_CONFIG_FILE alone. A file that cannot
     be read is skipped with a note.
     """
     if environ.get("UV_CONFIG_FILE"):
-        tables = [_read(Path(environ["UV_CONFIG_FILE"]), progress)]
+        found = [_file(Path(environ["UV_CONFIG_FILE"]), progress)]
     elif is_true(environ, "UV_NO_CONFIG"):
-        tables = []
+        found = []
     else:
-        tables = [project_table(root, progress), _read(_user_file(environ, home), progress)]
-        tables.append(next((table for path in _system_files(environ) if (table := _read(path, progress))), None))
-    return [table for table in tables if table]
+        system = (_file(path, progress) for path in _system_files(environ))
+        found = [_project_file(root, progress), _file(_user_file(environ, home), progress)]
+        found.append(next(filter(None, system), None))
+    return [file for file in found if file and file.table]
+
+
+def uv_tables(
+    root: Path, environ: Mapping[str, str], *, home: Path, progress: Progress = _SILENT
+) -> list[dict[str, Any]]:
+    """The tables of `uv_files`."""
+    return [file.table for file in uv_files(root, environ, home=home, progress=progress)]
 
 
 def project_table(root: Path, progress: Progress = _SILENT) -> dict[str, Any]:
-    """The table of the project in `root`: that of its workspace's root, else of the nearest directory that has one.
+    """The table of the project in `root`, or of its workspace; empty if neither has one."""
+    file = _project_file(root, progress)
+    return file.table if file else {}
 
-    A directory's table is its uv.toml, else `[tool.uv]` of its pyproject.toml.
+
+def _project_file(root: Path, progress: Progress) -> UvFile | None:
+    """The settings of a workspace's root, else of the nearest directory that has some.
+
+    A directory's settings are its uv.toml, else `[tool.uv]` of its pyproject.toml.
     """
     root = root.absolute()
     try:
@@ -53,13 +74,18 @@ def project_table(root: Path, progress: Progress = _SILENT) -> dict[str, Any]:
         progress.note(f"{error.message}: it is not used as a workspace of uv")
         start = root
     for folder in (start, *start.parents):
-        table = _read(folder / "uv.toml", progress)
-        if table is None:
-            tool = (_read(folder / "pyproject.toml", progress) or {}).get("tool")
-            table = tool.get("uv") if isinstance(tool, dict) else None
+        if file := _file(folder / "uv.toml", progress):
+            return file
+        tool = (_read(folder / "pyproject.toml", progress) or {}).get("tool")
+        table = tool.get("uv") if isinstance(tool, dict) else None
         if isinstance(table, dict):
-            return table
-    return {}
+            return UvFile(folder=folder, table=table)
+    return None
+
+
+def _file(path: Path, progress: Progress) -> UvFile | None:
+    table = _read(path, progress)
+    return None if table is None else UvFile(folder=path.absolute().parent, table=table)
 
 
 def _user_file(environ: Mapping[str, str], home: Path) -> Path:

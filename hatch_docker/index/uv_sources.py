@@ -111,8 +111,8 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[NamedIndex]:
 
 
 def absolute_url(url: str, folder: Path) -> str:
-    """`url`; a path as a file URL, relative to `folder`."""
-    if "://" in url or url.startswith("file:"):
+    """`url`, which may be empty; a path as a file URL, relative to `folder`."""
+    if not url or "://" in url or url.startswith("file:"):
         return url
     try:
         return (folder / url).resolve().as_uri()

@@ -122,12 +122,12 @@ def _run(request: InstallRequest, resolver: ResolverSettings, folder: Path, argu
 
     A project's `required-version` is for its developers' uv: if ours does not fit, uv gets the configuration without.
     """
-    command = ("pip", "compile", *arguments, "--python", sys.executable)
+    command = ("pip", "compile", *arguments, *resolver.arguments(), "--python", sys.executable)
     command += ("--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet")
     run: Callable[[Sequence[str]], object] = partial(
         run_uv,
         directory=request.root,
-        environ=_environment(resolver.environ, [resolver.embed(url) for url in resolver.indexes()]),
+        environ={**resolver.environ, **resolver.variables()},
         purpose=f"the dependencies cannot be resolved for {request.target}",
     )
     try:
@@ -138,18 +138,6 @@ def _run(request: InstallRequest, resolver: ResolverSettings, folder: Path, argu
         configuration = folder / "uv.toml"
         configuration.write_text(_configuration(resolver, request.root), encoding="utf-8")
         run((*command, "--config-file", str(configuration)))
-
-
-def _environment(environ: Mapping[str, str], indexes: Sequence[str]) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    if indexes:
-        # Keep the indexes of UV_INDEX: uv looks up their logins by the names that they have there.
-        named = [*environ.get("UV_INDEX", "").split(), *indexes[1:]]
-        settings |= {"UV_DEFAULT_INDEX": indexes[0], "UV_INDEX": " ".join(named)}
-    if len(indexes) > 1:
-        # pip takes the best version of all indexes; uv would stop at the first index that has the package.
-        settings["UV_INDEX_STRATEGY"] = environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
-    return {**environ, **settings}
 
 
 def _configuration(resolver: ResolverSettings, root: Path) -> str:

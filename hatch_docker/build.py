@@ -2,28 +2,31 @@
 
 plan ─▶ OS packages ─▶ downloads ─▶ wheels ─▶ checks ─▶ layers ─▶ image, for each image and platform
 
-Sdists are compiled on the way from downloads to wheels, in a builder container.
+Source trees and sdists are built on the way from downloads to wheels, in a builder container if they compile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.base.image import Base
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.packages import add_packages
-from hatch_docker.compiling.compile import compile_all, open_context
+from hatch_docker.compiling.compile import obtain
+from hatch_docker.compiling.context import open_context
+from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.image.assemble import assemble, skeleton, start_of
 from hatch_docker.image.checks import check_wheels
 from hatch_docker.image.extra_files import directories_of, extra_entries
 from hatch_docker.image.layers import Part, arrange, make_layers, wheel_budget
 from hatch_docker.image.linkage import check_linkage
-from hatch_docker.image.report import Built, BuiltImage
-from hatch_docker.index.download import own_file
+from hatch_docker.image.report import Built, BuiltImage, BuiltSource
+from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks import named_indexes
-from hatch_docker.locks.locked import BuildResolver
+from hatch_docker.locks.locked import BuildResolver, Locked
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.services import Services
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
@@ -35,8 +38,8 @@ def build(plan: Plan, services: Services) -> Built:
         return Built(images=tuple(build_image(plan, image, own, services) for image in plan.images))
 
 
-def build_image(plan: Plan, image: ImagePlan, own: Path, services: Services) -> BuiltImage:
-    """Make one image, with the project's wheel at `own`, or its sdist if that must be compiled."""
+def build_image(plan: Plan, image: ImagePlan, own: FetchedFile, services: Services) -> BuiltImage:
+    """Make one image, with the project's `own` wheel, or its sdist if that must be compiled."""
     project, config, progress = plan.project, plan.config, services.progress
     spec, compression = config.base.spec, config.output.compression
     base, package_layers = add_packages(
@@ -44,10 +47,10 @@ def build_image(plan: Plan, image: ImagePlan, own: Path, services: Services) -> 
     )
     wheels, compiled = _make_wheels(plan, image, base, own, services)
     *dependencies, own_wheel = wheels
-    check_wheels(dependencies, own_wheel, image.locked, image.request, progress)
+    check_wheels(dependencies, own_wheel, _with_versions(image.locked, dependencies), image.request, progress)
     check_linkage(wheels, base.facts, compiled={each.name for each in compiled}, progress=progress)
     layers = package_layers + make_layers(
-        _parts(plan, base.facts, dependencies, own_wheel, wheel_budget(config.output, len(package_layers))),
+        _parts(plan, base.facts, dependencies, own_wheel, len(package_layers)),
         target=image.request.target,
         compression=compression,
         cache=services.cache,
@@ -66,21 +69,18 @@ def build_image(plan: Plan, image: ImagePlan, own: Path, services: Services) -> 
         layers=tuple(layers),
         lock=image.locked.path.name if image.locked.path else "",
         compiled=tuple(compiled),
+        sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
     )
 
 
 def _make_wheels(
-    plan: Plan, image: ImagePlan, base: Base, own: Path, services: Services
+    plan: Plan, image: ImagePlan, base: Base, own: FetchedFile, services: Services
 ) -> tuple[list[PreparedWheel], list[CompiledWheel]]:
     """The wheels of the image, the project's own last; and how those were compiled that had to be."""
-    project, compiling, packages = plan.project, plan.config.compiling, plan.config.packages
+    compiling, packages = plan.config.compiling, plan.config.packages
     resolver = build_resolver(plan, image, services)
-    files = [
-        *resolver.indexes.download(image.locked.artifacts),
-        own_file(own, project.normalized_name, project.version),
-    ]
     context = open_context(image.base, base, plan.config.base.spec, compiling, resolver, services)
-    files, compiled = compile_all(files, context)
+    files, compiled = obtain(image.locked.artifacts, context, own=[own])
     prune, keep = packages.prune, packages.keep
     return prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads), compiled
 
@@ -97,9 +97,27 @@ def build_resolver(plan: Plan, image: ImagePlan, services: Services) -> BuildRes
     )
 
 
-def _parts(plan: Plan, base: BaseFacts, wheels: Sequence[PreparedWheel], own: PreparedWheel, budget: int) -> list[Part]:
+def _with_versions(locked: Locked, wheels: Sequence[PreparedWheel]) -> Locked:
+    """The artifacts that are in the image. A lock need not have the versions of source trees: their wheels do."""
+    built = {wheel.facts.key: wheel.facts.version for wheel in wheels}
+    present = [each for each in locked.artifacts if each.name in built]
+    artifacts = (replace(each, version=built[each.name]) if each.tree else each for each in present)
+    return replace(locked, artifacts=tuple(artifacts))
+
+
+def _source(wheel: PreparedWheel, root: Path) -> BuiltSource:
+    tree = wheel.tree
+    if tree is None:
+        raise TypeError(f"{wheel.filename} is not built from a source tree")
+    return BuiltSource(name=wheel.facts.key, version=wheel.facts.version, place=tree_place(tree, root), tree=tree)
+
+
+def _parts(
+    plan: Plan, base: BaseFacts, wheels: Sequence[PreparedWheel], own: PreparedWheel, package_layers: int
+) -> list[Part]:
     """The parts of the layers above the base and its OS packages."""
     config = plan.config
+    budget = wheel_budget(config.output, package_layers, local=any(wheel.is_local for wheel in wheels))
     entries = skeleton(base, config.runtime)
     extra = extra_entries(
         config.output.extra_files,

@@ -12,6 +12,7 @@ HatchDockerError
 ├── ArtifactError          a file of a package index that is not found or cannot be downloaded
 │   ├── NoWheelError       a package without a wheel for the target
 │   └── DigestMismatchError     content with another digest than expected; nothing of it is kept
+├── SourceError            a local directory or Git commit that is gone, or has nothing to build
 ├── WheelError             a wheel that breaks its specification (paths, RECORD, metadata)
 ├── ContentError           a file whose content has another size or CRC than recorded
 ├── CompileError           an sdist that cannot be compiled: the last output of the compiler, and the path of the log
@@ -107,6 +108,10 @@ class NoWheelError(ArtifactError):
 
 class DigestMismatchError(ArtifactError):
     """Content with another digest than expected. Nothing of it is kept."""
+
+
+class SourceError(HatchDockerError):
+    """A source tree that is gone or has nothing to build: a local directory, a Git repository, a commit of one."""
 
 
 class WheelError(HatchDockerError):

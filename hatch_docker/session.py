@@ -121,7 +121,7 @@ class Session:
             self._source.read(self._source.version()),
             revision=self._commit.revision,
             commit_time=self._commit.time,
-            distribution=partial(self._source.distribution, compiled),
+            distribution=partial(self._source.distribution, compiled, self.services.cache, self.services.progress),
         )
 
     @cached_property

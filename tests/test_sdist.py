@@ -12,7 +12,8 @@ from mutations import many
 from sdist_maker import make_compiled_sdist, make_sdist, tar_member
 
 from hatch_docker.compiling import sdist as module
-from hatch_docker.compiling.sdist import DEFAULT_BACKEND, DEFAULT_REQUIRES, Sdist, looks_compiled, read_sdist
+from hatch_docker.compiling.build_system import DEFAULT_BACKEND, DEFAULT_REQUIRES
+from hatch_docker.compiling.sdist import Sdist, looks_compiled, read_sdist
 from hatch_docker.errors import CompileError
 
 FLIT = '[build-system]\nrequires = ["flit_core >=3,<4"]\nbuild-backend = "flit_core.buildapi"\n'
@@ -176,8 +177,8 @@ PYPROJECTS = {
     "no requirement": ("[build-system]\nrequires = ['=1']", "cannot be read"),
     "no backend": ("[build-system]\nrequires = []\nbuild-backend = '; rm'", "not the name of an object"),
     "a backend's number": ("[build-system]\nrequires = []\nbuild-backend = 1", "not the name of an object"),
-    "a path outside": ("[build-system]\nrequires = []\nbackend-path = ['a/../..']", "not in the sdist"),
-    "an absolute path": ("[build-system]\nrequires = []\nbackend-path = ['/a']", "not in the sdist"),
+    "a path outside": ("[build-system]\nrequires = []\nbackend-path = ['a/../..']", "not in the sources"),
+    "an absolute path": ("[build-system]\nrequires = []\nbackend-path = ['/a']", "not in the sources"),
     "too large": ("#" * (1 << 20) + "\n", "too large"),
     "deep": ("a = " + "[" * 5000, "cannot be read"),
 }

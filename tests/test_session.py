@@ -13,8 +13,11 @@ import pytest
 from builds import Bench, archive_of, environment, read, result_of
 
 from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.project.model import Project
 from hatch_docker.session import Session
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress
 
 
 class StoppedError(Exception):
@@ -69,9 +72,9 @@ class Source:
         return Project(root=self.root, name=self.name, version=version)
 
     @contextlib.contextmanager
-    def distribution(self, compiled: bool) -> Iterator[Path]:
+    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> Iterator[FetchedFile]:
         assert not compiled
-        yield self.wheel
+        yield own_file(self.wheel, self.name, "1.0")
 
 
 @pytest.fixture

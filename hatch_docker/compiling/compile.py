@@ -1,107 +1,76 @@
-"""Turn the sdists of a lock into wheels, which are cached for all projects.
+"""Turn what a lock names into wheels: files are downloaded, source trees and sdists are built.
 
-A pure sdist is built on this machine, any other in a container of the builder.
+A pure sdist is built on this machine, any other in a container of the builder. Wheels are cached for all projects.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hatch_docker.base.image import Base
-from hatch_docker.base.target import TargetPython
-from hatch_docker.compiling.builder import Builder, open_builder
+from hatch_docker.compiling.builder import Builder
+from hatch_docker.compiling.context import LOCAL, CompileContext
 from hatch_docker.compiling.jobs import BuildInputs, Compiled, ContainerBuild, Job
 from hatch_docker.compiling.local import build_locally, is_pure
-from hatch_docker.compiling.requirements import TOOLS, BuildLock, Resolve, with_context
+from hatch_docker.compiling.requirements import TOOLS, BuildLock, with_context
 from hatch_docker.compiling.sdist import read_sdist
-from hatch_docker.compiling.wheel_cache import BuiltWheel, CompiledWheel, WheelCache
-from hatch_docker.config import ALL, BaseSpec, Compiling
+from hatch_docker.compiling.tree_build import Obtain
+from hatch_docker.compiling.trees import BuiltTree, build_tree, cached_tree, describe_directories, tree_place
+from hatch_docker.compiling.wheel_cache import BuiltWheel, CompiledWheel
 from hatch_docker.engine import missed
-from hatch_docker.errors import CompileError, EngineError
+from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
-from hatch_docker.locks.locked import BuildResolver
 from hatch_docker.locks.uv import find_uv
-from hatch_docker.services import Services
-from hatch_docker.support.cache import Cache
 from hatch_docker.support.logs import logging_to
-from hatch_docker.support.progress import Progress
-from hatch_docker.support.threads import once, together
+from hatch_docker.support.threads import together
 
-# The cache key's part for builds without a builder: another Python may build another wheel from a pure sdist.
-_LOCAL = f"this machine {sys.platform} {sys.version_info[:2]}"
 # Compilers start several processes themselves.
 _AT_ONCE = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompileContext:
-    """What compiling needs for one target.
+def obtain(
+    artifacts: Sequence[Artifact],
+    context: CompileContext,
+    *,
+    own: Sequence[FetchedFile] = (),
+    within: tuple[str, ...] = (),
+) -> tuple[list[FetchedFile], list[CompiledWheel]]:
+    """The wheels of artifacts, in their order, and how those of sdists were built; directories without a package lack.
 
-    `builder` opens the builder when it is first called. `scope` is a digest of all settings, besides the target, that
-    decide what `resolve` returns. `exclude` are shared libraries of the image, which wheels must not bundle; packages
-    in `network` (normalized names, or `:all:`) may use the network while they are compiled.
+    `own` are files of the project itself, which come last. `within` has the names of the packages whose build
+    requirements these are, each built with the next. Raises what `compile_all`, building source trees and downloading
+    raise.
     """
-
-    target: TargetPython
-    builder: Callable[[], Builder]
-    resolve: Resolve
-    scope: str
-    download: Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
-    environ: Mapping[str, str]
-    exclude: tuple[str, ...]
-    network: Set[str]
-    cache: Cache
-    threads: int
-    progress: Progress
-
-    @property
-    def wheels(self) -> WheelCache:
-        """The cache of compiled wheels."""
-        return WheelCache(cache=self.cache, target=self.target, scope=self.scope, exclude=self.exclude)
-
-    def has_network(self, job: Job) -> bool:
-        """Whether a compilation may use the network."""
-        return not self.network.isdisjoint({ALL, job.sdist.name})
-
-    def log_path(self, job: Job) -> Path:
-        """The log of a compilation."""
-        return self.cache.log_path(f"{job.sdist.name}-{job.sdist.version}")
-
-
-def open_context(
-    bare: Base, base: Base, spec: BaseSpec, options: Compiling, resolver: BuildResolver, services: Services
-) -> CompileContext:
-    """The context for an image on `base`; `bare` is the base without the image's OS packages."""
-    return CompileContext(
-        target=base.facts.python,
-        builder=once(partial(open_builder, bare, spec, options, services)),
-        resolve=resolver,
-        scope=resolver.scope,
-        download=resolver.indexes.download,
-        environ=services.host.environ,
-        exclude=tuple(sorted(base.facts.libraries - bare.facts.libraries)),
-        network=frozenset(options.build_network),
-        cache=services.cache,
-        threads=services.threads,
-        progress=services.progress,
-    )
+    _check_cycle(artifacts, context, within)
+    if not within and (directories := describe_directories(artifacts, context)):
+        context.progress.note(f"local directories are taken as they are: {directories}")
+    downloaded = context.download([each for each in artifacts if not each.tree])
+    files: dict[str, FetchedFile] = {file.artifact.name: file for file in downloaded}
+    trees = _trees([each for each in artifacts if each.tree], context, within)
+    files |= {tree.file.artifact.name: tree.file for tree in trees}
+    present = [files[each.name] for each in artifacts if each.name in files]
+    for file in own:
+        if not file.artifact.is_wheel:
+            context.wheels.mark_impure(file.digest, LOCAL)
+    wheels, compiled = compile_all([*present, *own], context, within=within)
+    for tree in trees:
+        tree.remember()
+    return wheels, compiled
 
 
 def compile_all(
-    files: Sequence[FetchedFile], context: CompileContext, *, within: frozenset[str] = frozenset()
+    files: Sequence[FetchedFile], context: CompileContext, *, within: tuple[str, ...] = ()
 ) -> tuple[list[FetchedFile], list[CompiledWheel]]:
     """Replace each sdist among `files` by a wheel; returns the wheels, and how those of sdists were built.
 
-    `within` has the names of the sdists whose build requirements these are. Raises CompileError, for all failures at
-    once; EngineError if a container is needed and no engine answers, BuilderError for an unsuitable builder.
+    Raises CompileError, for all failures at once; EngineError if a container is needed and no engine answers,
+    BuilderError for an unsuitable builder.
     """
-    jobs = [_job(file, context, within) for file in files if not file.artifact.is_wheel]
+    jobs = [_job(file) for file in files if not file.artifact.is_wheel]
     pure = [job for job in jobs if _looks_pure(job, context)]
     made = _all(partial(_build_locally, context=context, within=within), pure, context)
     others = [job for job in jobs if job.file.digest not in made]
@@ -112,29 +81,56 @@ def compile_all(
     return wheels, [outcome.record for outcome in outcomes if isinstance(outcome, BuiltWheel)]
 
 
-def cached_wheel(file: FetchedFile, context: CompileContext) -> FetchedFile | None:
-    """The wheel that `compile_all` would take from the cache for an sdist. Raises as opening the builder does."""
-    job = _job(file, context, frozenset())
-    made = context.wheels.find(job, _LOCAL) if _looks_pure(job, context) else None
+def cached_wheel(artifact: Artifact, file: FetchedFile | None, context: CompileContext) -> FetchedFile | None:
+    """The wheel that `obtain` would take from the cache for a source tree, or for the sdist `file`.
+
+    Raises as opening the builder does.
+    """
+    file = cached_tree(artifact, context) if artifact.tree else file
+    if file is None or file.artifact.is_wheel:
+        return file
+    job = _job(file)
+    made = context.wheels.find(job, LOCAL) if _looks_pure(job, context) else None
     if made is None:
         builder = context.builder()
         made = context.wheels.find(job, _place(builder, context.has_network(job)), builder.reference)
     return made.file if made else None
 
 
-def _job(file: FetchedFile, context: CompileContext, within: frozenset[str]) -> Job:
+def _check_cycle(artifacts: Sequence[Artifact], context: CompileContext, within: tuple[str, ...]) -> None:
+    """Raise CompileError if a package must be built before it can be built."""
+    for each in artifacts:
+        if each.name in within and not each.is_wheel:
+            cycle = " is built with ".join([*within[within.index(each.name) :], each.name])
+            hint = "remove one of these from build-system.requires" if each.tree else "lock a version that has one"
+            raise CompileError(
+                f"{each.name} is needed to build {each.name} itself, and has no wheel for {context.target}: {cycle}",
+                place=tree_place(each.tree, context.root) if each.tree else each.filename,
+                hint=hint,
+            )
+
+
+def _trees(artifacts: Sequence[Artifact], context: CompileContext, within: tuple[str, ...]) -> list[BuiltTree]:
+    """What source trees are built into, for all that are packages; raises one error for all that fail."""
+
+    def attempt(artifact: Artifact) -> BuiltTree | CompileError | SourceError | None:
+        try:
+            return build_tree(artifact, context, _requirements(context, artifact.name, within))
+        except (CompileError, SourceError) as error:
+            return error
+
+    outcomes = together(attempt, artifacts, threads=min(_AT_ONCE, context.threads))
+    _raise_all([each for each in outcomes if isinstance(each, CompileError | SourceError)])
+    return [each for each in outcomes if isinstance(each, BuiltTree)]
+
+
+def _job(file: FetchedFile) -> Job:
     artifact = file.artifact
-    if artifact.name in within:
-        raise CompileError(
-            f"{artifact.name} is needed to build {artifact.name} itself, and has no wheel for {context.target}",
-            place=artifact.filename,
-            hint="lock a version that has one",
-        )
     return Job(sdist=read_sdist(file.path, artifact.filename), file=file, reason=artifact.reason)
 
 
 def _looks_pure(job: Job, context: CompileContext) -> bool:
-    return not job.sdist.compiled and not context.wheels.is_impure(job, _LOCAL)
+    return not job.sdist.compiled and not context.wheels.is_impure(job.file.digest, LOCAL)
 
 
 def _all(
@@ -149,22 +145,26 @@ def _all(
             return error
 
     outcomes = together(attempt, jobs, threads=min(_AT_ONCE, context.threads))
-    errors = [outcome for outcome in outcomes if isinstance(outcome, CompileError)]
+    _raise_all([outcome for outcome in outcomes if isinstance(outcome, CompileError)])
+    return {job.file.digest: made for job, made in zip(jobs, outcomes, strict=True) if isinstance(made, BuiltWheel)}
+
+
+def _raise_all(errors: Sequence[CompileError | SourceError]) -> None:
+    """Raise the errors, if any, as one."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise CompileError(f"{len(errors)} packages cannot be compiled\n" + "\n".join(map(str, errors)))
-    return {job.file.digest: made for job, made in zip(jobs, outcomes, strict=True) if isinstance(made, BuiltWheel)}
 
 
-def _build_locally(job: Job, context: CompileContext, within: frozenset[str]) -> BuiltWheel | None:
+def _build_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -> BuiltWheel | None:
     """Build a sdist that looks pure on this machine; None if its wheel is not pure, which is cached, too."""
     cache = context.wheels
-    if known := cache.find(job, _LOCAL):
+    if known := cache.find(job, LOCAL):
         return known
     context.progress.note(f"{job.label}: {job.reason}, building a pure wheel on this machine")
     lock = BuildLock(requirements=tuple(with_context(context.resolve, job.label)(job.sdist.requires)))
-    wheels = _wheels(context, job, within)(lock.requirements)
+    wheels = _requirements(context, job.sdist.name, within)(lock.requirements)
     with (
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
         logging_to(context.log_path(job)) as log,
@@ -174,14 +174,16 @@ def _build_locally(job: Job, context: CompileContext, within: frozenset[str]) ->
             job, wheels, folder=Path(folder), uv=find_uv(context.environ), environ=context.environ, write=log.write
         )
         if wheel is not None and is_pure(wheel, job.sdist):
-            return cache.store(job, _LOCAL, "", wheel, Compiled(filename=wheel.name, lock=lock))
+            return cache.store(job, LOCAL, "", wheel, Compiled(filename=wheel.name, lock=lock))
         if wheel is not None:
-            cache.mark_impure(job, _LOCAL)
+            cache.mark_impure(job.file.digest, LOCAL)
         context.progress.note(f"{job.label} cannot be built as a pure wheel on this machine ({log.path})")
     return None
 
 
-def _build_in_containers(jobs: Sequence[Job], context: CompileContext, within: frozenset[str]) -> dict[str, BuiltWheel]:
+def _build_in_containers(
+    jobs: Sequence[Job], context: CompileContext, within: tuple[str, ...]
+) -> dict[str, BuiltWheel]:
     """Take wheels from the cache, or compile them in containers of the builder."""
     builder = _opened(jobs, context)
     known = {
@@ -223,7 +225,7 @@ def _place(builder: Builder, network: bool) -> str:
     return f"{builder.identity}{' with network' if network else ''}"
 
 
-def _compile(job: Job, context: CompileContext, builder: Builder, within: frozenset[str]) -> BuiltWheel:
+def _compile(job: Job, context: CompileContext, builder: Builder, within: tuple[str, ...]) -> BuiltWheel:
     cache, network = context.wheels, context.has_network(job)
     place = _place(builder, network)
     with context.progress.task("compile", job.label):
@@ -243,10 +245,10 @@ def _compile(job: Job, context: CompileContext, builder: Builder, within: frozen
             return cache.store(job, place, builder.reference, partial_file, compiled)
 
 
-def _inputs(known: BuildLock | None, job: Job, context: CompileContext, within: frozenset[str]) -> BuildInputs:
+def _inputs(known: BuildLock | None, job: Job, context: CompileContext, within: tuple[str, ...]) -> BuildInputs:
     resolve = with_context(context.resolve, job.label)
     lock = known or BuildLock(requirements=tuple(resolve(job.sdist.requires)), tools=tuple(resolve(TOOLS)))
-    wheels = _wheels(context, job, within)
+    wheels = _requirements(context, job.sdist.name, within)
     return BuildInputs(
         lock=lock,
         tools=wheels(lock.tools),
@@ -257,12 +259,6 @@ def _inputs(known: BuildLock | None, job: Job, context: CompileContext, within: 
     )
 
 
-def _wheels(
-    context: CompileContext, job: Job, within: frozenset[str]
-) -> Callable[[Sequence[Artifact]], list[FetchedFile]]:
-    """A function that gives the wheels of build requirements, compiled if necessary."""
-
-    def wheels(artifacts: Sequence[Artifact]) -> list[FetchedFile]:
-        return compile_all(context.download(artifacts), context, within=within | {job.sdist.name})[0]
-
-    return wheels
+def _requirements(context: CompileContext, name: str, within: tuple[str, ...]) -> Obtain:
+    """A function that gives the wheels of the build requirements of `name`, built or compiled if necessary."""
+    return lambda artifacts: obtain(artifacts, context, within=(*within, name))[0]

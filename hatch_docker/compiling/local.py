@@ -1,4 +1,4 @@
-"""Build a pure sdist on this machine with uv, from files that are already here.
+"""Build a pure sdist or directory on this machine with uv, from files that are already here.
 
 uv uses no index, no cache and no configuration: build requirements come from a directory of verified wheels, whose
 hashes it checks again. Compared with `pip wheel` it is twice as fast, checks these hashes, and refuses archives that
@@ -7,16 +7,20 @@ unpack outside their directory.
 
 from __future__ import annotations
 
-import re
+import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from hatch_docker.compiling.build_system import BuildSystem
+from hatch_docker.compiling.directory import BINARY
 from hatch_docker.compiling.jobs import Job
 from hatch_docker.compiling.sdist import Sdist
 from hatch_docker.errors import CompileError
@@ -47,15 +51,24 @@ _SETTINGS = {
     "SOURCE_DATE_EPOCH": str(MTIME),
     "TZ": "UTC",
 }
-_OPTIONS = (
-    *("--no-config", "--no-sources", "--force-pep517", "--python", sys.executable),
-    *("--offline", "--no-index", "--no-cache", "--require-hashes", "--no-progress", "--color", "never"),
-)
+_OPTIONS = ("--no-config", "--no-cache", "--no-progress", "--color", "never")
+# Calls get_requires_for_build_wheel or _sdist (PEP 517), which a backend need not have.
+_REQUIRES = """
+import importlib, json, sys
+backend, paths, kind, result = json.loads(sys.argv[1])
+sys.path[:0] = paths
+module, _, names = backend.partition(":")
+found = importlib.import_module(module)
+for name in filter(None, names.split(".")):
+    found = getattr(found, name)
+hook = getattr(found, f"get_requires_for_build_{kind}", None)
+requires = list(hook({})) if hook else []
+with open(result, "w", encoding="utf-8") as file:
+    json.dump(requires, file)
+"""
 _CHUNK = 1 << 16
 # A shell or uv reports a program that a signal ended by a status above this.
 _SIGNALS = 128
-# Extension modules and shared libraries: a wheel with one is not pure, even if its tags say so.
-_BINARY = re.compile(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")
 
 
 def build_locally(
@@ -69,28 +82,94 @@ def build_locally(
 ) -> Path | None:
     """Build an sdist in the empty `folder`, with `wheels` as build requirements: the wheel's path; None if that fails.
 
-    The output of uv and the build backend goes to `write`. An interrupt ends uv, too. Raises CompileError if uv cannot
-    be run or is killed, OutputError if the file system refuses.
+    Raises as `LocalBuild.build`.
     """
-    sdist = job.sdist
+    source = folder / job.sdist.filename
     with writing(folder):
-        files, built = folder / "wheels", folder / "built"
-        for each in (files, built, folder / "home", folder / "tmp"):
-            each.mkdir()
-        source, constraints = folder / sdist.filename, folder / "constraints.txt"
         # In the cache, files are named by their hashes; uv needs their real names, and ignores links.
         shutil.copyfile(job.file.path, source)
-        for wheel in wheels:
-            shutil.copyfile(wheel.path, files / wheel.artifact.filename)
-        constraints.write_text("".join(map(_line, wheels)), encoding="utf-8")
-    command = [uv, "build", "--wheel", str(source), "--out-dir", str(built), *_OPTIONS]
-    command += ["--find-links", str(files), "--build-constraints", str(constraints)]
-    status = _run(command, folder, _environment(environ, folder), write)
-    if status < 0 or status > _SIGNALS:
-        # The sdist is not at fault.
-        raise CompileError(f"the build of {job.label} on this machine was killed", hint="build again")
-    made = sorted(built.glob("*.whl"))
-    return made[0] if status == 0 and made else None
+    return LocalBuild(label=job.label, folder=folder, uv=uv, environ=environ, write=write).build(source, wheels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalBuild:
+    """A build on this machine by the program `uv`, whose files are in `folder`.
+
+    The output of uv and the build backend goes to `write`. `label` names the package in errors.
+    """
+
+    label: str
+    folder: Path
+    uv: str
+    environ: Mapping[str, str]
+    write: Callable[[bytes], object]
+
+    def build(self, source: Path, wheels: Sequence[FetchedFile], *, kind: str = "wheel") -> Path | None:
+        """Build a `wheel` or `sdist` from an sdist or a directory, with `wheels` as build requirements.
+
+        Returns its path; None if that fails. An interrupt ends uv, too. Raises CompileError if uv cannot be run or is
+        killed, OutputError if the file system refuses.
+        """
+        built = self.folder / f"built-{kind}"
+        constraints = self._constraints(wheels)
+        with writing(self.folder):
+            shutil.rmtree(built, ignore_errors=True)
+            built.mkdir()
+        command = ["build", f"--{kind}", str(source), "--out-dir", str(built), "--no-sources", "--force-pep517"]
+        status = self._uv(*command, "--require-hashes", "--build-constraints", str(constraints), *self._links)
+        made = sorted(built.glob("*.whl" if kind == "wheel" else "*.tar.gz"))
+        return made[0] if status == 0 and made else None
+
+    def requires(
+        self, source: Path, system: BuildSystem, wheels: Sequence[FetchedFile], *, kind: str = "wheel"
+    ) -> list[str] | None:
+        """What the build backend of a directory requires besides `build-system.requires`; None if it cannot tell.
+
+        Raises as `build`.
+        """
+        environment, result = self.folder / "environment", self.folder / "requires.json"
+        constraints = self._constraints(wheels)
+        with writing(self.folder):
+            result.unlink(missing_ok=True)
+        scripts = environment / ("Scripts" if os.name == "nt" else "bin")
+        install = ("pip", "install", "--require-hashes", "--no-deps", "--requirements", str(constraints))
+        if self._uv("venv", "--clear", str(environment)) or self._uv(*install, *self._links, python=scripts / "python"):
+            return None
+        hook = json.dumps([system.backend, [str(source / path) for path in system.backend_path], kind, str(result)])
+        path = os.pathsep.join(filter(None, (str(scripts), self.environ.get("PATH", ""))))
+        environ = {**_environment(self.environ, self.folder), "PATH": path, "VIRTUAL_ENV": str(environment)}
+        self._check(_run([str(scripts / "python"), "-I", "-c", _REQUIRES, hook], source, environ, self.write))
+        try:
+            found = json.loads(result.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+
+    @property
+    def _links(self) -> tuple[str, ...]:
+        return "--offline", "--no-index", "--find-links", str(self.folder / "wheels")
+
+    def _constraints(self, wheels: Sequence[FetchedFile]) -> Path:
+        """Put `wheels` where uv finds them; returns a requirements file with their hashes."""
+        files, constraints = self.folder / "wheels", self.folder / "constraints.txt"
+        with writing(self.folder):
+            shutil.rmtree(files, ignore_errors=True)
+            for each in (files, self.folder / "home", self.folder / "tmp"):
+                each.mkdir(exist_ok=True)
+            for wheel in wheels:
+                shutil.copyfile(wheel.path, files / wheel.artifact.filename)
+            constraints.write_text("".join(map(_line, wheels)), encoding="utf-8")
+        return constraints
+
+    def _uv(self, *arguments: str, python: Path = Path(sys.executable)) -> int:
+        command = [self.uv, *arguments, "--python", str(python), *_OPTIONS]
+        return self._check(_run(command, self.folder, _environment(self.environ, self.folder), self.write))
+
+    def _check(self, status: int) -> int:
+        if status < 0 or status > _SIGNALS:
+            # The sources are not at fault.
+            raise CompileError(f"the build of {self.label} on this machine was killed", hint="build again")
+        return status
 
 
 def _line(wheel: FetchedFile) -> str:
@@ -133,12 +212,19 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write
 def is_pure(wheel: Path, sdist: Sdist) -> bool:
     """Whether a wheel is the sdist's, and fits every platform and Python 3. Raises WheelError for a broken one."""
     try:
-        name, version, _, tags = parse_wheel_filename(wheel.name)
+        name, version, _, _ = parse_wheel_filename(wheel.name)
     except InvalidWheelFilename:
         return False
-    if (name, version) != (sdist.name, Version(sdist.version)):
-        return False
+    return (name, version) == (sdist.name, Version(sdist.version)) and not compiled_sign(wheel)
+
+
+def compiled_sign(wheel: Path) -> str:
+    """The first sign that a wheel does not fit every platform and Python 3: its tag, or a file; empty if it does.
+
+    Raises InvalidWheelFilename, and WheelError for a broken wheel.
+    """
+    _, _, _, tags = parse_wheel_filename(wheel.name)
     if not any((tag.interpreter, tag.abi, tag.platform) == ("py3", "none", "any") for tag in tags):
-        return False
+        return ", ".join(sorted(map(str, tags)))
     with WheelFile(wheel) as opened:
-        return not any(_BINARY.fullmatch(path) for path in opened.members)
+        return next((path for path in sorted(opened.members) if BINARY.fullmatch(path)), "")

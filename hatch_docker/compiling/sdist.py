@@ -11,22 +11,16 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from isal import igzip, isal_zlib
-from packaging.requirements import Requirement
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
+from hatch_docker.compiling.build_system import BuildSystem, read_build_system
 from hatch_docker.errors import CompileError, WheelError
 from hatch_docker.oci.members import Member, members
-from hatch_docker.support import toml
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers
-
-# The build system of an sdist that declares none (PEP 517). setuptools before 70.1 takes bdist_wheel from wheel.
-DEFAULT_REQUIRES = ("setuptools>=40.8.0", "wheel")
-DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
 
 _BROKEN = "the sdist is broken: lock another version, or report it to its authors"
 # Limits far above real sdists: bytes of a file read completely, members, bytes of all names, bytes of the tar.
@@ -51,7 +45,6 @@ _COMPILING = frozenset(
      "scikit-build-core", "setuptools-golang", "setuptools-rust", "sip", "sipbuild", "swig")
 )  # fmt: skip
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-_OBJECT = re.compile(r"[\w.]+(?::[\w.]+)?")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 # On Windows, such a root leaves the directory that it is unpacked into.
 _NO_ROOT = re.compile(r"[\\:]")
@@ -92,16 +85,16 @@ def read_sdist(path: Path, filename: str) -> Sdist:
     contents = _Contents(filename=filename)
     (_read_zip if filename.endswith(".zip") else _read_tar)(path, contents)
     contents.check()
-    requires, backend, backend_path = _build_system(contents)
+    system = _build_system(contents)
     return Sdist(
         filename=filename,
         name=name,
         version=str(version),
         root=contents.root,
-        requires=requires,
-        backend=backend,
-        backend_path=backend_path,
-        compiled=contents.compiled or looks_compiled((), requires, backend),
+        requires=system.requires,
+        backend=system.backend,
+        backend_path=system.backend_path,
+        compiled=contents.compiled or looks_compiled((), system.requires, system.backend),
     )
 
 
@@ -245,30 +238,9 @@ def _leaves(link: tarfile.TarInfo, directory: Sequence[str]) -> bool:
     return link.linkname.startswith("/") or up >= len(directory) or ".." in parts[up:]
 
 
-def _build_system(contents: _Contents) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-    """`build-system` of pyproject.toml: requires, build-backend and backend-path."""
+def _build_system(contents: _Contents) -> BuildSystem:
+    """`build-system` of pyproject.toml. Raises CompileError."""
     try:
-        table = toml.loads((contents.pyproject or b"").decode()).get("build-system")
-        if table is None:
-            return DEFAULT_REQUIRES, DEFAULT_BACKEND, ()
-        if not isinstance(table, dict):
-            raise TypeError("build-system is not a table")
-        requires, backend_path = _texts(table["requires"]), _texts(table.get("backend-path", []))
-        backend = table.get("build-backend", DEFAULT_BACKEND)
-        for text in requires:
-            Requirement(text)
-        if not isinstance(backend, str) or not _OBJECT.fullmatch(backend):
-            raise ValueError(f"{backend!r} is not the name of an object")
-        if outside := [path for path in backend_path if path.startswith("/") or ".." in path.split("/")]:
-            raise ValueError(f"{outside[0]!r} is not in the sdist")
-    except KeyError:
-        raise contents.error("its pyproject.toml has a build-system without requires") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise contents.error(f"its pyproject.toml cannot be read: {error}") from None
-    return requires, backend, backend_path
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise TypeError(f"{value!r} is not a list of strings")
-    return tuple(value)
+        return read_build_system(contents.pyproject or b"")
+    except ValueError as error:
+        raise contents.error(str(error)) from None

@@ -83,39 +83,49 @@ class WheelCache:
         return _built(job, path, digest, compiled, builder) if path else None
 
     def store(self, job: Job, place: str, builder: str, wheel: Path, compiled: Compiled) -> BuiltWheel:
-        """Store a wheel, repacked so that its bytes depend only on its content.
-
-        Raises WheelError for a wheel that breaks its specification.
-        """
-        with self.cache.temporary() as partial_file:
-            with partial_file.open("wb") as out:
-                repack(wheel, out, compiled.filename)
-            with partial_file.open("rb") as file:
-                digest = file_digest(file)
-            path = self.cache.adopt(partial_file, digest)
+        """Store a wheel, repacked. Raises WheelError for a wheel that breaks its specification."""
+        path, digest = store_wheel(wheel, compiled.filename, self.cache)
         document = {"filename": compiled.filename, "digest": digest, "packages": list(compiled.packages)}
         self.cache.put("compiled", self._wheel_key(job, place, compiled.lock), document)
         self.cache.put("plans", self._lock_key(job, place), compiled.lock.to_json())
         return _built(job, path, digest, compiled, builder)
 
-    def mark_impure(self, job: Job, place: str) -> None:
-        """Record that an sdist that looked pure is not."""
-        self.cache.put("impure", self._key(job, place), {})
+    def mark_impure(self, digest: str, place: str) -> None:
+        """Record that the sdist with this digest is not pure."""
+        self.cache.put("impure", self._key(digest, place), {})
 
-    def is_impure(self, job: Job, place: str) -> bool:
+    def is_impure(self, digest: str, place: str) -> bool:
         """Whether an earlier build marked the sdist as impure."""
-        return self.cache.get("impure", self._key(job, place)) is not None
+        return self.cache.get("impure", self._key(digest, place)) is not None
 
-    def _key(self, job: Job, place: str) -> str:
+    def _key(self, digest: str, place: str) -> str:
         target = self.target
         python = [target.minor, target.free_threaded, str(target.platform), str(target.libc)]
-        return json.dumps([_FORMAT, job.file.digest, place, python, sorted(self.exclude)])
+        return json.dumps([_FORMAT, digest, place, python, sorted(self.exclude)])
 
     def _lock_key(self, job: Job, place: str) -> str:
-        return json.dumps([self._key(job, place), self.scope])
+        return json.dumps([self._key(job.file.digest, place), self.scope])
 
     def _wheel_key(self, job: Job, place: str, lock: BuildLock) -> str:
-        return json.dumps([self._key(job, place), lock.to_json()], sort_keys=True)
+        return json.dumps([self._key(job.file.digest, place), lock.to_json()], sort_keys=True)
+
+
+def store_wheel(wheel: Path, filename: str, cache: Cache) -> tuple[Path, str]:
+    """Store a wheel in the cache, repacked so that its bytes depend only on its content: its path and digest.
+
+    Raises WheelError for a wheel that breaks its specification.
+    """
+    with cache.temporary() as partial_file:
+        with partial_file.open("wb") as out:
+            repack(wheel, out, filename)
+        return adopt(partial_file, cache)
+
+
+def adopt(partial_file: Path, cache: Cache) -> tuple[Path, str]:
+    """Store a complete temporary file of the cache: its path and digest."""
+    with partial_file.open("rb") as file:
+        digest = file_digest(file)
+    return cache.adopt(partial_file, digest), digest
 
 
 def _built(job: Job, path: Path, digest: str, compiled: Compiled, builder: str) -> BuiltWheel:

@@ -48,9 +48,13 @@ class Part:
     splice: bool = True
 
 
-def wheel_budget(output: Output, package_layers: int) -> int:
-    """The number of layers for wheels: without those of OS packages, of extra files, and of the project."""
-    return output.max_layers - package_layers - bool(output.extra_files) - 1
+def wheel_budget(output: Output, package_layers: int, *, local: bool = False) -> int:
+    """The number of layers for wheels: without those of OS packages, of extra files, and of the project.
+
+    `local` says that there is a layer of wheels from local directories. If nothing is left for the others, they share
+    that layer.
+    """
+    return output.max_layers - package_layers - bool(output.extra_files) - local - 1
 
 
 def distribute(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
@@ -85,10 +89,13 @@ def arrange(
     present: frozenset[str],
     budget: int,
 ) -> list[Part]:
-    """The parts of the layers, lowest first: wheels in at most `budget` layers, extra files, the project and the venv.
+    """The parts of the layers, lowest first: wheels in at most `budget` layers, extra files, local wheels, the project.
 
-    `present` are the directories of the base.
+    Local wheels were built from directories, which change as often as the project. They share a layer, with all others
+    if the budget is 0. The project's layer has the venv's skeleton. `present` are the directories of the base.
     """
+    local = names_below_project({wheel.facts.key: wheel.is_local for wheel in wheels}, budget)
+    below = sorted((wheel for wheel in wheels if wheel.facts.key in local), key=lambda wheel: wheel.facts.key)
     files = [Part(contents=("extra files",), entries=tuple(extra), present=present, splice=False)] if extra else []
     last = Part(
         contents=(f"{own.facts.name} {own.facts.version}",),
@@ -97,7 +104,15 @@ def arrange(
         present=present,
         splice=False,
     )
-    return [*group(wheels, budget), *files, last]
+    others = [wheel for wheel in wheels if wheel.facts.key not in local]
+    return [*group(others, budget), *files, *([_part(below)] if below else []), last]
+
+
+def names_below_project(local: Mapping[str, bool], budget: int) -> frozenset[str]:
+    """The names of the wheels in the layer below the project's, given for all whether they are local."""
+    if budget < 1 and any(local.values()):
+        return frozenset(local)
+    return frozenset(name for name, is_local in local.items() if is_local)
 
 
 def make_layers(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.config import Packages
-from hatch_docker.image.layers import Part, cached_layer, distribute
+from hatch_docker.image.layers import Part, cached_layer, distribute, names_below_project
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile, cached_file
 from hatch_docker.support.cache import Cache
@@ -26,7 +26,7 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerPreview:
-    """Previews the layers of wheels for a target. `compiled` finds the cached wheel of an sdist.
+    """Previews the layers of wheels for a target. `built` finds the cached wheel of an sdist or a source tree.
 
     A wheel that is not cached leaves its layer unknown. If its size is not in the lock either, it counts as small,
     although a big wheel has a layer of its own. Pruning is decided by the cached wheels alone: another wheel of the
@@ -36,41 +36,51 @@ class LayerPreview:
     target: TargetPython
     packages: Packages
     compression: str
-    compiled: Callable[[FetchedFile], FetchedFile | None]
+    built: Callable[[Artifact, FetchedFile | None], FetchedFile | None]
     cache: Cache
     threads: int
 
     def files(self, artifacts: Sequence[Artifact]) -> dict[str, FetchedFile]:
-        """The cached files of artifacts, by the artifacts' names."""
-        found = together(lambda each: cached_file(each, self.cache), artifacts, threads=self.threads)
-        return {each.name: file for each, file in zip(artifacts, found, strict=True) if file}
+        """The cached files of artifacts, by the artifacts' names. A source tree has none."""
+        named = [each for each in artifacts if not each.tree]
+        found = together(lambda each: cached_file(each, self.cache), named, threads=self.threads)
+        return {each.name: file for each, file in zip(named, found, strict=True) if file}
 
     def layers(
         self, artifacts: Sequence[Artifact], files: Mapping[str, FetchedFile], budget: int
-    ) -> list[PlannedLayer]:
+    ) -> tuple[list[PlannedLayer], list[PlannedLayer]]:
         """The layers of at most `budget` that the artifacts are distributed over, the lowest first.
 
+        And the layer of those that were built from local directories, which is below the project's, if there are any.
         `files` are those that `files` returned for the artifacts.
         """
-        wheels = self._wheels(files)
-        labels = {each.name: f"{each.name} {each.version}" for each in artifacts}
+        wheels = self._wheels(artifacts, files)
+        labels = {each.name: f"{each.name} {each.version}".rstrip() for each in artifacts}
         labels |= {name: f"{wheel.facts.name} {wheel.facts.version}" for name, wheel in wheels.items()}
         sizes = {each.name: (each.size or 0) if each.is_wheel else 0 for each in artifacts}
         sizes |= {name: wheel.path.stat().st_size for name, wheel in wheels.items()}
-        layers = []
-        for names in distribute(sizes, budget):
-            contents = tuple(labels[name] for name in names)
-            known = [wheels[name] for name in names if name in wheels]
-            layers.append(self._layer(contents, known if len(known) == len(names) else ()))
-        return layers
+        local = {each.name: each.tree is not None and each.tree.is_local for each in artifacts}
+        below = names_below_project(local, budget)
+        groups = distribute({name: size for name, size in sizes.items() if name not in below}, budget)
 
-    def _wheels(self, files: Mapping[str, FetchedFile]) -> dict[str, PreparedWheel]:
+        def layer(names: Sequence[str]) -> PlannedLayer:
+            known = [wheels[name] for name in names if name in wheels]
+            return self._layer(tuple(labels[name] for name in names), known if len(known) == len(names) else ())
+
+        return [layer(names) for names in groups], [layer(sorted(below))] if below else []
+
+    def _wheels(self, artifacts: Sequence[Artifact], files: Mapping[str, FetchedFile]) -> dict[str, PreparedWheel]:
         """The wheels that the cache has, by name."""
-        found = [file if file.artifact.is_wheel else self.compiled(file) for file in files.values()]
+        found = [self._wheel(each, files.get(each.name)) for each in artifacts]
         prune, keep = self.packages.prune, self.packages.keep
         present = [file for file in found if file]
         wheels = prepare_wheels(present, self.cache, prune=prune, keep=keep, threads=self.threads)
         return {wheel.facts.key: wheel for wheel in wheels}
+
+    def _wheel(self, artifact: Artifact, file: FetchedFile | None) -> FetchedFile | None:
+        if artifact.is_wheel:
+            return file
+        return self.built(artifact, file) if file or artifact.tree else None
 
     def _layer(self, contents: tuple[str, ...], wheels: Sequence[PreparedWheel]) -> PlannedLayer:
         if not wheels:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hatch_docker.base.image import Base
 from hatch_docker.compiling.wheel_cache import CompiledWheel
+from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.layercache import MadeLayer
@@ -17,6 +18,16 @@ from hatch_docker.support.terminal import human
 
 _SHOWN = 3
 _WIDTH = 58
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltSource:
+    """A distribution that was built from a source tree; `place` is a path relative to the project, or a URL."""
+
+    name: str
+    version: str
+    place: str
+    tree: SourceTree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,7 @@ class BuiltImage:
     layers: tuple[MadeLayer, ...]
     lock: str
     compiled: tuple[CompiledWheel, ...] = ()
+    sources: tuple[BuiltSource, ...] = ()
 
     @property
     def digest_reference(self) -> str:
@@ -67,6 +79,7 @@ def document(built: BuiltImage, outputs: Mapping[str, str]) -> dict[str, Any]:
         },
         "lock": built.lock,
         "compiled": [_compiled(wheel) for wheel in built.compiled],
+        "sources": [_source(each) for each in built.sources],
         "os-packages": [
             {"name": each.name, "version": each.version, "suite": each.suite, "sha256": each.sha256}
             for selection in built.base.selections
@@ -88,6 +101,18 @@ def _compiled(wheel: CompiledWheel) -> dict[str, Any]:
         "builder": wheel.builder,
         "build-packages": list(wheel.packages),
         "build-requirements": list(wheel.requirements),
+    }
+
+
+def _source(source: BuiltSource) -> dict[str, Any]:
+    tree = source.tree
+    return {
+        "name": source.name,
+        "version": source.version,
+        "kind": "directory" if tree.is_local else "git",
+        "url": source.place,
+        "commit": tree.commit,
+        "subdirectory": "" if tree.is_local else tree.subdirectory,
     }
 
 

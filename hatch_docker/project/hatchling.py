@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
-from hatchling.builders.sdist import SdistBuilder
-from hatchling.builders.wheel import WheelBuilder
 from hatchling.plugin.exceptions import UnknownPluginError
 from hatchling.plugin.manager import PluginManager
 from packaging.utils import canonicalize_name
 
-from hatch_docker.compiling.sdist import read_sdist
-from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.errors import ConfigError
+from hatch_docker.index.download import FetchedFile
+from hatch_docker.project.distribution import OwnBuild
 from hatch_docker.project.model import Project
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress
 
 
 class Target(BuilderInterface[BuilderConfig, PluginManager]):
@@ -102,39 +102,6 @@ class HatchlingProject:
             urls=core.urls,
         )
 
-    @contextlib.contextmanager
-    def distribution(self, compiled: bool) -> Iterator[Path]:
-        """Build the project's wheel, or its sdist if it is not pure or must be compiled; see `Project`.
-
-        Build hooks compile for the host, so a wheel that is not pure is built from the sdist, in the builder. Raises
-        HatchDockerError if the build fails.
-        """
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-            make = partial(self._build, folder)
-            sdist = make(SdistBuilder) if compiled or self._has_hooks() else None
-            if sdist is not None and (compiled or read_sdist(sdist, sdist.name).compiled):
-                yield sdist
-                return
-            wheel = make(WheelBuilder)
-            yield wheel if wheel.name.endswith("-none-any.whl") else sdist or make(SdistBuilder)
-
-    def _other(self, kind: type[SdistBuilder | WheelBuilder]) -> SdistBuilder | WheelBuilder:
-        builder = self._builder
-        return kind(builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app)
-
-    def _has_hooks(self) -> bool:
-        return bool(self._other(WheelBuilder).config.hook_config)
-
-    def _build(self, folder: str, kind: type[SdistBuilder | WheelBuilder]) -> Path:
-        builder = self._other(kind)
-        try:
-            (path,) = builder.build(directory=folder, versions=["standard"])
-        except HatchDockerError:
-            raise
-        except Exception as error:  # a build hook may raise anything
-            name = builder.PLUGIN_NAME
-            raise HatchDockerError(
-                f"the project's own {name} cannot be built: {error or type(error).__name__}",
-                hint=f"'hatch build -t {name}' fails in the same way",
-            ) from None
-        return Path(path)
+    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[FetchedFile]:
+        """Build the project's wheel, or its sdist if that must be compiled; see `OwnBuild`."""
+        return OwnBuild(builder=self._builder, cache=cache, progress=progress).distribution(compiled)

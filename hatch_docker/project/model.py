@@ -14,11 +14,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.index.download import FetchedFile
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress
 
-Distribution = Callable[[], AbstractContextManager[Path]]
+Distribution = Callable[[], AbstractContextManager[FetchedFile]]
 
 
-def _no_distribution() -> AbstractContextManager[Path]:
+def _no_distribution() -> AbstractContextManager[FetchedFile]:
     raise HatchDockerError("the project has no build backend")
 
 
@@ -113,7 +116,7 @@ class ProjectSource(Protocol):
     def read(self, version: str) -> Project:
         """The project's metadata, without its commit and its distribution."""
 
-    def distribution(self, compiled: bool) -> AbstractContextManager[Path]:
+    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[FetchedFile]:
         """Build the project's own wheel; its sdist if that is not pure, or if it must be compiled."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import together
@@ -16,13 +17,23 @@ from hatch_docker.wheels.wheelfile import WheelFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedWheel:
-    """A wheel: its facts, the file at `path` with its `digest`, and the members that are `pruned`."""
+    """A wheel: its facts, the file at `path` with its `digest`, and the members that are `pruned`.
+
+    `tree` is what it was built from, if that was a source tree. `locked_name` is the name that the lock has for it.
+    """
 
     facts: WheelFacts
     filename: str
     path: Path
     digest: str
     pruned: frozenset[str] = frozenset()
+    tree: SourceTree | None = None
+    locked_name: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it was built from a local directory, which may change as often as the project."""
+        return self.tree is not None and self.tree.is_local
 
 
 def prepare_wheels(
@@ -35,7 +46,10 @@ def prepare_wheels(
     named = [(file.artifact.filename, file.path, file.digest) for file in files]
     wheels = together(lambda each: _prepared(*each, cache), named, threads=threads)
     pruned = members_to_prune([wheel.facts for wheel in wheels], prune=prune, keep=keep)
-    return [replace(wheel, pruned=members) for wheel, members in zip(wheels, pruned, strict=True)]
+    return [
+        replace(wheel, pruned=members, tree=file.artifact.tree, locked_name=file.artifact.name)
+        for wheel, members, file in zip(wheels, pruned, files, strict=True)
+    ]
 
 
 def scripts_of(wheels: Sequence[PreparedWheel]) -> list[str]:

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from hatch_docker.base.packages import add_packages, cached_packages_layer
 from hatch_docker.base.target import VENV
 from hatch_docker.build import build_resolver
-from hatch_docker.compiling.compile import cached_wheel, open_context
+from hatch_docker.compiling.compile import cached_wheel
+from hatch_docker.compiling.context import open_context
+from hatch_docker.compiling.trees import is_package, tree_place
 from hatch_docker.image.layers import wheel_budget
 from hatch_docker.image.preview import LayerPreview, PlannedLayer
 from hatch_docker.image.report import aligned, shortened
@@ -69,38 +71,41 @@ def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
         target=image.request.target,
         packages=plan.config.packages,
         compression=plan.config.output.compression,
-        compiled=_compiled_wheels(plan, image, services),
+        built=_built_wheels(plan, image, services),
         cache=services.cache,
         threads=services.threads,
     )
-    files = preview.files(image.locked.artifacts)
+    artifacts = [each for each in image.locked.artifacts if is_package(each)]
+    files = preview.files(artifacts)
     return {
         "platform": str(image.platform),
         "base": _base(image),
         "os-packages": _os_packages(image),
         "lock": str(image.locked.path) if image.locked.path else None,
         "lock-resolved": image.locked.resolved,
-        "distributions": [_distribution(each, image, cached=each.name in files) for each in image.locked.artifacts],
+        "distributions": [_distribution(each, image, cached=each.name in files) for each in artifacts],
         "layers": [_layer(each) for each in _layers(plan, image, preview, files, services)],
         "start": _start(plan, image),
     }
 
 
-def _compiled_wheels(plan: Plan, image: ImagePlan, services: Services) -> Callable[[FetchedFile], FetchedFile | None]:
-    """A function that finds the cached wheel of an sdist.
+def _built_wheels(
+    plan: Plan, image: ImagePlan, services: Services
+) -> Callable[[Artifact, FetchedFile | None], FetchedFile | None]:
+    """A function that finds the cached wheel of a source tree, or of an sdist, given its file.
 
     It finds none before the image's OS packages are cached, since wheels do not bundle the libraries that these have.
     """
     config = plan.config
     if all(each.is_wheel for each in image.locked.artifacts):
-        return lambda _file: None
+        return lambda _artifact, _file: None
     if image.packages.have_layer and not _packages_layer(plan, image, services):
-        return lambda _file: None
+        return lambda _artifact, _file: None
     spec, compression = config.base.spec, config.output.compression
     base, _ = add_packages(image.base, image.packages, spec=spec, compression=compression, services=services)
     resolver = build_resolver(plan, image, services)
     context = open_context(image.base, base, spec, config.compiling, resolver, services)
-    return lambda file: cached_wheel(file, context)
+    return lambda artifact, file: cached_wheel(artifact, file, context)
 
 
 def _base(image: ImagePlan) -> dict[str, Any]:
@@ -133,13 +138,15 @@ def _os_packages(image: ImagePlan) -> dict[str, Any]:
 
 
 def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict[str, Any]:
-    algorithm, value = next(iter(sorted(artifact.hashes.items())))
+    tree = artifact.tree
+    hashes = [f"{algorithm}:{value}" for algorithm, value in sorted(artifact.hashes.items())]
     return {
         "name": artifact.name,
-        "version": artifact.version,
-        "filename": artifact.filename,
-        "url": redact(artifact.url),
-        "hash": f"{algorithm}:{value}",
+        "version": artifact.version or UNKNOWN,
+        "filename": artifact.filename or UNKNOWN,
+        "url": tree_place(tree, image.request.root) if tree else redact(artifact.url),
+        "commit": tree.commit or None if tree else None,
+        "hash": hashes[0] if hashes else None,
         "size": UNKNOWN if artifact.size is None else artifact.size,
         "cached": cached,
         "compile": None if artifact.is_wheel else {"reason": artifact.reason, "builder": image.builder},
@@ -157,9 +164,13 @@ def _layers(
         names = [f"{each.name} {each.version}" for each in selected] or packages.names
         contents = requested_first(names, packages.names)
         yield PlannedLayer(contents=made.contents if made else contents, size=size, cached=made is not None)
-    yield from preview.layers(image.locked.artifacts, files, wheel_budget(output, int(packages.have_layer)))
+    artifacts = [each for each in image.locked.artifacts if is_package(each)]
+    local = any(each.tree and each.tree.is_local for each in artifacts)
+    wheels, below = preview.layers(artifacts, files, wheel_budget(output, int(packages.have_layer), local=local))
+    yield from wheels
     if output.extra_files:
         yield PlannedLayer(contents=("extra files",), cached=False)
+    yield from below
     yield PlannedLayer(contents=(f"{project.normalized_name} {project.version or UNKNOWN}",))
 
 

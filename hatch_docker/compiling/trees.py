@@ -1,0 +1,198 @@
+"""Source trees become wheels: local directories, and commits of Git repositories.
+
+The wheel decides: it is built on this machine, and if it is not pure, or cannot be built here, an sdist is made for the
+builder instead. Code of a tree is as trusted as the project's own: the project or its lock names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from hatch_docker.compiling.context import LOCAL, CompileContext
+from hatch_docker.compiling.directory import Directory, content_digest, read_directory
+from hatch_docker.compiling.git import Git, is_dirty
+from hatch_docker.compiling.local import LocalBuild, compiled_sign
+from hatch_docker.compiling.requirements import BuildLock, with_context
+from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain
+from hatch_docker.compiling.tree_cache import TreeCache, TreeKey
+from hatch_docker.index.artifact import Artifact, SourceTree
+from hatch_docker.index.client import local_path
+from hatch_docker.index.download import FetchedFile
+from hatch_docker.locks.uv import find_uv
+from hatch_docker.support.http import redact
+from hatch_docker.support.logs import logging_to
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltTree:
+    """What was built from a tree: a wheel, or an sdist for the builder; then `remember` records that this worked."""
+
+    file: FetchedFile
+    remember: Callable[[], None] = _nothing
+
+
+def tree_path(tree: SourceTree) -> Path:
+    """The directory of a local tree."""
+    return local_path(tree.url) / tree.subdirectory
+
+
+def tree_place(tree: SourceTree, root: Path) -> str:
+    """A tree in messages and results: its path relative to the project in `root`, or the URL of its repository."""
+    if not tree.is_local:
+        return redact(tree.url)
+    path = tree_path(tree)
+    with contextlib.suppress(ValueError):  # another drive
+        return Path(os.path.relpath(path, root)).as_posix()
+    return str(path)
+
+
+def is_package(artifact: Artifact) -> bool:
+    """Whether a package is installed: a directory may say that only its dependencies are. Raises SourceError."""
+    tree = artifact.tree
+    return tree is None or not tree.is_local or read_directory(tree_path(tree), artifact.name).is_package
+
+
+def describe_directories(artifacts: Sequence[Artifact], context: CompileContext) -> str:
+    """The local directories among artifacts, with whether Git says that they have changes; empty if there are none."""
+    named = []
+    for each in artifacts:
+        if each.tree and each.tree.is_local:
+            dirty = ", with changes that are not committed" if is_dirty(tree_path(each.tree), context.environ) else ""
+            named.append(f"{each.name} ({tree_place(each.tree, context.root)}{dirty})")
+    return ", ".join(named)
+
+
+def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> BuiltTree | None:
+    """Build one source tree; None for a directory that is not a package (`tool.uv.package = false`).
+
+    `obtain` gives the wheels of build requirements. Raises SourceError for a tree that is gone, CompileError if neither
+    a wheel nor an sdist can be built.
+    """
+    tree = _tree(artifact)
+    directory = read_directory(tree_path(tree), artifact.name) if tree.is_local else None
+    if directory is not None and not directory.is_package:
+        context.progress.note(f"{artifact.name} has tool.uv.package = false: only its dependencies are installed")
+        return None
+    key, cache = _key(tree, directory), _cache(context)
+    reason = cache.impure(key)
+    known = cache.sdist(key, replace(artifact, reason=reason)) if reason else cache.wheel(key, artifact)
+    if known:
+        return BuiltTree(file=known)
+    with _opened(artifact, directory, context) as opened, _building(artifact, opened, context, obtain) as build:
+        made = _Build(artifact=artifact, key=key, cache=cache, context=context, build=build)
+        lock = cache.lock(key) or BuildLock(requirements=tuple(build.resolve(opened.system.requires)))
+        return made.sdist(lock, reason) if reason else made.wheel(lock)
+
+
+def cached_tree(artifact: Artifact, context: CompileContext) -> FetchedFile | None:
+    """What `build_tree` would take from the cache: a wheel or an sdist. Nothing is built or fetched."""
+    tree = _tree(artifact)
+    directory = read_directory(tree_path(tree), artifact.name) if tree.is_local else None
+    if directory is not None and not directory.is_package:
+        return None
+    key, cache = _key(tree, directory), _cache(context)
+    reason = cache.impure(key)
+    return cache.sdist(key, replace(artifact, reason=reason)) if reason else cache.wheel(key, artifact)
+
+
+def _tree(artifact: Artifact) -> SourceTree:
+    if artifact.tree is None:
+        raise TypeError(f"{artifact.name} is a file")
+    return artifact.tree
+
+
+def _key(tree: SourceTree, directory: Directory | None) -> TreeKey:
+    if directory is None:
+        # A commit never changes.
+        identity = f"{tree.commit} {tree.subdirectory}"
+        return TreeKey(configuration=identity, content=identity)
+    where = hashlib.sha256(str(directory.path.resolve()).encode()).hexdigest()
+    content = content_digest(directory.path) if directory.is_closed else ""
+    return TreeKey(configuration=f"{where} {directory.configuration}", content=content)
+
+
+def _cache(context: CompileContext) -> TreeCache:
+    return TreeCache(cache=context.cache, target=context.target, scope=context.scope, place=LOCAL)
+
+
+@contextlib.contextmanager
+def _opened(artifact: Artifact, directory: Directory | None, context: CompileContext) -> Iterator[Directory]:
+    if directory is not None:
+        yield directory
+        return
+    git = Git(environ=context.environ, cache=context.cache, progress=context.progress)
+    with git.directory(_tree(artifact), artifact.name) as path:
+        yield read_directory(path, artifact.name)
+
+
+@contextlib.contextmanager
+def _building(
+    artifact: Artifact, directory: Directory, context: CompileContext, obtain: Obtain
+) -> Iterator[DirectoryBuild]:
+    label, environ = f"{artifact.name} {artifact.version}".rstrip(), context.environ
+    with (
+        tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
+        logging_to(context.cache.log_path(label.replace(" ", "-"))) as log,
+        context.progress.task("build", label),
+    ):
+        uv = find_uv(environ)
+        yield DirectoryBuild(
+            name=artifact.name,
+            place=tree_place(_tree(artifact), context.root),
+            directory=directory,
+            target=context.target,
+            build=LocalBuild(label=label, folder=Path(folder), uv=uv, environ=environ, write=log.write),
+            log=log,
+            resolve=with_context(context.resolve_for(directory.path), label),
+            obtain=obtain,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Build:
+    """The steps from an opened tree to what is installed, each of which is remembered."""
+
+    artifact: Artifact
+    key: TreeKey
+    cache: TreeCache
+    context: CompileContext
+    build: DirectoryBuild
+
+    def wheel(self, lock: BuildLock) -> BuiltTree:
+        """The wheel, or an sdist if it is not pure or cannot be built here."""
+        self.context.progress.note(f"{self.artifact.name}: building its wheel on this machine ({self.build.place})")
+        wheel, lock, clear = self.build.cleared(lock)
+        if wheel is None:
+            return self._failed(lock, clear)
+        if sign := compiled_sign(wheel):
+            clear()
+            reason = f"its wheel is not pure ({sign})"
+            self.cache.mark_impure(self.key, reason)
+            return self.sdist(lock, reason)
+        return BuiltTree(file=self.cache.store_wheel(self.key, lock, self.artifact, wheel))
+
+    def _failed(self, lock: BuildLock, clear: Callable[[], None]) -> BuiltTree:
+        if self.build.directory.is_declarative:
+            raise self.build.failed()
+        clear()
+        reason = f"its build on this machine failed ({self.build.last_line})"
+        self.context.progress.note(f"{self.artifact.name}: {reason}; the log is {self.build.log.path}")
+        return self.sdist(lock, reason, partial(self.cache.mark_impure, self.key, reason))
+
+    def sdist(self, lock: BuildLock, reason: str, remember: Callable[[], None] = _nothing) -> BuiltTree:
+        """An sdist for the builder, and `reason` says why."""
+        sdist = self.build.sdist(lock)
+        file = self.cache.store_sdist(self.key, replace(self.artifact, reason=reason), sdist)
+        self.context.wheels.mark_impure(file.digest, LOCAL)
+        return BuiltTree(file=file, remember=remember)

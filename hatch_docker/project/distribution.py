@@ -1,0 +1,199 @@
+"""The project's own wheel, built by hatchling in this process; its sdist, if the wheel must be built in the builder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.plugin.interface import BuilderInterface
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+from packaging.utils import InvalidWheelFilename
+
+from hatch_docker.compiling.directory import binaries
+from hatch_docker.compiling.local import compiled_sign
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.index.download import FetchedFile, own_file
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress
+from hatch_docker.support.streams import file_digest
+
+# Part of every cache key: raise it if builds change.
+_FORMAT = 1
+# Tables of the wheel target that add files by other ways than selection.
+_MORE_FILES = ("extra-metadata", "force-include", "sbom-files", "shared-data", "shared-scripts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnBuild:
+    """The build of the project of a hatchling builder."""
+
+    builder: BuilderInterface[Any, Any]
+    cache: Cache
+    progress: Progress
+
+    @contextmanager
+    def distribution(self, compiled: bool) -> Iterator[FetchedFile]:
+        """The wheel; the sdist if the wheel is not pure, cannot be built here, or `compiled` is set.
+
+        Which of them is remembered, so that build hooks run once in later builds. A wheel without hooks is not built
+        again while its files are the same. Raises HatchDockerError if the build fails.
+        """
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+            reason = "it is named in no-binary" if compiled else self._impure()
+            if reason:
+                yield self._file(self._build(folder, SdistBuilder), reason)
+                return
+            if known := self._known():
+                yield known
+                return
+            before = binaries(Path(self.builder.root))
+            wheel, reason = self._wheel(folder)
+            if wheel is not None and not reason:
+                yield self._stored(self._file(wheel, ""))
+                return
+            for path in binaries(Path(self.builder.root)) - before:
+                # The build left it beside the sources, and it fits this machine.
+                path.unlink(missing_ok=True)
+            yield self._file(self._build(folder, SdistBuilder), reason)
+            # The builder could build it: a mistake in a hook would have failed there, too.
+            self.cache.put("own-impure", self._configuration, {"reason": reason})
+
+    def _wheel(self, folder: str) -> tuple[Path | None, str]:
+        """The wheel, and why it must be built in the builder; no wheel if its build hooks fail."""
+        try:
+            wheel = self._build(folder, WheelBuilder)
+            sign = compiled_sign(wheel)
+        except InvalidWheelFilename as error:
+            raise HatchDockerError(f"the project's own wheel has an invalid name: {error}") from None
+        except HatchDockerError as error:
+            if not self._has_hooks():
+                raise
+            reason = f"its build on this machine failed ({_one_line(error.message)})"
+            self.progress.note(f"{self._name}: {reason}")
+            return None, reason
+        return wheel, f"its wheel is not pure ({sign})" if sign else ""
+
+    def _build(self, folder: str, kind: type[SdistBuilder | WheelBuilder]) -> Path:
+        builder = self._other(kind)
+        try:
+            (path,) = builder.build(directory=folder, versions=["standard"])
+        except HatchDockerError:
+            raise
+        except (Exception, SystemExit) as error:  # a build hook may raise anything
+            name = builder.PLUGIN_NAME
+            raise HatchDockerError(
+                f"the project's own {name} cannot be built: {error or type(error).__name__}",
+                hint=f"'hatch build -t {name}' fails in the same way",
+            ) from None
+        return Path(path)
+
+    def _other(self, kind: type[SdistBuilder | WheelBuilder]) -> SdistBuilder | WheelBuilder:
+        builder = self.builder
+        return kind(builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app)
+
+    def _has_hooks(self) -> bool:
+        return bool(self._other(WheelBuilder).config.hook_config)
+
+    @property
+    def _name(self) -> str:
+        return str(self.builder.metadata.core.name)
+
+    def _file(self, path: Path, reason: str) -> FetchedFile:
+        file = own_file(path, self._name, str(self.builder.metadata.version))
+        return replace(file, artifact=replace(file.artifact, reason=reason))
+
+    @property
+    def _configuration(self) -> str:
+        """The cache key of how the project is built: its directory and its build configuration."""
+        hooks = self._other(WheelBuilder).config.hook_config
+        scripts = [_digest(Path(self.builder.root, name)) for name in _scripts(hooks)]
+        system = self.builder.metadata.config.get("build-system")
+        return _json([_FORMAT, str(self.builder.root), system, self._tables, hooks, scripts])
+
+    @property
+    def _tables(self) -> list[Any]:
+        """The build configuration, without that of other targets."""
+        common = {key: value for key, value in self.builder.build_config.items() if key != "targets"}
+        return [common, *(self._other(kind).target_config for kind in (WheelBuilder, SdistBuilder))]
+
+    def _impure(self) -> str:
+        """Why an earlier build took the sdist; empty if none did."""
+        document = self.cache.get("own-impure", self._configuration) if self._has_hooks() else None
+        return str(document.get("reason", "")) if document else ""
+
+    def _known(self) -> FetchedFile | None:
+        """The wheel of an earlier build from the same files."""
+        key = self._wheel_key()
+        document = self.cache.get("own-wheels", key) if key else None
+        path = self.cache.blob(str(document.get("digest"))) if document else None
+        if document is None or path is None:
+            return None
+        return self._named(path, str(document.get("filename")))
+
+    def _stored(self, file: FetchedFile) -> FetchedFile:
+        key = self._wheel_key()
+        if not key:
+            return file
+        with self.cache.temporary() as partial_file:
+            partial_file.write_bytes(file.path.read_bytes())
+            path = self.cache.adopt(partial_file, file.digest)
+        self.cache.put("own-wheels", key, {"filename": file.artifact.filename, "digest": file.digest})
+        return self._named(path, file.artifact.filename)
+
+    def _named(self, path: Path, filename: str) -> FetchedFile:
+        file = self._file(path, "")
+        return replace(file, artifact=replace(file.artifact, filename=filename))
+
+    def _wheel_key(self) -> str:
+        """The cache key of the wheel: all that it is built from; empty if that is not known."""
+        try:
+            return self._inputs()
+        except Exception:  # the build says what is wrong
+            return ""
+
+    def _inputs(self) -> str:
+        builder = self._other(WheelBuilder)
+        metadata, project = builder.metadata, builder.metadata.config.get("project", {})
+        if self._has_hooks() or project.get("dynamic") or metadata.hatch.metadata.hook_config:
+            return ""
+        if any(name in builder.target_config or name in builder.build_config for name in _MORE_FILES):
+            return ""
+        files = [
+            [file.distribution_path, os.access(file.path, os.X_OK), _digest(Path(file.path))]
+            for file in builder.recurse_included_files()
+        ]
+        licenses = [[path, _digest(Path(builder.root, path))] for path in metadata.core.license_files]
+        core = builder.config.core_metadata_constructor(metadata)
+        return _json([_FORMAT, version_of("hatchling"), core, project, self._tables, sorted(files, key=str), licenses])
+
+
+def _scripts(hooks: Mapping[str, Any]) -> list[str]:
+    """The paths of the scripts of build hooks; a custom hook's is hatch_build.py by default."""
+    named = {str(hook["path"]) for hook in hooks.values() if isinstance(hook, Mapping) and "path" in hook}
+    return sorted({*named, "hatch_build.py"} if "custom" in hooks else named)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file_digest(file)
+    except OSError:
+        return ""
+
+
+def _json(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _one_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return " ".join(lines)[:300]

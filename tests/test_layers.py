@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepared_maker import TARGET, make_prepared
 
-from hatch_docker.errors import DigestMismatchError
+from hatch_docker.errors import ContentError
 from hatch_docker.image.layers import Part, arrange, group, make_layers
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
@@ -283,10 +283,11 @@ class TestContent:
         layers = made(Cache(folder / "cache"), *parts, threads=threads)
         assert [layer.contents for layer in layers] == [(f"{name} 1.0",) for name in "edcba"]
 
-    def test_content_differs_from_record(self, tmp_path: Path, cache: Cache) -> None:
-        damaged = make_prepared(
-            tmp_path, files={"demo.bin": b"x"}, record=lambda rows: [("demo.bin", rows[1][1], rows[0][2]), *rows[1:]]
-        )
-        with pytest.raises(DigestMismatchError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. has the wrong"):
+    def test_damaged_content_is_not_kept(self, tmp_path: Path, cache: Cache) -> None:
+        damaged = make_prepared(tmp_path, files={"demo.bin": bytes(range(256)) * 200})
+        data = bytearray(damaged.path.read_bytes())
+        data[data.index(b"demo.bin") + 40] ^= 0xFF
+        damaged.path.write_bytes(data)
+        with pytest.raises(ContentError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. is damaged"):
             made(cache, *group([damaged], 1))
         assert not files_below(cache.root)

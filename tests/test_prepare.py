@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from wheel_maker import make_wheel
 
 from hatch_docker.errors import LockError, NoWheelError, WheelError
 from hatch_docker.image.checks import check_wheels
-from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked
@@ -31,12 +31,13 @@ class Notes(Progress):
 
 def artifact(wheel: PreparedWheel) -> Artifact:
     return Artifact(
-        name=wheel.facts.key,
+        name=wheel.locked_name or wheel.facts.key,
         version=wheel.facts.version,
         filename=wheel.filename,
         url="",
         hashes={"sha256": ""},
         size=None,
+        tree=wheel.tree,
     )
 
 
@@ -46,11 +47,13 @@ def check(
     *requirements: str,
     resolved: bool = False,
     overridden: Sequence[str] = (),
+    versions: Mapping[str, str] = {},
 ) -> list[str]:
-    """Check wheels; returns the notes."""
+    """Check wheels; returns the notes. `versions` are those that the lock has, by name, if they are others."""
     notes = Notes()
+    found = [artifact(each) for each in wheels]
     locked = Locked(
-        artifacts=tuple(map(artifact, wheels)),
+        artifacts=tuple(replace(each, version=versions.get(each.name, each.version)) for each in found),
         resolved=resolved,
         overridden=frozenset(overridden),
         path=Path("uv.lock"),
@@ -69,6 +72,31 @@ def check(
 @pytest.fixture
 def own(tmp_path: Path) -> PreparedWheel:
     return make_prepared(tmp_path, "app")
+
+
+class TestNames:
+    def test_wheels_that_the_lock_names_are_accepted(self, tmp_path: Path, own: PreparedWheel) -> None:
+        wheels = [
+            replace(make_prepared(tmp_path, "Two_Words"), locked_name="two-words"),
+            replace(make_prepared(tmp_path, "local", version="1.0+cpu.1"), locked_name="local"),
+        ]
+        assert check(wheels, own, versions={"two-words": "1", "local": "1.0+CPU-1"}) == []
+
+    def test_all_wheels_of_other_packages_are_named(self, tmp_path: Path, own: PreparedWheel) -> None:
+        wheels = [
+            replace(make_prepared(tmp_path, "zeta"), locked_name="alpha"),
+            replace(make_prepared(tmp_path, "beta", version="1.0+cpu"), locked_name="beta"),
+            make_prepared(tmp_path, "gamma"),
+        ]
+        with pytest.raises(LockError) as caught:
+            check(wheels, own, versions={"alpha": "1.0", "beta": "1.0"})
+        assert "alpha 1.0 is zeta 1.0 (zeta-1.0-py3-none-any.whl), beta 1.0 is beta 1.0+cpu" in caught.value.message
+        assert "gamma" not in caught.value.message
+        assert caught.value.place == "uv.lock"
+
+    def test_directory_has_the_version_of_its_files(self, tmp_path: Path, own: PreparedWheel) -> None:
+        wheel = replace(make_prepared(tmp_path, "lib"), locked_name="lib", tree=SourceTree(url="file:///lib"))
+        assert check([wheel], own, versions={"lib": "0.9"}) == []
 
 
 class TestClashes:

@@ -163,21 +163,17 @@ def test_sizes_that_record_lacks_are_added(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
-def test_content_other_than_that_of_record_is_refused(tmp_path: Path, method: int) -> None:
+def test_record_is_that_of_the_content(tmp_path: Path, method: int) -> None:
     def other(rows: Rows) -> Rows:
         return [row("demo.py", b"two") if path == "demo.py" else (path, *rest) for path, *rest in rows]  # type: ignore[misc]
 
-    with pytest.raises(WheelError, match=r"demo\.py.*wrong content") as caught:
-        repacked(make_wheel(tmp_path, files={"demo.py": "one"}, record=other, method=method))
-    assert caught.value.place == NAME
-    assert caught.value.hint
+    right = repacked(make_wheel(tmp_path, files={"demo.py": "one"}, method=method))
+    assert repacked(make_wheel(tmp_path, files={"demo.py": "one"}, record=other, method=method)) == right
 
 
 def test_broken_wheel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match="has no RECORD"):
         repacked(make_wheel(tmp_path, without=["RECORD"]))
-    with pytest.raises(WheelError, match=r"no row for 'sneaky\.py'"):
-        repacked(make_wheel(tmp_path, members=[(member_info("sneaky.py"), b"")]))
     (tmp_path / NAME).write_bytes(b"")
     with pytest.raises(WheelError, match="not a zip"):
         repacked(tmp_path / NAME)

@@ -44,13 +44,6 @@ def with_row(*rows: tuple[str, str, str]) -> Callable[[Rows], Rows]:
     return lambda known: [*known, *rows]
 
 
-def replaced(path: str, **columns: str) -> Callable[[Rows], Rows]:
-    def change(rows: Rows) -> Rows:
-        return [(p, columns.get("hash", h), columns.get("size", s)) if p == path else (p, h, s) for p, h, s in rows]
-
-    return change
-
-
 def test_deflated_content_is_returned_as_compressed(tmp_path: Path) -> None:
     text = b"spam and eggs\n" * 1000
     with WheelFile(make_wheel(tmp_path, files={"demo.py": text})) as wheel:
@@ -138,13 +131,6 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a name with a path": ({"metadata": "Name: ../demo\nVersion: 1.0\n"}, "no valid Name"),
     "other metadata": ({"metadata": "Name: other\nVersion: 1.0\n"}, "METADATA names other"),
     "no version": ({"metadata": "Name: demo\n"}, "no Version"),
-    "a member unrecorded": ({"members": [(member_info("sneaky.py"), b"")]}, "no row for 'sneaky.py'"),
-    "a row without member": ({"record": with_row(row("gone.py", b""))}, "lists 'gone.py'"),
-    "two rows that differ": ({"files": {"a.py": ""}, "record": with_row(row("a.py", b"x"))}, "twice, and differently"),
-    "another size": ({"files": {"a.py": "1"}, "record": replaced("a.py", size="2")}, "1 bytes, RECORD says 2"),
-    "no hash": ({"files": {"a.py": "1"}, "record": replaced("a.py", hash="")}, "no hash of 'a.py'"),
-    "a weak hash": ({"files": {"a.py": ""}, "record": replaced("a.py", hash=row("", b"", "md5")[1])}, "sha256"),
-    "a row too short": ({"record": with_row(("a", "b"))}, "three columns"),  # type: ignore[arg-type]
     "an unknown scheme": ({"files": {"demo-1.0.data/etc/passwd": ""}}, "not in a scheme"),
     "a file beside schemes": ({"files": {"demo-1.0.data/stray": ""}}, "not in a scheme"),
 }
@@ -165,13 +151,6 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(WheelError, match="encrypted"):
         WheelFile(path)
-
-
-def test_content_is_compared_with_record_when_it_is_read(tmp_path: Path) -> None:
-    lie = row("a.py", b"other")[1]
-    path = make_wheel(tmp_path, files={"a.py": "truth"}, record=replaced("a.py", hash=lie))
-    with WheelFile(path) as wheel, pytest.raises(WheelError, match="differs from RECORD"):
-        wheel.read("a.py")
 
 
 def test_different_local_header_is_refused(tmp_path: Path) -> None:

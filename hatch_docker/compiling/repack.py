@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from hatch_docker.errors import ContentError, DigestMismatchError
+from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.wheels.distinfo import BROKEN, write_record
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -27,11 +27,12 @@ def repack(wheel: Path, out: BinaryIO, filename: str) -> None:
     """Write the wheel at `wheel`, whose file name is `filename`, to the seekable file `out`.
 
     The members are stored in sorted order, .dist-info after the others and RECORD at the end, with one date and one of
-    two modes. RECORD has the same hashes, sorted. pip's direct_url.json is omitted. Memory: a chunk, and the zip's
-    directory. Raises WheelError if the wheel breaks its specification, or its content differs from RECORD; the content
-    of `out` is then invalid.
+    two modes. RECORD has the same hashes, sorted; where they are wrong, those of the files. pip's direct_url.json is
+    omitted. Memory: a chunk, and the zip's directory. Raises WheelError if the wheel breaks its specification; the
+    content of `out` is then invalid.
     """
     with WheelFile(wheel, filename) as opened, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        opened.correct()
         if sum(info.file_size for info in opened.members.values()) > _LARGEST:
             raise opened.error(f"unpacks to more than {_LARGEST >> 30} GiB")
         record = f"{opened.dist_info}/RECORD"
@@ -59,9 +60,9 @@ def _copy(wheel: WheelFile, path: str, archive: zipfile.ZipFile) -> None:
     info.file_size = wheel.members[path].file_size
     try:
         with archive.open(info, "w") as member:
-            for chunk in plain_chunks(path, wheel.content(path), wheel.checksum(path)):
+            for chunk in plain_chunks(path, wheel.content(path)):
                 member.write(chunk)
-    except (ContentError, DigestMismatchError) as error:
+    except ContentError as error:
         raise wheel.error(error.message, hint=BROKEN) from None
 
 

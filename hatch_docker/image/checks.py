@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError, NoWheelError
@@ -24,11 +25,13 @@ def check_wheels(
 ) -> None:
     """Check the dependencies in `wheels` and the project's `own` wheel.
 
-    Raises NoWheelError if the project's wheel is not for the target, LockError if the wheels require another Python or
-    distributions that the lock lacks. Warns about paths that two wheels install with different content.
+    Raises NoWheelError if the project's wheel is not for the target, LockError if a wheel is not the one that the lock
+    names, or if the wheels require another Python or distributions that the lock lacks. Warns about paths that two
+    wheels install with different content.
     """
     target = request.target
     _check_own(own, target)
+    _check_names(wheels, locked)
     _check_python(wheels, target)
     unmet = check_complete(
         locked.artifacts,
@@ -59,6 +62,31 @@ def _check_own(own: PreparedWheel, target: TargetPython) -> None:
             place=own.filename,
             hint="a build hook of the project gave it these tags",
         )
+
+
+def _check_names(wheels: Sequence[PreparedWheel], locked: Locked) -> None:
+    """Raise LockError for all wheels at once that have another name or version than the lock."""
+    # Directories have the version that they have now.
+    versions = {artifact.name: artifact.version for artifact in locked.artifacts if not artifact.tree}
+    others = []
+    for wheel in wheels:
+        name, version = wheel.locked_name or wheel.facts.key, wheel.facts.version
+        expected = versions.get(name, "")
+        if wheel.facts.key != name or (expected and not _equal(version, expected)):
+            others.append(f"{name} {expected}".rstrip() + f" is {wheel.facts.name} {version} ({wheel.filename})")
+    if others:
+        raise LockError(
+            f"the lock names other packages than its files contain: {', '.join(others)}",
+            place=str(locked.path or ""),
+            hint="lock again; if it is the same then, the file is not what its place says",
+        )
+
+
+def _equal(one: str, other: str) -> bool:
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
 
 
 def _check_python(wheels: Sequence[PreparedWheel], target: TargetPython) -> None:

@@ -21,7 +21,7 @@ from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
-from hatch_docker.wheels.install import lay_out
+from hatch_docker.wheels.install import correct_records, lay_out
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile
 
@@ -140,25 +140,39 @@ def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, p
     if known := cached_layer(part, target, compression, cache):
         return known
     with ExitStack() as stack:
-        entries = [*part.entries]
-        for wheel in part.wheels:
-            file = stack.enter_context(WheelFile(wheel.path, wheel.filename))
-            entries += lay_out(file, target, prefix=VENV, pruned=wheel.pruned)
-        entries = _last_of_each(entries)
-        size = sum(entry.unpacked for entry in entries)
-        advance = stack.enter_context(progress.task("layer", ", ".join(part.contents), size))
+        files = [stack.enter_context(WheelFile(wheel.path, wheel.filename)) for wheel in part.wheels]
+        correct_records(files, progress)
+        write = partial(_write, part, files, target=target, compression=compression, cache=cache, progress=progress)
         with _named(part):
-            made = make_layer(
-                entries,
-                cache,
-                WriteOptions(compression=compression, splice=part.splice),
-                contents=part.contents,
-                present=part.present,
-                advance=advance,
-            )
+            try:
+                made = write()
+            except DigestMismatchError:
+                # RECORD is wrong. That is seen only now, since nothing else reads all files.
+                if not correct_records(files, progress, every=True):
+                    raise
+                made = write()
     if key := _cache_key(part, target, compression):
         remember(cache, "layers", key, made)
     return made
+
+
+def _write(
+    part: Part, files: Sequence[WheelFile], *, target: TargetPython, compression: str, cache: Cache, progress: Progress
+) -> MadeLayer:
+    entries = [*part.entries]
+    for wheel, file in zip(part.wheels, files, strict=True):
+        entries += lay_out(file, target, prefix=VENV, pruned=wheel.pruned)
+    entries = _last_of_each(entries)
+    size = sum(entry.unpacked for entry in entries)
+    with progress.task("layer", ", ".join(part.contents), size) as advance:
+        return make_layer(
+            entries,
+            cache,
+            WriteOptions(compression=compression, splice=part.splice),
+            contents=part.contents,
+            present=part.present,
+            advance=advance,
+        )
 
 
 @contextmanager

@@ -43,6 +43,9 @@ class Record(NamedTuple):
     size: str
 
 
+_UNKNOWN = Record("", "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
     """The fields of METADATA that an installation needs; `requires_dist` as written there."""
@@ -103,31 +106,22 @@ def parse_metadata(data: bytes, place: str) -> Metadata:
 
 
 def parse_record(data: bytes, place: str) -> dict[str, Record]:
-    """The rows of RECORD by path. Raises WheelError for a malformed hash or size; both may be empty."""
+    """The rows of RECORD by path. Raises WheelError if it is not CSV.
+
+    As in pip, a row may be wrong: hashes and sizes that are malformed, or of rows that contradict each other, become
+    empty.
+    """
     records: dict[str, Record] = {}
     try:
         rows = list(csv.reader(io.StringIO(_text(data, "RECORD", place), newline="")))
     except csv.Error as error:
         raise WheelError(f"RECORD is not CSV: {error}", place=place, hint=BROKEN) from None
-    for row in rows:
-        if not row:
-            continue
-        if len(row) != 3:
-            raise WheelError(f"a row of RECORD does not have three columns: {row!r}", place=place, hint=BROKEN)
-        path, record = row[0].replace("\\", "/"), Record(row[1], row[2])
-        _check_row(path, record, place)
-        if records.setdefault(path, record) != record:
-            raise WheelError(f"RECORD lists {path!r} twice, and differently", place=place, hint=BROKEN)
+    for row in filter(None, rows):
+        path, digest, size, *_ = [*row, "", ""]
+        valid = _HASH.fullmatch(digest) and _SIZE.fullmatch(size)
+        path, record = path.replace("\\", "/"), Record(digest, size) if valid else _UNKNOWN
+        records[path] = record if records.get(path, record) == record else _UNKNOWN
     return records
-
-
-def _check_row(path: str, record: Record, place: str) -> None:
-    if record.hash and not _HASH.fullmatch(record.hash):
-        raise WheelError(
-            f"RECORD's hash of {path!r} is not sha256, sha384 or sha512: {record.hash!r}", place=place, hint=BROKEN
-        )
-    if not _SIZE.fullmatch(record.size):
-        raise WheelError(f"RECORD's size of {path!r} is not a number: {record.size!r}", place=place, hint=BROKEN)
 
 
 def write_record(rows: Iterable[tuple[str, str, str]]) -> bytes:

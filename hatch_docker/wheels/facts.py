@@ -125,6 +125,8 @@ def scripts_of(wheel: WheelFile) -> list[Script]:
 
 def read_facts(wheel: WheelFile) -> WheelFacts:
     """Read a wheel's facts. Every module is read once. Raises WheelError for an invalid wheel."""
+    if wheel.doubtful:
+        wheel.correct()
     reaches: dict[str, set[str]] = {
         "": {tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel)}
     }

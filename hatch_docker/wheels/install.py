@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.distinfo import Script, hash_text, write_record
 from hatch_docker.wheels.facts import WheelFacts, scripts_of
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import file_below_file
 
 PREFIX = "app/.venv"
+# How many paths a warning names.
+_MAX_PATHS = 5
 INSTALLER = b"hatch-docker\n"
 
 _SHEBANG = b"#!python"
@@ -68,6 +71,23 @@ def lay_out(
     entries = [*(file.entry for file in files), _written("purelib", record, text, schemes).entry]
     _check(wheel, entries, venv_skeleton(target, prefix))
     return sorted(entries, key=lambda entry: entry.path)
+
+
+def correct_records(wheels: Iterable[WheelFile], progress: Progress, *, every: bool = False) -> bool:
+    """Correct the RECORD of wheels where it is doubtful, or in `every` one, with a warning for each that was wrong.
+
+    Returns whether any was. pip and uv install these wheels, too: the hash of the whole wheel is verified.
+    """
+    corrected = False
+    for wheel in wheels:
+        if (every or wheel.doubtful) and (paths := wheel.correct()):
+            corrected = True
+            more = f" and {len(paths) - _MAX_PATHS} more" if len(paths) > _MAX_PATHS else ""
+            progress.warn(
+                f"{wheel.filename} has a wrong RECORD for {', '.join(paths[:_MAX_PATHS])}{more}: "
+                "the files are installed as they are in the wheel"
+            )
+    return corrected
 
 
 def installed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from zipfile import ZipInfo
@@ -11,7 +11,8 @@ from zipfile import ZipInfo
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from hatch_docker.errors import WheelError
+from hatch_docker.errors import ContentError, WheelError
+from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Deflated, Plain
 from hatch_docker.wheels.distinfo import (
     BROKEN,
@@ -19,6 +20,7 @@ from hatch_docker.wheels.distinfo import (
     Record,
     check_wheel,
     checksum_of,
+    hash_text,
     parse_metadata,
     parse_record,
 )
@@ -34,7 +36,10 @@ class WheelFile:
 
     `members` are its files by path, every path safe and relative, `records` their rows in RECORD; `dist_info` and
     `data` are the names of its two directories. `filename` is the wheel's name if the file's own name is another, as in
-    a cache. Raises WheelError if the wheel breaks the specification; hashes are checked when content is read.
+    a cache. Raises WheelError if the wheel breaks the specification.
+
+    RECORD is no reason to refuse a wheel, as in pip and uv: the lock's hash vouches for all its files. `doubtful` says
+    that RECORD lacks hashes or has wrong sizes; whether its hashes are right is seen when content is read.
     """
 
     def __init__(self, path: Path, filename: str = "") -> None:
@@ -52,7 +57,7 @@ class WheelFile:
         self.dist_info = self._find_dist_info(name, version)
         self.data = self.dist_info.removesuffix(".dist-info") + ".data"
         self.records: Mapping[str, Record] = parse_record(self._required("RECORD"), self.filename)
-        self._check_records()
+        self.doubtful = any(map(self._is_doubtful, self._recorded()))
         self._check_schemes()
         check_wheel(self._required("WHEEL"), self.filename)
         self.metadata: Metadata = parse_metadata(self._required("METADATA"), self.filename)
@@ -89,14 +94,48 @@ class WheelFile:
         record = self.records.get(path)
         return checksum_of(record.hash) if record is not None and record.hash else None
 
+    def correct(self) -> list[str]:
+        """Replace the rows of RECORD that do not match their files, and return the paths of these files, sorted.
+
+        Reads all content. Raises WheelError for a damaged file.
+        """
+        try:
+            records = {path: self._true_record(path) for path in self._recorded()}
+        except ContentError as error:
+            raise self.error(error.message, hint=error.hint) from None
+        wrong = {path: record for path, record in records.items() if record != self.records.get(path)}
+        self.records = {**self.records, **wrong}
+        self.doubtful = False
+        return sorted(wrong)
+
+    def _recorded(self) -> Iterator[str]:
+        """The members whose rows RECORD should have."""
+        unrecorded = {f"{self.dist_info}/{name}" for name in _UNRECORDED}
+        return (path for path in self.members if path not in unrecorded)
+
+    def _is_doubtful(self, path: str) -> bool:
+        record = self.records.get(path)
+        return record is None or not record.hash or bool(record.size and int(record.size) != self._size(path))
+
+    def _true_record(self, path: str) -> Record:
+        """The row of a member: RECORD's own if it is right."""
+        record = self.records.get(path, Record("", ""))
+        algorithm, expected = checksum_of(record.hash) if record.hash else ("sha256", b"")
+        hashers = {each: hashlib.new(each) for each in ("sha256", algorithm)}
+        for chunk in plain_chunks(path, self.content(path)):
+            for hasher in hashers.values():
+                hasher.update(chunk)
+        size = self._size(path)
+        if hashers[algorithm].digest() == expected and record.size in ("", str(size)):
+            return record
+        return Record(hash_text("sha256", hashers["sha256"].digest()), str(size))
+
+    def _size(self, path: str) -> int:
+        return self.members[path].file_size
+
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
-        """A member's whole content, checked against RECORD. Raises WheelError beyond `limit` bytes."""
-        data = self._zip.read(path, limit)
-        if checksum := self.checksum(path):
-            algorithm, digest = checksum
-            if hashlib.new(algorithm, data).digest() != digest:
-                raise self.error(f"{path!r} differs from RECORD: its {algorithm} is another")
-        return data
+        """A member's whole content, checked against the zip's CRC. Raises WheelError beyond `limit` bytes."""
+        return self._zip.read(path, limit)
 
     def head(self, path: str, length: int) -> bytes:
         """The first bytes of a member, not verified. Any size is allowed."""
@@ -121,20 +160,6 @@ class WheelFile:
         if canonicalize_name(its_name) != name or not _same_version(its_version, version):
             raise self.error(f"has {found[0]!r}, which does not match its file name")
         return found[0]
-
-    def _check_records(self) -> None:
-        unrecorded = {f"{self.dist_info}/{name}" for name in _UNRECORDED}
-        for path, info in self.members.items():
-            if path in unrecorded:
-                continue
-            record = self.records.get(path)
-            if record is None or not record.hash:
-                raise self.error(f"RECORD has no {'hash of' if record else 'row for'} {path!r}")
-            if record.size and int(record.size) != info.file_size:
-                raise self.error(f"{path!r} has {info.file_size} bytes, RECORD says {record.size}")
-        for path in self.records:
-            if path not in self.members and not path.endswith("/"):
-                raise self.error(f"RECORD lists {path!r}, which is not in the wheel")
 
     def _check_schemes(self) -> None:
         for path in self.members:

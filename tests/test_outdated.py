@@ -236,6 +236,60 @@ class TestPythonPackages:
         assert rows(outcome) == [["apple", "1.0", "2.0", "Python"]]
         assert "-o pylock.toml --upgrade\n" in outcome.err
 
+    def test_compares_with_the_index_that_a_package_came_from(self, bench: CommandBench) -> None:
+        bench.offer("apple", "9.0")
+        bench.offer("banana", "9.0")
+        with serving() as corp:
+            path = bench.wheel("apple", "1.0")
+            digest = corp.add("apple", path.name, path.read_bytes())
+            project = bench.project(base=f"oci:{bench.base()}", dependencies=["apple"])
+            (project / "pylock.toml").write_text(
+                f"""lock-version = "1.0"
+                created-by = "test"
+                [[packages]]
+                name = "apple"
+                version = "1.0"
+                index = "{corp.url}"
+                wheels = [{{ url = "{corp.file_url(path.name)}", hashes = {{ sha256 = "{digest}" }} }}]
+                [[packages]]
+                name = "banana"
+                archive = {{ url = "https://files.example/banana-1.0-py3-none-any.whl", hashes.sha256 = "{"0" * 64}" }}
+                """
+            )
+            outcome = bench.hatch("outdated", project=project)
+            assert rows(outcome) == []
+            assert "not compared with an index: banana (from a directory, Git or a URL)\n" in outcome.err
+            assert bench.index.paths() == []
+            path = bench.wheel("apple", "1.1")
+            corp.add("apple", path.name, path.read_bytes())
+            assert rows(bench.hatch("outdated", project=project)) == [["apple", "1.0", "1.1", "Python"]]
+
+    def test_explicit_index_is_asked_only_for_its_packages(self, bench: CommandBench) -> None:
+        bench.offer("banana", "2.0")
+        with serving() as corp:
+            path = bench.wheel("apple", "1.1")
+            corp.add("apple", path.name, path.read_bytes())
+            bench.offer("apple", "9.0")
+            wheels = [bench.wheel("apple", "1.0"), bench.wheel("banana", "1.0")]
+            project = bench.project(base=f"oci:{bench.base()}", wheels=wheels, dependencies=["apple", "banana"])
+            with (project / "pyproject.toml").open("a") as file:
+                file.write(
+                    f"""
+[tool.uv.sources]
+apple = {{ index = "corp" }}
+[[tool.uv.index]]
+name = "corp"
+url = "{corp.url}"
+explicit = true
+"""
+                )
+            assert rows(bench.hatch("outdated", project=project)) == [
+                ["apple", "1.0", "1.1", "Python"],
+                ["banana", "1.0", "2.0", "Python"],
+            ]
+            assert corp.paths() == ["/simple/apple/"]
+            assert bench.index.paths() == ["/simple/banana/"]
+
     def test_skips_packages_that_the_index_lacks(self, bench: CommandBench, project: Path) -> None:
         bench.offer("apple", "2.0")
         bench.index.files = {key: data for key, data in bench.index.files.items() if key[0] != "cherry"}
@@ -256,7 +310,7 @@ class TestPythonPackages:
     def test_lock_is_stale(self, bench: CommandBench, project: Path) -> None:
         text = (project / "pyproject.toml").read_text()
         (project / "pyproject.toml").write_text(text.replace("'apple'", "'apple>=2'"))
-        refused(bench.hatch("outdated", project=project), "the lock is stale, the project requires apple>=2")
+        refused(bench.hatch("outdated", project=project), "the lock is stale: the project requires apple>=2")
 
 
 @pytest.mark.base

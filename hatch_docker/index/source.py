@@ -100,7 +100,7 @@ class Sources:
             raise ConfigError(problems)
 
     def applying(
-        self, environment: Mapping[str, str], *, extras: Set[str] = frozenset(), groups: Set[str] = frozenset()
+        self, environment: Mapping[str, object], *, extras: Set[str] = frozenset(), groups: Set[str] = frozenset()
     ) -> Sources:
         """The sources that apply to an environment with these extras and groups (normalized names).
 
@@ -122,7 +122,7 @@ def _matches(name: str, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
 
 
-def _applies(source: Source, environment: Mapping[str, str], extras: Set[str], groups: Set[str]) -> bool:
+def _applies(source: Source, environment: Mapping[str, object], extras: Set[str], groups: Set[str]) -> bool:
     if (source.extra and source.extra not in extras) or (source.group and source.group not in groups):
         return False
     if not source.marker:

@@ -142,7 +142,22 @@ def _newer_package(installed: Package, indexes: Iterable[PackageIndex], architec
 def _python_rows(
     artifacts: Sequence[Artifact], request: InstallRequest, finder: FileFinder, progress: Progress
 ) -> list[_Row]:
-    """The Python packages that have newer versions for the target, or that were yanked from the index."""
+    """The Python packages that have newer versions for the target, or that were yanked from the index.
+
+    Each is compared with the index that it came from; a source tree or a file of a URL came from none.
+    """
+    applying = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
+    direct = {canonicalize_name(each.name) for each in request.requirements if each.url} | {
+        name for name, sources in applying.by_name.items() if all(each.kind != "index" for each in sources)
+    }
+    # A lock that names indexes names them for all files of an index.
+    names_indexes = any(each.index for each in artifacts)
+    others = [each for each in artifacts if each.tree or (not each.index and (names_indexes or each.name in direct))]
+    if others:
+        names = ", ".join(sorted(each.name for each in others))
+        progress.note(f"not compared with an index: {names} (from a directory, Git or a URL)")
+    artifacts = [each for each in artifacts if each not in others]
+    finder = finder.with_sources(applying)
     answers = together(lambda each: _files(each, finder), artifacts, threads=finder.threads)
     failed = [each for each in answers if isinstance(each, ArtifactError)]
     if failed and len(failed) == len(answers):
@@ -157,8 +172,9 @@ def _python_rows(
 
 
 def _files(artifact: Artifact, finder: FileFinder) -> Sequence[IndexFile] | ArtifactError:
+    """The files in the index that an artifact came from; in those that its lock or its source allows if unknown."""
     try:
-        return finder.files(artifact.name)
+        return finder.files_at(artifact.name, (artifact.index,)) if artifact.index else finder.files(artifact.name)
     except ArtifactError as error:
         return error
 

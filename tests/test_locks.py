@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from packaging.requirements import Requirement
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
 from hatch_docker.index.access import FileFinder
-from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.settings import discover
 from hatch_docker.locks import (
@@ -30,14 +32,14 @@ from hatch_docker.locks import (
     select,
 )
 from hatch_docker.locks.commands import uv_platform
-from hatch_docker.locks.model import read_toml
+from hatch_docker.locks.model import Overrides, read_toml
 from hatch_docker.locks.readers.pylock import validated
+from hatch_docker.locks.readers.uv_metadata import changes as uv_changes
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
-from hatch_docker.support.progress import Progress
 
 HASH = "0" * 64
 HOST = "https://files.example"
@@ -147,29 +149,12 @@ def test_several_requirements_files_are_an_error(tmp_path: Path) -> None:
         find_lock(tmp_path)
 
 
-def test_configured_lock_must_exist_have_a_known_format_and_hashes(tmp_path: Path) -> None:
-    (tmp_path / "req").mkdir()
-    (tmp_path / "req" / "app.txt").write_text("six==1.16.0\n")
-    (tmp_path / "req" / "app.in").write_text("six\n")
+def test_configured_lock_must_exist_and_have_a_known_format(tmp_path: Path) -> None:
     (tmp_path / "conda.yml").write_text("")
     with pytest.raises(LockError, match="there is no such lock"):
         find_lock(tmp_path, "pylock.toml")
-    with pytest.raises(LockError, match=r"missing hashes(.|\n)*pip-compile --generate-hashes -o app.txt app.in"):
-        find_lock(tmp_path, "req/app.txt")
     with pytest.raises(LockError, match="kind of lock is not known"):
-        find_lock(tmp_path, "conda.yml")
-
-
-def test_requirements_file_without_hashes_is_noted(tmp_path: Path) -> None:
-    notes: list[str] = []
-
-    class Notes(Progress):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-    (tmp_path / "requirements.txt").write_text("six\n")
-    assert find_lock(tmp_path, progress=Notes()) is None
-    assert "no hashes" in notes[0]
+        read_lock(tmp_path / "conda.yml", request_for(SLIM), nothing())
 
 
 # ---------------------------------------------------------------- selecting
@@ -254,7 +239,7 @@ def test_lock_that_does_not_cover_the_target_is_an_error() -> None:
         selected(pylock(package("a"), **{"requires-python": "<3.13"}))
     with pytest.raises(LockError, match=r"it is for sys_platform == .win32."):
         selected(pylock(package("a"), environments=["sys_platform == 'win32'"]))
-    with pytest.raises(LockError, match="Multiple packages with the name 'a'"):
+    with pytest.raises(LockError, match=r"several packages have the same name for CPython 3\.13\.5.*: a \(1 and 2\)"):
         selected(pylock(package("a"), package("a", "2")))
 
 
@@ -393,7 +378,7 @@ def test_source_archive_by_url_is_an_sdist(filename: str) -> None:
         ("my_app-1.0.tar.bz2", {}, "is an archive that is not named as its sdist"),
         ("my_app-1.0.exe", {}, "is an archive that is not named as its sdist"),
         ("other-1.0.tar.gz", {}, "is an archive that is not named as its sdist"),
-        ("mono-1.0.tar.gz", {"subdirectory": "my/app"}, r"is in a folder of an archive \(my/app of mono-1"),
+        ("mono-1.0.tar.gz", {"subdirectory": "my/app"}, r"is in a subdirectory of an archive \(my/app of mono-1"),
         ("my_app-1.0.tar.gz", {"hashes": {"md5": "0" * 32}}, "has no SHA-2 hash"),
     ],
 )
@@ -440,31 +425,92 @@ def test_every_artifact_has_a_hash_and_every_sdist_a_reason(data: st.DataObject,
 # ---------------------------------------------------------------- what may be selected
 
 
-def test_all_files_without_a_hash_are_named() -> None:
-    bare = {"url": f"{HOST}/a-1-py3-none-any.whl"}
+def test_selected_files_need_a_hash() -> None:
+    """Some indexes have hashes of some files: only the selected ones need them."""
+    bare, other = {"url": f"{HOST}/a-1-py3-none-any.whl"}, {"url": f"{HOST}/b-1-cp313-cp313-win_amd64.whl"}
+    b = package("b")
     document = pylock(
-        {"name": "a", "version": "1", "wheels": [bare]}, package("b"), {"name": "c", "version": "1", "sdist": bare}
+        {"name": "a", "version": "1", "wheels": [bare]},
+        b | {"wheels": [other, *b["wheels"]], "sdist": {"url": f"{HOST}/b-1.tar.gz"}},
+        {"name": "c", "version": "1", "sdist": {"url": f"{HOST}/c-1.tar.gz"}},
     )
-    with pytest.raises(LockError, match="missing hashes for a, c"):
+    with pytest.raises(LockError) as caught:
         selected(document)
+    assert caught.value.message == (
+        "a 1 has no SHA-2 hash of a-1-py3-none-any.whl; c 1 has no SHA-2 hash of c-1.tar.gz"
+    )
+    assert [each.name for each in selected(pylock(*document["packages"][1:2]))] == ["b"]
     weak = package("a") | {"wheels": [wheel("a-1-py3-none-any.whl", hashes={"md5": "0" * 32, "sha256": "../../x"})]}
     with pytest.raises(LockError, match="a 1 has no SHA-2 hash"):
         selected(pylock(weak))
 
 
-def test_all_sources_without_a_hashed_file_are_refused_together() -> None:
+def test_best_wheel_without_a_hash_is_not_replaced_by_another() -> None:
+    best = wheel("a-1-cp313-cp313-manylinux_2_17_x86_64.whl")
+    del best["hashes"]
+    with pytest.raises(LockError, match="no SHA-2 hash of a-1-cp313"):
+        selected(pylock({"name": "a", "version": "1", "wheels": [best, wheel("a-1-py3-none-any.whl")]}))
+
+
+def test_all_strong_hashes_are_kept() -> None:
+    hashes = {"sha256": HASH, "sha512": "A" * 128, "md5": "0" * 32}
+    (artifact,) = selected(pylock(package("a") | {"wheels": [wheel("a-1-py3-none-any.whl", hashes=hashes)]}))
+    assert artifact.hashes == {"sha256": HASH, "sha512": "a" * 128}
+
+
+def test_files_of_this_machine_are_hashed(tmp_path: Path) -> None:
+    (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"content")
+    document = pylock({"name": "a", "version": "1", "archive": {"path": "a-1-py3-none-any.whl"}})
+    (artifact,) = selected(document, lock=tmp_path / "pylock.toml")
+    assert artifact.hashes == {"sha256": hashlib.sha256(b"content").hexdigest()}
+    assert artifact.url == (tmp_path / "a-1-py3-none-any.whl").as_uri()
+    with pytest.raises(LockError, match=r"a 1 cannot be read from .*gone.*: No such file"):
+        selected(document, lock=tmp_path / "gone" / "pylock.toml")
+
+
+def test_directories_and_commits_are_selected(tmp_path: Path) -> None:
+    commit = "0123456789ABCDEF0123456789abcdef01234567"
+    vcs = {"type": "git", "commit-id": commit}
     document = pylock(
-        {"name": "git", "vcs": {"type": "git", "url": "https://git.example/x", "commit-id": "abc"}},
-        {"name": "folder", "directory": {"path": "../folder"}},
+        {"name": "one", "vcs": vcs | {"url": "https://user:secret@git.example/x", "subdirectory": "lib"}},
+        {"name": "two", "version": "1", "vcs": vcs | {"url": "ssh://git@git.example/x"}},
+        {"name": "folder", "directory": {"path": "../folder", "editable": True}},
+        {"name": "demo", "directory": {"path": "."}},
+    )
+    found = {each.name: each for each in selected(document, lock=tmp_path / "locks" / "pylock.toml")}
+    assert {name: each.tree for name, each in found.items()} == {
+        "folder": SourceTree(url=(tmp_path / "folder").as_uri()),
+        "one": SourceTree(url="https://git.example/x", commit=commit.lower(), subdirectory="lib"),
+        "two": SourceTree(url="ssh://git@git.example/x", commit=commit.lower()),
+    }
+    assert (found["folder"].version, found["two"].version, found["folder"].filename) == ("", "1", "")
+
+
+def test_all_sources_that_cannot_be_used_are_refused_together() -> None:
+    document = pylock(
+        {"name": "git", "vcs": {"type": "git", "url": "https://git.example/x", "commit-id": "main"}},
+        {"name": "mercurial", "vcs": {"type": "hg", "url": "https://hg.example/x", "commit-id": "abc"}},
         archive("tar", "tar-1.tar.bz2"),
-        {"name": "demo", "directory": {"path": ".", "editable": True}},
     )
     with pytest.raises(LockError) as caught:
         selected(document)
     assert caught.value.message == (
-        "git comes from version control (git); folder is a local directory (../folder); "
+        "git comes from Git, without the full hash of a commit ('main'); mercurial comes from a repository of hg; "
         "tar is an archive that is not named as its sdist (tar-1.tar.bz2)"
     )
+
+
+def test_archive_of_a_repository_is_named_as_an_sdist() -> None:
+    (artifact,) = selected(pylock(archive("my-app", "v1.0.zip") | {"version": "1.0"}))
+    assert (artifact.filename, artifact.url) == ("my_app-1.0.zip", f"{HOST}/v1.0.zip")
+
+
+@pytest.mark.parametrize("name", ["uv.lock", "pylock.toml"])
+def test_merge_conflicts_are_an_error(tmp_path: Path, name: str) -> None:
+    text = "version = 1\n<<<<<<< HEAD\nrevision = 2\n=======\nrevision = 3\n>>>>>>> other\n"
+    (tmp_path / name).write_text(text)
+    with pytest.raises(LockError, match=r"unresolved merge conflicts, the first in line 2\n  hint: resolve them"):
+        read_lock(tmp_path / name, request_for(SLIM), nothing())
 
 
 def test_wheels_by_url_or_path_are_selected() -> None:
@@ -517,7 +563,7 @@ def fresh(*requirements: str, **more: Any) -> None:
 
 def test_lock_that_satisfies_the_requirements_is_fresh() -> None:
     fresh("six>=1", "Pre>=2.0b1", "demo[all]", "colorama; sys_platform == 'win32'", "six @ https://x.example/six.zip")
-    fresh("six>=2", overridden=("six",))
+    fresh("six>=2", overridden=Overrides(names=frozenset({"six"})))
 
 
 def test_all_unsatisfied_requirements_are_named() -> None:
@@ -751,11 +797,11 @@ def test_conflicting_extras(tmp_path: Path) -> None:
     document = uv_lock(root, lib, uv_package("torch", "1"), uv_package("torch", "2"), conflicts=conflicts)
     assert uv_selected(tmp_path, document) == {"lib": "1", "torch": "1"}
     assert uv_selected(tmp_path, document, extras=frozenset({"gpu"})) == {"lib": "1", "torch": "2"}
-    with pytest.raises(LockError, match="extra cpu and extra gpu conflict"):
+    with pytest.raises(LockError, match="extra cpu of demo and extra gpu of demo conflict"):
         uv_selected(tmp_path, document, extras=frozenset({"cpu", "gpu"}))
 
 
-def test_stale_uv_lock_is_an_error(tmp_path: Path) -> None:
+def test_changes_since_a_uv_lock_was_made(tmp_path: Path) -> None:
     root = ROOT | {
         "dependencies": [{"name": "six"}],
         "metadata": {
@@ -768,36 +814,34 @@ def test_stale_uv_lock_is_an_error(tmp_path: Path) -> None:
     }
     document = uv_lock(root, uv_package("six", "1.16"))
     assert uv_selected(tmp_path, document, requirements=[Requirement("six >= 1.10")]) == {"six": "1.16"}
-    with pytest.raises(LockError) as caught:
-        uv_selected(tmp_path, document, requirements=[Requirement("six>=1.11"), Requirement("new[a]")])
-    assert "requires new[a], which is not locked; requires six>=1.11, which" in caught.value.message
-    assert "no longer requires six>=1.10" in caught.value.message
-    assert caught.value.hint == "refresh it: uv lock"
+    request = request_for(SLIM, root=tmp_path, requirements=[Requirement("six>=1.11"), Requirement("new[a]")])
+    assert uv_changes(tmp_path / "uv.lock", request) == [
+        "requires new[a], which is not locked",
+        "requires six>=1.11 instead of six>=1.10",
+    ]
+    request = replace(request, requirements=[])
+    assert uv_changes(tmp_path / "uv.lock", request) == ["no longer requires six>=1.10"]
 
 
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        (uv_lock(ROOT) | {"version": 2}, "version 2 of uv.lock is not supported"),
-        (uv_lock(), "the lock has no package demo"),
+        (uv_lock(ROOT) | {"version": 2}, r"version 2 of uv\.lock can be read only by uv, which cannot export it"),
+        (uv_lock(), "the lock has no project demo"),
         (uv_lock(ROOT | {"dependencies": [{"name": "gone"}]}), "no package gone"),
         (
             uv_lock(
                 ROOT | {"dependencies": [{"name": "six"}]},
                 uv_package("six", "1", wheels=[{"url": f"{HOST}/six-1-py3-none-any.whl"}]),
             ),
-            "missing hashes for six",
-        ),
-        (
-            uv_lock(ROOT | {"dependencies": [{"name": "m"}]}, {"name": "m", "source": {"editable": "m"}}),
-            "m is a local directory",
+            r"six 1 has no SHA-2 hash of six-1-py3-none-any\.whl",
         ),
         (
             uv_lock(
                 ROOT | {"dependencies": [{"name": "g"}]},
                 {"name": "g", "source": {"git": "https://g.example/g?rev=1#abc"}},
             ),
-            "g comes from version control",
+            "g comes from Git, without the full hash of a commit",
         ),
         (uv_lock(ROOT) | {"requires-python": ">=3.14"}, r"for Python >=3\.14"),
         (uv_lock(ROOT | {"dependencies": [{"name": 3}]}), "no package 3"),
@@ -828,7 +872,7 @@ def test_own_extras_of_the_project_are_resolved(tmp_path: Path) -> None:
 def test_overridden_names_are_read(tmp_path: Path) -> None:
     document = uv_lock(ROOT, manifest={"overrides": [{"name": "zipp", "specifier": "<4"}]})
     found = read_lock(write(tmp_path / "uv.lock", document), InstallRequest(project="demo", target=SLIM), nothing())
-    assert overridden(found) == {"zipp"}
+    assert overridden(found) == Overrides(names=frozenset({"zipp"}))
     wants = [Requirement("zipp>=99")]
     assert check_complete([], {}, request_for(SLIM, requirements=wants), overridden=overridden(found)) == []
 
@@ -858,7 +902,7 @@ def test_universal_lock_gives_the_reason_for_compiling(tmp_path: Path) -> None:
     found = read_lock(path, InstallRequest(project="demo", target=SLIM), nothing())
     (artifact,) = select(found, request_for(SLIM), lock=path)
     assert (artifact.filename, artifact.reason) == ("w-1.tar.gz", "no manylinux wheel")
-    with pytest.raises(LockError, match=r"u is in a folder of an archive \(u of mono-1\.tar\.gz\)"):
+    with pytest.raises(LockError, match=r"u 1 is in a subdirectory of an archive \(u of mono-1\.tar\.gz\)"):
         uv_selected(tmp_path, uv_lock(ROOT | {"dependencies": [{"name": "u"}]}, by_url))
 
 

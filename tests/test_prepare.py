@@ -15,6 +15,7 @@ from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked
+from hatch_docker.locks.model import Overrides
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import file_digest
@@ -55,7 +56,7 @@ def check(
     locked = Locked(
         artifacts=tuple(replace(each, version=versions.get(each.name, each.version)) for each in found),
         resolved=resolved,
-        overridden=frozenset(overridden),
+        overridden=Overrides(names=frozenset(overridden)),
         path=Path("uv.lock"),
     )
     request = InstallRequest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate
+from hatch_docker.locks.model import MARKER_ERRORS, NO_OVERRIDES, InstallRequest, Overrides, evaluate
 
 
 def check_fresh(
@@ -21,17 +21,17 @@ def check_fresh(
     *,
     lock: Path,
     refresh: str,
-    overridden: Collection[str] = (),
+    overridden: Overrides = NO_OVERRIDES,
 ) -> None:
     """Raise LockError naming all requirements of the request that the selected artifacts do not satisfy.
 
-    `refresh` is the command that refreshes the lock. Names in `overridden` and the project itself are not checked.
+    `refresh` is the command that refreshes the lock. Overridden names and the project itself are not checked.
     """
     versions = {artifact.name: artifact.version for artifact in artifacts}
     unmet = [
         f"{requirement} ({mismatch})"
         for requirement in request.requirements
-        if canonicalize_name(requirement.name) not in (request.project, *overridden)
+        if canonicalize_name(requirement.name) not in (request.project, *overridden.names)
         and applies(requirement, request.target, extra="")
         and (mismatch := _mismatch(requirement, versions))
     ]
@@ -48,16 +48,17 @@ def check_complete(
     requires: Mapping[str, Sequence[str]],
     request: InstallRequest,
     *,
-    overridden: Collection[str] = (),
+    overridden: Overrides = NO_OVERRIDES,
 ) -> list[str]:
     """The requirements of the selected wheels that the selection does not satisfy, one line each, as in `pip check`.
 
     `requires` has each wheel's Requires-Dist by normalized name (core metadata); the extras that the request's
-    requirements name count. Names in `overridden` and the project itself are not checked; invalid requirements are
-    skipped, as in pip.
+    requirements name count. What the lock overrides and the project itself are not checked; invalid requirements
+    are skipped, as in pip.
     """
     target = request.target
     versions = {artifact.name: artifact.version for artifact in artifacts}
+    requires = {name: each for name, each in requires.items() if name not in overridden.packages}
     problems: dict[str, None] = {}
     queue = deque([("", requirement) for requirement in request.requirements if applies(requirement, target, extra="")])
     queue.extend((name, each) for name in sorted(versions) for each in _requires(requires, name, "", target))
@@ -65,7 +66,7 @@ def check_complete(
     while queue:
         origin, requirement = queue.popleft()
         name = canonicalize_name(requirement.name)
-        if name == request.project or name in overridden:
+        if name == request.project or name in overridden.names:
             continue
         if mismatch := _mismatch(requirement, versions):
             dependent = f"{origin} {versions[origin]}" if origin else "the project"
@@ -100,10 +101,10 @@ def applies(requirement: Requirement, target: TargetPython, *, extra: str) -> bo
 
 
 def _mismatch(requirement: Requirement, versions: Mapping[str, str]) -> str:
-    """Why the selection does not satisfy a requirement; empty if it does. A URL has no version to compare."""
+    """Why the selection does not satisfy a requirement; empty if it does. A URL or a tree may have no version."""
     version = versions.get(canonicalize_name(requirement.name))
     if version is None:
         return "it is not in the lock"
-    if requirement.url or requirement.specifier.contains(version, prereleases=True):
+    if not version or requirement.url or requirement.specifier.contains(version, prereleases=True):
         return ""
     return f"the lock has {version}"

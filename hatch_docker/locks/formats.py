@@ -22,6 +22,7 @@ from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.readers.requirements import read_requirements
 from hatch_docker.locks.readers.requirements_file import index_options, is_lock
 from hatch_docker.locks.readers.uv_lock import read_uv
+from hatch_docker.locks.readers.uv_metadata import changes as uv_changes
 from hatch_docker.support.progress import Progress
 
 # Requirements files for development: used only if `lock` names them.
@@ -68,6 +69,7 @@ LOCK_FORMATS = (
         names=re.compile(r"uv\.lock"),
         search=("uv.lock",),
         read=read_uv,
+        changes=uv_changes,
         refresh=commands.refresh_uv,
         home=lambda root: find_workspace(root) or root,
     ),

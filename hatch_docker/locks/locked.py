@@ -24,7 +24,7 @@ from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import shown
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours
-from hatch_docker.locks.model import OWN_LOCK, read_text
+from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, read_text
 from hatch_docker.locks.readers.requirements_file import read_constraints
 from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
 from hatch_docker.support.http import redact
@@ -56,12 +56,12 @@ class Locked:
 
     `path` is the lock that names them, None if the project requires nothing. `resolved` says that the project has no
     lock of its own: then `path` is a resolution's file in the output directory, and `text` its content if it is not yet
-    written there. `overridden` has the names whose requirements the lock's tool overrides.
+    written there. `overridden` is what the lock's tool overrides.
     """
 
     path: Path | None = None
     artifacts: tuple[Artifact, ...] = ()
-    overridden: frozenset[str] = frozenset()
+    overridden: Overrides = NO_OVERRIDES
     resolved: bool = False
     text: str = field(default="", repr=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from hatch_docker.support import toml
 
 # The lock that `hatch-docker lock` writes.
 OWN_LOCK = "pylock.docker.toml"
+# The first line of a conflict that Git could not merge.
+_CONFLICT = re.compile(r"^<<<<<<< ", re.MULTILINE)
 # Errors of evaluating a valid marker.
 MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, TypeError, KeyError)
 
@@ -59,12 +62,29 @@ class InstallRequest:
         ]
 
 
-def overridden(pylock: Pylock) -> frozenset[str]:
-    """The names whose requirements the lock's tool overrides (uv: override-dependencies): other requirements for them
-    are ignored.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What the lock's tool was configured to lock in spite of the packages' metadata. All names are normalized.
+
+    Requirements for one of `names` are ignored (uv: override-dependencies, exclude-dependencies), and so are the
+    requirements of `packages` (uv: dependency-metadata).
     """
-    names = _own_table(pylock).get("overridden", ())
-    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+
+    names: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+
+
+NO_OVERRIDES = Overrides()
+
+
+def overridden(pylock: Pylock) -> Overrides:
+    """What the lock's tool was configured to override."""
+    table = _own_table(pylock)
+    return Overrides(names=_names(table.get("overridden")), packages=_names(table.get("replaced")))
+
+
+def _names(value: object) -> frozenset[str]:
+    return frozenset(each for each in value if isinstance(each, str)) if isinstance(value, list) else frozenset()
 
 
 def is_universal(pylock: Pylock) -> bool:
@@ -80,11 +100,19 @@ def _own_table(pylock: Pylock) -> Mapping[str, Any]:
 def read_text(path: Path) -> str:
     """The text of a lock file. Raises LockError."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise LockError(f"cannot read the lock: {error.strerror or error}", place=str(path)) from None
     except ValueError:
         raise LockError("the lock is not UTF-8 text", place=str(path)) from None
+    if conflict := _CONFLICT.search(text):
+        line = text.count("\n", 0, conflict.start()) + 1
+        raise LockError(
+            f"the lock has unresolved merge conflicts, the first in line {line}",
+            place=str(path),
+            hint="resolve them (git status), or make the lock again with its tool",
+        )
+    return text
 
 
 def read_toml(path: Path) -> dict[str, Any]:

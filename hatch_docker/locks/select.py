@@ -25,17 +25,22 @@ from packaging.version import Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
-from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
+from hatch_docker.errors import HatchDockerError, LockError, NoWheelError, join_hints
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parse_filename
+from hatch_docker.support.http import redact
+from hatch_docker.support.streams import file_digest
 
 File: TypeAlias = PackageArchive | PackageWheel | PackageSdist
 Source: TypeAlias = PackageVcs | PackageDirectory | File
 
 # The algorithms whose hashes identify a file, with the length of their hexadecimal digests.
 _STRONG = {"sha256": 64, "sha384": 96, "sha512": 128}
+_COMMIT = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
+_SUFFIX = re.compile(r"\.(zip|tar\.gz|tgz)$", re.IGNORECASE)
+_AGAIN = "lock it again with its tool"
 
 
 def select(
@@ -67,6 +72,7 @@ def select(
             for package in pylock.packages
             if package.name != request.project and _applies(package.marker, target, request.extras, groups)
         ]
+        _check_single(packages, target)
         exhaustive = complete or is_universal(pylock)
         sdists = _sdists(packages, no_binary)
         _check_wheels(
@@ -112,6 +118,28 @@ def _check_listed(kind: str, names: Set[str], listed: Sequence[str] | None) -> N
         raise LockError(f"the lock has no {kind} {', '.join(missing)}; it has {', '.join(known) or 'none'}")
 
 
+def _check_single(packages: Iterable[Package], target: TargetPython) -> None:
+    """Raise LockError if several packages have one name: only one of them can be installed."""
+    by_name: dict[str, list[Package]] = {}
+    for package in packages:
+        by_name.setdefault(package.name, []).append(package)
+    several = [
+        f"{name} ({' and '.join(_from(each) for each in found)})" for name, found in by_name.items() if len(found) > 1
+    ]
+    if several:
+        raise LockError(
+            f"several packages have the same name for {target}: {'; '.join(several)}",
+            hint="their markers must exclude each other: remove one of the sources from the project, and lock again",
+        )
+
+
+def _from(package: Package) -> str:
+    """A package's version and where it comes from."""
+    direct = package.vcs or package.archive
+    where = (direct.url or direct.path) if direct else package.directory.path if package.directory else package.index
+    return " from ".join(filter(None, (str(package.version or ""), redact(where or ""))))
+
+
 def _applies(marker: Marker | None, target: TargetPython, extras: Set[str], groups: Set[str]) -> bool:
     if marker is None:
         return True
@@ -139,8 +167,7 @@ def _sdists(packages: Iterable[Package], no_binary: Set[str]) -> frozenset[str]:
     lacking = [
         f"{_label(package)} is named in no-binary, and the lock has no sdist of it"
         for package in named
-        if (package.wheels and not package.sdist)
-        or (package.archive and _archive_name(package.archive).endswith(".whl"))
+        if (package.wheels and not package.sdist) or (package.archive and _basename(package.archive).endswith(".whl"))
     ]
     if lacking:
         raise LockError("; ".join(lacking), hint="remove it from no-binary, or lock a version that has an sdist")
@@ -196,49 +223,24 @@ def _wheel_hint(lacking: Sequence[Package], target: TargetPython, refresh: str) 
 def _artifacts(
     selected: Iterable[tuple[Package, Source]], target: TargetPython, lock: Path, *, sdists: Set[str], complete: bool
 ) -> list[Artifact]:
-    """The artifacts of the selected sources. Raises LockError for all sources at once that are not hashed files."""
+    """The artifacts of the selected sources. Raises LockError for all at once that cannot be used."""
     artifacts, problems = [], []
+    hints: dict[str, None] = {}
     for package, source in selected:
-        if isinstance(source, PackageVcs | PackageDirectory):
-            artifacts.append(_tree(package, source, lock))
-            continue
-        if problem := _unusable(package, source, target):
-            problems.append(f"{package.name} {problem}")
-            continue
-        artifact = _artifact(package, source, lock)
-        if not artifact.is_wheel:
-            artifact = replace(artifact, reason=_reason(package, target, sdists=sdists, complete=complete))
-        artifacts.append(artifact)
+        try:
+            if isinstance(source, PackageVcs | PackageDirectory):
+                artifacts.append(_tree(package, source, lock))
+                continue
+            artifact = _file(package, source, target, lock)
+            if not artifact.is_wheel:
+                artifact = replace(artifact, reason=_reason(package, target, sdists=sdists, complete=complete))
+            artifacts.append(artifact)
+        except LockError as error:
+            problems.append(f"{_label(package)} {error.message}")
+            hints[error.hint] = None
     if problems:
-        raise LockError("; ".join(problems), hint=_DIRECT_HINT if any("hash" not in each for each in problems) else "")
+        raise LockError("; ".join(problems), hint=join_hints(*hints))
     return sorted(artifacts, key=lambda artifact: artifact.name)
-
-
-_DIRECT_HINT = "every file of an image needs a hash in the lock: publish the package to an index, and lock again"
-
-
-def _unusable(package: Package, source: File, target: TargetPython) -> str:
-    """The reason why a source cannot be used; empty if it can, possibly after it was compiled."""
-    if isinstance(source, PackageArchive):
-        if problem := _unusable_archive(package, source, target):
-            return problem
-    elif "/" in source.filename or "\\" in source.filename:
-        return f"has a file name that is a path ({source.filename})"
-    if not _strong(source.hashes):
-        return f"{package.version or ''} has no SHA-2 hash".lstrip()
-    return ""
-
-
-def _unusable_archive(package: Package, source: PackageArchive, target: TargetPython) -> str:
-    name = _archive_name(source)
-    if source.subdirectory:
-        return f"is in a folder of an archive ({source.subdirectory} of {name})"
-    if name.endswith(".whl"):
-        return f"is a wheel for another platform ({name})" if tags_of(name).isdisjoint(target.tags) else ""
-    found = parse_filename(name)
-    if found is None or found[0] != package.name or (package.version or found[1]) != found[1]:
-        return f"is an archive that is not named as its sdist ({name})"
-    return ""
 
 
 def _reason(package: Package, target: TargetPython, *, sdists: Set[str], complete: bool) -> str:
@@ -251,33 +253,76 @@ def _reason(package: Package, target: TargetPython, *, sdists: Set[str], complet
 def _tree(package: Package, source: PackageVcs | PackageDirectory, lock: Path) -> Artifact:
     """The artifact of a directory or commit. Paths are relative to the lock. Raises LockError for another VCS."""
     url = (lock.absolute().parent / source.path).resolve().as_uri() if source.path else getattr(source, "url", "") or ""
-    version = str(package.version or "")
+    version, subdirectory = str(package.version or ""), source.subdirectory or ""
     if isinstance(source, PackageDirectory):
-        tree = SourceTree(url=url, subdirectory=source.subdirectory or "")
+        tree = SourceTree(url=url, subdirectory=subdirectory)
         return Artifact(name=package.name, version=version, tree=tree, reason="it is a local directory")
     if source.type != "git":
-        raise LockError(f"{package.name} comes from {source.type}, and only Git is supported")
-    tree = SourceTree(url=split_login(url)[0], commit=source.commit_id, subdirectory=source.subdirectory or "")
+        raise LockError(f"comes from a repository of {source.type}", hint="only Git's are supported")
+    if not _COMMIT.fullmatch(source.commit_id):
+        raise LockError(
+            f"comes from Git, without the full hash of a commit ({source.commit_id!r})", hint="lock it with its tool"
+        )
+    # SSH needs the user's name, and the login of HTTPS is that of the machine's Git.
+    url = split_login(url)[0] if url.startswith("http") else url
+    tree = SourceTree(url=url, commit=source.commit_id.lower(), subdirectory=subdirectory)
     return Artifact(name=package.name, version=version, tree=tree, reason="it comes from Git")
 
 
-def _artifact(package: Package, source: File, lock: Path) -> Artifact:
-    filename = _archive_name(source) if isinstance(source, PackageArchive) else source.filename
-    found = parse_filename(filename)
+def _file(package: Package, source: File, target: TargetPython, lock: Path) -> Artifact:
+    """The artifact of a file. Raises LockError if it cannot be used, not even after it was compiled."""
+    filename = _archive_name(package, source, target) if isinstance(source, PackageArchive) else source.filename
+    if "/" in filename or "\\" in filename:
+        raise LockError(f"has a file name that is a path ({filename})", hint=_AGAIN)
     # A path is relative to the lock (PEP 751). The URL goes first: the file at the path may not exist.
-    url = source.url or (lock.absolute().parent / (source.path or "")).as_uri()
+    local = lock.absolute().parent / (source.path or "")
+    hashes = _strong(source.hashes) or ({} if source.url else _hashed(local))
+    if not hashes:
+        raise LockError(
+            f"has no SHA-2 hash of {filename}", hint="lock again, from an index that publishes hashes of its files"
+        )
+    found = parse_filename(filename)
     return Artifact(
         name=package.name,
         version=str(package.version or (found[1] if found else "")),
         filename=filename,
-        url=urljoin((package.index or "").rstrip("/") + "/", url),
-        hashes=_strong(source.hashes),
+        url=urljoin((package.index or "").rstrip("/") + "/", source.url or local.as_uri()),
+        hashes=hashes,
         size=source.size,
         index=package.index or "",
     )
 
 
-def _archive_name(source: PackageArchive) -> str:
+def _hashed(path: Path) -> dict[str, str]:
+    """The hash of a file of this machine, whose content nobody else can change."""
+    try:
+        with path.open("rb") as file:
+            return {"sha256": file_digest(file).removeprefix("sha256:")}
+    except OSError as error:
+        raise LockError(f"cannot be read from {path}: {error.strerror or error}", hint=_AGAIN) from None
+
+
+def _archive_name(package: Package, source: PackageArchive, target: TargetPython) -> str:
+    """The file name of an archive as a wheel or sdist. Archives of a repository have other names than its sdists."""
+    name = _basename(source)
+    if source.subdirectory:
+        raise LockError(
+            f"is in a subdirectory of an archive ({source.subdirectory} of {name}), which is not supported",
+            hint="require it from its Git repository, with the subdirectory, or from an index",
+        )
+    if name.endswith(".whl"):
+        if tags_of(name).isdisjoint(target.tags):
+            raise LockError(f"is a wheel for another platform ({name})", hint="choose another wheel for this platform")
+        return name
+    found, suffix = parse_filename(name), _SUFFIX.search(name)
+    if found is None and package.version and suffix:
+        return f"{package.name.replace('-', '_')}-{package.version}.{'zip' if suffix[1] == 'zip' else 'tar.gz'}"
+    if found is None or found[0] != package.name or (package.version or found[1]) != found[1]:
+        raise LockError(f"is an archive that is not named as its sdist ({name})", hint=_AGAIN)
+    return name
+
+
+def _basename(source: PackageArchive) -> str:
     path = source.path.replace("\\", "/") if source.path else unquote(urlsplit(source.url or "").path)
     return path.rsplit("/", 1)[-1]
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from packaging.dependency_groups import resolve_dependency_groups
 from packaging.errors import ExceptionGroup
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -61,20 +62,26 @@ class Project:
     def requirements(self, extras: Sequence[str], groups: Sequence[str]) -> tuple[Requirement, ...]:
         """The direct requirements with these extras and dependency groups (PEP 735), sorted.
 
-        A requirement of the project itself, such as `app[a,b]`, is replaced by those of its extras. Raises ConfigError
-        for an invalid requirement.
+        A requirement of the project itself, such as `app[a,b]`, is replaced by those of its extras, which its marker
+        limits. Raises ConfigError for an invalid requirement.
         """
-        pending = [*self.dependencies, *self._of_groups(groups), *(f"{self.name}[{extra}]" for extra in extras)]
+        texts = [*self.dependencies, *self._of_groups(groups), *(f"{self.name}[{extra}]" for extra in extras)]
+        pending = [(text, frozenset[str]()) for text in texts]
         requirements: set[Requirement] = set()
-        seen: set[str] = set()
+        seen: set[tuple[str, frozenset[str]]] = set()
         while pending:
-            requirement = _parse(pending.pop())
+            text, outer = pending.pop()
+            requirement = _parse(text)
+            markers = outer | ({str(requirement.marker)} if requirement.marker else frozenset())
             if canonicalize_name(requirement.name) != self.normalized_name:
+                if outer:
+                    requirement.marker = Marker(" and ".join(f"({each})" for each in sorted(markers)))
                 requirements.add(requirement)
                 continue
             for extra in map(canonicalize_name, requirement.extras):
-                pending += self.optional_dependencies.get(extra, ()) if extra not in seen else ()
-                seen.add(extra)
+                if (extra, markers) not in seen:
+                    seen.add((extra, markers))
+                    pending += [(each, markers) for each in self.optional_dependencies.get(extra, ())]
         return tuple(sorted(requirements, key=str))
 
     def _of_groups(self, groups: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,16 @@ def read_pylock(path: Path, request: InstallRequest, finder: FileFinder) -> Pylo
 
 
 def validated(document: Mapping[str, Any], *, place: str) -> Pylock:
-    """The Pylock of a document. Raises LockError with the invalid key, or with all packages that lack hashes."""
-    if unhashed := sorted(set(_without_hashes(document))):
-        raise LockError(
-            f"missing hashes for {', '.join(unhashed)}",
-            place=place,
-            hint="every file of a lock needs a hash: lock again from an index that publishes hashes",
-        )
+    """The Pylock of a document. Raises LockError with the invalid key.
+
+    Files without hashes get a placeholder, since a lock is used if the files that are selected have hashes.
+    """
     try:
         # The specification requires `packages`. uv before 0.12 omits it if a lock has none.
         if document.get("created-by") == "uv":
             document = {"packages": [], **document}
+        if isinstance(document.get("packages"), list):
+            document = {**document, "packages": [_with_hashes(each) for each in document["packages"]]}
         return Pylock.from_dict(document)
     except PylockValidationError as error:
         raise LockError(
@@ -39,13 +38,15 @@ def validated(document: Mapping[str, Any], *, place: str) -> Pylock:
         ) from None
 
 
-def _without_hashes(document: Mapping[str, Any]) -> Iterator[str]:
-    """The names of packages with a file without hashes. Invalid documents are left to validation."""
-    packages = document.get("packages")
-    for package in packages if isinstance(packages, list) else []:
-        if not isinstance(package, dict):
-            continue
-        wheels = package.get("wheels", [])
-        files = [package.get("sdist"), package.get("archive"), *(wheels if isinstance(wheels, list) else [])]
-        if any(isinstance(file, dict) and not file.get("hashes") for file in files):
-            yield str(package.get("name", "?"))
+def _with_hashes(package: object) -> object:
+    """A package whose files all have `hashes`. Invalid ones are left to validation."""
+    if not isinstance(package, dict):
+        return package
+    files = {key: _file(package[key]) for key in ("sdist", "archive") if key in package}
+    if isinstance(wheels := package.get("wheels"), list):
+        files["wheels"] = [_file(each) for each in wheels]
+    return {**package, **files}
+
+
+def _file(file: object) -> object:
+    return {**file, "hashes": {"none": ""}} if isinstance(file, dict) and not file.get("hashes") else file

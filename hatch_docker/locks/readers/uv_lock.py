@@ -1,57 +1,65 @@
-"""uv.lock → Pylock, for one target. Neither uv nor a network is needed.
+"""uv.lock → Pylock, for one target. Neither uv nor a network is needed, unless the lock's version is not known.
 
-The lock is a graph for all platforms: a package's dependencies are edges with markers, extras and, if a name has
-several versions, version and source. The Pylock has the packages that the project's requirements, extras and groups
-reach for the target; the tests compare it with `uv export --frozen`.
-
-Edges to packages that conflict by extra or group have markers such as `extra == 'extra-3-foo-cpu'` (the length of the
-package's name, the name, and the extra). Evaluating them takes the set of all active extras, so a first walk collects
-these.
+The Pylock has the packages that the project's requirements, extras and groups reach for the target; the tests compare
+it with `uv export --frozen`.
 """
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from packaging.markers import InvalidMarker, Marker
+from packaging.markers import InvalidMarker
 from packaging.pylock import Pylock
 from packaging.requirements import InvalidRequirement
 from packaging.specifiers import InvalidSpecifier
 from packaging.version import InvalidVersion, Version
 
-from hatch_docker.base.target import TargetPython
-from hatch_docker.errors import LockError
+from hatch_docker.errors import LockError, ResolveError
 from hatch_docker.index.access import FileFinder
-from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate, filename_of, is_file_of, read_toml
+from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, filename_of, is_file_of, read_toml
 from hatch_docker.locks.readers.pylock import validated
-from hatch_docker.locks.readers.uv_metadata import check_current
+from hatch_docker.locks.readers.uv_graph import LOCAL, reach
+from hatch_docker.locks.uv import find_uv, run_uv
+from hatch_docker.support import toml
 
 Table = Mapping[str, Any]
 
-# The supported version of the format; revisions are compatible (uv: versioning of the lockfile).
-_VERSION = 1
-_EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
-# The kinds of source that are local directories, such as the project's own package.
-_LOCAL = ("virtual", "editable", "directory")
+# The version of the format that is read here, and its newest known revision. Later revisions can be read, too (uv:
+# lockfile versioning), but uv may know better.
+VERSION = 1
+_REVISION = 5
+_REFRESH = "refresh it: uv lock"
 
 
 def read_uv(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:  # noqa: ARG001
     """Read a uv.lock for a target, with the project's chosen extras and groups.
 
-    The Pylock's `tool.hatch-docker` says that the lock is for all platforms, and whose requirements `tool.uv`
-    overrides. Raises LockError if the lock is invalid or stale, or if the chosen extras and groups conflict.
+    The Pylock's `tool.hatch-docker` says that the lock is for all platforms, and which requirements `tool.uv` replaces.
+    Raises LockError if the lock is invalid, or if the chosen extras and groups conflict.
     """
     document = read_toml(path)
-    try:
+    with translated(path):
+        if document.get("version") != VERSION:
+            return _exported(path, request, document)
+        if document.get("revision", 0) > _REVISION:
+            with contextlib.suppress(ResolveError):
+                return _exported(path, request, document)
         return _read(document, request)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise errors of reading a damaged lock as LockErrors with its place."""
+    try:
+        yield
     except LockError as error:
         error.place = error.place or str(path)
-        error.hint = error.hint or "refresh it: uv lock"
+        error.hint = error.hint or _REFRESH
         raise
     except (InvalidVersion, InvalidMarker, InvalidSpecifier, InvalidRequirement, *MARKER_ERRORS) as error:
         raise LockError(f"the lock is damaged: {error}", place=str(path), hint="make it again: uv lock") from None
@@ -59,125 +67,48 @@ def read_uv(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock: 
         raise LockError("the lock is not a uv.lock", place=str(path), hint="make it again: uv lock") from None
 
 
+def _exported(path: Path, request: InstallRequest, document: Table) -> Pylock:
+    """Let uv read a lock of a version that is not known here. Raises ResolveError."""
+    version = f"version {document.get('version')!r} of uv.lock"
+    try:
+        find_uv(os.environ)
+    except ResolveError:
+        raise ResolveError(
+            f"{version} can be read only by uv, which is not installed",
+            hint="install uv (pip install uv), or export the lock: uv export --format pylock.toml -o pylock.toml",
+        ) from None
+    parts = [f"--extra={extra}" for extra in sorted(request.extras)]
+    parts += [f"--group={group}" for group in sorted(request.groups)]
+    fixed = ("--frozen", "--no-emit-project", "--no-default-groups", "--format=pylock.toml")
+    text = run_uv(
+        ["export", *fixed, f"--package={request.project}", *parts],
+        directory=path.parent,
+        environ=os.environ,
+        purpose=f"{version} can be read only by uv, which cannot export it",
+    )
+    table = {"hatch-docker": {"universal": True}}
+    return validated({**toml.loads(text), "tool": table}, place=str(path))
+
+
 def _read(document: Table, request: InstallRequest) -> Pylock:
-    if document.get("version") != _VERSION:
-        raise LockError(
-            f"version {document.get('version')!r} of uv.lock is not supported, only {_VERSION}",
-            hint="export it: uv export --format pylock.toml -o pylock.toml",
-        )
-    graph = _Graph(packages=_by_name(document), target=request.target)
-    root = graph.find({"name": request.project})
-    _check_conflicts(document, request)
-    check_current(root.get("metadata"), request)
-    reached = _reach(graph, root, request, conflicts=bool(document.get("conflicts")))
+    _, reached = reach(document, request)
     # The values are those of the file, or None: validation checks their types.
     pylock = {
         "lock-version": "1.0",
         "created-by": "uv",
-        "packages": [_package(package) for package in reached if package is not root],
+        "packages": [_package(each.package) for each in reached if "virtual" not in each.package["source"]],
         "environments": document.get("supported-markers"),
         "requires-python": document.get("requires-python"),
-        "tool": {"hatch-docker": {"universal": True, "overridden": _overridden(document)}},
+        "tool": {"hatch-docker": {"universal": True, **_replaced(document.get("manifest", {}))}},
     }
     return validated(pylock, place="")
 
 
-def _overridden(document: Table) -> list[str]:
-    return sorted({str(each["name"]) for each in document.get("manifest", {}).get("overrides", [])})
-
-
-def _by_name(document: Table) -> dict[str, list[Table]]:
-    packages: dict[str, list[Table]] = {}
-    for package in document.get("package", []):
-        packages.setdefault(package["name"], []).append(package)
-    return packages
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Graph:
-    """The packages of a lock by name, and the target that chooses among forks."""
-
-    packages: Mapping[str, Sequence[Table]]
-    target: TargetPython
-
-    def find(self, dependency: Table) -> Table:
-        """The package of an edge."""
-        name = dependency["name"]
-        found = [
-            package
-            for package in self.packages.get(name, ())
-            if all(package.get(key) == dependency[key] for key in ("version", "source") if key in dependency)
-        ]
-        if len(found) > 1:
-            found = [each for each in found if self._in_fork(each)]
-        if len(found) != 1:
-            raise LockError(f"the lock has {'several packages' if found else 'no package'} {name}")
-        return found[0]
-
-    def _in_fork(self, package: Table) -> bool:
-        markers = package.get("resolution-markers", [])
-        return not markers or any(self.holds(marker, frozenset()) for marker in markers)
-
-    def holds(self, marker: str | None, active: Set[str]) -> bool:
-        """Whether an edge's marker holds; `active` are extras and groups in uv's encoding."""
-        if not marker:
-            return True
-        # Markers of core metadata have one extra at a time, those of lock files the set of them (PEP 751).
-        as_set = _EXTRA.sub(lambda match: f"'{match['name']}' {'in' if match[1] == '==' else 'not in'} extras", marker)
-        return evaluate(Marker(as_set), self.target, extras=active)
-
-
-def _reach(graph: _Graph, root: Table, request: InstallRequest, *, conflicts: bool) -> list[Table]:
-    """All packages that the project reaches, sorted by name. `conflicts` says whether extras or groups conflict."""
-    active = {f"project-{len(request.project)}-{request.project}"}
-    active |= {_encoded("extra", request.project, extra) for extra in request.extras}
-    active |= {_encoded("group", request.project, group) for group in request.groups}
-    if conflicts:
-        for _, extras in _walk(graph, root, request, active):
-            active |= extras
-    reached: dict[int, Table] = {}
-    for package, _ in _walk(graph, root, request, active):
-        reached[id(package)] = package
-    return sorted(reached.values(), key=lambda package: str(package["name"]))
-
-
-def _walk(graph: _Graph, root: Table, request: InstallRequest, active: Set[str]) -> Iterator[tuple[Table, set[str]]]:
-    """The packages reached from the root, each with the encoded extras of the edge."""
-    queue = deque([root.get("dependencies", [])])
-    queue.extend(root.get("optional-dependencies", {}).get(extra, []) for extra in sorted(request.extras))
-    queue.extend(root.get("dev-dependencies", {}).get(group, []) for group in sorted(request.groups))
-    seen: set[tuple[int, str]] = set()
-    while queue:
-        for edge in queue.popleft():
-            own = {_encoded("extra", edge["name"], extra) for extra in edge.get("extra", [])}
-            if not graph.holds(edge.get("marker"), active | own):
-                continue
-            package = graph.find(edge)
-            yield package, own
-            for part in ("", *edge.get("extra", [])):
-                if (id(package), part) not in seen:
-                    seen.add((id(package), part))
-                    optional = package.get("optional-dependencies", {})
-                    queue.append(optional.get(part, []) if part else package.get("dependencies", []))
-
-
-def _encoded(kind: str, package: str, name: str) -> str:
-    return f"{kind}-{len(package)}-{package}-{name}"
-
-
-def _check_conflicts(document: Table, request: InstallRequest) -> None:
-    for conflict in document.get("conflicts", []):
-        chosen = [
-            f"{kind} {item[kind]}"
-            for item in conflict
-            for kind, names in (("extra", request.extras), ("group", request.groups))
-            if item.get("package") == request.project and item.get(kind) in names
-        ]
-        if len(chosen) > 1:
-            raise LockError(
-                f"{' and '.join(chosen)} conflict: the lock has no set of packages with both",
-                hint="choose one of them in tool.hatch.build.targets.docker",
-            )
+def _replaced(manifest: Table) -> dict[str, list[str]]:
+    """The names whose requirements, and the packages whose metadata, the project's configuration of uv replaces."""
+    names = [*(each["name"] for each in manifest.get("overrides", [])), *manifest.get("excludes", [])]
+    packages = [each["name"] for each in manifest.get("dependency-metadata", [])]
+    return {"overridden": sorted(set(map(str, names))), "replaced": sorted(set(map(str, packages)))}
 
 
 def _package(package: Table) -> dict[str, Any]:
@@ -185,11 +116,10 @@ def _package(package: Table) -> dict[str, Any]:
     source = package["source"]
     common = {key: package[key] for key in ("name", "version") if key in package}
     if "git" in source:
-        url, _, commit = source["git"].partition("#")
-        return {**common, "vcs": {"type": "git", "url": url, "commit-id": commit}}
-    for key in _LOCAL:
+        return {**common, "vcs": _vcs(package["name"], source["git"])}
+    for key in LOCAL:
         if key in source:
-            return {**common, "directory": {"path": source[key]}}
+            return {**common, "directory": {"path": source[key], "editable": key == "editable"}}
     if "url" in source or "path" in source:
         file = next(iter(package.get("wheels", [])), None) or package.get("sdist", {})
         archive = _file(file, **{key: source.get(key) for key in ("url", "path")})
@@ -197,11 +127,26 @@ def _package(package: Table) -> dict[str, Any]:
     return {**common, **_registry_files(package, source["registry"])}
 
 
+def _vcs(name: str, source: str) -> dict[str, Any]:
+    """A commit in uv's encoding: `URL?subdirectory=DIRECTORY&rev=REVISION#COMMIT`."""
+    parts = urlsplit(source)
+    query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+    if query.get("lfs") == "true":
+        raise LockError(f"{name} comes from Git with lfs = true, which is not supported", hint="set lfs = false")
+    return {
+        "type": "git",
+        "url": urlunsplit(parts._replace(query="", fragment="")),
+        "commit-id": parts.fragment,
+        "requested-revision": next((query[key] for key in ("rev", "tag", "branch") if key in query), None),
+        "subdirectory": query.get("subdirectory"),
+    }
+
+
 def _registry_files(package: Table, registry: str) -> dict[str, Any]:
     """The wheels and sdist in an index, or in a directory (find-links), to which paths are relative."""
     listed = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
     files = [
-        _file(file, url=file.get("url"), path=f"{registry}/{file['path']}" if "path" in file else None)
+        _file(file, url=file.get("url"), path=Path(registry, file["path"]).as_posix() if "path" in file else None)
         for file in listed
     ]
     # A pylock must not have file names that precede the specification.

@@ -1,83 +1,219 @@
-"""Check that a uv.lock was made from the project's requirements, which it has as `package.metadata`."""
+"""What of a project has changed since its uv.lock was made: the lock has requirements, sources and settings of then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
-from packaging.markers import Marker
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
-from hatch_docker.errors import LockError
-from hatch_docker.locks.model import InstallRequest, evaluate
+from hatch_docker.errors import ConfigError
+from hatch_docker.index.sources import NO_SOURCES, Sources, read_sources
+from hatch_docker.index.uv_sources import list_of, read_document, table_of
+from hatch_docker.index.workspace import members
+from hatch_docker.locks.model import InstallRequest, read_toml
+from hatch_docker.locks.readers.uv_graph import LOCAL, Reached, Table, reach
+from hatch_docker.locks.readers.uv_lock import VERSION, translated
+from hatch_docker.locks.readers.uv_requirements import (
+    Origin,
+    Required,
+    allowed_origins,
+    locked_requirements,
+    project_requirements,
+    shown_origin,
+)
 
-Table = Mapping[str, Any]
-
-# A requirement in comparable form: name, extras, and specifier, which is None if it has a source.
-Key = tuple[str, tuple[str, ...], SpecifierSet | None]
-
-# The keys for the source of a locked requirement, which its URL or tool.uv.sources sets.
-_SOURCE_KEYS = ("url", "git", "path", "directory", "editable", "virtual")
+# The settings that a lock records under other names in `manifest`.
+_SETTINGS = {"override-dependencies": "overrides", "constraint-dependencies": "constraints"}
 
 
-def check_current(metadata: Table | None, request: InstallRequest) -> None:
-    """Raise LockError if the project's requirements for the target differ from the locked ones.
+def changes(path: Path, request: InstallRequest) -> list[str]:
+    """What has changed in the project since a uv.lock was made, one phrase each; as far as the request reaches.
 
-    `metadata` is that of the project's own package in the lock; without it nothing is checked. May raise errors of
-    parsing and evaluating damaged values.
+    Compared are the requirements of the project and of the directories that it depends on, their sources, the bound on
+    Python, and the settings that choose versions. A lock without metadata, or of an unknown version, is not compared.
     """
+    document = read_toml(path)
+    if document.get("version") != VERSION:
+        return []
+    with translated(path):
+        root, reached = reach(document, request)
+        return [
+            *_of_project(root.get("metadata"), request, path.parent),
+            *(phrase for each in reached for phrase in _of_directory(each, request, path.parent)),
+            *_of_python(document, request, path.parent),
+            *_of_settings(document.get("manifest", {}), request, path.parent),
+        ]
+
+
+def _of_project(metadata: Table | None, request: InstallRequest, folder: Path) -> Iterator[str]:
     if metadata is None:
         return
-    locked = set(_locked(metadata, request))
-    direct = {name for name, _, specifier in locked if specifier is None}
-    requirements = [each for each in request.requirements if canonicalize_name(each.name) != request.project]
-    current = {_key(each, direct) for each in requirements if not each.marker or evaluate(each.marker, request.target)}
-    changes = [f"requires {_shown(key)}, which is not locked" for key in sorted(current - locked, key=_shown)]
-    changes += [f"no longer requires {_shown(key)}" for key in sorted(locked - current, key=_shown)]
-    if changes:
-        raise LockError(f"the lock is stale: the project {'; '.join(changes)}", hint="refresh it: uv lock")
-
-
-def _locked(metadata: Table, request: InstallRequest) -> Iterator[Key]:
-    """The locked requirements that apply to the target and the chosen extras and groups."""
     groups = metadata.get("requires-dev", {})
-    entries = [
-        *metadata.get("requires-dist", []),
-        *(each for group in request.groups for each in groups.get(group, [])),
-    ]
-    extras = _with_own_extras(entries, request)
-    for entry in entries:
-        name = canonicalize_name(entry["name"])
-        if name != request.project and _holds(entry, extras, request):
-            direct = any(key in entry for key in _SOURCE_KEYS)
-            specifier = None if direct else SpecifierSet(entry.get("specifier", ""))
-            yield name, tuple(sorted(entry.get("extras", []))), specifier
+    entries = [*metadata.get("requires-dist", [])]
+    entries += [entry for group in sorted(request.groups) for entry in groups.get(group, [])]
+    locked, extras = locked_requirements(entries, request.project, request.extras, request.target, folder)
+    # uv adds these to the group `dev`.
+    legacy = _uv(request.root).get("dev-dependencies") if "dev" in request.groups else ()
+    requirements = [*request.requirements, *_parsed(list_of(legacy))]
+    current = project_requirements(requirements, request.target)
+    sources = request.sources if request.sources.tool == "tool.uv" else NO_SOURCES
+    allowed = _Allowed(sources, request, extras)
+    yield from _compare(locked, [each for each in current if each.name != request.project], allowed)
 
 
-def _with_own_extras(entries: Sequence[Table], request: InstallRequest) -> frozenset[str]:
-    """The chosen extras, and those of the project itself that these or groups require (`demo[postgres]`)."""
-    extras = request.extras
-    while True:
-        own = [each for each in entries if each["name"] == request.project and _holds(each, extras, request)]
-        more = extras.union(*(each.get("extras", []) for each in own))
-        if more == extras:
-            return extras
-        extras = more
+def _of_directory(reached: Reached, request: InstallRequest, folder: Path) -> Iterator[str]:
+    """The changes of a directory that the project depends on, if its pyproject.toml tells its requirements."""
+    package = reached.package
+    metadata, source = package.get("metadata"), package["source"]
+    kind = next((kind for kind in LOCAL if kind in source), "")
+    if metadata is None or not kind:
+        return
+    directory, name = folder / source[kind], str(canonicalize_name(package["name"]))
+    document = _document(directory)
+    table = table_of(document, "project")
+    if not table or not {"dependencies", "optional-dependencies"}.isdisjoint(list_of(table.get("dynamic"))):
+        return
+    if kind != "virtual" and table_of(document, "tool", "uv").get("package") is False:
+        yield f"{name} is no longer a package"
+    locked, extras = locked_requirements(
+        metadata.get("requires-dist", []), name, reached.extras, request.target, folder
+    )
+    optional = {str(canonicalize_name(extra)): each for extra, each in table_of(table, "optional-dependencies").items()}
+    texts = [*list_of(table.get("dependencies")), *(text for extra in extras for text in list_of(optional.get(extra)))]
+    current = project_requirements(_parsed(texts), request.target)
+    sources = NO_SOURCES
+    with contextlib.suppress(ConfigError):
+        sources = read_sources(directory, os.environ, project=name)
+    allowed = _Allowed(sources, request, extras)
+    for phrase in _compare(locked, [each for each in current if each.name != name], allowed):
+        yield f"{name} {phrase}"
 
 
-def _holds(entry: Table, extras: Set[str], request: InstallRequest) -> bool:
-    marker = entry.get("marker")
-    return not marker or any(evaluate(Marker(marker), request.target, extra=extra) for extra in ("", *extras))
+class _Allowed:
+    """The places that a project's sources allow for each package."""
+
+    def __init__(self, sources: Sources, request: InstallRequest, extras: Set[str]) -> None:
+        self._sources, self._request, self._extras = sources, request, extras
+
+    def __call__(self, name: str) -> set[Origin]:
+        found = self._sources.by_name.get(name, ())
+        return allowed_origins(found, self._request.target, self._extras, self._request.groups)
 
 
-def _key(requirement: Requirement, direct: Set[str]) -> Key:
-    name = canonicalize_name(requirement.name)
-    extras = tuple(sorted(canonicalize_name(extra) for extra in requirement.extras))
-    return name, extras, None if requirement.url or name in direct else requirement.specifier
+def _compare(locked: Sequence[Required], current: Sequence[Required], allowed: _Allowed) -> Iterator[str]:
+    by_name = {each.name: [other for other in current if other.name == each.name] for each in current}
+    origins: dict[str, set[Origin]] = {}
+    for name, required in by_name.items():
+        urls: set[Origin] = {each.origin for each in required if each.origin}
+        origins[name] = urls or allowed(name)
+    direct = {each.name for each in (*locked, *current) if each.is_direct}
+    direct |= {name for name, found in origins.items() if any(origin and origin[0] != "index" for origin in found)}
+    before, now = ({_key(each, direct) for each in required} for required in (locked, current))
+    gone, new = (sorted(keys, key=_shown) for keys in (before - now, now - before))
+    for key in new:
+        replaced = next((each for each in gone if each[:2] == key[:2]), None)
+        if replaced:
+            gone.remove(replaced)
+            yield f"requires {_shown(key)} instead of {_shown(replaced)}"
+        else:
+            yield f"requires {_shown(key)}, which is not locked"
+    yield from (f"no longer requires {_shown(key)}" for key in gone)
+    for name, expected in origins.items():
+        for origin in sorted({each.origin for each in locked if each.name == name} - expected, key=shown_origin):
+            wanted = " or ".join(sorted(map(shown_origin, expected)))
+            yield f"takes {name} from {wanted} instead of {shown_origin(origin)}"
 
 
-def _shown(key: Key) -> str:
+_Key = tuple[str, tuple[str, ...], SpecifierSet | None]
+
+
+def _key(required: Required, direct: Set[str]) -> _Key:
+    return required.name, required.extras, None if required.name in direct else required.specifier
+
+
+def _shown(key: _Key) -> str:
     name, extras, specifier = key
     return name + (f"[{','.join(extras)}]" if extras else "") + str(specifier or "")
+
+
+def _of_python(document: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
+    """A changed bound on Python. That of a workspace is the intersection of its members'."""
+    locked = document.get("requires-python")
+    texts: list[object] = [request.requires_python]
+    if document.get("manifest", {}).get("members"):
+        try:
+            texts = [table_of(_document(each), "project").get("requires-python") for each in members(folder).values()]
+        except ConfigError:
+            return
+    bounds = [text for text in texts if isinstance(text, str) and text]
+    if not locked or not bounds:
+        return
+    try:
+        current = SpecifierSet(",".join(bounds))
+    except InvalidSpecifier:
+        return
+    if _pythons(current) != _pythons(SpecifierSet(locked)):
+        yield f"requires Python {','.join(dict.fromkeys(bounds))} instead of {locked}"
+
+
+def _pythons(bound: SpecifierSet) -> list[bool]:
+    """Whether a bound has each of the Pythons that could be compared; uv writes equal bounds in different ways."""
+    return [bound.contains(Version(f"3.{minor}.{micro}")) for minor in range(25) for micro in (0, 1, 4, 9, 20)]
+
+
+def _of_settings(manifest: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
+    """The changed settings of the workspace's root, the only place from which uv reads them."""
+    if not (folder / "pyproject.toml").is_file():
+        return
+    uv = _uv(folder)
+    for setting, key in _SETTINGS.items():
+        locked, _ = locked_requirements(manifest.get(key, []), "", frozenset(), request.target, folder)
+        current = project_requirements(_parsed(list_of(uv.get(setting))), request.target)
+        if _versions(locked) != _versions(current):
+            yield f"has another tool.uv.{setting}"
+    excluded = {canonicalize_name(each) for each in list_of(uv.get("exclude-dependencies")) if isinstance(each, str)}
+    if excluded != set(manifest.get("excludes", [])):
+        yield "has another tool.uv.exclude-dependencies"
+    tables = (list_of(uv.get("dependency-metadata")), manifest.get("dependency-metadata", []))
+    before, now = ({_metadata(each) for each in table if isinstance(each, Mapping)} for table in tables)
+    if before != now:
+        yield "has another tool.uv.dependency-metadata"
+
+
+def _versions(requirements: Iterable[Required]) -> set[tuple[str, str]]:
+    return {(each.name, "" if each.is_direct else str(each.specifier)) for each in requirements}
+
+
+def _metadata(entry: Mapping[str, Any]) -> tuple[str, str, frozenset[tuple[str, str]]]:
+    requires = frozenset(
+        (canonicalize_name(each.name), str(each.specifier)) for each in _parsed(list_of(entry.get("requires-dist")))
+    )
+    return canonicalize_name(str(entry.get("name"))), str(entry.get("version", "")), requires
+
+
+def _parsed(texts: Iterable[object]) -> list[Requirement]:
+    """The valid ones of some requirements."""
+    found = []
+    for text in texts:
+        with contextlib.suppress(InvalidRequirement, TypeError, RecursionError):
+            found.append(Requirement(text))  # type: ignore[arg-type]
+    return found
+
+
+def _document(folder: Path) -> Table:
+    """The pyproject.toml of a directory, empty if it cannot be read."""
+    try:
+        return read_document(folder)
+    except ConfigError:
+        return {}
+
+
+def _uv(folder: Path) -> Table:
+    return table_of(_document(folder), "tool", "uv")

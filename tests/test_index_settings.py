@@ -12,7 +12,7 @@ from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
 from hatch_docker.index.pip_config import Pip
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
-from hatch_docker.index.tool_settings import uv_settings
+from hatch_docker.index.tool_settings import ToolSettings, uv_settings
 from hatch_docker.index.uv_config import UvFile
 from hatch_docker.support.progress import Progress
 
@@ -41,9 +41,8 @@ def discovered(
 ) -> IndexSettings:
     root = tmp_path / "project"
     root.mkdir(exist_ok=True)
-    return discover(
-        configured=(configured,), root=root, environ=environ, home=tmp_path, progress=progress or Progress()
-    )
+    own = ToolSettings(url=configured)
+    return discover(own=own, root=root, environ=environ, home=tmp_path, progress=progress or Progress())
 
 
 @pytest.mark.usefixtures("no_pip")
@@ -84,7 +83,7 @@ def test_indexes_in_the_project_table_of_uv(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_pip")
 def test_indexes_of_the_lock_use_the_logins_of_others(tmp_path: Path) -> None:
     settings = discover(
-        configured=("", "https://uv.example/simple", "https://lock.example/simple"),
+        own=ToolSettings(extra_urls=("https://uv.example/simple", "https://lock.example/simple")),
         root=tmp_path,
         environ={"UV_DEFAULT_INDEX": "https://ann:x@uv.example/simple"},
         home=tmp_path,

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
-from hatch_docker.index.access import FileFinder
+from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.settings import discover
@@ -641,7 +641,7 @@ colorama==0.4.6 ; sys_platform == "win32" --hash=sha256:{HASH}
     assert only.sdist
     (artifact,) = select(found, request_for(SLIM), lock=path)
     assert (artifact.url, artifact.size) == (f"{HOST}/six-1.16.0-py2.py3-none-any.whl", 11)
-    assert named_indexes(path) == ("https://index.example/simple", ())
+    assert named_indexes(path) == NamedIndexes("https://index.example/simple")
 
 
 @pytest.mark.parametrize(("late", "compiled"), [((), True), (("ext-1-cp313-cp313-musllinux_1_2_aarch64.whl",), False)])
@@ -670,7 +670,7 @@ def test_paths_of_included_files_are_relative(tmp_path: Path) -> None:
     path = requirements(tmp_path, "-r sub/base.txt\n")
     files = serving(six=[index_file("six-1.16.0-py3-none-any.whl")])
     assert len(read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=files)).packages) == 1
-    assert named_indexes(path) == ("", ("https://more.example",))
+    assert named_indexes(path) == NamedIndexes(extra_urls=("https://more.example",))
 
 
 def test_markers_choose_among_versions_of_a_name(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from pip._internal.exceptions import PipError
 from pip._internal.models.format_control import FormatControl
 from pip._internal.network.session import PipSession
 from pip._internal.req.req_file import parse_requirements
+from services_maker import make_services
 from test_locks import HASH, HOST, SLIM, index_file, nothing, request_for, serving
 
 from hatch_docker.errors import LockError
-from hatch_docker.index.access import FileFinder
+from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.index.client import IndexFile
 from hatch_docker.locks import InstallRequest, named_indexes, read_lock, select
 from hatch_docker.locks.readers.requirements_file import is_lock
@@ -101,7 +102,8 @@ def pips(path: Path) -> Any:
         )
         for each in found
     ]
-    return requirements, finder.index_urls, finder.search_scope.no_index
+    links = [Path(each).as_uri() if Path(each).is_absolute() else each for each in finder.find_links]
+    return requirements, finder.index_urls, links, finder.search_scope.no_index
 
 
 def ours(path: Path) -> Any:
@@ -121,15 +123,9 @@ def ours(path: Path) -> Any:
         for line in lines
         if line.text
     ]
-    indexes: list[str] = []
-    no_index = False
-    for line in lines:
-        if line.text:
-            continue
-        no_index |= line.no_index
-        indexes = [] if no_index else [line.index_url] if line.index_url else indexes
-        indexes = indexes if no_index else [*indexes, *line.extra_index_urls]
-    return requirements, indexes, no_index
+    named = named_indexes(path)
+    indexes = [each for each in (named.url, *named.extra_urls) if each]
+    return requirements, indexes, [*named.find_links], named.no_index
 
 
 WORDS = st.sampled_from(
@@ -177,7 +173,7 @@ WORDS = st.sampled_from(
         "--extra-index-url https://${TOKEN}:${UNSET}@more.example/${lower}",
         "--extra-index-url='https://more.example/'",
         "-f links",
-        "-flinks",
+        "-flinks -f ./more",
         "--find-links=https://links.example",
         "--no-index",
         "--no-index=1",
@@ -212,6 +208,7 @@ FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max
 def test_files_are_read_as_pip_reads_them(tmp_path: Path, words: Sequence[tuple[str, str]]) -> None:
     os.environ["TOKEN"] = "pass==word"
     write(tmp_path, "other==2 --hash=sha256:EE\n--extra-index-url https://other.example\n", "other.txt")
+    (tmp_path / "links").mkdir(exist_ok=True)
     path = write(tmp_path, "".join(word + separator for word, separator in words))
     assert ours(path) == pips(path)
 
@@ -371,7 +368,26 @@ def test_indexes_are_read_with_their_variables(tmp_path: Path, monkeypatch: pyte
     )
     write(tmp_path, "--extra-index-url https://lost.example\n", "more.txt")
     found = named_indexes(write(tmp_path, text))
-    assert found == ("https://user:cGFzcw==@index.example/?key=abc", ("https://pass==word@b.example",))
+    assert found == NamedIndexes("https://user:cGFzcw==@index.example/?key=abc", ("https://pass==word@b.example",))
+
+
+def test_find_links_are_used_alone_without_an_index(tmp_path: Path) -> None:
+    write(tmp_path / "sub" / "links", "", "six-1-py3-none-any.whl")
+    write(tmp_path, "--no-index\n-f links\n--find-links=./missing\n", "sub/base.txt")
+    path = write(tmp_path, f"-r sub/base.txt\n-f https://files.example/\nsix==1 --hash=sha256:{EMPTY}\n")
+    services = make_services(tmp_path, index_url="https://index.example/simple")
+    found = services.indexes(named_indexes(path)).resolver
+    links = [(tmp_path / place).as_uri() for place in ("sub/links", "missing")]
+    assert found.variables()["UV_FIND_LINKS"].split(",") == [*links, "https://files.example/"]
+    assert found.arguments() == ("--no-index",)
+
+
+def test_file_is_found_by_its_hash_in_find_links(tmp_path: Path) -> None:
+    file = write(tmp_path / "links", "", "six-1-py3-none-any.whl")
+    text = f"--no-index\n--find-links links\nsix==1 --hash=sha256:{EMPTY}\n"
+    finder = make_services(tmp_path).indexes(named_indexes(write(tmp_path, text))).finder
+    (wheel,) = locked(tmp_path, text, finder)["six"].wheels or ()
+    assert wheel.url == file.as_uri()
 
 
 WHEEL = "foo-1.0+cpu-py3-none-any.whl"

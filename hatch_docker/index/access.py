@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +12,25 @@ from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.download import FetchedFile, download
 from hatch_docker.index.settings import IndexSettings, discover
 from hatch_docker.index.sources import NO_SOURCES, Sources
+from hatch_docker.index.tool_settings import ToolSettings
 from hatch_docker.index.uv_config import UvTable, uv_tables
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
 
-# The main index URL, empty if a lock names none, and extra index URLs.
-NamedIndexes = tuple[str, tuple[str, ...]]
+
+@dataclass(frozen=True, slots=True)
+class NamedIndexes:
+    """The package indexes that a lock names: the main URL, empty if it names none, and extra ones.
+
+    `find_links` are directories or pages of files, which `no_index` says to use alone.
+    """
+
+    url: str = field(default="", repr=False)
+    extra_urls: tuple[str, ...] = field(default=(), repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    no_index: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +102,15 @@ class IndexAccess:
         The settings are discovered when they are first needed, since that may run pip, for half a second. Cache keys
         contain only the URLs that are known without it: those of the project and of two environment variables.
         """
-        url, extra_urls = named
-        settings = once(lambda: self._discover((self.index_url or url, *extra_urls)))
+        own = ToolSettings(
+            url=self.index_url or named.url,
+            extra_urls=named.extra_urls,
+            flat_urls=named.find_links,
+            no_index=named.no_index,
+        ).absolute(self.root)
+        settings = once(lambda: self._discover(own))
         index = once(lambda: self._connect(settings()))
-        configured = [each for each in (self.index_url or url, *extra_urls) if each]
+        configured = list(own.all_urls)
         variables = [self.environ.get(each, "") for each in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")]
         keys = [*configured, *filter(None, variables)]
         return Indexes(
@@ -121,9 +137,9 @@ class IndexAccess:
             ),
         )
 
-    def _discover(self, configured: Sequence[str]) -> IndexSettings:
+    def _discover(self, own: ToolSettings) -> IndexSettings:
         return discover(
-            configured=configured,
+            own=own,
             sources=self.sources(),
             root=self.root,
             environ=self.environ,

@@ -23,10 +23,10 @@ from hatch_docker.index.tool_settings import (
     uv_settings,
 )
 from hatch_docker.index.uv_config import uv_files
-from hatch_docker.index.uv_sources import absolute_url
 from hatch_docker.support.progress import Progress
 
 _SILENT = Progress()
+_NOTHING = ToolSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class IndexSettings:
 
 def discover(
     *,
-    configured: Sequence[str] = (),
+    own: ToolSettings = _NOTHING,
     sources: Sources = NO_SOURCES,
     root: Path,
     environ: Mapping[str, str],
@@ -88,14 +88,12 @@ def discover(
 ) -> IndexSettings:
     """The indexes of the project in `root`.
 
-    `configured` are its own `index-url`, which may be empty, and the extra indexes of its lock; `sources` has the named
+    `own` are its own `index-url` and the indexes that its lock names, without relative paths; `sources` has the named
     indexes of Poetry and PDM. The first of configuration, uv, these and pip that has a main index ends the search. The
     extra indexes of those before it count, too. Files that cannot be read are skipped with a note. pip is run only if
     nothing else has a main index, so call this only when an index is needed.
     """
     pip = Pip(environ)
-    main, *extra = [absolute_url(each, root) for each in configured] or [""]
-    own = ToolSettings(url=main, extra_urls=tuple(filter(None, extra)))
     uv = uv_settings(environ, uv_files(root, environ, home=home, progress=progress), root)
     used = [*_in_order(own, uv, foreign_settings(sources), pip, root)]
     found = [*used, uv, environment_settings(environ, root)]
@@ -147,8 +145,8 @@ def _for_uv(own: ToolSettings, uv: ToolSettings, others: Sequence[ToolSettings])
     return ToolSettings(
         url=own.url or ("" if uv.url else main),
         extra_urls=own.extra_urls if has_own else (*own.extra_urls, *extra),
-        flat_urls=() if uv.flat_urls else tuple(url for each in others for url in each.flat_urls),
-        no_index=not has_own and any(each.no_index for each in others),
+        flat_urls=own.flat_urls + (() if uv.flat_urls else tuple(url for each in others for url in each.flat_urls)),
+        no_index=own.no_index or (not has_own and any(each.no_index for each in others)),
         keyring="" if uv.keyring else next((each.keyring for each in others if each.keyring), ""),
         strategy="" if uv.strategy or has_own else strategy,
     ).clean()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,19 @@ class ToolSettings:
 
     def clean(self) -> ToolSettings:
         """The same without logins."""
+        return self._with_urls(clean_url)
+
+    def absolute(self, root: Path) -> ToolSettings:
+        """The same with paths, which are relative to `root`, as file URLs."""
+        return self._with_urls(lambda url: absolute_url(url, root))
+
+    def _with_urls(self, change: Callable[[str], str]) -> ToolSettings:
         return replace(
             self,
-            url=clean_url(self.url),
-            extra_urls=tuple(map(clean_url, self.extra_urls)),
-            flat_urls=tuple(map(clean_url, self.flat_urls)),
-            explicit_urls=tuple(map(clean_url, self.explicit_urls)),
+            url=change(self.url),
+            extra_urls=tuple(map(change, self.extra_urls)),
+            flat_urls=tuple(map(change, self.flat_urls)),
+            explicit_urls=tuple(map(change, self.explicit_urls)),
         )
 
 

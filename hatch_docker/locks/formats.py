@@ -47,7 +47,7 @@ class LockFormat:
     read: Callable[[Path, InstallRequest, FileFinder], Pylock]
     refresh: Callable[[Path, InstallRequest], str]
     changes: Callable[[Path, InstallRequest], Sequence[str]] = lambda _path, _request: ()
-    indexes: Callable[[Path], NamedIndexes] = lambda _: ("", ())
+    indexes: Callable[[Path], NamedIndexes] = lambda _: NamedIndexes()
     home: Callable[[Path], Path] = lambda root: root
     is_lock: Callable[[Path], bool] = lambda _: True
     writable: bool = False
@@ -126,7 +126,7 @@ def read_lock(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock
 
 def named_indexes(lock: Path | None) -> NamedIndexes:
     """The index URL (empty if none) and extra index URLs that a lock names itself. Raises LockError."""
-    return lock_format(lock).indexes(lock) if lock else ("", ())
+    return lock_format(lock).indexes(lock) if lock else NamedIndexes()
 
 
 def find_lock(root: Path, configured: str = "", *, progress: Progress | None = None) -> Path | None:

@@ -65,7 +65,7 @@ def pipfile_indexes(path: Path) -> NamedIndexes:
     """The first source of a Pipfile.lock, where Pipenv looks up all packages that name no other. Raises LockError."""
     with reading(path, REFRESH):
         sources = tables(table(_load(path), "_meta"), "sources")
-        return (expanded(text(sources[0], "url")) if sources else ""), ()
+        return NamedIndexes(expanded(text(sources[0], "url")) if sources else "")
 
 
 def pipfile_changes(path: Path, request: InstallRequest) -> list[str]:  # noqa: ARG001

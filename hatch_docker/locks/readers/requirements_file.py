@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -99,18 +99,32 @@ def _hash_command(path: Path) -> str:
 
 
 def index_options(path: Path) -> NamedIndexes:
-    """The index URL (empty if none) and extra index URLs that a requirements file names. Raises LockError.
+    """The indexes that a requirements file names. Raises LockError.
 
-    As in pip, an index URL replaces all indexes before it.
+    As in pip, an index URL replaces all indexes before it, and `--find-links` is a path relative to the file, if there
+    is one, else to the project.
     """
-    url, extra = "", list[str]()
+    named = NamedIndexes()
     for line in read_lines(path):
         if line.text:
             continue
-        if line.index_url:
-            url, extra = line.index_url, []
-        extra += line.extra_index_urls
-    return url, tuple(extra)
+        if line.no_index:
+            named = replace(named, url="", extra_urls=(), no_index=True)
+        if line.index_url and not named.no_index:
+            named = replace(named, url=line.index_url, extra_urls=())
+        extra = () if named.no_index else line.extra_index_urls
+        # As in pip, only the first of a line counts.
+        links = tuple(_link(each, line) for each in line.find_links[:1])
+        named = replace(named, extra_urls=named.extra_urls + extra, find_links=named.find_links + links)
+    return named
+
+
+def _link(value: str, line: Line) -> str:
+    path = line.file.absolute().parent / value
+    try:
+        return path.as_uri() if path.exists() else value
+    except (OSError, ValueError):
+        return value
 
 
 def _requirements(path: Path) -> Iterator[tuple[Line, Requirement | Reference]]:

@@ -148,6 +148,22 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
+# Where programs are and keep their files, and whom they trust.
+_NO_INDEX_SETTINGS = ("PIP_CACHE_DIR", "PIP_CERT", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR")
+# Those need the package index that this machine is configured with.
+_ON_THE_INDEX = ("network", "pythons", "seeds")
+
+
+@pytest.fixture(autouse=True)
+def isolated_from_pip_and_uv(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave this machine's configuration of pip and uv out of tests."""
+    if any(request.node.get_closest_marker(each) for each in _ON_THE_INDEX):
+        return
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_")) and name not in _NO_INDEX_SETTINGS]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for all builds of real projects, so that common files are downloaded once."""

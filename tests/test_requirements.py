@@ -27,7 +27,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.index.client import IndexFile
 from hatch_docker.locks import InstallRequest, named_indexes, read_lock, select
-from hatch_docker.locks.readers.requirements_file import is_lock
+from hatch_docker.locks.readers.requirements_file import is_lock, read_constraints
 from hatch_docker.locks.readers.requirements_lines import read_lines
 
 # pip imports an old pkg_resources.
@@ -340,11 +340,23 @@ def project(folder: Path, name: str = "lib", text: str = "") -> Path:
         ("six==1  # --hash=sha256:aa\n", False),
         ("-e .\n", False),
         ("", False),
+        ("numpy=1.0=py37\n", False),
+        ("-r https://files.example/more.txt\n", False),
+        ("-r requirements.txt\nsix==1 --hash=sha256:aa\n", True),
     ],
 )
 def test_file_with_hashes_is_a_lock(tmp_path: Path, text: str, expected: bool) -> None:
     write(tmp_path, "idna==1 --hash=sha256:aa\n", "base.txt")
     assert is_lock(write(tmp_path, text)) is expected
+
+
+def test_constraints_have_names(tmp_path: Path) -> None:
+    text = f"six==1 --hash=sha256:{HASH} --hash=sha512:11\nSIX==1 --hash=sha256:{EMPTY}\n-r more.txt\n"
+    write(tmp_path, "idna<4\n", "more.txt")
+    hashes = {f"sha256:{HASH}", "sha512:11", f"sha256:{EMPTY}"}
+    assert read_constraints(write(tmp_path, text)) == {"six": hashes, "idna": frozenset()}
+    with pytest.raises(LockError, match=r"txt:1: foo is a path or URL(.|\n)*hint: constrain it by its version"):
+        read_constraints(write(tmp_path, "foo @ https://files.example/foo.zip\n"))
 
 
 def test_included_files_are_part_of_the_lock(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import NamedIndexes
+from hatch_docker.locks.model import read_text
 from hatch_docker.locks.readers.references import Reference, parse_reference
 from hatch_docker.locks.readers.requirements_lines import Line, read_lines
 
@@ -83,14 +84,25 @@ def is_lock(path: Path) -> bool:
     """Whether a requirements file has hashes, so that it is read as a lock; reading it names requirements without.
 
     A file whose only hashes are fragments of URLs, as `pip freeze` writes them, must have all. Any other file is input
-    to resolving. Raises LockError.
+    to resolving, even if it is not valid: it may not be used at all. Raises LockError for a file that cannot be read.
     """
-    lines = [line for line in read_lines(path) if not line.constraint]
-    if any(line.hashes if line.text and not line.editable else line.require_hashes for line in lines):
-        return True
-    found = [_parsed(line) for line in lines if line.text]
-    references = [each for each in found if isinstance(each, Reference) and not each.needs_hash]
-    return len(references) == len(found) and any(each.hashes for each in references)
+    try:
+        return _has_hashes(line for line in read_lines(path) if not line.constraint)
+    except LockError:
+        return "--hash" in read_text(path)
+
+
+def _has_hashes(lines: Iterable[Line]) -> bool:
+    references = True
+    with_hash = False
+    for line in lines:
+        if line.hashes if line.text and not line.editable else line.require_hashes:
+            return True
+        if line.text:
+            found = _parsed(line)
+            references &= isinstance(found, Reference) and not found.needs_hash
+            with_hash |= isinstance(found, Reference) and bool(found.hashes)
+    return references and with_hash
 
 
 def _hash_command(path: Path) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hatch_docker.base.target import TargetPython
@@ -19,6 +20,31 @@ from hatch_docker.support.logs import Log
 
 # Build requirements → their wheels, compiled if necessary.
 Obtain = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
+
+
+# What uv prints around the output of a build backend.
+_FRAME = re.compile(
+    r"^(?:Building (?:wheel|source distribution)\.\.\."
+    r"|warning: Requirements file .* does not contain any dependencies"
+    r"|\s*hint: (?:This|Build failures) usually indicates? a problem .*)\n"
+    r"|^error: Failed to build .*\n  cause: The build backend returned an error\n(?:  cause: .*\n)*",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What was built with `lock`, the build lock with all that was required; or the `output` of a build that failed."""
+
+    lock: BuildLock
+    path: Path | None = None
+    output: str = field(default="", repr=False)
+
+    @property
+    def last_line(self) -> str:
+        """The line that says why the build failed."""
+        lines = last_lines(self.output, 1)
+        return lines[-1].strip() if lines else "no output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,65 +63,54 @@ class DirectoryBuild:
     resolve: Resolve
     obtain: Obtain
 
-    def wheel(self, lock: BuildLock) -> tuple[Path | None, BuildLock]:
-        """The wheel, and the build lock with all that was required; None if it cannot be built here.
+    def wheel(self, lock: BuildLock) -> tuple[Attempt, Callable[[], None]]:
+        """The wheel, and a function that removes the extension modules that its build left in the directory.
 
-        Raises CompileError for a wheel of another package.
-        """
-        return self._make("wheel", lock)
-
-    def sdist(self, lock: BuildLock) -> Path:
-        """The sdist. Raises CompileError with the end of the log if it cannot be built."""
-        made, _ = self._make("sdist", lock)
-        if made is None:
-            raise self.failed()
-        return made
-
-    def cleared(self, lock: BuildLock) -> tuple[Path | None, BuildLock, Callable[[], None]]:
-        """As `wheel`, with a function that removes the extension modules that the build left in the directory.
-
-        An sdist must not contain them: they fit this machine.
+        An sdist must not contain them, since they fit this machine. Raises CompileError for another package's wheel.
         """
         before = binaries(self.directory.path)
-        made, lock = self.wheel(lock)
+        attempt = self._make("wheel", lock)
 
         def clear() -> None:
             for path in binaries(self.directory.path) - before:
                 path.unlink(missing_ok=True)
 
-        return made, lock, clear
+        return attempt, clear
 
-    @property
-    def last_line(self) -> str:
-        """The line of the log that says why the build failed."""
-        lines = last_lines(self.log.end(), 1)
-        return lines[-1].strip() if lines else "no output"
+    def sdist(self, lock: BuildLock) -> Path:
+        """The sdist. Raises CompileError with the end of the output if it cannot be built."""
+        attempt = self._make("sdist", lock)
+        if attempt.path is None:
+            raise self.failed(attempt)
+        return attempt.path
 
-    def failed(self) -> CompileError:
-        """An error with the end of the log."""
-        excerpt = "".join(f"\n  │ {line}" for line in last_lines(self.log.end()))
+    def failed(self, attempt: Attempt) -> CompileError:
+        """An error with the end of the output."""
+        excerpt = "".join(f"\n  │ {line}" for line in last_lines(attempt.output))
         hint = f"the whole log is {self.log.path}"
         return CompileError(f"{self.name} cannot be built on this machine:{excerpt}", place=self.place, hint=hint)
 
-    def _make(self, kind: str, lock: BuildLock) -> tuple[Path | None, BuildLock]:
+    def _make(self, kind: str, lock: BuildLock) -> Attempt:
         source, system = self.directory.path, self.directory.system
         wheels = self.obtain(lock.requirements)
-        made = self.build.build(source, wheels, kind=kind)
-        if made is None:
+        attempt = self._attempt(kind, lock, wheels)
+        if attempt.path is None:
             # uv refuses to build if the backend requires more than it was given.
             more = self.build.requires(source, system, wheels, kind=kind)
             if more and not satisfies(lock, parse(more, self.place), self.target):
                 lock = BuildLock(requirements=tuple(self.resolve([*system.requires, *more])))
-                made = self.build.build(source, self.obtain(lock.requirements), kind=kind)
-        if made is not None:
-            self._check_name(made.name)
-        return made, lock
+                attempt = self._attempt(kind, lock, self.obtain(lock.requirements))
+        return attempt
 
-    def _check_name(self, filename: str) -> None:
-        found = parse_filename(filename)
+    def _attempt(self, kind: str, lock: BuildLock, wheels: Sequence[FetchedFile]) -> Attempt:
+        made = self.build.build(self.directory.path, wheels, kind=kind)
+        if made is None:
+            return Attempt(lock=lock, output=_FRAME.sub("", self.log.end()))
+        found = parse_filename(made.name)
         if found is None or found[0] != self.name:
             raise CompileError(
-                f"{self.name} was built into {filename}, which is another package",
+                f"{self.name} was built into {made.name}, which is another package",
                 place=self.place,
                 hint="the lock names another package than the directory has: lock again",
             )
+        return Attempt(lock=lock, path=made)

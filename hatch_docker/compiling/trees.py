@@ -172,23 +172,21 @@ class _Build:
     def wheel(self, lock: BuildLock) -> BuiltTree:
         """The wheel, or an sdist if it is not pure or cannot be built here."""
         self.context.progress.note(f"{self.artifact.name}: building its wheel on this machine ({self.build.place})")
-        wheel, lock, clear = self.build.cleared(lock)
-        if wheel is None:
-            return self._failed(lock, clear)
-        if sign := compiled_sign(wheel):
-            clear()
+        attempt, clear = self.build.wheel(lock)
+        if attempt.path is None and self.build.directory.is_declarative:
+            raise self.build.failed(attempt)
+        sign = compiled_sign(attempt.path) if attempt.path else ""
+        if attempt.path and not sign:
+            return BuiltTree(file=self.cache.store_wheel(self.key, attempt.lock, self.artifact, attempt.path))
+        clear()
+        if sign:
             reason = f"its wheel is not pure ({sign})"
             self.cache.mark_impure(self.key, reason)
-            return self.sdist(lock, reason)
-        return BuiltTree(file=self.cache.store_wheel(self.key, lock, self.artifact, wheel))
-
-    def _failed(self, lock: BuildLock, clear: Callable[[], None]) -> BuiltTree:
-        if self.build.directory.is_declarative:
-            raise self.build.failed()
-        clear()
-        reason = f"its build on this machine failed ({self.build.last_line})"
+            return self.sdist(attempt.lock, reason)
+        reason = f"its build on this machine failed ({attempt.last_line})"
         self.context.progress.note(f"{self.artifact.name}: {reason}; the log is {self.build.log.path}")
-        return self.sdist(lock, reason, partial(self.cache.mark_impure, self.key, reason))
+        # If the builder fails, too, the next build tries here again: the mistake may have been corrected.
+        return self.sdist(attempt.lock, reason, partial(self.cache.mark_impure, self.key, reason))
 
     def sdist(self, lock: BuildLock, reason: str, remember: Callable[[], None] = _nothing) -> BuiltTree:
         """An sdist for the builder, and `reason` says why."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import many
 from prepared_maker import TARGET, make_prepared
-from test_install import COMPLEX, SCRIPTS
+from test_install import COMPLEX, SCRIPTS, SITE
 from wheel_maker import Rows, make_wheel, member_info, row
 
 from hatch_docker.errors import WheelError
 from hatch_docker.image.layers import group, make_layers
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.support.cache import Cache
-from hatch_docker.wheels.install import installed, lay_out
+from hatch_docker.wheels.install import correct_records, installed, lay_out
 from hatch_docker.wheels.wheelfile import WheelFile
 
 FILES: dict[str, str | bytes] = {
@@ -155,3 +158,20 @@ def test_layout_does_not_depend_on_mistakes_in_record(tmp_path: Path, changes: S
                 [(entry.path, entry.mode, entry.checksum, entry.read()) for entry in lay_out(wheel, TARGET)]
             )
     assert laid_out[0] == laid_out[1]
+
+
+@pytest.mark.network
+def test_selenium_4_1_0_is_installed(tmp_path: Path) -> None:
+    """Its RECORD has absolute paths."""
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(tmp_path), "selenium==4.1.0"]
+    subprocess.run(command, check=True)
+    (path,) = tmp_path.glob("*.whl")
+    notes = Notes()
+    with WheelFile(path) as wheel:
+        assert correct_records([wheel], notes)
+        entries = {entry.path: entry for entry in lay_out(wheel, TARGET)}
+    record = f"{SITE}/selenium-4.1.0.dist-info/RECORD"
+    rows = [each.split(",") for each in entries.pop(record).read().decode().splitlines()]
+    assert {posixpath.normpath(f"{SITE}/{name}") for name, *_ in rows} == {record, *entries}
+    assert all(digest for name, digest, _ in rows if not name.endswith("/RECORD"))
+    assert "selenium/__init__.py, " in notes.notes[0]

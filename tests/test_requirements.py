@@ -542,6 +542,7 @@ def test_paths_of_a_file_outside_the_project_are_relative_to_it(tmp_path: Path) 
     ("text", "problem"),
     [
         ("./gone\n", r"requirements\.txt:1: there is no './gone' in "),
+        ("-e file:///gone/project\n", "there is no '/gone/project'(.|\\n)*hint: if it was locked in another directory"),
         ("./gone-1-py3-none-any.whl\n", "there is no './gone-1"),
         ("./nameless\n", "./nameless has no name: (.|\n)*hint: write `name @ ./nameless`"),
         ("./a.whl\n", "./a.whl has no name: 'a.whl' is not the name of a wheel or sdist"),

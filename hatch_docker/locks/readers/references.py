@@ -190,8 +190,12 @@ def _existing(reference: Reference, bases: Sequence[Path]) -> Path:
                 return path
     except (OSError, ValueError):
         pass
-    looked = "" if Path(text).is_absolute() else f" in {' or '.join(dict.fromkeys(map(str, bases)))}"
-    raise LockError(f"there is no {text!r}{looked}", place=reference.place)
+    if Path(text).is_absolute():
+        hint = "if it was locked in another directory, lock it again here, or with a relative path"
+        raise LockError(f"there is no {text!r}", place=reference.place, hint=hint)
+    looked = " or ".join(dict.fromkeys(map(str, bases)))
+    hint = "restore it, or lock again without it"
+    raise LockError(f"there is no {text!r} in {looked}", place=reference.place, hint=hint)
 
 
 def _hashed(reference: Reference, path: Path) -> Reference:

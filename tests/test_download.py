@@ -15,10 +15,10 @@ from builds import files_below
 from fake_index import FakeIndex, Notes, serving
 
 from hatch_docker.errors import ArtifactError, DigestMismatchError, HatchDockerError, NetworkError, OutputError
-from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import Index
 from hatch_docker.index.credentials import Credentials, Login
-from hatch_docker.index.download import download
+from hatch_docker.index.download import cached_file, download
 from hatch_docker.index.settings import ca_file_of, discover
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
@@ -258,8 +258,8 @@ import sys
 from pathlib import Path
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
-from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.download import download
+from hatch_docker.index.artifact import Artifact, SourceTree
+from hatch_docker.index.download import cached_file, download
 url, digest, root = sys.argv[1:]
 pkg = Artifact(name="pkg", version="1.0", filename="pkg-1.0-py3-none-any.whl", url=url, hashes={"sha256": digest})
 try:
@@ -292,6 +292,36 @@ def test_killed_or_interrupted_download_leaves_no_blob(fake: FakeIndex, cache: C
     assert not (cache.root / "blobs").exists()
     fake.stalled.clear()
     assert get(cache, pkg) == [CONTENT]
+
+
+def both(content: bytes = CONTENT, other: bytes = CONTENT) -> dict[str, str]:
+    """Two hashes, of two contents."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), "sha512": hashlib.sha512(other).hexdigest()}
+
+
+def test_all_hashes_must_match(fake: FakeIndex, cache: Cache) -> None:
+    assert get(cache, artifact(fake, hashes=both())) == [CONTENT]
+    for wrong in (both(other=b"x"), both(content=b"x")):
+        fresh = Cache(cache.root.parent / f"fresh-{wrong['sha512'][:8]}")
+        with pytest.raises(DigestMismatchError, match=r"sha(256|512):"):
+            get(fresh, artifact(fake, hashes=wrong))
+        assert not (fresh.root / "blobs").exists()
+
+
+def test_cached_file_must_match_all_hashes_too(fake: FakeIndex, cache: Cache) -> None:
+    get(cache, artifact(fake))
+    wrong = artifact(fake, hashes=both(other=b"x"))
+    with pytest.raises(DigestMismatchError, match="matches only some of its hashes"):
+        get(cache, wrong)
+    with pytest.raises(DigestMismatchError, match="matches only some of its hashes"):
+        cached_file(wrong, cache)
+    assert cached_file(artifact(fake, hashes=both()), cache)
+
+
+def test_source_tree_is_not_downloaded(cache: Cache) -> None:
+    tree = Artifact(name="demo", version="1", tree=SourceTree(url="file:///demo"))
+    with pytest.raises(ValueError, match="demo is a source tree"):
+        get(cache, tree)
 
 
 @pytest.mark.network

@@ -61,13 +61,15 @@ class ResolverSettings:
 
     `configured` are the indexes that the project itself names. `variables` and `arguments` are for what uv does not
     find by itself, such as the project's own index and that of pip's configuration; variables may have logins.
-    `uv_tables` gives the tables of uv's own configuration, the strongest first.
+    `default_url` is the main index, with its login. `uv_tables` gives the tables of uv's own configuration, the
+    strongest first.
     """
 
     environ: Mapping[str, str]
     configured: Sequence[str]
     variables: Callable[[], Mapping[str, str]] = dict
     arguments: Callable[[], Sequence[str]] = tuple
+    default_url: Callable[[], str] = str
     uv_tables: Callable[[], Sequence[UvTable]] = tuple
 
 
@@ -126,6 +128,7 @@ class IndexAccess:
                 configured=configured,
                 variables=lambda: settings().variables_for_uv(self.environ),
                 arguments=lambda: settings().arguments_for_uv(),
+                default_url=lambda: settings().credentials.embed(settings().default_url),
                 uv_tables=partial(uv_tables, self.root, self.environ, home=self.home),
             ),
             download=partial(

@@ -36,7 +36,7 @@ def poetry_indexes(poetry: Table, root: Path, _environ: Mapping[str, str]) -> tu
             raise ConfigError([(f"tool.poetry.source[{number}]", f"the source {name} has no url")])
         priority = str(entry.get("priority") or ("supplemental" if entry.get("secondary") is True else "primary"))
         index = NamedIndex(
-            name=name,
+            name=_index_name(name),
             url=absolute_url(url, root) if url else "",
             default=priority.lower() in ("primary", "default"),
             explicit=priority.lower() == "explicit",
@@ -44,6 +44,11 @@ def poetry_indexes(poetry: Table, root: Path, _environ: Mapping[str, str]) -> tu
         )
         found.append(index)
     return tuple(sorted(found, key=lambda each: not each.default))
+
+
+def _index_name(name: str) -> str:
+    """The name of an index in the characters that uv allows."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
 
 
 def poetry_sources(poetry: Table, root: Path, indexes: Sequence[NamedIndex]) -> dict[str, tuple[Source, ...]]:
@@ -93,8 +98,8 @@ def _source_of_poetry(name: str, entry: Table, root: Path, indexes: Sequence[Nam
         value, problem = path_value(root / value)
     elif form == "source":
         index_name = value
-        index = next((each for each in indexes if each.name.lower() == value.lower()), None)
-        value = index.url if index else ""
+        index = next((each for each in indexes if each.name.lower() == _index_name(value).lower()), None)
+        value, index_name = (index.url, index.name) if index else ("", index_name)
         if index is None and index_name.lower() != _DEFAULT_OF_POETRY:
             problem = f"no source is named {index_name}: add it to tool.poetry.source, with its URL"
     return Source(
@@ -178,9 +183,9 @@ def pdm_indexes(pdm: Table, root: Path, environ: Mapping[str, str]) -> tuple[Nam
     for number, entry in enumerate(list_of(pdm.get("source"))):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("url"), str):
             raise ConfigError([(f"tool.pdm.source[{number}]", "it has no url")])
-        name = str(entry.get("name") or "")
+        name = str(entry.get("name") or f"source-{number}")
         index = NamedIndex(
-            name=name,
+            name=_index_name(name),
             url=absolute_url(_with_login(expand(entry["url"], root, environ), entry, root, environ), root),
             default=name == "pypi",
             flat=entry.get("type") == "find_links",

@@ -39,6 +39,8 @@ _NOT_IN_FILES = (
     *("build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "managed", "package"),
     *("required-version", "sources", "workspace"),
 )
+# The name of the main index, for packages whose source is that.
+_DEFAULT_INDEX = "hatch-docker-default"
 # A login in the URL of a file. The user of an SSH URL is not secret, and part of it.
 _LOGIN = re.compile(r"(?<=\bhttp)(s?://)[^/@\s\"']+@")
 _PATH = re.compile(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
@@ -70,7 +72,7 @@ def resolve(
             with contextlib.suppress(ResolveError):
                 run((*everything, *universal, "--no-build"))
         upgrades = [option for name in sorted(set(upgrade) - {ALL}) for option in ("--upgrade-package", name)]
-        run((*_project(request, folder), *map(str, request.requirement_files), *universal, *upgrades))
+        run((*_project(request, resolver, folder), *map(str, request.requirement_files), *universal, *upgrades))
         text = output.read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
     body = moved(_LOGIN.sub(r"\1", body), folder, directory)
@@ -96,7 +98,7 @@ def resolve_for_target(
         options = ["--python-platform", platform, "--python-version", target.minor, "--output-file", str(output)]
         options += ["--constraints", str(constraints)] if constraints else []
         options += [] if build else ["--no-build"]
-        _run(request, resolver, folder, (*_synthesized(request, folder), *options))
+        _run(request, resolver, folder, (*_synthesized(request, resolver, folder), *options))
         return moved(_LOGIN.sub(r"\1", output.read_text(encoding="utf-8")), folder)
 
 
@@ -152,7 +154,7 @@ def _configuration(resolver: ResolverSettings, root: Path) -> str:
     return "".join(f"{key} = {toml.inline(value)}\n" for key, value in merged.items())
 
 
-def _project(request: InstallRequest, folder: Path) -> tuple[str, ...]:
+def _project(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
     """The arguments for the project with the chosen extras and groups.
 
     uv reads the project's pyproject.toml, unless only the build backend knows its requirements, or another tool's
@@ -160,21 +162,22 @@ def _project(request: InstallRequest, folder: Path) -> tuple[str, ...]:
     """
     tool = request.sources.tool
     if tool != "tool.uv" and (tool or not _is_static(request)):
-        return _synthesized(request, folder)
+        return _synthesized(request, resolver, folder)
     options = [option for extra in sorted(request.extras) for option in ("--extra", extra)]
     options += [option for group in sorted(request.groups) for option in ("--group", group)]
     return ("pyproject.toml", *options)
 
 
-def _synthesized(request: InstallRequest, folder: Path) -> tuple[str, ...]:
+def _synthesized(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
     """A pyproject.toml with the requirements and their sources, in `folder`."""
     names = {canonicalize_name(each.name) for each in request.requirements}
     chosen = request.chosen_sources(names)
     sources: dict[str, list[dict[str, Any]]] = {}
     for source in chosen:
-        if entry := _entry(source):
-            sources.setdefault(source.name, []).append(entry)
+        sources.setdefault(source.name, []).append(_entry(source))
     named = {each.name: each for each in request.sources.indexes if each.url}
+    if any(each.kind == "index" and not each.value for each in chosen):
+        named[_DEFAULT_INDEX] = NamedIndex(name=_DEFAULT_INDEX, url=resolver.default_url())
     requirements = sorted({str(each) for each in request.requirements})
     lines = [
         "[project]",
@@ -197,10 +200,10 @@ def _index(index: NamedIndex) -> dict[str, Any]:
 
 
 def _entry(source: Source) -> dict[str, Any]:
-    """A source as an entry of `[tool.uv.sources]`; empty for the default index."""
+    """A source as an entry of `[tool.uv.sources]`."""
     entry: dict[str, Any] = {"marker": source.marker or None, "subdirectory": source.subdirectory or None}
     if source.kind == "index":
-        return {**entry, "index": source.index_name} if source.value else {}
+        return {**entry, "index": source.index_name if source.value else _DEFAULT_INDEX}
     if source.kind == "git":
         key, _, value = source.reference.partition("=")
         return {**entry, "git": source.value, **({key: value} if value else {})}

@@ -6,19 +6,20 @@ A pure sdist is built on this machine, any other in a container of the builder. 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from hatch_docker.compiling.builder import Builder
 from hatch_docker.compiling.context import LOCAL, CompileContext
-from hatch_docker.compiling.jobs import BuildInputs, Compiled, ContainerBuild, Job
+from hatch_docker.compiling.jobs import BuildInputs, Compiled, ContainerBuild, Job, Origin
 from hatch_docker.compiling.local import build_locally, is_pure
 from hatch_docker.compiling.requirements import TOOLS, BuildLock, with_context
 from hatch_docker.compiling.sdist import read_sdist
 from hatch_docker.compiling.tree_build import Obtain
-from hatch_docker.compiling.trees import BuiltTree, build_tree, cached_tree, describe_directories, tree_place
+from hatch_docker.compiling.trees import BuiltTree, build_tree, cached_tree, describe_directories, tree_path, tree_place
 from hatch_docker.compiling.wheel_cache import BuiltWheel, CompiledWheel
 from hatch_docker.engine import missed
 from hatch_docker.errors import CompileError, EngineError, SourceError
@@ -56,21 +57,27 @@ def obtain(
     for file in own:
         if not file.artifact.is_wheel:
             context.wheels.mark_impure(file.digest, LOCAL)
-    wheels, compiled = compile_all([*present, *own], context, within=within)
+    origins = {file.digest: Origin(directory=context.root) for file in own}
+    origins |= {tree.file.digest: _origin(tree) for tree in trees}
+    wheels, compiled = compile_all([*present, *own], context, within=within, origins=origins)
     for tree in trees:
         tree.remember()
     return wheels, compiled
 
 
 def compile_all(
-    files: Sequence[FetchedFile], context: CompileContext, *, within: tuple[str, ...] = ()
+    files: Sequence[FetchedFile],
+    context: CompileContext,
+    *,
+    within: tuple[str, ...] = (),
+    origins: Mapping[str, Origin] = MappingProxyType({}),
 ) -> tuple[list[FetchedFile], list[CompiledWheel]]:
     """Replace each sdist among `files` by a wheel; returns the wheels, and how those of sdists were built.
 
-    Raises CompileError, for all failures at once; EngineError if a container is needed and no engine answers,
-    BuilderError for an unsuitable builder.
+    `origins` are those of the sdists that were made here, by digest. Raises CompileError, for all failures at once;
+    EngineError if a container is needed and no engine answers, BuilderError for an unsuitable builder.
     """
-    jobs = [_job(file) for file in files if not file.artifact.is_wheel]
+    jobs = [_job(file, origins.get(file.digest)) for file in files if not file.artifact.is_wheel]
     pure = [job for job in jobs if _looks_pure(job, context)]
     made = _all(partial(_build_locally, context=context, within=within), pure, context)
     others = [job for job in jobs if job.file.digest not in made]
@@ -124,9 +131,17 @@ def _trees(artifacts: Sequence[Artifact], context: CompileContext, within: tuple
     return [each for each in outcomes if isinstance(each, BuiltTree)]
 
 
-def _job(file: FetchedFile) -> Job:
+def _origin(tree: BuiltTree) -> Origin:
+    source = tree.file.artifact.tree
+    return Origin(
+        directory=tree_path(source) if source and source.is_local else None,
+        requirements=tree.lock.requirements if tree.lock else None,
+    )
+
+
+def _job(file: FetchedFile, origin: Origin | None = None) -> Job:
     artifact = file.artifact
-    return Job(sdist=read_sdist(file.path, artifact.filename), file=file, reason=artifact.reason)
+    return Job(sdist=read_sdist(file.path, artifact.filename), file=file, reason=artifact.reason, origin=origin)
 
 
 def _looks_pure(job: Job, context: CompileContext) -> bool:
@@ -246,8 +261,13 @@ def _compile(job: Job, context: CompileContext, builder: Builder, within: tuple[
 
 
 def _inputs(known: BuildLock | None, job: Job, context: CompileContext, within: tuple[str, ...]) -> BuildInputs:
-    resolve = with_context(context.resolve, job.label)
-    lock = known or BuildLock(requirements=tuple(resolve(job.sdist.requires)), tools=tuple(resolve(TOOLS)))
+    origin = job.origin or Origin()
+    resolve = with_context(context.resolve_for(origin.directory) if origin.directory else context.resolve, job.label)
+    requirements = origin.requirements
+    if known is None and requirements is None:
+        requirements = tuple(resolve(job.sdist.requires))
+    tools = with_context(context.resolve, job.label)
+    lock = known or BuildLock(requirements=requirements or (), tools=tuple(tools(TOOLS)))
     wheels = _requirements(context, job.sdist.name, within)
     return BuildInputs(
         lock=lock,

@@ -39,12 +39,24 @@ Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an sdist was made: from a `directory`, whose sources of build requirements apply, or a Git commit.
+
+    `requirements` are its build requirements if they were locked there.
+    """
+
+    directory: Path | None = None
+    requirements: tuple[Artifact, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """An sdist to compile, and the reason why it is compiled."""
+    """An sdist to compile, and the reason why it is compiled. `origin` is None for an sdist that the lock names."""
 
     sdist: Sdist
     file: FetchedFile
     reason: str
+    origin: Origin | None = None
 
     @property
     def label(self) -> str:

@@ -31,6 +31,11 @@ class BuildLock:
     tools: tuple[Artifact, ...] = ()
 
     @property
+    def has_directories(self) -> bool:
+        """Whether a requirement is a local directory, so that the lock does not say what is built with it."""
+        return any(each.tree and each.tree.is_local for each in self.requirements)
+
+    @property
     def lines(self) -> list[str]:
         """The files as lines of a requirements file, each with its hash."""
         return sorted({line(artifact) for artifact in (*self.requirements, *self.tools)})

@@ -69,11 +69,12 @@ class TreeCache:
         self.cache.put("tree-locks", self._lock_key(key), lock.to_json())
         return self._store("tree-wheels", self._wheel_key(key, lock), artifact, (wheel.name, path, digest))
 
-    def store_sdist(self, key: TreeKey, artifact: Artifact, sdist: Path) -> FetchedFile:
+    def store_sdist(self, key: TreeKey, lock: BuildLock, artifact: Artifact, sdist: Path) -> FetchedFile:
         """Store a .tar.gz, normalized, so that equal files are compiled once. Raises CompileError if it is broken."""
         with self.cache.temporary() as partial_file:
             _normalize(sdist, partial_file)
             path, digest = adopt(partial_file, self.cache)
+        self.cache.put("tree-locks", self._lock_key(key), lock.to_json())
         return self._store("tree-sdists", self._sdist_key(key), artifact, (sdist.name, path, digest))
 
     def impure(self, key: TreeKey) -> str:
@@ -111,7 +112,7 @@ class TreeCache:
 
     def _wheel_key(self, key: TreeKey, lock: BuildLock) -> str:
         """The cache key of a wheel; empty if it may depend on a local directory that it was built with."""
-        if not key.content or any(each.tree and each.tree.is_local for each in lock.requirements):
+        if not key.content or lock.has_directories:
             return ""
         return json.dumps([_FORMAT, key.content, self._lock_key(key), lock.to_json()], sort_keys=True)
 

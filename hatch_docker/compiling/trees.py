@@ -36,9 +36,13 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltTree:
-    """What was built from a tree: a wheel, or an sdist for the builder; then `remember` records that this worked."""
+    """What was built from a tree: a wheel, or an sdist for the builder.
+
+    For an sdist, `lock` has its build requirements, and `remember` records that it could be compiled.
+    """
 
     file: FetchedFile
+    lock: BuildLock | None = None
     remember: Callable[[], None] = _nothing
 
 
@@ -88,7 +92,7 @@ def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> B
     reason = cache.impure(key)
     known = cache.sdist(key, replace(artifact, reason=reason)) if reason else cache.wheel(key, artifact)
     if known:
-        return BuiltTree(file=known)
+        return BuiltTree(file=known, lock=cache.lock(key))
     with _opened(artifact, directory, context) as opened, _building(artifact, opened, context, obtain) as build:
         made = _Build(artifact=artifact, key=key, cache=cache, context=context, build=build)
         lock = cache.lock(key) or BuildLock(requirements=tuple(build.resolve(opened.system.requires)))
@@ -191,6 +195,6 @@ class _Build:
     def sdist(self, lock: BuildLock, reason: str, remember: Callable[[], None] = _nothing) -> BuiltTree:
         """An sdist for the builder, and `reason` says why."""
         sdist = self.build.sdist(lock)
-        file = self.cache.store_sdist(self.key, replace(self.artifact, reason=reason), sdist)
+        file = self.cache.store_sdist(self.key, lock, replace(self.artifact, reason=reason), sdist)
         self.context.wheels.mark_impure(file.digest, LOCAL)
-        return BuiltTree(file=file, remember=remember)
+        return BuiltTree(file=file, lock=lock, remember=remember)

@@ -74,8 +74,10 @@ class WheelCache:
     def find(self, job: Job, place: str, builder: str = "") -> BuiltWheel | None:
         """The wheel of an earlier build; None if there is none. `builder` is recorded in its CompiledWheel."""
         lock = self.build_lock(job, place)
-        document = self.cache.get("compiled", self._wheel_key(job, place, lock)) if lock else None
-        if lock is None or document is None:
+        if lock is None or lock.has_directories:
+            return None
+        document = self.cache.get("compiled", self._wheel_key(job, place, lock))
+        if document is None:
             return None
         filename, digest = str(document.get("filename")), str(document.get("digest"))
         compiled = Compiled(filename=filename, lock=lock, packages=tuple(map(str, document.get("packages", ()))))

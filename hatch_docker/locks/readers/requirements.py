@@ -16,7 +16,7 @@ from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate
 from hatch_docker.locks.readers.by_hash import Hashed, find_by_hash
 from hatch_docker.locks.readers.pylock import validated
 from hatch_docker.locks.readers.references import Reference, package_of
-from hatch_docker.locks.readers.requirements_file import Pin, read_locked
+from hatch_docker.locks.readers.requirements_file import Pin, read_hashed
 
 
 def read_requirements(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:
@@ -24,7 +24,7 @@ def read_requirements(path: Path, request: InstallRequest, finder: FileFinder) -
 
     Raises LockError for requirements without a pin or hashes, or if the index has no file with a locked hash.
     """
-    locked = read_locked(path)
+    locked = read_hashed(path)
     direct = _direct([each for each in locked.references if _applies(each, request)], path, request)
     pins = [pin for pin in locked.pins if _applies(pin, request)]
     _check_unique(pins, direct, path)

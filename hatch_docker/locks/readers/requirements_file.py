@@ -31,14 +31,14 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Locked:
+class HashedRequirements:
     """What a requirements file locks: packages of an index, and packages by path or URL."""
 
     pins: tuple[Pin, ...] = ()
     references: tuple[Reference, ...] = ()
 
 
-def read_locked(path: Path) -> Locked:
+def read_hashed(path: Path) -> HashedRequirements:
     """The content of a requirements file and of those that it includes.
 
     Raises LockError for all requirements without a pin or hash at once, and for an invalid line.
@@ -63,7 +63,7 @@ def read_locked(path: Path) -> Locked:
     problems += [f"missing hashes for {', '.join(unhashed)}"] if unhashed else []
     if problems:
         raise LockError("; ".join(problems), place=str(path), hint=_hash_command(path))
-    return Locked(pins=tuple(pins), references=tuple(references))
+    return HashedRequirements(pins=tuple(pins), references=tuple(references))
 
 
 def read_constraints(path: Path) -> dict[str, frozenset[str]]:

@@ -198,6 +198,25 @@ def test_files_found_by_hash(bench: Bench, kind: str) -> None:
         assert bench.corp.paths() == ["/simple/mylib/"]
 
 
+def test_a_source_for_another_platform_does_not_apply(bench: Bench) -> None:
+    bench.write(f"{UV}{{ index = 'corp', marker = \"sys_platform == 'win32'\" }}\n{CORP_OF_UV}explicit = true\n")
+    wheel = make_wheel(bench.root, NAME, "1.0", requires=["other"])
+    bench.squatted.add(NAME, wheel.name, wheel.read_bytes())
+    locked_by_hash(bench)
+    assert bench.artifacts()[NAME].url.startswith(f"http://{bench.squatted.host}/")
+    assert bench.corp.paths() == []
+
+
+def test_files_found_before_a_source_was_added_do_not_count(bench: Bench) -> None:
+    bench.write(INDEX["uv: index"])
+    locked_by_hash(bench)
+    assert bench.artifacts()
+    text = (bench.project / "pyproject.toml").read_text().replace('index = "corp"', 'path = "../mylib"')
+    (bench.project / "pyproject.toml").write_text(text)
+    with pytest.raises(LockError, match="its source is path"):
+        bench.artifacts()
+
+
 @pytest.mark.parametrize("kind", DIRECT)
 def test_a_lock_by_hash_does_not_replace_a_source(bench: Bench, kind: str) -> None:
     bench.write(DIRECT[kind])
@@ -232,6 +251,7 @@ def test_member_gets_the_sources_of_its_workspace(bench: Bench) -> None:
         '[tool.uv.workspace]\nmembers = ["app", "mylib"]\n[tool.uv.sources]\nmylib = { workspace = true }\n'
     )
     found = bench.artifacts()
-    assert found[NAME].tree
-    assert Path(found[NAME].tree.url.removeprefix("file://")).name == NAME
+    tree = found[NAME].tree
+    assert tree
+    assert Path(tree.url.removeprefix("file://")).name == NAME
     bench.check_not_asked()

@@ -15,7 +15,7 @@ from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.tool_settings import ToolSettings
 from hatch_docker.index.uv_config import UvTable, uv_tables
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.http import Http, Network
+from hatch_docker.support.http import Http, Network, redact_text
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
 
@@ -50,9 +50,13 @@ class FileFinder:
     threads: int = 8
 
     def with_sources(self, sources: Sources) -> FileFinder:
-        """The finder for one target, given the sources that apply to it."""
-        find = self.files_from
-        return replace(self, files=lambda name: find(name, sources)) if find else self
+        """The finder for one target, given the sources that apply to it, which are part of the cache key."""
+        find, indexes = self.files_from, self.indexes
+        if find is None:
+            return self
+        every = [each for found in sources.by_name.values() for each in found]
+        shown = [redact_text(f"{each.place} {each.kind} {each.value}") for each in every]
+        return replace(self, files=lambda name: find(name, sources), indexes=lambda: [*indexes(), *sorted(shown)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,8 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
     path = find_lock(source.root, source.configured, progress=progress)
     if path:
         progress.note(f"lock: {shown(path, source.root)}")
-        finder = source.indexes(named_indexes(path)).finder
+        applying = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
+        finder = source.indexes(named_indexes(path)).finder.with_sources(applying)
         return _selected(read_lock(path, request, finder), request, source, Locked(path=path))
     if not request.requirements and not request.requirement_files:
         return Locked()

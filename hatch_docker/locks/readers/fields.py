@@ -33,6 +33,11 @@ def reading(path: Path, refresh: str) -> Iterator[None]:
         raise
     except RecursionError:
         raise LockError("the lock is nested too deeply", place=str(path), hint=f"make it again: {refresh}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise LockError(
+            f"a path or URL of the lock is not valid: {why}", place=str(path), hint=f"make it again: {refresh}"
+        ) from None
 
 
 def text(of: Table, key: str, default: str = "") -> str:

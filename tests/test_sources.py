@@ -121,7 +121,8 @@ def test_a_named_index_of_the_environment_goes_first(tmp_path: Path) -> None:
         ("{ editable = true }", "names no source"),
         ("{ workspace = false }", "workspace must be true"),
         ('{ git = "https://git.example/", tag = "1", branch = "main" }', "more than one of rev, tag and branch"),
-        ('{ git = "https://git.example/", editable = true }', "remove editable"),
+        ('{ git = "https://git.example/", revision = "1" }', "remove revision"),
+        ("[{ path = '.' }, { index = 'b', marker = 'os_name == \"nt\"' }]", "two sources"),
         ('{ index = "a", marker = "no marker" }', "marker is not valid"),
         ('{ index = "a", extra = "x", group = "y" }', "an extra and a group"),
         ("{ index = 1 }", "index must be a string"),
@@ -151,6 +152,8 @@ def test_all_refused_entries_are_one_error(tmp_path: Path) -> None:
         ('{ path = "../gone" }', "does not exist: correct path"),
         ('{ index = "corp" }', "no index is named corp: add it to tool.uv.index"),
         ("{ workspace = true }", "the project is not in a workspace"),
+        ('{ path = "pyproject.toml" }', "is neither a directory nor a wheel or sdist"),
+        ('{ url = "https://ann:s3cret@files.example/x?y" }', "https://files.example/x is neither a wheel nor an sdist"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_an_error_for_those_who_need_it(

@@ -17,15 +17,13 @@ from hatch_docker.index.source import KINDS, NamedIndex, Source
 from hatch_docker.index.uv_config import is_true
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.support import toml
+from hatch_docker.support.http import redact
 
 _LIMITS = frozenset(("marker", "extra", "group"))
-_KEYS = {
-    "path": frozenset(("editable", "package")),
-    "workspace": frozenset(("editable",)),
-    "git": frozenset(("subdirectory", "rev", "tag", "branch", "lfs")),
-    "url": frozenset(("subdirectory",)),
-    "index": frozenset[str](),
-}
+# The other keys of all kinds: uv accepts them for each.
+_KEYS = frozenset(("editable", "package", "subdirectory", "rev", "tag", "branch", "lfs"))
+# The archives that uv installs from.
+_SUFFIXES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lzma", ".tar")
 _REFERENCES = ("rev", "tag", "branch")
 
 
@@ -172,7 +170,8 @@ def _sources(name: str, value: object, place: str, context: _Context) -> tuple[S
     found = [_source(name, entry, place, context) for entry in entries]
     for number, one in enumerate(found):
         for other in found[number + 1 :]:
-            if (one.extra, one.group) == (other.extra, other.group) and one.marker == other.marker:
+            same = (one.extra, one.group) == (other.extra, other.group)
+            if same and (one.marker == other.marker or not one.marker or not other.marker):
                 raise _InvalidEntryError("two sources apply at once: limit each with a marker that excludes the other")
     return tuple(found)
 
@@ -210,8 +209,8 @@ def _kind(entry: Mapping[str, Any]) -> str:
         raise _InvalidEntryError(f"it names {' and '.join(kinds)}: keep one of them")
     if not kinds:
         raise _InvalidEntryError(f"it names no source: add one of {', '.join(KINDS)}")
-    if unknown := entry.keys() - _LIMITS - _KEYS[kinds[0]] - {kinds[0]}:
-        raise _InvalidEntryError(f"it has keys that a {kinds[0]} source does not: remove {', '.join(sorted(unknown))}")
+    if unknown := entry.keys() - _LIMITS - _KEYS - {kinds[0]}:
+        raise _InvalidEntryError(f"it has keys that no source has: remove {', '.join(sorted(unknown))}")
     return kinds[0]
 
 
@@ -233,7 +232,11 @@ def _marker(text: str) -> str:
 def path_value(path: Path) -> tuple[str, str]:
     """The value and the problem of a source that is a path."""
     absolute = Path(os.path.normpath(path))
-    problem = "" if absolute.exists() else f"{absolute} does not exist: correct path, or remove the source"
+    problem = ""
+    if not absolute.exists():
+        problem = f"{absolute} does not exist: correct path, or remove the source"
+    elif not absolute.is_dir() and not absolute.name.endswith(_SUFFIXES):
+        problem = f"{absolute} is neither a directory nor a wheel or sdist: correct path"
     return str(absolute), problem
 
 
@@ -257,7 +260,9 @@ def _git(_name: str, entry: Mapping[str, Any], _context: _Context) -> tuple[str,
 
 
 def _url(_name: str, entry: Mapping[str, Any], _context: _Context) -> tuple[str, str]:
-    return _text(entry, "url"), ""
+    url = _text(entry, "url")
+    is_archive = url.partition("#")[0].partition("?")[0].endswith(_SUFFIXES)
+    return url, "" if is_archive else f"{redact(url)} is neither a wheel nor an sdist: correct url"
 
 
 def _of_index(_name: str, entry: Mapping[str, Any], context: _Context) -> tuple[str, str]:

@@ -98,10 +98,9 @@ def build_resolver(plan: Plan, image: ImagePlan, services: Services) -> BuildRes
 
 
 def _with_versions(locked: Locked, wheels: Sequence[PreparedWheel]) -> Locked:
-    """The artifacts that are in the image. A lock need not have the versions of source trees: their wheels do."""
-    built = {wheel.facts.key: wheel.facts.version for wheel in wheels}
-    present = [each for each in locked.artifacts if each.name in built]
-    artifacts = (replace(each, version=built[each.name]) if each.tree else each for each in present)
+    """The lock with the versions of source trees, which their wheels tell."""
+    built = {wheel.facts.key: wheel.facts.version for wheel in wheels if wheel.tree}
+    artifacts = (replace(each, version=built.get(each.name, each.version)) for each in locked.artifacts)
     return replace(locked, artifacts=tuple(artifacts))
 
 

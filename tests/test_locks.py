@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import many
+from packaging.pylock import PackageVcs
 from packaging.requirements import Requirement
 
 from hatch_docker.base.target import Libc, TargetPython
-from hatch_docker.errors import HatchDockerError, LockError, NoWheelError
+from hatch_docker.errors import HatchDockerError, LockError, NoWheelError, ResolveError
 from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import Index, IndexFile
@@ -851,6 +852,59 @@ def test_changes_since_a_uv_lock_was_made(tmp_path: Path) -> None:
 def test_errors_for_uv_locks(tmp_path: Path, document: Mapping[str, Any], problem: str) -> None:
     with pytest.raises(LockError, match=problem):
         uv_selected(tmp_path, document)
+
+
+def test_lock_of_another_version_needs_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: Mapping[str, str]) -> str:
+        raise ResolveError("no uv")
+
+    monkeypatch.setattr("hatch_docker.locks.readers.uv_lock.find_uv", missing)
+    with pytest.raises(
+        LockError, match=r"version 2 of uv\.lock can be read only by uv, which is not installed"
+    ) as caught:
+        uv_selected(tmp_path, uv_lock(ROOT) | {"version": 2})
+    assert caught.value.place == str(tmp_path / "uv.lock")
+    assert "uv export" in caught.value.hint
+
+
+def test_virtual_packages_contribute_their_dependencies(tmp_path: Path) -> None:
+    virtual = {"name": "group", "version": "1", "source": {"virtual": "group"}, "dependencies": [{"name": "six"}]}
+    document = uv_lock(ROOT | {"dependencies": [{"name": "group"}]}, virtual, uv_package("six", "1"))
+    assert uv_selected(tmp_path, document) == {"six": "1"}
+
+
+def test_commit_of_uv_lock(tmp_path: Path) -> None:
+    commit = "0" * 40
+    source = f"https://git.example/g.git?subdirectory=a%2Fb&rev=v1#{commit}"
+    write(
+        tmp_path / "uv.lock",
+        uv_lock(ROOT | {"dependencies": [{"name": "g"}]}, {"name": "g", "source": {"git": source}}),
+    )
+    (package_,) = read_lock(tmp_path / "uv.lock", request_for(SLIM), nothing()).packages
+    assert package_.vcs == PackageVcs(
+        type="git", url="https://git.example/g.git", requested_revision="v1", commit_id=commit, subdirectory="a/b"
+    )
+    source = source.replace("rev=v1", "rev=v1&lfs=true")
+    with pytest.raises(LockError, match="g comes from Git with lfs = true"):
+        uv_selected(
+            tmp_path, uv_lock(ROOT | {"dependencies": [{"name": "g"}]}, {"name": "g", "source": {"git": source}})
+        )
+
+
+def test_excluded_names_and_replaced_metadata_are_read(tmp_path: Path) -> None:
+    manifest = {"excludes": ["zipp"], "dependency-metadata": [{"name": "six", "version": "1", "requires-dist": []}]}
+    document = uv_lock(ROOT | {"dependencies": [{"name": "six"}]}, uv_package("six", "1"), manifest=manifest)
+    found = read_lock(write(tmp_path / "uv.lock", document), request_for(SLIM), nothing())
+    excepted = overridden(found)
+    assert excepted == Overrides(names=frozenset({"zipp"}), packages=frozenset({"six"}))
+    artifacts = select(found, request_for(SLIM), lock=tmp_path / "uv.lock")
+    wants = request_for(SLIM, requirements=[Requirement("zipp"), Requirement("six")])
+    check_fresh(artifacts, wants, lock=tmp_path / "uv.lock", refresh="", overridden=excepted)
+    assert check_complete(artifacts, {"six": ["gone"]}, wants, overridden=excepted) == []
+    assert check_complete(artifacts, {"six": ["gone"]}, wants) == [
+        "the project requires zipp: it is not in the lock",
+        "six 1 requires gone: it is not in the lock",
+    ]
 
 
 def test_own_extras_of_the_project_are_resolved(tmp_path: Path) -> None:

@@ -51,6 +51,26 @@ def test_extras_include_each_other() -> None:
     assert texts(project("my-app[b]", extras=extras)) == ["x", "y"]
 
 
+def test_marker_of_a_self_reference_limits_its_requirements() -> None:
+    """The requirements of an extra that is included on one platform are for that platform."""
+    extras = {
+        "fast": ("my-app[win]; sys_platform == 'win32'", "my-app[lin]; sys_platform == 'linux'"),
+        "win": ("w", "v; python_version < '3.12' or python_version >= '3.14'"),
+        "lin": ("l",),
+    }
+    assert texts(project(extras=extras), ["fast"]) == [
+        'l; sys_platform == "linux"',
+        'v; (python_version < "3.12" or python_version >= "3.14") and sys_platform == "win32"',
+        'w; sys_platform == "win32"',
+    ]
+    assert texts(project(extras=extras), ["win"])[1] == "w"
+
+
+def test_self_references_with_markers_may_be_circular() -> None:
+    extras = {"a": ("my-app[b]; os_name == 'nt'", "x"), "b": ("my-app[a]; os_name == 'posix'", "y")}
+    assert {each.partition(";")[0] for each in texts(project(extras=extras), ["a"])} == {"x", "y"}
+
+
 def test_dependency_group_includes_others() -> None:
     groups: dict[str, Any] = {"run": ["r", {"include-group": "shared"}], "shared": ["s", "my-app[extra]"], "dev": ["d"]}
     made = project("a", extras={"extra": ("e",)}, groups=groups)

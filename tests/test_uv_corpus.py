@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urljoin
@@ -95,3 +96,104 @@ def _of_package(
         return (source.url or "", source.commit_id, source.subdirectory or "")
     url = urljoin(package.index or "", source.url) if source.url else (folder / (source.path or "")).resolve().as_uri()
     return (str(package.version), url, *source.hashes.values())
+
+
+# A project of the table, a file of it, a change of it (a pattern and its replacement), and what we say of that: it has
+# changed if `uv lock --check` says so, and if that matters to the image.
+CHANGES = [
+    ("plain", r'"alpha"', '"alpha", "third"', "requires third, which is not locked"),
+    ("plain", r'"beta"', "", "no longer requires beta"),
+    ("plain", r'"beta"', '"beta>0.5"', "requires beta>0.5 instead of beta"),
+    ("plain", r">=3\.10", ">=3.11", "requires Python >=3.11 instead of >=3.10"),
+    ("plain", r"\[build-system", 'description = "x"\n[build-system', ""),
+    ("nothing", r"\[\]", '["third"]', "requires third, which is not locked"),
+    ("versions", r"alpha<2", "Alpha < 2", ""),
+    ("extras-of-dependencies", r"gamma\[fast\]", "gamma", "requires gamma, which is not locked"),
+    ("own-extras", r"numpyish", "numpyish>1", "requires numpyish>1 instead of numpyish"),
+    ("groups", r'"delta"', '"delta", "third"', "requires third, which is not locked"),
+    ("bound-python", r">=3\.9,<4", "<4,>=3.9", ""),
+    ("override", r"leaf>=2", "leaf>=3", "has another tool.uv.override-dependencies"),
+    ("override", r'"leaf>=2"', '"leaf>=2", "third"', ""),
+    ("constraint", r'"alpha<2"', '"alpha<1.1"', "has another tool.uv.constraint-dependencies"),
+    ("exclude", r'"leaf"', "", "has another tool.uv.exclude-dependencies"),
+    ("plain", r"\[build-system", '[tool.uv]\nexclude-dependencies = ["leaf"]\n[build-system', "exclude-dependencies"),
+    ("dependency-metadata", r'\["delta"\]', '["leaf"]', "has another tool.uv.dependency-metadata"),
+    ("index", r'url = ".*"', 'url = "@cuda@"', "takes tor from index http"),
+    ("index", r"\[tool.uv.sources\]\n.*", "", "takes tor from the index instead of index http"),
+    ("url", r"1\.0-py3", "1.1-py3", "takes viaurl from http"),
+    ("url-of-source", r"1\.1-py3", "1.0-py3", "takes viaurl from http"),
+    ("git-tag", r"v1\.0", "v2.0", "(tag=v2.0) instead of"),
+    ("git-rev", r"rev = .*?\"", 'branch = "', "(branch="),
+    ("git-by-reference-with-tag", r"@v1\.0", "", "(subdirectory=sub) instead of"),
+    ("git-subdirectory", r', subdirectory = "sub"', "", "takes gitsub from"),
+    ("directory", r'path = "lib"', 'path = "./lib"', ""),
+    ("directory", r"\[tool.uv.sources\]\n.*", "", "takes mylib from the index instead of "),
+    ("directory", r'path = "lib"', 'path = "lib", editable = true', ""),
+    ("wheel", r"\[tool.uv.sources\]\n.*", "", "takes flat from the index instead of "),
+]
+# Changes of other files than the project's own.
+OTHERS = [
+    ("directory", "lib", r'"delta"', '"delta", "third"', "mylib requires third, which is not locked"),
+    ("directory", "lib", r'"delta"', '"delta<3"', "mylib requires delta<3 instead of delta"),
+    ("directory", "lib", r'version = "1\.0"', 'version = "2.0"', ""),
+    ("directory-with-extra", "lib", r'"delta"', '"leaf"', "mylib requires leaf, which is not locked"),
+    ("directory-of-directory", "other", r'"\.\./lib/third"', '"../lib"', "other takes third from"),
+    ("workspace-member", "packages/lib", r'"leaf<2"', '"leaf"', "mylib requires leaf instead of leaf<2"),
+    (
+        "workspace-member",
+        "packages/lib",
+        r"\[build",
+        "[tool.uv]\npackage = false\n[build",
+        "mylib is no longer a package",
+    ),
+    ("workspace-member", "packages/lib", r">=3\.10", ">=3.12", "requires Python >=3.10,>=3.12 instead of >=3.10"),
+    ("workspace-member", "packages/lib", r"gamma\[fast\]", "gamma", ""),
+    ("workspace-settings-of-root", ".", r"leaf>=2", "leaf>=3", "has another tool.uv.override-dependencies"),
+    ("workspace-sources-of-root", ".", r'url = ".*"', 'url = "@cuda@"', "takes tor from index"),
+]
+# uv notices these, but they do not change the image.
+IRRELEVANT = {"editable", 'version = "2.0"', "gamma"}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new", "phrase"),
+    [*((name, "", *change) for name, *change in CHANGES), *OTHERS],
+    ids=lambda each: re.sub(r"\W+", "-", str(each)),
+)
+def test_changes_are_noticed_that_uv_notices(
+    world: World, name: str, file: str, old: str, new: str, phrase: str
+) -> None:
+    project = next(each for each in projects() if each.name == name)
+    root = world.lay_out(project)
+    folder = root / project.member
+    world.lock(folder)
+    path = (root / file if file else folder) / "pyproject.toml"
+    changed, count = re.subn(old, new, path.read_text())
+    assert count
+    path.write_text(world.filled(changed))
+    if not any(each in new for each in IRRELEVANT):
+        check = world.uv("lock", "--check", cwd=folder, check=False)
+        assert bool(phrase) == (check.returncode != 0), check.stderr
+    lock = find_lock(folder)
+    assert lock is not None
+    found = {
+        change
+        for choice in project.choices
+        for to in TARGETS
+        for change in lock_format(lock).changes(lock, request_of(world, folder, to, *choice))
+    }
+    assert any(phrase in each for each in found) if phrase else not found
+
+
+def test_lock_of_a_later_revision_is_exported_by_uv(world: World) -> None:
+    project = next(each for each in projects() if each.name == "workspace-member")
+    folder = world.lay_out(project) / project.member
+    world.lock(folder)
+    lock = find_lock(folder)
+    assert lock is not None
+    request = request_of(world, folder, TARGETS[0])
+    before = chosen(lock, request)
+    lock.write_text(re.sub("revision = .*", "revision = 99", lock.read_text()))
+    exported = read_lock(lock, request, FileFinder(files=lambda _: []))
+    assert exported.packages[0].wheels
+    assert chosen(lock, request) == before

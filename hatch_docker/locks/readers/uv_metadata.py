@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,12 @@ from hatch_docker.locks.readers.uv_requirements import (
     shown_origin,
 )
 
-# The settings that a lock records under other names in `manifest`.
-_SETTINGS = {"override-dependencies": "overrides", "constraint-dependencies": "constraints"}
-
 
 def changes(path: Path, request: InstallRequest) -> list[str]:
     """What has changed in the project since a uv.lock was made, one phrase each; as far as the request reaches.
 
     Compared are the requirements of the project and of the directories that it depends on, their sources, the bound on
-    Python, and the settings that choose versions. A lock without metadata, or of an unknown version, is not compared.
+    Python, and the settings that choose versions. A lock of an unknown version is not compared.
     """
     document = read_toml(path)
     if document.get("version") != VERSION:
@@ -45,16 +42,14 @@ def changes(path: Path, request: InstallRequest) -> list[str]:
     with translated(path):
         root, reached = reach(document, request)
         return [
-            *_of_project(root.get("metadata"), request, path.parent),
-            *(phrase for each in reached for phrase in _of_directory(each, request, path.parent)),
+            *_of_project(root.get("metadata", {}), request, path.parent),
+            *(phrase for each in reached for phrase in _of_directory(each, document, request, path.parent)),
             *_of_python(document, request, path.parent),
-            *_of_settings(document.get("manifest", {}), request, path.parent),
+            *_of_settings(document, request, path.parent),
         ]
 
 
-def _of_project(metadata: Table | None, request: InstallRequest, folder: Path) -> Iterator[str]:
-    if metadata is None:
-        return
+def _of_project(metadata: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
     groups = metadata.get("requires-dev", {})
     entries = [*metadata.get("requires-dist", [])]
     entries += [entry for group in sorted(request.groups) for entry in groups.get(group, [])]
@@ -68,22 +63,24 @@ def _of_project(metadata: Table | None, request: InstallRequest, folder: Path) -
     yield from _compare(locked, [each for each in current if each.name != request.project], allowed)
 
 
-def _of_directory(reached: Reached, request: InstallRequest, folder: Path) -> Iterator[str]:
+def _of_directory(reached: Reached, document: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
     """The changes of a directory that the project depends on, if its pyproject.toml tells its requirements."""
     package = reached.package
-    metadata, source = package.get("metadata"), package["source"]
+    source, name = package["source"], str(canonicalize_name(package["name"]))
     kind = next((kind for kind in LOCAL if kind in source), "")
-    if metadata is None or not kind:
+    if not kind:
         return
-    directory, name = folder / source[kind], str(canonicalize_name(package["name"]))
-    document = _document(directory)
-    table = table_of(document, "project")
+    directory = folder / source[kind]
+    now = _document(directory)
+    table = table_of(now, "project")
     if not table or not {"dependencies", "optional-dependencies"}.isdisjoint(list_of(table.get("dynamic"))):
         return
-    if kind != "virtual" and table_of(document, "tool", "uv").get("package") is False:
-        yield f"{name} is no longer a package"
+    is_package = table_of(now, "tool", "uv").get("package")
+    # Whoever requires the directory of another project may decide otherwise.
+    if name in document.get("manifest", {}).get("members", []) and is_package is (kind == "virtual"):
+        yield f"{name} is {'now' if is_package else 'no longer'} a package"
     locked, extras = locked_requirements(
-        metadata.get("requires-dist", []), name, reached.extras, request.target, folder
+        package.get("metadata", {}).get("requires-dist", []), name, reached.extras, request.target, folder
     )
     optional = {str(canonicalize_name(extra)): each for extra, each in table_of(table, "optional-dependencies").items()}
     texts = [*list_of(table.get("dependencies")), *(text for extra in extras for text in list_of(optional.get(extra)))]
@@ -168,34 +165,56 @@ def _pythons(bound: SpecifierSet) -> list[bool]:
     return [bound.contains(Version(f"3.{minor}.{micro}")) for minor in range(25) for micro in (0, 1, 4, 9, 20)]
 
 
-def _of_settings(manifest: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
-    """The changed settings of the workspace's root, the only place from which uv reads them."""
+def _of_settings(document: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
+    """The changed settings of the workspace's root, the only place from which uv reads them.
+
+    uv records those for packages that occur, and does not notice a new one for any other.
+    """
     if not (folder / "pyproject.toml").is_file():
         return
-    uv = _uv(folder)
-    for setting, key in _SETTINGS.items():
-        locked, _ = locked_requirements(manifest.get(key, []), "", frozenset(), request.target, folder)
-        current = project_requirements(_parsed(list_of(uv.get(setting))), request.target)
-        if _versions(locked) != _versions(current):
+    uv, manifest = _uv(folder), document.get("manifest", {})
+    for setting, (key, read) in _SETTINGS.items():
+        before = read(manifest.get(key, []), request, folder)
+        now = read(list_of(uv.get(setting)), request, folder)
+        occurring = {str(package["name"]) for package in document.get("package", [])} | before.keys()
+        if before != {name: value for name, value in now.items() if name in occurring}:
             yield f"has another tool.uv.{setting}"
-    excluded = {canonicalize_name(each) for each in list_of(uv.get("exclude-dependencies")) if isinstance(each, str)}
-    if excluded != set(manifest.get("excludes", [])):
-        yield "has another tool.uv.exclude-dependencies"
-    tables = (list_of(uv.get("dependency-metadata")), manifest.get("dependency-metadata", []))
-    before, now = ({_metadata(each) for each in table if isinstance(each, Mapping)} for table in tables)
-    if before != now:
-        yield "has another tool.uv.dependency-metadata"
 
 
-def _versions(requirements: Iterable[Required]) -> set[tuple[str, str]]:
-    return {(each.name, "" if each.is_direct else str(each.specifier)) for each in requirements}
+def _by_specifier(entries: Sequence[Any], request: InstallRequest, folder: Path) -> dict[str, object]:
+    """Requirements of a lock or a project, as the specifiers for each name that apply to the target."""
+    locked = [each for each in entries if isinstance(each, Mapping) and "name" in each]
+    found, _ = locked_requirements(locked, "", frozenset(), request.target, folder)
+    texts = _parsed(each for each in entries if isinstance(each, str))
+    every = [*found, *project_requirements(texts, request.target)]
+    return {
+        name: {"" if each.is_direct else str(each.specifier) for each in every if each.name == name}
+        for name in {each.name for each in every}
+    }
 
 
-def _metadata(entry: Mapping[str, Any]) -> tuple[str, str, frozenset[tuple[str, str]]]:
-    requires = frozenset(
-        (canonicalize_name(each.name), str(each.specifier)) for each in _parsed(list_of(entry.get("requires-dist")))
-    )
-    return canonicalize_name(str(entry.get("name"))), str(entry.get("version", "")), requires
+def _by_name(entries: Sequence[Any], _request: InstallRequest, _folder: Path) -> dict[str, object]:
+    return {canonicalize_name(each): True for each in entries if isinstance(each, str)}
+
+
+def _by_metadata(entries: Sequence[Any], _request: InstallRequest, _folder: Path) -> dict[str, object]:
+    """The requirements of each version in `dependency-metadata`."""
+    found: dict[str, dict[str, object]] = {}
+    for entry in (each for each in entries if isinstance(each, Mapping)):
+        requires = {
+            (canonicalize_name(each.name), str(each.specifier)) for each in _parsed(list_of(entry.get("requires-dist")))
+        }
+        found.setdefault(canonicalize_name(str(entry.get("name"))), {})[str(entry.get("version", ""))] = requires
+    return dict(found)
+
+
+# The settings, with the names that they have in the lock's `manifest`, and the way to compare them: values by package.
+_SETTINGS: Mapping[str, tuple[str, Callable[[Sequence[Any], InstallRequest, Path], dict[str, object]]]] = {
+    "override-dependencies": ("overrides", _by_specifier),
+    "constraint-dependencies": ("constraints", _by_specifier),
+    "exclude-dependencies": ("excludes", _by_name),
+    "dependency-metadata": ("dependency-metadata", _by_metadata),
+}
 
 
 def _parsed(texts: Iterable[object]) -> list[Requirement]:

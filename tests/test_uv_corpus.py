@@ -49,8 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.mark.parametrize("project", projects(), ids=lambda each: each.name)
 def test_uv_lock_selects_what_uv_exports(world: World, project: UvProject) -> None:
-    folder = world.lay_out(project) / project.member
-    world.lock(folder)
+    folder = world.locked(project) / project.member
     lock = find_lock(folder)
     assert lock is not None
     for extras, groups in project.choices:
@@ -164,9 +163,8 @@ def test_changes_are_noticed_that_uv_notices(
     world: World, name: str, file: str, old: str, new: str, phrase: str
 ) -> None:
     project = next(each for each in projects() if each.name == name)
-    root = world.lay_out(project)
+    root = world.copy(project)
     folder = root / project.member
-    world.lock(folder)
     path = (root / file if file else folder) / "pyproject.toml"
     changed, count = re.subn(old, new, path.read_text())
     assert count
@@ -187,8 +185,7 @@ def test_changes_are_noticed_that_uv_notices(
 
 def test_lock_of_a_later_revision_is_exported_by_uv(world: World) -> None:
     project = next(each for each in projects() if each.name == "workspace-member")
-    folder = world.lay_out(project) / project.member
-    world.lock(folder)
+    folder = world.copy(project) / project.member
     lock = find_lock(folder)
     assert lock is not None
     request = request_of(world, folder, TARGETS[0])

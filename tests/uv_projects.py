@@ -52,7 +52,8 @@ class World:
     environ: Mapping[str, str]
     indexes: Mapping[str, FakeIndex]
     places: Mapping[str, str]
-    count: int = field(default=0)
+    count: int = 0
+    roots: dict[str, Path] = field(default_factory=dict)
 
     def lay_out(self, project: UvProject) -> Path:
         """Write a project into a new directory: its root."""
@@ -86,6 +87,19 @@ class World:
 
     def lock(self, folder: Path) -> None:
         self.uv("lock", cwd=folder)
+
+    def locked(self, project: UvProject) -> Path:
+        """The root of a locked project, which is laid out and locked once: tests must not change it."""
+        if project.name not in self.roots:
+            root = self.lay_out(project)
+            self.lock(root / project.member)
+            self.roots[project.name] = root
+        return self.roots[project.name]
+
+    def copy(self, project: UvProject) -> Path:
+        """A copy of a locked project, for a test to change."""
+        self.count += 1
+        return Path(shutil.copytree(self.locked(project), self.root / f"{self.count}-copy"))
 
     def export(self, folder: Path, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> Path:
         """The pylock.toml that uv makes of the uv.lock for the project in `folder`: the file."""

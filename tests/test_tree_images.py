@@ -149,7 +149,7 @@ class TestTheResult:
         revision = commit(bench.root / "remote", {})
         url = (bench.root / "remote").as_uri()
         project = locked(bench, "lib", more=COMMIT.format(name="remote", url=url, revision=revision))
-        build(bench, project, **{name: value for name, value in ISOLATED.items() if name.startswith("GIT_")})
+        build(bench, project, None, **{name: value for name, value in ISOLATED.items() if name.startswith("GIT_")})
         assert result_of(project)["sources"] == [
             {"name": "lib", "version": "1.0", "kind": "directory", "url": "../lib", "commit": "", "subdirectory": ""},
             {"name": "remote", "version": "1.0", "kind": "git", "url": url, "commit": revision, "subdirectory": ""},

@@ -32,6 +32,18 @@ _FORMAT = 1
 _MORE_FILES = ("extra-metadata", "force-include", "sbom-files", "shared-data", "shared-scripts")
 
 
+# The characters of a failure that are shown in one line.
+_LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refused:
+    """Why there is no wheel of this machine; `error` is that of its build."""
+
+    reason: str
+    error: HatchDockerError | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnBuild:
     """The build of the project of a hatchling builder."""
@@ -48,27 +60,26 @@ class OwnBuild:
         again while its files are the same. Raises HatchDockerError if the build fails.
         """
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-            reason = "it is named in no-binary" if compiled else self._impure()
-            if reason:
+            if reason := "it is named in no-binary" if compiled else self._impure():
                 yield self._file(self._build(folder, SdistBuilder), reason)
                 return
             if known := self._known():
                 yield known
                 return
             before = binaries(Path(self.builder.root))
-            wheel, reason = self._wheel(folder)
-            if wheel is not None and not reason:
-                yield self._stored(self._file(wheel, ""))
+            made = self._wheel(folder)
+            if isinstance(made, FetchedFile):
+                yield self._stored(made)
                 return
             for path in binaries(Path(self.builder.root)) - before:
                 # The build left it beside the sources, and it fits this machine.
                 path.unlink(missing_ok=True)
-            yield self._file(self._build(folder, SdistBuilder), reason)
+            yield self._sdist(folder, made)
             # The builder could build it: a mistake in a hook would have failed there, too.
-            self.cache.put("own-impure", self._configuration, {"reason": reason})
+            self.cache.put("own-impure", self._configuration, {"reason": made.reason})
 
-    def _wheel(self, folder: str) -> tuple[Path | None, str]:
-        """The wheel, and why it must be built in the builder; no wheel if its build hooks fail."""
+    def _wheel(self, folder: str) -> FetchedFile | _Refused:
+        """The wheel, or why it must be built in the builder: it is not pure, or its build hooks fail."""
         try:
             wheel = self._build(folder, WheelBuilder)
             sign = compiled_sign(wheel)
@@ -77,10 +88,17 @@ class OwnBuild:
         except HatchDockerError as error:
             if not self._has_hooks():
                 raise
-            reason = f"its build on this machine failed ({_one_line(error.message)})"
+            reason = f"its build on this machine failed ({' '.join(error.message.split())[:_LONGEST]})"
             self.progress.note(f"{self._name}: {reason}")
-            return None, reason
-        return wheel, f"its wheel is not pure ({sign})" if sign else ""
+            return _Refused(reason=reason, error=error)
+        return _Refused(reason=f"its wheel is not pure ({sign})") if sign else self._file(wheel, "")
+
+    def _sdist(self, folder: str, refused: _Refused) -> FetchedFile:
+        """The sdist; if it cannot be built either, the error of the wheel is the one to show."""
+        try:
+            return self._file(self._build(folder, SdistBuilder), refused.reason)
+        except HatchDockerError as error:
+            raise (refused.error or error) from None
 
     def _build(self, folder: str, kind: type[SdistBuilder | WheelBuilder]) -> Path:
         builder = self._other(kind)
@@ -192,8 +210,3 @@ def _digest(path: Path) -> str:
 
 def _json(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _one_line(message: str) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return " ".join(lines)[:300]

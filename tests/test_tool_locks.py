@@ -416,13 +416,26 @@ def test_sources_of_pipenv(tmp_path: Path) -> None:
         chosen(lock, request)
 
 
+def test_packages_that_pipenv_did_not_resolve_must_not_apply(tmp_path: Path) -> None:
+    (tmp_path / "Pipfile").write_text('[packages]\nWin = { version = "*", sys_platform = "== \'win32\'" }\n')
+    lock = pipfile_lock(tmp_path, default={"a": pinned("a"), "win": {"version": "*"}})
+    request = request_for(tmp_path)
+    finder = serving(dump(tmp_path / "files.json", {"files": [wheel("a", "1.0")]}))
+    assert chosen(lock, request, finder) == ["a 1.0"]
+    (tmp_path / "Pipfile").unlink()
+    with pytest.raises(LockError, match="not pinned: win") as caught:
+        chosen(lock, request, finder)
+    assert "lock on Linux" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"default": {"a": pinned("a", index="gone")}}, "a comes from the source gone, which the lock does not define"),
         ({"docs": {"a": pinned("a", "2.0")}, "default": {"a": pinned("a")}}, "a is locked differently in two"),
         ({"default": {"a": {"git": "https://git.example/a", "ref": "main"}}}, "the lock has no commit of it"),
-        ({"default": {"a": {"version": "*", "hashes": []}}}, r"a: the version '\*' is not valid"),
+        ({"default": {"a": {"version": "==x", "hashes": []}}}, "a: the version '==x' is not valid"),
+        ({"default": {"b": {"version": "*"}, "a": {"markers": "python_version > '3'"}}}, "not pinned: a, b"),
         ({"default": {"a": {"version": "==1.0"}, "b": {"version": "==1.0"}}}, "missing hashes for a, b"),
         ({"_meta": {"pipfile-spec": 7}}, "version 7 of Pipfile.lock is not supported, only 6"),
         ({"_meta": {"pipfile-spec": 6, "requires": {"python_version": "3.9"}}}, r"for Python ==3\.9\.\*"),

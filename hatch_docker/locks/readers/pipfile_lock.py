@@ -17,6 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.locks.model import InstallRequest, read_text, read_toml
@@ -29,6 +30,13 @@ REFRESH = "pipenv lock"
 _SPEC = 6
 _DEVELOP = ("dev", "develop", "dev-packages")
 _VCS = ("git", "hg", "svn", "bzr")
+# The keys of an entry in a Pipfile that are variables of markers (PEP 508).
+_VARIABLES = (
+    *("os_name", "sys_platform", "platform_machine", "platform_python_implementation", "platform_release"),
+    *("platform_system", "platform_version", "python_version", "python_full_version"),
+    *("implementation_name", "implementation_version"),
+)
+_PIN = "Pipenv pins only what applies where it locks: lock on Linux, with the image's Python (pipenv lock)"
 # The sections of a Pipfile that are not categories of packages (plette).
 _SECTIONS = frozenset(("source", "packages", "dev-packages", "requires", "scripts", "pipfile", "pipenv"))
 
@@ -48,8 +56,12 @@ def read_pipfile(path: Path, request: InstallRequest, finder: FileFinder) -> Pyl
             )
         sources = {text(each, "name"): expanded(text(each, "url")) for each in tables(meta, "sources")}
         main = next(iter(sources), "")
+        pipfile = _pipfile(path)
+        chosen = [each for each in _chosen(document, request) if not _is_excluded(*each, pipfile, request.target)]
+        if unpinned := sorted({name for name, locked in chosen if _is_unpinned(locked)}):
+            raise LockError(f"not pinned: {', '.join(unpinned)}", hint=_PIN)
         entries: dict[str, Entry] = {}
-        for name, locked in _chosen(document, request):
+        for name, locked in chosen:
             index = text(locked, "index")
             if index and index not in sources:
                 raise LockError(f"{name} comes from the source {index}, which the lock does not define")
@@ -76,10 +88,9 @@ def pipfile_changes(path: Path, request: InstallRequest) -> list[str]:  # noqa: 
     with reading(path, REFRESH):
         document = _load(path)
         locked = text(table(table(document, "_meta"), "hash"), "sha256")
-        pipfile = path.with_name("Pipfile")
-        if not locked or not pipfile.is_file():
+        project = _pipfile(path)
+        if not locked or not project:
             return []
-        project = read_toml(pipfile)
         # Without sources the default one is hashed, which the lock has.
         sourced = {"source": table(document, "_meta").get("sources", []), **project}
         if locked in (pipfile_hash(sourced, canonical=True), pipfile_hash(sourced, canonical=False)):
@@ -100,6 +111,30 @@ def _load(path: Path) -> Table:
     if not isinstance(document, dict):
         raise LockError("the lock is damaged: it is not a JSON object")
     return document
+
+
+def _pipfile(lock: Path) -> Table:
+    """The document of the Pipfile beside a lock, empty without one."""
+    path = lock.with_name("Pipfile")
+    return read_toml(path) if path.is_file() else {}
+
+
+def _is_unpinned(locked: Table) -> bool:
+    """Whether Pipenv did not resolve a package, since it does not apply where it locked."""
+    return locked.keys().isdisjoint((*_VCS, "path", "file")) and not text(locked, "version").startswith("==")
+
+
+def _is_excluded(name: str, locked: Table, pipfile: Table, target: TargetPython) -> bool:
+    """Whether a package that is not pinned does not apply to the target, by the keys of its entry in the Pipfile.
+
+    The lock has its `markers`, but not keys such as `sys_platform`.
+    """
+    if not _is_unpinned(locked):
+        return False
+    categories = [table(pipfile, each) for each in pipfile.keys() - (_SECTIONS - {"packages", "dev-packages"})]
+    found = [each[key] for each in categories for key in each if canonicalize_name(key) == name]
+    markers = [f"{key} {each[key]}" for each in found if isinstance(each, Mapping) for key in _VARIABLES if key in each]
+    return not all(holds(marker, target) for marker in markers)
 
 
 def _python(meta: Table) -> str | None:

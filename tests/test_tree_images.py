@@ -172,3 +172,34 @@ class TestFailures:
         trees.in_tree("lib", files=more)
         outcome = build(bench, locked(bench, "lib"))
         assert "warning: the lock lacks what its packages require: lib 1.0 requires other" in outcome.err
+
+
+class TestBuildRequirements:
+    @pytest.mark.parametrize("source", ['{ path = "../tool" }', '{ git = "GIT", rev = "REV" }'])
+    def test_obey_the_sources_of_the_directory(
+        self, bench: Bench, trees: TreeBench, index: FakeIndex, source: str
+    ) -> None:
+        """The index offers a higher version of the same name, and is not asked for it."""
+        index.add("tool", "tool-9.0-py3-none-any.whl", b"a stranger's")
+        trees.in_tree("tool")
+        git(bench.root / "tool", "init")
+        revision = commit(bench.root / "tool", {})
+        source = source.replace("GIT", (bench.root / "tool").as_uri()).replace("REV", revision)
+        trees.in_tree("lib", requires=["tool"], build="import tool; assert tool.ANSWER == 42")
+        with (bench.root / "lib" / "pyproject.toml").open("a") as file:
+            file.write(f"\n[tool.uv.sources]\ntool = {source}\n")
+        settings = {name: value for name, value in ISOLATED.items() if name.startswith("GIT_")}
+        build(bench, locked(bench, "lib"), index, **settings)
+        assert not [path for path in index.paths() if "/tool/" in path]
+
+    def test_in_a_circle_are_an_error(self, bench: Bench, trees: TreeBench, index: FakeIndex) -> None:
+        for name, other in (("lib", "tool"), ("tool", "lib")):
+            trees.in_tree(name, requires=[other])
+            with (bench.root / name / "pyproject.toml").open("a") as file:
+                file.write(f'\n[tool.uv.sources]\n{other} = {{ path = "../{other}" }}\n')
+        outcome = bench.build(locked(bench, "lib"), **environ(index))
+        assert outcome.code == 1
+        assert "Traceback" not in outcome.err
+        assert "\n  lib is needed" not in outcome.err
+        assert ": lib is needed to build lib itself: lib is built with tool is built with lib\n" in outcome.err
+        assert (trees.builds("lib"), trees.builds("tool")) == ("", "")

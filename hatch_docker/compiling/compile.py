@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hatch_docker.compiling.builder import Builder
+from hatch_docker.compiling.circles import circle
 from hatch_docker.compiling.context import LOCAL, CompileContext
 from hatch_docker.compiling.jobs import BuildInputs, Compiled, ContainerBuild, Job, Origin
 from hatch_docker.compiling.local import build_locally, is_pure
@@ -108,12 +109,14 @@ def _check_cycle(artifacts: Sequence[Artifact], context: CompileContext, within:
     """Raise CompileError if a package must be built before it can be built."""
     for each in artifacts:
         if each.name in within and not each.is_wheel:
-            cycle = " is built with ".join([*within[within.index(each.name) :], each.name])
-            hint = "remove one of these from build-system.requires" if each.tree else "lock a version that has one"
+            names = [*within[within.index(each.name) :], each.name]
+            if each.tree:
+                raise circle(names, place=tree_place(each.tree, context.root))
             raise CompileError(
-                f"{each.name} is needed to build {each.name} itself, and has no wheel for {context.target}: {cycle}",
-                place=tree_place(each.tree, context.root) if each.tree else each.filename,
-                hint=hint,
+                f"{each.name} is needed to build {each.name} itself, and has no wheel for {context.target}"
+                + (f": {' is built with '.join(names)}" if len(names) > 2 else ""),
+                place=each.filename,
+                hint="lock a version that has one",
             )
 
 

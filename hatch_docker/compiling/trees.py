@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from hatch_docker.compiling.circles import check_circle
 from hatch_docker.compiling.context import LOCAL, CompileContext
 from hatch_docker.compiling.directory import Directory, content_digest, read_directory
 from hatch_docker.compiling.git import Git, is_dirty
@@ -63,8 +64,8 @@ def tree_place(tree: SourceTree, root: Path) -> str:
 
 def is_package(artifact: Artifact) -> bool:
     """Whether a package is installed: a directory may say that only its dependencies are. Raises SourceError."""
-    tree = artifact.tree
-    return tree is None or not tree.is_local or read_directory(tree_path(tree), artifact.name).is_package
+    directory = _local(artifact) if artifact.tree else None
+    return directory is None or directory.is_package
 
 
 def describe_directories(artifacts: Sequence[Artifact], context: CompileContext) -> str:
@@ -83,29 +84,33 @@ def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> B
     `obtain` gives the wheels of build requirements. Raises SourceError for a tree that is gone, CompileError if neither
     a wheel nor an sdist can be built.
     """
-    tree = _tree(artifact)
-    directory = read_directory(tree_path(tree), artifact.name) if tree.is_local else None
+    directory = _local(artifact)
     if directory is not None and not directory.is_package:
         context.progress.note(f"{artifact.name} has tool.uv.package = false: only its dependencies are installed")
         return None
-    key, cache = _key(tree, directory), _cache(context)
+    key, cache = _key(artifact, directory), _cache(context)
     reason = cache.impure(key)
-    known = cache.sdist(key, replace(artifact, reason=reason)) if reason else cache.wheel(key, artifact)
-    if known:
+    if known := _known(artifact, key, cache):
         return BuiltTree(file=known, lock=cache.lock(key))
     with _opened(artifact, directory, context) as opened, _building(artifact, opened, context, obtain) as build:
         made = _Build(artifact=artifact, key=key, cache=cache, context=context, build=build)
+        check_circle(opened.path, artifact.name, context.environ)
         lock = cache.lock(key) or BuildLock(requirements=tuple(build.resolve(opened.system.requires)))
         return made.sdist(lock, reason) if reason else made.wheel(lock)
 
 
 def cached_tree(artifact: Artifact, context: CompileContext) -> FetchedFile | None:
     """What `build_tree` would take from the cache: a wheel or an sdist. Nothing is built or fetched."""
+    return _known(artifact, _key(artifact, _local(artifact)), _cache(context)) if is_package(artifact) else None
+
+
+def _local(artifact: Artifact) -> Directory | None:
+    """The local directory; None for a commit."""
     tree = _tree(artifact)
-    directory = read_directory(tree_path(tree), artifact.name) if tree.is_local else None
-    if directory is not None and not directory.is_package:
-        return None
-    key, cache = _key(tree, directory), _cache(context)
+    return read_directory(tree_path(tree), artifact.name) if tree.is_local else None
+
+
+def _known(artifact: Artifact, key: TreeKey, cache: TreeCache) -> FetchedFile | None:
     reason = cache.impure(key)
     return cache.sdist(key, replace(artifact, reason=reason)) if reason else cache.wheel(key, artifact)
 
@@ -116,8 +121,9 @@ def _tree(artifact: Artifact) -> SourceTree:
     return artifact.tree
 
 
-def _key(tree: SourceTree, directory: Directory | None) -> TreeKey:
+def _key(artifact: Artifact, directory: Directory | None) -> TreeKey:
     if directory is None:
+        tree = _tree(artifact)
         # A commit never changes.
         identity = f"{tree.commit} {tree.subdirectory}"
         return TreeKey(configuration=identity, content=identity)

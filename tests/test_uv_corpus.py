@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -13,11 +14,12 @@ from uv_projects import UvProject, World, projects, request_of, serving_world
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import LockError
-from hatch_docker.index.access import FileFinder
+from hatch_docker.index.access import FileFinder, ResolverSettings
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import read_lock, select
 from hatch_docker.locks.formats import find_lock, lock_format
 from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.resolve import resolve
 from hatch_docker.oci.spec import Platform
 
 
@@ -39,6 +41,9 @@ TARGETS = (
 )
 # Not supported: a package in a subdirectory of an archive.
 REFUSED = ("url-with-subdirectory", "url-of-source-with-subdirectory")
+
+
+DIFFERENT = ()
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,26 @@ def test_uv_lock_selects_what_uv_exports(world: World, project: UvProject) -> No
             ours, theirs = chosen(lock, request), expected(exported, to)
             assert ours == theirs
             assert not list(lock_format(lock).changes(lock, request))
+
+
+@pytest.mark.parametrize("project", projects(), ids=lambda each: each.name)
+def test_without_a_lock_uv_resolves_what_it_locks(world: World, project: UvProject) -> None:
+    """One resolution for all platforms of a Python, compared with `uv lock` followed by `uv export`."""
+    if project.name in (*REFUSED, *DIFFERENT):
+        pytest.skip("not supported, or different on purpose")
+    folder = world.lay_out(project) / project.member
+    resolver = ResolverSettings(environ=world.environ, configured=())
+    resolution = folder / "dist" / "pylock.app.toml"
+    resolution.parent.mkdir(exist_ok=True)
+    cases = [(*choice, to) for choice in project.choices for to in TARGETS]
+    ours = []
+    for extras, groups, to in cases:
+        request = request_of(world, folder, to, extras, groups)
+        resolution.write_text(resolve(request, resolver, directory=resolution.parent))
+        ours.append(chosen(resolution, replace(request, extras=frozenset(), groups=frozenset())))
+    world.lock(folder)
+    for (extras, groups, to), found in zip(cases, ours, strict=True):
+        assert found == expected(world.export(folder, extras, groups), to)
 
 
 def chosen(lock: Path, request: InstallRequest) -> dict[str, tuple[str, ...]]:

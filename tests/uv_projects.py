@@ -24,6 +24,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks.model import InstallRequest, read_toml
 from hatch_docker.locks.uv import find_uv
+from hatch_docker.project.groups import dependency_groups
 from hatch_docker.project.model import Project
 
 Choice = tuple[tuple[str, ...], tuple[str, ...]]
@@ -270,7 +271,7 @@ def request_of(
         version=table["version"],
         dependencies=tuple(table.get("dependencies", ())),
         optional_dependencies={str(canonicalize_name(name)): tuple(each) for name, each in optional.items()},
-        dependency_groups=document.get("dependency-groups", {}),
+        dependency_groups=dependency_groups(document, folder),
     )
     return InstallRequest(
         project=project.normalized_name,

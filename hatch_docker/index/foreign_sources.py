@@ -106,7 +106,7 @@ def _source_of_poetry(name: str, entry: Table, root: Path, indexes: Sequence[Nam
         name=name,
         kind=_FORMS[form],
         value=value,
-        marker=_marker(entry),
+        marker=poetry_marker(entry),
         reference=next((f"{key}={entry[key]}" for key in _REFERENCES if isinstance(entry.get(key), str)), ""),
         subdirectory=str(entry.get("subdirectory") or ""),
         index_name=index_name,
@@ -115,7 +115,7 @@ def _source_of_poetry(name: str, entry: Table, root: Path, indexes: Sequence[Nam
     )
 
 
-def _marker(entry: Table) -> str:
+def poetry_marker(entry: Table) -> str:
     """The marker of a Poetry dependency: its `markers`, `python` and `platform`. Raises ValueError."""
     parts = [f"({entry['markers']})"] if isinstance(entry.get("markers"), str) else []
     if isinstance(entry.get("python"), str):

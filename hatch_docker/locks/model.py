@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.pylock import Pylock
 from packaging.requirements import Requirement
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
@@ -133,6 +134,29 @@ def evaluate(marker: Marker, target: TargetPython, *, extra: str = "", extras: S
     environment: dict[str, str | Set[str]] = {**cast("Mapping[str, str]", target.environment), "extra": extra}
     environment |= {"extras": extras, "dependency_groups": frozenset()}
     return marker.evaluate(environment, context="requirement")
+
+
+# The platforms that a lock for all of them is made for, as far as markers can tell them apart.
+_PLATFORMS = (
+    {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"},
+    {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "platform_machine": "aarch64"},
+    {"os_name": "posix", "sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64"},
+    {"os_name": "posix", "sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "x86_64"},
+    {"os_name": "nt", "sys_platform": "win32", "platform_system": "Windows", "platform_machine": "AMD64"},
+)
+
+
+def may_apply(source: Source, target: TargetPython) -> bool:
+    """Whether a source applies to the target's Python, on this or another platform.
+
+    uv may take a package from a source that applies to no Python of a resolution.
+    """
+    if not source.marker:
+        return True
+    with contextlib.suppress(InvalidMarker, *MARKER_ERRORS):
+        marker, environment = Marker(source.marker), cast("Mapping[str, str]", target.environment)
+        return any(marker.evaluate({**environment, **each}) for each in ({}, *_PLATFORMS))
+    return True
 
 
 def filename_of(file: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Resolve requirements with uv, into the text of a pylock.toml.
 
 uv is the one resolver that resolves for other platforms' markers and tags. It runs in the project's directory, so that
-it finds the project's configuration as always, and it reads the project's own pyproject.toml if that says everything.
+it finds the project's configuration as always. It reads the requirements and their sources, whichever tool's table has
+them, from a pyproject.toml that is made for the purpose: no code of the project runs a second time.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from hatch_docker.errors import HatchDockerError, ResolveError
 from hatch_docker.index.access import ResolverSettings
 from hatch_docker.index.sources import NamedIndex, Source
 from hatch_docker.index.uv_config import UvTable
+from hatch_docker.index.uv_sources import table_of
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.commands import uv_platform
 from hatch_docker.locks.inputs import inputs_of
-from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.model import InstallRequest, may_apply
 from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
 from hatch_docker.support.http import redact_text
@@ -72,12 +74,12 @@ def resolve(
             with contextlib.suppress(ResolveError):
                 run((*everything, *universal, "--no-build"))
         upgrades = [option for name in sorted(set(upgrade) - {ALL}) for option in ("--upgrade-package", name)]
-        run((*_project(request, resolver, folder), *map(str, request.requirement_files), *universal, *upgrades))
+        run((*_pyproject(request, resolver, folder), *map(str, request.requirement_files), *universal, *upgrades))
         text = output.read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
     body = moved(_LOGIN.sub(r"\1", body), folder, directory)
-    inputs = inputs_of(request, _directories(body, directory))
-    return f"{body}\n\n{inputs.to_toml()}"
+    inputs = inputs_of(request, [directory / path for path in _paths(body)])
+    return f"{_without_virtual(body, request, directory)}\n\n{inputs.to_toml()}"
 
 
 def resolve_for_target(
@@ -98,7 +100,7 @@ def resolve_for_target(
         options = ["--python-platform", platform, "--python-version", target.minor, "--output-file", str(output)]
         options += ["--constraints", str(constraints)] if constraints else []
         options += [] if build else ["--no-build"]
-        _run(request, resolver, folder, (*_synthesized(request, resolver, folder), *options))
+        _run(request, resolver, folder, (*_pyproject(request, resolver, folder), *options))
         return moved(_LOGIN.sub(r"\1", output.read_text(encoding="utf-8")), folder)
 
 
@@ -154,24 +156,10 @@ def _configuration(resolver: ResolverSettings, root: Path) -> str:
     return "".join(f"{key} = {toml.inline(value)}\n" for key, value in merged.items())
 
 
-def _project(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
-    """The arguments for the project with the chosen extras and groups.
-
-    uv reads the project's pyproject.toml, unless only the build backend knows its requirements, or another tool's
-    tables say where they come from.
-    """
-    tool = request.sources.tool
-    if tool != "tool.uv" and (tool or not _is_static(request)):
-        return _synthesized(request, resolver, folder)
-    options = [option for extra in sorted(request.extras) for option in ("--extra", extra)]
-    options += [option for group in sorted(request.groups) for option in ("--group", group)]
-    return ("pyproject.toml", *options)
-
-
-def _synthesized(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
+def _pyproject(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
     """A pyproject.toml with the requirements and their sources, in `folder`."""
     names = {canonicalize_name(each.name) for each in request.requirements}
-    chosen = request.chosen_sources(names)
+    chosen = [each for each in request.chosen_sources(names) if may_apply(each, request.target)]
     sources: dict[str, list[dict[str, Any]]] = {}
     for source in chosen:
         sources.setdefault(source.name, []).append(_entry(source))
@@ -280,7 +268,27 @@ def moved(text: str, before: Path, after: Path | None = None) -> str:
     return _PATH.sub(rewritten, text)
 
 
-def _directories(text: str, directory: Path) -> list[Path]:
-    """The local directories in the text of a pylock.toml."""
+def _paths(text: str) -> list[str]:
+    """The paths of the local directories in the text of a pylock.toml."""
     packages: Iterable[Mapping[str, Any]] = toml.loads(text).get("packages", ())
-    return [(directory / each["directory"]["path"]).resolve() for each in packages if "directory" in each]
+    return [each["directory"]["path"] for each in packages if "directory" in each]
+
+
+def _without_virtual(text: str, request: InstallRequest, directory: Path) -> str:
+    """The text of a pylock.toml without the directories that contribute only their dependencies.
+
+    uv lists them, as it lists packages. Other directories are not touched: `uv pip install` builds them, too.
+    """
+    head, *packages = re.split(r"(?m)^(?=\[\[packages\]\]$)", text)
+    sources = {os.path.realpath(each.value): each for each in request.chosen_sources() if each.kind == "path"}
+
+    def is_package(table: Mapping[str, Any]) -> bool:
+        (package,) = table["packages"]
+        if "directory" not in package:
+            return True
+        path = os.path.realpath(directory / package["directory"]["path"])
+        if path in sources and not sources[path].package:
+            return False
+        return table_of(_table(Path(path)), "tool", "uv").get("package") is not False
+
+    return "".join([head, *(each for each in packages if is_package(toml.loads(each)))]).rstrip()

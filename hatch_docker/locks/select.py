@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
@@ -275,7 +276,7 @@ def _file(package: Package, source: File, target: TargetPython, lock: Path) -> A
     if "/" in filename or "\\" in filename:
         raise LockError(f"has a file name that is a path ({filename})", hint=_AGAIN)
     # A path is relative to the lock (PEP 751). The URL goes first: the file at the path may not exist.
-    local = lock.absolute().parent / (source.path or "")
+    local = Path(os.path.normpath(lock.absolute().parent / (source.path or "")))
     hashes = _strong(source.hashes) or ({} if source.url else _hashed(local))
     if not hashes:
         raise LockError(

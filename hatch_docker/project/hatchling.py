@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.project.distribution import OwnBuild
+from hatch_docker.project.groups import dependency_groups
 from hatch_docker.project.model import Project
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -93,7 +94,7 @@ class HatchlingProject:
             requires_python=core.requires_python,
             dependencies=tuple(core.dependencies),
             optional_dependencies=extras,
-            dependency_groups=self._builder.metadata.config.get("dependency-groups", {}),
+            dependency_groups=dependency_groups(self._builder.metadata.config, self.root),
             scripts=core.scripts,
             gui_scripts=core.gui_scripts,
             description=core.description,

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepared_maker import TARGET, make_prepared
 
+from hatch_docker.config import ExtraFiles, Output
 from hatch_docker.errors import ContentError
-from hatch_docker.image.layers import Part, arrange, group, make_layers
+from hatch_docker.image.layers import Part, arrange, group, make_layers, wheel_budget
+from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.layer import Entry, Plain
@@ -71,6 +73,33 @@ def own_part(own: PreparedWheel, skeleton: Sequence[Entry] = (), present: frozen
 
 def names(parts: Sequence[Part]) -> list[tuple[str, ...]]:
     return [tuple(each.facts.name for each in part.wheels) for part in parts]
+
+
+class TestLocalWheels:
+    @given(
+        wheels=_wheels, local=st.sets(st.text("abcdefgh", min_size=1, max_size=4), max_size=4), most=st.integers(3, 9)
+    )
+    def test_share_a_layer_just_below_the_project(
+        self, sizes: Path, wheels: dict[str, int], local: set[str], most: int
+    ) -> None:
+        tree = SourceTree(url="file:///lib")
+        all_wheels = [replace(wheel(sizes, name, SMALL), tree=tree) for name in sorted(local)]
+        all_wheels += [wheel(sizes, name, size) for name, size in wheels.items() if name not in local]
+        extra = [Entry(path="etc/app", content=b"")]
+        output = Output(max_layers=most, extra_files=(ExtraFiles(source="x", into="/etc/app"),))
+        budget = wheel_budget(output, 0, local=bool(local))
+        parts = arrange(
+            all_wheels, wheel(sizes, "own", SMALL), skeleton=[], extra=extra, present=frozenset(), budget=budget
+        )
+        found = names(parts)
+        assert len(parts) <= most
+        assert found[-1] == ("own",)
+        assert sorted(name for part in found for name in part) == sorted({*wheels, *local, "own"})
+        if local:
+            assert set(found[-2]) == (local if budget else {*wheels, *local})
+            assert parts[-3].contents == ("extra files",)
+        else:
+            assert parts[-2].contents == ("extra files",)
 
 
 class TestGrouping:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,11 @@ class TestThePlan:
         assert contents(first) == [["alpha 1.0"], ["lib"], ["shop 1.0"]]
         lib = next(each for each in first["distributions"] if each["name"] == "lib")
         assert (lib["url"], lib["version"], lib["commit"], lib["hash"]) == ("../lib", "unknown", None, None)
+        env = builds.environment(bench.cache, **environ(index))
+        text = builds.command("plan", env=env, folder=project).out
+        assert re.search(
+            r"^  lib unknown +unknown  \.\./lib +it is a local directory: built in ", text, re.MULTILINE
+        ), text
         build(bench, project, index)
         again = planned(bench, project, index)
         assert contents(again) == contents(result_of(project)) == [["alpha 1.0"], ["lib 1.0"], ["shop 1.0"]]

@@ -256,12 +256,20 @@ def _started(start: Mapping[str, Any]) -> str:
 
 
 def _distribution_row(each: Mapping[str, Any]) -> tuple[str, ...]:
-    kind = "wheel" if each["compile"] is None else "sdist"
-    host = urlsplit(each["url"]).hostname or "a local file"
     state = "cached" if each["cached"] else ""
     why = each["compile"]
     built = f"{why['reason']}: built in {why['builder']}, or here if it is pure" if why else ""
-    return f"{each['name']} {each['version']}", _size(each["size"]), f"{kind} from {host}", state, built
+    return f"{each['name']} {each['version']}", _size(each["size"]), _origin(each), state, built
+
+
+def _origin(each: Mapping[str, Any]) -> str:
+    """Where a package comes from: a file of an index, a commit, or a directory relative to the project."""
+    host = urlsplit(each["url"]).hostname or "a local file"
+    if each["commit"]:
+        return f"{each['commit'][:12]} of {each['url']}"
+    if each["hash"] is None:
+        return each["url"] or "."
+    return f"{'wheel' if each['compile'] is None else 'sdist'} from {host}"
 
 
 def _layer_row(each: Mapping[str, Any]) -> tuple[str, ...]:

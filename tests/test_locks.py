@@ -22,6 +22,7 @@ from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.settings import discover
+from hatch_docker.index.sources import Source, Sources
 from hatch_docker.locks import (
     InstallRequest,
     check_complete,
@@ -33,6 +34,7 @@ from hatch_docker.locks import (
     select,
 )
 from hatch_docker.locks.commands import uv_platform
+from hatch_docker.locks.formats import lock_format
 from hatch_docker.locks.model import Overrides, read_toml
 from hatch_docker.locks.readers.pylock import validated
 from hatch_docker.locks.readers.uv_metadata import changes as uv_changes
@@ -563,7 +565,8 @@ def fresh(*requirements: str, **more: Any) -> None:
 
 
 def test_lock_that_satisfies_the_requirements_is_fresh() -> None:
-    fresh("six>=1", "Pre>=2.0b1", "demo[all]", "colorama; sys_platform == 'win32'", "six @ https://x.example/six.zip")
+    fresh("six>=1", "Pre>=2.0b1", "demo[all]", "colorama; sys_platform == 'win32'")
+    fresh(f"six @ {HOST}/six-1.16.0-py3-none-any.whl#sha256=0")
     fresh("six>=2", overridden=Overrides(names=frozenset({"six"})))
 
 
@@ -572,6 +575,50 @@ def test_all_unsatisfied_requirements_are_named() -> None:
         fresh("six>=2", "new-thing", "pre")
     assert "six>=2 (the lock has 1.16.0); new-thing (it is not in the lock)" in caught.value.message
     assert caught.value.hint == "refresh it: uv lock"
+
+
+HERE = Path.cwd()
+COMMIT = "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "requirement", "fits"),
+    [
+        (package("six"), {}, f"six @ {HOST}/six-1-py3-none-any.whl", True),
+        (package("six"), {}, "six @ https://other.example/six-1-py3-none-any.whl", False),
+        (package("six"), {}, "six @ git+https://git.example/six", False),
+        (package("six"), {}, f"six @ {HERE.as_uri()}", False),
+        (package("six"), {"kind": "path", "value": str(HERE)}, "six", False),
+        (package("six"), {"kind": "workspace", "value": str(HERE)}, "six>=1", False),
+        (package("six"), {"kind": "path", "value": str(HERE), "marker": "sys_platform == 'win32'"}, "six", True),
+        (package("six"), {"kind": "path", "value": str(HERE), "extra": "more"}, "six", True),
+        (package("six"), {"kind": "index", "value": "https://index.example/simple"}, "six", True),
+        ({"directory": {"path": str(HERE)}}, {"kind": "path", "value": f"{HERE}/."}, "six", True),
+        ({"directory": {"path": str(HERE / "other")}}, {"kind": "path", "value": str(HERE)}, "six", False),
+        ({"directory": {"path": str(HERE)}}, {}, f"six @ {HERE.as_uri()}", True),
+        ({"vcs": "https://git.example/six"}, {}, "six @ git+https://me@git.example/six.git@main", True),
+        ({"vcs": "https://git.example/six"}, {}, "six @ git+https://git.example/six#subdirectory=a", False),
+        ({"vcs": "ssh://git@git.example/six"}, {"kind": "git", "value": "git@git.example:six.git"}, "six", True),
+        ({"vcs": "https://git.example/fork"}, {"kind": "git", "value": "https://git.example/six"}, "six", False),
+        (package("six"), {"kind": "url", "value": f"{HOST}/six-1-py3-none-any.whl"}, "six", True),
+        (package("six"), {"kind": "url", "value": f"{HOST}/six-2-py3-none-any.whl"}, "six", False),
+    ],
+)
+def test_locked_package_must_come_from_where_the_project_says(
+    package: Mapping[str, Any], source: Mapping[str, Any], requirement: str, fits: bool
+) -> None:
+    if "vcs" in package:
+        package = {"vcs": {"type": "git", "url": package["vcs"], "commit-id": COMMIT}}
+    sources = Sources(by_name={"six": (Source(name="six", **source),)} if source else {})
+    request = request_for(SLIM, requirements=[Requirement(requirement)], sources=sources)
+    artifacts = selected(pylock({"name": "six"} | dict(package)))
+    if fits:
+        check_fresh(artifacts, request, lock=Path("pylock.toml"), refresh="")
+        return
+    with pytest.raises(
+        LockError, match=r"the lock is stale, the project requires six.* \(it comes from .*, and the lock"
+    ):
+        check_fresh(artifacts, request, lock=Path("pylock.toml"), refresh="")
 
 
 def test_requirements_of_wheels_are_checked() -> None:
@@ -1005,7 +1052,7 @@ VALID_UV = uv_lock(
     ROOT
     | {
         "dependencies": [{"name": "web", "extra": ["fast"], "marker": "sys_platform == 'linux'"}, {"name": "numpy"}],
-        "dev-dependencies": {"dev": [{"name": "url"}]},
+        "dev-dependencies": {"dev": [{"name": "url"}, {"name": "folder"}, {"name": "commit"}]},
         "metadata": {
             "requires-dist": [{"name": "web", "specifier": ">=0", "extras": ["fast"]}, {"name": "numpy"}],
             "requires-dev": {"dev": [{"name": "url", "url": f"{HOST}/url-1.zip"}]},
@@ -1019,8 +1066,14 @@ VALID_UV = uv_lock(
         "source": {"url": f"{HOST}/url-1-py3-none-any.whl"},
         "wheels": [{"url": f"{HOST}/url-1-py3-none-any.whl", "hash": f"sha256:{HASH}"}],
     },
+    {"name": "folder", "source": {"editable": "folder"}, "metadata": {"requires-dist": [{"name": "six"}]}},
+    {"name": "commit", "version": "1", "source": {"git": f"https://git.example/x?rev=v1#{'0' * 40}"}},
     conflicts=[[{"package": "demo", "extra": "a"}]],
-    manifest={"overrides": [{"name": "six"}]},
+    manifest={
+        "overrides": [{"name": "six"}],
+        "excludes": ["zipp"],
+        "dependency-metadata": [{"name": "web", "requires-dist": ["six"]}],
+    },
 )
 VALID_PYLOCK = pylock(
     package("a", marker="sys_platform == 'linux' or 'x' in extras", sdist=sdist("a")),
@@ -1035,6 +1088,7 @@ def attempt(path: Path, finder: FileFinder) -> None:
     required = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
     request = InstallRequest(project="demo", target=SLIM, requirements=required, groups=frozenset({"dev"}))
     try:
+        lock_format(path).changes(path, request)
         select(read_lock(path, request, finder), request_for(SLIM), lock=path)
     except HatchDockerError as error:
         assert str(path) in str(error) or error.place  # noqa: PT017
@@ -1043,7 +1097,13 @@ def attempt(path: Path, finder: FileFinder) -> None:
 def test_fuzzed_locks_are_valid_at_first(tmp_path: Path) -> None:
     required = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
     dev = frozenset({"dev"})
-    assert uv_selected(tmp_path, VALID_UV, requirements=required, groups=dev) == {"numpy": "2", "url": "1", "web": "1"}
+    assert uv_selected(tmp_path, VALID_UV, requirements=required, groups=dev) == {
+        "commit": "1",
+        "folder": "",
+        "numpy": "2",
+        "url": "1",
+        "web": "1",
+    }
     assert [each.name for each in selected(VALID_PYLOCK)] == ["a", "b"]
 
 

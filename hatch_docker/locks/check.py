@@ -13,6 +13,8 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks.model import MARKER_ERRORS, NO_OVERRIDES, InstallRequest, Overrides, evaluate
+from hatch_docker.locks.origins import allowed_origins, is_from, origin_of_url, shown_origin
+from hatch_docker.support.http import redact
 
 
 def check_fresh(
@@ -25,15 +27,17 @@ def check_fresh(
 ) -> None:
     """Raise LockError naming all requirements of the request that the selected artifacts do not satisfy.
 
-    `refresh` is the command that refreshes the lock. Overridden names and the project itself are not checked.
+    What satisfies a requirement with a URL or a source (`request.sources`) must come from there. `refresh` is the
+    command that refreshes the lock. Overridden names and the project itself are not checked.
     """
-    versions = {artifact.name: artifact.version for artifact in artifacts}
+    locked = {artifact.name: artifact for artifact in artifacts}
+    versions = {name: artifact.version for name, artifact in locked.items()}
     unmet = [
         f"{requirement} ({mismatch})"
         for requirement in request.requirements
         if canonicalize_name(requirement.name) not in (request.project, *overridden.names)
         and applies(requirement, request.target, extra="")
-        and (mismatch := _mismatch(requirement, versions))
+        and (mismatch := _mismatch(requirement, versions) or _elsewhere(requirement, locked, request))
     ]
     if unmet:
         raise LockError(
@@ -41,6 +45,21 @@ def check_fresh(
             place=str(lock),
             hint=f"refresh it: {refresh}",
         )
+
+
+def _elsewhere(requirement: Requirement, locked: Mapping[str, Artifact], request: InstallRequest) -> str:
+    """Where a locked package comes from, if that is not where the project says; else empty."""
+    name = canonicalize_name(requirement.name)
+    if requirement.url:
+        allowed = {origin_of_url(requirement.url)}
+    else:
+        allowed = allowed_origins(request.sources.by_name.get(name, ()), request.target, request.extras, request.groups)
+    if any(is_from(locked[name], origin) for origin in allowed):
+        return ""
+    tree = locked[name].tree
+    where = tree.url if tree else locked[name].url
+    wanted = " or ".join(sorted(map(shown_origin, allowed)))
+    return f"it comes from {wanted}, and the lock has it from {redact(where)}"
 
 
 def check_complete(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -23,7 +23,7 @@ from hatch_docker.errors import LockError, ResolveError
 from hatch_docker.index.access import FileFinder
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, filename_of, is_file_of, read_toml
 from hatch_docker.locks.readers.pylock import validated
-from hatch_docker.locks.readers.uv_graph import LOCAL, reach
+from hatch_docker.locks.readers.uv_graph import LOCAL, Reached, reach
 from hatch_docker.locks.uv import find_uv, run_uv
 from hatch_docker.support import toml
 
@@ -99,14 +99,18 @@ def _read(document: Table, request: InstallRequest) -> Pylock:
         "packages": [_package(each.package) for each in reached if "virtual" not in each.package["source"]],
         "environments": document.get("supported-markers"),
         "requires-python": document.get("requires-python"),
-        "tool": {"hatch-docker": {"universal": True, **_replaced(document.get("manifest", {}))}},
+        "tool": {"hatch-docker": {"universal": True, **_replaced(document.get("manifest", {}), reached)}},
     }
     return validated(pylock, place="")
 
 
-def _replaced(manifest: Table) -> dict[str, list[str]]:
-    """The names whose requirements, and the packages whose metadata, the project's configuration of uv replaces."""
+def _replaced(manifest: Table, reached: Sequence[Reached]) -> dict[str, list[str]]:
+    """The names whose requirements, and the packages whose metadata, the project's configuration of uv replaces.
+
+    Virtual packages are required, and not installed.
+    """
     names = [*(each["name"] for each in manifest.get("overrides", [])), *manifest.get("excludes", [])]
+    names += [each.package["name"] for each in reached if "virtual" in each.package["source"]]
     packages = [each["name"] for each in manifest.get("dependency-metadata", [])]
     return {"overridden": sorted(set(map(str, names))), "replaced": sorted(set(map(str, packages)))}
 

@@ -18,16 +18,10 @@ from hatch_docker.index.sources import NO_SOURCES, Sources, read_sources
 from hatch_docker.index.uv_sources import list_of, read_document, table_of
 from hatch_docker.index.workspace import members
 from hatch_docker.locks.model import InstallRequest, read_toml
+from hatch_docker.locks.origins import Origin, allowed_origins, shown_origin
 from hatch_docker.locks.readers.uv_graph import LOCAL, Reached, Table, reach
 from hatch_docker.locks.readers.uv_lock import VERSION, translated
-from hatch_docker.locks.readers.uv_requirements import (
-    Origin,
-    Required,
-    allowed_origins,
-    locked_requirements,
-    project_requirements,
-    shown_origin,
-)
+from hatch_docker.locks.readers.uv_requirements import Required, locked_requirements, project_requirements
 
 
 def changes(path: Path, request: InstallRequest) -> list[str]:

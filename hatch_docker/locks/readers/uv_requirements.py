@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
-from urllib.request import url2pathname
+from urllib.parse import parse_qs, urlsplit
 
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -16,13 +14,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from hatch_docker.base.target import TargetPython
-from hatch_docker.index.sources import Source
 from hatch_docker.locks.model import evaluate
+from hatch_docker.locks.origins import Origin, origin_of_url, plain, real_path
 
 Table = Mapping[str, Any]
-
-# Where a requirement comes from: its kind (`url`, `git`, `path` or `index`), where, and which part; None for any index.
-Origin = tuple[str, str, str] | None
 
 _DIRECTORIES = ("path", "directory", "editable", "virtual")
 
@@ -83,11 +78,11 @@ def _locked_origin(entry: Table, folder: Path) -> Origin:
     if "git" in entry:
         return _git(entry["git"])
     if "url" in entry:
-        return ("url", _plain(entry["url"]), entry.get("subdirectory", ""))
+        return ("url", plain(entry["url"]), entry.get("subdirectory", ""))
     for key in _DIRECTORIES:
         if key in entry:
-            return ("path", _path(folder / entry[key]), "")
-    return ("index", _plain(entry["index"]).rstrip("/"), "") if "index" in entry else None
+            return ("path", real_path(folder / entry[key]), "")
+    return ("index", plain(entry["index"]), "") if "index" in entry else None
 
 
 def project_requirements(requirements: Iterable[Requirement], target: TargetPython) -> Iterator[Required]:
@@ -98,67 +93,12 @@ def project_requirements(requirements: Iterable[Requirement], target: TargetPyth
                 name=canonicalize_name(each.name),
                 extras=tuple(sorted(canonicalize_name(extra) for extra in each.extras)),
                 specifier=each.specifier,
-                origin=_of_url(each.url) if each.url else None,
+                origin=origin_of_url(each.url) if each.url else None,
             )
-
-
-def allowed_origins(sources: Iterable[Source], target: TargetPython, extras: Set[str], groups: Set[str]) -> set[Origin]:
-    """The places that the sources of one package allow for a requirement; which of its extras asks is not known."""
-    found: set[Origin] = set()
-    fixed = False
-    for source in sources:
-        limited = (source.extra and source.extra not in extras) or (source.group and source.group not in groups)
-        if not limited and (not source.marker or evaluate(Marker(source.marker), target)):
-            found.add(_of_source(source))
-            fixed = fixed or not (source.extra or source.group)
-    return found if fixed else {*found, None}
-
-
-def shown_origin(origin: Origin) -> str:
-    """An origin in messages, without a login."""
-    if origin is None:
-        return "the index"
-    kind, value, part = origin
-    text = f"index {value}" if kind == "index" else value
-    return f"{text} ({part})" if part else text
-
-
-def _of_source(source: Source) -> Origin:
-    if source.kind in ("path", "workspace"):
-        return ("path", _path(Path(source.value)), "")
-    if source.kind == "index":
-        return ("index", _plain(source.value).rstrip("/"), "") if source.value else None
-    if source.kind == "git":
-        parts = [f"subdirectory={source.subdirectory}" if source.subdirectory else "", source.reference]
-        return ("git", _plain(source.value.removeprefix("git+")), "&".join(filter(None, parts)))
-    return ("url", _plain(source.value), source.subdirectory)
-
-
-def _of_url(url: str) -> Origin:
-    parts = urlsplit(url)
-    subdirectory = parse_qs(parts.fragment).get("subdirectory", [""])[0]
-    if parts.scheme.startswith("git+"):
-        path, _, revision = parts.path.rpartition("@") if "@" in parts.path else (parts.path, "", "")
-        found = [f"subdirectory={subdirectory}" if subdirectory else "", f"rev={revision}" if revision else ""]
-        plain = urlunsplit(parts._replace(path=path)).removeprefix("git+")
-        return ("git", _plain(plain), "&".join(filter(None, found)))
-    if parts.scheme == "file":
-        return ("path", _path(Path(url2pathname(parts.path))), "")
-    return ("url", _plain(url), subdirectory)
 
 
 def _git(text: str) -> Origin:
     """Uv's encoding: `URL?subdirectory=DIRECTORY&rev=REVISION`."""
     query = {key: values[0] for key, values in parse_qs(urlsplit(text).query).items()}
     parts = [f"{key}={query[key]}" for key in ("subdirectory", "rev", "tag", "branch") if key in query]
-    return ("git", _plain(text), "&".join(parts))
-
-
-def _plain(url: str) -> str:
-    """A URL without login, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], unquote(parts.path), "", ""))
-
-
-def _path(path: Path) -> str:
-    return os.path.realpath(path)
+    return ("git", plain(text), "&".join(parts))

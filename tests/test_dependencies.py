@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,7 +42,7 @@ class Project:
 
     root: Path
     notes: Notes = field(default_factory=Notes)
-    configured: Sequence[str] = ()
+    index_url: str = ""
 
     @property
     def written(self) -> Path:
@@ -60,12 +59,18 @@ class Project:
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     def run(self, *requirements: str, lock: Path | None = None, target: object = TARGET) -> Locked:
-        request = InstallRequest(project="app", target=TARGET, requirements=tuple(map(Requirement, requirements)))
+        request = InstallRequest(
+            project="app",
+            target=TARGET,
+            root=self.root,
+            requirements=tuple(map(Requirement, requirements)),
+            index_url=self.index_url,
+        )
         if target is not TARGET:
             request = replace(request, target=target)  # type: ignore[arg-type]
         resolver = ResolverSettings(
             environ={**os.environ, "HATCH_UV": str(self.root / "uv")},
-            configured=self.configured,
+            configured=(),
         )
         finder = FileFinder(files=lambda _name: pytest.fail("these locks hold URLs"))
         indexes = Indexes(finder=finder, resolver=resolver, download=lambda _: [])
@@ -82,7 +87,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     made = Project(tmp_path)
-    made.uv(f"print({lock()!r})")
+    made.uv(f"open(sys.argv[sys.argv.index('--output-file') + 1], 'w').write({lock()!r})")
     return made
 
 
@@ -135,7 +140,7 @@ class TestWithoutLock:
         assert project.runs == 2
         project.run("six>=1.1", target=replace(TARGET, version="3.12.1"))
         assert project.runs == 3
-        project.configured = ["https://index.example/simple"]
+        project.index_url = "https://index.example/simple"
         project.run("six>=1.1", target=replace(TARGET, version="3.12.1"))
         assert project.runs == 4
         project.run("six>=1.1", target=replace(TARGET, version="3.12.9"))

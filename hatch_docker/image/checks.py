@@ -26,8 +26,8 @@ def check_wheels(
     """Check the dependencies in `wheels` and the project's `own` wheel.
 
     Raises NoWheelError if the project's wheel is not for the target, LockError if a wheel is not the one that the lock
-    names, or if the wheels require another Python. Warns about requirements of wheels that the lock lacks, and
-    about paths that two wheels install with different content.
+    names, or if the wheels require another Python, or what a complete lock lacks. Warns about requirements that another
+    lock lacks, and about paths that two wheels install with different content.
     """
     target = request.target
     _check_own(own, target)
@@ -39,10 +39,15 @@ def check_wheels(
         request,
         overridden=locked.overridden,
     )
-    # Tools override metadata on purpose, and not every lock records that: a resolution and an export by uv do not.
+    if unmet and locked.is_complete:
+        raise LockError(
+            "the lock is not complete for this image:" + "".join(f"\n  {each}" for each in unmet),
+            place=str(locked.path or ""),
+            hint=f"delete {locked.path}" if locked.resolved else f"lock again, for {target}",
+        )
+    # Tools override metadata on purpose, and an export does not record that.
     if unmet:
-        why = "overridden in uv's configuration" if locked.resolved else "the lock lacks what its packages require"
-        progress.warn(f"{why}: {'; '.join(unmet)}")
+        progress.warn(f"the lock lacks what its packages require: {'; '.join(unmet)}")
     for conflict in _conflicts([*wheels, own], target):
         progress.warn(conflict)
 

@@ -34,11 +34,12 @@ class LockFormat:
     """A lock format.
 
     `name` is its name in messages, `names` matches the file names that it may have. `search` are the glob patterns by
-    which `find_lock` searches a project, the preferred one first. `read` reads a file. `changes` compares a file with
-    the project: what changed since it was made, one phrase each (`the project requires idna>=3, which is not locked`).
-    `refresh` returns the command that makes or refreshes a file. `indexes` returns the package indexes that a file
-    names. `home` returns the directory that is searched, given the project's. `is_lock` is false for a file without
-    hashes, which is input to resolving. `writable` says whether `hatch-docker lock` may create a file of this format.
+    which `find_lock` searches a project, the preferred one first, in the directory that `home` returns. `read` reads a
+    file. `changes` compares a file with the project: what changed since it was made, one phrase each (`the project
+    requires idna>=3, which is not locked`). `refresh` returns the command that makes or refreshes a file. `indexes`
+    returns the package indexes that a file names. `is_lock` is false for a file without hashes, which is input to
+    resolving. `is_complete` says that a lock has all that its packages require, except what it says to be overridden;
+    other formats may be exported without that. `writable` says whether `hatch-docker lock` may create a file.
     """
 
     name: str
@@ -50,6 +51,7 @@ class LockFormat:
     indexes: Callable[[Path], NamedIndexes] = lambda _: NamedIndexes()
     home: Callable[[Path], Path] = lambda root: root
     is_lock: Callable[[Path], bool] = lambda _: True
+    is_complete: bool = True
     writable: bool = False
 
 
@@ -62,6 +64,7 @@ LOCK_FORMATS = (
         read=read_pylock,
         changes=changes_since,
         refresh=commands.refresh_pylock,
+        is_complete=False,
         writable=True,
     ),
     LockFormat(
@@ -106,6 +109,7 @@ LOCK_FORMATS = (
         refresh=commands.refresh_requirements,
         indexes=index_options,
         is_lock=is_lock,
+        is_complete=False,
     ),
 )
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.index.sources import Source
 from hatch_docker.index.uv_config import project_table
+from hatch_docker.index.uv_sources import list_of
 from hatch_docker.locks.model import InstallRequest, read_text
 from hatch_docker.support import toml
 from hatch_docker.support.http import redact_text
@@ -48,6 +52,7 @@ _SETTINGS = (
 )
 # The parts of a pyproject.toml that may change what a directory requires.
 _PROJECT = ("name", "requires-python", "dependencies", "optional-dependencies", "dynamic")
+_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _DYNAMIC_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
 
 
@@ -58,7 +63,7 @@ class Inputs:
     `python` is the image's (X.Y). `requirements` has those of the project with the chosen extras and groups, `files`
     those of requirements files, as lines. `sources` and `indexes` are one line each. `settings` is a digest of the
     project's settings for uv, `directories` has a digest of the metadata of each local directory by its path, relative
-    to the project.
+    to the project. `overridden` and `replaced` are those of `locks.model.Overrides`.
     """
 
     python: str
@@ -69,6 +74,8 @@ class Inputs:
     indexes: tuple[str, ...] = ()
     settings: str = ""
     directories: Mapping[str, str] = field(default_factory=dict)
+    overridden: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     def to_toml(self) -> str:
         """The table `tool.hatch-docker`; empty values are left out."""
@@ -88,6 +95,8 @@ class Inputs:
             "sources": self.sources,
             "indexes": self.indexes,
             "settings": self.settings,
+            "overridden": self.overridden,
+            "replaced": self.replaced,
             "directories": dict(sorted(self.directories.items())),
         }
 
@@ -106,6 +115,8 @@ def inputs_of(request: InstallRequest, directories: Sequence[Path] = ()) -> Inpu
         indexes=tuple(redact_text(url) for url in [request.index_url, *indexes] if url),
         settings=_digest(_redacted(settings)) if settings else "",
         directories={_relative(each, request.root): _metadata_digest(each) for each in directories},
+        overridden=_names(settings, "override-dependencies", "exclude-dependencies"),
+        replaced=_names(settings, "dependency-metadata"),
     )
 
 
@@ -122,6 +133,8 @@ def recorded_inputs(text: str) -> Inputs | None:
             indexes=tuple(table.get("indexes", ())),
             settings=table.get("settings", ""),
             directories=dict(table.get("directories", {})),
+            overridden=tuple(table.get("overridden", ())),
+            replaced=tuple(table.get("replaced", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -213,6 +226,14 @@ def _metadata_digest(directory: Path) -> str:
         pass
     files = [directory / name for name in _DYNAMIC_FILES]
     return _digest([hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "" for file in files])
+
+
+def _names(settings: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
+    """The normalized names in lists of requirements or of tables."""
+    entries = [each for key in keys for each in list_of(settings.get(key))]
+    texts = [each.get("name") if isinstance(each, Mapping) else each for each in entries]
+    matches = [_NAME.match(each) for each in texts if isinstance(each, str)]
+    return tuple(sorted({canonicalize_name(each[1]) for each in matches if each}))
 
 
 def _redacted(value: Any) -> Any:

@@ -24,7 +24,7 @@ from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import shown
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours
-from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, read_text
+from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, is_own, read_text
 from hatch_docker.locks.readers.requirements_file import read_constraints
 from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
 from hatch_docker.support.http import redact
@@ -56,12 +56,13 @@ class Locked:
 
     `path` is the lock that names them, None if the project requires nothing. `resolved` says that the project has no
     lock of its own: then `path` is a resolution's file in the output directory, and `text` its content if it is not yet
-    written there. `overridden` is what the lock's tool overrides.
+    written there. `overridden` is what the lock's tool overrides, `is_complete` that of its format.
     """
 
     path: Path | None = None
     artifacts: tuple[Artifact, ...] = ()
     overridden: Overrides = NO_OVERRIDES
+    is_complete: bool = False
     resolved: bool = False
     text: str = field(default="", repr=False)
 
@@ -99,8 +100,8 @@ def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) ->
     progress, earlier = source.progress, source.earlier
     for file in request.requirement_files:
         progress.note(f"{shown(file, source.root)} has no hashes: its requirements are resolved")
-    before = text_of(earlier)
-    if before and not changed_inputs(before, request):
+    before = _readable(earlier)
+    if is_ours(before) and not changed_inputs(before, request):
         progress.note(f"lock: {shown(earlier, source.root)}, resolved earlier (delete it to resolve again)")
         return Locked(path=earlier, resolved=True)
     text = resolve_request(request, source, directory=earlier.parent)
@@ -109,6 +110,13 @@ def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) ->
     where = f"into {shown(earlier, source.root)}" if keep else "for this plan"
     progress.note(f"lock: none, so the requirements were resolved {where}")
     return Locked(path=earlier, resolved=True, text="" if keep else text)
+
+
+def _readable(path: Path) -> str:
+    """The text of a file that builds write; empty if it is damaged, or if there is none."""
+    with contextlib.suppress(LockError):
+        return text_of(path)
+    return ""
 
 
 def _checked(request: InstallRequest, source: LockSource) -> InstallRequest:
@@ -134,13 +142,13 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
     """
     request = _checked(request, source)
     path = writable_lock(source.root, source.configured, progress=source.progress)
-    before, earlier = text_of(path), text_of(source.earlier)
+    before, earlier = text_of(path), _readable(source.earlier)
     if before and not upgrade:
         if is_ours(before) and not (changes := changed_inputs(before, request)):
             return Locked(path=path, resolved=True, text=before)
         why = f"{path.name} is stale: {'; '.join(changes)}" if is_ours(before) else f"{path.name} was empty"
         source.progress.note(f"{why}; packages keep their versions if possible")
-    elif earlier and not upgrade and not changed_inputs(earlier, request):
+    elif is_ours(earlier) and not upgrade and not changed_inputs(earlier, request):
         return Locked(path=path, resolved=True, text=moved(earlier, source.earlier.parent, path.parent))
     text = resolve_request(request, source, directory=path.parent, before=before, upgrade=upgrade)
     return Locked(path=path, resolved=True, text=text)
@@ -186,10 +194,9 @@ def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locke
     )
     for name in sorted(source.no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
         source.progress.note(f"no-binary names {name}, which is not a dependency")
-    # A resolution has what uv's configuration made of the requirements.
-    if not locked.resolved:
-        check_fresh(artifacts, request, lock=path, refresh=refresh, overridden=overridden(pylock))
-    return replace(locked, artifacts=tuple(artifacts), overridden=overridden(pylock))
+    check_fresh(artifacts, request, lock=path, refresh=refresh, overridden=overridden(pylock))
+    complete = kind.is_complete or is_own(pylock)
+    return replace(locked, artifacts=tuple(artifacts), overridden=overridden(pylock), is_complete=complete)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,11 @@ def is_universal(pylock: Pylock) -> bool:
     return _own_table(pylock).get("universal") is True
 
 
+def is_own(pylock: Pylock) -> bool:
+    """Whether hatch-docker wrote a pylock.toml."""
+    return "python" in _own_table(pylock)
+
+
 def _own_table(pylock: Pylock) -> Mapping[str, Any]:
     table = (pylock.tool or {}).get("hatch-docker")
     return table if isinstance(table, Mapping) else {}

@@ -91,11 +91,12 @@ def pipfile_changes(path: Path, request: InstallRequest) -> list[str]:  # noqa: 
         project = _pipfile(path)
         if not locked or not project:
             return []
-        # Without sources the default one is hashed, which the lock has.
-        sourced = {"source": table(document, "_meta").get("sources", []), **project}
-        if locked in (pipfile_hash(sourced, canonical=True), pipfile_hash(sourced, canonical=False)):
+        unlocked = unlocked_of(_requirements(project), _versions(document))
+        if "source" not in project and not unlocked:
+            # The sources that Pipenv takes from pip's configuration are hashed, and the lock does not have them.
             return []
-        return differs("Pipfile", unlocked_of(_requirements(project), _versions(document)))
+        hashes = [pipfile_hash(project, canonical=each) for each in (True, False)]
+        return [] if locked in hashes else differs("Pipfile", unlocked)
 
 
 def refresh_pipfile(path: Path, request: InstallRequest) -> str:  # noqa: ARG001

@@ -492,13 +492,15 @@ def test_directories_and_commits_are_selected(tmp_path: Path) -> None:
 def test_all_sources_that_cannot_be_used_are_refused_together() -> None:
     document = pylock(
         {"name": "git", "vcs": {"type": "git", "url": "https://git.example/x", "commit-id": "main"}},
+        {"name": "outside", "vcs": {"type": "git", "url": "x:", "commit-id": COMMIT, "subdirectory": "a/../../b"}},
         {"name": "mercurial", "vcs": {"type": "hg", "url": "https://hg.example/x", "commit-id": "abc"}},
         archive("tar", "tar-1.tar.bz2"),
     )
     with pytest.raises(LockError) as caught:
         selected(document)
     assert caught.value.message == (
-        "git comes from Git, without the full hash of a commit ('main'); mercurial comes from a repository of hg; "
+        "git comes from Git, without the full hash of a commit ('main'); "
+        "outside has a subdirectory that leaves its repository (a/../../b); mercurial comes from a repository of hg; "
         "tar is an archive that is not named as its sdist (tar-1.tar.bz2)"
     )
 
@@ -912,6 +914,15 @@ def test_lock_of_another_version_needs_uv(tmp_path: Path, monkeypatch: pytest.Mo
         uv_selected(tmp_path, uv_lock(ROOT) | {"version": 2})
     assert caught.value.place == str(tmp_path / "uv.lock")
     assert "uv export" in caught.value.hint
+
+
+def test_group_for_other_pythons_is_an_error(tmp_path: Path) -> None:
+    root = ROOT | {"dev-dependencies": {"dev": [{"name": "six"}]}, "group-requires-python": {"dev": ">=3.13"}}
+    document = uv_lock(root, uv_package("six", "1"))
+    assert uv_selected(tmp_path, document, groups=frozenset({"dev"})) == {"six": "1"}
+    assert uv_selected(tmp_path, document, target("3.12.1")) == {}
+    with pytest.raises(LockError, match=r"group dev requires Python >=3\.13, and the image has 3\.12\.1"):
+        uv_selected(tmp_path, document, target("3.12.1"), groups=frozenset({"dev"}))
 
 
 def test_virtual_packages_contribute_their_dependencies(tmp_path: Path) -> None:

@@ -97,6 +97,26 @@ def test_without_a_lock_uv_resolves_what_it_locks(world: World, project: UvProje
         assert found == expected(world.export(folder, extras, groups), to)
 
 
+@pytest.mark.parametrize(
+    ("name", "extras", "groups", "said"),
+    [
+        ("conflicting-extras", ["cpu", "gpu"], [], "extra cpu of app and extra gpu of app conflict"),
+        ("conflicting-extras", ["gpu"], ["gcpu"], "extra cpu of app and extra gpu of app conflict"),
+        ("conflicting-groups", [], ["old", "newer"], "group newer of app and group old of app conflict"),
+        ("conflicting-extra-and-group", ["cpu"], ["gpu"], "extra cpu of app and group gpu of app conflict"),
+        ("conflicting-project-and-group", [], ["new"], "group new of app and project app conflict"),
+        ("workspace-conflicting-extras", ["a", "c"], [], "extra b of mylib and extra a of svc conflict"),
+    ],
+)
+def test_conflicts_are_errors(world: World, name: str, extras: list[str], groups: list[str], said: str) -> None:
+    project = next(each for each in projects() if each.name == name)
+    folder = world.locked(project) / project.member
+    lock = find_lock(folder)
+    assert lock is not None
+    with pytest.raises(LockError, match=rf"{said}(.|\n)*hint: choose extras and dependency-groups"):
+        read_lock(lock, request_of(world, folder, TARGETS[0], extras, groups), FileFinder(files=lambda _: []))
+
+
 def chosen(lock: Path, request: InstallRequest) -> dict[str, tuple[str, ...]]:
     """What we select, in comparable form by name."""
     pylock = read_lock(lock, request, FileFinder(files=lambda _: []))

@@ -356,6 +356,10 @@ _SETTINGS = [
         NONE,
         group("dev"),
     ),
+    _one(
+        "other-settings",
+        app("alpha", more='[tool.uv]\nno-build = true\nindex-strategy = "unsafe-best-match"\nlink-mode = "copy"\n'),
+    ),
     _one("override", app("old-pin", more='[tool.uv]\noverride-dependencies = ["leaf>=2"]\n')),
     _one("override-direct", app("alpha<2", more='[tool.uv]\noverride-dependencies = ["alpha>=2"]\n')),
     _one(

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias, cast
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -264,6 +264,8 @@ def _tree(package: Package, source: PackageVcs | PackageDirectory, lock: Path) -
         raise LockError(
             f"comes from Git, without the full hash of a commit ({source.commit_id!r})", hint="lock it with its tool"
         )
+    if ".." in PurePosixPath(subdirectory).parts or subdirectory.startswith("/"):
+        raise LockError(f"has a subdirectory that leaves its repository ({subdirectory})", hint=_AGAIN)
     # SSH needs the user's name, and the login of HTTPS is that of the machine's Git.
     url = split_login(url)[0] if url.startswith("http") else url
     tree = SourceTree(url=url, commit=source.commit_id.lower(), subdirectory=subdirectory)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packaging.markers import Marker
+from packaging.specifiers import SpecifierSet
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
@@ -38,10 +39,12 @@ class Reached:
 def reach(document: Table, request: InstallRequest) -> tuple[Table, list[Reached]]:
     """The project's own package, and the others that it reaches, sorted by name.
 
-    Raises LockError if a package is missing, or if the chosen extras and groups conflict.
+    Raises LockError if a package is missing, if the chosen extras and groups conflict, or if a group is not for the
+    target's Python.
     """
     graph = _Graph(packages=_by_name(document), target=request.target)
     root = graph.root(request.project)
+    _check_python(root.get("group-requires-python", {}), request)
     conflicts = document.get("conflicts", [])
     active = {f"project-{len(request.project)}-{request.project}"}
     active |= {_encoded("extra", request.project, extra) for extra in request.extras}
@@ -58,6 +61,17 @@ def reach(document: Table, request: InstallRequest) -> tuple[Table, list[Reached
             reached.setdefault(id(package), (package, set()))[1].update(extras)
     found = sorted(reached.values(), key=lambda each: str(each[0]["name"]))
     return root, [Reached(package=package, extras=frozenset(extras)) for package, extras in found]
+
+
+def _check_python(bounds: Table, request: InstallRequest) -> None:
+    """Raise LockError if a chosen group has a bound on Python (tool.uv.dependency-groups) without the target's."""
+    version = request.target.version
+    for group in sorted(request.groups & bounds.keys()):
+        if not SpecifierSet(bounds[group]).contains(version, prereleases=True):
+            raise LockError(
+                f"the dependency group {group} requires Python {bounds[group]}, and the image has {version}",
+                hint="choose another `python` or base, or leave the group out",
+            )
 
 
 def _by_name(document: Table) -> dict[str, list[Table]]:

@@ -448,6 +448,37 @@ def test_errors_for_pipfile_locks(tmp_path: Path, changes: dict[str, Any], probl
     assert caught.value.place == str(lock)
 
 
+# ---------------------------------------------------------------- freshness
+
+
+def test_changes_name_the_requirements_that_are_not_locked(tmp_path: Path) -> None:
+    project(
+        tmp_path,
+        '[project]\nname = "demo"\ndependencies = ["a>=2", "b", "x @ https://me:secret@files.example/x.zip"]\n'
+        '[dependency-groups]\ndev = ["c", { include-group = "d" }]\n'
+        '[tool.poetry.group.lint.dependencies]\nlinter = "^3"\n',
+    )
+    (tmp_path / "Pipfile").write_text('[[source]]\nurl = "https://index.example"\n[packages]\na = ">=2"\nb = "*"\n')
+    differs = "the content hash of {} differs: it requires {}, which is not locked"
+    metadata = {"lock-version": "2.1", "content-hash": "0"}
+    poetry = poetry_lock(tmp_path, poetry_package("a"), poetry_package("b"), metadata=metadata)
+    request = request_for(tmp_path)
+    assert lock_format(poetry).changes(poetry, request) == [differs.format("pyproject.toml", "a>=2; c; linter ^3")]
+    pdm = pdm_lock(tmp_path, package("a"), package("b"), content_hash="sha256:0")
+    assert lock_format(pdm).changes(pdm, request) == [differs.format("pyproject.toml", "a>=2; c")]
+    meta = {"pipfile-spec": 6, "hash": {"sha256": "0"}}
+    pipfile = pipfile_lock(tmp_path, _meta=meta, default={"a": pinned("a"), "b": pinned("b")})
+    assert lock_format(pipfile).changes(pipfile, request) == [differs.format("Pipfile", "a>=2")]
+    (tmp_path / "Pipfile").write_text('[packages]\na = "*"\n')
+    assert lock_format(pipfile).changes(pipfile, request) == []
+
+
+def test_each_tool_has_its_command(tmp_path: Path) -> None:
+    commands = {"poetry.lock": "poetry lock", "pdm.lock": "pdm lock", "Pipfile.lock": "pipenv lock"}
+    request = request_for(tmp_path)
+    assert {name: lock_format(tmp_path / name).refresh(tmp_path / name, request) for name in commands} == commands
+
+
 # ---------------------------------------------------------------- all of them
 
 

@@ -14,7 +14,7 @@ from mutations import many
 from wheel_maker import Rows, make_wheel, member_info, row
 
 from hatch_docker.base.target import Libc, TargetPython
-from hatch_docker.compiling.repack import repack
+from hatch_docker.compiling.repack import repack, without_local_urls
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import write_layer
 from hatch_docker.oci.spec import Platform
@@ -177,3 +177,26 @@ def test_broken_wheel_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"")
     with pytest.raises(WheelError, match="not a zip"):
         repacked(tmp_path / NAME)
+
+
+METADATA = b"""\
+Metadata-Version: 2.4
+Name: app
+Requires-Dist: lib @ file:///home/me/lib
+Requires-Dist: other[x,y]@ file:///home/me/other ; python_version < "4"
+Requires-Dist: remote @ https://files.example/remote-1.0.tar.gz
+Requires-Dist: idna>=3
+
+Requires-Dist: lib @ file:///home/me/lib
+"""
+
+
+def test_metadata_has_no_path_of_this_machine() -> None:
+    assert without_local_urls(METADATA).decode().splitlines()[2:] == [
+        "Requires-Dist: lib",
+        'Requires-Dist: other[x,y] ; python_version < "4"',
+        "Requires-Dist: remote @ https://files.example/remote-1.0.tar.gz",
+        "Requires-Dist: idna>=3",
+        "",
+        "Requires-Dist: lib @ file:///home/me/lib",
+    ]

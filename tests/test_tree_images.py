@@ -112,6 +112,21 @@ class TestLayers:
         assert [one["digest"] == two["digest"] for one, two in zip(before, after, strict=True)] == [True, False, True]
 
 
+def test_digest_does_not_depend_on_where_the_checkout_is(tmp_path: Path) -> None:
+    digests = set()
+    for root in (tmp_path / "one", tmp_path / "two" / "deep"):
+        root.mkdir(parents=True)
+        bench = Bench(root)
+        TreeBench(root).in_tree("lib")
+        project = locked(bench, "lib")
+        text = (project / "pyproject.toml").read_text().replace("'lib'", "'lib @ {root:parent:uri}/lib'")
+        (project / "pyproject.toml").write_text(f"{text}\n[tool.hatch.metadata]\nallow-direct-references = true\n")
+        build(bench, project)
+        digests.add(result_of(project)["digest"])
+        assert "file:" not in read(archive_of(project)).text(f"{SITE}/shop-1.0.dist-info/METADATA")
+    assert len(digests) == 1
+
+
 class TestThePlan:
     def test_has_the_layers_of_the_build(self, bench: Bench, trees: TreeBench, index: FakeIndex) -> None:
         trees.hatch("lib")

@@ -5,14 +5,17 @@ PyPA: Binary distribution format.
 
 from __future__ import annotations
 
+import hashlib
+import re
 import stat
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
-from hatch_docker.wheels.distinfo import BROKEN, write_record
+from hatch_docker.wheels.distinfo import BROKEN, hash_text, write_record
 from hatch_docker.wheels.wheelfile import WheelFile
 
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -22,24 +25,55 @@ _LARGEST = 4 << 30
 # pip's record of the wheel's path, and signatures of a RECORD that may change.
 _LEFT_OUT = ("direct_url.json", "RECORD.jws", "RECORD.p7s")
 
+_LOCAL_URL = re.compile(
+    rb"^(Requires-Dist:[ \t]*[A-Za-z0-9][A-Za-z0-9._-]*(?:[ \t]*\[[^\]\n]*\])?)[ \t]*@[ \t]*file:[^ ;\r\n]*"
+    rb"([ \t]*(?:;[^\r\n]*)?)",
+    re.MULTILINE | re.IGNORECASE,
+)
+
 
 def repack(wheel: Path, out: BinaryIO, filename: str) -> None:
     """Write the wheel at `wheel`, whose file name is `filename`, to the seekable file `out`.
 
     The members are stored in sorted order, .dist-info after the others and RECORD at the end, with one date and one of
     two modes. RECORD has the same hashes, sorted; where they are wrong, those of the files. pip's direct_url.json is
-    omitted. Memory: a chunk, and the zip's directory. Raises WheelError if the wheel breaks its specification; the
-    content of `out` is then invalid.
+    omitted, and METADATA names local directories without their URLs, which are those of this machine. Memory: a chunk,
+    and the zip's directory. Raises WheelError if the wheel breaks its specification; the content of `out` is then
+    invalid.
     """
     with WheelFile(wheel, filename) as opened, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         opened.correct()
         if sum(info.file_size for info in opened.members.values()) > _LARGEST:
             raise opened.error(f"unpacks to more than {_LARGEST >> 30} GiB")
-        record = f"{opened.dist_info}/RECORD"
+        record, metadata = f"{opened.dist_info}/RECORD", f"{opened.dist_info}/METADATA"
+        text = opened.read(metadata)
+        replaced = {metadata: portable} if (portable := without_local_urls(text)) != text else {}
         paths = _order(opened)
         for path in paths:
-            _copy(opened, path, archive)
-        archive.writestr(_info(record, executable=False), _record(opened, sorted(paths), record))
+            if path in replaced:
+                archive.writestr(_info(path, executable=False), replaced[path])
+            else:
+                _copy(opened, path, archive)
+        archive.writestr(_info(record, executable=False), _record(opened, sorted(paths), replaced))
+
+
+def portable(wheel: Path) -> Path:
+    """The wheel itself, or a repacked one of the same name if its metadata has URLs of local directories."""
+    with WheelFile(wheel) as opened:
+        text = opened.read(f"{opened.dist_info}/METADATA")
+    if without_local_urls(text) == text:
+        return wheel
+    path = wheel.parent / "portable" / wheel.name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as out:
+        repack(wheel, out, wheel.name)
+    return path
+
+
+def without_local_urls(metadata: bytes) -> bytes:
+    """Core metadata whose `Requires-Dist` have no file URLs (PEP 508: `name @ file:///…`)."""
+    head, separator, description = metadata.partition(b"\n\n")
+    return _LOCAL_URL.sub(rb"\1\2", head) + separator + description
 
 
 def _order(wheel: WheelFile) -> list[str]:
@@ -49,9 +83,15 @@ def _order(wheel: WheelFile) -> list[str]:
     return sorted(paths, key=lambda path: (path.startswith(f"{wheel.dist_info}/"), path))
 
 
-def _record(wheel: WheelFile, paths: list[str], record: str) -> bytes:
-    rows = [(path, wheel.records[path].hash, str(wheel.members[path].file_size)) for path in paths]
-    return write_record([*rows, (record, "", "")])
+def _record(wheel: WheelFile, paths: list[str], replaced: Mapping[str, bytes]) -> bytes:
+    rows = []
+    for path in paths:
+        if path in replaced:
+            content = replaced[path]
+            rows.append((path, hash_text("sha256", hashlib.sha256(content).digest()), str(len(content))))
+        else:
+            rows.append((path, wheel.records[path].hash, str(wheel.members[path].file_size)))
+    return write_record([*rows, (f"{wheel.dist_info}/RECORD", "", "")])
 
 
 def _copy(wheel: WheelFile, path: str, archive: zipfile.ZipFile) -> None:

@@ -20,6 +20,7 @@ from packaging.utils import InvalidWheelFilename
 
 from hatch_docker.compiling.directory import binaries
 from hatch_docker.compiling.local import compiled_sign
+from hatch_docker.compiling.repack import portable
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.support.cache import Cache
@@ -91,7 +92,7 @@ class OwnBuild:
             reason = f"its build on this machine failed ({' '.join(error.message.split())[:_LONGEST]})"
             self.progress.note(f"{self._name}: {reason}")
             return _Refused(reason=reason, error=error)
-        return _Refused(reason=f"its wheel is not pure ({sign})") if sign else self._file(wheel, "")
+        return _Refused(reason=f"its wheel is not pure ({sign})") if sign else self._file(portable(wheel), "")
 
     def _sdist(self, folder: str, refused: _Refused) -> FetchedFile:
         """The sdist; if it cannot be built either, the error of the wheel is the one to show."""

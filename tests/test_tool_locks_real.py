@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from packaging.utils import canonicalize_name
-from tool_locks import request_for, target
+from tool_locks import TOOLS, request_for, target
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.index.access import FileFinder
@@ -34,14 +34,6 @@ from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.http import Http
 
 pytestmark = pytest.mark.network
-
-# PDM as of a date: it does not always work with its newest dependencies.
-TOOLS = {
-    "poetry": ("poetry>=2.1",),
-    "poetry1": ("poetry==1.8.*",),
-    "pdm": ("--exclude-newer=2026-09-01", "pdm"),
-    "pipenv": ("pipenv",),
-}
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -30,6 +30,14 @@ def target(version: str = "3.11.2", platform: str = "linux/amd64", libc: str = "
 
 
 BOOKWORM = target()
+
+# What to install for each tool, with uv's options. PDM does not always work with its newest dependencies.
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "poetry": ("poetry>=2.1",),
+    "poetry1": ("poetry==1.8.*",),
+    "pdm": ("--exclude-newer=2026-09-01", "pdm"),
+    "pipenv": ("pipenv",),
+}
 
 
 def digest(filename: str) -> str:

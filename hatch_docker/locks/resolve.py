@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def resolve(
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
     body = moved(_LOGIN.sub(r"\1", body), folder, directory)
     inputs = inputs_of(request, [directory / path for path in _paths(body)])
-    return f"{_without_virtual(body, request, directory)}\n\n{inputs.to_toml()}"
+    body, virtual = _without_virtual(body, request, directory)
+    return f"{body}\n\n{replace(inputs, overridden=(*inputs.overridden, *virtual)).to_toml()}"
 
 
 def resolve_for_target(
@@ -274,21 +276,22 @@ def _paths(text: str) -> list[str]:
     return [each["directory"]["path"] for each in packages if "directory" in each]
 
 
-def _without_virtual(text: str, request: InstallRequest, directory: Path) -> str:
-    """The text of a pylock.toml without the directories that contribute only their dependencies.
+def _without_virtual(text: str, request: InstallRequest, directory: Path) -> tuple[str, list[str]]:
+    """The text of a pylock.toml without the directories that contribute only their dependencies, and their names.
 
     uv lists them, as it lists packages. Other directories are not touched: `uv pip install` builds them, too.
     """
     head, *packages = re.split(r"(?m)^(?=\[\[packages\]\]$)", text)
     sources = {os.path.realpath(each.value): each for each in request.chosen_sources() if each.kind == "path"}
 
-    def is_package(table: Mapping[str, Any]) -> bool:
-        (package,) = table["packages"]
+    def is_virtual(package: Mapping[str, Any]) -> bool:
         if "directory" not in package:
-            return True
+            return False
         path = os.path.realpath(directory / package["directory"]["path"])
         if path in sources and not sources[path].package:
-            return False
-        return table_of(_table(Path(path)), "tool", "uv").get("package") is not False
+            return True
+        return table_of(_table(Path(path)), "tool", "uv").get("package") is False
 
-    return "".join([head, *(each for each in packages if is_package(toml.loads(each)))]).rstrip()
+    parsed = [toml.loads(each)["packages"][0] for each in packages]
+    kept = [text for text, each in zip(packages, parsed, strict=True) if not is_virtual(each)]
+    return "".join([head, *kept]).rstrip(), [each["name"] for each in parsed if is_virtual(each)]

@@ -1,4 +1,4 @@
-"""The dependency groups of a project: `[dependency-groups]` (PEP 735), and those of uv, Poetry and PDM."""
+"""The dependency groups of a project: `[dependency-groups]` (PEP 735), and those of other tools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.foreign_sources import pdm_sources, poetry_marker, poetry_specifiers
 from hatch_docker.index.uv_sources import list_of, table_of
+from hatch_docker.support import toml
 
 Table = Mapping[str, Any]
+
+_SPECIFIER = re.compile(r"\s*[=<>!~]")
 
 
 def dependency_groups(document: Table, root: Path) -> dict[str, Any]:
@@ -27,7 +30,7 @@ def dependency_groups(document: Table, root: Path) -> dict[str, Any]:
         return own  # type: ignore[no-any-return]
     groups = dict(own)
     names = {canonicalize_name(name): name for name in groups}
-    for group, entries in (*_uv(document), *_poetry(document), *_pdm(document, root)):
+    for group, entries in (*_uv(document), *_poetry(document), *_pdm(document, root), *_pipenv(root)):
         name = names.setdefault(canonicalize_name(group), group)
         listed = groups.get(name, [])
         groups[name] = [*listed, *entries] if isinstance(listed, list) else listed
@@ -77,3 +80,17 @@ def _pdm(document: Table, root: Path) -> Iterator[tuple[str, list[Any]]]:
     for group, lines in table_of(pdm, "dev-dependencies").items():
         names = [name for place, name in editable.items() if place == f"tool.pdm.dev-dependencies.{group}"]
         yield group, [*(line for line in list_of(lines) if not re.match(r"-e\s", str(line))), *names]
+
+
+def _pipenv(root: Path) -> Iterator[tuple[str, list[Any]]]:
+    """The categories of a Pipfile, without that of the packages which are always installed."""
+    try:
+        document = toml.loads((root / "Pipfile").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    for category, packages in document.items():
+        if category in ("packages", "source", "requires", "scripts", "pipenv") or not isinstance(packages, Mapping):
+            continue
+        versions = {name: each.get("version") if isinstance(each, Mapping) else each for name, each in packages.items()}
+        lines = [f"{name}{version if _SPECIFIER.match(str(version)) else ''}" for name, version in versions.items()]
+        yield "dev" if category == "dev-packages" else category, lines

@@ -19,7 +19,7 @@ from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import LockError, ResolveError
 from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.uv_config import uv_tables
+from hatch_docker.index.uv_config import uv_files
 from hatch_docker.locks import InstallRequest, read_lock, select
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
 from hatch_docker.locks.inputs import changed_inputs
@@ -330,8 +330,8 @@ def test_build_requirements_by_url_are_refused_before_uv_runs(tmp_path: Path, re
 
 def test_scope_changes_with_the_settings_that_decide_a_resolution(tmp_path: Path) -> None:
     def scope(constraints: str = "", *, configured: Sequence[str] = (), **environ: str) -> str:
-        tables = partial(uv_tables, tmp_path / "demo", environ, home=tmp_path)
-        resolver = ResolverSettings(environ=environ, configured=configured, uv_tables=tables)
+        tables = partial(uv_files, tmp_path / "demo", environ, home=tmp_path)
+        resolver = ResolverSettings(environ=environ, configured=configured, uv_files=tables)
         return resolution_scope(resolver, constraints)
 
     (tmp_path / "demo").mkdir()

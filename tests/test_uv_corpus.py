@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -48,9 +49,6 @@ OVERRIDING = (
 )
 
 
-DIFFERENT = ()
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with serving_world(tmp_path_factory.mktemp("uv")) as found:
@@ -79,14 +77,24 @@ def test_uv_lock_selects_what_uv_exports(world: World, project: UvProject) -> No
 
 @pytest.mark.parametrize("project", projects(), ids=lambda each: each.name)
 def test_without_a_lock_uv_resolves_what_it_locks(world: World, project: UvProject) -> None:
-    """One resolution for all platforms of a Python, compared with `uv lock` followed by `uv export`."""
-    if project.name in (*REFUSED, *DIFFERENT):
-        pytest.skip("not supported, or different on purpose")
+    """Compared with `uv lock` followed by `uv export`, each choice for another target."""
+    check_resolutions(world, project, [(*choice, TARGETS[at % 5]) for at, choice in enumerate(project.choices)])
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("project", projects(), ids=lambda each: each.name)
+def test_resolutions_for_all_targets(world: World, project: UvProject) -> None:
+    """All choices for all targets: no index is needed, but it takes a minute."""
+    check_resolutions(world, project, [(*choice, to) for choice in project.choices for to in TARGETS])
+
+
+def check_resolutions(world: World, project: UvProject, cases: Sequence[tuple[Any, Any, TargetPython]]) -> None:
+    if project.name in REFUSED:
+        pytest.skip("not supported")
     folder = world.lay_out(project) / project.member
     resolver = ResolverSettings(environ=world.environ, configured=())
     resolution = folder / "dist" / "pylock.app.toml"
     resolution.parent.mkdir(exist_ok=True)
-    cases = [(*choice, to) for choice in project.choices for to in TARGETS]
     ours = []
     for extras, groups, to in cases:
         request = request_of(world, folder, to, extras, groups)

@@ -47,7 +47,7 @@ def repack(wheel: Path, out: BinaryIO, filename: str) -> None:
             raise opened.error(f"unpacks to more than {_LARGEST >> 30} GiB")
         record, metadata = f"{opened.dist_info}/RECORD", f"{opened.dist_info}/METADATA"
         text = opened.read(metadata)
-        replaced = {metadata: portable} if (portable := without_local_urls(text)) != text else {}
+        replaced = {metadata: changed} if (changed := without_local_urls(text)) != text else {}
         paths = _order(opened)
         for path in paths:
             if path in replaced:

@@ -13,7 +13,7 @@ from hatch_docker.index.download import FetchedFile, download
 from hatch_docker.index.settings import IndexSettings, discover
 from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.tool_settings import ToolSettings
-from hatch_docker.index.uv_config import UvTable, uv_tables
+from hatch_docker.index.uv_config import UvFile, uv_files
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network, redact_text
 from hatch_docker.support.progress import Progress
@@ -65,8 +65,8 @@ class ResolverSettings:
 
     `configured` are the indexes that the project itself names. `variables` and `arguments` are for what uv does not
     find by itself, such as the project's own index and that of pip's configuration; variables may have logins.
-    `default_url` is the main index, with its login. `uv_tables` gives the tables of uv's own configuration, the
-    strongest first.
+    `default_url` is the main index, with its login. `uv_files` gives uv's own configuration, the strongest file
+    first.
     """
 
     environ: Mapping[str, str]
@@ -74,7 +74,7 @@ class ResolverSettings:
     variables: Callable[[], Mapping[str, str]] = dict
     arguments: Callable[[], Sequence[str]] = tuple
     default_url: Callable[[], str] = str
-    uv_tables: Callable[[], Sequence[UvTable]] = tuple
+    uv_files: Callable[[], Sequence[UvFile]] = tuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ class IndexAccess:
                 variables=lambda: settings().variables_for_uv(self.environ),
                 arguments=lambda: settings().arguments_for_uv(),
                 default_url=lambda: settings().credentials.embed(settings().default_url),
-                uv_tables=partial(uv_tables, self.root, self.environ, home=self.home),
+                uv_files=partial(uv_files, self.root, self.environ, home=self.home),
             ),
             download=partial(
                 download,

@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.index.sources import Source
 from hatch_docker.index.uv_config import project_table
-from hatch_docker.index.uv_sources import list_of
-from hatch_docker.locks.model import InstallRequest, read_text
+from hatch_docker.index.uv_sources import list_of, table_of
+from hatch_docker.locks.model import InstallRequest, Overrides, read_text
 from hatch_docker.support import toml
 from hatch_docker.support.http import redact_text
 
@@ -120,6 +120,26 @@ def inputs_of(request: InstallRequest, directories: Sequence[Path] = ()) -> Inpu
     )
 
 
+def project_overrides(request: InstallRequest) -> Overrides:
+    """What the project's own settings for uv override, which an export of a uv.lock does not record."""
+    settings = project_table(request.root)
+    local = [each for each in request.chosen_sources() if each.kind in ("path", "workspace")]
+    virtual = {each.name for each in local if not each.package or is_virtual(Path(each.value))}
+    return Overrides(
+        names=frozenset({*virtual, *_names(settings, "override-dependencies", "exclude-dependencies")}),
+        packages=frozenset(_names(settings, "dependency-metadata")),
+    )
+
+
+def is_virtual(directory: Path) -> bool:
+    """Whether a directory contributes only its dependencies (uv: `tool.uv.package`)."""
+    try:
+        document = toml.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return table_of(document, "tool", "uv").get("package") is False
+
+
 def recorded_inputs(text: str) -> Inputs | None:
     """The inputs that a pylock.toml of ours records; None for any other text."""
     try:
@@ -154,15 +174,18 @@ def _version(package: Mapping[str, Any]) -> str:
 
 
 def is_ours(text: str) -> bool:
-    """Whether hatch-docker made a pylock.toml."""
-    return recorded_inputs(text) is not None
+    """Whether hatch-docker made a pylock.toml, maybe an earlier version."""
+    try:
+        return not {"python", "inputs"}.isdisjoint(toml.loads(text)["tool"][TABLE])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def changed_inputs(text: str, request: InstallRequest) -> list[str]:
     """What changed since a pylock.toml of ours was made, one phrase each; empty for a file of another tool."""
     before = recorded_inputs(text)
     if before is None:
-        return []
+        return ["an earlier version of hatch-docker made it"] if is_ours(text) else []
     now = inputs_of(request, [request.root / path for path in before.directories])
     return list(_changes(before, now))
 

@@ -23,7 +23,7 @@ from hatch_docker.locks import InstallRequest, check_fresh, find_lock, overridde
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import shown
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
-from hatch_docker.locks.inputs import changed_inputs, is_ours
+from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
 from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, is_own, read_text
 from hatch_docker.locks.readers.requirements_file import read_constraints
 from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
@@ -194,9 +194,10 @@ def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locke
     )
     for name in sorted(source.no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
         source.progress.note(f"no-binary names {name}, which is not a dependency")
-    check_fresh(artifacts, request, lock=path, refresh=refresh, overridden=overridden(pylock))
+    overrides = overridden(pylock) | project_overrides(request)
+    check_fresh(artifacts, request, lock=path, refresh=refresh, overridden=overrides)
     complete = kind.is_complete or is_own(pylock)
-    return replace(locked, artifacts=tuple(artifacts), overridden=overridden(pylock), is_complete=complete)
+    return replace(locked, artifacts=tuple(artifacts), overridden=overrides, is_complete=complete)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

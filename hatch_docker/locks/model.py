@@ -74,6 +74,9 @@ class Overrides:
     names: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
 
+    def __or__(self, other: Overrides) -> Overrides:
+        return Overrides(names=self.names | other.names, packages=self.packages | other.packages)
+
 
 NO_OVERRIDES = Overrides()
 

@@ -27,11 +27,11 @@ from hatch_docker.config import ALL
 from hatch_docker.errors import HatchDockerError, ResolveError
 from hatch_docker.index.access import ResolverSettings
 from hatch_docker.index.sources import NamedIndex, Source
-from hatch_docker.index.uv_config import UvTable
-from hatch_docker.index.uv_sources import table_of
+from hatch_docker.index.uv_config import UvFile, UvTable
+from hatch_docker.index.uv_sources import absolute_url
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.commands import uv_platform
-from hatch_docker.locks.inputs import inputs_of
+from hatch_docker.locks.inputs import inputs_of, is_virtual
 from hatch_docker.locks.model import InstallRequest, may_apply
 from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
@@ -42,6 +42,7 @@ _NOT_IN_FILES = (
     *("build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "managed", "package"),
     *("required-version", "sources", "workspace"),
 )
+_WITH_URLS = ("extra-index-url", "find-links", "index", "index-url")
 # The name of the main index, for packages whose source is that.
 _DEFAULT_INDEX = "hatch-docker-default"
 # A login in the URL of a file. The user of an SSH URL is not secret, and part of it.
@@ -117,7 +118,7 @@ def resolution_scope(resolver: ResolverSettings, constraints: str) -> str:
         for name, value in resolver.environ.items()
         if name.startswith("UV_") and not name.endswith(("_USERNAME", "_PASSWORD", "_TOKEN", "_DIR"))
     }
-    tables: list[UvTable | None] = [*resolver.uv_tables()]
+    tables: list[UvTable | None] = [each.table for each in resolver.uv_files()]
     nearest, *others = tables or [None]
     values = [constraints, [redact_text(url) for url in resolver.configured], variables, others, nearest]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
@@ -142,20 +143,32 @@ def _run(request: InstallRequest, resolver: ResolverSettings, folder: Path, argu
         if "required uv version" not in error.message.lower():
             raise
         configuration = folder / "uv.toml"
-        configuration.write_text(_configuration(resolver, request.root), encoding="utf-8")
+        configuration.write_text(_configuration(resolver), encoding="utf-8")
         run((*command, "--config-file", str(configuration)))
 
 
-def _configuration(resolver: ResolverSettings, root: Path) -> str:
-    """Uv's configuration as one file."""
+def _configuration(resolver: ResolverSettings) -> str:
+    """The configuration of uv as one file: lists are joined, as uv joins those of its files."""
     merged: dict[str, Any] = {}
-    for table in resolver.uv_tables():
-        merged = {**table, **merged}
+    for file in resolver.uv_files():
+        for key, value in _absolute(file).items():
+            joined = isinstance(value, list) and isinstance(merged.get(key), list)
+            merged[key] = [*merged[key], *value] if joined else merged.get(key, value)
     merged = {key: value for key, value in merged.items() if key not in _NOT_IN_FILES}
-    for entry in merged.get("index", []):
-        if "://" not in entry.get("url", "://"):
-            entry["url"] = (root / entry["url"]).resolve().as_uri()
     return "".join(f"{key} = {toml.inline(value)}\n" for key, value in merged.items())
+
+
+def _absolute(file: UvFile) -> dict[str, Any]:
+    """The settings of a file, whose paths are relative to its directory."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(absolute, value))
+        if isinstance(value, dict):
+            return {key: absolute(each) if key == "url" else each for key, each in value.items()}
+        return absolute_url(value, file.folder) if isinstance(value, str) else value
+
+    return {key: absolute(value) if key in _WITH_URLS else value for key, value in file.table.items()}
 
 
 def _pyproject(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
@@ -284,14 +297,14 @@ def _without_virtual(text: str, request: InstallRequest, directory: Path) -> tup
     head, *packages = re.split(r"(?m)^(?=\[\[packages\]\]$)", text)
     sources = {os.path.realpath(each.value): each for each in request.chosen_sources() if each.kind == "path"}
 
-    def is_virtual(package: Mapping[str, Any]) -> bool:
+    def is_left_out(package: Mapping[str, Any]) -> bool:
         if "directory" not in package:
             return False
         path = os.path.realpath(directory / package["directory"]["path"])
         if path in sources and not sources[path].package:
             return True
-        return table_of(_table(Path(path)), "tool", "uv").get("package") is False
+        return is_virtual(Path(path))
 
     parsed = [toml.loads(each)["packages"][0] for each in packages]
-    kept = [text for text, each in zip(packages, parsed, strict=True) if not is_virtual(each)]
-    return "".join([head, *kept]).rstrip(), [each["name"] for each in parsed if is_virtual(each)]
+    kept = [text for text, each in zip(packages, parsed, strict=True) if not is_left_out(each)]
+    return "".join([head, *kept]).rstrip(), [each["name"] for each in parsed if is_left_out(each)]

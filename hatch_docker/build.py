@@ -26,7 +26,8 @@ from hatch_docker.image.linkage import check_linkage
 from hatch_docker.image.report import Built, BuiltImage, BuiltSource
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks import named_indexes
-from hatch_docker.locks.locked import BuildResolver, Locked
+from hatch_docker.locks.build_requirements import BuildResolver
+from hatch_docker.locks.locked import Locked
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.services import Services
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels

@@ -21,9 +21,10 @@ from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.uv_config import uv_files
 from hatch_docker.locks import InstallRequest, read_lock, select
+from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv_platform
 from hatch_docker.locks.inputs import changed_inputs
-from hatch_docker.locks.locked import BuildResolver, LockSource, read_artifacts
+from hatch_docker.locks.locked import LockSource, read_artifacts
 from hatch_docker.locks.model import OWN_LOCK
 from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
 from hatch_docker.locks.uv import find_uv

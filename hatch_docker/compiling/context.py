@@ -17,7 +17,7 @@ from hatch_docker.compiling.wheel_cache import WheelCache
 from hatch_docker.config import ALL, BaseSpec, Compiling
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
-from hatch_docker.locks.locked import BuildResolver
+from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress

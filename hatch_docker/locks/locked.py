@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from packaging.pylock import Pylock
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from hatch_docker.base.target import TargetPython
 from hatch_docker.config import ALL
-from hatch_docker.errors import HatchDockerError, LockError, ResolveError
+from hatch_docker.errors import LockError
 from hatch_docker.index.access import Indexes, NamedIndexes
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest, check_fresh, find_lock, overridden, read_lock, select
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import shown
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
-from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, is_own, read_text
-from hatch_docker.locks.readers.requirements_file import read_constraints
-from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
-from hatch_docker.support.http import redact
+from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, as_file, is_own, read_text
+from hatch_docker.locks.resolve import moved, resolve
 from hatch_docker.support.progress import Progress
-
-_OTHER = "lock another version, or one that has a wheel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +79,7 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
     if not request.requirements and not request.requirement_files:
         return Locked()
     locked = _resolved(request, source, keep)
-    with _as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
+    with as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
         pylock = read_lock(file, request, source.indexes(named_indexes(None)).finder)
     # A resolution contains the chosen extras and groups as plain packages.
     plain = replace(request, extras=frozenset(), groups=frozenset())
@@ -162,19 +153,6 @@ def writable_lock(root: Path, configured: str, *, progress: Progress | None = No
     return find_lock(root, configured, progress=progress) or root / OWN_LOCK
 
 
-@contextlib.contextmanager
-def _as_file(text: str, place: str = "") -> Iterator[Path]:
-    """A pylock.toml with this text, for the duration of the block; errors in it get `place` instead of its path."""
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-        path = Path(folder) / "pylock.toml"
-        path.write_text(text, encoding="utf-8")
-        try:
-            yield path
-        except HatchDockerError as error:
-            error.place = place if error.place == str(path) else error.place
-            raise
-
-
 def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locked: Locked) -> Locked:
     """`locked` with the artifacts for the request, checked against its requirements."""
     path = locked.path
@@ -198,104 +176,6 @@ def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locke
     check_fresh(artifacts, request, lock=path, refresh=refresh, overridden=overrides)
     complete = kind.is_complete or is_own(pylock)
     return replace(locked, artifacts=tuple(artifacts), overridden=overrides, is_complete=complete)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildResolver:
-    """Resolves requirements that do not belong to a project, such as those that an sdist is built with.
-
-    uv runs in the directory `root`, and keeps to the versions and hashes of the file `constraints`, whose text is
-    `constraints_text`. `tree` is the local directory whose build requirements these are, None for an sdist: its sources
-    apply.
-    """
-
-    target: TargetPython
-    root: Path
-    indexes: Indexes
-    constraints: Path | None = None
-    constraints_text: str = ""
-    tree: Path | None = None
-
-    @property
-    def scope(self) -> str:
-        """A digest of the settings, besides the target, that decide what requirements resolve to."""
-        return resolution_scope(self.indexes.resolver, self.constraints_text)
-
-    def for_tree(self, directory: Path) -> BuildResolver:
-        """The resolver of the build requirements of a local directory, which has sources of its own."""
-        return replace(self, tree=directory)
-
-    def __call__(self, requirements: Sequence[str]) -> tuple[Artifact, ...]:
-        """The artifacts of `requirements` for the target.
-
-        Raises LockError, also for an sdist's requirement with a URL, and ResolveError.
-        """
-        request = self._request(requirements)
-        allowed = read_constraints(self.constraints) if self.constraints else {}
-        with _as_file(self._resolve(request)) as path:
-            try:
-                artifacts = select(read_lock(path, request, self.indexes.finder), request, lock=path, complete=True)
-            except HatchDockerError as error:
-                # The hints are about a project's own lock.
-                error.hint = ""
-                raise
-        _check_allowed(artifacts, allowed, self.constraints)
-        return tuple(artifacts)
-
-    def _request(self, requirements: Sequence[str]) -> InstallRequest:
-        if self.tree is None:
-            found = _without_urls(requirements)
-            return InstallRequest(project="", target=self.target, root=self.root, requirements=found)
-        sources = read_sources(self.tree, self.indexes.resolver.environ, project="")
-        found = _parsed(requirements)
-        return InstallRequest(project="", target=self.target, root=self.tree, requirements=found, sources=sources)
-
-    def _resolve(self, request: InstallRequest) -> str:
-        """Resolve to wheels alone if possible, since uv may have to run an sdist to read its requirements."""
-        resolve_ = partial(resolve_for_target, request, self.indexes.resolver, constraints=self.constraints)
-        try:
-            return resolve_(build=False)
-        except ResolveError:
-            return resolve_()
-
-
-def _without_urls(requirements: Sequence[str]) -> tuple[Requirement, ...]:
-    """Parse the requirements of an sdist. Raises LockError for a URL, as no index vouches for it.
-
-    uv would run the code at a URL, on this machine and with all logins, to read its requirements.
-    """
-    found = _parsed(requirements)
-    if urls := [each for each in found if each.url]:
-        raise LockError(
-            f"{urls[0].name} is a build requirement by URL ({redact(urls[0].url or '')!r}), which no index vouches for",
-            hint=_OTHER,
-        )
-    return found
-
-
-def _parsed(requirements: Sequence[str]) -> tuple[Requirement, ...]:
-    try:
-        return tuple(Requirement(text) for text in requirements)
-    except (InvalidRequirement, TypeError, RecursionError):
-        raise LockError("a build requirement is not valid (PEP 508)", hint=_OTHER) from None
-
-
-def _check_allowed(
-    artifacts: Sequence[Artifact], allowed: Mapping[str, frozenset[str]], constraints: Path | None
-) -> None:
-    """Compare files with the hashes of the constraints, which uv ignores."""
-    others = [
-        f"{artifact.name} {artifact.version}"
-        for artifact in artifacts
-        if (hashes := allowed.get(artifact.name))
-        and hashes.isdisjoint(f"{algorithm}:{value}" for algorithm, value in artifact.hashes.items())
-    ]
-    if others:
-        raise LockError(
-            f"the index has other files of {', '.join(others)} than the constraints name",
-            place=str(constraints),
-            hint="remove the hashes to accept another file",
-        )
 
 
 def resolve_request(

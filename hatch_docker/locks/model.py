@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
-from hatch_docker.errors import LockError
+from hatch_docker.errors import HatchDockerError, LockError
 from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
 
@@ -122,6 +123,19 @@ def read_text(path: Path) -> str:
             hint="resolve them (git status), or make the lock again with its tool",
         )
     return text
+
+
+@contextlib.contextmanager
+def as_file(text: str, place: str = "") -> Iterator[Path]:
+    """A pylock.toml with this text, for the duration of the block; errors in it get `place` instead of its path."""
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+        path = Path(folder) / "pylock.toml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            yield path
+        except HatchDockerError as error:
+            error.place = place if error.place == str(path) else error.place
+            raise
 
 
 def read_toml(path: Path) -> dict[str, Any]:

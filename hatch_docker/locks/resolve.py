@@ -20,19 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from hatch_docker.config import ALL
-from hatch_docker.errors import HatchDockerError, ResolveError
+from hatch_docker.errors import ResolveError
 from hatch_docker.index.access import ResolverSettings
-from hatch_docker.index.sources import NamedIndex, Source
 from hatch_docker.index.uv_config import UvFile, UvTable
 from hatch_docker.index.uv_sources import absolute_url
-from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.commands import uv_platform
 from hatch_docker.locks.inputs import inputs_of, is_virtual
-from hatch_docker.locks.model import InstallRequest, may_apply
+from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.pyproject import whole_project, write_pyproject
 from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
 from hatch_docker.support.http import redact_text
@@ -43,8 +39,6 @@ _NOT_IN_FILES = (
     *("required-version", "sources", "workspace"),
 )
 _WITH_URLS = ("extra-index-url", "find-links", "index", "index-url")
-# The name of the main index, for packages whose source is that.
-_DEFAULT_INDEX = "hatch-docker-default"
 # A login in the URL of a file. The user of an SSH URL is not secret, and part of it.
 _LOGIN = re.compile(r"(?<=\bhttp)(s?://)[^/@\s\"']+@")
 _PATH = re.compile(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
@@ -71,12 +65,12 @@ def resolve(
         universal = ("--universal", "--python-version", request.target.version, "--output-file", str(output))
         if before and ALL not in upgrade:
             output.write_text(before, encoding="utf-8")
-        elif everything := _everything(request):
+        elif everything := whole_project(request):
             # The project's own tool locks all extras, groups and members together: their versions are preferred.
             with contextlib.suppress(ResolveError):
                 run((*everything, *universal, "--no-build"))
         upgrades = [option for name in sorted(set(upgrade) - {ALL}) for option in ("--upgrade-package", name)]
-        run((*_pyproject(request, resolver, folder), *map(str, request.requirement_files), *universal, *upgrades))
+        run((*write_pyproject(request, resolver, folder), *map(str, request.requirement_files), *universal, *upgrades))
         text = output.read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
     body = moved(_LOGIN.sub(r"\1", body), folder, directory)
@@ -103,7 +97,7 @@ def resolve_for_target(
         options = ["--python-platform", platform, "--python-version", target.minor, "--output-file", str(output)]
         options += ["--constraints", str(constraints)] if constraints else []
         options += [] if build else ["--no-build"]
-        _run(request, resolver, folder, (*_pyproject(request, resolver, folder), *options))
+        _run(request, resolver, folder, (*write_pyproject(request, resolver, folder), *options))
         return moved(_LOGIN.sub(r"\1", output.read_text(encoding="utf-8")), folder)
 
 
@@ -169,106 +163,6 @@ def _absolute(file: UvFile) -> dict[str, Any]:
         return absolute_url(value, file.folder) if isinstance(value, str) else value
 
     return {key: absolute(value) if key in _WITH_URLS else value for key, value in file.table.items()}
-
-
-def _pyproject(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
-    """A pyproject.toml with the requirements and their sources, in `folder`."""
-    names = {canonicalize_name(each.name) for each in request.requirements}
-    chosen = [each for each in request.chosen_sources(names) if may_apply(each, request.target)]
-    sources: dict[str, list[dict[str, Any]]] = {}
-    for source in chosen:
-        sources.setdefault(source.name, []).append(_entry(source))
-    named = {each.name: each for each in request.sources.indexes if each.url}
-    if any(each.kind == "index" and not each.value for each in chosen):
-        named[_DEFAULT_INDEX] = NamedIndex(name=_DEFAULT_INDEX, url=resolver.default_url())
-    requirements = sorted({str(each) for each in request.requirements})
-    lines = [
-        "[project]",
-        f"name = {toml.inline(request.project or 'requirements')}",
-        'version = "0"',
-        f"dependencies = {toml.inline(requirements)}",
-        "[tool.uv]",
-        f"index = {toml.inline([_index(each) for each in named.values()])}",
-        f"sources = {toml.inline(sources)}",
-    ]
-    path = folder / "pyproject.toml"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return (str(path),)
-
-
-def _index(index: NamedIndex) -> dict[str, Any]:
-    """An index as an entry of `[[tool.uv.index]]`."""
-    flags = {"default": index.default, "explicit": index.explicit}
-    return {"name": index.name, "url": index.url, **flags, "format": "flat" if index.flat else None}
-
-
-def _entry(source: Source) -> dict[str, Any]:
-    """A source as an entry of `[tool.uv.sources]`."""
-    entry: dict[str, Any] = {"marker": source.marker or None, "subdirectory": source.subdirectory or None}
-    if source.kind == "index":
-        return {**entry, "index": source.index_name if source.value else _DEFAULT_INDEX}
-    if source.kind == "git":
-        key, _, value = source.reference.partition("=")
-        return {**entry, "git": source.value, **({key: value} if value else {})}
-    if source.kind == "url":
-        return {**entry, "url": source.value}
-    directory = {"editable": source.editable, "package": source.package} if Path(source.value).is_dir() else {}
-    return {**entry, "path": source.value, **directory}
-
-
-def _is_static(request: InstallRequest) -> bool:
-    """Whether the project's pyproject.toml has its requirements as core metadata would (PyPA: `dynamic`)."""
-    project = _table(request.root).get("project")
-    if not isinstance(project, Mapping):
-        return False
-    dynamic = project.get("dynamic", ())
-    if "dependencies" in dynamic or (request.extras and "optional-dependencies" in dynamic):
-        return False
-    try:
-        optional = project.get("optional-dependencies", {}).values()
-        for text in [*project.get("dependencies", ()), *(each for listed in optional for each in listed)]:
-            Requirement(text)
-    except (InvalidRequirement, AttributeError, TypeError):
-        # Hatch's context formatting, such as {root:uri}.
-        return False
-    return True
-
-
-def _everything(request: InstallRequest) -> tuple[str, ...]:
-    """The arguments for all extras, groups and workspace members; empty if nothing else than the request is there."""
-    if not _is_static(request) or request.sources.tool not in ("", "tool.uv"):
-        return ()
-    try:
-        workspace = find_workspace(request.root)
-        roots = sorted(members(workspace).values()) if workspace else [request.root]
-    except HatchDockerError:
-        return ()
-    files, groups = [], []
-    more = len(roots) > 1
-    for root in roots:
-        table = _table(root)
-        file = str(root / "pyproject.toml")
-        files.append(file)
-        names = _names(table.get("dependency-groups"))
-        more |= root == request.root and not (names | _extras(table) <= request.groups | request.extras)
-        groups += [option for name in sorted(names) for option in ("--group", f"{file}:{name}")]
-    return (*files, *groups, "--all-extras") if more else ()
-
-
-def _extras(table: Mapping[str, Any]) -> set[str]:
-    project = table.get("project")
-    return _names(project.get("optional-dependencies") if isinstance(project, Mapping) else None)
-
-
-def _names(table: object) -> set[str]:
-    return set(table) if isinstance(table, Mapping) else set()
-
-
-def _table(root: Path) -> dict[str, Any]:
-    try:
-        return toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def moved(text: str, before: Path, after: Path | None = None) -> str:

@@ -1,0 +1,120 @@
+"""What uv resolves: a pyproject.toml that is made of a request, and the project's own files for preferred versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.index.access import ResolverSettings
+from hatch_docker.index.sources import NamedIndex, Source
+from hatch_docker.index.workspace import find_workspace, members
+from hatch_docker.locks.model import InstallRequest, may_apply
+from hatch_docker.support import toml
+
+# The name of the main index, for packages whose source is that.
+_DEFAULT_INDEX = "hatch-docker-default"
+
+
+def write_pyproject(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
+    """A pyproject.toml with the requirements and their sources, in `folder`."""
+    names = {canonicalize_name(each.name) for each in request.requirements}
+    chosen = [each for each in request.chosen_sources(names) if may_apply(each, request.target)]
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for source in chosen:
+        sources.setdefault(source.name, []).append(_entry(source))
+    named = {each.name: each for each in request.sources.indexes if each.url}
+    if any(each.kind == "index" and not each.value for each in chosen):
+        named[_DEFAULT_INDEX] = NamedIndex(name=_DEFAULT_INDEX, url=resolver.default_url())
+    requirements = sorted({str(each) for each in request.requirements})
+    lines = [
+        "[project]",
+        f"name = {toml.inline(request.project or 'requirements')}",
+        'version = "0"',
+        f"dependencies = {toml.inline(requirements)}",
+        "[tool.uv]",
+        f"index = {toml.inline([_index(each) for each in named.values()])}",
+        f"sources = {toml.inline(sources)}",
+    ]
+    path = folder / "pyproject.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return (str(path),)
+
+
+def _index(index: NamedIndex) -> dict[str, Any]:
+    """An index as an entry of `[[tool.uv.index]]`."""
+    flags = {"default": index.default, "explicit": index.explicit}
+    return {"name": index.name, "url": index.url, **flags, "format": "flat" if index.flat else None}
+
+
+def _entry(source: Source) -> dict[str, Any]:
+    """A source as an entry of `[tool.uv.sources]`."""
+    entry: dict[str, Any] = {"marker": source.marker or None, "subdirectory": source.subdirectory or None}
+    if source.kind == "index":
+        return {**entry, "index": source.index_name if source.value else _DEFAULT_INDEX}
+    if source.kind == "git":
+        key, _, value = source.reference.partition("=")
+        return {**entry, "git": source.value, **({key: value} if value else {})}
+    if source.kind == "url":
+        return {**entry, "url": source.value}
+    directory = {"editable": source.editable, "package": source.package} if Path(source.value).is_dir() else {}
+    return {**entry, "path": source.value, **directory}
+
+
+def _is_static(request: InstallRequest) -> bool:
+    """Whether the project's pyproject.toml has its requirements as core metadata would (PyPA: `dynamic`)."""
+    project = _table(request.root).get("project")
+    if not isinstance(project, Mapping):
+        return False
+    dynamic = project.get("dynamic", ())
+    if "dependencies" in dynamic or (request.extras and "optional-dependencies" in dynamic):
+        return False
+    try:
+        optional = project.get("optional-dependencies", {}).values()
+        for text in [*project.get("dependencies", ()), *(each for listed in optional for each in listed)]:
+            Requirement(text)
+    except (InvalidRequirement, AttributeError, TypeError):
+        # Hatch's context formatting, such as {root:uri}.
+        return False
+    return True
+
+
+def whole_project(request: InstallRequest) -> tuple[str, ...]:
+    """The arguments for all extras, groups and workspace members; empty if nothing else than the request is there."""
+    if not _is_static(request) or request.sources.tool not in ("", "tool.uv"):
+        return ()
+    try:
+        workspace = find_workspace(request.root)
+        roots = sorted(members(workspace).values()) if workspace else [request.root]
+    except HatchDockerError:
+        return ()
+    files, groups = [], []
+    more = len(roots) > 1
+    for root in roots:
+        table = _table(root)
+        file = str(root / "pyproject.toml")
+        files.append(file)
+        names = _names(table.get("dependency-groups"))
+        more |= root == request.root and not (names | _extras(table) <= request.groups | request.extras)
+        groups += [option for name in sorted(names) for option in ("--group", f"{file}:{name}")]
+    return (*files, *groups, "--all-extras") if more else ()
+
+
+def _extras(table: Mapping[str, Any]) -> set[str]:
+    project = table.get("project")
+    return _names(project.get("optional-dependencies") if isinstance(project, Mapping) else None)
+
+
+def _names(table: object) -> set[str]:
+    return set(table) if isinstance(table, Mapping) else set()
+
+
+def _table(root: Path) -> dict[str, Any]:
+    try:
+        return toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}

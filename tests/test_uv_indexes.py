@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,13 +61,13 @@ class Bench:
         }
         return {**kept, "HOME": home, "USERPROFILE": home, "PIP_CONFIG_FILE": os.devnull, **urls}
 
-    def resolve(self, configured: str = "", folder: str = "app") -> str:
+    def resolve(self, configured: str = "", folder: str = "app", arguments: Sequence[str] = ()) -> str:
         """The version of demo that uv chooses with our settings."""
         settings = self.known = self.settings(configured, folder)
         environ = {**self._environ, **settings.variables_for_uv(self._environ), "UV_NO_CACHE": "1"}
         command = ["uv", "pip", "compile", "pyproject.toml", "--python", sys.executable, "--no-header", "-q"]
         done = subprocess.run(
-            [*command, *settings.arguments_for_uv()],
+            [*command, *settings.arguments_for_uv(), *arguments],
             cwd=self.root / folder,
             env=environ,
             capture_output=True,
@@ -177,6 +177,22 @@ def test_uv_chooses_among_the_indexes_of_pip_as_pip_does(bench: Bench) -> None:
     bench.environ = {"PIP_INDEX_URL": "RIGHT", "PIP_EXTRA_INDEX_URL": "WRONG"}
     assert bench.resolve() == "2.0"
     assert sorted(bench.found()) == ["1.0", "2.0"]
+
+
+def test_extra_index_of_pip_with_part_of_the_files_hides_no_version(bench: Bench) -> None:
+    bench.write("app/pyproject.toml")
+    wheel = make_wheel(bench.root, "demo", "3.0")
+    bench.right.add("demo", wheel.name, wheel.read_bytes())
+    bench.wrong.add("demo", "demo-3.0-cp27-cp27m-win32.whl", wheel.read_bytes())
+    bench.environ = {"PIP_INDEX_URL": "RIGHT", "PIP_EXTRA_INDEX_URL": "WRONG"}
+    assert bench.resolve(arguments=["--universal"]) == "3.0"
+
+
+def test_project_with_settings_for_uv_gets_none_of_pip(bench: Bench) -> None:
+    bench.write("app/pyproject.toml", '[tool.uv]\ndefault-groups = []\n')
+    bench.environ = {"PIP_INDEX_URL": "WRONG", "PIP_EXTRA_INDEX_URL": "WRONG", "PIP_FIND_LINKS": "WRONG"}
+    settings = bench.settings()
+    assert settings.variables_for_uv({}) == {}
 
 
 def test_extra_indexes_of_uv_stay_before_the_index_of_pip(bench: Bench) -> None:

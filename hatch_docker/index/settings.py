@@ -22,7 +22,7 @@ from hatch_docker.index.tool_settings import (
     pip_settings,
     uv_settings,
 )
-from hatch_docker.index.uv_config import uv_files
+from hatch_docker.index.uv_config import project_table, uv_files
 from hatch_docker.support.progress import Progress
 
 _SILENT = Progress()
@@ -104,7 +104,8 @@ def discover(
         extra_urls=_unique(clean_url(url) for each in used for url in each.extra_urls),
         flat_urls=_unique(clean_url(url) for each in found for url in each.flat_urls),
         no_index=any(each.no_index for each in found),
-        for_uv=_for_uv(own, uv, used[2:]),
+        # A project with settings for uv gets what uv alone would find.
+        for_uv=_for_uv(own, uv, used[2:3] if project_table(root) else used[2:]),
         credentials=_credentials(urls, found, environ, home, progress),
         ca_file=ca_file_of(environ) or next((each.ca_file for each in used if each.ca_file), ""),
         pip=pip,
@@ -140,8 +141,11 @@ def _for_uv(own: ToolSettings, uv: ToolSettings, others: Sequence[ToolSettings])
         # uv asks its default index last.
         main, extra = order[-1] or main, (*order[:-1], *(url for url in extra if url not in order))
     has_own = bool(uv.url or uv.extra_urls)
-    # pip and PDM take the best version of all indexes; uv would stop at the first index that has the package.
+    # pip and PDM take the best version of all indexes; uv would stop at the first index that has the package. Of one
+    # version it takes the files of the first index alone, so the main index, which has them all, goes first.
     strategy = next((each.strategy for each in others if each.extra_urls), "")
+    if strategy and extra:
+        extra = (main, *extra)
     return ToolSettings(
         url=own.url or ("" if uv.url else main),
         extra_urls=own.extra_urls if has_own else (*own.extra_urls, *extra),

@@ -188,11 +188,11 @@ def test_extra_index_of_pip_with_part_of_the_files_hides_no_version(bench: Bench
     assert bench.resolve(arguments=["--universal"]) == "3.0"
 
 
-def test_project_with_settings_for_uv_gets_none_of_pip(bench: Bench) -> None:
-    bench.write("app/pyproject.toml", '[tool.uv]\ndefault-groups = []\n')
-    bench.environ = {"PIP_INDEX_URL": "WRONG", "PIP_EXTRA_INDEX_URL": "WRONG", "PIP_FIND_LINKS": "WRONG"}
-    settings = bench.settings()
-    assert settings.variables_for_uv({}) == {}
+def test_project_with_settings_for_uv_gets_only_the_main_index_of_pip(bench: Bench) -> None:
+    bench.write("app/pyproject.toml", "[tool.uv]\ndefault-groups = []\n")
+    bench.environ = {"PIP_INDEX_URL": "RIGHT", "PIP_EXTRA_INDEX_URL": "WRONG", "PIP_FIND_LINKS": "WRONG"}
+    assert bench.resolve() == "1.0"
+    assert bench.wrong.paths() == []
 
 
 def test_extra_indexes_of_uv_stay_before_the_index_of_pip(bench: Bench) -> None:

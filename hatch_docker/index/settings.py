@@ -104,8 +104,7 @@ def discover(
         extra_urls=_unique(clean_url(url) for each in used for url in each.extra_urls),
         flat_urls=_unique(clean_url(url) for each in found for url in each.flat_urls),
         no_index=any(each.no_index for each in found),
-        # A project with settings for uv gets what uv alone would find.
-        for_uv=_for_uv(own, uv, used[2:3] if project_table(root) else used[2:]),
+        for_uv=_for_uv(own, uv, [_main_alone(each) if project_table(root) else each for each in used[2:]]),
         credentials=_credentials(urls, found, environ, home, progress),
         ca_file=ca_file_of(environ) or next((each.ca_file for each in used if each.ca_file), ""),
         pip=pip,
@@ -154,6 +153,11 @@ def _for_uv(own: ToolSettings, uv: ToolSettings, others: Sequence[ToolSettings])
         keyring="" if uv.keyring else next((each.keyring for each in others if each.keyring), ""),
         strategy="" if uv.strategy or has_own else strategy,
     ).clean()
+
+
+def _main_alone(settings: ToolSettings) -> ToolSettings:
+    """The main index alone: in a project with settings for uv, other tools' extra indexes and files do not count."""
+    return ToolSettings(url=settings.url, order=settings.order, keyring=settings.keyring)
 
 
 def _credentials(

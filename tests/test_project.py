@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.project.hatchling import HatchlingProject, Target
 from hatch_docker.project.model import Project
 
 
@@ -100,3 +101,13 @@ def test_invalid_dependency_groups(groups: Any) -> None:
 def test_invalid_requirement() -> None:
     with pytest.raises(ConfigError, match=r"'a ==' is not a requirement"):
         project("a ==").requirements([], [])
+
+
+def test_context_fields_are_those_of_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands are given a relative directory, and hatchling makes `{root:parent}` of the text that it is given."""
+    text = '[project]\nname = "app"\nversion = "1"\ndependencies = ["lib @ {root:parent:uri}/lib"]\n'
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "pyproject.toml").write_text(f"{text}[tool.hatch.metadata]\nallow-direct-references = true\n")
+    monkeypatch.chdir(app)
+    assert HatchlingProject(Target(".")).read("1").dependencies == (f"lib @ {tmp_path.as_uri()}/lib",)

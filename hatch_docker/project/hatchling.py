@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from typing import Any
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
+from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.exceptions import UnknownPluginError
 from hatchling.plugin.manager import PluginManager
 from packaging.utils import canonicalize_name
@@ -28,6 +30,11 @@ class Target(BuilderInterface[BuilderConfig, PluginManager]):
     """The target `docker` of a Hatch project, for commands that do not build."""
 
     PLUGIN_NAME = "docker"
+
+    def __init__(self, root: str) -> None:
+        # As in builds, whose directory is absolute: fields such as {root:parent:uri} are made of its text.
+        plugins, absolute = PluginManager(), os.path.abspath(root)  # noqa: PTH100 (links are kept)
+        super().__init__(root, plugin_manager=plugins, metadata=ProjectMetadata(absolute, plugins))
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
         """No outputs: hatchling requires this method."""

@@ -59,6 +59,18 @@ class TestADirectory:
         bench.obtain(artifact)
         assert [each for each in sorted((bench.root / "lib").rglob("*")) if "__pycache__" not in each.parts] == before
 
+    def test_of_setuptools_does_not_have_modules_that_were_removed(self, bench: TreeBench) -> None:
+        bench.installed("setuptools", "wheel")  # wheel requires packaging
+        pyproject = '[build-system]\nrequires = ["setuptools", "wheel", "packaging"]\n'
+        files = {"pyproject.toml": pyproject + PROJECT.format(name="lib", version="1"), "lib/__init__.py": ""}
+        (first,) = bench.obtain(bench.tree("lib", {**files, "lib/old.py": ""}))
+        (bench.root / "lib" / "lib" / "old.py").unlink()
+        (second,) = bench.obtain(bench.locked("lib"))
+        assert text(first, "lib/old.py") == ""
+        with pytest.raises(KeyError):
+            text(second, "lib/old.py")
+        assert not (bench.root / "lib" / "build").exists()
+
     def test_keeps_the_order_of_the_lock(self, bench: TreeBench) -> None:
         bench.wheel("alpha")
         alpha, zeta = bench.artifact("alpha"), bench.in_tree("zeta")

@@ -207,7 +207,9 @@ def _installed(name: str, folder: Path) -> tuple[Path, list[str]]:
         for path in found.files or ()
         if ".." not in path.parts and path.suffix != ".pyc" and ".dist-info" not in path.parts[0]
     }
-    points = "".join(f"{each.name} = {each.value}\n" for each in found.entry_points if each.group == "hatch")
+    groups = {each.group: "" for each in found.entry_points}
+    for each in found.entry_points:
+        groups[each.group] += f"{each.name} = {each.value}\n"
     wheel = make_wheel(
         folder,
         name.replace("-", "_"),
@@ -215,6 +217,6 @@ def _installed(name: str, folder: Path) -> tuple[Path, list[str]]:
         files,
         metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: {found.version}\n"
         + "".join(f"Requires-Dist: {each}\n" for each in _required(name)),
-        entry_points=f"[hatch]\n{points}" if points else "",
+        entry_points="".join(f"[{group}]\n{points}" for group, points in groups.items()),
     )
     return wheel, _required(name)

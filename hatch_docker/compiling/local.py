@@ -66,6 +66,9 @@ requires = list(hook({})) if hook else []
 with open(result, "w", encoding="utf-8") as file:
     json.dump(requires, file)
 """
+# Without it, setuptools builds in the directory `build` of the sources, and packs what an earlier build left there. All
+# versions read this file in the home directory, and let the project's own setup.cfg prevail.
+_DISTUTILS = ".pydistutils.cfg" if os.name == "posix" else "pydistutils.cfg"
 _CHUNK = 1 << 16
 # A shell or uv reports a program that a signal ended by a status above this.
 _SIGNALS = 128
@@ -156,6 +159,9 @@ class LocalBuild:
             shutil.rmtree(files, ignore_errors=True)
             for each in (files, self.folder / "home", self.folder / "tmp"):
                 each.mkdir(exist_ok=True)
+            distutils = f"[build]\nbuild_base = {self.folder / 'build'}\n"
+            (self.folder / "home" / _DISTUTILS).write_text(distutils, encoding="utf-8")
+            shutil.rmtree(self.folder / "build", ignore_errors=True)
             for wheel in wheels:
                 shutil.copyfile(wheel.path, files / wheel.artifact.filename)
             constraints.write_text("".join(map(_line, wheels)), encoding="utf-8")

@@ -107,6 +107,13 @@ def test_a_change_is_named(request_: InstallRequest, change: dict[str, object], 
     assert changed_inputs(recorded(request_), replace(request_, **change)) == expected  # type: ignore[arg-type]
 
 
+def test_earlier_release_of_python_is_named(request_: InstallRequest) -> None:
+    text = 'requires-python = ">=3.13.5"\n' + recorded(request_)
+    assert changed_inputs(text, request_) == []
+    target = replace(TARGET, version="3.13.2")
+    assert changed_inputs(text, replace(request_, target=target)) == ["it is for Python >=3.13.5, the image has 3.13.2"]
+
+
 def test_another_patch_release_or_platform_changes_nothing(request_: InstallRequest) -> None:
     target = replace(TARGET, version="3.13.9", platform=Platform.parse("linux/arm64"))
     assert changed_inputs(recorded(request_), replace(request_, target=target)) == []

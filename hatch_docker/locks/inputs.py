@@ -5,6 +5,7 @@ The record is the table `tool.hatch-docker` (PyPA: pylock.toml, `tool`). It has 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from hatch_docker.base.target import TargetPython
 from hatch_docker.index.sources import Source
 from hatch_docker.index.uv_config import project_table
 from hatch_docker.index.uv_sources import list_of, table_of
@@ -187,7 +190,7 @@ def changed_inputs(text: str, request: InstallRequest) -> list[str]:
     if before is None:
         return ["an earlier version of hatch-docker made it"] if is_ours(text) else []
     now = inputs_of(request, [request.root / path for path in before.directories])
-    return list(_changes(before, now))
+    return [*_python(text, before, request.target), *_changes(before, now)]
 
 
 def changes_since(path: Path, request: InstallRequest) -> list[str]:
@@ -195,9 +198,18 @@ def changes_since(path: Path, request: InstallRequest) -> list[str]:
     return changed_inputs(read_text(path), request)
 
 
+def _python(text: str, before: Inputs, target: TargetPython) -> Iterator[str]:
+    """The image's Python, if a resolution is not for it: one for 3.13.5 is for later releases of 3.13, too."""
+    if before.python != target.minor:
+        yield f"it is for Python {before.python}, the image has {target.minor}"
+        return
+    bound = toml.loads(text).get("requires-python", "")
+    with contextlib.suppress(InvalidSpecifier, TypeError):
+        if not SpecifierSet(bound).contains(target.version, prereleases=True):
+            yield f"it is for Python {bound}, the image has {target.version}"
+
+
 def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
-    if before.python != now.python:
-        yield f"it is for Python {before.python}, the image has {now.python}"
     if before.requires_python != now.requires_python:
         yield f"requires-python is {now.requires_python or 'not set'}, and was {before.requires_python or 'not set'}"
     pairs = ((before.requirements, now.requirements), (before.files, now.files))

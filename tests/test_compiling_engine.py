@@ -16,14 +16,9 @@ from apk_repository import ALPINE, BUILDER
 from compilations import Build, Case, building, check_again, copied, installing
 from containers import built, output
 from docker import DockerClient
+from real_sdists import sdist
 
 from hatch_docker.engine import Engine
-from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.client import Index
-from hatch_docker.index.download import download
-from hatch_docker.index.settings import ca_file_of, discover
-from hatch_docker.support.cache import Cache
-from hatch_docker.support.http import Http, Network
 
 BASES = ("slim", "alpine")
 # It contains the sources of libyaml.
@@ -75,14 +70,7 @@ def libyaml_base(engine: Engine, shared_cache: Path, tmp_path_factory: pytest.Te
 
 def sources(cache: Path) -> dict[str, bytes]:
     """The sources of libyaml, by file name."""
-    found = discover(root=Path.cwd(), environ=os.environ, home=Path.home())
-    http = Http(Network(ca_file=found.ca_file or ca_file_of(os.environ)))
-    (listed,) = [file for file in Index(found, http).files("ruamel-yaml-clib") if file.filename == CLIB]
-    artifact = Artifact(
-        name="ruamel-yaml-clib", version="0.2.15", filename=CLIB, url=listed.url, hashes=listed.hashes, size=listed.size
-    )
-    (file,) = download([artifact], cache=Cache(cache), http=http)
-    with tarfile.open(file.path) as tar:
+    with tarfile.open(sdist(CLIB, cache)) as tar:
         members = [member for member in tar if member.name.endswith((".c", ".h"))]
         return {Path(member.name).name: tar.extractfile(member).read() for member in members}  # type: ignore[union-attr]
 

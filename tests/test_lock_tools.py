@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -12,9 +11,7 @@ import builds
 import pytest
 from containers import built, environment, tool
 from project_maker import make_project
-from tool_locks import TOOLS
-
-from hatch_docker.index.pip_config import Pip
+from tool_locks import name_index, run
 
 pytestmark = [pytest.mark.network, pytest.mark.debian]
 
@@ -28,12 +25,6 @@ python_version = "3.11"
 """
 
 
-def run(name: str, *command: str, project: Path) -> None:
-    """Run one of the tools in the project, with this Python."""
-    *options, package = TOOLS[name]
-    tool("uv", "tool", "run", "--python", sys.executable, *options, "--from", package, *command, cwd=project)
-
-
 def by_uv(project: Path) -> str:
     tool("uv", "lock", cwd=project)
     return "uv.lock"
@@ -43,12 +34,6 @@ def by_pip_tools(project: Path) -> str:
     arguments = ("--generate-hashes", "--strip-extras", "-o", "requirements.txt", "pyproject.toml")
     tool(sys.executable, "-m", "piptools", "compile", "-q", *arguments, cwd=project)
     return "requirements.txt"
-
-
-def name_index(project: Path) -> None:
-    """Name pip's index for Poetry, which would otherwise use an API that not all indexes have."""
-    with (project / "pyproject.toml").open("a") as file:
-        file.write(f'\n[[tool.poetry.source]]\nname = "mirror"\nurl = "{Pip(os.environ).default_index}"\n')
 
 
 def by_poetry(project: Path) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from containers import tool
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.index.access import FileFinder
 from hatch_docker.index.client import IndexFile
+from hatch_docker.index.pip_config import Pip
 from hatch_docker.locks import InstallRequest, read_lock, select
 from hatch_docker.locks.model import read_toml
 from hatch_docker.oci.spec import Platform
@@ -38,6 +42,18 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "pdm": ("--exclude-newer=2026-09-01", "pdm"),
     "pipenv": ("pipenv",),
 }
+
+
+def run(name: str, *command: str, project: Path) -> None:
+    """Run one of the tools in the project, with this Python."""
+    *options, package = TOOLS[name]
+    tool("uv", "tool", "run", "--python", sys.executable, *options, "--from", package, *command, cwd=project)
+
+
+def name_index(project: Path) -> None:
+    """Name pip's index for Poetry, which would otherwise use an API that not all indexes have."""
+    with (project / "pyproject.toml").open("a") as file:
+        file.write(f'\n[[tool.poetry.source]]\nname = "mirror"\nurl = "{Pip(os.environ).default_index}"\n')
 
 
 def digest(filename: str) -> str:

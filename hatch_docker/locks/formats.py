@@ -36,10 +36,11 @@ class LockFormat:
     `name` is its name in messages, `names` matches the file names that it may have. `search` are the glob patterns by
     which `find_lock` searches a project, the preferred one first, in the directory that `home` returns. `read` reads a
     file. `changes` compares a file with the project: what changed since it was made, one phrase each (`the project
-    requires idna>=3, which is not locked`). `refresh` returns the command that makes or refreshes a file. `indexes`
-    returns the package indexes that a file names. `is_lock` is false for a file without hashes, which is input to
-    resolving. `is_complete` says that a lock has all that its packages require, except what it says to be overridden;
-    other formats may be exported without that. `writable` says whether `hatch-docker lock` may create a file.
+    requires idna>=3, which is not locked`). `refresh` returns the command that makes or refreshes a file; `upgrade` is
+    the command for the newest versions, empty if that is the same with `--upgrade`. `indexes` returns the package
+    indexes that a file names. `is_lock` is false for a file without hashes, which is input to resolving. `is_complete`
+    says that a lock has all that its packages require, except what it says to be overridden; other formats may be
+    exported without that. `writable` says whether `hatch-docker lock` may create a file.
     """
 
     name: str
@@ -47,6 +48,7 @@ class LockFormat:
     search: tuple[str, ...]
     read: Callable[[Path, InstallRequest, FileFinder], Pylock]
     refresh: Callable[[Path, InstallRequest], str]
+    upgrade: str = ""
     changes: Callable[[Path, InstallRequest], Sequence[str]] = lambda _path, _request: ()
     indexes: Callable[[Path], NamedIndexes] = lambda _: NamedIndexes()
     home: Callable[[Path], Path] = lambda root: root
@@ -83,6 +85,7 @@ LOCK_FORMATS = (
         read=read_poetry,
         changes=poetry_changes,
         refresh=refresh_poetry,
+        upgrade="poetry update --lock",
     ),
     LockFormat(
         name="pdm.lock",
@@ -91,6 +94,7 @@ LOCK_FORMATS = (
         read=read_pdm,
         changes=pdm_changes,
         refresh=refresh_pdm,
+        upgrade="pdm update --no-sync",
     ),
     LockFormat(
         name="Pipfile.lock",
@@ -99,6 +103,7 @@ LOCK_FORMATS = (
         read=read_pipfile,
         changes=pipfile_changes,
         refresh=refresh_pipfile,
+        upgrade="pipenv lock",
         indexes=pipfile_indexes,
     ),
     LockFormat(
@@ -121,6 +126,12 @@ def lock_format(path: Path) -> LockFormat:
             return each
     known = ", ".join(each.name for each in LOCK_FORMATS)
     raise LockError("this kind of lock is not known", place=str(path), hint=f"known are {known}")
+
+
+def upgrade_command(path: Path, request: InstallRequest) -> str:
+    """The command that locks the newest versions. Raises LockError for an unknown format."""
+    kind = lock_format(path)
+    return kind.upgrade or f"{kind.refresh(path, request)} --upgrade"
 
 
 def read_lock(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:

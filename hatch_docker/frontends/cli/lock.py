@@ -21,7 +21,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.frontends.cli.pin import Pinned, pin
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.commands import OWN_COMMAND
-from hatch_docker.locks.formats import find_requirement_files, lock_format
+from hatch_docker.locks.formats import find_requirement_files, upgrade_command
 from hatch_docker.locks.inputs import versions_of
 from hatch_docker.locks.locked import Locked, LockSource, foreign_lock, relock, text_of, writable_lock
 from hatch_docker.plan import base_request
@@ -152,8 +152,8 @@ def _lock_python(session: Session, pinned: Pinned, upgrade: Collection[str]) -> 
 
 
 def _refuse_upgrade(path: Path, request: InstallRequest, _source: LockSource) -> Locked:
-    refresh = lock_format(path).refresh(path, request)
-    raise LockError("another tool makes this lock", place=str(path), hint=f"upgrade it: {refresh} --upgrade")
+    command = upgrade_command(path, request)
+    raise LockError("another tool makes this lock", place=str(path), hint=f"upgrade it: {command}")
 
 
 def _report(pinned: Pinned, python: _PythonLock, *, changed: bool, options: Options) -> Iterator[str]:

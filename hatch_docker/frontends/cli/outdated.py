@@ -37,7 +37,7 @@ from hatch_docker.locks import InstallRequest, named_indexes
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import UPGRADE as UPGRADE_PYTHON
 from hatch_docker.locks.explain import tags_of
-from hatch_docker.locks.formats import lock_format
+from hatch_docker.locks.formats import upgrade_command
 from hatch_docker.locks.inputs import is_ours
 from hatch_docker.locks.locked import Locked
 from hatch_docker.locks.model import parse_filename, read_text
@@ -256,7 +256,7 @@ def _upgrade_python(locked: Locked, request: InstallRequest) -> str:
     if locked.resolved:
         return f"to upgrade Python packages: delete {locked.path}"
     ours = is_ours(read_text(locked.path))
-    command = UPGRADE_PYTHON if ours else f"{lock_format(locked.path).refresh(locked.path, request)} --upgrade"
+    command = UPGRADE_PYTHON if ours else upgrade_command(locked.path, request)
     return f"to upgrade Python packages: {command}"
 
 

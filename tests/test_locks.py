@@ -546,6 +546,27 @@ def test_error_for_a_broken_pylock_names_the_key(tmp_path: Path, text: str, prob
     assert caught.value.place.endswith("pylock.toml")
 
 
+@pytest.mark.parametrize(
+    "package",
+    [
+        'directory = {path = "a\\u0000b"}',
+        'vcs = {type = "git", path = "a\\u0000b", commit-id = "0000"}',
+        'archive = {url = "https://[", hashes = {sha256 = "00"}}',
+        'archive = {path = "a\\u0000b", hashes = {sha256 = "00"}}',
+        'index = "https://["\nsdist = {name = "demo-1.tar.gz", path = "demo-1.tar.gz", hashes = {sha256 = "00"}}',
+        'wheels = [{name = "demo-1-py3-none-any.whl", url = "https://[", hashes = {sha256 = "00"}}]',
+    ],
+)
+def test_paths_and_urls_of_a_pylock_are_checked(tmp_path: Path, package: str) -> None:
+    lock = tmp_path / "pylock.toml"
+    lock.write_text(f'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "demo"\n{package}\n')
+    with pytest.raises(
+        LockError, match=r"demo has a path or URL that is not valid \('(https://\[|a\\x00b)'\)"
+    ) as caught:
+        read_lock(lock, InstallRequest(project="x", target=SLIM), nothing())
+    assert caught.value.place == str(lock)
+
+
 def nothing(cache: Path | None = None) -> FileFinder:
     def files(name: str) -> Sequence[IndexFile]:
         raise AssertionError(f"searched the index for {name}")

@@ -91,6 +91,7 @@ def _plan_image(
     project: Project, config: Config, services: Services, platform: Platform, directory: Path, lock: Lock
 ) -> ImagePlan:
     spec = config.base.spec
+    index, from_environment = redact(config.packages.index_url), "index-url" in config.overridden
     base = open_base(base_request(project, config.base, platform), services)
     request = InstallRequest(
         project=project.normalized_name,
@@ -100,7 +101,8 @@ def _plan_image(
         sources=read_sources(
             project.root, services.host.environ, project=project.normalized_name, home=services.host.home
         ),
-        index_url=redact(config.packages.index_url),
+        index_url="" if from_environment else index,
+        environment_index=index if from_environment else "",
         requirements=project.requirements(config.packages.extras, config.packages.dependency_groups),
         extras=frozenset(config.packages.extras),
         groups=frozenset(config.packages.dependency_groups),

@@ -61,6 +61,7 @@ def recorded(request: InstallRequest) -> str:
         files=lines,
         sources=lines,
         indexes=lines,
+        environment_index=st.text(),
         settings=st.text(),
         directories=st.dictionaries(st.text(), st.text()),
     )
@@ -112,6 +113,31 @@ def test_earlier_release_of_python_is_named(request_: InstallRequest) -> None:
     assert changed_inputs(text, request_) == []
     target = replace(TARGET, version="3.13.2")
     assert changed_inputs(text, replace(request_, target=target)) == ["it is for Python >=3.13.5, the image has 3.13.2"]
+
+
+def test_index_of_the_environment_is_not_the_projects(request_: InstallRequest) -> None:
+    """CI may use a mirror, and name it with a login; a resolution of this machine is made again."""
+    mirror = replace(request_, index_url="", environment_index="https://mirror.example/simple")
+    for before, after in ((request_, mirror), (mirror, request_)):
+        assert changed_inputs(recorded(before), after) == []
+        assert changed_inputs(recorded(before), after, here=True) == ["the environment names another index"]
+    assert changed_inputs(recorded(mirror), mirror, here=True) == []
+
+
+def test_slash_after_an_index_makes_no_difference(request_: InstallRequest) -> None:
+    assert changed_inputs(recorded(request_), replace(request_, index_url=f"{request_.index_url}/")) == []
+
+
+def test_included_requirements_files(request_: InstallRequest) -> None:
+    included = request_.root / "base.in"
+    included.write_text("idna==3.7")
+    request = replace(request_, included_files=(included,))
+    text = recorded(request)
+    included.write_text("idna==3.8")
+    assert changed_inputs(text, request) == [
+        "the project requires idna==3.8, which is not locked",
+        "the project no longer requires idna==3.7",
+    ]
 
 
 def test_another_patch_release_or_platform_changes_nothing(request_: InstallRequest) -> None:

@@ -64,9 +64,10 @@ class Inputs:
     """The inputs of a resolution, except the indexes' contents.
 
     `python` is the image's (X.Y). `requirements` has those of the project with the chosen extras and groups, `files`
-    those of requirements files, as lines. `sources` and `indexes` are one line each. `settings` is a digest of the
-    project's settings for uv, `directories` has a digest of the metadata of each local directory by its path, relative
-    to the project. `overridden` and `replaced` are those of `locks.model.Overrides`.
+    those of requirements files, as lines. `sources` and `indexes` are one line each; `environment_index` is that of the
+    environment. `settings` is a digest of the project's settings for uv, `directories` has a digest of the metadata of
+    each local directory by its path, relative to the project. `overridden` and `replaced` are those of
+    `locks.model.Overrides`.
     """
 
     python: str
@@ -75,6 +76,7 @@ class Inputs:
     files: tuple[str, ...] = field(default=(), repr=False)
     sources: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
+    environment_index: str = ""
     settings: str = ""
     directories: Mapping[str, str] = field(default_factory=dict)
     overridden: tuple[str, ...] = ()
@@ -97,6 +99,7 @@ class Inputs:
             "files": self.files,
             "sources": self.sources,
             "indexes": self.indexes,
+            "environment-index": self.environment_index,
             "settings": self.settings,
             "overridden": self.overridden,
             "replaced": self.replaced,
@@ -109,13 +112,15 @@ def inputs_of(request: InstallRequest, directories: Sequence[Path] = ()) -> Inpu
     table = project_table(request.root)
     settings = {key: table[key] for key in _SETTINGS if key in table}
     indexes = [entry["url"] for entry in _tables(settings.get("index")) if isinstance(entry.get("url"), str)]
+    files = (*request.requirement_files, *request.included_files)
     return Inputs(
         python=request.target.minor,
         requires_python=request.requires_python,
         requirements=tuple(redact_text(str(each)) for each in request.requirements),
-        files=tuple(redact_text(line) for file in request.requirement_files for line in _lines(file)),
+        files=tuple(redact_text(line) for file in files for line in _lines(file)),
         sources=tuple(_shown(each, request) for each in request.chosen_sources()),
         indexes=tuple(redact_text(url) for url in [request.index_url, *indexes] if url),
+        environment_index=redact_text(request.environment_index),
         settings=_digest(_redacted(settings)) if settings else "",
         directories={_relative(each, request.root): _metadata_digest(each) for each in directories},
         overridden=_names(settings, "override-dependencies", "exclude-dependencies"),
@@ -154,6 +159,7 @@ def recorded_inputs(text: str) -> Inputs | None:
             files=tuple(table.get("files", ())),
             sources=tuple(table.get("sources", ())),
             indexes=tuple(table.get("indexes", ())),
+            environment_index=table.get("environment-index", ""),
             settings=table.get("settings", ""),
             directories=dict(table.get("directories", {})),
             overridden=tuple(table.get("overridden", ())),
@@ -184,13 +190,19 @@ def is_ours(text: str) -> bool:
         return False
 
 
-def changed_inputs(text: str, request: InstallRequest) -> list[str]:
-    """What changed since a pylock.toml of ours was made, one phrase each; empty for a file of another tool."""
+def changed_inputs(text: str, request: InstallRequest, *, here: bool = False) -> list[str]:
+    """What changed since a pylock.toml of ours was made, one phrase each; empty for a file of another tool.
+
+    The index of the environment may differ from one machine to another, and counts only if the file was made `here`.
+    """
     before = recorded_inputs(text)
     if before is None:
         return ["an earlier version of hatch-docker made it"] if is_ours(text) else []
     now = inputs_of(request, [request.root / path for path in before.directories])
-    return [*_python(text, before, request.target), *_changes(before, now)]
+    changes = [*_python(text, before, request.target), *_changes(before, now)]
+    if here and before.environment_index != now.environment_index:
+        changes.append("the environment names another index")
+    return changes
 
 
 def changes_since(path: Path, request: InstallRequest) -> list[str]:
@@ -218,7 +230,8 @@ def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
         yield from (f"the project no longer requires {each}" for each in old_lines if each not in new_lines)
     yield from (f"the source {each} is new" for each in now.sources if each not in before.sources)
     yield from (f"the source {each} is gone" for each in before.sources if each not in now.sources)
-    if before.indexes != now.indexes:
+    replaced = before.environment_index or now.environment_index
+    if not replaced and list(map(_same, before.indexes)) != list(map(_same, now.indexes)):
         old, new = (", ".join(each.indexes) or "not set" for each in (before, now))
         yield f"the indexes are {new}, and were {old}"
     elif before.settings != now.settings:
@@ -226,6 +239,11 @@ def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
     for path, digest in now.directories.items():
         if digest != before.directories[path]:
             yield f"the requirements of {path} have changed" if digest else f"{path} is gone"
+
+
+def _same(url: str) -> str:
+    """The URL of an index to compare: whether it ends in a slash makes no difference."""
+    return url.rstrip("/")
 
 
 def _shown(source: Source, request: InstallRequest) -> str:

@@ -20,6 +20,7 @@ from hatch_docker.locks.commands import shown
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
 from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, as_file, is_own, read_text
+from hatch_docker.locks.readers.requirements_file import included_files
 from hatch_docker.locks.resolve import moved, resolve
 from hatch_docker.support.progress import Progress
 
@@ -92,7 +93,7 @@ def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) ->
     for file in request.requirement_files:
         progress.note(f"{shown(file, source.root)} has no hashes: its requirements are resolved")
     before = _readable(earlier)
-    if is_ours(before) and not changed_inputs(before, request):
+    if is_ours(before) and not changed_inputs(before, request, here=True):
         progress.note(f"lock: {shown(earlier, source.root)}, resolved earlier (delete it to resolve again)")
         return Locked(path=earlier, resolved=True)
     text = resolve_request(request, source, directory=earlier.parent)
@@ -115,7 +116,9 @@ def _checked(request: InstallRequest, source: LockSource) -> InstallRequest:
     sources = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
     needed = [each for each in request.requirements if applies(each, request.target, extra="")]
     sources.check(canonicalize_name(each.name) for each in needed if not each.url)
-    return replace(request, requirement_files=find_requirement_files(source.root, source.configured))
+    files = find_requirement_files(source.root, source.configured)
+    included = tuple(each for file in files for each in included_files(file))
+    return replace(request, requirement_files=files, included_files=included)
 
 
 def foreign_lock(root: Path, configured: str) -> Path | None:
@@ -139,7 +142,7 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
             return Locked(path=path, resolved=True, text=before)
         why = f"{path.name} is stale: {'; '.join(changes)}" if is_ours(before) else f"{path.name} was empty"
         source.progress.note(f"{why}; packages keep their versions if possible")
-    elif is_ours(earlier) and not upgrade and not changed_inputs(earlier, request):
+    elif is_ours(earlier) and not upgrade and not changed_inputs(earlier, request, here=True):
         return Locked(path=path, resolved=True, text=moved(earlier, source.earlier.parent, path.parent))
     text = resolve_request(request, source, directory=path.parent, before=before, upgrade=upgrade)
     return Locked(path=path, resolved=True, text=text)

@@ -36,8 +36,9 @@ class InstallRequest:
 
     `project` is the project's normalized name, `root` its directory, and `requires_python` its bound on Python.
     `requirements` are its own with those of the chosen `extras` and dependency `groups` (normalized names). `sources`
-    says where the project takes packages from, other than the indexes; `index_url` is its own index, without a login.
-    `requirement_files` are requirements files without hashes, which are resolved together with the requirements.
+    says where the project takes packages from, other than the indexes; `index_url` is its own index, without a login,
+    and `environment_index` that of the environment, which replaces it. `requirement_files` are requirements files
+    without hashes, which are resolved together with the requirements; `included_files` are those that they include.
     """
 
     project: str
@@ -46,7 +47,9 @@ class InstallRequest:
     requires_python: str = ""
     sources: Sources = NO_SOURCES
     index_url: str = ""
+    environment_index: str = ""
     requirement_files: tuple[Path, ...] = ()
+    included_files: tuple[Path, ...] = ()
     # A requirement by URL may contain a login.
     requirements: Sequence[Requirement] = field(default=(), repr=False)
     extras: frozenset[str] = frozenset()

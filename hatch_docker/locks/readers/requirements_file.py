@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,6 +91,14 @@ def is_lock(path: Path) -> bool:
         return _has_hashes(line for line in read_lines(path) if not line.constraint)
     except LockError:
         return "--hash" in read_text(path)
+
+
+def included_files(path: Path) -> tuple[Path, ...]:
+    """The files that a requirements file includes, sorted; without those that follow an error, which uv reports."""
+    found: set[Path] = set()
+    with contextlib.suppress(LockError):
+        found.update(line.file for line in read_lines(path))
+    return tuple(sorted(found - {path}))
 
 
 def _has_hashes(lines: Iterable[Line]) -> bool:

@@ -318,7 +318,31 @@ class TestPythonPackages:
         refused(
             outcome, "pylock.toml: another tool makes this lock", "hint: ", "uv pip compile", "-o pylock.toml --upgrade"
         )
+        outcome = succeeded(bench.hatch("lock", "--upgrade", project=project))
+        assert "pylock.toml, which another tool makes, has the Python packages" in outcome.err
         assert (project / "pylock.toml").read_bytes() == before
+
+    def test_check_writes_nothing(self, bench: CommandBench) -> None:
+        bench.offer("demo")
+        project = requiring(bench, "demo")
+        outcome = bench.hatch("lock", "--check", project=project)
+        assert (outcome.code, outcome.out) == (1, "pylock.docker.toml\n")
+        assert "to write it: hatch-docker lock" in outcome.err
+        assert not (project / "pylock.docker.toml").exists()
+        succeeded(bench.hatch("lock", project=project))
+        outcome = succeeded(bench.hatch("lock", "--check", project=project))
+        assert outcome.out == ""
+
+    def test_one_package_is_upgraded(self, bench: CommandBench) -> None:
+        for name in ("one", "two"):
+            bench.offer(name)
+        project = requiring(bench, "one", "two")
+        succeeded(bench.hatch("lock", project=project))
+        for name in ("one", "two"):
+            bench.offer(name, "2.0")
+        outcome = succeeded(bench.hatch("lock", "--upgrade-package", "Two", project=project))
+        assert "    two 1.0 → 2.0\n" in outcome.err
+        assert "one" not in outcome.err.partition("python: ")[2]
 
     def test_configured_lock_is_written(self, bench: CommandBench) -> None:
         bench.offer("demo")

@@ -7,7 +7,7 @@ stay as they are.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,10 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What to lock anew: the `base` packages, and Python packages by normalized name, or `:all:`. `check` only asks."""
+    """What to lock anew: the `base` packages, and Python packages by normalized name, or `:all:`. `check` only asks.
+
+    `needs_python` says that Python packages were named, so that a lock of another tool is an error.
+    """
 
     base: bool = False
     python: frozenset[str] = frozenset()
+    needs_python: bool = False
     check: bool = False
 
 
@@ -75,6 +79,7 @@ def _options(chosen: argparse.Namespace) -> Options:
     return Options(
         base=not kinds.isdisjoint({ALL, "base"}),
         python=frozenset({ALL} if kinds & {ALL, "python"} else names),
+        needs_python="python" in kinds or bool(names),
         check=chosen.check,
     )
 
@@ -97,7 +102,7 @@ def lock(options: Options, session: Session) -> tuple[str, int]:
         upgrade=options.base,
         place=config.place("runtime-installer"),
     )
-    python = _lock_python(session, pinned, options.python)
+    python = _lock_python(session, pinned, options)
     files: dict[Path, Callable[[], object]] = {}
     if pinned.changed and pinned.after.selections:
         path = session.metadata.root / FILE
@@ -125,13 +130,13 @@ class _PythonLock:
     reason: str = ""
 
 
-def _lock_python(session: Session, pinned: Pinned, upgrade: Collection[str]) -> _PythonLock:
+def _lock_python(session: Session, pinned: Pinned, options: Options) -> _PythonLock:
     """Lock the Python packages for the base with the new pins. Without any to lock, the base is not opened."""
     packages, services = session.config.packages, session.services
     requirements = session.metadata.requirements(packages.extras, packages.dependency_groups)
     pinned_services = replace(services, archives=replace(services.archives, pins=lambda: pinned.after))
     path = foreign_lock(services.root, packages.lock)
-    if path and upgrade:
+    if path and options.needs_python:
         session.plan_images(services=pinned_services, lock=partial(_refuse_upgrade, path))
     if path:
         return _PythonLock(reason=f"{path.name}, which another tool makes, has the Python packages")
@@ -141,7 +146,7 @@ def _lock_python(session: Session, pinned: Pinned, upgrade: Collection[str]) -> 
         and not text_of(writable_lock(services.root, packages.lock))
     ):
         return _PythonLock(reason="the project requires nothing")
-    (image,) = session.plan_images(services=pinned_services, lock=partial(relock, upgrade))
+    (image,) = session.plan_images(services=pinned_services, lock=partial(relock, options.python))
     path = image.locked.path
     return _PythonLock(
         path=path,

@@ -96,6 +96,18 @@ class TestACommit:
             with client(tmp_path).directory(tree(tmp_path / "repo", revision, subdirectory), "demo") as directory:
                 assert git(directory, "describe", "--tags") == version
 
+    def test_has_tags_even_if_another_of_its_packages_did_not_need_them(self, tmp_path: Path) -> None:
+        files = {"static/pyproject.toml": STATIC, "dynamic/pyproject.toml": DYNAMIC}
+        revision = commit(tmp_path / "repo", files, tag="v1.0")
+        with client(tmp_path).directory(tree(tmp_path / "repo", revision, "static"), "demo"):
+            pass
+        with client(tmp_path).directory(tree(tmp_path / "repo", revision, "dynamic"), "demo") as directory:
+            assert git(directory, "describe", "--tags") == "v1.0"
+        shutil.rmtree(tmp_path / "repo")
+        for subdirectory in ("static", "dynamic"):
+            with client(tmp_path).directory(tree(tmp_path / "repo", revision, subdirectory), "demo") as directory:
+                assert git(directory, "describe", "--tags") == "v1.0"
+
     def test_may_be_in_a_subdirectory(self, tmp_path: Path) -> None:
         revision = commit(tmp_path / "repo", {"packages/demo/a.txt": "one"})
         with client(tmp_path).directory(tree(tmp_path / "repo", revision, "packages/demo"), "demo") as directory:

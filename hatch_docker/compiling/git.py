@@ -66,24 +66,36 @@ class Git:
 
     def _archive(self, tree: SourceTree, name: str) -> Path:
         """The archive of a commit, from the cache or fetched."""
-        lfs = _has_lfs(self.environ)
-        key = f"{tree.commit}{' lfs' if lfs else ''}"
-        known = self.cache.get("git", key)
-        path = self.cache.blob(str(known.get("digest"))) if known else None
-        if path is not None:
-            return path
+        if known := self._known(tree):
+            return known
         with (
             self.progress.task("fetch", f"{name} {tree.commit[:12]}"),
             tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
         ):
             repository = Path(folder) / "source"
-            _Checkout(name=name, tree=tree, folder=repository, environ=_environment(self.environ, lfs)).make()
+            environ = _environment(self.environ, has_lfs(self.environ))
+            _Checkout(name=name, tree=tree, folder=repository, environ=environ).make()
+            key = self._key(tree, shallow=(repository / ".git" / "shallow").exists())
             with self.cache.temporary() as partial_file:
                 with tarfile.open(partial_file, "w") as tar:
                     tar.add(repository, arcname=".")
                 path, digest = adopt(partial_file, self.cache)
         self.cache.put("git", key, {"digest": digest})
         return path
+
+    def _known(self, tree: SourceTree) -> Path | None:
+        """The archive of an earlier build, whose package may have been another one, in need of less history."""
+        if complete := self._blob(self._key(tree, shallow=False)):
+            return complete
+        shallow = self._blob(self._key(tree, shallow=True))
+        return shallow if shallow and not _may_need_history(_packed(shallow, _pyproject(tree))) else None
+
+    def _blob(self, key: str) -> Path | None:
+        known = self.cache.get("git", key)
+        return self.cache.blob(str(known.get("digest"))) if known else None
+
+    def _key(self, tree: SourceTree, *, shallow: bool) -> str:
+        return f"{tree.commit}{' lfs' if has_lfs(self.environ) else ''}{' shallow' if shallow else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +136,7 @@ class _Checkout:
         commit = self.tree.commit
         one = f"+{commit}:refs/commit/{commit}"
         if self._try("fetch", "--quiet", "--depth", "1", "--no-tags", "origin", one):
-            if _may_need_history(self._shown("pyproject.toml")):
+            if _may_need_history(self._shown(_pyproject(self.tree))):
                 self._git("fetch", "--quiet", "--unshallow", "origin", one)
             return
         self._git("fetch", "--quiet", "origin", *_REFS)
@@ -135,9 +147,8 @@ class _Checkout:
             )
 
     def _shown(self, path: str) -> str:
-        """The content of a file of the commit in the package's directory; empty if there is none."""
-        where = "/".join(filter(None, (self.tree.subdirectory, path)))
-        done = self._run("show", f"{self.tree.commit}:{where}")
+        """The content of a file of the commit; empty if there is none."""
+        done = self._run("show", f"{self.tree.commit}:{path}")
         return done.stdout if done.returncode == 0 else ""
 
     def _try(self, *arguments: str) -> bool:
@@ -191,8 +202,23 @@ def _environment(environ: Mapping[str, str], lfs: bool) -> dict[str, str]:
     return {**kept, **skipped, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
-def _has_lfs(environ: Mapping[str, str]) -> bool:
+def has_lfs(environ: Mapping[str, str]) -> bool:
+    """Whether files of Git LFS are fetched: uv's variable says so."""
     return environ.get("UV_GIT_LFS", "").lower() in ("1", "true", "yes", "on", "y", "t")
+
+
+def _pyproject(tree: SourceTree) -> str:
+    return f"{tree.subdirectory}/pyproject.toml".lstrip("/")
+
+
+def _packed(archive: Path, path: str) -> str:
+    """The content of a file of an archive; empty if there is none."""
+    with tarfile.open(archive) as tar:
+        try:
+            file = tar.extractfile(f"./{path}")
+        except KeyError:
+            return ""
+        return file.read().decode(errors="replace") if file else ""
 
 
 def _may_need_history(pyproject: str) -> bool:

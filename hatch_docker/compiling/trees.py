@@ -18,7 +18,7 @@ from pathlib import Path
 from hatch_docker.compiling.circles import check_circle
 from hatch_docker.compiling.context import LOCAL, CompileContext
 from hatch_docker.compiling.directory import Directory, content_digest, read_directory
-from hatch_docker.compiling.git import Git, is_dirty
+from hatch_docker.compiling.git import Git, has_lfs, is_dirty
 from hatch_docker.compiling.local import LocalBuild, compiled_sign
 from hatch_docker.compiling.requirements import BuildLock, with_context
 from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain
@@ -88,7 +88,7 @@ def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> B
     if directory is not None and not directory.is_package:
         context.progress.note(f"{artifact.name} has tool.uv.package = false: only its dependencies are installed")
         return None
-    key, cache = _key(artifact, directory), _cache(context)
+    key, cache = _key(artifact, directory, context), _cache(context)
     reason = cache.impure(key)
     if known := _known(artifact, key, cache):
         return BuiltTree(file=known, lock=cache.lock(key))
@@ -101,7 +101,9 @@ def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> B
 
 def cached_tree(artifact: Artifact, context: CompileContext) -> FetchedFile | None:
     """What `build_tree` would take from the cache: a wheel or an sdist. Nothing is built or fetched."""
-    return _known(artifact, _key(artifact, _local(artifact)), _cache(context)) if is_package(artifact) else None
+    return (
+        _known(artifact, _key(artifact, _local(artifact), context), _cache(context)) if is_package(artifact) else None
+    )
 
 
 def _local(artifact: Artifact) -> Directory | None:
@@ -121,11 +123,11 @@ def _tree(artifact: Artifact) -> SourceTree:
     return artifact.tree
 
 
-def _key(artifact: Artifact, directory: Directory | None) -> TreeKey:
+def _key(artifact: Artifact, directory: Directory | None, context: CompileContext) -> TreeKey:
     if directory is None:
         tree = _tree(artifact)
         # A commit never changes.
-        identity = f"{tree.commit} {tree.subdirectory}"
+        identity = f"{tree.commit} {tree.subdirectory}{' lfs' if has_lfs(context.environ) else ''}"
         return TreeKey(configuration=identity, content=identity)
     where = hashlib.sha256(str(directory.path.resolve()).encode()).hexdigest()
     content = content_digest(directory.path) if directory.is_closed else ""

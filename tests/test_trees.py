@@ -137,6 +137,13 @@ class TestTheCache:
         assert text(third, "lib/__init__.py") == "ANSWER = 43\n"
         assert bench.resolved == []
 
+    def test_of_a_static_project_depends_on_the_outputs_of_other_tools(self, bench: TreeBench) -> None:
+        bench.installed("hatchling")
+        more = '[tool.hatch.build.targets.wheel.force-include]\n"dist/app.js" = "lib/app.js"\n'
+        bench.obtain(bench.hatch("lib", more=more, files={"dist/app.js": "one"}))
+        (second,) = bench.obtain(bench.hatch("lib", more=more, files={"dist/app.js": "two"}))
+        assert text(second, "lib/app.js") == "two"
+
     def test_of_other_projects_is_not_used(self, bench: TreeBench) -> None:
         artifact = bench.in_tree("lib")
         for number in (1, 2):
@@ -163,6 +170,20 @@ class TestTheCache:
         assert read_directory(bench.root / "lib", "lib").is_closed is closed
 
     @pytest.mark.parametrize(
+        ("text", "declarative", "closed"),
+        [
+            ("[envs.default]\n", True, True),
+            ("[build.hooks.custom]\n", False, False),
+            ('[build.targets.wheel.force-include]\n"../data" = "data"\n', True, False),
+            ("[build", True, True),
+        ],
+    )
+    def test_knows_what_is_in_hatch_toml(self, bench: TreeBench, text: str, declarative: bool, closed: bool) -> None:
+        bench.hatch("lib", files={"hatch.toml": text})
+        found = read_directory(bench.root / "lib", "lib")
+        assert (found.is_declarative, found.is_closed) == (declarative, closed)
+
+    @pytest.mark.parametrize(
         ("pyproject", "declarative", "closed"),
         [
             (_system("hatchling.build", "hatchling", "hatch-vcs") + STATIC, False, False),
@@ -183,7 +204,7 @@ class TestTheCache:
         assert not read_directory(bench.root / "lib", "lib").is_declarative
 
 
-_NAMES = st.sampled_from(["a.py", "b.txt", "src/lib/a.py", "src/build/b.py", "dist/__init__.py", "x/dist/y"])
+_NAMES = st.sampled_from(["a.py", "b.txt", "src/lib/a.py", "src/build/b.py", "dist/app.js", "x/dist/y"])
 _FILES = st.dictionaries(_NAMES, st.sampled_from(["", "1", "22"]), max_size=4)
 
 
@@ -203,8 +224,7 @@ class TestContent:
 
     @pytest.mark.parametrize(
         "path",
-        [".git/HEAD", ".venv/x.py", "env/pyvenv.cfg", "src/lib/__pycache__/x.pyc", "x.pyc", "dist/lib.whl",
-         "build/lib/x.py", "lib.egg-info/PKG-INFO", "src/lib.egg-info/PKG-INFO", ".mypy_cache/x", ".tox/x"],
+        [".git/HEAD", ".venv/x.py", "env/pyvenv.cfg", "src/lib/__pycache__/x.pyc", "x.pyc", ".mypy_cache/x", ".tox/x"],
     )  # fmt: skip
     def test_does_not_contain_what_is_not_a_source(self, tmp_path: Path, path: str) -> None:
         (tmp_path / "a.py").write_text("")
@@ -359,4 +379,5 @@ class TestGit:
         shutil.rmtree(bench.root / "repo")
         assert bench.obtain(artifact) == [first]
         assert cached_tree(artifact, bench.context()) == first
+        assert cached_tree(artifact, bench.context(environ={"UV_GIT_LFS": "1"})) is None
         assert not any("taken as they are" in note for note in bench.notes.notes)

@@ -36,14 +36,14 @@ _SCRIPTS = ("setup.py", "pdm_build.py")
 _HARMLESS = frozenset(("dev-dependencies", "envs", "group", "scripts", "source"))
 # Keys of these tables that name code to run.
 _CODE = frozenset(("build", "hooks", "custom-hook", "run-setuptools", "script"))
-_BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+_BUILD_FILES = ("pyproject.toml", "hatch.toml", "setup.py", "setup.cfg")
 _IGNORE_FILES = (".gitignore", ".hgignore")
-# Not sources: version control, environments, caches of tools. Build outputs are so only at the top.
+# Not sources: version control, environments, caches of tools. Outputs of builds may be: a wheel may contain a frontend
+# from `dist`.
 _LEFT_OUT = frozenset(
     (".git", ".hg", ".svn", ".bzr", ".venv", ".tox", ".nox", "__pycache__", ".mypy_cache", ".pytest_cache",
      ".ruff_cache", ".hypothesis", ".import_linter_cache")
 )  # fmt: skip
-_OUTPUTS = frozenset(("build", "dist"))
 # Extension modules and shared libraries: a wheel with one is not pure, even if its tags say so.
 BINARY = re.compile(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")
 
@@ -86,7 +86,7 @@ def read_directory(path: Path, name: str) -> Directory:
         document = toml.loads((pyproject or b"").decode())
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{name} cannot be built: {error}", place=str(path / "pyproject.toml")) from None
-    tables = _tables(document, system)
+    tables = _tables(document, system, files["hatch.toml"] or b"")
     code = any((path / script).exists() for script in _SCRIPTS)
     declarative = tables is not None and not code and not _names_code(tables[1:])
     return Directory(
@@ -132,7 +132,7 @@ def _content(path: Path, name: str) -> bytes | None:
         raise SourceError(f"{name} cannot be built: {error.strerror or error}", place=str(path)) from None
 
 
-def _tables(document: Mapping[str, Any], system: BuildSystem) -> list[Mapping[str, Any]] | None:
+def _tables(document: Mapping[str, Any], system: BuildSystem, hatch_toml: bytes) -> list[Mapping[str, Any]] | None:
     """The tables that a declarative backend reads: `project` and its own; None for any other backend, and plugins."""
     name, keys = _DECLARATIVE.get(system.backend, ("", ()))
     others = {canonicalize_name(Requirement(text).name) for text in system.requires} - {name}
@@ -141,7 +141,19 @@ def _tables(document: Mapping[str, Any], system: BuildSystem) -> list[Mapping[st
     own = _table(document, "tool")
     for key in keys:
         own = _table(own, key)
-    return [_table(document, "project"), {key: each for key, each in own.items() if key not in _HARMLESS}]
+    found = [own, _hatch(hatch_toml)] if name == "hatchling" else [own]
+    return [
+        _table(document, "project"),
+        *({key: each for key, each in table.items() if key not in _HARMLESS} for table in found),
+    ]
+
+
+def _hatch(text: bytes) -> Mapping[str, Any]:
+    """The content of a hatch.toml, which is `tool.hatch`; nothing if hatchling will refuse it."""
+    try:
+        return toml.loads(text.decode())
+    except (ValueError, RecursionError):
+        return {}
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -202,16 +214,7 @@ def _files(directory: Path, prefix: str, above: frozenset[str]) -> Iterator[tupl
     for path in sorted(directory.iterdir()) if real not in above else ():
         name = path.name
         if path.is_dir():
-            if not _is_left_out(path, prefix):
+            if name not in _LEFT_OUT and not (path / "pyvenv.cfg").exists():
                 yield from _files(path, f"{prefix}{name}/", above | {real})
         elif path.is_file() and not name.endswith((".pyc", ".pyo")):
             yield f"{prefix}{name}", path
-
-
-def _is_left_out(path: Path, prefix: str) -> bool:
-    name = path.name
-    if not prefix and name in _OUTPUTS and not (path / "__init__.py").exists():
-        return True
-    if prefix in ("", "src/") and name.endswith(".egg-info"):
-        return True
-    return name in _LEFT_OUT or (path / "pyvenv.cfg").exists()

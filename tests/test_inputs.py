@@ -184,6 +184,16 @@ def test_requirements_of_a_directory(request_: InstallRequest) -> None:
     assert changed_inputs(text, request_) == ["../lib is gone"]
 
 
+def test_a_requirement_by_path_is_the_same_in_another_checkout(request_: InstallRequest, tmp_path: Path) -> None:
+    def in_checkout(root: Path) -> InstallRequest:
+        return replace(request_, root=root / "app", requirements=(Requirement(f"lib[x] @ {(root / 'lib').as_uri()}"),))
+
+    other = tmp_path / "other" / "place"
+    (other / "app").mkdir(parents=True)
+    first, second = (inputs_of(in_checkout(root)).requirements for root in (tmp_path, other))
+    assert first == second == ("lib[x] @ ../lib",)
+
+
 def test_no_login_is_recorded(request_: InstallRequest) -> None:
     source = Source(name="lib", kind="url", value="https://me:hunter2@files.example/lib.whl?token=hunter2")
     request = replace(

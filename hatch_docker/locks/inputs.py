@@ -14,7 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
@@ -116,7 +119,7 @@ def inputs_of(request: InstallRequest, directories: Sequence[Path] = ()) -> Inpu
     return Inputs(
         python=request.target.minor,
         requires_python=request.requires_python,
-        requirements=tuple(redact_text(str(each)) for each in request.requirements),
+        requirements=tuple(_line(each, request.root) for each in request.requirements),
         files=tuple(redact_text(line) for file in files for line in _lines(file)),
         sources=tuple(_shown(each, request) for each in request.chosen_sources()),
         indexes=tuple(redact_text(url) for url in [request.index_url, *indexes] if url),
@@ -244,6 +247,14 @@ def _changes(before: Inputs, now: Inputs) -> Iterator[str]:
 def _same(url: str) -> str:
     """The URL of an index to compare: whether it ends in a slash makes no difference."""
     return url.rstrip("/")
+
+
+def _line(requirement: Requirement, root: Path) -> str:
+    """A requirement without a login; the path of a file URL is relative to the project, as those of sources are."""
+    text = redact_text(str(requirement))
+    if not requirement.url or not requirement.url.startswith("file:"):
+        return text
+    return text.replace(requirement.url, _relative(Path(url2pathname(urlsplit(requirement.url).path)), root.absolute()))
 
 
 def _shown(source: Source, request: InstallRequest) -> str:

@@ -25,7 +25,6 @@ from hatch_docker.image.layers import Part, arrange, make_layers, wheel_budget
 from hatch_docker.image.linkage import check_linkage
 from hatch_docker.image.report import Built, BuiltImage, BuiltSource
 from hatch_docker.index.download import FetchedFile
-from hatch_docker.locks import named_indexes
 from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.locked import Locked
 from hatch_docker.plan import ImagePlan, Plan
@@ -92,7 +91,7 @@ def build_resolver(plan: Plan, image: ImagePlan, services: Services) -> BuildRes
     return BuildResolver(
         target=image.request.target,
         root=services.root,
-        indexes=services.indexes(named_indexes(image.locked.path)),
+        indexes=services.indexes(image.locked.indexes),
         constraints=services.root / constraints if plan.constraints else None,
         constraints_text=plan.constraints,
     )

@@ -291,6 +291,17 @@ class TestPythonPackages:
         assert outcome.out == ""
         assert "everything is up to date" in outcome.err
 
+    @pytest.mark.parametrize("committed", [False, True])
+    def test_login_of_a_requirements_file_is_that_of_its_downloads(self, bench: CommandBench, committed: bool) -> None:
+        bench.offer("demo")
+        bench.index.login = ("ann", "s3cret")
+        project = requiring(bench)
+        (project / "requirements.txt").write_text(f"--index-url {bench.index.url_with('ann', 's3cret')}\ndemo\n")
+        if committed:
+            succeeded(bench.hatch("lock", project=project, HATCH_DOCKER_INDEX_URL=""))
+        succeeded(bench.build(project, HATCH_DOCKER_INDEX_URL=""))
+        assert not [path for path in project.rglob("*.toml") if "s3cret" in path.read_text()]
+
     def test_versions_are_kept_if_requirements_change(self, bench: CommandBench) -> None:
         bench.offer("demo")
         project = requiring(bench, "demo")

@@ -48,7 +48,8 @@ class Locked:
 
     `path` is the lock that names them, None if the project requires nothing. `resolved` says that the project has no
     lock of its own: then `path` is a resolution's file in the output directory, and `text` its content if it is not yet
-    written there. `overridden` is what the lock's tool overrides, `is_complete` that of its format.
+    written there. `overridden` is what the lock's tool overrides, `is_complete` that of its format. `indexes` are those
+    that the lock names, or the requirements files that it was resolved from.
     """
 
     path: Path | None = None
@@ -56,6 +57,7 @@ class Locked:
     overridden: Overrides = NO_OVERRIDES
     is_complete: bool = False
     resolved: bool = False
+    indexes: NamedIndexes = field(default_factory=NamedIndexes)
     text: str = field(default="", repr=False)
 
 
@@ -75,16 +77,27 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
     if path:
         progress.note(f"lock: {shown(path, source.root)}")
         applying = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
-        finder = source.indexes(named_indexes(path)).finder.with_sources(applying)
-        return _selected(read_lock(path, request, finder), request, source, Locked(path=path))
+        named = _indexes_of(request) if is_ours(_text_of_pylock(path)) else named_indexes(path)
+        finder = source.indexes(named).finder.with_sources(applying)
+        return _selected(read_lock(path, request, finder), request, source, Locked(path=path, indexes=named))
     if not request.requirements and not request.requirement_files:
         return Locked()
-    locked = _resolved(request, source, keep)
+    locked = replace(_resolved(request, source, keep), indexes=_indexes_of(request))
     with as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
-        pylock = read_lock(file, request, source.indexes(named_indexes(None)).finder)
+        pylock = read_lock(file, request, source.indexes(locked.indexes).finder)
     # A resolution contains the chosen extras and groups as plain packages.
     plain = replace(request, extras=frozenset(), groups=frozenset())
     return _selected(pylock, plain, source, locked)
+
+
+def _indexes_of(request: InstallRequest) -> NamedIndexes:
+    """The indexes that the requirements files name which a request is resolved with."""
+    return named_indexes(next(iter(request.requirement_files), None))
+
+
+def _text_of_pylock(path: Path) -> str:
+    """The text of a pylock.toml; empty for a lock of another format."""
+    return read_text(path) if lock_format(path).writable else ""
 
 
 def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) -> Locked:
@@ -191,7 +204,7 @@ def resolve_request(
 ) -> str:
     """Resolve a request now, to the text of a pylock.toml in `directory`; see `resolve`. Raises ResolveError."""
     count = len(request.requirements)
-    resolver = source.indexes(named_indexes(None)).resolver
+    resolver = source.indexes(_indexes_of(request)).resolver
     with source.progress.task("resolve", f"{count} requirement{'s' if count != 1 else ''}"):
         return resolve(request, resolver, directory=directory, before=before, upgrade=upgrade)
 

@@ -33,7 +33,7 @@ from hatch_docker.errors import ArtifactError, readable
 from hatch_docker.index.access import FileFinder
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import IndexFile
-from hatch_docker.locks import InstallRequest, named_indexes
+from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import UPGRADE as UPGRADE_PYTHON
 from hatch_docker.locks.explain import tags_of
@@ -88,7 +88,7 @@ def outdated(check: bool, session: Session) -> tuple[str, int]:
     archives = replace(services.archives, fresh=timedelta(0))
     (image,) = session.plan_images(services=replace(services, archives=archives))
     debian = _debian_rows(image, spec, archives, services.progress)
-    finder = services.indexes(named_indexes(image.locked.path)).finder
+    finder = services.indexes(image.locked.indexes).finder
     python = _python_rows(image.locked.artifacts, image.request, finder, services.progress)
     rows = sorted((*debian, *python), key=lambda row: not row.urgent)
     hints = [_upgrade_debian(image, spec)] if debian else []

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builds import Bench, environment
+from builds import Bench
 from fake_index import Notes
 from hatchling.builders.wheel import WheelBuilder
-from test_session import Console
 
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.project.hatchling import HatchlingProject, Target
-from hatch_docker.session import Session
 from hatch_docker.support.cache import Cache
 
 HOOK = """\
@@ -135,17 +133,22 @@ class TestAPureProject:
 
 
 class TestHooks:
-    def test_run_once_for_all_outputs(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        project = hooked(bench, "pass")
-        for name, value in environment(bench.cache).items():
-            monkeypatch.setenv(name, value)
-        session = Session(HatchlingProject(Target(str(project))), Console())
-        session.check(["archive"])
-        session.plan()
-        assert ran(bench) == ""
-        for _ in range(2):
-            session.output("archive", project / "dist")
+    @pytest.mark.parametrize("target", ["docker:archive", "docker:archive,archive"])
+    def test_run_once_for_all_outputs(self, bench: Bench, target: str) -> None:
+        bench.made(hooked(bench, "pass"), target=target)
         assert ran(bench) == "w"
+
+    def test_of_the_target_docker_run_once_before_the_image_is_made(self, bench: Bench) -> None:
+        generate = "Path(self.root, 'made').write_text('text')"
+        more = "[tool.hatch.build.targets.docker.hooks.custom]\n"
+        project = hooked(bench, generate, more=more, docker='extra-files = [{ from = "made", into = "/etc/made" }]\n')
+        (project / "made").write_text("old")
+        assert bench.made(project, target="docker:archive,archive").text("etc/made") == "text"
+        assert ran(bench) == "d"
+
+    def test_run_alone_if_hatch_is_asked_to(self, bench: Bench) -> None:
+        assert bench.build(hooked(bench, "pass"), "--hooks-only").code == 0
+        assert ran(bench) == "d"
 
     @pytest.mark.parametrize(
         ("code", "sign"),

@@ -5,12 +5,15 @@ Hatch imports the plugins of all targets, also for plain wheels: everything heav
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatchling.builders.config import BuilderConfig
+from hatchling.builders.config import BuilderConfig, env_var_enabled
+from hatchling.builders.constants import BuildEnvVars
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin import hookimpl
 from hatchling.plugin.manager import PluginManager
@@ -31,15 +34,25 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     """The target `docker`. Its versions are the outputs, which share one image."""
 
     PLUGIN_NAME = "docker"
+    _hooks_only = False
 
     def build(self, **options: Any) -> Generator[str, None, None]:
         """Build as Hatch does; then show the report, and print the image's name by digest to standard output."""
         with self.session.reporting():
             outputs = self._check(options.get("versions") or [])
+            self._hooks_only = bool(options.get("hooks_only") or env_var_enabled(BuildEnvVars.HOOKS_ONLY))
             if not options.get("clean_only") and not options.get("hooks_only"):
                 self.session.check(outputs)
             yield from super().build(**options)
             self.session.show()
+
+    def get_build_hooks(self, directory: str) -> dict[str, BuildHookInterface[Any]]:
+        """The hooks, of which those of this target run once for all outputs, and those of all targets for the wheel."""
+        hooks = super().get_build_hooks(directory)
+        if not self._hooks_only:
+            for name, hook in hooks.items():
+                _limit(hook, int(name in self.target_config.get("hooks", {})))
+        return hooks
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
         """One function for each output, as Hatch calls them."""
@@ -82,3 +95,19 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def _output(self, name: str, directory: str, **_build_data: Any) -> str:
         return str(self.session.output(name, Path(directory)))
+
+
+def _limit(hook: BuildHookInterface[Any], most: int) -> None:
+    """Let a hook run at most so many times: hatchling calls it for each output. It may clean up at any time."""
+
+    def limited(method: Callable[..., None]) -> Callable[..., None]:
+        calls = itertools.count()
+
+        def call(*arguments: Any) -> None:
+            if next(calls) < most:
+                method(*arguments)
+
+        return call
+
+    for name in ("initialize", "finalize"):
+        setattr(hook, name, limited(getattr(hook, name)))

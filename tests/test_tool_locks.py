@@ -479,6 +479,16 @@ def test_each_tool_has_its_command(tmp_path: Path) -> None:
     assert {name: lock_format(tmp_path / name).refresh(tmp_path / name, request) for name in commands} == commands
 
 
+def test_command_of_pdm_adds_the_groups_that_the_lock_lacks(tmp_path: Path) -> None:
+    lock = pdm_lock(tmp_path, groups=["default", "dev", "A_b"])
+    kind = lock_format(lock)
+    # PDM keeps the groups of the lock. If some are named, it keeps no others.
+    assert kind.refresh(lock, request_for(tmp_path, ["a-b"])) == "pdm lock"
+    assert kind.refresh(lock, request_for(tmp_path, ["slow"], ["lint"])) == "pdm lock -G a-b,dev,lint,slow"
+    lock.write_text("[")
+    assert kind.refresh(lock, request_for(tmp_path, ["slow"])) == "pdm lock"
+
+
 # ---------------------------------------------------------------- all of them
 
 

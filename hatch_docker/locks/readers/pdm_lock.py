@@ -81,9 +81,8 @@ def read_pdm(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:
         _check_single(chosen)
         entries = [_entry(each, document, path) for each in by_name.values() if each.name != request.project]
         scope: dict[str, Any] = {"tool": {"hatch-docker": {"overridden": sorted(overridden)}}}
-        if "groups" in metadata:
-            groups = sorted(set(map(canonicalize_name, texts(metadata, "groups"))) - {_DEFAULT})
-            scope |= {"extras": groups, "dependency-groups": groups}
+        if (groups := _groups(document)) is not None:
+            scope |= {"extras": sorted(groups), "dependency-groups": sorted(groups)}
     return to_pylock(entries, finder, path, scope)
 
 
@@ -93,9 +92,25 @@ def pdm_changes(path: Path, request: InstallRequest) -> list[str]:
         return changes_of(read_project(path, request), read_toml(path))
 
 
-def refresh_pdm(path: Path, request: InstallRequest) -> str:  # noqa: ARG001
-    """The command that refreshes a pdm.lock, with the extras and groups that it has."""
-    return REFRESH
+def refresh_pdm(path: Path, request: InstallRequest) -> str:
+    """The command that refreshes a pdm.lock, with the extras and groups that it has and those of the request.
+
+    PDM keeps those of the lock unless some are named.
+    """
+    chosen = {*request.extras, *request.groups}
+    try:
+        locked = _groups(read_toml(path)) if chosen else None
+    except LockError:
+        locked = None
+    return REFRESH if locked is None or chosen <= locked else f"{REFRESH} -G {','.join(sorted(locked | chosen))}"
+
+
+def _groups(document: Table) -> set[str] | None:
+    """The groups that a lock has besides the project's dependencies, None if it does not list them."""
+    metadata = table(document, "metadata")
+    if "groups" not in metadata:
+        return None
+    return {str(canonicalize_name(each)) for each in texts(metadata, "groups")} - {_DEFAULT}
 
 
 def _check_version(metadata: Table) -> None:

@@ -145,6 +145,14 @@ def test_first_lock_in_order_of_the_formats_is_found(
     assert (found.name if found else None) == expected
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("gone.lock")])
+def test_lock_that_is_no_file_is_not_passed_over(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    """A link into a directory that was not checked out is one."""
+    make(tmp_path / "uv.lock")
+    with pytest.raises(LockError, match=r"uv\.lock: the lock is (not a file|a link to a file that does not exist)"):
+        find_lock(tmp_path)
+
+
 def test_several_requirements_files_are_an_error(tmp_path: Path) -> None:
     for name in ("requirements-a.txt", "requirements-b.txt"):
         (tmp_path / name).write_text(HASHED)

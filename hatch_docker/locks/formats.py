@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -198,7 +199,14 @@ def _search(root: Path, kind: LockFormat, progress: Progress) -> Path | None:
 
 
 def _candidates(folder: Path, kind: LockFormat) -> list[list[Path]]:
-    """The files that each pattern of a format matches."""
+    """The files that each pattern of a format matches. Raises LockError for a lock that cannot be a file.
+
+    Without it, the project would be resolved again, to other versions.
+    """
+    for path in (folder / name for name in kind.search if "*" not in name):
+        if os.path.lexists(path) and not path.is_file():
+            what = "is a link to a file that does not exist" if path.is_symlink() else "is not a file"
+            raise LockError(f"the lock {what}", place=str(path), hint="restore the file, or remove it")
     return [[path for path in sorted(folder.glob(pattern)) if _is_candidate(path)] for pattern in kind.search]
 
 

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from packaging.markers import InvalidMarker
+from packaging.markers import UndefinedEnvironmentName
 from packaging.pylock import Pylock
-from packaging.requirements import InvalidRequirement
-from packaging.specifiers import InvalidSpecifier
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from hatch_docker.errors import LockError, ResolveError
 from hatch_docker.index.access import FileFinder
-from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, filename_of, is_file_of, read_toml
+from hatch_docker.locks.model import InstallRequest, filename_of, is_file_of, read_toml
 from hatch_docker.locks.readers.pylock import validated
 from hatch_docker.locks.readers.uv_graph import LOCAL, Reached, reach
 from hatch_docker.locks.uv import find_uv, run_uv
@@ -61,10 +59,12 @@ def translated(path: Path) -> Iterator[None]:
         error.place = error.place or str(path)
         error.hint = error.hint or _REFRESH
         raise
-    except (InvalidVersion, InvalidMarker, InvalidSpecifier, InvalidRequirement, *MARKER_ERRORS) as error:
+    except (ValueError, UndefinedEnvironmentName) as error:
         raise LockError(f"the lock is damaged: {error}", place=str(path), hint="make it again: uv lock") from None
-    except (AttributeError, ValueError, RecursionError):
-        raise LockError("the lock is not a uv.lock", place=str(path), hint="make it again: uv lock") from None
+    except (AttributeError, KeyError, TypeError, RecursionError):
+        raise LockError(
+            "the lock is damaged, or not a uv.lock", place=str(path), hint="make it again: uv lock"
+        ) from None
 
 
 def _exported(path: Path, request: InstallRequest, document: Table) -> Pylock:

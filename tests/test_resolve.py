@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,8 +105,12 @@ def test_hints_are_commands_for_the_request(tmp_path: Path) -> None:
         "uv pip compile pyproject.toml --extra web --group ops --python-platform aarch64-unknown-linux-musl"
         f" --python-version 3.13 -o {Path('locks', 'pylock.toml')}"
     )
-    request = asked(tmp_path, to=target("linux/s390x"))
-    assert "--generate-hashes --python-version 3.13" in refresh_requirements(tmp_path / "r.txt", request)
+    request = replace(request, target=target("linux/s390x"))
+    assert "pyproject.toml --generate-hashes --extra web --group ops" in refresh_requirements(
+        tmp_path / "r.txt", request
+    )
+    (tmp_path / "r.in").write_text("six")
+    assert "compile r.in --generate-hashes --python-version 3.13" in refresh_requirements(tmp_path / "r.txt", request)
     (tmp_path / OWN_LOCK).write_text(run(fake_uv(tmp_path), root=tmp_path))
     assert refresh_pylock(tmp_path / OWN_LOCK, request) == "hatch-docker lock"
 

@@ -1,4 +1,4 @@
-"""The commands that make and refresh locks, for hints. No I/O."""
+"""The commands that make and refresh locks, for hints."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ def refresh_uv(path: Path, request: InstallRequest) -> str:  # noqa: ARG001
 
 def refresh_requirements(path: Path, request: InstallRequest) -> str:
     """The command that makes a hashed requirements file for the target."""
-    options = f"--generate-hashes{_parts(request)}{_for(request.target)}"
-    return f"uv pip compile pyproject.toml {options} -o {shown(path, request.root)}"
+    source = path.with_suffix(".in")
+    made_of, parts = (shown(source, request.root), "") if source.is_file() else ("pyproject.toml", _parts(request))
+    options = f"--generate-hashes{parts}{_for(request.target)}"
+    return f"uv pip compile {made_of} {options} -o {shown(path, request.root)}"
 
 
 def shown(path: Path, root: Path) -> str:

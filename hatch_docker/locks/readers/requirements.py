@@ -12,6 +12,7 @@ from packaging.version import Version
 from hatch_docker.errors import LockError, join_hints
 from hatch_docker.index.access import FileFinder
 from hatch_docker.index.workspace import find_workspace
+from hatch_docker.locks.commands import refresh_requirements
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, evaluate
 from hatch_docker.locks.readers.by_hash import Hashed, find_by_hash
 from hatch_docker.locks.readers.pylock import validated
@@ -24,7 +25,7 @@ def read_requirements(path: Path, request: InstallRequest, finder: FileFinder) -
 
     Raises LockError for requirements without a pin or hashes, or if the index has no file with a locked hash.
     """
-    locked = read_hashed(path)
+    locked = read_hashed(path, refresh=refresh_requirements(path, request))
     direct = _direct([each for each in locked.references if _applies(each, request)], path, request)
     pins = [pin for pin in locked.pins if _applies(pin, request)]
     _check_unique(pins, direct, path)

@@ -39,10 +39,11 @@ class HashedRequirements:
     references: tuple[Reference, ...] = ()
 
 
-def read_hashed(path: Path) -> HashedRequirements:
+def read_hashed(path: Path, *, refresh: str = "") -> HashedRequirements:
     """The content of a requirements file and of those that it includes.
 
-    Raises LockError for all requirements without a pin or hash at once, and for an invalid line.
+    Raises LockError for all requirements without a pin or hash at once, with the command `refresh` as its hint, and for
+    an invalid line.
     """
     pins, references, unpinned, unhashed = [], [], [], []
     for line, parsed in _requirements(path):
@@ -63,7 +64,7 @@ def read_hashed(path: Path) -> HashedRequirements:
     problems = [f"not pinned with ==: {', '.join(unpinned)}"] if unpinned else []
     problems += [f"missing hashes for {', '.join(unhashed)}"] if unhashed else []
     if problems:
-        raise LockError("; ".join(problems), place=str(path), hint=_hash_command(path))
+        raise LockError("; ".join(problems), place=str(path), hint=refresh and f"make it again: {refresh}")
     return HashedRequirements(pins=tuple(pins), references=tuple(references))
 
 
@@ -112,11 +113,6 @@ def _has_hashes(lines: Iterable[Line]) -> bool:
             references &= isinstance(found, Reference) and not found.needs_hash
             with_hash |= isinstance(found, Reference) and bool(found.hashes)
     return references and with_hash
-
-
-def _hash_command(path: Path) -> str:
-    source = path.with_suffix(".in")
-    return f"pip-compile --generate-hashes -o {path.name} {source.name if source.exists() else 'pyproject.toml'}"
 
 
 def index_options(path: Path) -> NamedIndexes:

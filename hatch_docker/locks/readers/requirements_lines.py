@@ -19,6 +19,8 @@ from hatch_docker.errors import LockError
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
+_QUOTED = re.compile(r"['\"\\]")
+_BLANK = re.compile(r"[ \t\r\n]+")
 _SCHEME = re.compile(r"(https?|file):", re.IGNORECASE)
 # UTF-32 before UTF-16, whose little-endian mark it begins with.
 _MARKS = (
@@ -196,7 +198,7 @@ def _parsed(line: str, place: str) -> tuple[str, optparse.Values]:
     words = line.split(" ")
     first = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
     try:
-        split = shlex.split(" ".join(words[first:]))
+        split = _split(" ".join(words[first:]))
         options, others = _PARSER.parse_args(split, optparse.Values(_PARSER.defaults))
     except ValueError:
         raise LockError("unclosed quote", place=place) from None
@@ -206,6 +208,11 @@ def _parsed(line: str, place: str) -> tuple[str, optparse.Values]:
     if options.editable and others and others[0].startswith(";"):
         options.editable[0] += f" ;{line.partition(' ;')[2]}"
     return " ".join(words[:first]).strip(), options
+
+
+def _split(text: str) -> list[str]:
+    """`shlex.split`, which is slow for thousands of hashes, if the text needs it."""
+    return shlex.split(text) if _QUOTED.search(text) else [word for word in _BLANK.split(text) if word]
 
 
 def _line(requirement: str, options: optparse.Values, line: Line) -> Line:

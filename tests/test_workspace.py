@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_index import Notes
+from uv_projects import needs_current_uv
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.workspace import find_workspace, members
@@ -93,6 +94,7 @@ def uv_says(folder: Path, command: str) -> list[str]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_workspace_and_members_are_those_of_uv(tmp_path: Path, name: str) -> None:
+    needs_current_uv()
     files, start = CASES[name]
     folder = lay_out(tmp_path, files) / start
     (root,) = uv_says(folder, "dir")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ from packaging.requirements import Requirement
 from prepared_maker import TARGET
 from wheel_maker import make_wheel
 
-from hatch_docker.errors import HatchDockerError, LockError
+from hatch_docker.errors import HatchDockerError, LockError, ResolveError
 from hatch_docker.index.access import IndexAccess
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import read_sources
@@ -226,6 +228,36 @@ def test_a_lock_by_hash_does_not_replace_a_source(bench: Bench, kind: str) -> No
     assert caught.value.place.endswith(("tool.uv.sources.mylib", "tool.poetry.dependencies.mylib"))
     assert caught.value.hint
     bench.check_not_asked()
+
+
+@pytest.mark.parametrize("pattern", ["mylib", "my*"])
+def test_pattern_is_also_for_what_packages_require(bench: Bench, tmp_path: Path, pattern: str) -> None:
+    """PDM asks no other index for a name that matches, whoever requires it."""
+    wheel = make_wheel(tmp_path, "top", "1.0", requires=[NAME])
+    bench.squatted.add("top", wheel.name, wheel.read_bytes())
+    bench.write(INDEX["pdm: included package"].replace("my*", pattern))
+    found = bench.artifacts(names=["top"])
+    assert {name: each.version for name, each in found.items()} == {NAME: "1.0", "top": "1.0", "other": "1.0"}
+    if pattern == NAME:
+        bench.check_not_asked()
+
+
+def test_pattern_runs_no_code_of_a_stranger(bench: Bench, tmp_path: Path) -> None:
+    """Which names match a wildcard is known only after uv has asked for them."""
+    mark = tmp_path / "was-run"
+    with tarfile.open(tmp_path / "mylib-9.0.tar.gz", "w:gz") as archive:
+        content = f"open({str(mark)!r}, 'w')\n".encode()
+        member = tarfile.TarInfo("mylib-9.0/setup.py")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    bench.squatted.files.clear()
+    bench.squatted.add(NAME, "mylib-9.0.tar.gz", (tmp_path / "mylib-9.0.tar.gz").read_bytes())
+    wheel = make_wheel(tmp_path, "top", "1.0", requires=[NAME])
+    bench.squatted.add("top", wheel.name, wheel.read_bytes())
+    bench.write(INDEX["pdm: included package"])
+    with pytest.raises(ResolveError, match="pdm lock"):
+        bench.artifacts(names=["top"])
+    assert not mark.exists()
 
 
 def test_explicit_index_is_asked_for_nothing_else(bench: Bench) -> None:

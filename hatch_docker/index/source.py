@@ -89,6 +89,15 @@ class Sources:
             Source(name=name, kind="index", value=each.url, index_name=each.name, place=each.place) for each in matching
         )
 
+    @property
+    def patterns(self) -> frozenset[str]:
+        """The globs by which indexes choose packages."""
+        return frozenset(glob for each in self.indexes for glob in (*each.include, *each.exclude))
+
+    def matching(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of the packages (normalized names) whose indexes are chosen by a pattern."""
+        return frozenset(name for name in names if _matches(name, self.patterns))
+
     def index_named(self, name: str) -> NamedIndex | None:
         """The index of this name, as its tool compares names."""
         return next((each for each in self.indexes if each.name == name), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,27 @@ from hatch_docker.support import toml
 _DEFAULT_INDEX = "hatch-docker-default"
 
 
-def write_pyproject(request: InstallRequest, resolver: ResolverSettings, folder: Path) -> tuple[str, ...]:
-    """A pyproject.toml with the requirements and their sources, in `folder`."""
+# uv applies the sources of a project to what it requires itself, even if that is for no Python.
+_NEVER = "python_full_version < '3'"
+
+
+def write_pyproject(
+    request: InstallRequest, resolver: ResolverSettings, folder: Path, others: Collection[str] = ()
+) -> tuple[str, ...]:
+    """A pyproject.toml with the requirements and their sources, in `folder`.
+
+    The sources of the packages `others` (normalized names) apply, too, if something requires these.
+    """
     names = {canonicalize_name(each.name) for each in request.requirements}
-    chosen = [each for each in request.chosen_sources(names) if may_apply(each, request.target)]
+    others = sorted({*others} - names)
+    chosen = [each for each in request.chosen_sources([*names, *others]) if may_apply(each, request.target)]
     sources: dict[str, list[dict[str, Any]]] = {}
     for source in chosen:
         sources.setdefault(source.name, []).append(_entry(source))
     named = {each.name: each for each in request.sources.indexes if each.url}
     if any(each.kind == "index" and not each.value for each in chosen):
         named[_DEFAULT_INDEX] = NamedIndex(name=_DEFAULT_INDEX, url=resolver.default_url())
-    requirements = sorted({str(each) for each in request.requirements})
+    requirements = sorted({str(each) for each in request.requirements}) + [f"{each}; {_NEVER}" for each in others]
     lines = [
         "[project]",
         f"name = {toml.inline(request.project or 'requirements')}",

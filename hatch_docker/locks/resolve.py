@@ -26,7 +26,7 @@ from hatch_docker.index.access import ResolverSettings
 from hatch_docker.index.uv_config import UvFile, UvTable
 from hatch_docker.index.uv_sources import absolute_url
 from hatch_docker.locks.commands import uv_platform
-from hatch_docker.locks.inputs import inputs_of, is_virtual
+from hatch_docker.locks.inputs import inputs_of, is_virtual, versions_of
 from hatch_docker.locks.model import InstallRequest
 from hatch_docker.locks.pyproject import whole_project, write_pyproject
 from hatch_docker.locks.uv import run_uv
@@ -41,6 +41,8 @@ _NOT_IN_FILES = (
 _WITH_URLS = ("extra-index-url", "find-links", "index", "index-url")
 # A login in the URL of a file. The user of an SSH URL is not secret, and part of it.
 _LOGIN = re.compile(r"(?<=\bhttp)(s?://)[^/@\s\"']+@")
+_WILDCARD = re.compile(r"[*?\[]")
+_PATTERNS = "lock with PDM (pdm lock): without its lock, patterns for the packages of a source need wheels of them all"
 _PATH = re.compile(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
 
 
@@ -70,7 +72,8 @@ def resolve(
             with contextlib.suppress(ResolveError):
                 run((*everything, *universal, "--no-build"))
         upgrades = [option for name in sorted(set(upgrade) - {ALL}) for option in ("--upgrade-package", name)]
-        run((*write_pyproject(request, resolver, folder), *map(str, request.requirement_files), *universal, *upgrades))
+        options = (*map(str, request.requirement_files), *universal, *upgrades)
+        _compile(request, resolver, folder, options)
         text = output.read_text(encoding="utf-8")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#")).strip()
     body = moved(_LOGIN.sub(r"\1", body), folder, directory)
@@ -97,8 +100,36 @@ def resolve_for_target(
         options = ["--python-platform", platform, "--python-version", target.minor, "--output-file", str(output)]
         options += ["--constraints", str(constraints)] if constraints else []
         options += [] if build else ["--no-build"]
-        _run(request, resolver, folder, (*write_pyproject(request, resolver, folder), *options))
+        _compile(request, resolver, folder, options)
         return moved(_LOGIN.sub(r"\1", output.read_text(encoding="utf-8")), folder)
+
+
+def _compile(request: InstallRequest, resolver: ResolverSettings, folder: Path, options: Sequence[str]) -> None:
+    """Let uv resolve the request to the file `pylock.toml` in `folder`.
+
+    uv cannot choose indexes by patterns. So the names that match one must be known: a pattern without a wildcard is a
+    name, and others are those of a resolution without sdists, so that no code of a stranger's package is run.
+    """
+    sources, output = request.sources, folder / "pylock.toml"
+    preferred = output.read_bytes() if output.exists() else None
+
+    def run(names: Collection[str], *more: str) -> frozenset[str]:
+        if preferred:
+            output.write_bytes(preferred)
+        else:
+            output.unlink(missing_ok=True)
+        _run(request, resolver, folder, (*write_pyproject(request, resolver, folder, names), *options, *more))
+        return sources.matching(versions_of(output.read_text(encoding="utf-8")))
+
+    names = frozenset(each for each in sources.patterns if not _WILDCARD.search(each))
+    if names != sources.patterns:
+        try:
+            while new := run(names, "--no-build") - names:
+                names |= new
+        except ResolveError as error:
+            error.hint = f"{_PATTERNS}; {error.hint}" if error.hint else _PATTERNS
+            raise
+    run(names)
 
 
 def resolution_scope(resolver: ResolverSettings, constraints: str) -> str:

@@ -311,6 +311,28 @@ def test_pdm(tmp_path: Path) -> None:
     assert "ann" not in repr(found)
 
 
+def test_login_of_poetry(tmp_path: Path) -> None:
+    """The name of a source in variables is in capitals, without hyphens."""
+    text = '[[tool.poetry.source]]\nname = "my-corp"\nurl = "https://corp.example/simple"\n'
+    login = {"POETRY_HTTP_BASIC_MY_CORP_USERNAME": "ann", "POETRY_HTTP_BASIC_MY_CORP_PASSWORD": "a/@b"}
+    assert read(tmp_path, text, **login).indexes[0].url == "https://ann:a%2F%40b@corp.example/simple"
+    assert read(tmp_path, text).indexes[0].url == "https://corp.example/simple"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://${NAME}:${PASSWORD}@corp.example/simple", "https://ann:a%2F%40b@corp.example/simple"),
+        ("https://${UNSET}:${UNSET}@corp.example/simple", "https://corp.example/simple"),
+        ("https://a%40b:${PASSWORD}@corp.example/${NAME}/", "https://a%40b:a%2F%40b@corp.example/ann/"),
+        ("https://corp.example/${NAME}/", "https://corp.example/ann/"),
+    ],
+)
+def test_variables_in_a_login_of_pdm(tmp_path: Path, url: str, expected: str) -> None:
+    text = f'[[tool.pdm.source]]\nname = "corp"\nurl = "{url}"\n'
+    assert read(tmp_path, text, NAME="ann", PASSWORD="a/@b").indexes[0].url == expected
+
+
 def test_only_uv_s_table_applies_if_there_is_one(tmp_path: Path) -> None:
     text = '[tool.poetry.dependencies]\nx = { git = "https://poetry.example/" }\n'
     assert read(tmp_path, text, UV_INDEX="a=https://a.example/").tool == "tool.poetry"

@@ -242,6 +242,14 @@ def test_pattern_is_also_for_what_packages_require(bench: Bench, tmp_path: Path,
         bench.check_not_asked()
 
 
+def test_pattern_that_leaves_several_indexes_is_an_error(bench: Bench) -> None:
+    more = "\n".join(f'[[tool.pdm.source]]\nname = "{name}"\nurl = "CORP"' for name in ("a", "b"))
+    bench.write(f'{PDM}name = "pypi"\nurl = "FILES"\nexclude_packages = ["mylib"]\n{more}\n')
+    with pytest.raises(ResolveError, match=r"tool\.pdm\.source\[1\]: mylib may come from a and b(.|\n)*pdm lock"):
+        bench.artifacts()
+    bench.check_not_asked()
+
+
 def test_pattern_runs_no_code_of_a_stranger(bench: Bench, tmp_path: Path) -> None:
     """Which names match a wildcard is known only after uv has asked for them."""
     mark = tmp_path / "was-run"

@@ -386,6 +386,8 @@ def test_categories_of_pipenv_are_groups(tmp_path: Path, monkeypatch: pytest.Mon
     assert named_indexes(lock).url == "https://${INDEX_USER}@index.example/simple"
     monkeypatch.setenv("INDEX_USER", "me")
     assert named_indexes(lock).url == "https://me@index.example/simple"
+    monkeypatch.setenv("INDEX_USER", "a/@b")
+    assert named_indexes(lock).url == "https://a%2F%40b@index.example/simple"
 
 
 def test_sources_of_pipenv(tmp_path: Path) -> None:

@@ -92,12 +92,7 @@ class Credentials:
     def embed(self, url: str) -> str:
         """The URL with its login as userinfo. Pass it in the environment of a child process, never as an argument."""
         login = self.login(url)
-        clean, _ = split_login(url)
-        if login is None:
-            return clean
-        user = f"{quote(login.username, safe='')}:{quote(login.password, safe='')}"
-        parts = urlsplit(clean)
-        return urlunsplit((parts.scheme, f"{user}@{parts.netloc}", parts.path, parts.query, parts.fragment))
+        return with_login(url, login) if login else split_login(url)[0]
 
 
 def read_netrc(environ: Mapping[str, str], *, home: Path, progress: Progress = _SILENT) -> dict[str, Login]:
@@ -117,6 +112,27 @@ def read_netrc(environ: Mapping[str, str], *, home: Path, progress: Progress = _
             if host != "default"
         }
     return {}
+
+
+def with_login(url: str, login: Login) -> str:
+    """The URL with a login as userinfo, in place of its own."""
+    parts = urlsplit(split_login(url)[0])
+    user = f"{quote(login.username, safe='')}:{quote(login.password, safe='')}"
+    return urlunsplit((parts.scheme, f"{user}@{parts.netloc}", parts.path, parts.query, parts.fragment))
+
+
+def expand_login(url: str, expand: Callable[[str], str]) -> str:
+    """The URL with `expand` applied to its text, and to the user name and password of its login, which are then quoted.
+
+    A login that becomes empty is left out.
+    """
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/@]*)@(.*)", url, re.DOTALL)
+    if not match:
+        return expand(url)
+    # What does not change is quoted already.
+    words = [(word, expand(word)) for word in re.split(r"(\$\{\w+\}|\$\w+|:)", match[2])]
+    login = "".join(word if word == changed else quote(changed, safe="") for word, changed in words)
+    return match[1] + (f"{login}@" if login.strip(":") else "") + expand(match[3])
 
 
 def split_login(url: str) -> tuple[str, Login | None]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from packaging.markers import InvalidMarker, Marker
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -15,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.index.credentials import Login, expand_login, split_login, with_login
 from hatch_docker.index.source import NamedIndex, Source
 from hatch_docker.index.uv_sources import absolute_url, list_of, path_value, read_document, table_of
 
@@ -25,8 +27,8 @@ _REFERENCES = ("rev", "tag", "branch")
 _FORMS = {"path": "path", "file": "path", "git": "git", "url": "url", "source": "index"}
 
 
-def poetry_indexes(poetry: Table, root: Path, _environ: Mapping[str, str]) -> tuple[NamedIndex, ...]:
-    """The indexes of `[[tool.poetry.source]]`, the primary ones first."""
+def poetry_indexes(poetry: Table, root: Path, environ: Mapping[str, str]) -> tuple[NamedIndex, ...]:
+    """The indexes of `[[tool.poetry.source]]`, the primary ones first, with the logins of the environment."""
     found = []
     for number, entry in enumerate(list_of(poetry.get("source"))):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
@@ -37,13 +39,20 @@ def poetry_indexes(poetry: Table, root: Path, _environ: Mapping[str, str]) -> tu
         priority = str(entry.get("priority") or ("supplemental" if entry.get("secondary") is True else "primary"))
         index = NamedIndex(
             name=_index_name(name),
-            url=absolute_url(url, root) if url else "",
+            url=absolute_url(_login_of_poetry(url, name, environ), root) if url else "",
             default=priority.lower() in ("primary", "default"),
             explicit=priority.lower() == "explicit",
             place=f"tool.poetry.source[{number}]",
         )
         found.append(index)
     return tuple(sorted(found, key=lambda each: not each.default))
+
+
+def _login_of_poetry(url: str, name: str, environ: Mapping[str, str]) -> str:
+    """The URL with the login that Poetry finds in the environment for the name of its source."""
+    prefix = f"POETRY_HTTP_BASIC_{name.upper().replace('-', '_')}"
+    username, password = (environ.get(f"{prefix}_{key}", "") for key in ("USERNAME", "PASSWORD"))
+    return with_login(url, Login(username=username, password=password)) if username or password else url
 
 
 def _index_name(name: str) -> str:
@@ -180,13 +189,14 @@ def _below(text: str, kept: Callable[[Sequence[int]], int]) -> str:
 def pdm_indexes(pdm: Table, root: Path, environ: Mapping[str, str]) -> tuple[NamedIndex, ...]:
     """The indexes of `[[tool.pdm.source]]`. The one named `pypi` replaces the default one."""
     found = []
+    expand_ = partial(expand, root=root, environ=environ)
     for number, entry in enumerate(list_of(pdm.get("source"))):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("url"), str):
             raise ConfigError([(f"tool.pdm.source[{number}]", "it has no url")])
         name = str(entry.get("name") or f"source-{number}")
         index = NamedIndex(
             name=_index_name(name),
-            url=absolute_url(_with_login(expand(entry["url"], root, environ), entry, root, environ), root),
+            url=absolute_url(_with_login(expand_login(entry["url"], expand_), entry, expand_), root),
             default=name == "pypi",
             flat=entry.get("type") == "find_links",
             include=_globs(entry, "include_packages"),
@@ -201,18 +211,18 @@ def _globs(entry: Table, key: str) -> tuple[str, ...]:
     return tuple(each.lower().replace("_", "-") for each in list_of(entry.get(key)) if isinstance(each, str))
 
 
-def _with_login(url: str, entry: Table, root: Path, environ: Mapping[str, str]) -> str:
+def _with_login(url: str, entry: Table, expand: Callable[[str], str]) -> str:
     """The URL with the `username` and `password` of its entry."""
-    username, password = (expand(str(entry.get(key) or ""), root, environ) for key in ("username", "password"))
-    if not username or "@" in urlsplit(url).netloc:
+    username, password = (expand(str(entry.get(key) or "")) for key in ("username", "password"))
+    if not username or split_login(url)[1]:
         return url
-    return url.replace("://", f"://{quote(username, safe='')}:{quote(password, safe='')}@", 1)
+    return with_login(url, Login(username=username, password=password))
 
 
 def expand(text: str, root: Path, environ: Mapping[str, str]) -> str:
-    """`text` with `${NAME}` replaced by variables, as PDM does; PROJECT_ROOT is the project's directory."""
+    """`text` with `${NAME}` replaced by variables, as PDM does: unset ones are empty, and PROJECT_ROOT is `root`."""
     variables = {**environ, "PROJECT_ROOT": root.absolute().as_posix().lstrip("/")}
-    return re.sub(r"\$\{(\w+)\}", lambda match: variables.get(match[1], match[0]), text)
+    return re.sub(r"\$\{(\w+)\}", lambda match: variables.get(match[1], ""), text)
 
 
 def pdm_sources(pdm: Table, root: Path, _indexes: Sequence[NamedIndex]) -> dict[str, tuple[Source, ...]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.index.credentials import Credentials, Login, split_login
+from hatch_docker.index.credentials import Login, split_login, with_login
 from hatch_docker.index.pip_config import Pip
 from hatch_docker.index.source import Sources
 from hatch_docker.index.uv_config import UvFile
@@ -134,7 +134,7 @@ def _uv_url(entry: str, folder: Path, environ: Mapping[str, str]) -> str:
     username, password = (environ.get(f"UV_INDEX_{name}_{key}", "") for key in ("USERNAME", "PASSWORD"))
     if not username and not password:
         return url
-    return Credentials(by_url=((url, Login(username=username, password=password)),)).embed(clean_url(url))
+    return with_login(url, Login(username=username, password=password))
 
 
 def _keyring(*providers: object) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from hatch_docker.errors import HatchDockerError
+from hatch_docker.errors import HatchDockerError, ResolveError
 from hatch_docker.index.access import ResolverSettings
 from hatch_docker.index.sources import NamedIndex, Source
 from hatch_docker.index.workspace import find_workspace, members
@@ -34,6 +34,7 @@ def write_pyproject(
     names = {canonicalize_name(each.name) for each in request.requirements}
     others = sorted({*others} - names)
     chosen = [each for each in request.chosen_sources([*names, *others]) if may_apply(each, request.target)]
+    _check_single_index(chosen)
     sources: dict[str, list[dict[str, Any]]] = {}
     for source in chosen:
         sources.setdefault(source.name, []).append(_entry(source))
@@ -53,6 +54,22 @@ def write_pyproject(
     path = folder / "pyproject.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return (str(path),)
+
+
+def _check_single_index(chosen: Iterable[Source]) -> None:
+    """Raise ResolveError for a package that patterns leave to several indexes: uv asks one, or all that there are."""
+    by_name: dict[str, list[Source]] = {}
+    for source in chosen:
+        if source.kind == "index" and not (source.marker or source.extra or source.group):
+            by_name.setdefault(source.name, []).append(source)
+    for name, found in by_name.items():
+        if len(found) > 1:
+            names = " and ".join(each.index_name or "the default index" for each in found)
+            raise ResolveError(
+                f"{name} may come from {names}, and uv can be told one of them",
+                place=found[0].place,
+                hint="name it in include_packages of one, or lock with PDM (pdm lock)",
+            )
 
 
 def _index(index: NamedIndex) -> dict[str, Any]:

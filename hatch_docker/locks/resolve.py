@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.config import ALL
-from hatch_docker.errors import ResolveError
+from hatch_docker.errors import ResolveError, join_hints
 from hatch_docker.index.access import ResolverSettings
 from hatch_docker.index.uv_config import UvFile, UvTable
 from hatch_docker.index.uv_sources import absolute_url
@@ -127,7 +127,7 @@ def _compile(request: InstallRequest, resolver: ResolverSettings, folder: Path, 
             while new := run(names, "--no-build") - names:
                 names |= new
         except ResolveError as error:
-            error.hint = f"{_PATTERNS}; {error.hint}" if error.hint else _PATTERNS
+            error.hint = error.hint if error.place else join_hints(_PATTERNS, error.hint)
             raise
     run(names)
 

@@ -15,10 +15,12 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
+from hatch_docker.index.credentials import expand_login
 from hatch_docker.locks.model import MARKER_ERRORS, evaluate
 
 Table = Mapping[str, Any]
 
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 _EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
 
 
@@ -117,7 +119,11 @@ def holds(marker: str, target: TargetPython, extras: Set[str] = frozenset()) -> 
 
 def expanded(url: str) -> str:
     """A URL with the environment variables that it names, `${NAME}` or `$NAME`; unknown ones stay as they are."""
-    return re.sub(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", lambda match: os.environ.get(match[1] or match[2], match[0]), url)
+
+    def expand(part: str) -> str:
+        return _VARIABLE.sub(lambda match: os.environ.get(match[1] or match[2], match[0]), part)
+
+    return expand_login(url, expand)
 
 
 def _wrong(of: Table, key: str, expected: str) -> LockError:

@@ -233,24 +233,29 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
+from hatch_docker.support.threads import together
 from test_local import build_locally, job_of
 path, uv, folder = map(Path, sys.argv[1:])
-try:
+def build(_item):
     build_locally(job_of(path), (), folder=folder, uv=str(uv), environ={}, write=print)
+try:
+    together(build, [1], threads=1) if THREAD else build(1)
 except KeyboardInterrupt:
     sys.exit(7)
 """
 
 
 @posix_only
-def test_interrupt_ends_uv(tmp_path: Path) -> None:
+@pytest.mark.parametrize("thread", [False, True])
+def test_interrupt_ends_uv_and_the_backend(tmp_path: Path, thread: bool) -> None:
     path, uv, alive = in_tree(tmp_path, backend()), tmp_path / "uv", tmp_path / "alive"
     os.mkfifo(alive)
     opened = f"alive = open({str(alive)!r}, 'w')\nprint('started', file=alive, flush=True)\n"
-    uv.write_text(f"#!{sys.executable}\nimport time\n{opened}time.sleep(600)\n")
+    wait = "import os, time\nif backend := os.fork():\n    os.waitpid(backend, 0)\n    sys.exit()\n"
+    uv.write_text(f"#!{sys.executable}\nimport sys\n{wait}{opened}time.sleep(600)\n")
     uv.chmod(0o755)
     (tmp_path / "work").mkdir()
-    command = [sys.executable, "-c", SCRIPT, str(path), str(uv), str(tmp_path / "work")]
+    command = [sys.executable, "-c", SCRIPT.replace("THREAD", str(thread)), str(path), str(uv), str(tmp_path / "work")]
     # Opened before there is a writer, so that a process which never becomes one fails the test instead of blocking it.
     pipe = os.fdopen(os.open(alive, os.O_RDONLY | os.O_NONBLOCK))
     with pipe, subprocess.Popen(command, cwd=Path(__file__).parent.parent) as process:

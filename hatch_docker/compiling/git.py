@@ -22,6 +22,7 @@ from hatch_docker.support import toml
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import redact, redact_text
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.threads import ended_by_interrupt
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # Variables of a Git hook, or of a user's shell, that name another repository.
@@ -165,19 +166,23 @@ class _Checkout:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         settings = [text for setting in _SETTINGS for text in ("-c", setting)]
+        command = ["git", *settings, *arguments]
         try:
-            return subprocess.run(  # noqa: S603 (no shell; the program is the user's own git)
-                ["git", *settings, *arguments],  # noqa: S607
+            running = subprocess.Popen(  # noqa: S603 (no shell; the program is the user's own git)
+                command,
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
-                check=False,
             )
         except OSError as error:
             raise self._error(f"git cannot be run: {error.strerror or error}", hint="install Git") from None
+        with running, ended_by_interrupt(running.terminate):
+            out, err = running.communicate()
+        return subprocess.CompletedProcess(command, running.returncode, out, err)
 
     def _error(self, message: str, *, hint: str) -> SourceError:
         return SourceError(f"{self.name} comes from Git: {message}", place=redact(self._url), hint=hint)

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -27,6 +30,7 @@ from hatch_docker.errors import CompileError
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.atomic import writing
+from hatch_docker.support.threads import ended_by_interrupt
 from hatch_docker.wheels.wheelfile import WheelFile
 
 # The environment variables that a build gets: those that programs need to run. No index, login, proxy or PYTHONPATH.
@@ -192,7 +196,7 @@ def _environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write: Callable[[bytes], object]) -> int:
-    """Run a command; its exit status. Any exception here kills it."""
+    """Run a command; its exit status. Any exception here kills it and the programs that it has started."""
     try:
         running = subprocess.Popen(  # noqa: S603 (no shell; the program is the user's own uv)
             command,
@@ -201,18 +205,24 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     except OSError as error:
         hint = "install uv (pip install uv), or lock versions that have a wheel"
         raise CompileError(f"uv cannot be run: {error.strerror or error}", place=command[0], hint=hint) from None
-    with running:
-        try:
-            for chunk in iter(lambda: running.stdout.read1(_CHUNK), b""):  # type: ignore[union-attr]
-                write(chunk)
-        except BaseException:
-            running.kill()
-            raise
+    with running, ended_by_interrupt(partial(_kill, running)):
+        for chunk in iter(lambda: running.stdout.read1(_CHUNK), b""):  # type: ignore[union-attr]
+            write(chunk)
     return running.returncode
+
+
+def _kill(running: subprocess.Popen[bytes]) -> None:
+    """Kill a program that leads a session, with all others of it."""
+    if sys.platform == "win32":
+        running.kill()
+    elif running.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
 
 
 def is_pure(wheel: Path, sdist: Sdist) -> bool:

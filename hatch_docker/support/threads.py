@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _GRACE_SECONDS = 1.0
+# What ends the programs that threads wait for.
+_enders: list[Callable[[], object]] = []
 
 
 def together(
@@ -42,16 +45,30 @@ def together(
     for worker in workers:
         worker.start()
     try:
-        # Waiting without a timeout cannot be interrupted on Windows.
-        for worker in workers:
-            while worker.is_alive() and not stop.is_set():
-                worker.join(0.1)
+        _wait(workers, stop)
+    except BaseException:
+        for end in [*_enders]:
+            end()
+        raise
     finally:
         stop.set()
         _wind_up(workers)
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(items))]
+
+
+@contextlib.contextmanager
+def ended_by_interrupt(end: Callable[[], object]) -> Iterator[None]:
+    """Call `end` if Ctrl-C interrupts the block, which may run in a thread of `together`."""
+    _enders.append(end)
+    try:
+        yield
+    except BaseException:
+        end()
+        raise
+    finally:
+        _enders.remove(end)
 
 
 def once(make: Callable[[], _T]) -> Callable[[], _T]:
@@ -66,6 +83,13 @@ def once(make: Callable[[], _T]) -> Callable[[], _T]:
             return made[0]
 
     return get
+
+
+def _wait(workers: Sequence[threading.Thread], stop: threading.Event) -> None:
+    # Waiting without a timeout cannot be interrupted on Windows.
+    for worker in workers:
+        while worker.is_alive() and not stop.is_set():
+            worker.join(0.1)
 
 
 def _wind_up(workers: Sequence[threading.Thread]) -> None:

@@ -17,7 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutio
 
 from hatch_docker.errors import NetworkError
 from hatch_docker.support import http as http_module
-from hatch_docker.support.http import Http, Network, final_url, redact, translate
+from hatch_docker.support.http import Http, Network, final_url, redact, redact_text, translate
 
 BODY = bytes(range(256)) * 40
 
@@ -251,6 +251,23 @@ class TestResume:
         assert next(chunks).startswith(b"old")
         chunks.close()  # type: ignore[attr-defined]
         assert http.request("PUT", server.url, body=b"", retry=False).read() == b"new"
+
+    @pytest.mark.parametrize("password", ["s/cret", "s#cret", "s?cret", "s@cret"])
+    def test_password_that_is_not_quoted_is_not_shown(self, password: str) -> None:
+        url = f"https://me:{password}@index.example/simple"
+        assert "cret" not in redact(url)
+        assert "cret" not in redact_text(f"error: invalid value '{url}' for x@y")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "http://127.0.0.1:8000/a@b, http://[::1]:80/a@b",
+            "connection to 'https://index.example:443': mail me@index.example",
+            "git+file:///x@v1 and https://git.example/x.git@v1",
+        ],
+    )
+    def test_text_without_logins_is_shown_as_it_is(self, text: str) -> None:
+        assert redact_text(text) == text
 
 
 class TestProxies:

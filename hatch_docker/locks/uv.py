@@ -27,7 +27,11 @@ _HINTS = (
     ),
     ("no solution found", "loosen the requirements, or choose another Python or base"),
     ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),
-    ("invalid value", "update uv: it does not know this platform"),
+    ("for '--python-platform", "update uv: it does not know this platform"),
+    (
+        "invalid value",
+        "correct the URL of the index; special characters of its login need an escape, such as %40 for @",
+    ),
     ("unexpected argument", "update uv: pip install -U uv"),
 )
 

@@ -53,7 +53,12 @@ _SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
 _MAX_SKIPPED = 1 << 16
 
 # In a text: the user part and the query of a URL, which may hold secrets.
-_USER = re.compile(r"(?<=://)[^/@\s\"'`<>]+@")
+_USER = re.compile(
+    r"""(?<=://)(?:
+        [^/@:\[\s]*:(?!\d+(?![^/?\#\s"'`<>]))[^\s"'`<>]*@  # a password that is not quoted, instead of a port
+        | [^/\s"'`<>]+@)""",
+    re.VERBOSE,
+)
 _QUERY = re.compile(r"(?<=://)([^?\s\"'`<>]+)\?[^#\s\"'`<>]*")
 
 
@@ -244,6 +249,8 @@ def redact(url: str) -> str:
     """The URL without user part, query and fragment, which may hold secrets."""
     try:
         parts = urlsplit(url)
+        # A password that is not quoted may be taken for a port and a path.
+        _ = parts.port
     except ValueError:
         return "(a malformed URL)"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -30,7 +30,7 @@ _HINTS = (
     ("for '--python-platform", "update uv: it does not know this platform"),
     (
         "invalid value",
-        "correct the URL of the index; special characters of its login need an escape, such as %40 for @",
+        "correct the URL of the index; special characters of its login need escapes, such as %40",
     ),
     ("unexpected argument", "update uv: pip install -U uv"),
 )

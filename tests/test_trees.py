@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tree_bench import HATCH, PROJECT, TreeBench
 
 from hatch_docker.compiling.directory import content_digest, read_directory
-from hatch_docker.compiling.trees import cached_tree, is_package
+from hatch_docker.compiling.trees import cached_tree, is_package, tree_key
 from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.download import FetchedFile
@@ -143,6 +143,20 @@ class TestTheCache:
         bench.obtain(bench.hatch("lib", more=more, files={"dist/app.js": "one"}))
         (second,) = bench.obtain(bench.hatch("lib", more=more, files={"dist/app.js": "two"}))
         assert text(second, "lib/app.js") == "two"
+
+    def test_of_a_poetry_project_depends_on_what_git_tracks(self, bench: TreeBench) -> None:
+        """Poetry leaves ignored files out unless they are tracked."""
+        pyproject = _system("poetry.core.masonry.api", "poetry-core") + POETRY
+        artifact = bench.tree("lib", {"pyproject.toml": pyproject, "lib/made.py": "", ".gitignore": "made.py\n"})
+        git(bench.root / "lib", "init")
+
+        def content() -> str:
+            return tree_key(artifact, read_directory(bench.root / "lib", "lib"), bench.context()).content
+
+        before = content()
+        assert content() == before != ""
+        git(bench.root / "lib", "add", "--force", "lib/made.py")
+        assert content() != before
 
     def test_of_other_projects_is_not_used(self, bench: TreeBench) -> None:
         artifact = bench.in_tree("lib")

@@ -20,6 +20,7 @@ from hatch_docker.errors import SourceError
 from hatch_docker.support import toml
 from hatch_docker.support.streams import file_digest
 
+POETRY = "poetry.core.masonry.api"
 # Build backends that run no code of the directory and compile nothing unless its pyproject.toml says so, each with its
 # name in an index, and its table below `tool`. Of setuptools this is not known: it runs setup.py, and plugins that are
 # merely installed.
@@ -27,7 +28,7 @@ _DECLARATIVE = {
     "flit_core.buildapi": ("flit-core", ("flit",)),
     "hatchling.build": ("hatchling", ("hatch",)),
     "pdm.backend": ("pdm-backend", ("pdm",)),
-    "poetry.core.masonry.api": ("poetry-core", ("poetry",)),
+    POETRY: ("poetry-core", ("poetry",)),
     "uv_build": ("uv-build", ("uv", "build-backend")),
 }
 # Scripts that a backend runs without being told to.

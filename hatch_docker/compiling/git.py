@@ -190,14 +190,26 @@ class _Checkout:
 
 def is_dirty(directory: Path, environ: Mapping[str, str]) -> bool:
     """Whether a directory has changes that are not committed. False without a repository, or without Git."""
-    command: Sequence[str] = ("git", "-C", str(directory), "status", "--porcelain", "--", ".")
+    return bool(_answer(directory, environ, "status", "--porcelain", "--", "."))
+
+
+def ignored_files(directory: Path, environ: Mapping[str, str]) -> str:
+    """The files and directories below one that Git ignores. Empty without a repository, or without Git."""
+    return _answer(
+        directory, environ, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--", "."
+    )
+
+
+def _answer(directory: Path, environ: Mapping[str, str], *arguments: str) -> str:
+    """The output of a command; empty if it fails."""
+    command: Sequence[str] = ("git", "-C", str(directory), *arguments)
     try:
         done = subprocess.run(  # noqa: S603
             command, env=_environment(environ, lfs=True), stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
     except OSError:
-        return False
-    return done.returncode == 0 and bool(done.stdout.strip())
+        return ""
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
 
 def _environment(environ: Mapping[str, str], lfs: bool) -> dict[str, str]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from hatch_docker.compiling.circles import check_circle
 from hatch_docker.compiling.context import LOCAL, CompileContext
-from hatch_docker.compiling.directory import Directory, content_digest, read_directory
-from hatch_docker.compiling.git import Git, has_lfs, is_dirty
+from hatch_docker.compiling.directory import POETRY, Directory, content_digest, read_directory
+from hatch_docker.compiling.git import Git, has_lfs, ignored_files, is_dirty
 from hatch_docker.compiling.local import LocalBuild, compiled_sign
 from hatch_docker.compiling.requirements import BuildLock, with_context
 from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain
@@ -88,7 +88,7 @@ def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> B
     if directory is not None and not directory.is_package:
         context.progress.note(f"{artifact.name} has tool.uv.package = false: only its dependencies are installed")
         return None
-    key, cache = _key(artifact, directory, context), _cache(context)
+    key, cache = tree_key(artifact, directory, context), _cache(context)
     reason = cache.impure(key)
     if known := _known(artifact, key, cache):
         return BuiltTree(file=known, lock=cache.lock(key))
@@ -101,9 +101,9 @@ def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> B
 
 def cached_tree(artifact: Artifact, context: CompileContext) -> FetchedFile | None:
     """What `build_tree` would take from the cache: a wheel or an sdist. Nothing is built or fetched."""
-    return (
-        _known(artifact, _key(artifact, _local(artifact), context), _cache(context)) if is_package(artifact) else None
-    )
+    if not is_package(artifact):
+        return None
+    return _known(artifact, tree_key(artifact, _local(artifact), context), _cache(context))
 
 
 def _local(artifact: Artifact) -> Directory | None:
@@ -123,7 +123,8 @@ def _tree(artifact: Artifact) -> SourceTree:
     return artifact.tree
 
 
-def _key(artifact: Artifact, directory: Directory | None, context: CompileContext) -> TreeKey:
+def tree_key(artifact: Artifact, directory: Directory | None, context: CompileContext) -> TreeKey:
+    """The key of a source tree, given its directory if it is local."""
     if directory is None:
         tree = _tree(artifact)
         # A commit never changes.
@@ -131,6 +132,9 @@ def _key(artifact: Artifact, directory: Directory | None, context: CompileContex
         return TreeKey(configuration=identity, content=identity)
     where = hashlib.sha256(str(directory.path.resolve()).encode()).hexdigest()
     content = content_digest(directory.path) if directory.is_closed else ""
+    if content and directory.system.backend == POETRY:
+        # It leaves out files that Git ignores, unless they are tracked.
+        content += f" {ignored_files(directory.path, context.environ)}"
     return TreeKey(configuration=f"{where} {directory.configuration}", content=content)
 
 

@@ -434,7 +434,7 @@ class TestFailures:
         for name in ("alpha", "gamma"):
             bench.script.prints["build", name] = (f"error: {name} is broken\n".encode(), 1)
         message = bench.refused(*map(bench.sdist, ("alpha", "beta", "gamma")))
-        assert message.startswith("2 packages cannot be compiled\nalpha 1.0 cannot be compiled in ")
+        assert message.startswith("2 packages cannot be built\nalpha 1.0 cannot be compiled in ")
         assert "\ngamma 1.0 cannot be compiled in " in message
         assert "beta 1.0" not in message
 

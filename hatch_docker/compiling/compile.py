@@ -172,7 +172,7 @@ def _raise_all(errors: Sequence[CompileError | SourceError]) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise CompileError(f"{len(errors)} packages cannot be compiled\n" + "\n".join(map(str, errors)))
+        raise CompileError(f"{len(errors)} packages cannot be built\n" + "\n".join(map(str, errors)))
 
 
 def _build_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -> BuiltWheel | None:

@@ -610,6 +610,7 @@ def test_all_unsatisfied_requirements_are_named() -> None:
 
 HERE = Path.cwd()
 COMMIT = "0" * 40
+INDEX = "https://me:s3cret@index.example/simple"
 
 
 @pytest.mark.parametrize(
@@ -623,7 +624,10 @@ COMMIT = "0" * 40
         (package("six"), {"kind": "workspace", "value": str(HERE)}, "six>=1", False),
         (package("six"), {"kind": "path", "value": str(HERE), "marker": "sys_platform == 'win32'"}, "six", True),
         (package("six"), {"kind": "path", "value": str(HERE), "extra": "more"}, "six", True),
-        (package("six"), {"kind": "index", "value": "https://index.example/simple"}, "six", True),
+        (package("six"), {"kind": "index", "value": INDEX}, "six", True),
+        (package("six") | {"index": f"{INDEX}/"}, {"kind": "index", "value": INDEX}, "six", True),
+        (package("six") | {"index": "https://other.example"}, {"kind": "index", "value": INDEX}, "six", False),
+        ({"directory": {"path": str(HERE)}}, {"kind": "index", "value": INDEX}, "six", False),
         ({"directory": {"path": str(HERE)}}, {"kind": "path", "value": f"{HERE}/."}, "six", True),
         ({"directory": {"path": str(HERE / "other")}}, {"kind": "path", "value": str(HERE)}, "six", False),
         ({"directory": {"path": str(HERE)}}, {}, f"six @ {HERE.as_uri()}", True),

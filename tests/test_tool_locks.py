@@ -17,8 +17,11 @@ from packaging.version import Version
 from tool_locks import chosen, digest, request_for, serving, target
 
 from hatch_docker.errors import LockError
+from hatch_docker.index.access import FileFinder
+from hatch_docker.index.client import IndexFile
 from hatch_docker.locks import find_lock, named_indexes, read_lock, select
 from hatch_docker.locks.formats import LOCK_FORMATS, lock_format
+from hatch_docker.locks.readers.by_hash import Hashed, find_by_hash
 from hatch_docker.locks.readers.poetry_graph import allows, allows_python
 from hatch_docker.support import toml
 
@@ -388,6 +391,15 @@ def test_categories_of_pipenv_are_groups(tmp_path: Path, monkeypatch: pytest.Mon
     assert named_indexes(lock).url == "https://me@index.example/simple"
     monkeypatch.setenv("INDEX_USER", "a/@b")
     assert named_indexes(lock).url == "https://a%2F%40b@index.example/simple"
+
+
+def test_index_with_a_malformed_url(tmp_path: Path) -> None:
+    """What cannot be parsed has no login to remove."""
+    hashed = Hashed(name="a", version=Version("1"), hashes=frozenset(("sha256:0",)), indexes=("https://[index/",))
+    name = "a-1-py3-none-any.whl"
+    file = IndexFile(filename=name, url=f"https://files.example/{name}", hashes={"sha256": "0"})
+    found = find_by_hash([hashed], FileFinder(files_at=lambda _name, _urls: [file], files=lambda _: ()), place="")
+    assert found.packages[0]["index"] == "https://[index/"
 
 
 def test_sources_of_pipenv(tmp_path: Path) -> None:

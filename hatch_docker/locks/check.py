@@ -57,7 +57,7 @@ def _elsewhere(requirement: Requirement, locked: Mapping[str, Artifact], request
     if any(is_from(locked[name], origin) for origin in allowed):
         return ""
     tree = locked[name].tree
-    where = tree.url if tree else locked[name].url
+    where = tree.url if tree else locked[name].index or locked[name].url
     wanted = " or ".join(sorted(map(shown_origin, allowed)))
     return f"it comes from {wanted}, and the lock has it from {redact(where)}"
 

@@ -43,7 +43,10 @@ def _holds(marker: str, target: TargetPython) -> bool:
 
 def origin_of_url(url: str) -> Origin:
     """The origin of a requirement by URL."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ("url", url, "")
     subdirectory = parse_qs(parts.fragment).get("subdirectory", [""])[0]
     if parts.scheme.startswith("git+"):
         path, _, revision = parts.path.rpartition("@") if "@" in parts.path else (parts.path, "", "")
@@ -55,11 +58,13 @@ def origin_of_url(url: str) -> Origin:
 
 
 def is_from(artifact: Artifact, origin: Origin) -> bool:
-    """Whether a lock's artifact comes from an origin. Any can be from an index, and any commit from a repository."""
-    if origin is None or origin[0] == "index":
+    """Whether a lock's artifact comes from an origin, as far as the lock says. Any commit can be from a repository."""
+    if origin is None:
         return True
     kind, place, part = origin
     tree = artifact.tree
+    if kind == "index":
+        return tree is None and plain(artifact.index or place) == place
     if kind == "git":
         subdirectory = parse_qs(part).get("subdirectory", [""])[0]
         return bool(tree and tree.commit and plain(tree.url) == place and tree.subdirectory == subdirectory)
@@ -93,7 +98,10 @@ def plain(url: str) -> str:
     url = url.removeprefix("git+")
     if scp := _SCP.fullmatch(url):
         url = f"ssh://{scp[1]}/{scp[2]}"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
     path = unquote(parts.path).rstrip("/").removesuffix(".git")
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2].lower(), path, "", ""))
 

@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from packaging.version import Version
 
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder
 from hatch_docker.index.client import IndexFile
+from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.model import is_file_of
 from hatch_docker.support.http import redact
 from hatch_docker.support.threads import together
@@ -122,8 +123,7 @@ def _locked_hashes(wanted: Hashed, file: IndexFile) -> dict[str, str]:
 
 
 def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+    return split_login(url)[0].partition("#")[0]
 
 
 def _urls(packages: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -608,6 +608,12 @@ def test_all_unsatisfied_requirements_are_named() -> None:
     assert caught.value.hint == "refresh it: uv lock"
 
 
+def test_login_of_an_unsatisfied_requirement_is_not_shown() -> None:
+    with pytest.raises(LockError, match=r"six @ https://files\.example/six-2\.zip") as caught:
+        fresh("six @ https://me:s3cret@files.example/six-2.zip?token=s3cret")
+    assert "s3cret" not in str(caught.value)
+
+
 HERE = Path.cwd()
 COMMIT = "0" * 40
 INDEX = "https://me:s3cret@index.example/simple"

@@ -14,7 +14,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks.model import MARKER_ERRORS, NO_OVERRIDES, InstallRequest, Overrides, evaluate
 from hatch_docker.locks.origins import allowed_origins, is_from, origin_of_url, shown_origin
-from hatch_docker.support.http import redact
+from hatch_docker.support.http import redact, redact_text
 
 
 def check_fresh(
@@ -33,7 +33,7 @@ def check_fresh(
     locked = {artifact.name: artifact for artifact in artifacts}
     versions = {name: artifact.version for name, artifact in locked.items()}
     unmet = [
-        f"{requirement} ({mismatch})"
+        f"{redact_text(str(requirement))} ({mismatch})"
         for requirement in request.requirements
         if canonicalize_name(requirement.name) not in (request.project, *overridden.names)
         and applies(requirement, request.target, extra="")
@@ -89,7 +89,7 @@ def check_complete(
             continue
         if mismatch := _mismatch(requirement, versions):
             dependent = f"{origin} {versions[origin]}" if origin else "the project"
-            problems[f"{dependent} requires {requirement}: {mismatch}"] = None
+            problems[f"{dependent} requires {redact_text(str(requirement))}: {mismatch}"] = None
             continue
         for extra in sorted(canonicalize_name(each) for each in requirement.extras):
             if (name, extra) not in seen:

@@ -497,6 +497,13 @@ def test_directories_and_commits_are_selected(tmp_path: Path) -> None:
     assert (found["folder"].version, found["two"].version, found["folder"].filename) == ("", "1", "")
 
 
+def test_directory_may_be_a_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    document = pylock({"name": "a", "directory": {"path": "loop"}})
+    (artifact,) = selected(document, lock=tmp_path / "pylock.toml")
+    assert artifact.tree == SourceTree(url=(tmp_path / "loop").as_uri())
+
+
 def test_all_sources_that_cannot_be_used_are_refused_together() -> None:
     document = pylock(
         {"name": "git", "vcs": {"type": "git", "url": "https://git.example/x", "commit-id": "main"}},

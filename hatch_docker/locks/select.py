@@ -253,7 +253,9 @@ def _reason(package: Package, target: TargetPython, *, sdists: Set[str], complet
 
 def _tree(package: Package, source: PackageVcs | PackageDirectory, lock: Path) -> Artifact:
     """The artifact of a directory or commit. Paths are relative to the lock. Raises LockError for another VCS."""
-    url = (lock.absolute().parent / source.path).resolve().as_uri() if source.path else getattr(source, "url", "") or ""
+    # Unlike Path.resolve, realpath does not fail for links that form a loop.
+    local = Path(os.path.realpath(lock.absolute().parent / source.path)).as_uri() if source.path else ""
+    url = local or getattr(source, "url", "") or ""
     version, subdirectory = str(package.version or ""), source.subdirectory or ""
     if isinstance(source, PackageDirectory):
         tree = SourceTree(url=url, subdirectory=subdirectory)

@@ -21,6 +21,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.locks.model import InstallRequest, read_text, read_toml
+from hatch_docker.locks.origins import real_path
 from hatch_docker.locks.readers.by_hash import Hashed
 from hatch_docker.locks.readers.document import Entry, archive, checkout, directory, to_pylock
 from hatch_docker.locks.readers.fields import Table, expanded, holds, reading, table, tables, text, texts, version_of
@@ -175,7 +176,7 @@ def _entry(name: str, locked: Table, indexes: tuple[str, ...], path: Path, reque
     for key in ("file", "path"):
         if key in locked:
             place = expanded(text(locked, key))
-            if (path.parent / place).resolve() == request.root.resolve():
+            if real_path(path.parent / place) == real_path(request.root):
                 return None
             if key == "path" and (path.parent / place).is_dir():
                 return {**common, **directory(name, place, subdirectory)}

@@ -279,6 +279,19 @@ class TestBuildRequirements:
         assert file.artifact.name == "lib"
         assert (bench.builds("tool"), bench.builds("lib")) == ("w", "w")
 
+    def test_are_locked_again_if_the_sources_of_the_workspace_change(self, bench: TreeBench) -> None:
+        bench.wheel("helper")
+        workspace = '[tool.uv.workspace]\nmembers = ["lib"]\n[tool.uv.sources]\nhelper = { path = "PATH" }\n'
+        root = bench.root / "pyproject.toml"
+        artifact = bench.in_tree("lib", requires=["helper"])
+        with (bench.root / "lib" / "pyproject.toml").open("a") as file:
+            file.write(PROJECT.format(name="lib", version="1.0"))
+        for path in ("one", "two", "two"):
+            bench.tree(path, {"pyproject.toml": HATCH})
+            root.write_text(workspace.replace("PATH", path))
+            bench.obtain(artifact)
+        assert bench.resolved == [(bench.root / "lib", ("helper",))] * 2
+
     def test_that_are_directories_may_change(self, bench: TreeBench) -> None:
         bench.installed("hatchling")
         pyproject = HATCH + PROJECT.format(name="lib", version="1.0")

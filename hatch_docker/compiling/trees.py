@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from hatch_docker.compiling.tree_cache import TreeCache, TreeKey
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import local_path
 from hatch_docker.index.download import FetchedFile
+from hatch_docker.index.sources import read_sources
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.http import redact
 from hatch_docker.support.logs import logging_to
@@ -130,7 +132,10 @@ def tree_key(artifact: Artifact, directory: Directory | None, context: CompileCo
         # A commit never changes.
         identity = f"{tree.commit} {tree.subdirectory}{' lfs' if has_lfs(context.environ) else ''}"
         return TreeKey(configuration=identity, content=identity)
-    where = hashlib.sha256(str(directory.path.resolve()).encode()).hexdigest()
+    # The sources decide what it is built with, and may be those of its workspace.
+    sources = asdict(read_sources(directory.path, context.environ, project=""))
+    identity = json.dumps([str(directory.path.resolve()), sources], default=str, sort_keys=True)
+    where = hashlib.sha256(identity.encode()).hexdigest()
     content = content_digest(directory.path) if directory.is_closed else ""
     if content and directory.system.backend == POETRY:
         # It leaves out files that Git ignores, unless they are tracked.

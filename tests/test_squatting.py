@@ -219,6 +219,15 @@ def test_files_found_before_a_source_was_added_do_not_count(bench: Bench) -> Non
         bench.artifacts()
 
 
+def test_files_found_by_another_pattern_do_not_count(bench: Bench) -> None:
+    bench.write(INDEX["pdm: included package"])
+    locked_by_hash(bench)
+    assert bench.artifacts()[NAME].url.startswith(f"http://{bench.corp.host}/")
+    file = bench.project / "pyproject.toml"
+    file.write_text(file.read_text().replace(bench.corp.url, bench.files.url))
+    assert bench.artifacts()[NAME].url.startswith(f"http://{bench.files.host}/")
+
+
 @pytest.mark.parametrize("kind", DIRECT)
 def test_a_lock_by_hash_does_not_replace_a_source(bench: Bench, kind: str) -> None:
     bench.write(DIRECT[kind])

@@ -56,6 +56,7 @@ class FileFinder:
             return self
         every = [each for found in sources.by_name.values() for each in found]
         shown = [redact_text(f"{each.place} {each.kind} {each.value}") for each in every]
+        shown += [redact_text(f"{each.url} {each.include} {each.exclude}") for each in sources.indexes]
         return replace(self, files=lambda name: find(name, sources), indexes=lambda: [*indexes(), *sorted(shown)])
 
 

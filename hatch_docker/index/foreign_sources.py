@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.markers import InvalidMarker, Marker
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -255,7 +256,7 @@ def _editable(url: str, root: Path) -> Source | None:
         reference = f"rev={revision}" if split else ""
         source = Source(name=name, kind="git", value=value, reference=reference, subdirectory=subdirectory)
     else:
-        path = Path(unquote(urlsplit(address).path)) if address.startswith("file:") else root / address
+        path = Path(url2pathname(urlsplit(address).path)) if address.startswith("file:") else root / address
         value, problem = path_value(path)
         name = name or _name_of(Path(value))
         source = Source(name=name, kind="path", value=value, subdirectory=subdirectory, editable=True, problem=problem)

@@ -317,6 +317,9 @@ def test_login_of_poetry(tmp_path: Path) -> None:
     login = {"POETRY_HTTP_BASIC_MY_CORP_USERNAME": "ann", "POETRY_HTTP_BASIC_MY_CORP_PASSWORD": "a/@b"}
     assert read(tmp_path, text, **login).indexes[0].url == "https://ann:a%2F%40b@corp.example/simple"
     assert read(tmp_path, text).indexes[0].url == "https://corp.example/simple"
+    # An index says later what is wrong with its URL.
+    (malformed,) = read(tmp_path, text.replace("corp.example", "[corp"), **login).indexes
+    assert malformed.url == "https://ann:a%2F%40b@[corp/simple"
 
 
 @pytest.mark.parametrize(

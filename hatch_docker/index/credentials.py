@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from hatch_docker.support.progress import Progress
 
@@ -116,9 +116,8 @@ def read_netrc(environ: Mapping[str, str], *, home: Path, progress: Progress = _
 
 def with_login(url: str, login: Login) -> str:
     """The URL with a login as userinfo, in place of its own."""
-    parts = urlsplit(split_login(url)[0])
     user = f"{quote(login.username, safe='')}:{quote(login.password, safe='')}"
-    return urlunsplit((parts.scheme, f"{user}@{parts.netloc}", parts.path, parts.query, parts.fragment))
+    return split_login(url)[0].replace("://", f"://{user}@", 1)
 
 
 def expand_login(url: str, expand: Callable[[str], str]) -> str:

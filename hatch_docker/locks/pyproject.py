@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import HatchDockerError, ResolveError
 from hatch_docker.index.access import ResolverSettings
 from hatch_docker.index.sources import NamedIndex, Source
+from hatch_docker.index.uv_sources import list_of
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.model import InstallRequest, may_apply
 from hatch_docker.support import toml
@@ -97,7 +98,7 @@ def _is_static(request: InstallRequest) -> bool:
     project = _table(request.root).get("project")
     if not isinstance(project, Mapping):
         return False
-    dynamic = project.get("dynamic", ())
+    dynamic = list_of(project.get("dynamic"))
     if "dependencies" in dynamic or (request.extras and "optional-dependencies" in dynamic):
         return False
     try:

@@ -6,16 +6,21 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from git_server import commit, git
 from hypothesis import given
 from hypothesis import strategies as st
+from sdist_maker import make_sdist
+from test_local import job_of
 from tree_bench import HATCH, PROJECT, TreeBench
 
 from hatch_docker.compiling.directory import content_digest, read_directory
-from hatch_docker.compiling.trees import cached_tree, is_package, tree_key
+from hatch_docker.compiling.jobs import Compiled, Origin
+from hatch_docker.compiling.requirements import BuildLock
+from hatch_docker.compiling.trees import cached_tree, is_package, origin_scope, tree_key
 from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.download import FetchedFile
@@ -291,6 +296,29 @@ class TestBuildRequirements:
             root.write_text(workspace.replace("PATH", path))
             bench.obtain(artifact)
         assert bench.resolved == [(bench.root / "lib", ("helper",))] * 2
+
+    def test_decide_which_compiled_wheel_is_used(self, bench: TreeBench) -> None:
+        """The sdist is the same, but not what it is built with."""
+        root = bench.root / "pyproject.toml"
+        artifact = bench.in_tree("lib", requires=["helper"])
+        with (bench.root / "lib" / "pyproject.toml").open("a") as file:
+            file.write(PROJECT.format(name="lib", version="1.0"))
+
+        def scope(sources: str) -> str:
+            root.write_text('[tool.uv.workspace]\nmembers = ["lib"]\n' + sources)
+            return origin_scope(artifact, read_directory(bench.root / "lib", "lib"), bench.context())
+
+        none, other = scope(""), scope('[tool.uv.sources]\nother = { path = "one" }\n')
+        one, two = (scope(f'[tool.uv.sources]\nhelper = {{ path = "{path}" }}\n') for path in ("one", "two"))
+        index = scope('[[tool.uv.index]]\nname = "corp"\nurl = "https://index.example/simple/"\n')
+        assert none == other
+        assert len({none, one, two, index}) == 4
+        job = job_of(make_sdist(bench.root, "lib"))
+        job, again, changed = (replace(job, origin=Origin(scope=each)) for each in (one, one, two))
+        wheels, lock = bench.context().wheels, BuildLock(requirements=())
+        bench.wheel("lib")
+        wheels.store(job, "builder", "", bench.wheels["lib"], Compiled(filename=bench.wheels["lib"].name, lock=lock))
+        assert (wheels.build_lock(again, "builder"), wheels.build_lock(changed, "builder")) == (lock, None)
 
     def test_that_are_directories_may_change(self, bench: TreeBench) -> None:
         bench.installed("hatchling")

@@ -15,12 +15,21 @@ from types import MappingProxyType
 from hatch_docker.compiling.builder import Builder
 from hatch_docker.compiling.circles import circle
 from hatch_docker.compiling.context import LOCAL, CompileContext
+from hatch_docker.compiling.directory import read_directory
 from hatch_docker.compiling.jobs import BuildInputs, Compiled, ContainerBuild, Job, Origin
 from hatch_docker.compiling.local import build_locally, is_pure
 from hatch_docker.compiling.requirements import TOOLS, BuildLock, with_context
 from hatch_docker.compiling.sdist import read_sdist
 from hatch_docker.compiling.tree_build import Obtain
-from hatch_docker.compiling.trees import BuiltTree, build_tree, cached_tree, describe_directories, tree_path, tree_place
+from hatch_docker.compiling.trees import (
+    BuiltTree,
+    build_tree,
+    cached_tree,
+    describe_directories,
+    origin_scope,
+    tree_path,
+    tree_place,
+)
 from hatch_docker.compiling.wheel_cache import BuiltWheel, CompiledWheel
 from hatch_docker.engine import missed
 from hatch_docker.errors import CompileError, EngineError, SourceError
@@ -58,8 +67,8 @@ def obtain(
     for file in own:
         if not file.artifact.is_wheel:
             context.wheels.mark_impure(file.digest, LOCAL)
-    origins = {file.digest: Origin(directory=context.root) for file in own}
-    origins |= {tree.file.digest: _origin(tree) for tree in trees}
+    origins = {file.digest: _origin(file.artifact, context) for file in own}
+    origins |= {tree.file.digest: _origin(tree.file.artifact, context, tree.lock) for tree in trees}
     wheels, compiled = compile_all([*present, *own], context, within=within, origins=origins)
     for tree in trees:
         tree.remember()
@@ -97,7 +106,7 @@ def cached_wheel(artifact: Artifact, file: FetchedFile | None, context: CompileC
     file = cached_tree(artifact, context) if artifact.tree else file
     if file is None or file.artifact.is_wheel:
         return file
-    job = _job(file)
+    job = _job(file, _origin(artifact, context) if artifact.tree else None)
     made = context.wheels.find(job, LOCAL) if _looks_pure(job, context) else None
     if made is None:
         builder = context.builder()
@@ -134,12 +143,13 @@ def _trees(artifacts: Sequence[Artifact], context: CompileContext, within: tuple
     return [each for each in outcomes if isinstance(each, BuiltTree)]
 
 
-def _origin(tree: BuiltTree) -> Origin:
-    source = tree.file.artifact.tree
-    return Origin(
-        directory=tree_path(source) if source and source.is_local else None,
-        requirements=tree.lock.requirements if tree.lock else None,
-    )
+def _origin(artifact: Artifact, context: CompileContext, lock: BuildLock | None = None) -> Origin:
+    """The origin of an sdist that was made here: from a source tree, or from the project itself."""
+    tree = artifact.tree
+    path = (tree_path(tree) if tree.is_local else None) if tree else context.root
+    directory = read_directory(path, artifact.name) if path else None
+    scope = origin_scope(artifact, directory, context)
+    return Origin(directory=path, scope=scope, requirements=lock.requirements if lock else None)
 
 
 def _job(file: FetchedFile, origin: Origin | None = None) -> Job:

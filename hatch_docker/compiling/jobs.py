@@ -42,10 +42,12 @@ Wheels: TypeAlias = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
 class Origin:
     """Where an sdist was made: from a `directory`, whose sources of build requirements apply, or a Git commit.
 
-    `requirements` are its build requirements if they were locked there.
+    `scope` is a digest of what decides, besides the sdist, what it is built with. `requirements` are its build
+    requirements if they were locked there.
     """
 
     directory: Path | None = None
+    scope: str = ""
     requirements: tuple[Artifact, ...] | None = None
 
 

@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from hatch_docker.compiling.circles import check_circle
 from hatch_docker.compiling.context import LOCAL, CompileContext
 from hatch_docker.compiling.directory import POETRY, Directory, content_digest, read_directory
@@ -132,15 +135,28 @@ def tree_key(artifact: Artifact, directory: Directory | None, context: CompileCo
         # A commit never changes.
         identity = f"{tree.commit} {tree.subdirectory}{' lfs' if has_lfs(context.environ) else ''}"
         return TreeKey(configuration=identity, content=identity)
-    # The sources decide what it is built with, and may be those of its workspace.
-    sources = asdict(read_sources(directory.path, context.environ, project=""))
-    identity = json.dumps([str(directory.path.resolve()), sources], default=str, sort_keys=True)
+    identity = f"{directory.path.resolve()} {origin_scope(artifact, directory, context)}"
     where = hashlib.sha256(identity.encode()).hexdigest()
     content = content_digest(directory.path) if directory.is_closed else ""
     if content and directory.system.backend == POETRY:
         # It leaves out files that Git ignores, unless they are tracked.
         content += f" {ignored_files(directory.path, context.environ)}"
     return TreeKey(configuration=f"{where} {directory.configuration}", content=content)
+
+
+def origin_scope(artifact: Artifact, directory: Directory | None, context: CompileContext) -> str:
+    """A digest of what decides, besides its files, what a package from a directory or a commit is built with.
+
+    The sources of a directory may be those of its workspace, which stand in another file.
+    """
+    if directory is None:
+        tree = _tree(artifact)
+        return f"{tree.commit} {tree.subdirectory}"
+    sources = read_sources(directory.path, context.environ, project="")
+    required = {canonicalize_name(Requirement(text).name) for text in directory.system.requires}
+    used = {name: [*map(asdict, found)] for name, found in sources.by_name.items() if name in required}
+    indexes = [*map(asdict, sources.indexes)]
+    return hashlib.sha256(json.dumps([used, indexes], default=str, sort_keys=True).encode()).hexdigest()
 
 
 def _cache(context: CompileContext) -> TreeCache:

@@ -106,7 +106,8 @@ class WheelCache:
         return json.dumps([_FORMAT, digest, place, python, sorted(self.exclude)])
 
     def _lock_key(self, job: Job, place: str) -> str:
-        return json.dumps([self._key(job.file.digest, place), self.scope])
+        scopes = [self.scope, *([job.origin.scope] if job.origin else [])]
+        return json.dumps([self._key(job.file.digest, place), *scopes])
 
     def _wheel_key(self, job: Job, place: str, lock: BuildLock) -> str:
         return json.dumps([self._key(job.file.digest, place), lock.to_json()], sort_keys=True)

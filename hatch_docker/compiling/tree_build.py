@@ -22,12 +22,14 @@ from hatch_docker.support.logs import Log
 Obtain = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
 
 
-# What uv prints around the output of a build backend.
+# What uv prints around the output of a build backend: now, before 0.13, and before 0.11.
 _FRAME = re.compile(
     r"^(?:Building (?:wheel|source distribution)\.\.\."
     r"|warning: Requirements file .* does not contain any dependencies"
     r"|\s*hint: (?:This|Build failures) usually indicates? a problem .*)\n"
-    r"|^error: Failed to build .*\n  cause: The build backend returned an error\n(?:  cause: .*\n)*",
+    r"|^error: Failed to build .*\n  (?:cause|Caused by): The build backend returned an error\n"
+    r"(?:  (?:cause|Caused by): .*\n)*"
+    r"|^  × Failed to build.*\n(?:  [│├╰].*\n|      .*\n)*",
     re.MULTILINE,
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from hatch_docker.base.target import TargetPython
@@ -55,8 +57,11 @@ def refresh_requirements(path: Path, request: InstallRequest) -> str:
 
 
 def shown(path: Path, root: Path) -> str:
-    """A path for messages: relative to the project if it is below."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    """A path for messages: as seen from the project, unless it is elsewhere."""
+    with contextlib.suppress(ValueError):  # another drive on Windows
+        relative = os.path.relpath(path, root)
+        return min(relative, str(path), key=len)
+    return str(path)
 
 
 def _parts(request: InstallRequest) -> str:

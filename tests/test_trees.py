@@ -76,6 +76,14 @@ class TestADirectory:
             text(second, "lib/old.py")
         assert not (bench.root / "lib" / "build").exists()
 
+    def test_gets_the_version_that_the_environment_has(self, bench: TreeBench) -> None:
+        """setuptools-scm asks for that variable if it finds no repository."""
+        build = "FILES['lib_version.py'] = repr({each for each in os.environ if 'SCM' in each or 'TOKEN' in each})"
+        environ = {"SETUPTOOLS_SCM_PRETEND_VERSION": "7.0", "PDM_BUILD_SCM_VERSION": "7.0", "TOKEN": "secret"}
+        (file,) = bench.obtain(bench.in_tree("lib", build=build), environ=environ)
+        seen = text(file, "lib_version.py")
+        assert sorted(each.strip("{}' ") for each in seen.split(",")) == sorted(environ.keys() - {"TOKEN"})
+
     def test_keeps_the_order_of_the_lock(self, bench: TreeBench) -> None:
         bench.wheel("alpha")
         alpha, zeta = bench.artifact("alpha"), bench.in_tree("zeta")

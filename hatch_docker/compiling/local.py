@@ -46,6 +46,8 @@ _KEPT = (
     "SYSTEMROOT",
     "WINDIR",
 )
+# The prefixes of variables that tell a local directory its version, such as SETUPTOOLS_SCM_PRETEND_VERSION.
+_VERSIONS = ("SETUPTOOLS_SCM_", "VCS_VERSIONING_", "PDM_BUILD_SCM_", "POETRY_DYNAMIC_VERSIONING_")
 # Settings without which two builds of the same sources would differ.
 _SETTINGS = {
     "LC_ALL": "C.UTF-8",
@@ -102,7 +104,8 @@ def build_locally(
 class LocalBuild:
     """A build on this machine by the program `uv`, whose files are in `folder`.
 
-    The output of uv and the build backend goes to `write`. `label` names the package in errors.
+    The output of uv and the build backend goes to `write`. `label` names the package in errors. `versions` says that
+    the environment may tell the backend the version.
     """
 
     label: str
@@ -110,6 +113,7 @@ class LocalBuild:
     uv: str
     environ: Mapping[str, str]
     write: Callable[[bytes], object]
+    versions: bool = False
 
     def build(self, source: Path, wheels: Sequence[FetchedFile], *, kind: str = "wheel") -> Path | None:
         """Build a `wheel` or `sdist` from an sdist or a directory, with `wheels` as build requirements.
@@ -144,7 +148,7 @@ class LocalBuild:
             return None
         hook = json.dumps([system.backend, [str(source / path) for path in system.backend_path], kind, str(result)])
         path = os.pathsep.join(filter(None, (str(scripts), self.environ.get("PATH", ""))))
-        environ = {**_environment(self.environ, self.folder), "PATH": path, "VIRTUAL_ENV": str(environment)}
+        environ = {**self._environment, "PATH": path, "VIRTUAL_ENV": str(environment)}
         self._check(_run([str(scripts / "python"), "-I", "-c", _REQUIRES, hook], source, environ, self.write))
         try:
             found = json.loads(result.read_text(encoding="utf-8"))
@@ -173,7 +177,16 @@ class LocalBuild:
 
     def _uv(self, *arguments: str, python: Path = Path(sys.executable)) -> int:
         command = [self.uv, *arguments, "--python", str(python), *_OPTIONS]
-        return self._check(_run(command, self.folder, _environment(self.environ, self.folder), self.write))
+        return self._check(_run(command, self.folder, self._environment, self.write))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """The environment of uv and the build backend, whose home and temporary directories are in `folder`."""
+        prefixes = _VERSIONS if self.versions else ()
+        kept = {name: value for name, value in self.environ.items() if name in _KEPT or name.startswith(prefixes)}
+        home, temporary = str(self.folder / "home"), str(self.folder / "tmp")
+        places = {"HOME": home, "USERPROFILE": home, "TMPDIR": temporary, "TEMP": temporary, "TMP": temporary}
+        return {**kept, **_SETTINGS, **places}
 
     def _check(self, status: int) -> int:
         if status < 0 or status > _SIGNALS:
@@ -185,14 +198,6 @@ class LocalBuild:
 def _line(wheel: FetchedFile) -> str:
     """A wheel as a line of a requirements file, with its hash."""
     return f"{wheel.artifact.name}=={wheel.artifact.version} --hash={wheel.digest}\n"
-
-
-def _environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The environment of uv and the build backend, whose home and temporary directories are in `folder`."""
-    kept = {name: environ[name] for name in _KEPT if name in environ}
-    home, temporary = str(folder / "home"), str(folder / "tmp")
-    places = {"HOME": home, "USERPROFILE": home, "TMPDIR": temporary, "TEMP": temporary, "TMP": temporary}
-    return {**kept, **_SETTINGS, **places}
 
 
 def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write: Callable[[bytes], object]) -> int:

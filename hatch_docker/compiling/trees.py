@@ -184,12 +184,15 @@ def _building(
         context.progress.task("build", label),
     ):
         uv = find_uv(environ)
+        # The wheel of a commit is cached, and must not depend on the environment.
+        versions = _tree(artifact).is_local
+        local = LocalBuild(label=label, folder=Path(folder), uv=uv, environ=environ, write=log.write, versions=versions)
         yield DirectoryBuild(
             name=artifact.name,
             place=tree_place(_tree(artifact), context.root),
             directory=directory,
             target=context.target,
-            build=LocalBuild(label=label, folder=Path(folder), uv=uv, environ=environ, write=log.write),
+            build=local,
             log=log,
             resolve=with_context(context.resolve_for(directory.path), label),
             obtain=obtain,

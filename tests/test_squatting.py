@@ -219,6 +219,26 @@ def test_files_found_before_a_source_was_added_do_not_count(bench: Bench) -> Non
         bench.artifacts()
 
 
+@pytest.mark.parametrize("kind", [*DIRECT, *INDEX])
+def test_requirements_file_without_hashes(bench: Bench, kind: str) -> None:
+    bench.write({**DIRECT, **INDEX}[kind])
+    (bench.project / "requirements.txt").write_text("-r base.in\nother\n")
+    (bench.project / "base.in").write_text("MyLib>=0.1; python_version > '3'\n")
+    found = bench.artifacts(names=[])
+    assert found[NAME].version in ("", "1.0")
+    bench.check_not_asked()
+
+
+def test_requirements_file_beside_a_lock_requires_nothing(bench: Bench) -> None:
+    bench.write('[tool.uv.sources]\nmylib = { path = "../mylib" }\n')
+    locked_by_hash(bench)
+    file = bench.project / "requirements.txt"
+    _, other = file.read_text().splitlines()
+    file.with_name("requirements-app.txt").write_text(f"{other}\n")
+    file.write_text(f"{NAME}\n")
+    assert set(bench.artifacts(names=["other"])) == {"other"}
+
+
 def test_files_found_by_another_pattern_do_not_count(bench: Bench) -> None:
     bench.write(INDEX["pdm: included package"])
     locked_by_hash(bench)

@@ -20,7 +20,7 @@ from hatch_docker.locks.commands import shown
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
 from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, as_file, is_own, read_text
-from hatch_docker.locks.readers.requirements_file import included_files
+from hatch_docker.locks.readers.requirements_file import included_files, requirements_of
 from hatch_docker.locks.resolve import moved, resolve
 from hatch_docker.support.progress import Progress
 
@@ -72,12 +72,14 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
     ResolveError, and what reading a lock raises.
     """
     progress = source.progress
-    request = _checked(request, source)
     path = find_lock(source.root, source.configured, progress=progress)
+    if path is None or is_ours(_text_of_pylock(path)):
+        request = _with_files(request, source)
+    _check_sources(request)
     if path:
         progress.note(f"lock: {shown(path, source.root)}")
         applying = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
-        named = _indexes_of(request) if is_ours(_text_of_pylock(path)) else named_indexes(path)
+        named = _indexes_of(request) if request.requirement_files else named_indexes(path)
         finder = source.indexes(named).finder.with_sources(applying)
         return _selected(read_lock(path, request, finder), request, source, Locked(path=path, indexes=named))
     if not request.requirements and not request.requirement_files:
@@ -124,14 +126,27 @@ def _readable(path: Path) -> str:
     return ""
 
 
-def _checked(request: InstallRequest, source: LockSource) -> InstallRequest:
-    """The request with the requirements files that it is resolved with. Raises ConfigError for unusable sources."""
+def _with_files(request: InstallRequest, source: LockSource) -> InstallRequest:
+    """The request with the requirements files that it is resolved with.
+
+    uv applies sources to what a project requires, and not to files: what has a source in these is the project's, too.
+    """
+    files = find_requirement_files(source.root, source.configured)
+    listed = [each for file in files for each in requirements_of(file)]
+    sourced = [each for each in listed if request.sources.of(canonicalize_name(each.name))]
+    return replace(
+        request,
+        requirements=tuple(dict.fromkeys([*request.requirements, *sourced])),
+        requirement_files=files,
+        included_files=tuple(each for file in files for each in included_files(file)),
+    )
+
+
+def _check_sources(request: InstallRequest) -> None:
+    """Raise ConfigError for sources that cannot be used."""
     sources = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
     needed = [each for each in request.requirements if applies(each, request.target, extra="")]
     sources.check(canonicalize_name(each.name) for each in needed if not each.url)
-    files = find_requirement_files(source.root, source.configured)
-    included = tuple(each for file in files for each in included_files(file))
-    return replace(request, requirement_files=files, included_files=included)
 
 
 def foreign_lock(root: Path, configured: str) -> Path | None:
@@ -147,7 +162,8 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
     A lock that fits the request stays as it is; the packages of a stale one keep their versions if possible, except
     those in `upgrade` (normalized names, or `:all:`). Raises ResolveError.
     """
-    request = _checked(request, source)
+    request = _with_files(request, source)
+    _check_sources(request)
     path = writable_lock(source.root, source.configured, progress=source.progress)
     before, earlier = text_of(path), _readable(source.earlier)
     if before and not upgrade:

@@ -102,6 +102,15 @@ def included_files(path: Path) -> tuple[Path, ...]:
     return tuple(sorted(found - {path}))
 
 
+def requirements_of(path: Path) -> tuple[Requirement, ...]:
+    """The requirements by name in a requirements file without hashes; none if it is not valid, which uv reports."""
+    with contextlib.suppress(LockError):
+        return tuple(
+            each for line, each in _requirements(path) if isinstance(each, Requirement) and not line.constraint
+        )
+    return ()
+
+
 def _has_hashes(lines: Iterable[Line]) -> bool:
     references = True
     with_hash = False

@@ -16,6 +16,8 @@ _FINDING = threading.Lock()
 _LINES_SHOWN = 24
 # Texts of uv's error messages, and the hint for each; the first that matches counts.
 _HINTS = (
+    ("git operation failed", "check the repository's URL, the branch, tag or commit, and the logins of Git"),
+    ("does not match given name", "correct the name in the requirement or its source: the directory has another"),
     (
         "authentication credentials",
         "set the index's login: in netrc, in its URL, or as UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD",

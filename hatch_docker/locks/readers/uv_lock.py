@@ -80,12 +80,16 @@ def _exported(path: Path, request: InstallRequest, document: Table) -> Pylock:
     parts = [f"--extra={extra}" for extra in sorted(request.extras)]
     parts += [f"--group={group}" for group in sorted(request.groups)]
     fixed = ("--frozen", "--no-emit-project", "--no-default-groups", "--format=pylock.toml")
-    text = run_uv(
-        ["export", *fixed, f"--package={request.project}", *parts],
-        directory=path.parent,
-        environ=os.environ,
-        purpose=f"{version} can be read only by uv, which cannot export it",
-    )
+    try:
+        text = run_uv(
+            ["export", *fixed, f"--package={request.project}", *parts],
+            directory=path.parent,
+            environ=os.environ,
+            purpose=f"{version} can be read only by uv, which cannot export it",
+        )
+    except ResolveError as error:
+        error.hint = error.hint or "use the version of uv that made it, or remove the file and lock again: uv lock"
+        raise
     table = {"hatch-docker": {"universal": True}}
     return validated({**toml.loads(text), "tool": table}, place=str(path))
 

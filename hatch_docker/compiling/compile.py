@@ -64,10 +64,10 @@ def obtain(
     trees = _trees([each for each in artifacts if each.tree], context, within)
     files |= {tree.file.artifact.name: tree.file for tree in trees}
     present = [files[each.name] for each in artifacts if each.name in files]
-    for file in own:
-        if not file.artifact.is_wheel:
-            context.wheels.mark_impure(file.digest, LOCAL)
-    origins = {file.digest: _origin(file.artifact, context) for file in own}
+    sdists = [file for file in own if not file.artifact.is_wheel]
+    for file in sdists:
+        context.wheels.mark_impure(file.digest, LOCAL)
+    origins = {file.digest: _origin(file.artifact, context) for file in sdists}
     origins |= {tree.file.digest: _origin(tree.file.artifact, context, tree.lock) for tree in trees}
     wheels, compiled = compile_all([*present, *own], context, within=within, origins=origins)
     for tree in trees:

@@ -13,7 +13,7 @@ from hatch_docker.index.credentials import Credentials, Login, read_netrc, split
 from hatch_docker.index.pip_config import Pip
 from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
 from hatch_docker.index.tool_settings import ToolSettings, uv_settings
-from hatch_docker.index.uv_config import UvFile
+from hatch_docker.index.uv_config import UvFile, project_table
 from hatch_docker.support.progress import Progress
 
 
@@ -106,6 +106,12 @@ def test_broken_file_is_skipped_with_a_note(tmp_path: Path, monkeypatch: pytest.
     progress = Notes()
     assert discovered(tmp_path, progress=progress).urls() == ("https://main.example/simple",)
     assert "uv.toml" in progress.notes[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_named_pipe_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "uv.toml")
+    assert project_table(tmp_path) == {}
 
 
 def test_configuration_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

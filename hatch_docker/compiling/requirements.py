@@ -52,20 +52,23 @@ class BuildLock:
         )
 
 
-def with_context(resolve: Resolve, label: str) -> Resolve:
-    """Wrap `resolve`: re-raise its LockErrors as CompileErrors that name the sdist, `label` (`psutil 7.0.0`)."""
+OTHER_VERSION = "choose a version that has a wheel, or one that build-constraints allows"
+
+
+def with_context(resolve: Resolve, label: str, *, unsolved: str = OTHER_VERSION) -> Resolve:
+    """Wrap `resolve`: re-raise its LockErrors as CompileErrors that name the sdist, `label` (`psutil 7.0.0`).
+
+    `unsolved` is the hint if the requirements have no solution.
+    """
 
     def resolved(requirements: Sequence[str]) -> Sequence[Artifact]:
         try:
             return resolve(requirements)
         except LockError as error:
-            unsolved = "no solution found" in error.message.lower()
             raise CompileError(
                 f"{label} is built with {', '.join(requirements)}: {error.message}",
                 place=error.place,
-                hint="choose a version that has a wheel, or one that build-constraints allows"
-                if unsolved
-                else error.hint,
+                hint=unsolved if "no solution found" in error.message.lower() else error.hint,
             ) from None
 
     return resolved

@@ -35,6 +35,9 @@ from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.http import redact
 from hatch_docker.support.logs import logging_to
 
+# The hint if build requirements have no solution.
+_UNSOLVED = "correct build-system.requires in its pyproject.toml, or build-constraints"
+
 
 def _nothing() -> None:
     pass
@@ -194,7 +197,7 @@ def _building(
             target=context.target,
             build=local,
             log=log,
-            resolve=with_context(context.resolve_for(directory.path), label),
+            resolve=with_context(context.resolve_for(directory.path), label, unsolved=_UNSOLVED),
             obtain=obtain,
         )
 

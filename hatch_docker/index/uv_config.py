@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,11 @@ def _system_files(environ: Mapping[str, str]) -> Iterator[Path]:
 def _read(path: Path, progress: Progress) -> dict[str, Any] | None:
     """A TOML document; None if there is no such file, or if it cannot be read."""
     try:
-        return toml.loads(path.read_text(encoding="utf-8"))
+        # Reading a named pipe could wait for ever.
+        if stat.S_ISREG(path.stat().st_mode):
+            return toml.loads(path.read_text(encoding="utf-8"))
+        progress.note(f"{path} is not a file: its settings for uv are ignored")
+        return None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError):

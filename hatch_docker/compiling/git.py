@@ -214,7 +214,7 @@ def _answer(directory: Path, environ: Mapping[str, str], *arguments: str) -> str
 
 def _environment(environ: Mapping[str, str], lfs: bool) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name not in _FOREIGN}
-    # Like uv: files of Git LFS remain pointers unless they are asked for.
+    # As in uv, files of Git LFS stay pointers unless UV_GIT_LFS is set.
     skipped = {} if lfs else {"GIT_LFS_SKIP_SMUDGE": "1"}
     return {**kept, **skipped, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 

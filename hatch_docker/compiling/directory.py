@@ -31,7 +31,7 @@ _DECLARATIVE = {
     POETRY: ("poetry-core", ("poetry",)),
     "uv_build": ("uv-build", ("uv", "build-backend")),
 }
-# Scripts that a backend runs without being told to.
+# Scripts that a backend runs although no configuration names them.
 _SCRIPTS = ("setup.py", "pdm_build.py")
 # Tables without influence on the files of a wheel. Poetry writes absolute paths of dependencies into its metadata only.
 _HARMLESS = frozenset(("dev-dependencies", "envs", "group", "scripts", "source"))

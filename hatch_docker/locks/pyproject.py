@@ -67,7 +67,7 @@ def _check_single_index(chosen: Iterable[Source]) -> None:
         if len(found) > 1:
             names = " and ".join(each.index_name or "the default index" for each in found)
             raise ResolveError(
-                f"{name} may come from {names}, and uv can be told one of them",
+                f"{name} may come from {names}, and uv accepts one of them",
                 place=found[0].place,
                 hint="name it in include_packages of one, or lock with PDM (pdm lock)",
             )

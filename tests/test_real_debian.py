@@ -67,7 +67,7 @@ class TestCompiling:
         assert (made.code, made.out) == (0, f"docker-daemon:{image}:1\n"), made.err
         assert output(client, f"{image}:1", "sh", "-c", "cc --version").startswith("cc (Debian ")
         own = build("own-extension", **DEBIAN, builder=f"docker-daemon:{image}:1")
-        assert f"own-extension 1.0: it has extension modules of its own, compiling in {image}:1\n" in own.output
+        assert f", compiling in {image}:1\n" in own.output
         code = "import os; print(os.confstr('CS_GNU_LIBC_VERSION'))"
         libc = output(client, f"{own.image}:1.0", "python", "-c", code).strip()
         assert own.prints(client) == {"answer": 42, "libc": libc}

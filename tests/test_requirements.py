@@ -115,7 +115,7 @@ def ours(path: Path) -> Any:
     requirements = [
         (
             # pip drops what follows the value of -e; we read a marker there, as uv does.
-            line.text.partition(" ;")[0] if line.editable else line.text,
+            (line.text.partition(" ;")[0] if line.editable else line.text).strip(),
             line.editable,
             line.constraint,
             [] if line.editable else sorted(line.hashes),

@@ -21,7 +21,9 @@ from hatch_docker.index.access import FileFinder
 from hatch_docker.index.client import IndexFile
 from hatch_docker.locks import find_lock, named_indexes, read_lock, select
 from hatch_docker.locks.formats import LOCK_FORMATS, lock_format
+from hatch_docker.locks.model import read_toml
 from hatch_docker.locks.readers.by_hash import Hashed, find_by_hash
+from hatch_docker.locks.readers.pipfile_lock import pipfile_hash
 from hatch_docker.locks.readers.poetry_graph import allows, allows_python
 from hatch_docker.support import toml
 
@@ -436,6 +438,10 @@ def test_packages_that_pipenv_did_not_resolve_must_not_apply(tmp_path: Path) -> 
     request = request_for(tmp_path)
     finder = serving(dump(tmp_path / "files.json", {"files": [wheel("a", "1.0")]}))
     assert chosen(lock, request, finder) == ["a 1.0"]
+    document = json.loads(lock.read_text())
+    document["_meta"]["hash"] = {"sha256": pipfile_hash(read_toml(tmp_path / "Pipfile"), canonical=True)}
+    lock.write_text(json.dumps(document))
+    assert lock_format(lock).changes(lock, request) == []
     (tmp_path / "Pipfile").unlink()
     with pytest.raises(LockError, match="not pinned: win") as caught:
         chosen(lock, request, finder)

@@ -92,7 +92,9 @@ def pipfile_changes(path: Path, request: InstallRequest) -> list[str]:  # noqa: 
         project = _pipfile(path)
         if not locked or not project:
             return []
-        unlocked = unlocked_of(_requirements(project), _versions(document))
+        versions = _versions(document)
+        # Pipenv did not resolve what does not apply where it locked.
+        unlocked = unlocked_of(_requirements(project), versions, {name for name in versions if not versions[name]})
         if "source" not in project and not unlocked:
             # The sources that Pipenv takes from pip's configuration are hashed, and the lock does not have them.
             return []
@@ -218,6 +220,7 @@ def _versions(document: Table) -> dict[str, list[Version]]:
     for category in document.keys() - {"_meta"}:
         for name in table(document, category):
             locked = table(table(document, category), name)
-            if "version" in locked:
-                versions.setdefault(str(canonicalize_name(name)), []).append(version_of(locked))
+            found = versions.setdefault(str(canonicalize_name(name)), [])
+            if "version" in locked and not _is_unpinned(locked):
+                found.append(version_of(locked))
     return versions

@@ -219,6 +219,8 @@ def test_files_found_before_a_source_was_added_do_not_count(bench: Bench) -> Non
         bench.artifacts()
 
 
+# It needs no index, but takes a while.
+@pytest.mark.network
 @pytest.mark.parametrize("kind", [*DIRECT, *INDEX])
 def test_requirements_file_without_hashes(bench: Bench, kind: str) -> None:
     bench.write({**DIRECT, **INDEX}[kind])

@@ -27,6 +27,7 @@ from hatch_docker.locks.commands import refresh_pylock, refresh_requirements, uv
 from hatch_docker.locks.inputs import changed_inputs
 from hatch_docker.locks.locked import LockSource, read_artifacts
 from hatch_docker.locks.model import OWN_LOCK
+from hatch_docker.locks.pyproject import whole_project
 from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.oci.spec import Platform
@@ -401,3 +402,13 @@ def test_errors_of_the_real_uv(tmp_path: Path, requirement: str, environ: Mappin
 
 def unused() -> FileFinder:
     return FileFinder(files=lambda _name: [])
+
+
+def test_whole_project_is_resolved_if_the_request_has_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[project]\nname = "demo"\nversion = "1"\n[dependency-groups]\nDev_Tools = ["six"]\n[tool.uv.workspace]\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    file = str(tmp_path / "pyproject.toml")
+    # The commands may get a relative directory.
+    assert whole_project(asked(Path())) == (file, "--group", f"{file}:Dev_Tools", "--all-extras")
+    assert whole_project(asked(Path(), groups=frozenset({"dev-tools"}))) == ()

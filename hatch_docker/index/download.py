@@ -145,7 +145,6 @@ def own_file(path: Path, name: str, version: str) -> FetchedFile:
         url="",
         hashes={algorithm: value},
         size=path.stat().st_size,
-        reason="" if path.suffix == ".whl" else "it has extension modules of its own",
     )
     return FetchedFile(artifact=artifact, path=path, digest=digest)
 

@@ -114,7 +114,11 @@ def inputs_of(request: InstallRequest, directories: Sequence[Path] = ()) -> Inpu
     """The inputs of a request as they are now. `directories` are the local ones that its resolution has."""
     table = project_table(request.root)
     settings = {key: table[key] for key in _SETTINGS if key in table}
-    indexes = [entry["url"] for entry in _tables(settings.get("index")) if isinstance(entry.get("url"), str)]
+    indexes = [
+        entry["url"]
+        for entry in list_of(settings.get("index"))
+        if isinstance(entry, Mapping) and isinstance(entry.get("url"), str)
+    ]
     files = (*request.requirement_files, *request.included_files)
     return Inputs(
         python=request.target.minor,
@@ -311,7 +315,3 @@ def _redacted(value: Any) -> Any:
 
 def _digest(value: Any) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()}"
-
-
-def _tables(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []

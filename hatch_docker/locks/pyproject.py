@@ -12,15 +12,13 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import HatchDockerError, ResolveError
 from hatch_docker.index.access import ResolverSettings
 from hatch_docker.index.sources import NamedIndex, Source
-from hatch_docker.index.uv_sources import list_of
+from hatch_docker.index.uv_sources import list_of, read_document, table_of
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.model import InstallRequest, may_apply
 from hatch_docker.support import toml
 
 # The name of the main index, for packages whose source is that.
 _DEFAULT_INDEX = "hatch-docker-default"
-
-
 # uv applies the sources of a project to what it requires itself, even if that is for no Python.
 _NEVER = "python_full_version < '3'"
 
@@ -93,13 +91,10 @@ def _entry(source: Source) -> dict[str, Any]:
     return {**entry, "path": source.value, **directory}
 
 
-def _is_static(request: InstallRequest) -> bool:
-    """Whether the project's pyproject.toml has its requirements as core metadata would (PyPA: `dynamic`)."""
-    project = _table(request.root).get("project")
-    if not isinstance(project, Mapping):
-        return False
+def _is_static(project: Mapping[str, Any], request: InstallRequest) -> bool:
+    """Whether `[project]` has the requirements as core metadata would (PyPA: `dynamic`)."""
     dynamic = list_of(project.get("dynamic"))
-    if "dependencies" in dynamic or (request.extras and "optional-dependencies" in dynamic):
+    if not project or "dependencies" in dynamic or (request.extras and "optional-dependencies" in dynamic):
         return False
     try:
         optional = project.get("optional-dependencies", {}).values()
@@ -113,36 +108,25 @@ def _is_static(request: InstallRequest) -> bool:
 
 def whole_project(request: InstallRequest) -> tuple[str, ...]:
     """The arguments for all extras, groups and workspace members; empty if nothing else than the request is there."""
-    if not _is_static(request) or request.sources.tool not in ("", "tool.uv"):
-        return ()
+    own = request.root.absolute()
     try:
-        workspace = find_workspace(request.root)
-        roots = sorted(members(workspace).values()) if workspace else [request.root]
+        workspace = find_workspace(own)
+        roots = sorted(members(workspace).values()) if workspace else [own]
+        documents = {root: read_document(root) for root in (own, *roots)}
     except HatchDockerError:
         return ()
-    files, groups = [], []
-    more = len(roots) > 1
-    for root in roots:
-        table = _table(root)
-        file = str(root / "pyproject.toml")
-        files.append(file)
-        names = _names(table.get("dependency-groups"))
-        more |= root == request.root and not (names | _extras(table) <= request.groups | request.extras)
-        groups += [option for name in sorted(names) for option in ("--group", f"{file}:{name}")]
-    return (*files, *groups, "--all-extras") if more else ()
-
-
-def _extras(table: Mapping[str, Any]) -> set[str]:
-    project = table.get("project")
-    return _names(project.get("optional-dependencies") if isinstance(project, Mapping) else None)
-
-
-def _names(table: object) -> set[str]:
-    return set(table) if isinstance(table, Mapping) else set()
-
-
-def _table(root: Path) -> dict[str, Any]:
-    try:
-        return toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    if request.sources.tool not in ("", "tool.uv") or not _is_static(table_of(documents[own], "project"), request):
+        return ()
+    parts = [
+        *table_of(documents[own], "dependency-groups"),
+        *table_of(documents[own], "project", "optional-dependencies"),
+    ]
+    if len(roots) == 1 and {canonicalize_name(each) for each in parts} <= request.groups | request.extras:
+        return ()
+    files = [str(root / "pyproject.toml") for root in roots]
+    names = [
+        f"{file}:{name}"
+        for file, root in zip(files, roots, strict=True)
+        for name in sorted(table_of(documents[root], "dependency-groups"))
+    ]
+    return (*files, *(option for name in names for option in ("--group", name)), "--all-extras")

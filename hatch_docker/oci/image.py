@@ -1,18 +1,20 @@
-"""Images as immutable values: config, layers and history. The manifest and all digests are computed from these."""
+"""Images and image indexes as immutable values. Manifests, indexes and all digests are computed from these."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from isal import igzip, isal_zlib
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.config import History, ImageConfig, diff_ids_of
+from hatch_docker.oci.graph import Node
 from hatch_docker.oci.layer import Layer
-from hatch_docker.oci.spec import Descriptor, Manifest
+from hatch_docker.oci.spec import Descriptor, Index, Manifest
 from hatch_docker.support.streams import CHUNK, Digester, chunks_of, digest_of, reader, verified
 
 
@@ -62,6 +64,41 @@ class Image:
     def digest(self) -> str:
         """The digest of the manifest, which names the image in registries."""
         return self.descriptor.digest
+
+    @property
+    def node(self) -> Node:
+        """The image as a graph of descriptors."""
+        config = Node(descriptor=self.config_descriptor, open=partial(io.BytesIO, self.config_bytes))
+        layers = (Node(descriptor=layer.descriptor, open=layer.open) for layer in self.layers)
+        return Node(
+            descriptor=self.descriptor, open=partial(io.BytesIO, self.manifest_bytes), children=(config, *layers)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageIndex:
+    """Images for several platforms under one name (image-index.md), in the order of their platforms."""
+
+    images: tuple[Image, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def index_bytes(self) -> bytes:
+        """The index document; its digest names all images together."""
+        manifests = tuple(image.descriptor for image in self.images)
+        return spec.dump(Index(manifests=manifests, annotations=self.annotations).to_json())
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The descriptor of the index."""
+        data = self.index_bytes
+        return Descriptor(media_type=spec.INDEX, digest=digest_of(data), size=len(data))
+
+    @property
+    def node(self) -> Node:
+        """The index as a graph of descriptors."""
+        children = tuple(image.node for image in self.images)
+        return Node(descriptor=self.descriptor, open=partial(io.BytesIO, self.index_bytes), children=children)
 
 
 def append(image: Image, layers: tuple[Layer, ...], history: tuple[History, ...], config: ImageConfig) -> Image:

@@ -18,16 +18,20 @@ from hatch_docker.compiling.compile import obtain
 from hatch_docker.compiling.context import open_context
 from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
+from hatch_docker.config import Runtime
 from hatch_docker.image.assemble import assemble, skeleton, start_of
 from hatch_docker.image.checks import check_wheels
-from hatch_docker.image.extra_files import directories_of, extra_entries
+from hatch_docker.image.extra_files import directories_of, extra_entries, source_entries
 from hatch_docker.image.layers import Part, arrange, make_layers, wheel_budget
 from hatch_docker.image.linkage import check_linkage
 from hatch_docker.image.report import Built, BuiltImage, BuiltSource
+from hatch_docker.image.runtime import index_annotations
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.locked import Locked
-from hatch_docker.plan import ImagePlan, Plan
+from hatch_docker.plan import ImagePlan, Plan, references_of
+from hatch_docker.project.model import Own, Project, SourceFiles
 from hatch_docker.services import Services
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 
@@ -35,36 +39,49 @@ from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 def build(plan: Plan, services: Services) -> Built:
     """Make the images of a plan. Raises HatchDockerError if one cannot be made."""
     with plan.project.distribution() as own:
-        return Built(images=tuple(build_image(plan, image, own, services) for image in plan.images))
+        images = tuple(build_image(plan, image, own, services) for image in plan.images)
+    project = replace(plan.project, version=images[0].version)
+    return Built(
+        name=project.normalized_name,
+        version=project.version,
+        references=plan.references or references_of(project, plan.config),
+        images=images,
+        annotations=index_annotations(project, plan.config.runtime, created=plan.created),
+    )
 
 
-def build_image(plan: Plan, image: ImagePlan, own: FetchedFile, services: Services) -> BuiltImage:
-    """Make one image, with the project's `own` wheel, or its sdist if that must be compiled."""
-    project, config, progress = plan.project, plan.config, services.progress
+def build_image(plan: Plan, image: ImagePlan, own: Own, services: Services) -> BuiltImage:
+    """Make one image, with what the project installs of its `own`."""
+    config, progress = plan.config, services.progress
     spec, compression = config.base.spec, config.output.compression
     base, package_layers = add_packages(
         image.base, image.packages, spec=spec, compression=compression, services=services
     )
     wheels, compiled = _make_wheels(plan, image, base, own, services)
-    *dependencies, own_wheel = wheels
+    dependencies, own_wheel = (wheels, None) if isinstance(own, SourceFiles) else (wheels[:-1], wheels[-1])
     check_wheels(dependencies, own_wheel, _with_versions(image.locked, dependencies), image.request, progress)
     check_linkage(wheels, base.facts, compiled={each.name for each in compiled}, progress=progress)
+    project = replace(plan.project, version=own_wheel.facts.version) if own_wheel else plan.project
     layers = package_layers + make_layers(
-        _parts(plan, base.facts, dependencies, own_wheel, len(package_layers)),
+        _parts(
+            plan,
+            base.facts,
+            dependencies,
+            _project_part(project, own, own_wheel, base.facts, config.runtime),
+            len(package_layers),
+        ),
         target=image.request.target,
         compression=compression,
         cache=services.cache,
         threads=services.threads,
         progress=progress,
     )
-    start = start_of(plan.entrypoint, config.runtime, wheels, place=config.place)
+    start = start_of(plan.entrypoint, config.runtime, wheels, own_wheel, place=config.place)
     if start.entrypoint is None and start.cmd is None:
         progress.note("no entrypoint: the project has no script or __main__, so the base's command is kept")
     return BuiltImage(
-        name=project.normalized_name,
         version=project.version,
         image=assemble(base, layers, project, config.runtime, start, created=plan.created),
-        references=plan.references,
         base=base,
         layers=tuple(layers),
         lock=image.locked.path.name if image.locked.path else "",
@@ -74,13 +91,14 @@ def build_image(plan: Plan, image: ImagePlan, own: FetchedFile, services: Servic
 
 
 def _make_wheels(
-    plan: Plan, image: ImagePlan, base: Base, own: FetchedFile, services: Services
+    plan: Plan, image: ImagePlan, base: Base, own: Own, services: Services
 ) -> tuple[list[PreparedWheel], list[CompiledWheel]]:
-    """The wheels of the image, the project's own last; and how those were compiled that had to be."""
+    """The wheels of the image, the project's own last if it has one; and how those were compiled that had to be."""
     compiling, packages = plan.config.compiling, plan.config.packages
     resolver = build_resolver(plan, image, services)
     context = open_context(image.base, base, plan.config.base.spec, compiling, resolver, services)
-    files, compiled = obtain(image.locked.artifacts, context, own=[own])
+    artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
+    files, compiled = obtain(artifacts, context, own=[own] if isinstance(own, FetchedFile) else [])
     prune, keep = packages.prune, packages.keep
     return prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads), compiled
 
@@ -111,18 +129,29 @@ def _source(wheel: PreparedWheel, root: Path) -> BuiltSource:
     return BuiltSource(name=wheel.facts.key, version=wheel.facts.version, place=tree_place(tree, root), tree=tree)
 
 
+def _project_part(project: Project, own: Own, wheel: PreparedWheel | None, base: BaseFacts, runtime: Runtime) -> Part:
+    """The highest layer: what the project installs of its own, with the venv's skeleton."""
+    files = source_entries(own, base.links) if isinstance(own, SourceFiles) else []
+    return Part(
+        contents=(f"{project.name} {project.version}".rstrip(),),
+        wheels=(wheel,) if wheel else (),
+        entries=(*skeleton(base, runtime), *files),
+        present=base.directories,
+        splice=False,
+    )
+
+
 def _parts(
-    plan: Plan, base: BaseFacts, wheels: Sequence[PreparedWheel], own: PreparedWheel, package_layers: int
+    plan: Plan, base: BaseFacts, wheels: Sequence[PreparedWheel], project: Part, package_layers: int
 ) -> list[Part]:
     """The parts of the layers above the base and its OS packages."""
     config = plan.config
     budget = wheel_budget(config.output, package_layers, local=any(wheel.is_local for wheel in wheels))
-    entries = skeleton(base, config.runtime)
     extra = extra_entries(
         config.output.extra_files,
         plan.project.root,
         base.links,
-        base.directories | directories_of(entries),
+        base.directories | directories_of(project.entries),
         config.place("extra-files"),
     )
-    return arrange(wheels, own, skeleton=entries, extra=extra, present=base.directories, budget=budget)
+    return arrange(wheels, project, extra=extra, budget=budget)

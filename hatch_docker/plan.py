@@ -14,7 +14,16 @@ from hatch_docker.base.image import Base, open_base
 from hatch_docker.base.packages import PlannedPackages, plan_packages
 from hatch_docker.base.transports import BaseRequest
 from hatch_docker.compiling.builder import builder_name
-from hatch_docker.config import BaseOptions, Config, Naming, created_time, default_script, expand_tags
+from hatch_docker.config import (
+    EVERY,
+    BaseOptions,
+    Config,
+    Naming,
+    created_time,
+    default_script,
+    expand_tags,
+    reference,
+)
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest
@@ -72,8 +81,8 @@ def plan(project: Project, config: Config, services: Services, *, directory: Pat
         project=project,
         config=config,
         created=created_of(project, config.output.created, services.host),
-        references=references_of(project, config.naming, config.place("tags")) if project.version else (),
-        entrypoint=entrypoint_of(project, config.runtime.entrypoint),
+        references=references_of(project, config),
+        entrypoint=entrypoint_of(project, config),
         constraints=_constraints(services.root, constraints, config.place("build-constraints")),
         images=plan_images(project, config, services, directory=directory, lock=lock),
     )
@@ -83,8 +92,13 @@ def plan_images(
     project: Project, config: Config, services: Services, *, directory: Path, lock: Lock = read_artifacts
 ) -> tuple[ImagePlan, ...]:
     """The images of a plan, one for each platform. They do not depend on the project's version. Raises as `plan`."""
-    platforms = config.base.platforms or (services.host.platform,)
+    platforms = platforms_of(config.base, services)
     return tuple(_plan_image(project, config, services, each, directory, lock) for each in platforms)
+
+
+def platforms_of(options: BaseOptions, services: Services) -> tuple[Platform, ...]:
+    """The platforms to build for: those of the configuration, else that of this machine."""
+    return (services.host.platform,) if options.platforms == EVERY else options.platforms or (services.host.platform,)
 
 
 def _plan_image(
@@ -92,7 +106,7 @@ def _plan_image(
 ) -> ImagePlan:
     spec = config.base.spec
     index, from_environment = redact(config.packages.index_url), "index-url" in config.overridden
-    base = open_base(base_request(project, config.base, platform), services)
+    base = open_base(base_request(project, config, platform), services)
     request = InstallRequest(
         project=project.normalized_name,
         target=base.facts.python,
@@ -126,10 +140,14 @@ def _plan_image(
     )
 
 
-def base_request(project: Project, options: BaseOptions, platform: Platform) -> BaseRequest:
+def base_request(project: Project, config: Config, platform: Platform) -> BaseRequest:
     """The request for a project's base image."""
     return BaseRequest(
-        spec=options.spec, platform=platform, python=options.python, requires_python=project.requires_python
+        spec=config.base.spec,
+        platform=platform,
+        python=config.base.python,
+        requires_python=project.requires_python,
+        place=config.place("python"),
     )
 
 
@@ -143,21 +161,40 @@ def created_of(project: Project, configured: str, host: Host) -> str:
     )
 
 
-def references_of(project: Project, naming: Naming, place: str) -> tuple[Reference, ...]:
-    """The image's names, with tags; raises ConfigError at `place` for a template without a value or an invalid tag."""
+def references_of(project: Project, config: Config) -> tuple[Reference, ...]:
+    """The image's names, with tags; none if they need the project's version and that is not known yet.
+
+    Raises ConfigError for a template without a value, and for an invalid tag or name.
+    """
+    naming = config.naming
+    if naming.references:
+        return naming.references
+    needed = [tag for tag in naming.tags if "{version}" in tag]
+    if needed and not project.version and project.has_version:
+        return ()
     tags = expand_tags(
-        naming.tags,
+        naming.tags if project.version else [tag for tag in naming.tags if tag not in needed],
         version=project.version,
         name=project.normalized_name,
         git_sha=project.revision[:12],
-        place=place,
+        place=config.place("tags"),
     )
-    return tuple(naming.image.with_tag(tag) for tag in tags)
+    return tuple(image_of(project, naming).with_tag(tag) for tag in tags)
 
 
-def entrypoint_of(project: Project, configured: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
-    """What the image starts: the configured command, else the project's script; raises ConfigError for several."""
-    return configured if configured is not None else default_script(project.scripts, project=project.name) or None
+def image_of(project: Project, naming: Naming) -> Reference:
+    """The image's name without a tag: the configured one, else the project's. Raises ConfigError for an invalid one."""
+    return naming.image or reference(project.normalized_name, "project.name")
+
+
+def entrypoint_of(project: Project, config: Config) -> tuple[str, ...] | str | None:
+    """What the image starts: the configured command, else the project's script or `start`.
+
+    Raises ConfigError for several scripts.
+    """
+    if config.runtime.entrypoint is not None:
+        return config.runtime.entrypoint
+    return default_script(project.scripts, project=project.name, place=config.place("entrypoint")) or project.start
 
 
 def lock_path(name: str, directory: Path) -> Path:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
 from hatch_docker.config import (
     Config,
     Mistakes,
+    Option,
     as_mistake,
     check_names,
     check_outputs,
@@ -37,7 +39,8 @@ from hatch_docker.image.outputs import (
     write_result,
     write_selections,
 )
-from hatch_docker.image.report import Built, BuiltImage, how_to_run, table
+from hatch_docker.image.report import Built, how_to_run, table
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
 from hatch_docker.plan import (
@@ -46,6 +49,7 @@ from hatch_docker.plan import (
     Plan,
     created_of,
     entrypoint_of,
+    image_of,
     lock_path,
     plan,
     plan_images,
@@ -65,9 +69,12 @@ _LEFT_BEHIND = ("*.docker.tar", "*.docker.json", f".*.docker.tar.{_UNFINISHED}",
 class Session:
     """One run for one project."""
 
-    def __init__(self, source: ProjectSource, console: Console) -> None:
+    def __init__(
+        self, source: ProjectSource, console: Console, options: Mapping[str, Option] = MappingProxyType({})
+    ) -> None:
         self._source = source
         self._console = console
+        self._options = options
         self._outputs: dict[str, str] = {}
         self._built: Built | None = None
         self._directory = Path()
@@ -75,7 +82,8 @@ class Session:
     @cached_property
     def _configuration(self) -> tuple[Config, Mistakes, Services]:
         source, host = self._source, this_host()
-        config, settings, mistakes = parse(source.table, host.environ, project=source.name)
+        name, table = source.table
+        config, settings, mistakes = parse(table, host.environ, name=name, options=self._options)
         services = open_services(
             settings,
             host,
@@ -111,7 +119,12 @@ class Session:
     @cached_property
     def metadata(self) -> Project:
         """The project without its commit and its version, which may need a plugin or run the project's own code."""
+        self._source.prepare(self._build_wheel)
         return self._source.read("")
+
+    def _build_wheel(self, artifact: Artifact) -> Path:
+        """Build the wheel of the project's directory, for its metadata."""
+        raise NotImplementedError
 
     @cached_property
     def project(self) -> Project:
@@ -150,15 +163,15 @@ class Session:
             partial(created_of, project, config.output.created, services.host),
         ]
         if project.version:
-            checks.append(partial(references_of, project, config.naming, place("tags")))
+            checks.append(partial(references_of, project, config))
         if config.base.spec.transport == "family":
             admits = partial(family_pythons, project.requires_python, config.base.python)
             checks.append(partial(as_mistake, place("python"), admits))
         if "entrypoint" not in mistakes:
-            checks.append(partial(entrypoint_of, project, config.runtime.entrypoint))
+            checks.append(partial(entrypoint_of, project, config))
         chosen = [OUTPUTS[name] for name in outputs]
         if any(output.needs_registry for output in chosen) and "image" not in mistakes:
-            checks.append(partial(check_push, config.naming.image, place("image")))
+            checks.append(partial(check_push, image_of(project, config.naming), place("image")))
         gather(checks)
         if any(output.needs_engine for output in chosen):
             services.engine()
@@ -204,13 +217,13 @@ class Session:
             threads=services.threads,
             progress=services.progress,
         )
-        (image,) = self._build(directory).images
+        built = self._build(directory)
         output = OUTPUTS[name]
-        self._outputs[name] = output.write(image, destination)
+        self._outputs[name] = output.write(built, destination)
         self.terminal.close()
-        write_constraints(image, directory)
-        write_selections(image, directory)
-        result = write_result(image, self._outputs, directory)
+        write_constraints(built, directory)
+        write_selections(built, directory)
+        result = write_result(built, self._outputs, directory)
         return result.with_name(self._outputs[name]) if output.is_file else result
 
     def _build(self, directory: Path) -> Built:
@@ -235,13 +248,17 @@ class Session:
     def show(self) -> None:
         """Show the report of a build, and print the image's name by digest to standard output."""
         self.terminal.close()
-        for image in self._built.images if self._built else ():
-            for line in ["", *table(image), "", f"  {self._how_to_run(image)}"]:
+        if built := self._built:
+            for line in [
+                *(line for image in built.images for line in ["", *table(image)]),
+                "",
+                f"  {self._how_to_run(built)}",
+            ]:
                 self._console.display_info(line)
-            self._console.display(image.digest_reference)
+            self._console.display(built.digest_reference)
 
-    def _how_to_run(self, image: BuiltImage) -> str:
-        run = how_to_run(image)
+    def _how_to_run(self, built: Built) -> str:
+        run = how_to_run(built)
         files = [file for name, file in self._outputs.items() if OUTPUTS[name].is_file]
         if len(files) < len(self._outputs):
             return run

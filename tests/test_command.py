@@ -90,7 +90,7 @@ class TestBuilderCommand:
         assert outcome.out.startswith("docker-daemon:hatch-docker/builder:")
         name = outcome.out.removesuffix("\n").removeprefix("docker-daemon:")
         assert engine.images[name]["Id"] == image_of(bench).config_descriptor.digest
-        config, _, mistakes = parse({"builder": outcome.out.removesuffix("\n")}, {}, project="shop")
+        config, _, mistakes = parse({"builder": outcome.out.removesuffix("\n")}, {}, name=HATCH_TABLE)
         assert not mistakes
         assert config.compiling.builder
         assert config.compiling.builder.value == name
@@ -259,7 +259,7 @@ class TestRecordedBuilder:
     def opened(self, services: Services, bench: Bench, builder: str, *packages: str) -> Builder:
         spec = BaseSpec(transport="oci", value=str(bench.base()))
         base = open_base(BaseRequest(spec=spec, platform=AMD64), services)
-        options = parse({"builder": builder, "build-packages": [*packages]}, {}, project="shop")[0].compiling
+        options = parse({"builder": builder, "build-packages": [*packages]}, {}, name=HATCH_TABLE)[0].compiling
         return open_builder(base, spec, options, services)
 
     def test_in_a_registry(self, bench: Bench, services: Services, registry: FakeRegistry) -> None:

@@ -9,7 +9,6 @@ from packaging.specifiers import SpecifierSet
 from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts
 from hatch_docker.base.target import VENV
 from hatch_docker.base.transports import BaseRequest, locate_errors, name_of, pull
-from hatch_docker.config.model import TABLE
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.errors import BaseError, InvalidReferenceError
 from hatch_docker.oci import source
@@ -78,7 +77,7 @@ def _check(name: str, facts: BaseFacts, request: BaseRequest) -> None:
     if python and found.minor != python:
         raise BaseError(
             f"the base image {name} has Python {found.version}, not {python}",
-            place=f"{TABLE}.python",
+            place=request.place,
             hint=f'set python = "{found.minor}", or remove it, or set another base',
         )
     if not SpecifierSet(request.requires_python).contains(found.version, prereleases=True):

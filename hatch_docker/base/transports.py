@@ -27,12 +27,16 @@ _NO_REGISTRY = 'base = "debian" needs no registry: it is made from Debian\'s arc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseRequest:
-    """A request for a base image: `python` is `X.Y`, or empty for the newest version that `requires_python` admits."""
+    """A request for a base image: `python` is `X.Y`, or empty for the newest version that `requires_python` admits.
+
+    `place` is the place of the key `python` in messages.
+    """
 
     spec: BaseSpec
     platform: Platform
     python: str = ""
     requires_python: str = ""
+    place: str = "python"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,17 @@
-"""Parse `[tool.hatch.build.targets.docker]` and `HATCH_DOCKER_*` into frozen values; report all mistakes at once.
+"""Parse a project's table, `HATCH_DOCKER_*` and options into frozen values; report all mistakes at once.
 
 The table and the environment are arguments: no I/O.
 """
 
+from hatch_docker.config.base import reference
 from hatch_docker.config.checks import as_mistake, check_names, check_outputs, check_push, default_script, expand_tags
-from hatch_docker.config.keys import Mistakes, parse, refuse
+from hatch_docker.config.keys import Mistakes, Option, parse, refuse
 from hatch_docker.config.model import (
     ALL,
+    EVERY,
+    HATCH_TABLE,
     PRUNED,
+    TABLE,
     BaseOptions,
     BaseSpec,
     Compiling,
@@ -25,7 +29,10 @@ from hatch_docker.config.values import gather
 
 __all__ = [
     "ALL",
+    "EVERY",
+    "HATCH_TABLE",
     "PRUNED",
+    "TABLE",
     "BaseOptions",
     "BaseSpec",
     "Compiling",
@@ -34,6 +41,7 @@ __all__ = [
     "Mistakes",
     "Naming",
     "OSPackages",
+    "Option",
     "Output",
     "Packages",
     "Runtime",
@@ -47,5 +55,6 @@ __all__ = [
     "expand_tags",
     "gather",
     "parse",
+    "reference",
     "refuse",
 ]

@@ -7,16 +7,13 @@ from functools import partial
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.config.model import TABLE
 from hatch_docker.config.naming import checked_tag, fill
 from hatch_docker.config.values import choice, fail, gather, nearest
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
 
-def expand_tags(
-    tags: Iterable[str], *, version: str, name: str, git_sha: str, place: str = f"{TABLE}.tags"
-) -> tuple[str, ...]:
+def expand_tags(tags: Iterable[str], *, version: str, name: str, git_sha: str, place: str) -> tuple[str, ...]:
     """Expand tag templates, without duplicates. Raises ConfigError at `place`.
 
     `version` and `name` are normalized (PEP 440, PEP 503); `git_sha` is empty without a commit. A tag cannot contain
@@ -52,17 +49,18 @@ def check_outputs(names: Iterable[str], available: Collection[str], *, place: st
     gather(partial(choice(*available), name, f"{place}[{position}]") for position, name in enumerate(names))
 
 
-def default_script(scripts: Collection[str], *, project: str) -> str:
+def default_script(scripts: Collection[str], *, project: str, place: str) -> str:
     """The script that the image starts if `entrypoint` is not set: the only one, or the one with the project's name.
 
-    Empty if the project has no scripts. Raises ConfigError if it has several and none has the project's name.
+    Empty if the project has no scripts. Raises ConfigError at `place` if it has several and none has the project's
+    name.
     """
     if len(scripts) == 1:
         return next(iter(scripts))
     named = [script for script in scripts if canonicalize_name(script) == canonicalize_name(project)]
     if scripts and len(named) != 1:
         choices = ", ".join(map(repr, sorted(scripts)))
-        fail(f"{TABLE}.entrypoint", f"the project has several scripts, set the one to start: {choices}")
+        fail(place, f"the project has several scripts, set the one to start: {choices}")
     return "".join(named)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from packaging.utils import canonicalize_name
-
 from hatch_docker.config import environment as env
-from hatch_docker.config.base import base, debian_mirror, reference
+from hatch_docker.config.base import base, debian_mirror
 from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
 from hatch_docker.config.model import (
+    HATCH_TABLE,
     INSTALLERS,
     PREFIX,
     TABLE,
@@ -158,28 +158,43 @@ _TEST_PREFIX = f"{PREFIX}TEST_"
 _VARIABLES = {variable(key): key for key in (*KEYS, *SETTINGS)}
 
 
-def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[Config, Settings, Mistakes]:
-    """Read `[tool.hatch.build.targets.docker]` and the `HATCH_DOCKER_*` variables of `environ`.
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A key's value from the command line: the text, as a variable has it, and the option as the place of mistakes."""
 
-    A variable replaces the whole value of its key; an empty variable counts as unset. `project` is the project's name,
-    the default name of the image. A key with a mistake counts as unset, too, so that the other keys can be checked
-    against the project before `refuse` reports all mistakes. Raises ConfigError if `table` is not a table.
+    text: str
+    place: str
+
+
+def parse(
+    table: object,
+    environ: Mapping[str, str],
+    *,
+    name: str = TABLE,
+    options: Mapping[str, Option] = MappingProxyType({}),
+) -> tuple[Config, Settings, Mistakes]:
+    """Read a project's table, which is called `name`, the `HATCH_DOCKER_*` variables of `environ`, and `options`.
+
+    A variable replaces the whole value of its key, and an option that of both; an empty variable counts as unset. A key
+    with a mistake counts as unset, too, so that the other keys can be checked against the project before `refuse`
+    reports all mistakes. Raises ConfigError if `table` is not a table.
     """
     if not isinstance(table, Mapping):
-        expected("a table", table, TABLE)
+        expected("a table", table, name)
     variables = {
-        name: value
-        for name, value in environ.items()
-        if name.startswith(PREFIX) and not name.startswith(_TEST_PREFIX) and value.strip()
+        variable: value
+        for variable, value in environ.items()
+        if variable.startswith(PREFIX) and not variable.startswith(_TEST_PREFIX) and value.strip()
     }
-    overridden = frozenset(_VARIABLES[name] for name in variables if name in _VARIABLES)
-    calls = {key: partial(_from_table, key, table[key]) for key in table if key not in HATCHLING | overridden}
-    calls |= {_VARIABLES.get(name, name): partial(_from_variable, name, variables[name]) for name in sorted(variables)}
+    overrides = {_VARIABLES.get(each, each): Option(variables[each], each) for each in sorted(variables)}
+    overrides |= options
+    foreign = HATCHLING if name == HATCH_TABLE else frozenset[str]()
+    calls = {key: partial(_from_table, key, table[key], name) for key in table if key not in foreign | overrides.keys()}
+    calls |= {key: partial(_from_text, key, each) for key, each in overrides.items()}
     values, mistakes = _outcomes(calls)
     settings = {key: values.pop(key) for key in SETTINGS if key in values}
-    if "image" not in values:
-        values["image"] = reference(canonicalize_name(project), "project.name")
-    return _config(values, overridden & KEYS.keys()), _settings(settings), mistakes
+    overridden = {key: each.place for key, each in overrides.items() if key in KEYS}
+    return _config(values, overridden, name), _settings(settings), mistakes
 
 
 def refuse(mistakes: Mistakes) -> None:
@@ -200,18 +215,20 @@ def _outcomes(calls: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], M
     return values, mistakes
 
 
-def _from_table(key: str, value: object) -> Any:
-    place = below(TABLE, key)
+def _from_table(key: str, value: object, table: str) -> Any:
+    place = below(table, key)
     if key not in KEYS:
         fail(place, _unknown(key))
     return KEYS[key].parser(value, place)
 
 
-def _from_variable(name: str, text: str) -> Any:
-    if name not in _VARIABLES:
+def _from_text(name: str, option: Option) -> Any:
+    key = (KEYS | SETTINGS).get(name)
+    if key is None and name.startswith(PREFIX):
         fail(name, f"unknown variable{nearest(name, _VARIABLES)}")
-    key = (KEYS | SETTINGS)[_VARIABLES[name]]
-    return key.parser(key.form.read(text, name), name)
+    if key is None:
+        fail(option.place, f"{_unknown(name)}")
+    return key.parser(key.form.read(option.text, option.place), option.place)
 
 
 def _unknown(key: str) -> str:
@@ -220,13 +237,13 @@ def _unknown(key: str) -> str:
     return f"unknown key{nearest(key, KEYS)}"
 
 
-def _config(values: Mapping[str, Any], overridden: frozenset[str]) -> Config:
+def _config(values: Mapping[str, Any], overridden: Mapping[str, str], table: str) -> Config:
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for key, value in values.items():
         group, _, attribute = KEYS[key].attribute.partition(".")
         groups[group][attribute] = value
     made = {name: GROUPS[name](**attributes) for name, attributes in groups.items()}
-    return Config(**made, overridden=overridden)
+    return Config(**made, overridden=overridden, table=table)
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hatch_docker.oci.config import Healthcheck
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 
-TABLE = "tool.hatch.build.targets.docker"
+TABLE = "tool.hatch-docker"
+HATCH_TABLE = "tool.hatch.build.targets.docker"
 PREFIX = "HATCH_DOCKER_"
 
 FAMILIES = ("alpine", "slim")
 SUITE = "trixie"  # the suite of the base `debian`
 INSTALLERS = ("archive", "engine")
 ALL = ":all:"  # all distributions, as in pip
+EVERY: Literal["all"] = "all"  # all platforms of the base
 PRUNED = ("tests", "caches", "c-sources", "static-libraries")
 
 
@@ -59,23 +62,28 @@ class ExtraFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """The image's names: `image` has neither tag nor digest; `tags` are templates for `expand_tags`."""
+    """The image's names.
 
-    image: Reference
+    `image` has neither tag nor digest, and is None for the project's name; `tags` are templates for `expand_tags`.
+    `references` are whole names, which replace both.
+    """
+
+    image: Reference | None = None
     tags: tuple[str, ...] = ("{version}", "latest")
+    references: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseOptions:
     """The base image.
 
-    `python` is `X.Y`, or empty for the newest version that requires-python admits; `platforms` is empty for the host's
-    platform.
+    `python` is `X.Y`, or empty for the newest version that requires-python admits. `platforms` is empty for the host's
+    platform, or EVERY for all platforms of the base.
     """
 
     spec: BaseSpec = BaseSpec(transport="family", value="slim")
     python: str = ""
-    platforms: tuple[Platform, ...] = ()
+    platforms: tuple[Platform, ...] | Literal["all"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,23 +174,25 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """`[tool.hatch.build.targets.docker]` with the environment's overrides, in groups: a step takes a group or values.
+    """The project's table with the overrides of the environment and the command line, in groups.
 
-    `overridden` has the keys that the environment sets; see `place`.
+    A step takes a group or values. `table` is the name of the project's table. `overridden` maps keys that are set
+    elsewhere to the place; see `place`.
     """
 
-    naming: Naming
+    naming: Naming = Naming()
     base: BaseOptions = BaseOptions()
     packages: Packages = Packages()
     compiling: Compiling = Compiling()
     os_packages: OSPackages = OSPackages()
     runtime: Runtime = field(default_factory=Runtime)
     output: Output = Output()
-    overridden: frozenset[str] = frozenset()
+    overridden: Mapping[str, str] = field(default_factory=dict)
+    table: str = TABLE
 
     def place(self, key: str) -> str:
-        """The TOML path of `key`, or its environment variable if that overrides it."""
-        return variable(key) if key in self.overridden else f"{TABLE}.{key}"
+        """The TOML path of `key`; or the variable of the environment or the option that overrides it."""
+        return self.overridden.get(key) or f"{self.table}.{key}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

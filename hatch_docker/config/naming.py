@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import re
+from typing import Literal
 from urllib.parse import urlsplit
 
 from packaging.utils import InvalidName, canonicalize_name
 
 from hatch_docker.config.base import reference
+from hatch_docker.config.model import EVERY
 from hatch_docker.config.times import rfc3339
 from hatch_docker.config.values import fail, list_of, nearest, nonempty, shown, text
 from hatch_docker.errors import InvalidReferenceError
@@ -75,12 +77,11 @@ def platform(value: object, place: str) -> Platform:
     return parsed
 
 
-def platforms(value: object, place: str) -> tuple[Platform, ...]:
-    """One platform, in a list."""
-    parsed = list_of(platform, empty=False)(value, place)
-    if len(parsed) > 1:
-        fail(place, "one platform is built at a time: set one, and build again for the next")
-    return parsed
+def platforms(value: object, place: str) -> tuple[Platform, ...] | Literal["all"]:
+    """Platforms, each once, in a list; or "all", alone or in a list, for all platforms of the base."""
+    if value in (EVERY, [EVERY]):
+        return EVERY
+    return tuple(dict.fromkeys(list_of(platform, empty=False)(value, place)))
 
 
 def normalized(value: object, place: str) -> str:

@@ -39,15 +39,16 @@ def start_of(
     entrypoint: tuple[str, ...] | str | None,
     runtime: Runtime,
     wheels: Sequence[PreparedWheel],
+    own: PreparedWheel | None,
     *,
     place: Callable[[str], str],
 ) -> Start:
     """Resolve the names of scripts to their paths; without an entrypoint, the project's `__main__` is started.
 
-    `wheels` are those of the image, the project's own last; `place` gives the place of a key in messages. Raises
-    ConfigError for a script that no wheel installs.
+    `wheels` are those of the image, `own` is the project's among them; `place` gives the place of a key in messages.
+    Raises ConfigError for a script that no wheel installs.
     """
-    if entrypoint is None and runtime.cmd is None and (module := main_of(wheels[-1])):
+    if entrypoint is None and runtime.cmd is None and own and (module := main_of(own)):
         entrypoint = (f"/{VENV}/bin/python", "-m", module)
     scripts = scripts_of(wheels)
     found = gather(

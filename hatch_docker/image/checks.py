@@ -21,16 +21,21 @@ _MAX_PATHS = 5
 
 
 def check_wheels(
-    wheels: Sequence[PreparedWheel], own: PreparedWheel, locked: Locked, request: InstallRequest, progress: Progress
+    wheels: Sequence[PreparedWheel],
+    own: PreparedWheel | None,
+    locked: Locked,
+    request: InstallRequest,
+    progress: Progress,
 ) -> None:
-    """Check the dependencies in `wheels` and the project's `own` wheel.
+    """Check the dependencies in `wheels` and the project's `own` wheel, if it has one.
 
     Raises NoWheelError if the project's wheel is not for the target, LockError if a wheel is not the one that the lock
     names, or if the wheels require another Python, or what a complete lock lacks. Warns about requirements that another
     lock lacks, and about paths that two wheels install with different content.
     """
     target = request.target
-    _check_own(own, target)
+    if own:
+        _check_own(own, target)
     _check_names(wheels, locked)
     _check_python(wheels, target)
     unmet = check_complete(
@@ -48,7 +53,7 @@ def check_wheels(
     # Tools override metadata on purpose, and an export does not record that.
     if unmet:
         progress.warn(f"the lock lacks what its packages require: {'; '.join(unmet)}")
-    for conflict in _conflicts([*wheels, own], target):
+    for conflict in _conflicts([*wheels, *([own] if own else [])], target):
         progress.warn(conflict)
 
 

@@ -15,6 +15,7 @@ from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Plain
+from hatch_docker.project.model import SourceFiles
 from hatch_docker.support.paths import parents
 
 # Files of version control, Python and macOS that never go into an image.
@@ -64,6 +65,15 @@ def extra_entries(
     if problems:
         raise ConfigError(problems)
     return list(entries.values())
+
+
+def source_entries(files: SourceFiles, links: Mapping[str, str]) -> list[Entry]:
+    """The entries of a project's files in /app. Raises HatchDockerError for a file that cannot be read."""
+    into = ExtraFiles(source="", into="/app")
+    try:
+        return [_entry(into, files.root / path, through(f"app/{path}", links)) for path in files.paths]
+    except OSError as error:
+        raise HatchDockerError(f"it cannot be read: {error.strerror}", place=str(error.filename)) from None
 
 
 def folders(

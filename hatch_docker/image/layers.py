@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.base.target import VENV, TargetPython
@@ -80,32 +80,17 @@ def group(wheels: Sequence[PreparedWheel], budget: int) -> list[Part]:
     return [_part([by_name[name] for name in names]) for names in distribute(sizes, budget)]
 
 
-def arrange(
-    wheels: Sequence[PreparedWheel],
-    own: PreparedWheel,
-    *,
-    skeleton: Sequence[Entry],
-    extra: Sequence[Entry],
-    present: frozenset[str],
-    budget: int,
-) -> list[Part]:
+def arrange(wheels: Sequence[PreparedWheel], project: Part, *, extra: Sequence[Entry], budget: int) -> list[Part]:
     """The parts of the layers, lowest first: wheels in at most `budget` layers, extra files, local wheels, the project.
 
     Local wheels were built from directories, which change as often as the project. They share a layer, with all others
-    if the budget is 0. The project's layer has the venv's skeleton. `present` are the directories of the base.
+    if the budget is 0.
     """
     local = names_below_project({wheel.facts.key: wheel.is_local for wheel in wheels}, budget)
     below = sorted((wheel for wheel in wheels if wheel.facts.key in local), key=lambda wheel: wheel.facts.key)
-    files = [Part(contents=("extra files",), entries=tuple(extra), present=present, splice=False)] if extra else []
-    last = Part(
-        contents=(f"{own.facts.name} {own.facts.version}",),
-        wheels=(own,),
-        entries=tuple(skeleton),
-        present=present,
-        splice=False,
-    )
+    files = replace(project, contents=("extra files",), wheels=(), entries=tuple(extra))
     others = [wheel for wheel in wheels if wheel.facts.key not in local]
-    return [*group(others, budget), *files, *([_part(below)] if below else []), last]
+    return [*group(others, budget), *([files] if extra else []), *([_part(below)] if below else []), project]
 
 
 def names_below_project(local: Mapping[str, bool], budget: int) -> frozenset[str]:

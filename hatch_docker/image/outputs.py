@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hatch_docker.dpkg.lockfile import write_pins
 from hatch_docker.engine import Engine, answers
-from hatch_docker.image.report import BuiltImage, document
+from hatch_docker.image.report import Built, document
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.support.atomic import replace_text, replacing
@@ -30,34 +30,34 @@ class Destination:
     progress: Progress
 
 
-def to_archive(built: BuiltImage, to: Destination) -> str:
+def to_archive(built: Built, to: Destination) -> str:
     """Write one tar for `docker load`, `podman load` and skopeo's `oci-archive:`; returns its name."""
     path = to.directory / f"{stem(built)}.docker.tar"
-    total = sum(layer.descriptor.size for layer in built.image.layers)
+    total = sum(node.descriptor.size for node in built.node.walk())
     with (
         to.progress.task("archive", path.name, total) as advance,
         replacing(path) as partial,
         partial.open("wb") as file,
     ):
-        for chunk in archive(built.image, built.references):
+        for chunk in archive(built.images[0].image, built.references):
             file.write(chunk)
             advance(len(chunk))
     return path.name
 
 
-def to_engine(built: BuiltImage, to: Destination) -> str:
+def to_engine(built: Built, to: Destination) -> str:
     """Load the image into the engine, under every tag; returns the first."""
+    image, base = built.images[0].image, built.images[0].base
     # A base from a file has no name in an engine.
-    base = built.base.reference.familiar if built.base.reference else built.base.name.partition("docker-daemon:")[2]
-    to.engine().load(built.image, built.references, base=base, progress=to.progress)
+    name = base.reference.familiar if base.reference else base.name.partition("docker-daemon:")[2]
+    to.engine().load(image, built.references, base=name, progress=to.progress)
     return built.references[0].familiar
 
 
-def to_registry(built: BuiltImage, to: Destination) -> str:
+def to_registry(built: Built, to: Destination) -> str:
     """Push the image to the registry that `image` names, under every tag; returns the name by digest."""
-    to.registry.push(
-        built.image, built.references, mount_from=built.base.reference, threads=to.threads, progress=to.progress
-    )
+    image, base = built.images[0].image, built.images[0].base
+    to.registry.push(image, built.references, mount_from=base.reference, threads=to.threads, progress=to.progress)
     return built.digest_reference
 
 
@@ -70,7 +70,7 @@ class Output:
     registry.
     """
 
-    write: Callable[[BuiltImage, Destination], str]
+    write: Callable[[Built, Destination], str]
     is_default: Callable[[Mapping[str, str]], bool] = lambda _environ: False
     is_file: bool = False
     needs_engine: bool = False
@@ -84,19 +84,19 @@ OUTPUTS: Mapping[str, Output] = {
 }
 
 
-def write_result(built: BuiltImage, outputs: Mapping[str, str], directory: Path) -> Path:
+def write_result(built: Built, outputs: Mapping[str, str], directory: Path) -> Path:
     """Write the result file, `<name>-<version>.docker.json`; returns its path."""
     path = directory / f"{stem(built)}.docker.json"
     replace_text(path, json.dumps(document(built, outputs), indent=2) + "\n")
     return path
 
 
-def write_constraints(built: BuiltImage, directory: Path) -> None:
+def write_constraints(built: Built, directory: Path) -> None:
     """Write the build requirements of compiled wheels, for `build-constraints`; no file if nothing was compiled.
 
     The format is pip's constraints file, which cannot hold two versions of a package: these are left out.
     """
-    lines = {line for wheel in built.compiled for line in wheel.requirements}
+    lines = {line for image in built.images for wheel in image.compiled for line in wheel.requirements}
     versions: dict[str, set[str]] = {}
     for line in lines:
         versions.setdefault(line.partition("==")[0], set()).add(line)
@@ -108,11 +108,11 @@ def write_constraints(built: BuiltImage, directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_selections(built: BuiltImage, directory: Path) -> None:
+def write_selections(built: Built, directory: Path) -> None:
     """Write the image's packages from Debian's archive, for `debian.lock`; no file if there are none."""
     path = selections_path(built.name, directory)
-    if built.base.selections:
-        write_pins(path, built.base.selections)
+    if selections := [selection for image in built.images for selection in image.base.selections]:
+        write_pins(path, selections)
     else:
         path.unlink(missing_ok=True)
 
@@ -127,6 +127,6 @@ def constraints_path(name: str, directory: Path) -> Path:
     return directory / f"build-constraints.{name}.txt"
 
 
-def stem(built: BuiltImage) -> str:
+def stem(built: Built) -> str:
     """The beginning of the result's file names, escaped as a wheel's is (PyPA: binary distribution format)."""
-    return f"{built.name.replace('-', '_')}-{built.version}"
+    return "-".join(filter(None, (built.name.replace("-", "_"), built.version)))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hatch_docker.base.image import Base
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.index.artifact import SourceTree
-from hatch_docker.oci.image import Image
+from hatch_docker.oci.graph import Node
+from hatch_docker.oci.image import Image, ImageIndex
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.spec import Platform
 from hatch_docker.support.terminal import human
 
+# Raise it if a reader of an earlier version would misread the result file.
+SCHEMA_VERSION = 1
 _SHOWN = 3
 _WIDTH = 58
 
@@ -34,13 +38,11 @@ class BuiltSource:
 class BuiltImage:
     """An image for one platform, and the facts for its report.
 
-    `references` are its names, with tags; `layers` those above the base. `lock` is the file name of the lock.
+    `version` is that of the project's wheel. `layers` are those above the base. `lock` is the file name of the lock.
     """
 
-    name: str
     version: str
     image: Image
-    references: tuple[Reference, ...]
     base: Base
     layers: tuple[MadeLayer, ...]
     lock: str
@@ -48,26 +50,58 @@ class BuiltImage:
     sources: tuple[BuiltSource, ...] = ()
 
     @property
-    def digest_reference(self) -> str:
-        """The image's name by digest, which a pipeline passes on."""
-        return str(self.references[0].with_digest(self.image.digest))
+    def platform(self) -> Platform:
+        """The platform of the image."""
+        return self.image.config.platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The images of a build, in the order of its plan."""
+    """The result of a build: an image for each platform, in the order of the plan.
 
+    `references` are their common names, with tags. `annotations` are those of the index, if there are several images.
+    """
+
+    name: str
+    version: str
+    references: tuple[Reference, ...]
     images: tuple[BuiltImage, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def node(self) -> Node:
+        """The graph of what the references name: the image, or the index of several."""
+        images = tuple(each.image for each in self.images)
+        return images[0].node if len(images) == 1 else ImageIndex(images=images, annotations=self.annotations).node
+
+    @property
+    def digest(self) -> str:
+        """The digest of the image, or of the index."""
+        return self.node.descriptor.digest
+
+    @property
+    def digest_reference(self) -> str:
+        """The name by digest, which a pipeline passes on."""
+        return str(self.references[0].with_digest(self.digest))
 
 
-def document(built: BuiltImage, outputs: Mapping[str, str]) -> dict[str, Any]:
+def document(built: Built, outputs: Mapping[str, str]) -> dict[str, Any]:
     """The result file of a build; sizes in bytes. `outputs` maps each output to what it made."""
-    image = built.image
     return {
+        "schema-version": SCHEMA_VERSION,
         "name": built.name,
         "version": built.version,
         "reference": built.digest_reference,
         "references": [str(reference) for reference in built.references],
+        "digest": built.digest,
+        "images": [_image(image) for image in built.images],
+        "outputs": dict(sorted(outputs.items())),
+    }
+
+
+def _image(built: BuiltImage) -> dict[str, Any]:
+    image = built.image
+    return {
         "digest": image.digest,
         "image-id": image.config_descriptor.digest,
         "platform": str(image.config.platform),
@@ -87,7 +121,6 @@ def document(built: BuiltImage, outputs: Mapping[str, str]) -> dict[str, Any]:
         ],
         "size": _size(image.layers),
         "layers": [_layer(made) for made in built.layers],
-        "outputs": dict(sorted(outputs.items())),
     }
 
 
@@ -159,9 +192,9 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> li
     ]
 
 
-def how_to_run(built: BuiltImage) -> str:
+def how_to_run(built: Built) -> str:
     """The command that runs the image, with its TCP ports published."""
-    config = built.image.config
+    config = built.images[0].image.config
     ports = [port.partition("/")[0] for port in config.exposed_ports if not port.endswith("/udp")]
     published = "".join(f" -p {port}:{port}" for port in ports)
     interactive = "" if config.entrypoint else " -it"

@@ -72,6 +72,11 @@ def configure(
     )
 
 
+def index_annotations(project: Project, runtime: Runtime, *, created: str) -> dict[str, str]:
+    """The annotations of an index, whose images may have different bases."""
+    return {**describe(project, created=created, base_name="", base_digest=""), **runtime.annotations}
+
+
 def describe(project: Project, *, created: str, base_name: str, base_digest: str) -> dict[str, str]:
     """The pre-defined annotations (annotations.md) that the project's metadata has values for, sorted."""
     urls = {re.sub(r"[^a-z]", "", label.lower()): url for label, url in project.urls.items()}

@@ -17,11 +17,11 @@ from hatchling.plugin.exceptions import UnknownPluginError
 from hatchling.plugin.manager import PluginManager
 from packaging.utils import canonicalize_name
 
+from hatch_docker.config import HATCH_TABLE
 from hatch_docker.errors import ConfigError
-from hatch_docker.index.download import FetchedFile
 from hatch_docker.project.distribution import OwnBuild
 from hatch_docker.project.groups import dependency_groups
-from hatch_docker.project.model import Project
+from hatch_docker.project.model import BuildWheel, Own, Project
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 
@@ -52,14 +52,9 @@ class HatchlingProject:
         self.root = Path(builder.root)
 
     @property
-    def table(self) -> object:
+    def table(self) -> tuple[str, object]:
         """`[tool.hatch.build.targets.docker]`."""
-        return self._builder.target_config
-
-    @property
-    def name(self) -> str:
-        """`project.name`, not normalized."""
-        return str(self._builder.metadata.core.raw_name)
+        return HATCH_TABLE, self._builder.target_config
 
     @property
     def directory(self) -> Path:
@@ -76,6 +71,9 @@ class HatchlingProject:
             _ = self.table, self.directory
         except (TypeError, ValueError, OSError) as error:
             raise ConfigError([(str(file), str(error))]) from None
+
+    def prepare(self, build: BuildWheel) -> None:
+        """Nothing: hatchling knows the metadata without a build."""
 
     def version(self) -> str:
         """The project's version; empty if it comes from a plugin that is not installed. Raises ConfigError."""
@@ -110,6 +108,6 @@ class HatchlingProject:
             urls=core.urls,
         )
 
-    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[FetchedFile]:
+    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[Own]:
         """Build the project's wheel, or its sdist if that must be compiled; see `OwnBuild`."""
         return OwnBuild(builder=self._builder, cache=cache, progress=progress).distribution(compiled)

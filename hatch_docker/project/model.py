@@ -1,4 +1,4 @@
-"""A Python project: its core metadata as plain values, and its own distribution."""
+"""A Python project: its core metadata as plain values, and what it installs of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from packaging.dependency_groups import resolve_dependency_groups
 from packaging.errors import ExceptionGroup
@@ -15,30 +15,50 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 
-Distribution = Callable[[], AbstractContextManager[FetchedFile]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFiles:
+    """The files of a project without a build backend, which are copied as they are.
+
+    `paths` are relative to `root` and to the image's /app, with slashes, sorted.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
 
 
-def _no_distribution() -> AbstractContextManager[FetchedFile]:
-    raise HatchDockerError("the project has no build backend")
+# What a project installs of its own: its wheel, or its sdist if that must be compiled; its directory, to build one of
+# these from when the target is known; or its files.
+Own: TypeAlias = FetchedFile | Artifact | SourceFiles
+Distribution: TypeAlias = Callable[[], AbstractContextManager[Own]]
+# Builds the wheel of a source tree, for its metadata.
+BuildWheel: TypeAlias = Callable[[Artifact], Path]
+
+
+def _no_distribution() -> AbstractContextManager[Own]:
+    raise HatchDockerError("the project has nothing to install")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """A project at `root`.
 
-    `version` is normalized, and empty if it is not known. `optional_dependencies` and `dependency_groups` are keyed by
-    normalized name, `scripts` and `gui_scripts` by script. `revision` and `commit_time` (seconds since the epoch)
-    describe the commit that is checked out, empty and None without one. `distribution` builds the project's own wheel,
-    or its sdist if that must be compiled; the file exists until the end of the block.
+    `version` is normalized, and empty if it is not known before the project's wheel is, or if `has_version` is False.
+    `optional_dependencies` and `dependency_groups` are keyed by normalized name, `scripts` and `gui_scripts` by script.
+    `revision` and `commit_time` (seconds since the epoch) describe the commit that is checked out, empty and None
+    without one. `start` is the command of a project without a build backend, None if there is not exactly one.
+    `distribution` gives what the project installs of its own, which exists until the end of the block.
     """
 
     root: Path
     name: str
     version: str
+    has_version: bool = True
     requires_python: str = ""
     # A requirement by URL may contain a login.
     dependencies: tuple[str, ...] = field(default=(), repr=False)
@@ -52,6 +72,7 @@ class Project:
     urls: Mapping[str, str] = field(default_factory=dict)
     revision: str = ""
     commit_time: int | None = None
+    start: tuple[str, ...] | None = None
     distribution: Distribution = field(default=_no_distribution, repr=False, compare=False)
 
     @property
@@ -103,12 +124,8 @@ class ProjectSource(Protocol):
     root: Path
 
     @property
-    def table(self) -> object:
-        """The project's table of configuration."""
-
-    @property
-    def name(self) -> str:
-        """The project's name."""
+    def table(self) -> tuple[str, object]:
+        """The name of the project's table of configuration, and its value."""
 
     @property
     def directory(self) -> Path:
@@ -117,14 +134,17 @@ class ProjectSource(Protocol):
     def check(self) -> None:
         """Raise ConfigError if the project cannot be read."""
 
+    def prepare(self, build: BuildWheel) -> None:
+        """Called before the metadata is read: a project whose metadata only a build gives calls `build`."""
+
     def version(self) -> str:
-        """The project's version, empty if it is not known."""
+        """The project's version; empty if it is not known before the project's wheel is."""
 
     def read(self, version: str) -> Project:
         """The project's metadata, without its commit and its distribution."""
 
-    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[FetchedFile]:
-        """Build the project's own wheel; its sdist if that is not pure, or if it must be compiled."""
+    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[Own]:
+        """Give what the project installs of its own; `compiled` says that its wheel must be built in the builder."""
 
 
 def _parse(text: str) -> Requirement:

@@ -14,7 +14,7 @@ from hatch_docker.config import check_push, gather
 from hatch_docker.engine import Engine, local_name, missed
 from hatch_docker.errors import EngineError, InvalidReferenceError
 from hatch_docker.oci.reference import Reference
-from hatch_docker.plan import base_request
+from hatch_docker.plan import base_request, platforms_of
 from hatch_docker.services import Services
 from hatch_docker.session import Session
 
@@ -52,8 +52,8 @@ def make_builder(names: Sequence[Reference], push: bool, session: Session) -> tu
         gather(partial(check_push, name, "--tag") for name in names)
     services, config = session.services, session.config
     engine = _engine(services)
-    platform = next(iter(config.base.platforms), services.host.platform)
-    base = open_base(base_request(session.metadata, config.base, platform), services)
+    platform = platforms_of(config.base, services)[0]
+    base = open_base(base_request(session.metadata, config, platform), services)
     builder = open_builder(base, config.base.spec, config.compiling, services)
     with builder.container("trying the builder", network=False) as container:
         probe(container, base.facts.python, builder.name, write=lambda _output: None)

@@ -24,7 +24,7 @@ from hatch_docker.locks.commands import OWN_COMMAND
 from hatch_docker.locks.formats import find_requirement_files, upgrade_command
 from hatch_docker.locks.inputs import versions_of
 from hatch_docker.locks.locked import Locked, LockSource, foreign_lock, relock, text_of, writable_lock
-from hatch_docker.plan import base_request
+from hatch_docker.plan import base_request, platforms_of
 from hatch_docker.services import Services
 from hatch_docker.session import Session
 from hatch_docker.support.atomic import replace_text
@@ -92,8 +92,8 @@ def lock(options: Options, session: Session) -> tuple[str, int]:
     """
     session.check_configuration()
     services, config = session.services, session.config
-    platform = next(iter(config.base.platforms), services.host.platform)
-    request = base_request(session.metadata, config.base, platform)
+    platform = platforms_of(config.base, services)[0]
+    request = base_request(session.metadata, config, platform)
     pinned = pin(
         request,
         config.os_packages,

@@ -59,7 +59,7 @@ from hatch_docker.project.commit import Commit, head_of
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
 from hatch_docker.support.atomic import replace_text
-from hatch_docker.support.terminal import Console, Terminal
+from hatch_docker.support.terminal import Console, Terminal, live_stream
 
 # Including the unfinished files of a build that was killed.
 _UNFINISHED = "hatch-docker-" + "[0-9a-f]" * 32
@@ -112,9 +112,9 @@ class Session:
     @cached_property
     def terminal(self) -> Terminal:
         """Shows progress, notes and warnings."""
-        live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and self._console.verbosity >= 0
         console = self._console
-        return Terminal(console.display_info, sys.stderr if live else None, warning=console.display_warning)
+        live = live_stream("auto" if console.verbosity >= 0 else "quiet", sys.stderr, os.environ)
+        return Terminal(console.display_info, live, warning=console.display_warning)
 
     @cached_property
     def metadata(self) -> Project:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from loopback import QuietServer
 
-from hatch_docker.support.progress import Advance, Progress
+from hatch_docker.support.progress import Progress, Task
 
 
 class Notes(Progress):
@@ -26,9 +26,9 @@ class Notes(Progress):
         self.tasks: list[tuple[str, str, int]] = []
 
     @contextlib.contextmanager
-    def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+    def task(self, step: str, name: str, total: int = 0) -> Iterator[Task]:
         self.tasks.append((step, name, total))
-        yield lambda _count: None
+        yield Task()
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -34,13 +34,21 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import pull_saved
 from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.progress import Advance, Progress
+from hatch_docker.support.progress import Progress, Task
 from hatch_docker.support.streams import digest_of
 
 PLATFORM = Platform(architecture="amd64")
 LARGE, SMALL = 200_000, 1_000
 # The IDs of the images of one test.
 MADE: list[str] = []
+
+
+class Sent(Task):
+    def __init__(self, sent: list[int]) -> None:
+        self.sent = sent
+
+    def __call__(self, count: int) -> None:
+        self.sent[-1] += count
 
 
 class Counting(Progress):
@@ -50,13 +58,10 @@ class Counting(Progress):
         self.sent: list[int] = []
 
     @contextlib.contextmanager
-    def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+    def task(self, step: str, name: str, total: int = 0) -> Iterator[Task]:
         self.sent.append(0)
 
-        def advance(count: int) -> None:
-            self.sent[-1] += count
-
-        yield advance
+        yield Sent(self.sent)
 
 
 def layer(size: int) -> Layer:

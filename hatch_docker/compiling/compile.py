@@ -195,8 +195,8 @@ def _build_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -
     wheels = _requirements(context, job.sdist.name, within)(lock.requirements)
     with (
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
-        logging_to(context.log_path(job)) as log,
-        context.progress.task("build", job.label),
+        context.progress.task("build", job.label) as task,
+        logging_to(context.log_path(job), task.output) as log,
     ):
         wheel = build_locally(
             job, wheels, folder=Path(folder), uv=find_uv(context.environ), environ=context.environ, write=log.write
@@ -256,12 +256,12 @@ def _place(builder: Builder, network: bool) -> str:
 def _compile(job: Job, context: CompileContext, builder: Builder, within: tuple[str, ...]) -> BuiltWheel:
     cache, network = context.wheels, context.has_network(job)
     place = _place(builder, network)
-    with context.progress.task("compile", job.label):
+    with context.progress.task("compile", job.label) as task:
         # Before the container starts, since its time is limited.
         inputs = _inputs(cache.build_lock(job, place), job, context, within)
         with (
             context.cache.temporary() as partial_file,
-            logging_to(context.log_path(job)) as log,
+            logging_to(context.log_path(job), task.output) as log,
             builder.container(f"compiling {job.label}", network=network) as container,
         ):
             with partial_file.open("wb") as out:

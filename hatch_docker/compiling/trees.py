@@ -183,8 +183,8 @@ def _building(
     label, environ = f"{artifact.name} {artifact.version}".rstrip(), context.environ
     with (
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
-        logging_to(context.cache.log_path(label.replace(" ", "-"))) as log,
-        context.progress.task("build", label),
+        context.progress.task("build", label) as task,
+        logging_to(context.cache.log_path(label.replace(" ", "-")), task.output) as log,
     ):
         uv = find_uv(environ)
         # The wheel of a commit is cached, and must not depend on the environment.

@@ -105,8 +105,8 @@ def _installed(image: Image, options: InstallOptions, installer: Installer) -> M
     name = engine.provide(image, local_name(image), progress=progress)
     doing, limits, platform = f"installing {what} in {label}", installer.limits, image.config.platform
     with (
-        progress.task("install", f"{what} in {label}"),
-        logging_to(installer.cache.log_path(options.log)) as log,
+        progress.task("install", f"{what} in {label}") as task,
+        logging_to(installer.cache.log_path(options.log), task.output) as log,
         engine.container(name, what=doing, network=True, limits=limits, platform=platform) as container,
     ):
         return _Inside(container=container, label=label, log=log).install(options, installer)

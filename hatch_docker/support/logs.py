@@ -1,32 +1,41 @@
-"""Logs of containers' output: a file of limited size, and the last lines for messages."""
+"""Logs of builds and containers: a file of limited size, the last lines for messages, the last one for progress."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from hatch_docker.errors import readable
 from hatch_docker.support.atomic import writing
 
 # In bytes. A build that prints without end must not fill the disk.
 _LARGEST = 64 << 20
 _TAIL = 1 << 18
 _USER = re.compile(rb"(?<=//)[^/@\s]*@")
+# Colours, cursor movements and titles; the last one may be incomplete.
+_ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-~]|$))")
+
+
+def _nothing(_data: bytes) -> None:
+    pass
 
 
 class Log:
-    """A log that is being written to `path`."""
+    """A log that is being written to `path`; `follow` gets all output, too."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, follow: Callable[[bytes], None] = _nothing) -> None:
         self.path = path
         self._file = file
+        self._follow = follow
         self._room = _LARGEST
         self._tail = bytearray()
 
     def write(self, data: bytes) -> None:
         """Append output. Beyond the largest size it is dropped. Raises OutputError."""
+        self._follow(data)
         self._tail += data
         del self._tail[:-_TAIL]
         if self._room > 0:
@@ -41,8 +50,8 @@ class Log:
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[Log]:
-    """A new, unbuffered log at `path`, so that it can be followed. Raises OutputError."""
+def logging_to(path: Path, follow: Callable[[bytes], None] = _nothing) -> Iterator[Log]:
+    """A new, unbuffered log at `path`, so that it can be followed; `follow` gets all output. Raises OutputError."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # An existing file may be a link, belong to another user, or be in use by another build.
@@ -50,4 +59,16 @@ def logging_to(path: Path) -> Iterator[Log]:
             path.unlink()
         file = path.open("xb", buffering=0)
     with file:
-        yield Log(path, file)
+        yield Log(path, file, follow)
+
+
+def last_line(output: bytes) -> str:
+    """The last line of a program's output that has text, as a terminal shows it; "" if there is none.
+
+    That is what follows the last carriage return, without colours and without logins in addresses.
+    """
+    text = _USER.sub(b"", _ESCAPES.sub(b"", output))
+    lines = (line.strip() for line in reversed(re.split(rb"[\r\n]+", text)))
+    # The end may be within a character.
+    line = next(filter(None, lines), b"").decode("utf-8", errors="ignore")
+    return readable(line.expandtabs(1))

@@ -1,63 +1,55 @@
-"""Progress as lines of text, with one live line below them on a terminal."""
+"""Progress as lines of text, with a live area below them on a terminal."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
-from hatch_docker.errors import readable
-from hatch_docker.support.progress import Advance, Progress
+from hatch_docker.errors import HatchDockerError, readable
+from hatch_docker.support.logs import last_line
+from hatch_docker.support.progress import Progress
+from hatch_docker.support.steps import Row, RunningTask, Step
+
+if TYPE_CHECKING:
+    from hatch_docker.support.live import LiveArea
 
 _REDRAW_SECONDS = 0.1
-# Steps without progress of their own, such as compiling, are redrawn this often: they show the time.
-_TICK_SECONDS = 1.0
-_WIDTH = 80
+# What takes less is not drawn.
+_SLOW_SECONDS = 1.0
+# A step is drawn for so long between two tasks.
+_IDLE_SECONDS = 0.5
 # In bytes. Without a terminal, the start of larger tasks is reported too.
 _LARGE_TASK = 5_000_000
-# For each step: its words while it runs and when it is finished, and the noun of its tasks.
-_WORDS = {
-    "pull": ("pulling", "pulled", "layer"),
-    "look up": ("looking up", "looked up", "package"),
-    "resolve": ("resolving", "resolved", ""),
-    "download": ("downloading", "downloaded", "file"),
-    "build": ("building", "built", "package"),
-    "compile": ("compiling", "compiled", "package"),
-    "install": ("installing", "installed", ""),
-    "layer": ("making", "made", "layer"),
-    "load": ("loading", "loaded", ""),
-    "push": ("pushing", "pushed", "blob"),
-    "archive": ("writing", "wrote", ""),
-}
+# Terminals that cannot move their cursor, as `rich` has them.
+_DUMB = frozenset({"dumb", "unknown"})
+
+ProgressMode = Literal["auto", "plain", "tty", "quiet"]
 
 
-@dataclass(slots=True)
-class _Step:
-    name: str
-    started: float
-    ended: float = 0.0
-    count: int = 0
-    finished: int = 0
-    done: int = 0
-    total: int = 0
-    last: str = ""
-    running: dict[int, str] = field(default_factory=dict)
+def live_stream(mode: ProgressMode, stream: TextIO | None, environ: Mapping[str, str]) -> TextIO | None:
+    """`stream` if progress is drawn on it, None if there are plain lines only; the modes are those of buildx.
 
-    @property
-    def words(self) -> tuple[str, str, str]:
-        """Its words while it runs and when it is finished, and the noun of its tasks."""
-        return _WORDS.get(self.name, (self.name, self.name, ""))
-
-    def what(self, name: str = "") -> str:
-        """Its task by name, or the number of its tasks that are finished."""
-        noun = self.words[2]
-        if name or self.count == 1 or not noun:
-            return f"{noun} {name or self.last}".strip()
-        return f"{self.finished}{f'/{self.count}' if self.finished < self.count else ''} {noun}s"
+    "auto" draws on a terminal. Raises HatchDockerError if the mode is "tty" and nothing can be drawn.
+    """
+    if mode in ("plain", "quiet"):
+        return None
+    # A process without a console has no standard error on Windows; ValueError is that of a closed file.
+    is_terminal = False
+    with contextlib.suppress(OSError, ValueError):
+        is_terminal = stream is not None and stream.isatty()
+    dumb = environ.get("TERM", "").lower() in _DUMB
+    if is_terminal and not dumb:
+        return stream
+    if mode == "tty":
+        why = f"TERM is {environ['TERM']}: it cannot move its cursor" if is_terminal else "it is not a terminal"
+        raise HatchDockerError(
+            f"progress cannot be drawn on standard error: {why}", hint="use --progress=auto or --progress=plain"
+        )
+    return None
 
 
 class Console(Protocol):
@@ -81,7 +73,10 @@ class Console(Protocol):
 
 
 class Terminal(Progress):
-    """Prints lines with `line`, warnings with `warning`, and a live line to `stream`, if that is a terminal."""
+    """Prints lines with `line`, warnings with `warning`, and draws on `stream`, if any, what takes over a second.
+
+    A terminal that is closed meanwhile is no error: the build goes on.
+    """
 
     def __init__(
         self, line: Callable[[str], None], stream: TextIO | None, *, warning: Callable[[str], None] | None = None
@@ -89,53 +84,44 @@ class Terminal(Progress):
         self._line = line
         self._warning = warning or line
         self._stream = stream
+        # Held while lines are printed and while the area is drawn, not while tasks count.
         self._lock = threading.Lock()
-        self._steps: dict[str, _Step] = {}
-        self._drawn = 0.0
+        self._steps: dict[str, Step] = {}
         self._next = 0
-        # Ends the thread that redraws the live line; None if there is no such thread.
-        self._ticking: threading.Event | None = None
+        self._area: LiveArea | None = None
+        # Ends the thread that draws; None if there is no such thread.
+        self._drawing: threading.Event | None = None
 
     @contextlib.contextmanager
-    def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+    def task(self, step: str, name: str, total: int = 0) -> Iterator[RunningTask]:
         """See Progress."""
+        task = RunningTask(name, total, time.monotonic())
         with self._lock:
-            current, key = self._begin(step, name, total)
-
-        def advance(count: int) -> None:
-            with self._lock:
-                current.done += count
-                # An abandoned thread may still run for a moment after the end.
-                if self._steps.get(step) is current:
-                    self._draw(current)
-
+            current, key = self._begin(step, task)
         try:
-            yield advance
+            yield task
             with self._lock:
                 current.finished += 1
                 current.ended = time.monotonic()
         finally:
             with self._lock:
-                current.running.pop(key, None)
-                if not current.running:
-                    # It may have been a part of another step.
-                    self._draw_latest()
+                del current.running[key]
+                current.past += task.done
 
-    def _begin(self, step: str, name: str, total: int) -> tuple[_Step, int]:
-        """Begin a task; return its step and its key in `running`."""
+    def _begin(self, name: str, task: RunningTask) -> tuple[Step, int]:
+        """Begin a task of the step; returns the step, and the task's key in `running`."""
         # Starting a task closes idle steps. Running ones may wait for it: a push may pull a layer of the base.
         # Tasks without a noun are reported one by one.
         idle = [each for each in self._steps.values() if not each.running]
-        self._end([each for each in idle if each.name != step or not each.words[2]])
-        current, self._next = self._steps.setdefault(step, _Step(step, time.monotonic())), self._next + 1
-        current.count += 1
-        current.total += total
-        current.running[self._next] = current.last = name
-        if self._stream is None and total >= _LARGE_TASK:
-            self._line(f"  {current.words[0]} {current.what(name)} ({human(total)})")
-        self._draw(current)
-        self._tick()
-        return current, self._next
+        self._end([each for each in idle if each.name != name or not each.words[2]])
+        step, self._next = self._steps.setdefault(name, Step(name, task.started)), self._next + 1
+        step.count += 1
+        step.running[self._next] = task
+        step.last = task.name
+        if self._stream is None and task.total >= _LARGE_TASK:
+            self._print(self._line, [f"{step.words[0]} {step.what(task.name)} ({human(task.total)})"])
+        self._start_drawing()
+        return step, self._next
 
     def note(self, text: str) -> None:
         """See Progress."""
@@ -148,76 +134,125 @@ class Terminal(Progress):
     def close(self) -> None:
         """End all steps, and print their lines."""
         with self._lock:
+            if self._drawing:
+                self._drawing.set()
+                self._drawing = None
             self._end(list(self._steps.values()))
-            if self._ticking:
-                self._ticking.set()
-                self._ticking = None
+            self._hide()
 
     def _between(self, line: Callable[[str], None], text: str) -> None:
         with self._lock:
             self._end([each for each in self._steps.values() if not each.running])
-            self._clear()
-            line(f"  {readable(text)}")
+            self._print(line, [text])
 
-    def _end(self, steps: Sequence[_Step]) -> None:
-        if steps:
-            self._clear()
-        for step in sorted(steps, key=lambda each: each.ended):
+    def _end(self, steps: Sequence[Step]) -> None:
+        for step in steps:
             del self._steps[step.name]
-            if step.finished:
-                size = f", {human(step.done)}" if step.done else ""
-                self._line(f"  {step.words[1]} {step.what()}{size} in {step.ended - step.started:.1f} s")
+        ordered = sorted(steps, key=lambda each: each.ended)
+        self._print(self._line, [_summary(step) for step in ordered if step.finished])
 
-    def _tick(self) -> None:
-        """Redraw the live line repeatedly, in a thread that ends with the steps."""
-        if self._stream is not None and self._ticking is None:
-            self._ticking = threading.Event()
-            threading.Thread(target=self._ticks, args=(self._ticking,), name="progress", daemon=True).start()
-
-    def _ticks(self, ended: threading.Event) -> None:
-        # If the terminal is closed, the main thread reports it.
-        with contextlib.suppress(OSError, ValueError):
-            while not ended.wait(_TICK_SECONDS):
-                with self._lock:
-                    if ended.is_set():
-                        return
-                    if not self._steps:
-                        self._ticking = None
-                        return
-                    self._draw_latest()
-
-    def _draw_latest(self) -> None:
-        running = [step for step in self._steps.values() if step.running]
-        if running:
-            self._draw(max(running, key=lambda each: max(each.running)))
-
-    def _draw(self, step: _Step) -> None:
-        now = time.monotonic()
-        if self._stream is None or now - self._drawn < _REDRAW_SECONDS:
+    def _print(self, line: Callable[[str], None], texts: Sequence[str]) -> None:
+        """Print lines above the live area."""
+        if not texts:
             return
-        self._drawn = now
-        text = _live_line(step, now)
+        was_shown = self._hide()
+        for text in texts:
+            with contextlib.suppress(OSError, ValueError):
+                line(f"  {readable(text)}")
+        if was_shown and self._drawing:
+            self._draw()
+
+    def _start_drawing(self) -> None:
+        """Draw repeatedly, in a thread that ends with the steps."""
+        if self._stream is not None and self._drawing is None:
+            self._drawing = threading.Event()
+            threading.Thread(target=self._keep_drawing, args=(self._drawing,), name="progress", daemon=True).start()
+
+    def _keep_drawing(self, ended: threading.Event) -> None:
+        while not ended.wait(_REDRAW_SECONDS):
+            with self._lock:
+                begins = self._area is None and self._rows()
+            if begins:
+                # It takes a tenth of a second, in which tasks may begin and end.
+                import hatch_docker.support.live  # noqa: F401
+            with self._lock:
+                if ended.is_set():
+                    return
+                if not self._steps:
+                    self._drawing = None
+                    return
+                self._draw()
+
+    def _draw(self) -> None:
+        rows = self._rows()
+        if not rows or self._stream is None:
+            self._hide()
+            return
+        from hatch_docker.support.live import LiveArea
+
+        try:
+            self._area = self._area or LiveArea(self._stream)
+            self._area.show(rows)
+        except (OSError, ValueError):
+            # The terminal was closed.
+            self._stream = self._area = None
+
+    def _hide(self) -> bool:
+        """Clear the live area; returns whether it was shown."""
+        area, self._area = self._area, None
+        if area is None:
+            return False
         with contextlib.suppress(OSError, ValueError):
-            # A line that wraps cannot be cleared: leave room for the ^C that a terminal echoes.
-            width = (os.get_terminal_size(self._stream.fileno()).columns or _WIDTH) - 3
-            text = text if len(text) <= width else text[: max(width - 1, 0)] + "…"
-        self._stream.write(f"\r\x1b[K{text}")
-        self._stream.flush()
+            area.close()
+        return True
 
-    def _clear(self) -> None:
-        if self._stream is not None and self._drawn:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-            self._drawn = 0.0
+    def _rows(self) -> list[Row]:
+        now = time.monotonic()
+        rows: list[Row] = []
+        for step in self._steps.values():
+            is_group = step.count > 1 and bool(step.words[2])
+            is_running = bool(step.running) or now - step.ended < _IDLE_SECONDS
+            if is_group and is_running and now - step.started >= _SLOW_SECONDS:
+                rows.append(_step_row(step, now))
+            slow = [task for task in step.running.values() if now - task.started >= _SLOW_SECONDS]
+            rows += [_task_row(step, task, now, nested=is_group) for task in slow]
+        return rows
 
 
-def _live_line(step: _Step, now: float) -> str:
-    of = f" of {human(step.total)}" if step.total else ""
-    size = f" · {human(step.done)}{of}" if step.total or step.done else ""
-    if not size and now - step.started >= _TICK_SECONDS:
-        size = f" · {now - step.started:.0f} s"
-    names = f" · {', '.join(step.running.values())}" if step.count > 1 else ""
-    return f"  {step.words[0]} {step.what()}{size}{names}"
+def _summary(step: Step) -> str:
+    size = f", {human(step.done)}" if step.done else ""
+    return f"{step.words[1]} {step.what()}{size} in {step.ended - step.started:.1f} s"
+
+
+def _step_row(step: Step, now: float) -> Row:
+    done = step.done
+    return Row(
+        text=f"{step.words[0]} {step.what()}",
+        time=_clock(int(now - step.started)),
+        size=human(done) if done else "",
+        rate=f"{human(int(step.rate.at(now, done)))}/s" if done else "",
+    )
+
+
+def _task_row(step: Step, task: RunningTask, now: float, *, nested: bool) -> Row:
+    done, total = task.done, task.total
+    rate = task.rate.at(now, done)
+    text = task.name if nested else f"{step.words[0]} {step.what(task.name)}"
+    return Row(
+        text=readable(text).replace("\n", " "),
+        time=f"{_clock((total - done) / rate)} left" if done < total and rate else _clock(int(now - task.started)),
+        portion=min(done / total, 1.0) if total else None,
+        size=f"{human(done)}/{human(total)}" if total else human(done) if done else "",
+        rate=f"{human(int(rate))}/s" if done else "",
+        output=last_line(task.tail),
+        nested=nested,
+    )
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds; hours if it is long."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
 def human(size: int) -> str:

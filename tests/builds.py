@@ -190,10 +190,11 @@ def archive_of(project: Path) -> Path:
 
 
 def result_of(project: Path) -> dict[str, Any]:
-    """The only result file in the project's dist."""
+    """The only result file in the project's dist, with the facts of its image beside them if it is the only one."""
     (path,) = (project / "dist").glob("*.docker.json")
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document
+    images = document["images"]
+    return {**document, **images[0]} if len(images) == 1 else document
 
 
 def check_archive(archive: Path, scratch: Path) -> None:

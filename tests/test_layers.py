@@ -67,8 +67,8 @@ _budgets = st.integers(1, 40)
 
 
 def own_part(own: PreparedWheel, skeleton: Sequence[Entry] = (), present: frozenset[str] = frozenset()) -> Part:
-    (part,) = arrange([], own, skeleton=skeleton, extra=[], present=present, budget=3)
-    return part
+    contents = (f"{own.facts.name} {own.facts.version}",)
+    return Part(contents=contents, wheels=(own,), entries=tuple(skeleton), present=present, splice=False)
 
 
 def names(parts: Sequence[Part]) -> list[tuple[str, ...]]:
@@ -88,9 +88,7 @@ class TestLocalWheels:
         extra = [Entry(path="etc/app", content=b"")]
         output = Output(max_layers=most, extra_files=(ExtraFiles(source="x", into="/etc/app"),))
         budget = wheel_budget(output, 0, local=bool(local))
-        parts = arrange(
-            all_wheels, wheel(sizes, "own", SMALL), skeleton=[], extra=extra, present=frozenset(), budget=budget
-        )
+        parts = arrange(all_wheels, own_part(wheel(sizes, "own", SMALL)), extra=extra, budget=budget)
         found = names(parts)
         assert len(parts) <= most
         assert found[-1] == ("own",)
@@ -282,10 +280,8 @@ class TestCaching:
     def test_extra_files_have_their_own_layer(self, tmp_path: Path) -> None:
         entry = Entry(path="etc/x", mode=0o755)
         own = make_prepared(tmp_path)
-        present: frozenset[str] = frozenset()
-        parts = arrange([own], own, skeleton=[], extra=[entry], present=present, budget=9)
+        parts = arrange([own], own_part(own), extra=[entry], budget=9)
         assert [part.contents for part in parts] == [("demo 1.0",), ("extra files",), ("demo 1.0",)]
-        assert own_part(own).contents == ("demo 1.0",)
 
 
 class TestContent:

@@ -26,7 +26,7 @@ from services_maker import make_services
 from hatch_docker.base.image import open_base
 from hatch_docker.base.transports import BaseRequest
 from hatch_docker.compiling.builder import Builder, open_builder
-from hatch_docker.config import BaseSpec, parse
+from hatch_docker.config import HATCH_TABLE, BaseSpec, parse
 from hatch_docker.frontends.cli import builder as command
 from hatch_docker.oci.archive import archive, open_files
 from hatch_docker.oci.image import Image

@@ -14,6 +14,7 @@ from mutations import many
 
 from hatch_docker.base.families import BASES
 from hatch_docker.config import (
+    HATCH_TABLE,
     PRUNED,
     BaseSpec,
     Config,
@@ -36,21 +37,21 @@ from hatch_docker.oci.reference import Reference, check_tag
 from hatch_docker.oci.spec import Platform
 from hatch_docker.wheels.prune import RULES
 
-PLACE = "tool.hatch.build.targets.docker"
+PLACE = HATCH_TABLE
 
 
-def parse(table: object, environ: Mapping[str, str], *, project: str) -> tuple[Config, Settings]:
-    made, settings, mistakes = parse_leniently(table, environ, project=project)
+def parse(table: object, environ: Mapping[str, str]) -> tuple[Config, Settings]:
+    made, settings, mistakes = parse_leniently(table, environ, name=HATCH_TABLE)
     refuse(mistakes)
     return made, settings
 
 
 def config(environ: Mapping[str, str] | None = None, /, **keys: Any) -> Config:
-    return parse(_table(keys), environ or {}, project="My_App")[0]
+    return parse(_table(keys), environ or {})[0]
 
 
 def host_settings(**environ: str) -> Settings:
-    return parse({}, environ, project="app")[1]
+    return parse({}, environ)[1]
 
 
 def problems(environ: Mapping[str, str] | None = None, /, **keys: Any) -> list[tuple[str, str]]:
@@ -71,7 +72,7 @@ def _table(keys: Mapping[str, Any]) -> dict[str, Any]:
 class TestTable:
     def test_defaults_of_an_empty_table(self) -> None:
         made = config()
-        assert made.naming.image == Reference(repository="library/my-app")
+        assert made.naming.image is None
         assert made.naming.tags == ("{version}", "latest")
         assert made.base.spec == BaseSpec(transport="family", value="slim")
         assert (made.runtime.user, made.runtime.working_dir, made.output.max_layers) == ("65532:65532", "/app", 40)
@@ -108,7 +109,7 @@ class TestTable:
     def test_key_with_a_mistake_counts_as_unset(self) -> None:
         table = {"ports": ["x"], "user": 7, "entrypoint": 1}
         made, settings, mistakes = parse_leniently(
-            table, {"HATCH_DOCKER_ENTRYPOINT": "[", "HATCH_DOCKER_THREADS": "0"}, project="app"
+            table, {"HATCH_DOCKER_ENTRYPOINT": "[", "HATCH_DOCKER_THREADS": "0"}, name=HATCH_TABLE
         )
         assert (made.runtime.ports, made.runtime.user, made.runtime.entrypoint, settings.threads) == (
             (),
@@ -120,7 +121,7 @@ class TestTable:
 
     def test_error_has_one_line_per_mistake(self) -> None:
         with pytest.raises(ConfigError) as caught:
-            parse({"port": 1, "user": 1.5}, {}, project="app")
+            parse({"port": 1, "user": 1.5}, {})
         assert str(caught.value).splitlines() == [
             f"{PLACE}.port: unknown key; did you mean 'ports'?",
             f'{PLACE}.user: expected a user like 1000, "1000:1000" or "www-data", got a float',
@@ -147,7 +148,7 @@ class TestTable:
 
     def test_table_is_not_a_table(self) -> None:
         with pytest.raises(ConfigError, match="docker: expected a table, got a list"):
-            parse([], {}, project="app")
+            parse([], {})
 
     def test_setting_of_the_host_is_not_a_key(self) -> None:
         assert problem(threads=4) == (
@@ -234,7 +235,7 @@ class TestRaisesNothingButConfigError:
     def _check(table: object, environ: Mapping[str, str]) -> None:
         """Check that accepted values are valid in JSON, and that others raise a printable ConfigError."""
         try:
-            made, _ = parse(table, environ, project="app")
+            made, _ = parse(table, environ)
         except ConfigError as error:
             str(error).encode()
             places = [place for place, message in error.problems if message]
@@ -634,7 +635,7 @@ class TestNaming:
 
     def test_expands_tags_without_duplicates(self) -> None:
         made = expand_tags(
-            ["{version}", "v{version}-{name}", "1.0", "{git-sha}"], version="1.0", name="a", git_sha="c0"
+            ["{version}", "v{version}-{name}", "1.0", "{git-sha}"], version="1.0", name="a", git_sha="c0", place="tags"
         )
         assert made == ("1.0", "v1.0-a", "c0")
 
@@ -644,7 +645,7 @@ class TestNaming:
 
     def test_expanded_tag_is_too_long(self) -> None:
         with pytest.raises(ConfigError, match="is not a tag"):
-            expand_tags(["{name}"], version="1", name="a" * 129, git_sha="")
+            expand_tags(["{name}"], version="1", name="a" * 129, git_sha="", place="tags")
 
     @given(
         st.lists(
@@ -658,7 +659,7 @@ class TestNaming:
         )
     )
     def test_two_versions_never_share_a_tag(self, versions: list[str]) -> None:
-        one, other = (expand_tags(["{version}"], version=v, name="a", git_sha="")[0] for v in versions)
+        one, other = (expand_tags(["{version}"], version=v, name="a", git_sha="", place="tags")[0] for v in versions)
         assert one != other
         assert check_tag(one) == one
 
@@ -678,16 +679,21 @@ class TestNaming:
     @pytest.mark.parametrize(
         ("written", "message"),
         [
-            (["linux/amd64", "linux/arm64"], "one platform is built at a time"),
             (["windows/amd64"], "not a Linux platform"),
             (["linux amd64"], "is not a platform"),
             ([], "an empty list"),
-            ("all", "expected a list of strings"),
+            ("linux/arm64", "expected a list of strings"),
+            (["all", "linux/arm64"], "'all' cannot be combined with other platforms"),
         ],
     )
     def test_platforms(self, written: object, message: str) -> None:
-        assert config(platforms=["aarch64"]).base.platforms == (Platform(architecture="arm64"),)
+        names = ["aarch64", "linux/amd64", "linux/arm64", "linux/arm64/v8"]
+        assert config(platforms=names).base.platforms == (Platform.parse("linux/arm64"), Platform.parse("linux/amd64"))
         assert message in problem(platforms=written)[1]
+
+    def test_all_platforms_of_the_base(self) -> None:
+        for made in (config(platforms="all"), config(platforms=["all"]), config({"HATCH_DOCKER_PLATFORMS": "all"})):
+            assert made.base.platforms == "all"
 
     def test_normalizes_extras_and_groups(self) -> None:
         made = config(extras=["My_Extra", "my.extra"], dependency_groups=["Dev"])
@@ -731,17 +737,16 @@ class TestNaming:
         assert caught.value.problems == [("HATCH_DOCKER_OUTPUTS[1]", message)]
 
     def test_default_script(self) -> None:
-        assert default_script(["serve"], project="app") == "serve"
-        assert default_script(["serve", "my_app"], project="My-App") == "my_app"
-        assert default_script([], project="app") == ""
-        with pytest.raises(ConfigError, match=r"docker\.entrypoint: .*: 'a', 'b'"):
-            default_script(["b", "a"], project="app")
+        for scripts, chosen in ((["serve"], "serve"), (["serve", "my_app"], "my_app"), ([], "")):
+            assert default_script(scripts, project="My-App", place="entrypoint") == chosen
+        with pytest.raises(ConfigError, match=r"^entrypoint: .*: 'a', 'b'"):
+            default_script(["b", "a"], project="My-App", place="entrypoint")
 
     def test_push_needs_a_registry(self) -> None:
-        with pytest.raises(ConfigError, match=r"docker\.image: 'my-app' cannot be pushed"):
-            check_push(config().naming.image, config().place("image"))
+        with pytest.raises(ConfigError, match=r"^image: 'my-app' cannot be pushed"):
+            check_push(Reference.parse("my-app"), "image")
         for image in ("acme/app", "registry.example/app"):
-            check_push(config(image=image).naming.image, "image")
+            check_push(Reference.parse(image), "image")
 
 
 class TestRuntime:

@@ -12,7 +12,7 @@ from prepared_maker import TARGET
 
 from hatch_docker.base.image import Base
 from hatch_docker.base.interpreter import BaseFacts
-from hatch_docker.image.report import BuiltImage, document, how_to_run, table
+from hatch_docker.image.report import Built, BuiltImage, document, how_to_run, table
 from hatch_docker.oci.image import append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
@@ -20,11 +20,9 @@ from hatch_docker.oci.reference import Reference
 FACTS = BaseFacts(python=TARGET, links={}, directories=frozenset(), occupied=False)
 BASE = make_image("base", "more")
 IMAGE = append(BASE, make_image("a", "b").layers, make_image("a", "b").history, BASE.config)
-BUILT = BuiltImage(
-    name="my-app",
+BUILT_IMAGE = BuiltImage(
     version="1.0",
     image=IMAGE,
-    references=(Reference.parse("registry.example/my-app:1.0"), Reference.parse("registry.example/my-app:latest")),
     base=Base(name="python:3.13-slim", image=BASE, digest="sha256:" + "0" * 64, reference=None, facts=FACTS),
     layers=(
         MadeLayer(layer=IMAGE.layers[2], contents=("numpy 2.0",), unpacked=5_000_000, reused=True),
@@ -32,10 +30,17 @@ BUILT = BuiltImage(
     ),
     lock="uv.lock",
 )
+BUILT = Built(
+    name="my-app",
+    version="1.0",
+    references=(Reference.parse("registry.example/my-app:1.0"), Reference.parse("registry.example/my-app:latest")),
+    images=(BUILT_IMAGE,),
+)
 
 
-def with_config(**changes: Any) -> BuiltImage:
-    return replace(BUILT, image=replace(IMAGE, config=replace(IMAGE.config, **changes)))
+def with_config(**changes: Any) -> Built:
+    image = replace(IMAGE, config=replace(IMAGE.config, **changes))
+    return replace(BUILT, images=(replace(BUILT_IMAGE, image=image),))
 
 
 class TestResultFile:
@@ -43,18 +48,22 @@ class TestResultFile:
         made = json.loads(json.dumps(document(BUILT, {"push": "x", "archive": "y"})))
         assert made["reference"] == f"registry.example/my-app@{IMAGE.digest}"
         assert made["references"] == ["registry.example/my-app:1.0", "registry.example/my-app:latest"]
-        assert (made["digest"], made["image-id"]) == (IMAGE.digest, IMAGE.config_descriptor.digest)
-        assert made["platform"] == "linux/amd64"
-        assert made["base"] == {"name": "python:3.13-slim", "digest": BUILT.base.digest, "layers": 2}
-        assert made["size"] == sum(layer.descriptor.size for layer in IMAGE.layers)
-        assert [layer["contents"] for layer in made["layers"]] == [list(layer.contents) for layer in BUILT.layers]
-        assert made["layers"][0]["digest"] == IMAGE.layers[2].descriptor.digest
+        assert made["digest"] == IMAGE.digest
+        (image,) = made["images"]
+        assert (image["digest"], image["image-id"]) == (IMAGE.digest, IMAGE.config_descriptor.digest)
+        assert image["platform"] == "linux/amd64"
+        assert image["base"] == {"name": "python:3.13-slim", "digest": BUILT_IMAGE.base.digest, "layers": 2}
+        assert image["size"] == sum(layer.descriptor.size for layer in IMAGE.layers)
+        assert [layer["contents"] for layer in image["layers"]] == [
+            list(layer.contents) for layer in BUILT_IMAGE.layers
+        ]
+        assert image["layers"][0]["digest"] == IMAGE.layers[2].descriptor.digest
         assert made["outputs"] == {"archive": "y", "push": "x"}
 
 
 class TestTable:
     def test_lists_layers_with_contents_and_sizes(self) -> None:
-        head, rule, base, numpy, small, total = table(BUILT)
+        head, rule, base, numpy, small, total = table(BUILT_IMAGE)
         assert head.split() == ["layer", "size", "unpacked"]
         assert set(rule.strip()) == {"─"}
         assert base.startswith("  python:3.13-slim (base, 2 layers)")
@@ -66,13 +75,13 @@ class TestTable:
 
     def test_shortens_digests(self) -> None:
         base = f"python:3.13-slim@sha256:{'0123456789abcdef' * 4}"
-        named = replace(BUILT, base=replace(BUILT.base, name=base))
+        named = replace(BUILT_IMAGE, base=replace(BUILT_IMAGE.base, name=base))
         assert table(named)[2].startswith("  python:3.13-slim@sha256:0123456789ab… (base")
 
     @given(st.lists(st.text("abcdefg-", min_size=1, max_size=90), min_size=1, max_size=6))
     def test_limits_the_length_of_lines(self, names: list[str]) -> None:
-        long = replace(BUILT.layers[0], contents=tuple(f"{name} 1.0" for name in names))
-        lines = table(replace(BUILT, layers=(long, BUILT.layers[1])))
+        long = replace(BUILT_IMAGE.layers[0], contents=tuple(f"{name} 1.0" for name in names))
+        lines = table(replace(BUILT_IMAGE, layers=(long, BUILT_IMAGE.layers[1])))
         assert max(map(len, lines)) <= 110
         shown = lines[3].partition("  5.0 MB")[0]
         assert names[0][:50] in lines[3]

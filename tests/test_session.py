@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from builds import Bench, archive_of, environment, read, result_of
 
+from hatch_docker.config import TABLE
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.index.download import FetchedFile, own_file
-from hatch_docker.project.model import Project
+from hatch_docker.project.model import BuildWheel, Project
 from hatch_docker.session import Session
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -53,9 +54,13 @@ class Source:
 
     root: Path
     wheel: Path
-    table: object
+    keys: dict[str, object]
     name: str = "shop"
     problem: str = ""
+
+    @property
+    def table(self) -> tuple[str, object]:
+        return TABLE, self.keys
 
     @property
     def directory(self) -> Path:
@@ -64,6 +69,9 @@ class Source:
     def check(self) -> None:
         if self.problem:
             raise ConfigError([("pyproject.toml", self.problem)])
+
+    def prepare(self, build: BuildWheel) -> None:
+        pass
 
     def version(self) -> str:
         return "1.0"
@@ -85,7 +93,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     wheel = bench.wheel("shop", files={"shop/__main__.py": ""})
     root = tmp_path / "project"
     root.mkdir()
-    return Source(root=root, wheel=wheel, table={"base": f"oci:{bench.base()}", "platforms": ["linux/amd64"]})
+    return Source(root=root, wheel=wheel, keys={"base": f"oci:{bench.base()}", "platforms": ["linux/amd64"]})
 
 
 class TestABuild:

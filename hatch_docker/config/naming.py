@@ -81,6 +81,8 @@ def platforms(value: object, place: str) -> tuple[Platform, ...] | Literal["all"
     """Platforms, each once, in a list; or "all", alone or in a list, for all platforms of the base."""
     if value in (EVERY, [EVERY]):
         return EVERY
+    if isinstance(value, list) and EVERY in value:
+        fail(place, f"{EVERY!r} cannot be combined with other platforms")
     return tuple(dict.fromkeys(list_of(platform, empty=False)(value, place)))
 
 

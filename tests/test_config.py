@@ -19,13 +19,16 @@ from hatch_docker.config import (
     BaseSpec,
     Config,
     ExtraFiles,
+    Option,
     Settings,
     check_names,
+    check_options,
     check_push,
     created_time,
     default_script,
     expand_tags,
     refuse,
+    set_option,
 )
 from hatch_docker.config import parse as parse_leniently
 from hatch_docker.config.checks import check_outputs
@@ -968,3 +971,87 @@ class TestImage:
         written = created_time("now", source_date_epoch=str(seconds), commit_time=None, now=0)
         assert config(created=written).output.created == written
         assert datetime.datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp() == seconds
+
+
+class TestOptions:
+    def made(self, table: object, environ: Mapping[str, str], **options: Option) -> Config:
+        made, _, mistakes = parse_leniently(table, environ, options=_table(options))
+        refuse(mistakes)
+        return made
+
+    def test_override_variables_and_the_table(self) -> None:
+        made = self.made({"user": "1"}, {"HATCH_DOCKER_USER": "2"}, user=Option(place="--set user", text="3"))
+        assert made.runtime.user == "3"
+        assert made.place("user") == "--set user"
+
+    def test_add_to_the_table_or_the_variable(self) -> None:
+        labels = Option(place="--label", value={"b": "2", "c": "3,4"}, adds=True)
+        assert self.made({"labels": {"a": "1", "b": "1"}}, {}, labels=labels).runtime.labels == {
+            "a": "1",
+            "b": "2",
+            "c": "3,4",
+        }
+        assert self.made({"labels": {"a": "1"}}, {"HATCH_DOCKER_LABELS": "b=1"}, labels=labels).runtime.labels == {
+            "b": "2",
+            "c": "3,4",
+        }
+
+    def test_mistakes_of_an_addition_and_of_the_table_are_reported_together(self) -> None:
+        options = {"labels": Option(place="--label", value={"": "2"}, adds=True)}
+        _, _, mistakes = parse_leniently({"labels": {"a": 1}}, {}, options=options)
+        assert [place for place, _ in mistakes["labels"]] == ["tool.hatch-docker.labels.a", '--label.""']
+
+    def test_whole_references_replace_image_and_tags(self) -> None:
+        names = Option(place="--tag", value=["acme/app", "registry.example:5000/app:1", "acme/app:latest"])
+        assert self.made({"image": "x", "tags": ["y"]}, {}, references=names).naming.references == (
+            Reference.parse("acme/app:latest"),
+            Reference.parse("registry.example:5000/app:1"),
+        )
+
+    @pytest.mark.parametrize("key", ["references", "manifest-annotations", "index-annotations"])
+    def test_keys_of_options_are_no_keys_of_the_table(self, key: str) -> None:
+        assert parse_leniently({key: []}, {})[2][key] == [(f"tool.hatch-docker.{key}", f"unknown key{_near(key)}")]
+        with pytest.raises(ConfigError, match="unknown key"):
+            set_option(f"{key}=x", "--set")
+
+    def test_checks_without_a_project(self) -> None:
+        options = {
+            "references": Option(place="--tag", value=["Acme/App", f"a@sha256:{'0' * 64}"]),
+            "max-layers": Option(place="--set max-layers", text="many"),
+        }
+        with pytest.raises(ConfigError) as caught:
+            check_options(options)
+        assert [place for place, _ in caught.value.problems] == ["--tag[0]", "--tag[1]", "--set max-layers"]
+
+    @pytest.mark.parametrize(
+        ("text", "key", "value"),
+        [
+            ("base=alpine", "base", "alpine"),
+            ("extras = a,b", "extras", " a,b"),
+            ('env={A = "x=y"}', "env", '{A = "x=y"}'),
+            ("extras=", "extras", ""),
+        ],
+    )
+    def test_set_a_key(self, text: str, key: str, value: str) -> None:
+        assert set_option(text, "--set") == (key, Option(place=f"--set {key}", text=value))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("base", "'base' is not of the form KEY=VALUE"),
+            ("bse=alpine", "bse: unknown key; did you mean 'base'?"),
+            ("=alpine", "'=alpine': unknown key"),
+            ("threads=1", "threads: this is a setting of the host, not of the image: set HATCH_DOCKER_THREADS"),
+        ],
+    )
+    def test_set_no_key(self, text: str, message: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            set_option(text, "--set")
+        assert caught.value.problems == [("--set", message)]
+
+
+def _near(key: str) -> str:
+    return {
+        "manifest-annotations": "; did you mean 'annotations'?",
+        "index-annotations": "; did you mean 'annotations'?",
+    }.get(key, "")

@@ -5,7 +5,7 @@ The table and the environment are arguments: no I/O.
 
 from hatch_docker.config.base import reference
 from hatch_docker.config.checks import as_mistake, check_names, check_outputs, check_push, default_script, expand_tags
-from hatch_docker.config.keys import Mistakes, Option, parse, refuse
+from hatch_docker.config.keys import Mistakes, Option, check_options, parse, refuse, set_option
 from hatch_docker.config.model import (
     ALL,
     EVERY,
@@ -48,6 +48,7 @@ __all__ = [
     "Settings",
     "as_mistake",
     "check_names",
+    "check_options",
     "check_outputs",
     "check_push",
     "created_time",
@@ -57,4 +58,5 @@ __all__ = [
     "parse",
     "reference",
     "refuse",
+    "set_option",
 ]

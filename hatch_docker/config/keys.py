@@ -28,7 +28,18 @@ from hatch_docker.config.model import (
     Settings,
     variable,
 )
-from hatch_docker.config.naming import created, host, image, index_url, mirror, normalized, platforms, python, tag
+from hatch_docker.config.naming import (
+    created,
+    host,
+    image,
+    index_url,
+    mirror,
+    normalized,
+    platforms,
+    python,
+    tag,
+    whole_reference,
+)
 from hatch_docker.config.runtime import (
     absolute,
     command,
@@ -51,6 +62,7 @@ from hatch_docker.config.values import (
     list_of,
     nearest,
     nonempty,
+    shown,
     table_of,
     text,
 )
@@ -158,12 +170,25 @@ _TEST_PREFIX = f"{PREFIX}TEST_"
 _VARIABLES = {variable(key): key for key in (*KEYS, *SETTINGS)}
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A key's value from the command line: the text, as a variable has it, and the option as the place of mistakes."""
+# Only options have these: they are about one build.
+OPTIONS: dict[str, Key] = {
+    "references": Key("naming.references", list_of(whole_reference), env.LIST),
+    "manifest-annotations": Key("runtime.manifest_annotations", table_of(label, text), env.TABLE),
+    "index-annotations": Key("runtime.index_annotations", table_of(label, text), env.TABLE),
+}
 
-    text: str
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A key's value from the command line: a `text`, as a variable has it, or else a `value`, as TOML has it.
+
+    `place` is the option, for messages. With `adds`, a table is added to that of the project's table or the variable.
+    """
+
     place: str
+    text: str | None = None
+    value: object = None
+    adds: bool = False
 
 
 def parse(
@@ -175,9 +200,9 @@ def parse(
 ) -> tuple[Config, Settings, Mistakes]:
     """Read a project's table, which is called `name`, the `HATCH_DOCKER_*` variables of `environ`, and `options`.
 
-    A variable replaces the whole value of its key, and an option that of both; an empty variable counts as unset. A key
-    with a mistake counts as unset, too, so that the other keys can be checked against the project before `refuse`
-    reports all mistakes. Raises ConfigError if `table` is not a table.
+    A variable replaces the whole value of its key, and an option that of both unless it adds to them; an empty variable
+    counts as unset. A key with a mistake counts as unset, too, so that the other keys can be checked against the
+    project before `refuse` reports all mistakes. Raises ConfigError if `table` is not a table.
     """
     if not isinstance(table, Mapping):
         expected("a table", table, name)
@@ -186,15 +211,23 @@ def parse(
         for variable, value in environ.items()
         if variable.startswith(PREFIX) and not variable.startswith(_TEST_PREFIX) and value.strip()
     }
-    overrides = {_VARIABLES.get(each, each): Option(variables[each], each) for each in sorted(variables)}
-    overrides |= options
+    overrides = {_VARIABLES.get(each, each): Option(place=each, text=variables[each]) for each in sorted(variables)}
+    added = {key: option for key, option in options.items() if option.adds}
+    overrides |= {key: option for key, option in options.items() if not option.adds}
     foreign = HATCHLING if name == HATCH_TABLE else frozenset[str]()
     calls = {key: partial(_from_table, key, table[key], name) for key in table if key not in foreign | overrides.keys()}
-    calls |= {key: partial(_from_text, key, each) for key, each in overrides.items()}
+    calls |= {key: partial(_from_override, key, each) for key, each in overrides.items()}
     values, mistakes = _outcomes(calls)
+    more, others = _outcomes({key: partial(_from_override, key, each) for key, each in added.items()})
+    values |= {key: {**values.get(key, {}), **value} for key, value in more.items()}
     settings = {key: values.pop(key) for key in SETTINGS if key in values}
-    overridden = {key: each.place for key, each in overrides.items() if key in KEYS}
-    return _config(values, overridden, name), _settings(settings), mistakes
+    overridden = {key: each.place for key, each in overrides.items() if key in KEYS | OPTIONS}
+    return _config(values, overridden, name), _settings(settings), _all_of(mistakes, others)
+
+
+def check_options(options: Mapping[str, Option]) -> None:
+    """Raise one ConfigError with the mistakes of the options that can be seen without the project."""
+    refuse(parse({}, {}, options=options)[2])
 
 
 def refuse(mistakes: Mistakes) -> None:
@@ -222,13 +255,27 @@ def _from_table(key: str, value: object, table: str) -> Any:
     return KEYS[key].parser(value, place)
 
 
-def _from_text(name: str, option: Option) -> Any:
-    key = (KEYS | SETTINGS).get(name)
-    if key is None and name.startswith(PREFIX):
-        fail(name, f"unknown variable{nearest(name, _VARIABLES)}")
+def _all_of(mistakes: Mistakes, others: Mistakes) -> Mistakes:
+    return {key: [*mistakes.get(key, ()), *others.get(key, ())] for key in (*mistakes, *others)}
+
+
+def _from_override(name: str, option: Option) -> Any:
+    key = (KEYS | SETTINGS | OPTIONS).get(name)
     if key is None:
-        fail(option.place, f"{_unknown(name)}")
-    return key.parser(key.form.read(option.text, option.place), option.place)
+        fail(option.place, f"unknown variable{nearest(name, _VARIABLES)}" if name == option.place else _unknown(name))
+    value = option.value if option.text is None else key.form.read(option.text, option.place)
+    return key.parser(value, option.place)
+
+
+def set_option(text: str, place: str) -> tuple[str, Option]:
+    """The key and the value of `KEY=VALUE`, which a user may set for one build. Raises ConfigError."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals:
+        fail(place, f"{shown(text)} is not of the form KEY=VALUE")
+    if key not in KEYS:
+        fail(place, f"{key or shown(text)}: {_unknown(key)}")
+    return key, Option(place=f"{place} {key}", text=value)
 
 
 def _unknown(key: str) -> str:
@@ -240,7 +287,7 @@ def _unknown(key: str) -> str:
 def _config(values: Mapping[str, Any], overridden: Mapping[str, str], table: str) -> Config:
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for key, value in values.items():
-        group, _, attribute = KEYS[key].attribute.partition(".")
+        group, _, attribute = (KEYS | OPTIONS)[key].attribute.partition(".")
         groups[group][attribute] = value
     made = {name: GROUPS[name](**attributes) for name, attributes in groups.items()}
     return Config(**made, overridden=overridden, table=table)

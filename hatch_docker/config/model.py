@@ -141,7 +141,8 @@ class Runtime:
     """How the image runs (config.md).
 
     `entrypoint` and `cmd` are a command, the name of a script, or None if not set; `ports` are like `8080/tcp`;
-    `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to those from the project's metadata.
+    `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to those from the project's metadata,
+    `manifest_annotations` and `index_annotations` to one kind of document only.
     """
 
     entrypoint: tuple[str, ...] | str | None = None
@@ -153,6 +154,8 @@ class Runtime:
     working_dir: str = "/app"
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    manifest_annotations: Mapping[str, str] = field(default_factory=dict)
+    index_annotations: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
 

@@ -31,6 +31,14 @@ def image(value: object, place: str) -> Reference:
     return parsed
 
 
+def whole_reference(value: object, place: str) -> Reference:
+    """A whole name of the image; its default tag is `latest`."""
+    parsed = reference(nonempty(value, place), place)
+    if parsed.digest:
+        fail(place, f"{shown(value)} has a digest: images are named by tags, and their digest follows from the content")
+    return parsed.with_tag(parsed.tag or "latest")
+
+
 def tag(value: object, place: str) -> str:
     """The template of a tag: a string with the placeholders `{version}`, `{name}` and `{git-sha}`."""
     string = nonempty(value, place)

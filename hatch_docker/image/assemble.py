@@ -80,4 +80,4 @@ def assemble(
         History(created=created, created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]) for made in layers
     )
     image = append(base.image, tuple(made.layer for made in layers), history, config)
-    return replace(image, annotations={**described, **runtime.annotations})
+    return replace(image, annotations={**described, **runtime.annotations, **runtime.manifest_annotations})

@@ -74,7 +74,8 @@ def configure(
 
 def index_annotations(project: Project, runtime: Runtime, *, created: str) -> dict[str, str]:
     """The annotations of an index, whose images may have different bases."""
-    return {**describe(project, created=created, base_name="", base_digest=""), **runtime.annotations}
+    described = describe(project, created=created, base_name="", base_digest="")
+    return {**described, **runtime.annotations, **runtime.index_annotations}
 
 
 def describe(project: Project, *, created: str, base_name: str, base_digest: str) -> dict[str, str]:

@@ -139,11 +139,12 @@ class NetworkError(HatchDockerError):
 
 
 class RegistryError(NetworkError):
-    """A registry that refuses; `status` is the HTTP status, 0 if there is none."""
+    """A registry that refuses; `status` is the HTTP status, 0 if there is none, `codes` are the registry's own."""
 
     def __init__(self, message: str, *, status: int = 0, place: str = "", hint: str = "") -> None:
         super().__init__(message, place=place, hint=hint)
         self.status = status
+        self.codes: frozenset[str] = frozenset()
 
 
 class DebianError(HatchDockerError):

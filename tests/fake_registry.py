@@ -60,6 +60,17 @@ class FakeRegistry(Loopback):
     unmountable: frozenset[str] = frozenset()  # repositories that no token service gives access to
     largest_put: int = 1 << 30
     smallest_chunk: int = 0
+    largest_chunk: int = 1 << 30
+    chunk_status: int = 202
+    drops_chunks: bool = False  # all but the first of each blob, as ECR does
+    blob_status: int = 201  # of a complete upload
+    blob_digest: str = ""  # in the header then, if any
+    manifest_status: int = 201
+    manifest_digest: str | None = None  # in the header then, instead of the right one
+    immutable: bool = False  # tags, as in ECR
+    indexes: bool = True
+    loses_tags: bool = False
+    outdated_blobs: set[str] = field(default_factory=set)  # that a HEAD finds, though they are gone
     absolute_location: bool = False
     location: str = ""  # of uploads, instead of the right one
     storage: str = ""  # the host that blobs are redirected to
@@ -76,6 +87,7 @@ class FakeRegistry(Loopback):
     uses: dict[str, int] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    everything: tuple[int, bytes] | None = None  # the answer to any request
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sent(self, method: str, path: str = "") -> list[Request]:
@@ -120,7 +132,10 @@ class _Handler(QuietHandler):
             )
             if failure:
                 failure.times -= 1
-        if failure:
+        if fake.everything:
+            self._body()
+            self._answer(*fake.everything, headers={"Content-Type": "text/html"})
+        elif failure:
             self._body()
             self._answer(failure.status, failure.body, dict(failure.headers))
         elif parts.path == "/token":
@@ -136,6 +151,8 @@ class _Handler(QuietHandler):
         if self.read:
             return b""
         self.read = True
+        if self.headers.get("Transfer-Encoding"):
+            raise AssertionError("registries need a Content-Length")
         return self.rfile.read(int(self.headers.get("Content-Length", "0")))
 
     def _answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
@@ -204,15 +221,7 @@ class _Handler(QuietHandler):
     def _manifests(self, reference: str) -> None:
         fake = self.fake
         if self.command == "PUT":
-            data = self._body()
-            digest = fake.add_manifest(self.name, reference, data, self.headers["Content-Type"])
-            document = json.loads(data)
-            blobs = [document["config"], *document["layers"]]
-            if all((self.name, blob["digest"]) in fake.blobs for blob in blobs):
-                self._answer(201, headers={"Docker-Content-Digest": digest})
-            else:
-                del fake.manifests[self.name, reference]
-                self._answer(404, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}')
+            self._put_manifest(reference, self._body())
             return
         if (self.name, reference) not in fake.manifests:
             self._answer(404)
@@ -222,12 +231,42 @@ class _Handler(QuietHandler):
         headers = {"Docker-Content-Digest": digest, "Content-Length": str(len(data))}
         self._answer(200, data, headers | ({"Content-Type": media_type} if media_type else {}))
 
+    def _put_manifest(self, reference: str, data: bytes) -> None:
+        fake, document, media_type = self.fake, json.loads(data), self.headers["Content-Type"]
+        is_index = "manifests" in document
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        blobs = [] if is_index else [document["config"], *document["layers"]]
+        wanted = [blob["digest"] for blob in blobs if not blob.get("urls")]
+        if reference != digest and ":" in reference:
+            self._error(400, "DIGEST_INVALID")
+        elif fake.immutable and ":" not in reference and (self.name, reference) in fake.manifests:
+            self._error(400, "TAG_INVALID", f"The image tag '{reference}' already exists and cannot be overwritten")
+        elif is_index and not fake.indexes:
+            self._error(400, "MANIFEST_INVALID", "manifest invalid")
+        elif document.get("mediaType", media_type) != media_type:
+            self._error(400, "MANIFEST_INVALID", "the media type of the request is not the manifest's")
+        elif not all((self.name, each) in fake.blobs for each in wanted):
+            self._error(404, "MANIFEST_BLOB_UNKNOWN")
+        elif is_index and not all((self.name, each["digest"]) in fake.manifests for each in document["manifests"]):
+            self._error(404, "MANIFEST_UNKNOWN")
+        else:
+            fake.manifests[self.name, digest] = (media_type, data)
+            if not fake.loses_tags:
+                fake.add_manifest(self.name, reference, data, media_type)
+            header = digest if fake.manifest_digest is None else fake.manifest_digest
+            self._answer(fake.manifest_status, headers={"Docker-Content-Digest": header} if header else {})
+
+    def _error(self, status: int, code: str, message: str = "") -> None:
+        self._answer(status, json.dumps({"errors": [{"code": code, "message": message}]}).encode())
+
     def _blobs(self, rest: str) -> None:
         if rest.startswith("uploads/"):
             self._upload(rest.removeprefix("uploads/"))
             return
         data = self.fake.blobs.get((self.name, rest))
-        if data is None:
+        if self.command == "HEAD" and rest in self.fake.outdated_blobs:
+            self._answer(200, headers={"Docker-Content-Digest": rest})
+        elif data is None:
             self._answer(404)
         elif self.command == "HEAD":
             self._answer(200, headers={"Content-Length": str(len(data))})
@@ -293,19 +332,28 @@ class _Handler(QuietHandler):
     def _chunk(self, upload: str) -> None:
         received = self.fake.uploads[upload]
         data = self._body()
+        if len(data) > self.fake.largest_chunk:
+            self._error(416, "UNSUPPORTED", "the request body is too large")
+            return
+        if self.fake.drops_chunks and received:
+            self._answer(201, headers={**self._location(upload), "Range": f"0-{len(received) - 1}"})
+            return
         if self.headers["Content-Range"] != f"{len(received)}-{len(received) + len(data) - 1}":
             self._answer(416)
             return
         received += data
-        self._answer(202, headers={**self._location(upload), "Range": f"0-{len(received) - 1}"})
+        headers = {**self._location(upload), "Range": f"0-{len(received) - 1}"}
+        self._answer(self.fake.chunk_status, headers=headers)
 
     def _finish(self, upload: str) -> None:
         data = bytes(self.fake.uploads.pop(upload)) + self._body()
         if "sha256:" + hashlib.sha256(data).hexdigest() != self.query["digest"][0]:
             self._answer(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
             return
-        self.fake.add_blob(self.name, data)
-        self._answer(201)
+        digest = self.fake.add_blob(self.name, data)
+        self.fake.outdated_blobs.discard(digest)
+        header = {"Docker-Content-Digest": self.fake.blob_digest} if self.fake.blob_digest else {}
+        self._answer(self.fake.blob_status, headers=header)
 
 
 def _basic() -> str:

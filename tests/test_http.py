@@ -69,6 +69,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[Answer] = [answer()]
         self.seen: list[BaseHTTPRequestHandler] = []
+        self.pause = 0.0  # in seconds, before the body of a PUT is read, and before the answer
 
     @property
     def host(self) -> str:
@@ -90,7 +91,9 @@ class Handler(BaseHTTPRequestHandler):
         (answers.pop(0) if len(answers) > 1 else answers[0])(self)
 
     def do_PUT(self) -> None:
+        time.sleep(self.server.pause)
         self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(self.server.pause)
         self.do_GET()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -119,6 +122,30 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seconds: list[float] = []
     monkeypatch.setattr(time, "sleep", seconds.append)
     return seconds
+
+
+class TestSlowness:
+    """A PUT of more than the socket's buffers hold, which is read, and answered, after a third of a second."""
+
+    @pytest.fixture(autouse=True)
+    def _slow(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        server.pause = 0.3
+        monkeypatch.setattr(http_module, "_CONNECT_SECONDS", 0.1)
+
+    @staticmethod
+    def put(server: Server, body: bytes | list[bytes], patience: float = 0) -> int:
+        headers = {"Content-Length": str(sum(map(len, body)) if isinstance(body, list) else len(body))}
+        return Http().request("PUT", server.url, headers=headers, body=body, retry=False, patience=patience).status
+
+    @pytest.mark.parametrize("body", [bytes(20 << 20), [bytes(1 << 20)] * 20])
+    def test_body_may_be_sent_slowly(self, server: Server, body: bytes | list[bytes]) -> None:
+        assert self.put(server, body) == 200
+
+    def test_answer_may_be_late_if_the_caller_is_patient(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http_module, "_READ_SECONDS", 0.1)
+        assert self.put(server, b"small", patience=5.0) == 200
+        with pytest.raises(NetworkError, match="stopped answering"):
+            self.put(server, b"small")
 
 
 class TestRequests:

@@ -34,7 +34,7 @@ from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.http import Http
-from hatch_docker.support.progress import Advance, Progress
+from hatch_docker.support.progress import Progress, Task
 from hatch_docker.support.streams import digest_of
 
 
@@ -133,7 +133,7 @@ def test_pulls_what_was_pushed(place: Place, tmp_path: Path) -> None:
     pushed = image(layer("a", b"one"), layer("b", b"two" * 1000), layer("a", b"one"))
     first = place.reference()
     second = first.with_tag("latest")
-    assert place.client(tmp_path).push(pushed, [first, second]) == pushed.digest
+    assert place.client(tmp_path).push(pushed.node, [first, second]) == pushed.digest
     pulling = place.client(tmp_path)
     for reference in (first, second, first.with_digest(pushed.digest)):
         descriptor, data = pulling.manifest(reference)
@@ -148,21 +148,21 @@ def test_pulls_what_was_pushed(place: Place, tmp_path: Path) -> None:
 def test_mounts_blobs_of_the_base_without_opening_them(place: Place, tmp_path: Path) -> None:
     base, own = layer("base", secrets.token_bytes(100)), layer("own", secrets.token_bytes(100))
     source, target = place.reference("/base"), place.reference("/app")
-    place.client(tmp_path).push(image(base), [source])
+    place.client(tmp_path).push(image(base).node, [source])
 
     def refuse() -> BinaryIO:
         raise AssertionError("opened")
 
     remote = Layer(descriptor=base.descriptor, diff_id=base.diff_id, open=refuse)
     pushed = image(remote, own)
-    assert place.client(tmp_path).push(pushed, [target], mount_from=source) == pushed.digest
+    assert place.client(tmp_path).push(pushed.node, [target], mount_from=[source]) == pushed.digest
     assert place.client(tmp_path).resolve(target).digest == pushed.digest
 
 
 @pytest.mark.parametrize("place", [*OPEN_PLACES, *LOCKED_PLACES], indirect=True)
 def test_missing_image_is_an_error(place: Place, tmp_path: Path) -> None:
     existing = place.reference()
-    place.client(tmp_path).push(image(layer("a")), [existing])
+    place.client(tmp_path).push(image(layer("a")).node, [existing])
     for missing in (existing.with_tag("9.9"), place.reference(), existing.with_digest(digest_of(b"other"))):
         for ask in (place.client(tmp_path).manifest, place.client(tmp_path).resolve):
             with pytest.raises(RegistryError) as caught:
@@ -182,7 +182,7 @@ def test_wrong_and_missing_passwords(place: Place, user: str, tmp_path: Path) ->
         lambda registry: registry.manifest(reference),
         lambda registry: registry.resolve(reference),
         lambda registry: list(registry.blob(reference, layer("a").descriptor)),
-        lambda registry: registry.push(image(layer("a")), [reference]),
+        lambda registry: registry.push(image(layer("a")).node, [reference]),
     ]
     for attempt in attempts:
         with pytest.raises(RegistryError) as caught:
@@ -231,7 +231,7 @@ def test_sends_no_credentials_to_another_host_of_an_upload(fake: FakeRegistry, t
         fake.location = f"http://{storage.host}/v2/app/blobs/uploads/x?state=s"
         reference = Reference(registry=fake.host, repository="app")
         with pytest.raises(RegistryError):
-            client(credentials_for(tmp_path, fake.host)).push(image(layer("a")), [reference])
+            client(credentials_for(tmp_path, fake.host)).push(image(layer("a")).node, [reference])
         assert storage.sent("PUT", "/uploads/")
         assert not [request for request in storage.requests if "Authorization" in request.headers]
 
@@ -386,7 +386,7 @@ def test_any_answer_is_a_result_or_our_error(body: bytes, status: int, header: s
             lambda: client().manifest(reference),
             lambda: client().resolve(reference),
             lambda: list(client().blob(reference, Descriptor(media_type="", digest=digest_of(b""), size=0))),
-            lambda: client().push(image(), [reference]),
+            lambda: client().push(image().node, [reference]),
         ):
             assert message_of(attempt).replace("\n  hint: ", "").isprintable()
     if 300 <= status < 400:
@@ -471,12 +471,12 @@ def test_mirror_may_have_a_prefix_and_is_not_pushed_to(fake: FakeRegistry) -> No
         mirror.add_manifest("hub/proxy/library/base", "latest", base.manifest_bytes, spec.MANIFEST)
         source = Reference(registry=fake.host, repository="library/base")
         assert registry.manifest(source)[1] == base.manifest_bytes
-        registry.push(base, [Reference(registry=fake.host, repository="app")], mount_from=source)
+        registry.push(base.node, [Reference(registry=fake.host, repository="app")], mount_from=[source])
         assert not mirror.sent("PUT")
         assert not mirror.sent("POST")
         # Blobs of the mirror can be mounted in its own registry.
         mirror.blobs["hub/proxy/library/base", base.layers[0].descriptor.digest] = base.layers[0].open().read()
-        registry.push(base, [Reference(registry=mirror.host, repository="app")], mount_from=source)
+        registry.push(base.node, [Reference(registry=mirror.host, repository="app")], mount_from=[source])
         assert len(mirror.sent("PUT", "/blobs/")) == 1
 
 
@@ -485,7 +485,7 @@ def test_mirror_may_have_a_prefix_and_is_not_pushed_to(fake: FakeRegistry) -> No
 
 def push(fake: FakeRegistry, pushed: Image, credentials: Credentials | None = None, **options: Any) -> None:
     reference = Reference(registry=fake.host, repository="app", tag="1.0")
-    client(credentials).push(pushed, [reference], **options)
+    client(credentials).push(pushed.node, [reference], **options)
     assert fake.manifests["app", "1.0"] == (spec.MANIFEST, pushed.manifest_bytes)
     for each in (pushed.config_descriptor, *pushed.manifest.layers):
         assert digest_of(fake.blobs["app", each.digest]) == each.digest
@@ -500,7 +500,8 @@ def test_sends_missing_blobs_once_and_tags_last(fake: FakeRegistry, absolute: bo
     push(fake, image(shared, own, own))
     puts = [request.path for request in fake.sent("PUT")]
     assert len([path for path in puts if "/blobs/" in path]) == 2
-    assert [path for path in puts if "/manifests/" in path] == puts[-1:]
+    documents = [path for path in puts if "/manifests/" in path]
+    assert documents == puts[-2:] == [f"/v2/app/manifests/{image(shared, own, own).digest}", "/v2/app/manifests/1.0"]
 
 
 def test_reuses_connections(fake: FakeRegistry) -> None:
@@ -514,7 +515,7 @@ def test_requests_one_token_and_one_for_mounts(fake: FakeRegistry, tmp_path: Pat
     fake.add_blob("library/base", base.open().read())
     source = Reference(registry=fake.host, repository="library/base")
     own = [layer(str(number)) for number in range(6)]
-    push(fake, image(base, *own), credentials_for(tmp_path, fake.host), mount_from=source)
+    push(fake, image(base, *own), credentials_for(tmp_path, fake.host), mount_from=[source])
     scopes = [request.query["scope"] for request in fake.sent("GET", "/token")]
     assert scopes == [["repository:app:pull,push"], ["repository:app:pull,push", "repository:library/base:pull"]]
     assert not [r for r in fake.sent("PUT", "/blobs/") if base.descriptor.digest in r.query["digest"]]
@@ -524,11 +525,11 @@ def test_requests_one_token_and_one_for_mounts(fake: FakeRegistry, tmp_path: Pat
 def test_uploads_what_cannot_be_mounted(fake: FakeRegistry, tmp_path: Path, auth: str) -> None:
     fake.auth, fake.mounts, fake.unmountable = auth, False, frozenset({"private/base"})
     source = Reference(registry=fake.host, repository="private/base")
-    push(fake, image(layer("base")), credentials_for(tmp_path, fake.host), mount_from=source)
+    push(fake, image(layer("base")), credentials_for(tmp_path, fake.host), mount_from=[source])
 
 
 def test_mounts_nothing_from_another_registry(fake: FakeRegistry) -> None:
-    push(fake, image(layer("base")), mount_from=Reference(registry="other.example", repository="base"))
+    push(fake, image(layer("base")), mount_from=[Reference(registry="other.example", repository="base")])
     assert not any("mount" in request.query for request in fake.requests)
 
 
@@ -576,6 +577,13 @@ def test_retries_temporary_failures(fake: FakeRegistry, status: int, method: str
     pushed = image(layer("a"))
     push(fake, pushed)
     assert client().manifest(Reference(registry=fake.host, repository="app", tag="1.0"))[0].digest == pushed.digest
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_asks_again_if_an_answer_breaks_off(fake: FakeRegistry, method: str) -> None:
+    cut = {"Content-Length": "100", "Connection": "close"}
+    fake.failures = [Failure(method, "/manifests/" if method == "PUT" else "", 201, headers=cut, body=b"{")]
+    push(fake, image(layer("a")))
 
 
 def test_reports_a_rate_limit_of_hours_without_waiting(fake: FakeRegistry) -> None:
@@ -673,12 +681,19 @@ def test_progress_counts_every_sent_byte(fake: FakeRegistry) -> None:
     counted: dict[str, tuple[int, list[int]]] = {}
     notes: list[str] = []
 
+    class Counted(Task):
+        def __init__(self, counts: list[int]) -> None:
+            self.counts = counts
+
+        def __call__(self, count: int) -> None:
+            self.counts.append(count)
+
     class Counting(Progress):
         @contextmanager
-        def task(self, step: str, name: str, total: int = 0) -> Iterator[Advance]:
+        def task(self, step: str, name: str, total: int = 0) -> Iterator[Task]:
             assert step == "push"
             counted[name] = (total, [])
-            yield counted[name][1].append
+            yield Counted(counted[name][1])
 
         def note(self, text: str) -> None:
             notes.append(text)
@@ -689,11 +704,6 @@ def test_progress_counts_every_sent_byte(fake: FakeRegistry) -> None:
     assert all(total == sum(done) for total, done in counted.values())
     assert max(total for total, _ in counted.values()) == new.descriptor.size
     assert "1 present, 2 uploaded" in notes[0] or "2 present, 1 uploaded" in notes[0]
-
-
-def test_refuses_references_of_two_repositories() -> None:
-    with pytest.raises(ValueError, match="one repository"):
-        client().push(image(), [Reference(repository="a"), Reference(repository="b")])
 
 
 # Messages
@@ -737,7 +747,7 @@ def test_unreachable_registry_is_an_error() -> None:
     host = f"127.0.0.1:{free_port()}"
     for attempt in (
         lambda: client().manifest(Reference(registry=host, repository="app")),
-        lambda: client().push(image(), [Reference(registry=host, repository="app")]),
+        lambda: client().push(image().node, [Reference(registry=host, repository="app")]),
     ):
         with pytest.raises(RegistryError, match="cannot be reached") as caught:
             attempt()

@@ -201,6 +201,22 @@ class TestOffline:
         with pytest.raises(RegistryError, match="cannot be reached"):
             self.pull(reference, Cache(cache.root / "another"))
 
+    def test_tag_costs_a_head_if_its_manifest_is_cached(self, cache: Cache) -> None:
+        """Registries that limit pulls count each GET of a manifest."""
+        with FakeRegistry() as fake:
+            reference = Reference(registry=fake.host, repository="app", tag="latest")
+            for image in (IMAGE, make_image("newer")):
+                fake.add_manifest("app", "latest", image.manifest_bytes, spec.MANIFEST)
+                fake.add_blob("app", image.config_bytes)
+                for _ in range(2):
+                    assert self.pull(reference, cache).digest == image.digest
+                assert len(fake.sent("GET", "/manifests/")) == 1
+                fake.requests.clear()
+            # Without the digest in an answer to a HEAD, nobody knows what the tag names.
+            fake.digest_header = ""
+            assert self.pull(reference, cache).digest == make_image("newer").digest
+            assert len(fake.sent("GET", "/manifests/")) == 1
+
     @staticmethod
     def pull(reference: Reference, cache: Cache) -> Image:
         registry = Registry(Http(), credentials=Credentials())

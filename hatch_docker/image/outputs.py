@@ -56,8 +56,8 @@ def to_engine(built: Built, to: Destination) -> str:
 
 def to_registry(built: Built, to: Destination) -> str:
     """Push the image to the registry that `image` names, under every tag; returns the name by digest."""
-    image, base = built.images[0].image, built.images[0].base
-    to.registry.push(image, built.references, mount_from=base.reference, threads=to.threads, progress=to.progress)
+    bases = [each.base.reference for each in built.images if each.base.reference]
+    to.registry.push(built.node, built.references, mount_from=bases, threads=to.threads, progress=to.progress)
     return built.digest_reference
 
 

@@ -51,11 +51,15 @@ class Pulled:
 
 
 def registry_source(registry: Registry, reference: Reference, cache: Cache) -> Source:
-    """An image in a registry. If it is named by digest, its cached manifest is not requested again."""
+    """An image in a registry. A cached manifest is not requested again: a tag costs a HEAD, a digest nothing."""
+
+    def cached(digest: str) -> bytes | None:
+        path = cache.blob(digest)
+        return path.read_bytes() if path else None
 
     def root() -> bytes:
-        path = cache.blob(reference.digest) if reference.digest else None
-        return path.read_bytes() if path else registry.manifest(reference)[1]
+        known = cached(reference.digest) if reference.digest else None
+        return known or registry.manifest(reference, known=None if reference.digest else cached)[1]
 
     return Source(
         name=reference.familiar,
@@ -105,26 +109,50 @@ def pull(source: Source, platform: Platform, cache: Cache, *, progress: Progress
     return Pulled(image=Image(config=config, layers=layers, history=history), digest=digest_of(data))
 
 
+def platforms_of(source: Source, cache: Cache) -> list[Platform]:
+    """The platforms that a source has images for, sorted, without attestations. Raises ImageError."""
+    root: Mapping[str, Any] = spec.load(_remember(cache, source.root(), source.name), f"the manifest of {source.name}")
+    if "manifests" in root:
+        index = Index.from_json(root)
+        if index.platforms() or not index.manifests:
+            return [Platform.parse(each) for each in index.platforms()]
+        root = spec.load(_cached(cache, source, index.manifests[0]), f"the manifest of {source.name}")
+    config = _cached(cache, source, Manifest.from_json(root).config)
+    return [ImageConfig.from_json(spec.load(config, f"the config of {source.name}")).platform]
+
+
+def saved_platform(files: Files, tag: str) -> Platform:
+    """The platform of an image of a `docker save` archive. Raises ImageError."""
+    document = spec.load(files.read(_saved_entry(files, tag)["Config"]), f"the config of {files.place}")
+    return ImageConfig.from_json(document).platform
+
+
 def pull_saved(files: Files, tag: str, platform: Platform, cache: Cache, *, progress: Progress) -> Pulled:
     """An image of a `docker save` archive, by `tag` if it has several. Its layers are compressed into the cache.
 
     Raises ImageError, BaseError.
     """
-    entries = saved_images(files)
-    matching = [entry for entry in entries if not tag or any(_same(tag, other) for other in entry["RepoTags"])]
-    if len(matching) != 1:
-        raise not_exactly_one(files, len(matching), tag, {each for entry in entries for each in entry["RepoTags"]})
-    document = spec.load(files.read(matching[0]["Config"]), f"the config of {files.place}")
+    entry = _saved_entry(files, tag)
+    document = spec.load(files.read(entry["Config"]), f"the config of {files.place}")
     config = ImageConfig.from_json(document)
     check_platform(files.place, config, platform)
     diff_ids = diff_ids_of(document)
-    names = matching[0]["Layers"]
+    names = entry["Layers"]
     if len(names) != len(diff_ids):
         raise ImageError("the config has another number of layers than the archive", place=files.place)
     named = list(zip(names, diff_ids, strict=True))
     layers = together(lambda each: _compressed(files, *each, cache, progress), named, threads=4)
     image = Image(config=config, layers=tuple(layers), history=history_of(document))
     return Pulled(image=image, digest=image.digest)
+
+
+def _saved_entry(files: Files, tag: str) -> Mapping[str, Any]:
+    """The entry of the only image of an archive, or of the one named `tag`. Raises ImageError."""
+    entries = saved_images(files)
+    matching = [entry for entry in entries if not tag or any(_same(tag, other) for other in entry["RepoTags"])]
+    if len(matching) != 1:
+        raise not_exactly_one(files, len(matching), tag, {each for entry in entries for each in entry["RepoTags"]})
+    return matching[0]
 
 
 def _same(name: str, other: str) -> bool:

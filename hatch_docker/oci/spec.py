@@ -24,6 +24,10 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
+# Annotations (annotations.md, and ours) that images of one index have in common: the commit, and the lock's digest.
+REVISION = "org.opencontainers.image.revision"
+LOCK = "io.github.hatch-docker.lock"
+
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
 INDEXES = (INDEX, DOCKER_INDEX)
 

@@ -21,6 +21,7 @@ from urllib.request import proxy_bypass
 
 import truststore
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -47,6 +48,8 @@ _ATTEMPTS = 5
 # Few, so that a mistyped host is reported soon.
 _CONNECTION_ATTEMPTS = 2
 _LONGEST_WAIT = 30.0
+_CONNECT_SECONDS = 15
+_READ_SECONDS = 90
 # There, `proxy_bypass` reads the system's settings, as `getproxies` does, and takes no mapping.
 _SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
 # In bytes. Larger bodies of skipped answers are not read to keep the connection.
@@ -120,13 +123,14 @@ class Http:
         body: bytes | BinaryIO | Iterable[bytes] | None = None,
         redirect: bool = True,
         retry: bool = True,
+        patience: float = 0,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request and return the response, of any status, with its body unread.
 
         Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110; a Retry-After of up to half a
         minute is honoured), failed connection attempts once and soon. For a `body` that cannot be sent twice, pass
         `retry=False`. Authorization is not sent to another host after a redirect. Raises NetworkError if the host does
-        not answer.
+        not answer within a minute and a half and `patience`, in seconds.
         """
         try:
             return self._pool(url).request(
@@ -137,7 +141,7 @@ class Http:
                 redirect=redirect,
                 retries=_retries(redirect=redirect) if retry else False,
                 preload_content=False,
-                timeout=urllib3.Timeout(connect=15, read=90),
+                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + patience),
             )
         except HTTPError as error:
             raise translate(error, url) from None
@@ -224,12 +228,41 @@ class Http:
                 hint="PIP_CERT, REQUESTS_CA_BUNDLE or pip's 'cert' setting names that file",
             ) from None
         if not proxy:
-            return urllib3.PoolManager(maxsize=16, ssl_context=context)
+            return _patient(urllib3.PoolManager(maxsize=16, ssl_context=context))
         user = urlsplit(proxy)
         auth = {}
         if user.username:
             auth = urllib3.make_headers(proxy_basic_auth=f"{unquote(user.username)}:{unquote(user.password or '')}")
-        return urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context)
+        return _patient(urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context))
+
+
+class _Connection(HTTPConnection):
+    """A connection that may send as slowly as it may receive. In urllib3, the time to connect limits each send, too."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(_READ_SECONDS)
+
+
+class _SecureConnection(HTTPSConnection):
+    """`_Connection` with TLS."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(_READ_SECONDS)
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+def _patient(manager: urllib3.PoolManager) -> urllib3.PoolManager:
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager
 
 
 def is_loopback(host: str) -> bool:

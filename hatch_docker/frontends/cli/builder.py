@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from hatch_docker.base.image import open_base
@@ -64,14 +63,8 @@ def make_builder(names: Sequence[Reference], push: bool, session: Session) -> tu
     services.progress.note(f"{builder.name} is in the engine as {', '.join(name.familiar for name in names)}")
     if not push:
         return f"docker-daemon:{names[0].familiar}", 0
-    for repository in dict.fromkeys(replace(name, tag="") for name in names):
-        services.registry.push(
-            image,
-            [name for name in names if replace(name, tag="") == repository],
-            mount_from=builder.origin,
-            threads=services.threads,
-            progress=services.progress,
-        )
+    origins = [builder.origin] if builder.origin else []
+    services.registry.push(image.node, names, mount_from=origins, threads=services.threads, progress=services.progress)
     return str(names[0].with_digest(image.digest)), 0
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,23 +10,23 @@ from typing import Any, TypeVar
 
 from hatch_docker.errors import DigestMismatchError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci import spec
-from hatch_docker.oci.image import Image
+from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import documents
 from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.push import Destination, repositories, send
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session
-from hatch_docker.oci.registry.upload import Blob, Outcome, Uploads
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
-from hatch_docker.support.threads import together
 
-_ACCEPT = ", ".join([*spec.MANIFESTS, *spec.INDEXES])
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _SILENT = Progress()
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _T = TypeVar("_T")
+Known = Callable[[str], "bytes | None"]
 
 
 class Registry:
@@ -60,11 +57,14 @@ class Registry:
         """
         return self._pull(reference, self._resolve)
 
-    def manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
+    def manifest(self, reference: Reference, *, known: Known | None = None) -> tuple[Descriptor, bytes]:
         """The manifest or index that a tag or digest names, with its descriptor, whose digest is verified.
 
-        Raises RegistryError, DigestMismatchError, or ImageError if it is not an image.
+        With `known`, which returns the documents that the caller has by digest, only others are requested. Raises
+        RegistryError, DigestMismatchError, or ImageError if it is not an image.
         """
+        if known:
+            return self._pull(reference, lambda place: self._known(place, known))
         return self._pull(reference, self._manifest)
 
     def blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
@@ -85,56 +85,55 @@ class Registry:
 
     def push(
         self,
-        image: Image,
+        root: Node,
         references: Sequence[Reference],
         *,
-        mount_from: Reference | None = None,
+        mount_from: Sequence[Reference] = (),
         threads: int = 4,
         progress: Progress = _SILENT,
     ) -> str:
-        """Push an image under `references`, all of one repository; return the digest of its manifest.
+        """Push a graph under `references`, tags of any registries; return the digest of its root.
 
-        Blobs that the repository has are not sent. Those of `mount_from`, an image in the same registry, are mounted.
-        The manifest is sent last, so that a tag never names an incomplete image. Raises RegistryError.
+        Content that a registry has is not sent; that of `mount_from`, images in the same registry, is mounted. Tags are
+        set when all repositories have all content, and are read back. Raises RegistryError, ImageError.
         """
-        if len({(reference.registry, reference.repository) for reference in references}) != 1:
-            raise ValueError("push takes references of one repository")
-        target = references[0]
-        stopped = threading.Event()
-        uploads = Uploads(
-            session=self._session,
-            target=target,
-            mount_from=self._mountable(mount_from, target),
-            stopped=stopped,
-            progress=progress,
-        )
-        config, *layers = _blobs(image)
-        # The small config goes first, alone: missing permissions are reported after one request.
-        outcomes = Counter([uploads.send(config)])
-        outcomes.update(together(uploads.send, layers, threads=threads, stop=stopped))
-        data = image.manifest_bytes
+        targets = repositories(references)
+        for number, target in enumerate(targets):
+            # A repository that has everything by now comes first.
+            sources = [*(each for each in targets[:number] if each.registry == target.registry), *mount_from]
+            mountable = dict.fromkeys(filter(None, (self._mountable(source, target) for source in sources)))
+            to = Destination(target=target, mount_from=tuple(mountable))
+            send(self._session, root, to, threads=threads, progress=progress)
         for reference in references:
-            self._put_manifest(reference, data)
-        counts = ", ".join(f"{outcomes[outcome]} {outcome.value}" for outcome in Outcome if outcomes[outcome])
-        progress.note(f"pushed {target.registry}/{target.repository} (blobs: {counts})")
-        return digest_of(data)
+            if not documents.tag(self._session, reference, root):
+                progress.note(f"{reference.familiar} is this image already")
+        return root.descriptor.digest
 
     def _resolve(self, reference: Reference) -> Descriptor:
+        return self._head(reference) or self._manifest(reference)[0]
+
+    def _known(self, reference: Reference, known: Known) -> tuple[Descriptor, bytes]:
+        """The manifest, by `known` if that has it."""
+        descriptor = self._head(reference)
+        data = known(descriptor.digest) if descriptor else None
+        return (descriptor, data) if descriptor and data is not None else self._manifest(reference)
+
+    def _head(self, reference: Reference) -> Descriptor | None:
+        """What a tag or digest names, by a HEAD: registries that limit pulls do not count it. None if that fails."""
         access = Access(reference=reference)
         url = self._session.url(reference, f"manifests/{reference.identifier}")
-        # Registries that limit pulls do not count a HEAD. If a header is missing, a GET follows.
-        answer = self._session.call(Request("HEAD", url, {"Accept": _ACCEPT}), access)
+        answer = self._session.call(Request("HEAD", url, {"Accept": documents.ACCEPT}), access)
         digest = reference.digest or answer.headers.get("Docker-Content-Digest", "")
         media_type, size = _content_type(answer), answer.headers.get("Content-Length", "")
         is_image = media_type in (*spec.MANIFESTS, *spec.INDEXES)
         if answer.status == 200 and is_image and _SHA256.fullmatch(digest) and _LENGTH.fullmatch(size):
             return Descriptor(media_type=spec.oci_media_type(media_type), digest=digest, size=int(size))
-        return self._manifest(reference)[0]
+        return None
 
     def _manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
         access = Access(reference=reference)
         url = self._session.url(reference, f"manifests/{reference.identifier}")
-        answer = self._session.call(Request("GET", url, {"Accept": _ACCEPT}), access)
+        answer = self._session.call(Request("GET", url, {"Accept": documents.ACCEPT}), access)
         if answer.status != 200:
             raise self._session.refusal(answer, access)
         media_type = _media_type(answer, reference)
@@ -183,27 +182,12 @@ class Registry:
         repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
         return replace(reference, registry=host, repository=repository) if host else None
 
-    def _mountable(self, source: Reference | None, target: Reference) -> str:
+    def _mountable(self, source: Reference, target: Reference) -> str:
         """The repository of the target's registry to mount blobs of `source` from; empty if there is none."""
-        for place in (source, self._mirror(source)) if source else ():
+        for place in (source, self._mirror(source)):
             if place and place.registry == target.registry and place.repository != target.repository:
                 return place.repository
         return ""
-
-    def _put_manifest(self, reference: Reference, data: bytes) -> None:
-        access = Access(reference=reference, push=True)
-        url = self._session.url(reference, f"manifests/{reference.identifier}")
-        answer = self._session.call(Request("PUT", url, {"Content-Type": spec.MANIFEST}, data), access)
-        if answer.status not in (200, 201, 202, 204):
-            raise self._session.refusal(answer, access)
-
-
-def _blobs(image: Image) -> list[Blob]:
-    """The config and the layers of an image, each blob once."""
-    config = image.config_bytes
-    blobs = [Blob(descriptor=image.config_descriptor, open=lambda: io.BytesIO(config))]
-    blobs += [Blob(descriptor=layer.descriptor, open=layer.open) for layer in image.layers]
-    return list({blob.descriptor.digest: blob for blob in blobs}.values())
 
 
 def _verified_digest(answer: Answer, reference: Reference) -> str:

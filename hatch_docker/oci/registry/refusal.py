@@ -13,13 +13,19 @@ from hatch_docker.oci.reference import DOCKER_HUB, Reference
 from hatch_docker.oci.registry.auth import Credential
 
 _LONGEST_DETAIL = 200
+_NOT_A_REGISTRY = "check its host and port, and whether a proxy or a login page answers in its place"
+# Codes for a manifest or index that names content which the registry does not have.
+UNKNOWN_CONTENT = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+# Codes of registries that do not know the type of a document.
+_UNKNOWN_DOCUMENT = frozenset({"MANIFEST_INVALID", "UNSUPPORTED", "UNSUPPORTED_MEDIA_TYPE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """What a registry refused: a pull from `reference` or a push to it, with `credential`.
 
-    `files` were searched for credentials. `secrets` must not appear in errors.
+    `files` were searched for credentials. `secrets` must not appear in errors. `document` is the media type of a
+    manifest or index that was pushed.
     """
 
     reference: Reference
@@ -27,6 +33,7 @@ class Attempt:
     credential: Credential
     files: Sequence[Path]
     secrets: Collection[str] = ()
+    document: str = ""
 
     @property
     def registry(self) -> str:
@@ -48,6 +55,7 @@ class Attempt:
 class _Answer:
     status: int
     codes: frozenset[str]
+    detail: str = ""
 
 
 _Meaning = Callable[[Attempt, _Answer], tuple[str, str]]
@@ -56,9 +64,19 @@ _Meaning = Callable[[Attempt, _Answer], tuple[str, str]]
 def refusal(status: int, body: bytes, attempt: Attempt) -> RegistryError:
     """The error for `status`, with the registry's own message from `body`: printable, short, and without secrets."""
     codes, detail = _read(body, attempt.secrets)
-    message, hint = _MEANINGS.get(status, _failed)(attempt, _Answer(status, codes))
+    answer = _Answer(status, codes, detail)
+    special = _of_document(attempt, answer) if attempt.document and 400 <= status < 500 else None
+    message, hint = special or _MEANINGS.get(status, _failed)(attempt, answer)
     place = str(attempt.reference)
-    return RegistryError(f"{message} ({detail})" if detail else message, status=status, place=place, hint=hint)
+    error = RegistryError(f"{message} ({detail})" if detail else message, status=status, place=place, hint=hint)
+    error.codes = codes
+    return error
+
+
+def not_stored(what: str, reference: Reference, status: int) -> RegistryError:
+    """The error for a registry that claims a success that is none: it has `what` instead."""
+    message = f"{reference.registry} answered that all is well, but it has {what}"
+    return RegistryError(message, status=status, place=str(reference), hint=_NOT_A_REGISTRY)
 
 
 def unreachable(error: NetworkError, reference: Reference) -> RegistryError:
@@ -118,9 +136,30 @@ def _too_many(attempt: Attempt, _answer: _Answer) -> tuple[str, str]:
     )
 
 
+def _of_document(attempt: Attempt, answer: _Answer) -> tuple[str, str] | None:
+    """The meaning of a refused manifest or index, if it is none that other requests have."""
+    tag = attempt.reference.tag
+    if tag and ("TAG_INVALID" in answer.codes or "immutab" in answer.detail.lower()):
+        # ECR; Harbor and Google's registry say it in words.
+        return (
+            f"{attempt.registry} does not move the tag {tag}",
+            f"tags are immutable there, and {tag} names another image: leave it out of `tags` or --tag",
+        )
+    if answer.codes & UNKNOWN_CONTENT:
+        return f"{attempt.registry} lacks content that it has just been sent", "push again"
+    if attempt.document in spec.INDEXES and (answer.status == 415 or answer.codes & _UNKNOWN_DOCUMENT):
+        return (
+            f"{attempt.registry} does not accept an index, which holds the images of several platforms",
+            "push an image for one platform (`platforms` or --platform), or use another registry",
+        )
+    return None
+
+
 def _failed(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
     if answer.status >= 500:
         return f"{attempt.registry} failed: HTTP {answer.status}", "try again later"
+    if answer.status < 400:
+        return f"{attempt.registry} does not answer as a registry: HTTP {answer.status}", _NOT_A_REGISTRY
     verb = "push" if attempt.push else "pull"
     return f"{attempt.registry} refused the {verb}: HTTP {answer.status}", ""
 

@@ -5,9 +5,10 @@ A registry gets its own credentials only, and only at its own address.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from urllib3 import BaseHTTPResponse
@@ -19,21 +20,27 @@ from hatch_docker.oci.reference import DOCKER_HUB, Reference
 from hatch_docker.oci.registry import challenge
 from hatch_docker.oci.registry.auth import Credential, Credentials
 from hatch_docker.oci.registry.refusal import Attempt, refusal, unreachable
+from hatch_docker.oci.spec import DIGEST
 from hatch_docker.support.http import Http, final_url, is_loopback, redact, translate
 
 # In bytes. Registries must accept manifests of at least 4 MiB; no answer of the API is larger.
 LARGEST_ANSWER = 4 << 20
 _HUB_HOST = "registry-1.docker.io"
+_READ_ATTEMPTS = 2
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Access to an image's repository, to push if `push`, and to `mount_from`, a repository to mount blobs from."""
+    """Access to an image's repository, to push if `push`, and to `mount_from`, a repository to mount blobs from.
+
+    `document` is the media type of the manifest or index that is pushed, for messages.
+    """
 
     reference: Reference
     push: bool = False
     mount_from: str = ""
+    document: str = ""
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -44,13 +51,17 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to a registry's API. Broken connections and failures of the server are retried if `retry`."""
+    """A request to a registry's API. Broken connections and failures of the server are retried if `retry`.
+
+    `patience` is how many seconds later than usual the registry may answer.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Iterator[bytes] | None = None
+    body: bytes | Iterable[bytes] | None = None
     retry: bool = True
+    patience: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +95,14 @@ class Session:
         return f"{scheme}://{host}/v2/{reference.repository}/{path}"
 
     def call(self, request: Request, access: Access) -> Answer:
-        """`open`, and read the answer; raises RegistryError if it is larger than `LARGEST_ANSWER`."""
+        """`open`, and read the answer, which is requested again if it breaks off.
+
+        Raises RegistryError, also if the answer is larger than `LARGEST_ANSWER`.
+        """
+        for _ in range(_READ_ATTEMPTS if request.retry else 0):
+            response = self.open(request, access)
+            with contextlib.suppress(_BrokenAnswerError):
+                return self.read(response, request.url, access)
         return self.read(self.open(request, access), request.url, access)
 
     def open(self, request: Request, access: Access) -> BaseHTTPResponse:
@@ -104,7 +122,7 @@ class Session:
         except RegistryError:
             response.close()
             raise
-        if not renewed or not (request.body is None or isinstance(request.body, bytes)):
+        if not renewed or isinstance(request.body, Iterator):
             return response
         self.read(response, request.url, access)
         return self._send(request, access, renewed)
@@ -114,7 +132,8 @@ class Session:
         try:
             body = response.read(LARGEST_ANSWER + 1)
         except HTTPError as error:
-            raise unreachable(translate(error, url), access.reference) from None
+            broken = unreachable(translate(error, url), access.reference)
+            raise _BrokenAnswerError(broken.message, place=broken.place, hint=broken.hint) from None
         finally:
             # The connection is in the pool again if the response was read to its end; otherwise it is useless.
             response.close()
@@ -130,6 +149,7 @@ class Session:
             credential=self._credential(access.reference),
             files=self._credentials.files,
             secrets=frozenset(self._secrets),
+            document=access.document,
         )
         return refusal(answer.status, answer.body, attempt)
 
@@ -142,7 +162,12 @@ class Session:
         headers = {**request.headers, **({"Authorization": authorization} if authorization else {})}
         try:
             return self._http.request(
-                request.method, request.url, headers=headers, body=request.body, retry=request.retry
+                request.method,
+                request.url,
+                headers=headers,
+                body=request.body,
+                retry=request.retry,
+                patience=request.patience,
             )
         except NetworkError as error:
             raise unreachable(error, access.reference) from None
@@ -205,6 +230,17 @@ class Session:
 
     def _is_registry(self, url: str, reference: Reference) -> bool:
         return _origin(url) == _origin(self.url(reference, ""))
+
+
+class _BrokenAnswerError(RegistryError):
+    """The connection broke within an answer."""
+
+
+def names_other(answer: Answer, digest: str) -> bool:
+    """Whether an answer says that the content has another digest; the registry may compute it by another algorithm."""
+    header = answer.headers.get("Docker-Content-Digest", "") or digest
+    same_algorithm = header.partition(":")[0] == digest.partition(":")[0]
+    return header != digest and (same_algorithm or not DIGEST.fullmatch(header))
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:

@@ -9,7 +9,7 @@ import contextlib
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from enum import Enum
@@ -17,22 +17,28 @@ from typing import BinaryIO
 from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
 
 from hatch_docker.errors import ImageError, RegistryError
+from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry.session import Access, Answer, Request, Session
+from hatch_docker.oci.registry.refusal import not_stored
+from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.progress import Advance, Progress
 from hatch_docker.support.streams import CHUNK
 
 _ATTEMPTS = 5
 _FIRST_WAIT = 0.5
-# In bytes. Chunks are held in memory. Some registries accept none below 5 MB; proxies refuse large bodies.
-_SMALLEST_CHUNK = 8 << 20
+# In bytes. Some registries accept no chunk below 5 MB, GHCR none over 4 MiB; proxies refuse large bodies.
+_CHUNK = 8 << 20
+_SMALLEST_CHUNK = 4 << 20
 _LARGEST_CHUNK = 64 << 20
-# Statuses of registries and proxies that do not accept a whole blob in one request.
-_CHUNKS_NEEDED = frozenset({405, 411, 413, 416, 501})
+# Statuses of registries and proxies that do not accept a blob, or a chunk, of this size in one request.
+_TOO_LARGE = frozenset({405, 411, 413, 416, 501})
 # 0: the connection broke; 401: the token expired; 404: the registry lost the upload.
 _RETRIED = frozenset({0, 401, 404, 408, 429, 500, 502, 503, 504})
-_SUCCESS = frozenset({200, 201, 202, 204})
+# The specification has 202 for a chunk. ECR sends 201, pulp and others 204; the closing PUT proves all chunks.
+_CHUNK_ACCEPTED = (202, 201, 204)
+# In bytes each second: how fast a registry stores a blob, at least, before it answers the closing PUT.
+_STORED_PER_SECOND = 2 << 20
 
 
 class Outcome(Enum):
@@ -44,79 +50,84 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
-    """A blob to push. `open` is called only if the registry lacks it, and again for each attempt to upload it."""
-
-    descriptor: Descriptor
-    open: Callable[[], BinaryIO]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
     """The uploads to one repository, `target`. They raise CancelledError once `stopped` is set.
 
-    `mount_from` is a repository of the same registry that may have the blobs, or empty.
+    `mount_from` are repositories of the same registry that may have the blobs. With `ask`, blobs that the registry
+    says it has are not sent.
     """
 
     session: Session
     target: Reference
-    mount_from: str
+    mount_from: tuple[str, ...]
     stopped: threading.Event
     progress: Progress
+    ask: bool = True
 
-    def send(self, blob: Blob) -> Outcome:
+    def send(self, blob: Node) -> Outcome:
         """Push `blob`. A broken upload is repeated from its start, with back-off.
 
+        A registry that refuses the size of a request gets smaller ones, and at last the whole blob in one again.
         Raises RegistryError if the registry refuses it, ImageError if the blob does not match its descriptor.
         """
-        if self._exists(blob.descriptor):
+        if self.ask and self._exists(blob.descriptor):
             return Outcome.PRESENT
-        chunked, attempt = False, 0
+        # The size of a chunk, 0 for the whole blob in one request; and the sizes to try when this one is refused.
+        size, smaller, broken = 0, [_CHUNK, _SMALLEST_CHUNK, 0], 0
         while True:
-            attempt += 1
             start = self._start(blob.descriptor)
             if start.status == 201:
                 return Outcome.MOUNTED
             try:
-                self._transfer(blob, start, chunked=chunked)
+                self._transfer(blob, start, size)
                 return Outcome.UPLOADED
             except RegistryError as error:
-                refused = not chunked and error.status in _CHUNKS_NEEDED
-                if attempt == _ATTEMPTS or not (refused or error.status in _RETRIED):
+                if error.status in _TOO_LARGE and smaller:
+                    size = smaller.pop(0)
+                    continue
+                broken += 1
+                if broken == _ATTEMPTS or error.status not in _RETRIED:
                     raise
-            if not refused:
-                self._wait(attempt)
-                if self._exists(blob.descriptor):
-                    return Outcome.UPLOADED
+            self._wait(broken)
+            if self._exists(blob.descriptor):
+                return Outcome.UPLOADED
             # A proxy that limits the size or time of requests may cut the connection instead of answering.
-            chunked = refused or attempt > 1
+            if broken > 1 and len(smaller) == 3:
+                size = smaller.pop(0)
 
     @property
     def _access(self) -> Access:
         return Access(reference=self.target, push=True)
 
     def _exists(self, descriptor: Descriptor) -> bool:
+        """Whether the registry says that it has the blob, and of this size: any server answers 200 to something."""
         url = self.session.url(self.target, f"blobs/{descriptor.digest}")
-        return self.session.call(Request("HEAD", url), self._access).status == 200
+        answer = self.session.call(Request("HEAD", url), self._access)
+        length = answer.headers.get("Content-Length", "")
+        if answer.status != 200 or names_other(answer, descriptor.digest):
+            return False
+        return length == str(descriptor.size) if length else "Docker-Content-Digest" in answer.headers
 
     def _start(self, descriptor: Descriptor) -> Answer:
         """Mount the blob (status 201), or begin an upload (202)."""
         self._check()
         url = self.session.url(self.target, "blobs/uploads/")
-        if self.mount_from:
-            query = urlencode({"mount": descriptor.digest, "from": self.mount_from})
-            access = Access(reference=self.target, push=True, mount_from=self.mount_from)
+        started = None
+        for source in self.mount_from if self.ask else ():
+            query = urlencode({"mount": descriptor.digest, "from": source})
+            access = Access(reference=self.target, push=True, mount_from=source)
             # The account may be allowed to push to the target, but not to pull from the other repository.
             with contextlib.suppress(RegistryError):
                 answer = self.session.call(Request("POST", f"{url}?{query}"), access)
-                if answer.status in (201, 202):
+                if answer.status == 201 and not names_other(answer, descriptor.digest):
                     return answer
-        answer = self.session.call(Request("POST", url, body=b""), self._access)
-        if answer.status != 202:
-            raise self.session.refusal(answer, self._access)
-        return answer
+                started = answer if answer.status == 202 else started
+        if started is not None:
+            return started
+        return self._transmit(Request("POST", url, body=b""), 202)
 
-    def _transfer(self, blob: Blob, start: Answer, *, chunked: bool) -> None:
+    def _transfer(self, blob: Node, start: Answer, size: int) -> None:
+        """Upload the blob in chunks of at least `size` bytes, 0 for one request."""
         descriptor = blob.descriptor
         location = self._location(self.session.url(self.target, "blobs/uploads/"), start)
         try:
@@ -125,8 +136,8 @@ class Uploads:
         except OSError as error:
             raise _unreadable(descriptor, error) from None
         with file, self.progress.task("push", descriptor.digest[7:19], descriptor.size) as advance:
-            if chunked:
-                location = self._patch(descriptor, file, location, start, advance)
+            if size:
+                location = self._patch(descriptor, file, location, _chunk_size(start, size), advance)
                 self._finish(location, descriptor, b"", 0)
             else:
                 self._finish(location, descriptor, self._pieces(descriptor, file, advance), descriptor.size)
@@ -135,27 +146,36 @@ class Uploads:
         query = urlencode({"digest": descriptor.digest})
         url = f"{location}{'&' if urlsplit(location).query else '?'}{query}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        self._transmit(Request("PUT", url, headers, body, retry=False))
+        patience = descriptor.size / _STORED_PER_SECOND
+        answer = self._transmit(Request("PUT", url, headers, body, retry=False, patience=patience), 201)
+        if names_other(answer, descriptor.digest):
+            raise not_stored(f"the blob {descriptor.digest} under another digest", self.target, answer.status)
 
-    def _patch(self, descriptor: Descriptor, file: BinaryIO, location: str, start: Answer, advance: Advance) -> str:
+    def _patch(self, descriptor: Descriptor, file: BinaryIO, location: str, size: int, advance: Advance) -> str:
         """Send the blob in chunks; return the URL to finish the upload at."""
-        size = _chunk_size(start)
         for offset in range(0, descriptor.size, size):
-            chunk = b"".join(self._pieces(descriptor, file, lambda _: None, min(size, descriptor.size - offset)))
+            length = min(size, descriptor.size - offset)
             headers = {
                 "Content-Type": "application/octet-stream",
-                "Content-Length": str(len(chunk)),
-                "Content-Range": f"{offset}-{offset + len(chunk) - 1}",
+                "Content-Length": str(length),
+                "Content-Range": f"{offset}-{offset + length - 1}",
             }
-            answer = self._transmit(Request("PATCH", location, headers, chunk, retry=False))
+            pieces = tuple(self._pieces(descriptor, file, lambda _: None, length))
+            body = _Chunk(pieces, advance)
+            request = Request("PATCH", location, headers, body, retry=False, patience=length / _STORED_PER_SECOND)
+            answer = self._transmit(request, *_CHUNK_ACCEPTED)
+            received = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", answer.headers.get("Range", ""))
+            if received and int(received[1]) < offset + length - 1:
+                # ECR accepts several chunks, and drops all but the first one.
+                raise RegistryError("the registry drops chunks of a blob", status=416, place=str(self.target))
             if answer.headers.get("Location"):
                 location = self._location(location, answer)
-            advance(len(chunk))
         return location
 
-    def _transmit(self, request: Request) -> Answer:
+    def _transmit(self, request: Request, *expected: int) -> Answer:
+        """Send a request; raises RegistryError if the answer has none of the expected statuses."""
         answer = self.session.call(request, self._access)
-        if answer.status not in _SUCCESS:
+        if answer.status not in expected:
             raise self.session.refusal(answer, self._access)
         return answer
 
@@ -198,10 +218,25 @@ class Uploads:
             raise CancelledError
 
 
-def _chunk_size(start: Answer) -> int:
+class _Chunk:
+    """A chunk of a blob, in pieces. It is held in memory, and can be sent again with another token."""
+
+    def __init__(self, pieces: tuple[bytes, ...], advance: Advance) -> None:
+        self._pieces = pieces
+        self._advance = advance
+
+    def __iter__(self) -> Iterator[bytes]:
+        advance, self._advance = self._advance, lambda _: None
+        for piece in self._pieces:
+            yield piece
+            advance(len(piece))
+
+
+def _chunk_size(start: Answer, size: int) -> int:
+    """`size` bytes, or what the registry requires at least."""
     smallest = start.headers.get("OCI-Chunk-Min-Length", "")
     required = int(smallest) if re.fullmatch("[0-9]{1,12}", smallest) else 0
-    return min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, required))
+    return min(_LARGEST_CHUNK, max(size, required))
 
 
 def _unreadable(descriptor: Descriptor, error: OSError) -> ImageError:

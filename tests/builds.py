@@ -26,8 +26,8 @@ from wheel_maker import make_wheel
 from hatch_docker.build import build as _build
 from hatch_docker.frontends.cli.main import main
 from hatch_docker.image.report import Built
-from hatch_docker.oci.archive import open_files
 from hatch_docker.oci.image import decompressed, validate
+from hatch_docker.oci.layout import open_files
 from hatch_docker.oci.source import layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache

@@ -150,7 +150,7 @@ def installing(name: str, repository: Mapping[str, bytes], cache: Path, path: Pa
     )
     image = replace(image, config=replace(image.config, labels={MARK: ""}))
     with path.open("wb") as file:
-        file.writelines(archive(image, [Reference.parse("alpine:test")]))
+        file.writelines(archive(image.node, [Reference.parse("alpine:test")]))
     return f"oci-archive:{path}"
 
 

@@ -19,8 +19,9 @@ from mutations import many
 
 from hatch_docker.errors import BaseError, DigestMismatchError, ImageError
 from hatch_docker.oci import spec
-from hatch_docker.oci.archive import Files, archive, blob_name, open_files, root_of_layout, saved_images
+from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image, validate
+from hatch_docker.oci.layout import Files, blob_name, open_files, root_of_layout, saved_images
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import Pulled, fetch, layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
@@ -35,7 +36,7 @@ IMAGE = make_image("one", "two")
 
 
 def written(path: Path, made: Image = IMAGE, references: tuple[Reference, ...] = (ONE, TWO)) -> Path:
-    path.write_bytes(b"".join(archive(made, references)))
+    path.write_bytes(b"".join(archive(made.node, references)))
     return path
 
 
@@ -81,17 +82,17 @@ class TestWriting:
         assert len(files) == 2 + len(IMAGE.layers)
 
     def test_equal_images_give_equal_bytes(self) -> None:
-        assert b"".join(archive(IMAGE, [ONE])) == b"".join(archive(make_image("one", "two"), [ONE]))
+        assert b"".join(archive(IMAGE.node, [ONE])) == b"".join(archive(make_image("one", "two").node, [ONE]))
 
     def test_repeated_layer_is_written_once(self) -> None:
-        twice = b"".join(archive(make_image("one", "one"), [ONE]))
+        twice = b"".join(archive(make_image("one", "one").node, [ONE]))
         with tarfile.open(fileobj=io.BytesIO(twice)) as tar:
             names = tar.getnames()
         assert len(names) == len(set(names))
 
     def test_omits_layers_that_the_reader_has(self) -> None:
         kept, left = IMAGE.layers[1].descriptor.digest, IMAGE.layers[0].descriptor.digest
-        with tarfile.open(fileobj=io.BytesIO(b"".join(archive(IMAGE, [ONE], without=frozenset({left}))))) as tar:
+        with tarfile.open(fileobj=io.BytesIO(b"".join(archive(IMAGE.node, [ONE], without=frozenset({left}))))) as tar:
             assert blob_name(kept) in tar.getnames()
             assert blob_name(left) not in tar.getnames()
 
@@ -105,7 +106,7 @@ class TestWriting:
 
         grown = replace(IMAGE.layers[0], open=Endless)
         with pytest.raises(ImageError, match="changed while it was read"):
-            list(islice(archive(replace(IMAGE, layers=(grown,)), [ONE]), 1000))
+            list(islice(archive(replace(IMAGE, layers=(grown,)).node, [ONE]), 1000))
         assert len(reads) <= grown.descriptor.size // 1000 + 1
 
     @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b + b"x", lambda b: b[:-1] + b"x", lambda b: b""])
@@ -114,7 +115,7 @@ class TestWriting:
             data = damage(file.read())
         changed = replace(IMAGE.layers[0], open=lambda: io.BytesIO(data))
         with pytest.raises(ImageError, match="changed while it was read"):
-            list(archive(replace(IMAGE, layers=(changed, IMAGE.layers[1])), [ONE]))
+            list(archive(replace(IMAGE, layers=(changed, IMAGE.layers[1])).node, [ONE]))
 
 
 class TestChoosing:
@@ -343,7 +344,7 @@ class TestHostileArchives:
     def test_any_damage_is_an_error_or_harmless(
         self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
     ) -> None:
-        blob = bytearray(b"".join(archive(make_image("one"), [ONE])))
+        blob = bytearray(b"".join(archive(make_image("one").node, [ONE])))
         for _ in range(data.draw(st.integers(1, 3))):
             blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.sampled_from(b'\0"1[{}],9:a'))
         folder = tmp_path_factory.mktemp("damaged")

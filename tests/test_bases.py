@@ -20,8 +20,9 @@ from hatch_docker.compiling.builder import builder_spec
 from hatch_docker.config import BaseSpec
 from hatch_docker.engine import Engine
 from hatch_docker.errors import BaseError, ImageError, RegistryError
-from hatch_docker.oci.archive import archive, open_files
+from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image, validate
+from hatch_docker.oci.layout import open_files
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
@@ -327,7 +328,7 @@ class TestTransports:
 
     @staticmethod
     def write(path: Path, image: Image) -> bytes:
-        data = b"".join(archive(image, [Reference.parse("team/base:1")]))
+        data = b"".join(archive(image.node, [Reference.parse("team/base:1")]))
         path.write_bytes(data)
         return data
 

@@ -28,8 +28,9 @@ from hatch_docker.base.transports import BaseRequest
 from hatch_docker.compiling.builder import Builder, open_builder
 from hatch_docker.config import HATCH_TABLE, BaseSpec, parse
 from hatch_docker.frontends.cli import builder as command
-from hatch_docker.oci.archive import archive, open_files
+from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image
+from hatch_docker.oci.layout import open_files
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import layout_source, pull
 from hatch_docker.oci.spec import Platform
@@ -128,7 +129,7 @@ class TestBuilderCommand:
         assert hatch("builder", project).code == 0
 
     def test_builder_in_the_engine(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
-        engine.saved = b"".join(archive(image_of(bench), [Reference.parse("acme/builder:1")]))
+        engine.saved = b"".join(archive(image_of(bench).node, [Reference.parse("acme/builder:1")]))
         engine.load(engine.saved)
         project = bench.project(docker='builder = "docker-daemon:acme/builder:1"')
         outcome = hatch("builder", "--tag", "acme/builder:2", project)

@@ -25,11 +25,11 @@ from hatch_docker.engine import Engine, answers
 from hatch_docker.engine import client as client_module
 from hatch_docker.errors import EngineError, ImageError
 from hatch_docker.oci import spec
-from hatch_docker.oci.archive import open_files
 from hatch_docker.oci.compression import BATCH
 from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, validate
 from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
+from hatch_docker.oci.layout import open_files
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import pull_saved
 from hatch_docker.oci.spec import Descriptor, Platform

@@ -17,8 +17,8 @@ from image_maker import AMD64, ARM64, blob_of, make_image, tar_of
 
 from hatch_docker.errors import BaseError, DigestMismatchError, HatchDockerError, ImageError, RegistryError
 from hatch_docker.oci import spec, zstd
-from hatch_docker.oci.archive import Files
 from hatch_docker.oci.image import Image, validate
+from hatch_docker.oci.layout import Files
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry

@@ -10,17 +10,19 @@ from functools import partial
 from hatch_docker.base.families import BASES, PYTHONS, admitted_of, family_pythons
 from hatch_docker.config import BaseSpec
 from hatch_docker.dpkg.archives import Archives
-from hatch_docker.dpkg.debian_image import base_request, debian_image
+from hatch_docker.dpkg.debian_image import base_request, debian_image, platforms_of
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.dpkg.provide import Request
+from hatch_docker.engine import Engine
 from hatch_docker.errors import BaseError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci import source
-from hatch_docker.oci.archive import open_files
+from hatch_docker.oci.layout import open_files
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
-from hatch_docker.oci.source import Pulled
+from hatch_docker.oci.source import Pulled, Source
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
+from hatch_docker.support.cache import Cache
 
 _NO_REGISTRY = 'base = "debian" needs no registry: it is made from Debian\'s archive'
 
@@ -51,24 +53,47 @@ class PulledBase:
     selection: Selection | None = None
 
 
-def pull(request: BaseRequest, services: Services) -> PulledBase:
-    """Pull the image that a request names, for its platform.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseSource:
+    """The place that a base comes from, which is asked once for all platforms.
 
-    The Python of a family's image is chosen by its tag; the image's contents are not checked here. Raises ImageError,
-    with the image's name as the place, and the errors of registries, engines and Debian's archive.
+    `pull` pulls the image for a platform, `platforms` are those that it has images for.
     """
-    with locate_errors(name_of(request.spec)):
-        return _TRANSPORTS[request.spec.transport](request, services)
+
+    pull: Callable[[Platform], PulledBase]
+    platforms: Callable[[], Sequence[Platform]]
 
 
-def _from_family(request: BaseRequest, services: Services) -> PulledBase:
-    """The image of the newest admitted Python that the registry has."""
+def locate(request: BaseRequest, services: Services) -> BaseSource:
+    """Find the base that a request names, for any platform.
+
+    The Python of a family's image is chosen by its tag; the image's contents are not checked here. Finding and pulling
+    raise ImageError, with the image's name as the place, and the errors of registries, engines and Debian's archive.
+    """
+    name = name_of(request.spec)
+    with locate_errors(name):
+        found = _TRANSPORTS[request.spec.transport](request, services)
+
+    def located(platform: Platform) -> PulledBase:
+        with locate_errors(name):
+            return found.pull(platform)
+
+    return replace(found, pull=located)
+
+
+def pull(request: BaseRequest, services: Services) -> PulledBase:
+    """Pull the image that a request names, for its platform. Raises as `locate`."""
+    return locate(request, services).pull(request.platform)
+
+
+def _from_family(request: BaseRequest, services: Services) -> BaseSource:
+    """The images of the newest admitted Python that the registry has."""
     family = request.spec.value
     missing: RegistryError | None = None
     for python in family_pythons(request.requires_python, request.python):
         reference = _image_of(family, python)
         try:
-            return PulledBase(reference=reference, pulled=_pull(reference, request.platform, services))
+            return _registry_source(reference, services)
         except RegistryError as error:
             if error.status != 404:
                 raise
@@ -85,25 +110,62 @@ def _image_of(family: str, python: str) -> Reference:
     return Reference.parse(BASES[family].image.format(python=python))
 
 
-def _from_registry(request: BaseRequest, services: Services) -> PulledBase:
-    reference = request.spec.reference or Reference.parse(request.spec.value)
-    return PulledBase(reference=reference, pulled=_pull(reference, request.platform, services))
+def _from_registry(request: BaseRequest, services: Services) -> BaseSource:
+    return _registry_source(request.spec.reference or Reference.parse(request.spec.value), services)
 
 
-def _from_layout(request: BaseRequest, services: Services) -> PulledBase:
+def _registry_source(reference: Reference, services: Services) -> BaseSource:
+    """The image of a registry. Its tag is resolved once, so that all platforms are of one index.
+
+    The digest of a tag is recorded for the hint of later errors, when the registry cannot be reached.
+    """
+    image_source = source.registry_source(services.registry, reference, services.cache)
+    with _hints(reference, services.cache):
+        root = image_source.root()
+    found = _image_source(replace(image_source, root=lambda: root), services)
+
+    def pulled(platform: Platform) -> PulledBase:
+        with _hints(reference, services.cache):
+            base = replace(found.pull(platform), reference=reference)
+        if not reference.digest:
+            services.cache.put("tags", str(reference), {"digest": base.pulled.digest})
+        return base
+
+    return replace(found, pull=pulled)
+
+
+def _image_source(image_source: Source, services: Services) -> BaseSource:
+    def pulled(platform: Platform) -> PulledBase:
+        return PulledBase(pulled=source.pull(image_source, platform, services.cache, progress=services.progress))
+
+    return BaseSource(pull=pulled, platforms=partial(source.platforms_of, image_source, services.cache))
+
+
+def _from_layout(request: BaseRequest, services: Services) -> BaseSource:
     files = open_files(services.root / request.spec.value)
-    layout = source.layout_source(files, request.spec.name)
-    return PulledBase(pulled=source.pull(layout, request.platform, services.cache, progress=services.progress))
+    return _image_source(source.layout_source(files, request.spec.name), services)
 
 
-def _from_saved(request: BaseRequest, services: Services) -> PulledBase:
-    files, cache = open_files(services.root / request.spec.value), services.cache
-    pulled = source.pull_saved(files, request.spec.name, request.platform, cache, progress=services.progress)
-    return PulledBase(pulled=pulled)
+def _from_saved(request: BaseRequest, services: Services) -> BaseSource:
+    files, name = open_files(services.root / request.spec.value), request.spec.name
+
+    def pulled(platform: Platform) -> PulledBase:
+        cache, progress = services.cache, services.progress
+        return PulledBase(pulled=source.pull_saved(files, name, platform, cache, progress=progress))
+
+    return BaseSource(pull=pulled, platforms=lambda: [source.saved_platform(files, name)])
 
 
-def _from_engine(request: BaseRequest, services: Services) -> PulledBase:
-    engine, cache, name = services.engine(), services.cache, request.spec.value
+def _from_engine(request: BaseRequest, services: Services) -> BaseSource:
+    engine, name = services.engine(), request.spec.value
+    return BaseSource(
+        pull=lambda platform: _saved_by_engine(engine, name, platform, services),
+        platforms=lambda: [engine.image_platform(name)],
+    )
+
+
+def _saved_by_engine(engine: Engine, name: str, platform: Platform, services: Services) -> PulledBase:
+    cache = services.cache
     identity = engine.image_id(name)
     pulled = source.recall(cache, identity) if identity else None
     if pulled is None:
@@ -111,17 +173,22 @@ def _from_engine(request: BaseRequest, services: Services) -> PulledBase:
             with path.open("wb") as file:
                 file.writelines(engine.save(name))
             files = replace(open_files(path), place=f"docker-daemon:{name}")
-            pulled = source.pull_saved(files, "", request.platform, cache, progress=services.progress)
+            pulled = source.pull_saved(files, "", platform, cache, progress=services.progress)
         # The name may have moved between the two requests: then the saved image is not `identity`.
         if engine.image_id(name) == identity:
             source.remember(cache, identity, pulled)
-    source.check_platform(f"docker-daemon:{name}", pulled.image.config, request.platform)
+    source.check_platform(f"docker-daemon:{name}", pulled.image.config, platform)
     return PulledBase(pulled=pulled)
 
 
-def _from_debian(request: BaseRequest, services: Services) -> PulledBase:
-    made = debian_image(debian_request(request, services.archives), request.platform, services.archives)
-    return PulledBase(pulled=Pulled(image=made.image, digest=made.image.digest), selection=made.selection)
+def _from_debian(request: BaseRequest, services: Services) -> BaseSource:
+    archives, spec = services.archives, request.spec
+
+    def pulled(platform: Platform) -> PulledBase:
+        made = debian_image(debian_request(replace(request, platform=platform), archives), platform, archives)
+        return PulledBase(pulled=Pulled(image=made.image, digest=made.image.digest), selection=made.selection)
+
+    return BaseSource(pull=pulled, platforms=lambda: platforms_of(spec.value, spec.date, archives))
 
 
 def debian_request(request: BaseRequest, archives: Archives) -> Request:
@@ -156,7 +223,7 @@ def _python_of(suite: str, python: str, requires_python: str, available: Sequenc
     )
 
 
-_TRANSPORTS: Mapping[str, Callable[[BaseRequest, Services], PulledBase]] = {
+_TRANSPORTS: Mapping[str, Callable[[BaseRequest, Services], BaseSource]] = {
     "family": _from_family,
     "registry": _from_registry,
     "oci": _from_layout,
@@ -167,22 +234,18 @@ _TRANSPORTS: Mapping[str, Callable[[BaseRequest, Services], PulledBase]] = {
 }
 
 
-def _pull(reference: Reference, platform: Platform, services: Services) -> Pulled:
-    """Pull, and record the digest of a tag for the hint of later errors, when the registry cannot be reached."""
-    cache, key = services.cache, f"{reference} {platform}"
+@contextlib.contextmanager
+def _hints(reference: Reference, cache: Cache) -> Iterator[None]:
+    """Add hints to the error of a registry that cannot be reached."""
     try:
-        image_source = source.registry_source(services.registry, reference, cache)
-        pulled = source.pull(image_source, platform, cache, progress=services.progress)
+        yield
     except NetworkError as error:
         if getattr(error, "status", 0) != 404:
             error.add_hint(_NO_REGISTRY)
-        if last := None if reference.digest else cache.get("tags", key):
+        if last := None if reference.digest else cache.get("tags", str(reference)):
             pinned = f"{reference.familiar}@{last['digest']}"
             error.add_hint(f'the last image of this tag is cached, and by digest needs no registry: base = "{pinned}"')
         raise
-    if not reference.digest:
-        cache.put("tags", key, {"digest": pulled.digest})
-    return pulled
 
 
 def name_of(base: BaseSpec) -> str:

@@ -72,6 +72,13 @@ class Engine:
         """The ID of an image, by any name or ID; empty if the engine does not have it."""
         return str(self._inspect(name).get("Id", ""))
 
+    def image_platform(self, name: str) -> Platform:
+        """The platform of an image. Raises EngineError if the engine does not have it."""
+        facts = self._inspect(name)
+        if not facts:
+            raise EngineError(f"the engine has no image {name}")
+        return Platform.of(*(str(facts.get(key) or "") for key in ("Os", "Architecture", "Variant")))
+
     def load(self, image: Image, references: Sequence[Reference], *, base: str = "", progress: Progress) -> None:
         """Load `image` under all `references`. Layers that the engine has already are not sent.
 
@@ -123,7 +130,7 @@ class Engine:
         total = sum(layer.descriptor.size for layer in image.layers if layer.descriptor.digest not in without)
         failure = ""
         with progress.task("load", references[0].familiar, total) as advance:
-            chunks = counted(archive(image, references, without=without), advance)
+            chunks = counted(archive(image.node, references, without=without), advance)
             with translated("the engine does not load the image"):
                 for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
                     # An immediate refusal has a message; a failure while loading is an error in the stream.

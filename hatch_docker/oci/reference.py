@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from hatch_docker.errors import InvalidReferenceError
-from hatch_docker.oci.spec import check_digest
+from hatch_docker.oci.spec import Platform, check_digest
 
 DOCKER_HUB = "docker.io"
 
@@ -59,6 +59,10 @@ class Reference:
     def with_digest(self, digest: str) -> Reference:
         """The same repository with a digest and no tag."""
         return replace(self, tag="", digest=check_digest(digest))
+
+    def for_platform(self, platform: Platform) -> Reference:
+        """The tag for one platform of the images that a tag names together: `app:1.0-linux-arm-v7`."""
+        return self.with_tag("-".join((self.tag or "latest", *str(platform).split("/"))))
 
     def __str__(self) -> str:
         """The whole name, with registry."""

@@ -11,13 +11,13 @@ from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO
 
-from hatch_docker.errors import BaseError, ImageError, InvalidReferenceError
+from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci import spec
-from hatch_docker.oci.archive import Files, blob_name, not_exactly_one, root_of_layout, saved_images
 from hatch_docker.oci.compression import batches_of, codec
 from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
 from hatch_docker.oci.image import Image, plain_tar
 from hatch_docker.oci.layer import Layer, WriteOptions
+from hatch_docker.oci.layout import Files, blob_name, not_exactly_one, root_of_layout, same_name, saved_images
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
@@ -123,7 +123,7 @@ def platforms_of(source: Source, cache: Cache) -> list[Platform]:
 
 def saved_platform(files: Files, tag: str) -> Platform:
     """The platform of an image of a `docker save` archive. Raises ImageError."""
-    document = spec.load(files.read(_saved_entry(files, tag)["Config"]), f"the config of {files.place}")
+    document = spec.load(files.read(saved_entry(files, tag)["Config"]), f"the config of {files.place}")
     return ImageConfig.from_json(document).platform
 
 
@@ -132,7 +132,7 @@ def pull_saved(files: Files, tag: str, platform: Platform, cache: Cache, *, prog
 
     Raises ImageError, BaseError.
     """
-    entry = _saved_entry(files, tag)
+    entry = saved_entry(files, tag)
     document = spec.load(files.read(entry["Config"]), f"the config of {files.place}")
     config = ImageConfig.from_json(document)
     check_platform(files.place, config, platform)
@@ -141,26 +141,18 @@ def pull_saved(files: Files, tag: str, platform: Platform, cache: Cache, *, prog
     if len(names) != len(diff_ids):
         raise ImageError("the config has another number of layers than the archive", place=files.place)
     named = list(zip(names, diff_ids, strict=True))
-    layers = together(lambda each: _compressed(files, *each, cache, progress), named, threads=4)
+    layers = together(lambda each: compressed_layer(files, *each, cache, progress), named, threads=4)
     image = Image(config=config, layers=tuple(layers), history=history_of(document))
     return Pulled(image=image, digest=image.digest)
 
 
-def _saved_entry(files: Files, tag: str) -> Mapping[str, Any]:
+def saved_entry(files: Files, tag: str) -> Mapping[str, Any]:
     """The entry of the only image of an archive, or of the one named `tag`. Raises ImageError."""
     entries = saved_images(files)
-    matching = [entry for entry in entries if not tag or any(_same(tag, other) for other in entry["RepoTags"])]
+    matching = [entry for entry in entries if not tag or any(same_name(tag, other) for other in entry["RepoTags"])]
     if len(matching) != 1:
         raise not_exactly_one(files, len(matching), tag, {each for entry in entries for each in entry["RepoTags"]})
     return matching[0]
-
-
-def _same(name: str, other: str) -> bool:
-    """Whether two names are of one image: Docker saves short names, skopeo full ones."""
-    try:
-        return Reference.parse(name) == Reference.parse(other)
-    except InvalidReferenceError:
-        return name == other
 
 
 def check_platform(name: str, config: ImageConfig, platform: Platform) -> None:
@@ -260,7 +252,7 @@ def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progre
     return path.open("rb")
 
 
-def _compressed(files: Files, name: str, diff_id: str, cache: Cache, progress: Progress) -> Layer:
+def compressed_layer(files: Files, name: str, diff_id: str, cache: Cache, progress: Progress) -> Layer:
     """The layer `name` of an archive, compressed with gzip; its diff ID is verified."""
     key = f"{diff_id} {WriteOptions(splice=False).fingerprint}"
     entry = cache.get("compressed", key)

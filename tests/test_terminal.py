@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
+import itertools
 import os
+import pty
 import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import textwrap
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +26,9 @@ from hypothesis import strategies as st
 
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.support import terminal
-from hatch_docker.support.terminal import Terminal, human
+from hatch_docker.support.logs import last_line, logging_to
+from hatch_docker.support.steps import Rate, RunningTask
+from hatch_docker.support.terminal import ProgressMode, Terminal, human, live_stream
 
 
 @pytest.fixture
@@ -35,17 +50,51 @@ def plain(lines: list[str]) -> Terminal:
     return Terminal(lines.append, None)
 
 
-def shown(stream: io.StringIO) -> str:
-    """The text of the live line."""
-    return stream.getvalue().split("\r\x1b[K")[-1]
+class Screen:
+    """What a terminal shows, for the control sequences that rich uses."""
+
+    def __init__(self) -> None:
+        self._lines = [""]
+        self._row = self._column = 0
+
+    def feed(self, text: str) -> None:
+        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n\x1b]|[^\x1b\r\n]+", text):
+            if part == "\n":
+                self._row, self._column = self._row + 1, 0
+                self._lines += [""] * (self._row + 1 - len(self._lines))
+            elif part == "\r":
+                self._column = 0
+            elif part == "\x1b[1A":
+                self._row -= 1
+                assert self._row >= 0
+            elif part == "\x1b[2K":
+                self._lines[self._row] = ""
+            elif part.startswith("\x1b"):
+                assert re.fullmatch(r"\x1b\[(\?25h|[0-9;]*m)", part), part
+            else:
+                line, start = self._lines[self._row], self._column
+                self._column += len(part)
+                self._lines[self._row] = line[:start].ljust(start) + part + line[self._column :]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines with text; the spinner is an asterisk."""
+        return [re.sub("[\u2800-\u28ff]", "*", line).rstrip() for line in [*self._lines] if line.strip()]
 
 
-def becomes(stream: io.StringIO, text: str) -> bool:
-    """Whether the live line becomes `text` within some seconds."""
-    for _ in range(10_000):
-        if shown(stream) == text:
+def screen(text: str) -> list[str]:
+    """The lines that a terminal shows after `text`."""
+    shown = Screen()
+    shown.feed(text)
+    return shown.lines
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Whether the condition holds within some seconds."""
+    for _ in range(1000):
+        if condition():
             return True
-        time.sleep(0.001)
+        time.sleep(0.005)
     return False
 
 
@@ -67,7 +116,7 @@ class TestLines:
 
     def test_reports_the_start_of_large_tasks_in_a_pipe(self, plain: Terminal, lines: list[str]) -> None:
         with plain.task("download", "small.whl", 1000), plain.task("download", "big.whl", 12_345_678):
-            assert lines == ["  downloading file big.whl (12.3 MB)"]
+            assert lines == ["  downloading big.whl (12.3 MB)"]
         with plain.task("load", "shop:1.0", 5_000_000):
             assert lines[2:] == ["  loading shop:1.0 (5.0 MB)"]
 
@@ -75,7 +124,7 @@ class TestLines:
         with pytest.raises(KeyError), plain.task("download", "big.whl", 12_345_678):
             raise KeyError
         plain.close()
-        assert lines == ["  downloading file big.whl (12.3 MB)"]
+        assert lines == ["  downloading big.whl (12.3 MB)"]
         with plain.task("download", "other", 1) as advance:
             advance(1)
         with pytest.raises(KeyboardInterrupt), plain.task("download", "big.whl", 12_345_678):
@@ -150,94 +199,452 @@ class TestLines:
         assert [line.partition(" in ")[0] for line in lines] == ["  made 8 layers, 8.0 kB"]
 
 
+class Tty(io.StringIO):
+    """A terminal that is drawn on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.screen = Screen()
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.screen.feed(text)
+        return super().write(text)
+
+    def shows(self, *expected: str) -> bool:
+        """Whether it shows these lines within some seconds."""
+        wait_for(lambda: self.screen.lines == [*expected])
+        assert self.screen.lines == [*expected]
+        return True
+
+
 class TestLive:
-    @pytest.fixture
-    def stream(self) -> io.StringIO:
-        return io.StringIO()
+    @pytest.fixture(autouse=True)
+    def environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(terminal, "_REDRAW_SECONDS", 0.01)
+        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (("TERM", "xterm"), ("COLUMNS", "103"), ("LINES", "24")):
+            monkeypatch.setenv(name, value)
 
     @pytest.fixture
-    def live(self, lines: list[str], stream: io.StringIO) -> Terminal:
-        def line(text: str) -> None:
-            # Lines are printed after the live line was cleared.
-            assert shown(stream) == ""
-            lines.append(text)
+    def stream(self) -> Tty:
+        return Tty()
 
-        return Terminal(line, stream)
+    @pytest.fixture
+    def live(self, stream: Tty) -> Iterator[Terminal]:
+        live = Terminal(lambda line: print(line, file=stream), stream)
+        yield live
+        live.close()
 
-    def test_shows_a_running_step_at_once(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
-        with live.task("resolve", "3 requirements"):
-            assert shown(stream) == "  resolving 3 requirements"
+    def test_draws_nothing_for_what_takes_less_than_a_second(
+        self, live: Terminal, stream: Tty, clock: list[float]
+    ) -> None:
+        for _ in range(3):
+            with live.task("resolve", "3 requirements"), live.task("download", "a.whl", 2000) as advance:
+                clock[0] += 0.9
+                advance(2000)
+                time.sleep(0.05)
+                assert "\x1b" not in stream.getvalue()
+        live.close()
+        assert "\x1b" not in stream.getvalue()
 
-    def test_shows_sizes(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
+    def test_shows_bar_rate_and_time_left(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        with live.task("download", "a.whl", 10_000_000) as advance:
+            advance(2_500_000)
+            clock[0] += 5
+            left = "  * downloading a.whl  ━━━━━━╺━━━━━━━━━━━━━━━━━"
+            assert stream.shows(f"{left}   2.5/10.0 MB   500 kB/s  0:15 left")
+            advance(7_500_000)
+            left = "  * downloading a.whl  ━━━━━━━━━━━━━━━━━━━━━━━━"
+            assert stream.shows(f"{left}  10.0/10.0 MB   2.0 MB/s  0:05")
+
+    def test_shows_several_tasks_of_a_step_and_the_step(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
         with live.task("download", "a.whl", 2000), live.task("download", "b.whl", 4000) as advance:
-            clock[0] += 1
-            advance(1500)
-            assert shown(stream) == "  downloading 0/2 files · 1.5 kB of 6.0 kB · a.whl, b.whl"
-
-    def test_does_not_redraw_for_every_chunk(self, live: Terminal, stream: io.StringIO, clock: list[float]) -> None:
-        with live.task("download", "a.whl", 2000) as advance:
-            for _ in range(1000):
-                advance(1)
-        assert stream.getvalue().count("\r") == 1
-
-    def test_shows_the_outer_step_again_after_the_inner_one(
-        self, live: Terminal, stream: io.StringIO, clock: list[float]
-    ) -> None:
-        with live.task("compile", "shop 1.0"):
-            clock[0] += 1
-            with live.task("download", "setuptools 80", 2000):
-                assert shown(stream) == "  downloading file setuptools 80 · 0 B of 2.0 kB"
-                clock[0] += 1
-            assert shown(stream) == "  compiling package shop 1.0 · 2 s"
-
-    def test_shows_the_time_of_steps_without_sizes(
-        self, live: Terminal, stream: io.StringIO, clock: list[float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(terminal, "_TICK_SECONDS", 0.001)
-        with live.task("compile", "shop 1.0"):
-            clock[0] += 35
-            assert becomes(stream, "  compiling package shop 1.0 · 35 s")
-            live.note("something")
-            clock[0] += 1
-            assert becomes(stream, "  compiling package shop 1.0 · 36 s")
-
-    def test_does_not_show_progress_after_the_end(
-        self, live: Terminal, stream: io.StringIO, clock: list[float]
-    ) -> None:
-        with live.task("download", "a.whl", 2000) as advance:
-            live.close()
-            clock[0] += 1
             advance(1000)
-            assert shown(stream) == ""
-
-    def test_clears_the_live_line_for_lines(
-        self, live: Terminal, lines: list[str], stream: io.StringIO, clock: list[float]
-    ) -> None:
-        with live.task("download", "a.whl", 9_000_000) as advance:
-            live.note("something")
             clock[0] += 1
+            with live.task("download", "new.whl", 1):
+                assert stream.shows(
+                    "  * downloading 0/3 files  0:01  1.0 kB  1.0 kB/s",
+                    "      a.whl                ━━━━━━━━━━━━━━━━━━━━━━━━    0.0/2.0 kB             0:01",
+                    "      b.whl                ━━━━━━╺━━━━━━━━━━━━━━━━━    1.0/4.0 kB   1.0 kB/s  0:03 left",
+                )
+
+    def test_shows_a_step_of_many_short_tasks(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        for number in range(24):
+            with live.task("look up", f"package {number}"):
+                clock[0] += 0.125
+        assert stream.shows("  * looking up 24 packages  0:03")
+        clock[0] += 1
+        assert stream.shows()
+
+    def test_shows_the_last_line_of_output(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        with live.task("compile", "shop 1.0") as task:
+            clock[0] += 75
+            assert stream.shows("  * compiling shop 1.0  1:15")
+            task.output(b"gcc a.c\n\x1b[1;31mgcc\x1b[0m b.c\r\n")
+            assert stream.shows("  * compiling shop 1.0  1:15  gcc b.c")
+            task.output(b"x" * 500 + b"\n\n")
+            assert stream.shows("  * compiling shop 1.0  1:15  " + "x" * 69 + "…")
+
+    def test_shows_what_waits_and_what_it_waits_for(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        with live.task("compile", "shop 1.0"):
+            with live.task("fetch", "sources"):
+                clock[0] += 2
+                assert stream.shows("  * compiling shop 1.0  0:02", "  * fetching sources    0:02")
+            assert stream.shows("  * compiling shop 1.0  0:02")
+
+    def test_prints_lines_above(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        with live.task("download", "a.whl") as advance:
+            clock[0] += 7200
+            assert stream.shows("  * downloading a.whl  2.0 h")
+            live.note("something")
+            assert stream.screen.lines == ["  something", "  * downloading a.whl  2.0 h"]
             advance(9_000_000)
-        with live.task("layer", "a"):
-            pass
+            live.warn("bad")
+        assert stream.shows("  something", "  warning: bad")
         live.close()
-        assert lines == ["  something", "  downloaded file a.whl, 9.0 MB in 1.0 s", "  made layer a in 0.0 s"]
-        assert shown(stream) == ""
+        assert stream.screen.lines == [
+            "  something",
+            "  warning: bad",
+            "  downloaded file a.whl, 9.0 MB in 7200.0 s",
+        ]
+        # Who kills or suspends the process would not get a hidden cursor back.
+        assert "\x1b[?25l" not in stream.getvalue()
 
-    def test_clears_the_live_line_after_a_failure(self, live: Terminal, lines: list[str], stream: io.StringIO) -> None:
-        with pytest.raises(ValueError, match="no"), live.task("download", "a.whl", 2000):
-            raise ValueError("no")
+    def test_clears_the_area_after_a_failure(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        def fail() -> None:
+            with live.task("resolve", "3 requirements"):
+                clock[0] += 1
+                assert stream.shows("  * resolving 3 requirements  0:01")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fail()
         live.close()
-        assert (lines, shown(stream)) == ([], "")
+        assert stream.screen.lines == []
 
-    @pytest.mark.parametrize(("columns", "longest"), [(30, 27), (1, 1), (0, 77)])
-    def test_fits_the_terminal_with_room_for_an_interrupt(
-        self, live: Terminal, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, columns: int, longest: int
+    def test_does_not_draw_after_the_end(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        with live.task("download", "a.whl", 2000) as advance:
+            clock[0] += 1
+            assert wait_for(lambda: stream.screen.lines != [])
+            live.close()
+            # Abandoned threads may still run for a moment.
+            advance(1000)
+            time.sleep(0.05)
+            assert stream.screen.lines == []
+        with live.task("resolve", "again"):
+            clock[0] += 1
+            assert stream.shows("  * resolving again  0:01")
+        live.close()
+
+    def test_draws_again_after_a_pause(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        for number in range(3):
+            with live.task("resolve", str(number)):
+                clock[0] += 1
+                earlier = [[f"  resolved {each} in 1.0 s", "  next"] for each in range(number)]
+                assert stream.shows(*itertools.chain(*earlier), f"  * resolving {number}  0:01")
+            live.note("next")
+            threads = [thread for thread in threading.enumerate() if thread.name == "progress"]
+            assert wait_for(lambda ended=threads: not any(thread.is_alive() for thread in ended))  # type: ignore[misc]
+
+    @pytest.mark.parametrize(("columns", "rows"), [(1, 1), (4, 2), (20, 3), (52, 6), (80, 24), (250, 60)])
+    def test_fits_the_terminal(
+        self, live: Terminal, stream: Tty, clock: list[float], monkeypatch: pytest.MonkeyPatch, columns: int, rows: int
     ) -> None:
-        monkeypatch.setattr(stream, "fileno", lambda: 2, raising=False)
-        monkeypatch.setattr(os, "get_terminal_size", lambda _number: os.terminal_size((columns, 24)))
-        with live.task("download", "a long name.whl" * 9, 2000):
-            assert len(shown(stream)) <= longest
-            assert shown(stream).endswith("…")
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("LINES", str(rows))
+        with ExitStack() as tasks:
+            for step in ("download", "compile"):
+                for number in range(20):
+                    total = 5_000_000_000 if step == "download" else 0
+                    task = tasks.enter_context(live.task(step, f"{number} " + "long name" * 9, total))
+                    task(4_000_000_000)
+                    task.output(b"word " * 99)
+            clock[0] += 1
+            assert wait_for(lambda: "\x1b" in stream.getvalue())
+            time.sleep(0.05)
+            shown = stream.screen.lines or [""]
+        # What the terminal echoes for an interrupt must not wrap, and the line above the area stays visible.
+        assert max(map(len, shown)) <= max(columns - 3, 1)
+        assert len(shown) <= max(min(rows - 1, 8), 1)
+        if columns >= 80:
+            assert shown[0].startswith("  * downloading 0/20 files")
+            assert shown[4].startswith("  * compiling 0/20 packages")
+            assert shown[-1] == "      and 35 more"
+
+    def test_shows_names_as_they_are(self, live: Terminal, stream: Tty, clock: list[float]) -> None:
+        with live.task("resolve", "a\n\x1b[2J[red]b[/red] :smile:"):
+            clock[0] += 1
+            assert stream.shows(r"  * resolving a \x1b[2J[red]b[/red] :smile:  0:01")
+
+    @pytest.mark.parametrize("no_color", ["", "1"])
+    def test_no_color(
+        self, live: Terminal, stream: Tty, clock: list[float], monkeypatch: pytest.MonkeyPatch, no_color: str
+    ) -> None:
+        if no_color:
+            monkeypatch.setenv("NO_COLOR", no_color)
+        with live.task("download", "a.whl", 2000) as advance:
+            advance(1000)
+            clock[0] += 1
+            assert wait_for(lambda: "0:01 left" in stream.getvalue())
+        assert bool(re.search(r"\x1b\[[0-9;]*[34][0-9]", stream.getvalue())) == (not no_color)
+
+    def test_draws_in_ascii_if_the_terminal_is_not_unicode(self, clock: list[float]) -> None:
+        class Ascii(io.TextIOWrapper):
+            def isatty(self) -> bool:
+                return True
+
+        drawn = io.BytesIO()
+        live = Terminal(str, Ascii(drawn, encoding="ascii", errors="strict"))
+        with live.task("download", "a.whl", 2000) as advance:
+            advance(1000)
+            clock[0] += 1
+            assert wait_for(lambda: b"0:01 left" in drawn.getvalue())
+
+    def test_goes_on_if_the_terminal_is_closed(self, clock: list[float]) -> None:
+        class Closed(Tty):
+            closed_now = False
+
+            def write(self, text: str) -> int:
+                if self.closed_now:
+                    raise OSError(errno.EIO, "Input/output error")
+                return super().write(text)
+
+        stream = Closed()
+        live = Terminal(lambda line: print(line, file=stream), stream)
+        with live.task("download", "a.whl", 2000) as advance:
+            clock[0] += 1
+            assert wait_for(lambda: stream.screen.lines != [])
+            stream.closed_now = True
+            live.note("something")
+            advance(2000)
+            time.sleep(0.05)
+        live.warn("something")
+        live.close()
+
+
+class Run:
+    """A program on a terminal of its own: standard input and standard error; standard output is a pipe."""
+
+    def __init__(
+        self, program: str, environ: Mapping[str, str] | None = None, size: tuple[int, int] = (80, 24)
+    ) -> None:
+        self.master, slave = pty.openpty()
+        self.resize(*size)
+        self.drawn = b""
+        code = f"from hatch_docker.support.terminal import *\nimport os, sys, time\n{textwrap.dedent(program)}"
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=slave,
+            stdout=subprocess.PIPE,
+            stderr=slave,
+            env={**inherited, "TERM": "xterm", **(environ or {})},
+            preexec_fn=_own_terminal,
+        )
+        os.close(slave)
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read(self, until: bytes = b"") -> str:
+        """What it draws from now on, until there is `until`, or until it ends."""
+        drawn, end = b"", time.time() + 20
+        while time.time() < end and not (until and until in drawn):
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    data = os.read(self.master, 1 << 16)
+                except OSError:
+                    break
+                if not data:
+                    break
+                drawn += data
+        self.drawn += drawn
+        return drawn.decode()
+
+    def end(self) -> tuple[int, str]:
+        """Its exit status and standard output."""
+        output, _ = self.process.communicate(timeout=20)
+        with suppress(OSError):
+            os.close(self.master)
+        return self.process.returncode, output.decode()
+
+    @property
+    def screen(self) -> list[str]:
+        return screen(self.drawn.decode())
+
+
+def _own_terminal() -> None:
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+_BUILD = """
+shown = Terminal(lambda line: print(line, file=sys.stderr), live_stream("auto", sys.stderr, os.environ))
+try:
+    with shown.task("compile", "shop 1.0") as task:
+        for number in range({tenths}):
+            task.output(b"word " * 90)
+            time.sleep(0.1)
+except KeyboardInterrupt:
+    pass
+shown.close()
+print("the result", "rich" in sys.modules)
+"""
+
+
+class TestRealTerminal:
+    def test_short_builds_do_not_import_rich(self) -> None:
+        run = Run("import hatch_docker.session" + _BUILD.format(tenths=5))
+        run.read()
+        assert run.end() == (0, "the result False\n")
+        assert re.fullmatch(r"  compiled package shop 1\.0 in 0\.\d s", "\n".join(run.screen))
+        assert b"\x1b" not in run.drawn
+
+    def test_follows_the_size(self) -> None:
+        run = Run(_BUILD.format(tenths=25))
+        run.read(b"word")
+        assert max(map(len, run.screen)) == 77
+        run.resize(40, 10)
+        run.drawn = b""
+        run.read(b"word")
+        rest = run.read()
+        assert max(map(len, screen(rest[: rest.rindex("word")]))) <= 37
+        assert run.end() == (0, "the result True\n")
+
+    def test_interrupt(self) -> None:
+        run = Run(_BUILD.format(tenths=300))
+        run.read(b"word")
+        os.write(run.master, b"\x03")
+        run.read()
+        assert run.end() == (0, "the result True\n")
+        assert run.screen == []
+        assert b"?25l" not in run.drawn
+
+    def test_closed(self) -> None:
+        run = Run("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)" + _BUILD.format(tenths=20))
+        run.read(b"word")
+        os.close(run.master)
+        output = run.end()[1]
+        assert output == "the result True\n"
+
+    def test_terminal_without_a_cursor(self) -> None:
+        run = Run(_BUILD.format(tenths=12), {"TERM": "dumb"})
+        run.read()
+        assert run.end() == (0, "the result False\n")
+        assert b"\x1b" not in run.drawn
+
+
+class TestLiveStream:
+    @pytest.mark.parametrize(
+        ("mode", "stream", "environ", "is_live"),
+        [
+            ("auto", Tty(), {}, True),
+            ("auto", Tty(), {"TERM": "xterm"}, True),
+            ("auto", Tty(), {"TERM": "dumb"}, False),
+            ("auto", Tty(), {"TERM": "unknown"}, False),
+            ("auto", io.StringIO(), {"FORCE_COLOR": "1"}, False),
+            ("auto", None, {}, False),
+            ("tty", Tty(), {}, True),
+            ("plain", Tty(), {}, False),
+            ("quiet", Tty(), {}, False),
+            ("plain", io.StringIO(), {}, False),
+        ],
+    )
+    def test_modes(
+        self, mode: ProgressMode, stream: io.StringIO | None, environ: Mapping[str, str], is_live: bool
+    ) -> None:
+        assert live_stream(mode, stream, environ) is (stream if is_live else None)
+
+    def test_closed_stream(self) -> None:
+        stream = io.StringIO()
+        stream.close()
+        assert live_stream("auto", stream, {}) is None
+
+    @pytest.mark.parametrize(
+        ("stream", "environ", "why"),
+        [
+            (io.StringIO(), {"TERM": "xterm"}, "it is not a terminal"),
+            (None, {}, "it is not a terminal"),
+            (Tty(), {"TERM": "dumb"}, "TERM is dumb"),
+        ],
+    )
+    def test_tty_needs_a_terminal(self, stream: io.StringIO | None, environ: Mapping[str, str], why: str) -> None:
+        with pytest.raises(HatchDockerError, match=why) as raised:
+            live_stream("tty", stream, environ)
+        assert "--progress=plain" in raised.value.hint
+
+
+class TestRate:
+    @given(st.integers(1, 10**9), st.lists(st.floats(0.01, 5), min_size=1, max_size=200))
+    def test_of_a_steady_task_is_its_speed(self, speed: int, waits: Sequence[float]) -> None:
+        rate, now = Rate(0.0), 0.0
+        for wait in waits:
+            now += wait
+            assert rate.at(now, int(speed * now)) == pytest.approx(speed, rel=0.01, abs=200)
+
+    def test_forgets_what_is_long_ago(self) -> None:
+        rate = Rate(0.0)
+        for second in range(1, 31):
+            rate.at(second, min(second, 10) * 100)
+        assert rate.at(30, 1000) == 0
+
+    def test_is_unknown_at_first(self) -> None:
+        assert Rate(1.0).at(1.0, 5) == 0
+
+
+class TestOutput:
+    @pytest.mark.parametrize(
+        ("output", "line"),
+        [
+            (b"", ""),
+            (b"\n\r\n", ""),
+            (b"one\ntwo", "two"),
+            (b"one\ntwo\r\n\n", "two"),
+            (b"10%\r20%\r30%\r", "30%"),
+            (b"\x1b[1m\x1b[32m   Compiling\x1b[0m shop\x1b[K\n", "Compiling shop"),
+            (b"\x1b]0;title\x07gcc \x1b]8;;http://a\x1b\\x.c\x1b]8;;\x1b\\\n", "gcc x.c"),
+            (b"one\n\x1b[2K\x1b(B", "one"),
+            (b"one\x1b[3", "one"),
+            (b"caf\xc3\xa9 caf\xc3", "café caf"),
+            (b"bell\x07 tab\t\xc2\x9b2J", r"bell\x07 tab \x9b2J"),
+            (b"get https://user:secret@host.example/a", "get https://host.example/a"),
+        ],
+    )
+    def test_last_line(self, output: bytes, line: str) -> None:
+        assert last_line(output) == line
+
+    @given(st.binary() | st.text("a\x1b[]m0;\r\n\x07\\ (B\u202e", max_size=60).map(str.encode))
+    def test_last_line_is_printable(self, output: bytes) -> None:
+        assert last_line(output).isprintable()
+
+    @given(st.integers(0, 9000), st.integers(1, 5000))
+    def test_never_shows_logins(self, before: int, size: int) -> None:
+        task = RunningTask("shop", 0, 0.0)
+        output = b"x " * (before // 2) + b"y" * 4000 + b" http://user:" + b"secret" * 50 + b"@host.example/ end"
+        for start in range(0, len(output), size):
+            task.output(output[start : start + size])
+        assert last_line(task.tail).endswith("http://host.example/ end")
+        assert "secret" not in last_line(task.tail)
+
+    def test_keeps_the_end_only(self) -> None:
+        task = RunningTask("shop", 0, 0.0)
+        for _ in range(100):
+            task.output(b"z" * 100_000)
+            assert len(task.tail) <= 4096
+        task.output(b"\nlast\n")
+        assert last_line(task.tail) == "last"
+
+    def test_logs_are_followed(self, tmp_path: Path) -> None:
+        task = RunningTask("shop", 0, 0.0)
+        with logging_to(tmp_path / "log", task.output) as log:
+            log.write(b"one\n")
+            log.write(b"two\n")
+        assert last_line(task.tail) == "two"
+        assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
 
 
 @pytest.mark.parametrize(

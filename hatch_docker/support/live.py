@@ -22,10 +22,10 @@ _MOST_LINES = 8
 _ECHO = 3
 _GAP = 2
 _NESTED = " " * 6
-# In columns. The texts of rows leave more than half of the width for the rest.
+# In columns. On a terminal of 80, the widest text leaves room for all of them.
 _BAR = 24
 _SHORTEST_BAR = 8
-_SIZE, _TIME, _RATE = len("99.9 MB/99.9 MB"), len("00:00 left"), len("99.9 MB/s")
+_SIZE, _TIME, _RATE = len("99.9/99.9 MB"), len("00:00 left"), len("99.9 MB/s")
 
 
 class LiveArea:
@@ -75,7 +75,8 @@ class _Rows:
         shown = _fitting(self.rows, max(min(_MOST_LINES, options.size.height - 1), 1))
         spinner = self._spinners[options.ascii_only].render(console.get_time())
         texts = [Text.assemble(*((_NESTED,) if row.nested else ("  ", spinner, " ")), row.text) for row in shown]
-        column = min(max((text.cell_len for text in texts), default=0), width * 2 // 5)
+        share = 2 if any(row.output or row.portion is not None for row in shown) else 4
+        column = min(max((text.cell_len for text in texts), default=0), width * share // 5)
         room = max(width - column - _GAP, 1)
         table = _grid(column, room)
         for row, text in zip(shown, texts, strict=True):

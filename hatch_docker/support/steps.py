@@ -22,7 +22,7 @@ _WORDS = {
     "build": ("building", "built", "package"),
     "compile": ("compiling", "compiled", "package"),
     "install": ("installing", "installed", ""),
-    "layer": ("making", "made", "layer"),
+    "layer": ("packing", "made", "layer"),
     "load": ("loading", "loaded", ""),
     "push": ("pushing", "pushed", "blob"),
     "archive": ("writing", "wrote", ""),
@@ -102,11 +102,11 @@ class Step:
         """Its words while it runs and when it is finished, and the noun of its tasks."""
         return _WORDS.get(self.name, (self.name, self.name, ""))
 
-    def what(self, name: str = "") -> str:
-        """Its task by name, or the number of its tasks that are finished."""
+    def what(self) -> str:
+        """The name of its only task, or the number of its tasks that are finished."""
         noun = self.words[2]
-        if name or self.count == 1 or not noun:
-            return f"{noun} {name or self.last}".strip()
+        if self.count == 1 or not noun:
+            return f"{noun} {self.last}".strip()
         return f"{self.finished}{f'/{self.count}' if self.finished < self.count else ''} {noun}s"
 
 

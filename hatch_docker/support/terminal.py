@@ -119,7 +119,7 @@ class Terminal(Progress):
         step.running[self._next] = task
         step.last = task.name
         if self._stream is None and task.total >= _LARGE_TASK:
-            self._print(self._line, [f"{step.words[0]} {step.what(task.name)} ({human(task.total)})"])
+            self._print(self._line, [f"{step.words[0]} {task.name} ({human(task.total)})"])
         self._start_drawing()
         return step, self._next
 
@@ -237,16 +237,22 @@ def _step_row(step: Step, now: float) -> Row:
 def _task_row(step: Step, task: RunningTask, now: float, *, nested: bool) -> Row:
     done, total = task.done, task.total
     rate = task.rate.at(now, done)
-    text = task.name if nested else f"{step.words[0]} {step.what(task.name)}"
+    text = task.name if nested else f"{step.words[0]} {task.name}"
     return Row(
         text=readable(text).replace("\n", " "),
         time=f"{_clock((total - done) / rate)} left" if done < total and rate else _clock(int(now - task.started)),
         portion=min(done / total, 1.0) if total else None,
-        size=f"{human(done)}/{human(total)}" if total else human(done) if done else "",
+        size=_of(done, total) if total else human(done) if done else "",
         rate=f"{human(int(rate))}/s" if done else "",
         output=last_line(task.tail),
         nested=nested,
     )
+
+
+def _of(done: int, total: int) -> str:
+    """Two sizes in the unit of the total."""
+    number, unit = human(total).split()
+    return f"{float(number) * done / total:.{1 if '.' in number else 0}f}/{number} {unit}"
 
 
 def _clock(seconds: float) -> str:

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from urllib.request import getproxies
@@ -15,6 +15,7 @@ from urllib.request import getproxies
 import platformdirs
 
 from hatch_docker.config import OSPackages, Settings
+from hatch_docker.debian.archive import FRESH
 from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.lockfile import find_pins
 from hatch_docker.engine import Engine, Limits
@@ -29,6 +30,10 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
+
+# Documents that are no results: without them, an older Release file of Debian's archive would be accepted, and errors
+# could not name the last digest of a tag.
+_KEPT = frozenset({"debian-release", "tags"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,8 @@ def open_services(
     """
     network = Network(ca_file=ca_file_of(host.environ), proxies=host.proxies)
     http = Http(network)
-    cache = Cache(Path(settings.cache_dir) if settings.cache_dir else host.cache_dir)
+    folder = Path(settings.cache_dir) if settings.cache_dir else host.cache_dir
+    cache = Cache(folder, kinds=_KEPT if settings.no_cache else None)
     threads = settings.threads or host.processors
     indexes = IndexAccess(
         root=root,
@@ -125,6 +131,7 @@ def open_services(
             place="debian-mirror",
             keyring=root / debian.debian_keyring if debian.debian_keyring else None,
             pins=once(partial(find_pins, root)),
+            fresh=timedelta(0) if settings.pull else FRESH,
             progress=progress,
         ),
         engine=once(lambda: Engine.connect(host.environ)),

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
+from typing import BinaryIO
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
@@ -21,6 +21,7 @@ from hatch_docker.config import (
     Mistakes,
     Option,
     as_mistake,
+    check_annotations,
     check_names,
     check_outputs,
     check_push,
@@ -39,10 +40,11 @@ from hatch_docker.image.outputs import (
     write_result,
     write_selections,
 )
-from hatch_docker.image.report import Built, how_to_run, table
+from hatch_docker.image.report import Built, how_to_run, tables
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
+from hatch_docker.oci.reference import Reference
 from hatch_docker.plan import (
     ImagePlan,
     Lock,
@@ -59,23 +61,35 @@ from hatch_docker.project.commit import Commit, head_of
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
 from hatch_docker.support.atomic import replace_text
-from hatch_docker.support.terminal import Console, Terminal, live_stream
+from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
 
 # Including the unfinished files of a build that was killed.
 _UNFINISHED = "hatch-docker-" + "[0-9a-f]" * 32
 _LEFT_BEHIND = ("*.docker.tar", "*.docker.json", f".*.docker.tar.{_UNFINISHED}", f".*.docker.json.{_UNFINISHED}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of one run: values for `keys`, and how progress is shown.
+
+    With `no_cache`, results of earlier runs are not used; with `pull`, files that are cached for a time are requested
+    again.
+    """
+
+    keys: Mapping[str, Option] = field(default_factory=dict)
+    progress: ProgressMode = "auto"
+    no_cache: bool = False
+    pull: bool = False
+
+
 class Session:
     """One run for one project."""
 
-    def __init__(
-        self, source: ProjectSource, console: Console, options: Mapping[str, Option] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, source: ProjectSource, console: Console, options: RunOptions | None = None) -> None:
         self._source = source
         self._console = console
-        self._options = options
-        self._outputs: dict[str, str] = {}
+        self._options = options or RunOptions()
+        self._outputs: dict[str, list[str]] = {}
         self._built: Built | None = None
         self._directory = Path()
 
@@ -83,7 +97,8 @@ class Session:
     def _configuration(self) -> tuple[Config, Mistakes, Services]:
         source, host = self._source, this_host()
         name, table = source.table
-        config, settings, mistakes = parse(table, host.environ, name=name, options=self._options)
+        config, settings, mistakes = parse(table, host.environ, name=name, options=self._options.keys)
+        settings = replace(settings, no_cache=self._options.no_cache, pull=self._options.pull)
         services = open_services(
             settings,
             host,
@@ -113,7 +128,8 @@ class Session:
     def terminal(self) -> Terminal:
         """Shows progress, notes and warnings."""
         console = self._console
-        live = live_stream("auto" if console.verbosity >= 0 else "quiet", sys.stderr, os.environ)
+        mode = self._options.progress if console.verbosity >= 0 else "quiet"
+        live = live_stream(mode, sys.stderr, os.environ)
         return Terminal(console.display_info, live, warning=console.display_warning)
 
     @cached_property
@@ -148,10 +164,11 @@ class Session:
             return outputs
         return [name for name, output in OUTPUTS.items() if output.is_default(self.services.host.environ)]
 
-    def check(self, outputs: Collection[str] = ()) -> None:
+    def check(self, outputs: Collection[str] = (), more: Sequence[Callable[[], object]] = ()) -> None:
         """Compare the configuration with the project and the outputs; raises one ConfigError with all mistakes.
 
-        Raises EngineError if one of the outputs needs an engine and none answers.
+        `more` are other checks, which raise ConfigError. Raises EngineError if one of the outputs needs an engine and
+        none answers.
         """
         config, mistakes, services = self._configuration
         project, place = self.project, config.place
@@ -161,6 +178,8 @@ class Session:
             partial(check_sources, config.output.extra_files, project.root, place("extra-files")),
             partial(as_mistake, place("lock"), partial(find_lock, project.root, config.packages.lock)),
             partial(created_of, project, config.output.created, services.host),
+            partial(check_annotations, config.runtime, config.base, place("index-annotations")),
+            *more,
         ]
         if project.version:
             checks.append(partial(references_of, project, config))
@@ -171,12 +190,23 @@ class Session:
             checks.append(partial(entrypoint_of, project, config))
         chosen = [OUTPUTS[name] for name in outputs]
         if any(output.needs_registry for output in chosen) and "image" not in mistakes:
-            checks.append(partial(check_push, image_of(project, config.naming), place("image")))
+            checks += [partial(check_push, image, where) for image, where in self._names()]
         gather(checks)
         if any(output.needs_engine for output in chosen):
             services.engine()
         if refusal := self._commit.refusal:
             self.terminal.note(f"the image records no commit, since Git did not read the repository: {refusal}")
+
+    def _names(self) -> list[tuple[Reference, str]]:
+        """The names of the image, without tags unless options give them, and the place of each."""
+        naming, place = self.config.naming, self.config.place
+        if naming.references:
+            return [(reference, place("references")) for reference in naming.references]
+        return [(image_of(self.project, naming), place("image"))]
+
+    def check_settings(self) -> None:
+        """Check what the environment and options say: enough for a command without a project. Raises ConfigError."""
+        refuse(self._configuration[1])
 
     def check_configuration(self) -> None:
         """Check the configuration's syntax, extras and dependency groups: enough for a command that never builds."""
@@ -207,8 +237,11 @@ class Session:
         chosen = services or self.services
         return plan_images(self.metadata, self.config, chosen, directory=self.directory, lock=lock)
 
-    def output(self, name: str, directory: Path) -> Path:
-        """Make one output, of images that are built once for all outputs; returns the path of its file."""
+    def output(self, name: str, directory: Path, *, path: Path | None = None, stream: BinaryIO | None = None) -> Path:
+        """Make one output, of images that are built once for all outputs; returns the path of its file.
+
+        `path` and `stream` are as in Destination.
+        """
         services, self._directory = self.services, directory
         destination = Destination(
             directory=directory,
@@ -216,18 +249,23 @@ class Session:
             registry=services.registry,
             threads=services.threads,
             progress=services.progress,
+            path=path,
+            stream=stream,
         )
         built = self._build(directory)
-        output = OUTPUTS[name]
-        self._outputs[name] = output.write(built, destination)
+        made = OUTPUTS[name].write(built, destination)
+        self._outputs.setdefault(name, []).extend(each for each in made if each not in self._outputs.get(name, ()))
         self.terminal.close()
         write_constraints(built, directory)
         write_selections(built, directory)
         result = write_result(built, self._outputs, directory)
-        return result.with_name(self._outputs[name]) if output.is_file else result
+        return directory / made[0] if OUTPUTS[name].is_file and not stream else result
 
     def _build(self, directory: Path) -> Built:
         if self._built is None:
+            if self._options.no_cache:
+                # A resolution is used again while its inputs are the same.
+                lock_path(self.project.normalized_name, directory).unlink(missing_ok=True)
             # The project's own wheel comes first: if that fails, nothing has been downloaded yet.
             with self.project.distribution() as own:
                 project = replace(self.project, distribution=lambda: contextlib.nullcontext(own))
@@ -245,24 +283,36 @@ class Session:
         for path in (constraints_path(name, directory), lock_path(name, directory), selections_path(name, directory)):
             path.unlink(missing_ok=True)
 
+    @property
+    def outputs(self) -> Mapping[str, Sequence[str]]:
+        """What each output made: the names or paths that the result file records."""
+        return self._outputs
+
+    @property
+    def built(self) -> Built:
+        """The result of the build. Raises HatchDockerError before there is one."""
+        if self._built is None:
+            raise HatchDockerError("nothing was built")
+        return self._built
+
     def show(self) -> None:
         """Show the report of a build, and print the image's name by digest to standard output."""
+        if self._built:
+            self.report()
+            self._console.display(self._built.digest_reference)
+
+    def report(self) -> None:
+        """Show the report of a build."""
         self.terminal.close()
-        if built := self._built:
-            for line in [
-                *(line for image in built.images for line in ["", *table(image)]),
-                "",
-                f"  {self._how_to_run(built)}",
-            ]:
-                self._console.display_info(line)
-            self._console.display(built.digest_reference)
+        built = self.built
+        for line in ["", *tables(built), "", f"  {self._how_to_run(built)}"]:
+            self._console.display_info(line)
 
     def _how_to_run(self, built: Built) -> str:
         run = how_to_run(built)
-        files = [file for name, file in self._outputs.items() if OUTPUTS[name].is_file]
-        if len(files) < len(self._outputs):
+        if self._outputs.keys() & {"load", "push"} or "archive" not in self._outputs:
             return run
-        return f"docker load -i {os.path.relpath(self._directory / files[0])} && {run}"
+        return f"docker load -i {os.path.relpath(self._directory / self._outputs['archive'][0])} && {run}"
 
     def run(self, command: Callable[[Session], tuple[str, int]]) -> int:
         """Run a command that does not build, after its own checks; it returns a text to print and the exit status."""

@@ -4,7 +4,15 @@ The table and the environment are arguments: no I/O.
 """
 
 from hatch_docker.config.base import reference
-from hatch_docker.config.checks import as_mistake, check_names, check_outputs, check_push, default_script, expand_tags
+from hatch_docker.config.checks import (
+    as_mistake,
+    check_annotations,
+    check_names,
+    check_outputs,
+    check_push,
+    default_script,
+    expand_tags,
+)
 from hatch_docker.config.keys import Mistakes, Option, check_options, parse, refuse, set_option
 from hatch_docker.config.model import (
     ALL,
@@ -25,7 +33,7 @@ from hatch_docker.config.model import (
     Settings,
 )
 from hatch_docker.config.times import created_time
-from hatch_docker.config.values import gather
+from hatch_docker.config.values import fail, gather
 
 __all__ = [
     "ALL",
@@ -47,6 +55,7 @@ __all__ = [
     "Runtime",
     "Settings",
     "as_mistake",
+    "check_annotations",
     "check_names",
     "check_options",
     "check_outputs",
@@ -54,6 +63,7 @@ __all__ = [
     "created_time",
     "default_script",
     "expand_tags",
+    "fail",
     "gather",
     "parse",
     "reference",

@@ -7,6 +7,7 @@ from functools import partial
 
 from packaging.utils import canonicalize_name
 
+from hatch_docker.config.model import EVERY, BaseOptions, Runtime
 from hatch_docker.config.naming import checked_tag, fill
 from hatch_docker.config.values import choice, fail, gather, nearest
 from hatch_docker.errors import ConfigError, HatchDockerError
@@ -72,6 +73,12 @@ def check_push(image: Reference, place: str) -> None:
             f"{image.familiar!r} cannot be pushed, since it names no registry: "
             f"write it like 'registry.example/team/{image.familiar}'",
         )
+
+
+def check_annotations(runtime: Runtime, base: BaseOptions, place: str) -> None:
+    """Raise ConfigError for annotations of an index if the build is for one platform, whose image has none."""
+    if runtime.index_annotations and base.platforms != EVERY and len(base.platforms) < 2:
+        fail(place, "the image of one platform has no index: leave out 'index:'")
 
 
 def as_mistake(place: str, call: Callable[[], object]) -> None:

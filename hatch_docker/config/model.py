@@ -200,11 +200,12 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The `HATCH_DOCKER_*` variables that are about the host and not the image.
+    """The `HATCH_DOCKER_*` variables that are about the host and not the image, and options of one run.
 
     `registry_mirrors` maps the host of a registry to its mirror, `host[:port][/path]`; `insecure_registries` are hosts
     to contact over plain HTTP; `cache_dir` is empty for the user's cache directory, `threads` None for the number of
     processors. `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit each container; 0 is no limit.
+    `no_cache` and `pull` are as in `session.RunOptions`.
     """
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
@@ -214,6 +215,8 @@ class Settings:
     build_memory: int = 0
     build_cpus: float = 0.0
     build_timeout: int = 3600
+    no_cache: bool = False
+    pull: bool = False
 
 
 def variable(key: str) -> str:

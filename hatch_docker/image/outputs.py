@@ -17,7 +17,7 @@ from hatch_docker.config import fail
 from hatch_docker.dpkg.lockfile import write_pins
 from hatch_docker.engine import Engine, answers
 from hatch_docker.image.report import Built, document
-from hatch_docker.oci.archive import archive
+from hatch_docker.oci.archive import archive, write_layout
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.support.atomic import replace_text, replacing, writing
 from hatch_docker.support.progress import Progress, counted
@@ -61,6 +61,15 @@ def to_archive(built: Built, to: Destination) -> list[str]:
     return [STREAM] if to.stream else [to.recorded(path)]
 
 
+def to_layout(built: Built, to: Destination) -> list[str]:
+    """Write an image layout in a folder, for skopeo's `oci:` and others; returns its name."""
+    path = to.named(f"{stem(built)}.oci")
+    total = sum(node.descriptor.size for node in built.node.walk())
+    with to.progress.task("archive", path.name, total) as advance:
+        write_layout(path, built.node, built.references, advance=advance)
+    return [to.recorded(path)]
+
+
 def to_engine(built: Built, to: Destination) -> list[str]:
     """Load the image into the engine, under every tag; returns the names."""
     image, base = built.images[0].image, built.images[0].base
@@ -95,6 +104,7 @@ class Output:
 
 OUTPUTS: Mapping[str, Output] = {
     "archive": Output(write=to_archive, is_default=lambda _environ: True, is_file=True),
+    "oci": Output(write=to_layout, is_file=True),
     "load": Output(write=to_engine, is_default=answers, needs_engine=True),
     "push": Output(write=to_registry, needs_registry=True),
 }
@@ -131,6 +141,13 @@ def check_writable(path: Path, place: str, *, is_folder: bool = False) -> None:
         fail(place, f"{folder} is not a folder: make it, or name another {kind}")
     if not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
         fail(place, f"{path} cannot be written: check the permissions of {folder}, or name another {kind}")
+
+
+def check_folder(path: Path) -> None:
+    """Raise ConfigError if the folder cannot be made, or written to."""
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        fail(str(path), f"files cannot be written there: check the permissions of {existing}")
 
 
 def write_result(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path:

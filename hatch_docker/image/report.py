@@ -1,10 +1,11 @@
-"""The report of a build: a table for the terminal, and the result file for pipelines."""
+"""The report of a build: tables for the terminal, and the result file for pipelines."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from hatch_docker.base.image import Base
@@ -35,10 +36,19 @@ class BuiltSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltFile:
+    """A file that the image was made of, with its hash in lower-case hexadecimal."""
+
+    filename: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
     """An image for one platform, and the facts for its report.
 
     `version` is that of the project's wheel. `layers` are those above the base. `lock` is the file name of the lock.
+    `wheel` is the project's own, None if it has none.
     """
 
     version: str
@@ -48,6 +58,7 @@ class BuiltImage:
     lock: str
     compiled: tuple[CompiledWheel, ...] = ()
     sources: tuple[BuiltSource, ...] = ()
+    wheel: BuiltFile | None = None
 
     @property
     def platform(self) -> Platform:
@@ -60,6 +71,7 @@ class Built:
     """The result of a build: an image for each platform, in the order of the plan.
 
     `references` are their common names, with tags. `annotations` are those of the index, if there are several images.
+    `sdist` is the file that the project's wheel was built from, if one was given.
     """
 
     name: str
@@ -67,6 +79,7 @@ class Built:
     references: tuple[Reference, ...]
     images: tuple[BuiltImage, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
+    sdist: BuiltFile | None = None
 
     @property
     def node(self) -> Node:
@@ -80,23 +93,53 @@ class Built:
         return self.node.descriptor.digest
 
     @property
+    def wheel(self) -> BuiltFile | None:
+        """The project's own wheel; None if the images have different ones, or the project has none."""
+        wheels = {each.wheel for each in self.images}
+        return wheels.pop() if len(wheels) == 1 else None
+
+    @property
     def digest_reference(self) -> str:
         """The name by digest, which a pipeline passes on."""
-        return str(self.references[0].with_digest(self.digest))
+        return self.digest_references[0]
+
+    @property
+    def digest_references(self) -> list[str]:
+        """The names by digest: one for each repository of the references."""
+        return list(dict.fromkeys(str(reference.with_digest(self.digest)) for reference in self.references))
+
+    @property
+    def image_id(self) -> str:
+        """What BuildKit calls the image's ID: the digest of the config, or that of an index of several images."""
+        return self.images[0].image.config_descriptor.digest if len(self.images) == 1 else self.digest
 
 
-def document(built: Built, outputs: Mapping[str, str]) -> dict[str, Any]:
-    """The result file of a build; sizes in bytes. `outputs` maps each output to what it made."""
+def document(built: Built, outputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The result file of a build; sizes in bytes. `outputs` maps each output to what it made.
+
+    `image.name` and the keys that begin with `containerimage.` are those of BuildKit's metadata file.
+    """
+    config = {"containerimage.config.digest": built.image_id} if len(built.images) == 1 else {}
     return {
+        "image.name": ",".join(map(str, built.references)),
+        **config,
+        "containerimage.descriptor": built.node.descriptor.to_json(),
+        "containerimage.digest": built.digest,
         "schema-version": SCHEMA_VERSION,
         "name": built.name,
         "version": built.version,
         "reference": built.digest_reference,
         "references": [str(reference) for reference in built.references],
         "digest": built.digest,
+        "wheel": _file(built.wheel),
+        "sdist": _file(built.sdist),
         "images": [_image(image) for image in built.images],
-        "outputs": dict(sorted(outputs.items())),
+        "outputs": {name: made[0] if len(made) == 1 else list(made) for name, made in sorted(outputs.items())},
     }
+
+
+def _file(file: BuiltFile | None) -> dict[str, str] | None:
+    return {"filename": file.filename, "sha256": file.sha256} if file else None
 
 
 def _image(built: BuiltImage) -> dict[str, Any]:
@@ -106,6 +149,7 @@ def _image(built: BuiltImage) -> dict[str, Any]:
         "image-id": image.config_descriptor.digest,
         "platform": str(image.config.platform),
         "created": image.config.created,
+        "wheel": _file(built.wheel),
         "base": {
             "name": built.base.name,
             "digest": built.base.digest,
@@ -160,18 +204,47 @@ def _layer(made: MadeLayer) -> dict[str, Any]:
     }
 
 
-def table(built: BuiltImage) -> list[str]:
-    """The lines of a table of the layers: contents, sizes, and whether each was made or reused."""
+def tables(built: Built) -> list[str]:
+    """The lines of a table for each image; the layers that an earlier image has, too, are one row."""
+    if len(built.images) == 1:
+        return table(built.images[0])
+    lines: list[str] = []
+    seen: dict[str, str] = {}
+    for each in built.images:
+        lines += ["", f"  {each.platform}", *table(each, seen)]
+        seen = {**{made.layer.descriptor.digest: str(each.platform) for made in each.layers}, **seen}
+    return lines[1:]
+
+
+def table(built: BuiltImage, seen: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """The lines of a table of the layers: contents, sizes, and whether each was made or reused.
+
+    `seen` maps the digests of layers that were shown already to the platform that they were shown for.
+    """
     ours = [made.layer for made in built.layers]
     below = built.image.layers[: len(built.image.layers) - len(ours)]
     base = re.sub(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}", "…", built.base.name)
+    new = [made for made in built.layers if made.layer.descriptor.digest not in seen]
     rows = [
-        (f"{base} (base, {len(below)} layer{'s' if len(below) != 1 else ''})", human(_size(below)), "", ""),
-        *(_row(made) for made in built.layers),
+        (f"{base} (base, {_layers(len(below))})", human(_size(below)), "", ""),
+        *_shared_rows([made for made in built.layers if made.layer.descriptor.digest in seen], seen),
+        *map(_row, new),
         (f"total, {human(_size(ours))} above the base", human(_size(built.image.layers)), "", ""),
     ]
     head, *lines = aligned([("layer", "size", "unpacked", ""), *rows], right=(1, 2))
     return [head, "  " + "─" * (max(map(len, [head, *lines])) - 2), *lines]
+
+
+def _shared_rows(shared: Sequence[MadeLayer], seen: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """A row for the layers of each platform that they are shared with."""
+    for platform in dict.fromkeys(seen[made.layer.descriptor.digest] for made in shared):
+        same = [made for made in shared if seen[made.layer.descriptor.digest] == platform]
+        unpacked = human(sum(made.unpacked for made in same))
+        yield f"{_layers(len(same))} of {platform}", human(_size([made.layer for made in same])), unpacked, "shared"
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count != 1 else ''}"
 
 
 def _row(made: MadeLayer) -> tuple[str, ...]:

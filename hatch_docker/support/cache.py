@@ -29,11 +29,14 @@ _ELSEWHERE = "name another directory in HATCH_DOCKER_CACHE_DIR"
 class Cache:
     """A directory of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>`).
 
-    The first line of a document's file is the checksum of the rest.
+    The first line of a document's file is the checksum of the rest. If `kinds` is given, documents of other kinds are
+    found only if this object stored them: results of earlier runs are not used, but replaced.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, kinds: frozenset[str] | None = None) -> None:
         self.root = root
+        self._kinds = kinds
+        self._stored: set[Path] = set()
         self._temporary = root / "tmp"
         self._verified: set[str] = set()
         self._partials: set[Path] = set()
@@ -115,8 +118,11 @@ class Cache:
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """A JSON document; None if it is missing or corrupt."""
+        path = self._document(kind, key)
+        if self._kinds is not None and kind not in self._kinds and path not in self._stored:
+            return None
         try:
-            checksum, _, data = self._document(kind, key).read_bytes().partition(b"\n")
+            checksum, _, data = path.read_bytes().partition(b"\n")
             document = json.loads(data) if checksum == _checksum(data) else None
         except (OSError, ValueError, RecursionError):
             return None
@@ -133,6 +139,7 @@ class Cache:
             partial.write_bytes(_checksum(data) + b"\n" + data)
             path.parent.mkdir(parents=True, exist_ok=True)
             _publish(partial, path, lambda: self.get(kind, key) is not None)
+        self._stored.add(path)
 
     def _publish(self, partial: Path, digest: str) -> Path:
         path = self._place(digest)

@@ -1,38 +1,52 @@
-"""The command `hatch-docker`: what to know and to do about a project's image besides building it.
+"""The command `hatch-docker`: build images of Python projects, and what to know and to do about them.
 
-```
-hatch-docker plan [--json] [PROJECT]
-hatch-docker lock [--upgrade [base|python]] [--upgrade-package NAME] [--check] [PROJECT]
-hatch-docker outdated [--check] [PROJECT]
-hatch-docker builder [--tag NAME]… [--push] [PROJECT]
-```
-
-Each has `--package NAME`, for a member of the uv workspace that PROJECT belongs to, and `--no-sources`.
+Exit status: 0; 1 after an error, and for `--check` if something does not fit; 2 for a wrong command line; 130 if it was
+interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hatch_docker.errors import HatchDockerError, LockError
+from hatch_docker.errors import ConfigError, HatchDockerError, LockError
 
-# The subcommands, each a module of this package with DESCRIPTION and `add_arguments`, which sets `command`.
-_COMMANDS: Mapping[str, str] = {
-    "plan": "show what a build would do",
-    "lock": "lock the packages of the image",
-    "outdated": "list packages of the image with newer versions",
-    "builder": "make the image that the project is compiled in",
+if TYPE_CHECKING:
+    from hatch_docker.frontends.cli.parser import Parser
+    from hatch_docker.project.model import ProjectSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A subcommand: a module of this package with DESCRIPTION or HELP, and `add_arguments`.
+
+    That sets `command`, a function from the arguments to what `Session.run` runs; or `prepare`, one that returns the
+    run's options, too. Without a project, the session has no configuration but the host's.
+    """
+
+    summary: str
+    needs_project: bool = True
+
+
+COMMANDS: Mapping[str, Command] = {
+    "build": Command(summary="build the image of a project, and load, push or write it"),
+    "push": Command(summary="push the image in an archive or layout, as it is", needs_project=False),
+    "plan": Command(summary="show what a build would do"),
+    "lock": Command(summary="lock the packages of the image"),
+    "outdated": Command(summary="list packages of the image with newer versions"),
+    "builder": Command(summary="make the image that the project is compiled in"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script; exits with status 1 after an error message, 2 for a wrong command line."""
+    """The console script; it exits with the status unless that is 0."""
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
@@ -44,29 +58,96 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="hatch-docker", description="Everything about an image besides its build.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    name = next((each for each in arguments if not each.startswith("-")), "")
-    for each, summary in _COMMANDS.items():
-        # Only the module of the command that runs is imported.
-        module = import_module(f"hatch_docker.frontends.cli.{each}") if each == name else None
-        subparser = _parser(commands, each, summary, module.DESCRIPTION if module else "")
-        if module:
-            module.add_arguments(subparser)
-    chosen = parser.parse_args(arguments)
+    from hatch_docker.frontends.cli.parser import Parser
 
-    if chosen.no_sources:
-        os.environ["UV_NO_SOURCES"] = "1"
+    top = Parser("hatch-docker", text=help_text())
+    top.add_argument("--version", action="store_true")
+    name, *rest = [*arguments] or [""]
+    if name.startswith("-"):
+        if top.read(arguments).version:
+            print(f"hatch-docker {_version()}")  # noqa: T201
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        top.error(f"{name} is no command{f'; did you mean {close[0]}?' if close else ''}" if name else "name a command")
+    # Only the module of the command that runs is imported.
+    module = import_module(f"hatch_docker.frontends.cli.{name}")
+    parser = Parser(f"hatch-docker {name}", getattr(module, "DESCRIPTION", ""), getattr(module, "HELP", ""))
+    return _run_command(COMMANDS[name], parser, module.add_arguments, rest)
 
-    from hatch_docker.project.hatchling import HatchlingProject, Target
+
+def _run_command(command: Command, parser: Parser, add_arguments: Callable[[Parser], None], rest: Sequence[str]) -> int:
+    from hatch_docker.frontends.cli.parser import add_common_options, add_project_options
+
+    add_arguments(parser)
+    add_common_options(parser)
+    if command.needs_project:
+        add_project_options(parser)
+    chosen = parser.read(rest)
+
+    from hatch_docker.frontends.cli.console import CommandConsole
+    from hatch_docker.frontends.cli.options import run_options
     from hatch_docker.session import Session
 
     try:
-        target = Target(_directory(chosen.project, chosen.package))
+        if "prepare" in chosen:
+            options, run = chosen.prepare(chosen)
+        else:
+            options, run = run_options(chosen), chosen.command(chosen)
+    except ConfigError as error:
+        parser.error("\n  ".join(f"{place}: {message}" for place, message in error.problems))
+    quiet = chosen.quiet or chosen.progress == "quiet"
+    console = CommandConsole(verbosity=-1 if quiet else 0)
+    if getattr(chosen, "no_sources", False):
+        os.environ["UV_NO_SOURCES"] = "1"
+    try:
+        source = _source(chosen) if command.needs_project else _no_project()
     except HatchDockerError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    return Session(HatchlingProject(target), target.app).run(chosen.command(chosen))
+        console.abort(str(error))
+    return Session(source, console, options).run(run)
+
+
+def help_text() -> str:
+    """The help of `hatch-docker`."""
+    commands = "\n".join(f"  {name:<9} {command.summary}" for name, command in COMMANDS.items())
+    return f"""\
+usage: hatch-docker COMMAND [OPTION]...
+
+Build minimal, reproducible container images of Python projects.
+
+commands:
+{commands}
+
+options:
+  -h, --help  show this help; that of a command: hatch-docker COMMAND --help
+  --version   show the version of hatch-docker
+
+exit status: 0, 1 after an error, 2 for a wrong command line, 130 if interrupted
+"""
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("hatch-docker")
+
+
+def _source(chosen: argparse.Namespace) -> ProjectSource:
+    """The project that the arguments name. Raises HatchDockerError."""
+    directory = Path(_directory(chosen.project, chosen.package))
+    if wheel := getattr(chosen, "wheel", None):
+        from hatch_docker.project.wheel import open_wheel
+
+        return open_wheel(wheel, directory)
+    from hatch_docker.project.open import open_project
+
+    return open_project(directory)
+
+
+def _no_project() -> ProjectSource:
+    from hatch_docker.frontends.cli.no_project import NoProject
+
+    return NoProject(root=Path())
 
 
 def _directory(project: str, package: str) -> str:
@@ -85,21 +166,6 @@ def _directory(project: str, package: str) -> str:
         known = ", ".join(found) or "none"
         raise LockError(f"the workspace has no member {package}", place=str(workspace), hint=f"its members are {known}")
     return str(found[canonicalize_name(package)])
-
-
-def _parser(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
-    """The parser of one command, whose last argument is the project's directory."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "project", nargs="?", default=".", metavar="PROJECT", help="the project's directory (default: this one)"
-    )
-    parser.add_argument("--package", default="", metavar="NAME", help="a member of the project's workspace")
-    parser.add_argument(
-        "--no-sources", action="store_true", help="ignore tool.uv.sources, like UV_NO_SOURCES=1 in builds"
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""The command line of `hatch-docker build`. What runs it is imported when it is parsed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hatch_docker.session import RunOptions, Session
+
+HELP = """\
+usage: hatch-docker build [OPTION]... [PROJECT]
+
+Build the image of the Python project in the folder PROJECT (default: this one).
+Without an output option, it is loaded into the container engine; if no engine
+answers, an archive is written to dist/.
+
+outputs:
+  -t, --tag REF            name it, like registry.example/team/app:1.0 *
+  --push                   push it to the registry of each name
+  --load                   load it into the container engine
+  -o, --output SPEC        type=oci,dest=FILE  type=docker[,dest=FILE]
+                           type=oci-layout,dest=FOLDER  type=registry *
+  --update-index           push it and join the platforms that others pushed
+  --metadata-file FILE     write names, digests and layers as JSON
+  --iidfile FILE           write the image's ID
+
+contents:
+  --platform LIST          like linux/amd64,linux/arm64, or all of the base *
+  --package NAME           a member of the uv workspace that PROJECT is part of
+  --wheel FILE             install this wheel instead of building the project's
+  --set KEY=VALUE          set a key of [tool.hatch-docker] *
+  --label KEY=VALUE        add a label *
+  --annotation KEY=VALUE   add an annotation, to one kind of document with
+                           manifest:KEY or index:KEY *
+  --no-sources             ignore tool.uv.sources, like UV_NO_SOURCES=1
+                                                           * may be repeated
+the build:
+  --no-cache               use no results of earlier builds
+  --pull                   ask for the newest files of the base again
+  -q, --quiet              show only the result, warnings and errors
+  --progress MODE          auto, plain, tty or quiet
+
+examples:
+  hatch-docker build -t app && docker run --rm app
+  hatch-docker build -t registry.example/team/app:1.0 --push
+  hatch-docker build -o type=oci,dest=app.tar --platform linux/amd64,linux/arm64
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command. HELP describes them."""
+    for names in (["-t", "--tag"], ["-o", "--output"], ["--platform"], ["--label"], ["--annotation"]):
+        parser.add_argument(*names, action="append", default=[])
+    for name in ("--push", "--load", "--update-index", "--no-cache", "--pull"):
+        parser.add_argument(name, action="store_true")
+    for name in ("--metadata-file", "--iidfile", "--wheel"):
+        parser.add_argument(name, type=_path, default=None)
+    parser.set_defaults(prepare=_prepare)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: name a file")
+    return Path(text)
+
+
+def _prepare(chosen: argparse.Namespace) -> tuple[RunOptions, Callable[[Session], tuple[str, int]]]:
+    from hatch_docker.frontends.cli.make import prepare
+
+    return prepare(chosen)

@@ -1,0 +1,79 @@
+"""The terminal of the command line: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hatch_docker.errors import OutputError
+
+_STYLES = {"error": "31;1", "warning": "33;1", "hint": "36;1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandConsole:
+    """A Console of `support.terminal`. `verbosity` is negative for quiet.
+
+    Colours follow NO_COLOR (no-color.org), FORCE_COLOR and TERM.
+    """
+
+    verbosity: int = 0
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def display(self, message: str = "") -> None:
+        """Print a result to standard output. Raises OutputError if that is closed."""
+        # It is None if the process was started without it.
+        if sys.stdout is None:
+            return
+        try:
+            try:
+                print(message)  # noqa: T201
+            except UnicodeEncodeError:
+                print(message.encode("ascii", "backslashreplace").decode())  # noqa: T201
+            sys.stdout.flush()
+        except OSError as error:
+            abandon_output()
+            raise OutputError(f"cannot write: {error.strerror or error}", place="standard output") from None
+
+    def display_info(self, message: str = "") -> None:
+        """Print a line to standard error, unless quiet."""
+        if self.verbosity >= 0:
+            self._print(message)
+
+    def display_warning(self, message: str = "") -> None:
+        """Print a warning to standard error."""
+        self._print(message.replace("warning:", self._styled("warning"), 1))
+
+    def abort(self, message: str = "", code: int = 1) -> None:
+        """Print a message to standard error, and exit."""
+        if code == 1:
+            message = f"{self._styled('error')} {message}".replace("\n  hint:", f"\n  {self._styled('hint')}")
+        self._print(message)
+        sys.exit(code)
+
+    def _print(self, message: str) -> None:
+        # A closed standard error is no reason to fail.
+        with contextlib.suppress(OSError, ValueError):
+            print(message, file=sys.stderr)  # noqa: T201
+
+    def _styled(self, word: str) -> str:
+        return f"\x1b[{_STYLES[word]}m{word}:\x1b[0m" if self._has_colours() else f"{word}:"
+
+    def _has_colours(self) -> bool:
+        environ = self.environ
+        if environ.get("NO_COLOR"):
+            return False
+        if environ.get("FORCE_COLOR"):
+            return True
+        return sys.stderr is not None and sys.stderr.isatty() and environ.get("TERM") != "dumb"
+
+
+def abandon_output() -> None:
+    """Let what is left of standard output go nowhere: at its end, Python would fail to write it again."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -1,0 +1,128 @@
+"""Run `hatch-docker build`: make the image of a project, load it, push it, or write it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from hatch_docker.config import fail, gather
+from hatch_docker.errors import EngineError
+from hatch_docker.frontends.cli.exports import STANDARD_OUTPUT, Export, parse_export
+from hatch_docker.frontends.cli.options import run_options
+from hatch_docker.image.outputs import OUTPUTS, check_folder, check_writable, result_text, write_text
+from hatch_docker.session import RunOptions, Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a build writes. `exports` is empty for the default outputs; None for files that are not written."""
+
+    exports: tuple[Export, ...] = ()
+    metadata_file: Path | None = None
+    iid_file: Path | None = None
+
+
+def prepare(chosen: argparse.Namespace) -> tuple[RunOptions, Callable[[Session], tuple[str, int]]]:
+    """The options of the run, and the command. Raises ConfigError with all mistakes of the command line."""
+    exports: list[Export] = []
+    run: list[RunOptions] = []
+
+    def outputs() -> None:
+        exports.extend(_exports(chosen))
+
+    def options() -> None:
+        run.append(run_options(chosen, names=[name for export in exports for name in export.names]))
+
+    gather([outputs, options])
+    request = Request(exports=tuple(exports), metadata_file=chosen.metadata_file, iid_file=chosen.iidfile)
+    return run[0], partial(build, request)
+
+
+def _exports(chosen: argparse.Namespace) -> list[Export]:
+    """The outputs that the options name, each once, in the order of OUTPUTS: what is pushed is pushed last."""
+    exports = gather(partial(parse_export, each, "--output") for each in chosen.output)
+    exports += [Export(output="load")] * chosen.load + [Export(output="push")] * chosen.push
+    streams = [export for export in exports if export.dest == STANDARD_OUTPUT]
+    if len(streams) > 1:
+        fail("--output", "only one output can be written to standard output")
+    if streams and sys.stdout is not None and sys.stdout.isatty():
+        fail("--output", "an archive is not written to a terminal: redirect standard output, or name a file")
+    order = list(OUTPUTS)
+    names = tuple(name for export in exports for name in export.names)
+    unique = dict.fromkeys(replace(export, names=()) for export in exports)
+    ordered = sorted(unique, key=lambda export: order.index(export.output))
+    return [replace(ordered[0], names=names), *ordered[1:]] if ordered else []
+
+
+def build(request: Request, session: Session) -> tuple[str, int]:
+    """Build the image and write it; returns the lines for standard output, and 0.
+
+    That is what was pushed, by digest, one line for each repository; else the name in the engine; else the paths of
+    the files. Nothing is built if a file cannot be written. Raises HatchDockerError.
+    """
+    exports = request.exports or _default_exports(session)
+    session.check([export.output for export in exports], [partial(_check_files, request, session.directory)])
+    directory = session.directory
+    files = []
+    for export in exports:
+        stream = sys.stdout.buffer if export.dest == STANDARD_OUTPUT else None
+        made = session.output(export.output, directory, path=export.path, stream=stream)
+        if OUTPUTS[export.output].is_file and not stream:
+            files.append(export.dest or os.path.relpath(made))
+    session.report()
+    _write_files(request, session)
+    if any(export.dest == STANDARD_OUTPUT for export in exports):
+        return "", 0
+    outputs = session.outputs
+    return "\n".join([*outputs.get("push", ())] or [*outputs.get("load", ())] or files), 0
+
+
+def _default_exports(session: Session) -> list[Export]:
+    """The outputs of the key `outputs`; else a load, or an archive if no engine answers."""
+    configured = session.config.output.outputs
+    if configured:
+        return [Export(output=name) for name in configured if name in OUTPUTS]
+    try:
+        session.services.engine()
+    except EngineError:
+        session.terminal.note("no container engine answers, so the image is written to an archive")
+        return [Export(output="archive")]
+    return [Export(output="load")]
+
+
+def _check_files(request: Request, directory: Path) -> None:
+    """Raise ConfigError for all files that cannot be written."""
+    named = [
+        *(("--output", each.path, each.output == "oci") for each in request.exports if each.path),
+        *(("--metadata-file", path, False) for path in [request.metadata_file] if path),
+        *(("--iidfile", path, False) for path in [request.iid_file] if path),
+    ]
+    calls: list[Callable[[], None]] = [partial(check_folder, directory)]
+    calls += [partial(check_writable, path, place, is_folder=is_folder) for place, path, is_folder in named]
+    gather([*calls, *_twice(named)])
+
+
+def _twice(named: Sequence[tuple[str, Path, bool]]) -> Iterator[Callable[[], None]]:
+    """A check that fails for each file that would be written twice."""
+    seen: set[str] = set()
+    for place, path, _ in named:
+        whole = os.path.realpath(path)
+        if whole in seen and (path.is_file() or not path.exists()):
+            yield partial(fail, place, f"{path} is written by another option, too: name another file")
+        seen.add(whole)
+
+
+def _write_files(request: Request, session: Session) -> None:
+    built, outputs = session.built, session.outputs
+    if request.metadata_file:
+        write_text(request.metadata_file, result_text(built, outputs))
+    if request.iid_file:
+        # In a containerd store, an image has another ID.
+        loaded = session.services.engine().image_id(outputs["load"][0]) if "load" in outputs else ""
+        # Without a newline, as buildx writes it.
+        write_text(request.iid_file, loaded or built.image_id)

@@ -398,7 +398,7 @@ class TestLive:
                 return True
 
         drawn = io.BytesIO()
-        live = Terminal(str, Ascii(drawn, encoding="ascii", errors="strict"))
+        live = Terminal(lambda line: None, Ascii(drawn, encoding="ascii", errors="strict"))
         with live.task("download", "a.whl", 2000) as advance:
             advance(1000)
             clock[0] += 1

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -78,10 +79,8 @@ class _Rows:
         share = 2 if any(row.output or row.portion is not None for row in shown) else 4
         column = min(max((text.cell_len for text in texts), default=0), width * share // 5)
         room = max(width - column - _GAP, 1)
-        table = _grid(column, room)
-        for row, text in zip(shown, texts, strict=True):
-            table.add_row(text, _counts(row, room) if row.portion is not None else _output(row))
-        yield table
+        details = (_counts(row, room) if row.portion is not None else _output(row) for row in shown)
+        yield _grid((column, room), zip(texts, details, strict=True))
         if rest := len(self.rows) - len(shown):
             yield Text(f"{_NESTED}and {rest} more", style="dim", no_wrap=True, overflow="crop")
 
@@ -102,10 +101,15 @@ def _fitting(rows: Sequence[Row], most: int) -> list[Row]:
     return [row for group in groups for row in group]
 
 
-def _grid(*widths: int) -> Table:
-    table = Table.grid(padding=(0, _GAP, 0, 0))
-    for width in widths:
+def _grid(widths: Sequence[int], rows: Iterable[Sequence[RenderableType]]) -> Table:
+    """Columns of fixed widths, and gaps as columns: releases of `rich` differ about the padding of the last one."""
+    table = Table.grid()
+    for number, width in enumerate(widths):
+        if number:
+            table.add_column(width=_GAP)
         table.add_column(width=width, no_wrap=True)
+    for first, *others in rows:
+        table.add_row(first, *chain.from_iterable(("", cell) for cell in others))
     return table
 
 
@@ -128,6 +132,4 @@ def _counts(row: Row, room: int) -> Table:
         cells[name] = (min(room, _BAR) if name == "bar" else width, cell)
         room -= width + _GAP
     ordered = [cells[name] for name in ("bar", "size", "rate", "time") if name in cells]
-    table = _grid(*(width for width, _ in ordered))
-    table.add_row(*(cell for _, cell in ordered))
-    return table
+    return _grid([width for width, _ in ordered], [[cell for _, cell in ordered]])

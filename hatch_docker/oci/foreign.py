@@ -21,8 +21,8 @@ from hatch_docker.support.threads import together
 def open_graph(files: Files, name: str, cache: Cache, *, progress: Progress) -> Node:
     """The image or index of a layout, of a tar of one, or of an archive of `docker save`; `name` chooses among several.
 
-    A layout's content is not changed. An archive of `docker save` without a layout (Docker before version 25) gets a
-    manifest, and its layers are compressed; its config, and so the image ID, stays. Raises ImageError.
+    A layout's content is not changed. An archive of `docker save` without a layout (Docker before version 25, Podman)
+    gets a manifest, and its layers are compressed; its config, and so the image ID, stays. Raises ImageError.
     """
     if _has(files, "index.json"):
         return graph_of(files, name)
@@ -41,7 +41,8 @@ def _graph_of_saved(files: Files, name: str, cache: Cache, progress: Progress) -
     diff_ids = diff_ids_of(spec.load(config, f"the config of {files.place}"))
     if len(entry["Layers"]) != len(diff_ids):
         raise ImageError("the config has another number of layers than the archive", place=files.place)
-    progress.note(f"{files.place} has no manifest, since Docker before version 25 saved it: its layers are compressed")
+    what = "an archive of 'docker save' without a manifest"
+    progress.note(f"{files.place} is {what}: it gets one, and its layers are compressed")
     named = list(zip(entry["Layers"], diff_ids, strict=True))
     layers = together(lambda each: compressed_layer(files, *each, cache, progress), named, threads=4)
     descriptor = Descriptor(media_type=spec.CONFIG, digest=digest_of(config), size=len(config))

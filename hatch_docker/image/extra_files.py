@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
+from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.oci.filesystem import Filesystem, Node
@@ -20,6 +21,7 @@ from hatch_docker.support.paths import parents
 
 # Files of version control, Python and macOS that never go into an image.
 _IGNORED = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
+_PATH_FILE = "hatch-docker-project.pth"
 
 
 def check_sources(files: Sequence[ExtraFiles], root: Path, place: str) -> None:
@@ -67,13 +69,20 @@ def extra_entries(
     return list(entries.values())
 
 
-def source_entries(files: SourceFiles, links: Mapping[str, str]) -> list[Entry]:
-    """The entries of a project's files in /app. Raises HatchDockerError for a file that cannot be read."""
+def source_entries(files: SourceFiles, links: Mapping[str, str], target: TargetPython) -> list[Entry]:
+    """The entries of a project's files in /app, and of the file that makes its modules importable.
+
+    As for an editable installation, that is a path file of the environment (Python: site). So a program of the venv
+    finds the modules in any working directory, and they do not hide those of packages, as with PYTHONPATH; that
+    variable stays free. `python main.py` has /app first anyway. Raises HatchDockerError for a file that cannot be read.
+    """
     into = ExtraFiles(source="", into="/app")
     try:
-        return [_entry(into, files.root / path, through(f"app/{path}", links)) for path in files.paths]
+        entries = [_entry(into, files.root / path, through(f"app/{path}", links)) for path in files.paths]
     except OSError as error:
         raise HatchDockerError(f"it cannot be read: {error.strerror}", place=str(error.filename)) from None
+    path_file = f"{VENV}/lib/{target.lib_name}/site-packages/{_PATH_FILE}"
+    return [*entries, Entry(path=path_file, content=b"/app\n")]
 
 
 def folders(

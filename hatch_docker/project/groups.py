@@ -45,15 +45,15 @@ def _uv(document: Table) -> Iterator[tuple[str, list[Any]]]:
 def _poetry(document: Table) -> Iterator[tuple[str, list[Any]]]:
     poetry = table_of(document, "tool", "poetry")
     if legacy := table_of(poetry, "dev-dependencies"):
-        yield "dev", list(_requirements(legacy, "tool.poetry.dev-dependencies"))
+        yield "dev", list(poetry_requirements(legacy, "tool.poetry.dev-dependencies"))
     for name in table_of(poetry, "group"):
         group = table_of(poetry, "group", name)
         included = [{"include-group": each} for each in list_of(group.get("include-groups"))]
         place = f"tool.poetry.group.{name}.dependencies"
-        yield name, [*_requirements(table_of(group, "dependencies"), place), *included]
+        yield name, [*poetry_requirements(table_of(group, "dependencies"), place), *included]
 
 
-def _requirements(dependencies: Table, place: str) -> Iterator[str]:
+def poetry_requirements(dependencies: Table, place: str) -> Iterator[str]:
     """Poetry's dependencies as requirements (PEP 508). Where they come from is said by their sources."""
     for name, value in dependencies.items():
         if name == "python":

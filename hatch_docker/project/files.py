@@ -1,0 +1,127 @@
+"""A project without a build backend: its dependencies are installed, and its files are copied as they are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from hatch_docker.errors import ConfigError
+from hatch_docker.project.core import normalized_version, project_of, read_core
+from hatch_docker.project.model import BuildMetadata, Project, SourceFiles
+from hatch_docker.project.selection import Selection, select_files
+from hatch_docker.project.starts import main_of
+from hatch_docker.project.static import stated
+from hatch_docker.project.table import configuration, output_directory, read_toml
+from hatch_docker.support.cache import Cache
+from hatch_docker.support.progress import Progress
+
+Table = Mapping[str, Any]
+
+# Files that say what a project without a pyproject.toml requires, or what it runs.
+_SIGNS = ("requirements.txt", "Pipfile", "pylock.toml", "main.py", "__main__.py")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
+
+
+class FilesProject:
+    """The project at `root`, whose files are copied.
+
+    Without a name of its own it has that of its directory. `environ` is the environment of Git.
+    """
+
+    def __init__(self, root: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self._environ = os.environ if environ is None else environ
+
+    @property
+    def table(self) -> tuple[str, object]:
+        """The name of the project's table of configuration, and its value. Raises ConfigError if there are two."""
+        return configuration(self.root, self._document)
+
+    @property
+    def directory(self) -> Path:
+        """The directory that builds write to."""
+        return output_directory(self.root, self._document)
+
+    def check(self) -> None:
+        """Raise ConfigError for a directory without a project, and for a pyproject.toml that is not valid."""
+        if not self.root.is_dir():
+            raise ConfigError([(str(self.root), "there is no such directory")])
+        if not self._document and not any((self.root / name).is_file() for name in _SIGNS):
+            message = f"there is no Python project: it has none of pyproject.toml, {', '.join(_SIGNS)}"
+            raise ConfigError([(str(self.root), f"{message}; name the project's directory, or change to it")])
+        self.read("")
+        _ = self.table, self.directory
+
+    def prepare(self, build: BuildMetadata) -> None:
+        """Nothing: no build gives more metadata."""
+
+    def version(self) -> str:
+        """The version that pyproject.toml states; empty if it states none. Raises ConfigError."""
+        text = self._stated.get("version")
+        try:
+            return normalized_version(text) if text is not None else ""
+        except ValueError as error:
+            raise ConfigError([("project.version", str(error))]) from None
+
+    def read(self, version: str) -> Project:
+        """The project's metadata, and what it starts. Scripts are not installed, as in uv. Raises ConfigError."""
+        return replace(self._metadata, version=version, start=self._main)
+
+    @contextmanager
+    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> Iterator[SourceFiles]:  # noqa: ARG002
+        """The project's files; `compiled` has no meaning for them. Raises ConfigError and OSError."""
+        selection = self._selection
+        for note in selection.notes:
+            progress.note(note)
+        if scripts := self._stated.get("scripts"):
+            progress.note(
+                f"the scripts of the project are not installed, since it has no build backend: {', '.join(scripts)}"
+            )
+        for warning in selection.warnings:
+            progress.warn(warning)
+        yield SourceFiles(root=self.root, paths=selection.paths)
+
+    @cached_property
+    def _document(self) -> Table:
+        return read_toml(self.root / "pyproject.toml")
+
+    @cached_property
+    def _stated(self) -> Mapping[str, Any]:
+        table = stated(self._document)
+        return table if "name" in table else {**table, "name": directory_name(self.root)}
+
+    @cached_property
+    def _metadata(self) -> Project:
+        try:
+            # Nothing checks the version here: it is read where it is needed.
+            core = read_core(self.root, {**self._stated, "version": "0"})
+            project = project_of(core, self.root, self._document, "")
+        except (TypeError, ValueError, OSError) as error:
+            raise ConfigError([(str(self.root / "pyproject.toml"), str(error))]) from None
+        return replace(project, has_version="version" in self._stated, has_backend=False, scripts={}, gui_scripts={})
+
+    @cached_property
+    def _selection(self) -> Selection:
+        return select_files(self.root, self.directory, self._environ)
+
+    @cached_property
+    def _main(self) -> tuple[str, ...] | None:
+        return main_of(self._selection.paths)
+
+
+def directory_name(root: Path) -> str:
+    """The name of a directory as that of a project: its letters and digits (ASCII), with `-` between them.
+
+    A name without any gives `app`.
+    """
+    # Links are kept: their names are what the user wrote.
+    name = os.path.basename(os.path.abspath(root))  # noqa: PTH100, PTH119
+    return str(canonicalize_name(_NOT_IN_NAMES.sub("-", name).strip("-"))) or "app"

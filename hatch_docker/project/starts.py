@@ -1,0 +1,265 @@
+"""What an image may start: the one main module of a project without a build backend, and lines to copy for the rest.
+
+Nothing is guessed. Suggestions name only programs that the image has, for what a light scan of the sources finds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from packaging.utils import canonicalize_name
+
+from hatch_docker.base.target import VENV
+from hatch_docker.config import default_script
+from hatch_docker.errors import ConfigError
+from hatch_docker.project.model import Project
+from hatch_docker.project.unwanted import is_unwanted_directory
+from hatch_docker.support import toml
+
+Command: TypeAlias = tuple[str, ...] | str | None
+Place: TypeAlias = Callable[[str], str]
+
+_PYTHON = f"/{VENV}/bin/python"
+_APP = re.compile(
+    r"^(\w+)[ \t]*(?::[^=\n]+)?=[ \t]*(?:\w+\.)*(FastAPI|Starlette|Litestar|Quart|Flask|Celery)\(", re.MULTILINE
+)
+_FACTORY = re.compile(r"^def (create_app|make_app|get_app)\(", re.MULTILINE)
+_STREAMLIT = re.compile(r"^(?:import streamlit\b|from streamlit\b)", re.MULTILINE)
+_RUNS = re.compile(r"__name__|\brun\(|\bserve\(|\bmain\(")
+_GUARD = re.compile(r"^if __name__ == ['\"]__main__['\"]", re.MULTILINE)
+_ASGI = frozenset(("FastAPI", "Starlette", "Litestar", "Quart"))
+# Directories whose modules are not what an image starts.
+_ASIDE = frozenset(("tests", "test", "docs", "examples", "benchmarks", "node_modules", "build", "dist", "migrations"))
+_MOST_FILES, _LARGEST, _MOST_SHOWN = 1000, 256 << 10, 5
+_PORT = 8000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """Lines of configuration that start something; `what` says what that is. A string names a script."""
+
+    what: str
+    entrypoint: tuple[str, ...] | str
+    ports: tuple[int, ...] = ()
+    working_dir: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The lines, with a comment above them."""
+        values = {"entrypoint": self.entrypoint, "ports": self.ports, "working-dir": self.working_dir, "env": self.env}
+        return [f"# {self.what}", *(f"{key} = {toml.inline(value)}" for key, value in values.items() if value)]
+
+
+def mains_of(paths: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The main modules among a project's files, with the command that starts each.
+
+    They are main.py and `__main__.py`, and `__main__.py` of packages; a directory of a name that cannot be imported is
+    none.
+    """
+    found: dict[str, tuple[str, ...]]
+    found = {name: (_PYTHON, f"/app/{name}") for name in ("main.py", "__main__.py") if name in paths}
+    for path in sorted(paths):
+        package, _, rest = path.partition("/")
+        if rest == "__main__.py" and package.isidentifier() and package not in _ASIDE:
+            found[path] = (_PYTHON, "-m", package)
+    return found
+
+
+def main_of(paths: Collection[str]) -> tuple[str, ...] | None:
+    """The command that starts the only main module among a project's files; None if there is not exactly one."""
+    mains = mains_of(paths)
+    return next(iter(mains.values())) if len(mains) == 1 else None
+
+
+def check_start(project: Project, command: Command, packages: Collection[str], place: Place) -> str:
+    """Raise ConfigError for a project without a build backend that has no `command`, with lines to copy.
+
+    Returns a warning if the command is to run a module that defines an app and does not serve it, else an empty text.
+    `packages` are the normalized names of what the image installs, `place` gives the place of a key.
+    """
+    if project.has_backend:
+        return ""
+    where = place("entrypoint")
+    if command is None:
+        mains = mains_of([path.as_posix() for path in _python_files(project.root)])
+        several = f"several modules could start: {', '.join(mains)}"
+        what = several if len(mains) > 1 else "the project's files have no main.py or __main__.py to start"
+        raise ConfigError([(where, f"{what}; {advice(suggestions(project.root, packages), where)}")])
+    if command == project.start and (app := _unserved(project.root, command, packages)):
+        return f"{app.what}: it defines an app, and running it does not serve that; {advice([app], where)}"
+    return ""
+
+
+def script_of(project: Project, place: Place) -> str:
+    """The script that the image starts if `entrypoint` is not set; empty if the project has none.
+
+    Raises ConfigError with lines to copy if it has several, and none has the project's name.
+    """
+    where = place("entrypoint")
+    try:
+        return default_script(project.scripts, project=project.name, place=where)
+    except ConfigError as error:
+        ((_, message),) = error.problems
+        required = {str(canonicalize_name(each.name)) for each in project.requirements((), ())}
+        found = suggestions(project.root, required, project.scripts)
+        raise ConfigError([(where, f"{message}; {advice(found, where)}")]) from None
+
+
+def advice(found: Sequence[Suggestion], place: str) -> str:
+    """What to do without a start: the lines of suggestions for the table of `place`."""
+    if not found:
+        return 'set the command, such as entrypoint = ["python", "app.py"], or entrypoint = [] to start nothing'
+    table, dot, _ = place.rpartition(".")
+    lines = [line for each in found[:_MOST_SHOWN] for line in each.lines()]
+    head = f"copy {'these lines' if len(found) == 1 else 'one of these'} to pyproject.toml:"
+    return "\n      ".join([head, *([f"[{table}]"] if dot else []), *lines])
+
+
+def _unserved(root: Path, command: Command, packages: Collection[str]) -> Suggestion | None:
+    """How to serve the app that main.py defines and does not run; None if it has none."""
+    text = _text(root / "main.py")
+    if not command or command[-1] != "/app/main.py" or _RUNS.search(text):
+        return None
+    return next(_apps(PurePosixPath("main.py"), text, packages), None)
+
+
+def suggestions(root: Path, packages: Collection[str], scripts: Collection[str] = ()) -> list[Suggestion]:
+    """What an image of the project at `root` may start, the most likely first.
+
+    `packages` are the normalized names of what it installs, `scripts` those of the project's own.
+    """
+    files = _python_files(root)
+    texts = {path: _text(root / path) for path in files}
+    found = [Suggestion(what=f"the script {name}", entrypoint=name) for name in sorted(scripts)]
+    found += _django(files, packages)
+    for path, text in texts.items():
+        found += _apps(path, text, packages)
+    mains = mains_of([path.as_posix() for path in files])
+    found += [Suggestion(what=name, entrypoint=("python", *_relative(command))) for name, command in mains.items()]
+    others = (
+        each for each in files if len(each.parts) == 1 and each.as_posix() not in mains and each.name != "manage.py"
+    )
+    served = {each.what.rpartition(" ")[2] for each in found}
+    found += [
+        Suggestion(what=path.name, entrypoint=("python", path.name))
+        for path in others
+        if _GUARD.search(texts[path]) and path.name not in served
+    ]
+    return found
+
+
+def _relative(command: Sequence[str]) -> list[str]:
+    return [each.removeprefix("/app/") for each in command[1:]]
+
+
+def _apps(path: PurePosixPath, text: str, packages: Collection[str]) -> Iterator[Suggestion]:
+    """The suggestions for one module."""
+    inside = PurePosixPath(*path.parts[1:]) if path.parts[0] == "src" else path
+    parts = inside.with_suffix("").parts
+    if not all(part.isidentifier() for part in parts):
+        return
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    env = {"PYTHONPATH": "/app/src"} if inside != path else {}
+    if "streamlit" in packages and _STREAMLIT.search(text):
+        options = ("--server.headless", "true", "--server.address", "0.0.0.0", "--server.port", "8501")  # noqa: S104
+        entrypoint = ("streamlit", "run", path.as_posix(), *options)
+        yield Suggestion(what=f"Streamlit, {path}", entrypoint=entrypoint, ports=(8501,))
+    for name, kind in _APP.findall(text):
+        if kind == "Celery":
+            if "celery" in packages:
+                worker = ("celery", "--app", f"{module}:{name}", "worker")
+                yield Suggestion(what=f"Celery, {path}", entrypoint=worker, env=env)
+        else:
+            yield from _served(kind, path, f"{module}:{name}", packages, env)
+    kinds = [kind for kind in (*sorted(_ASGI), "Flask") if re.search(rf"\b{kind}\(", text)]
+    if kinds and not _APP.search(text) and (factory := _FACTORY.search(text)):
+        yield from _served(kinds[0], path, f"{module}:{factory[1]}()", packages, env)
+
+
+_Server = Callable[[str], tuple[str, ...]]
+_ADDRESS = ("--host", "0.0.0.0", "--port", str(_PORT))  # noqa: S104
+_BIND = ("--bind", f"0.0.0.0:{_PORT}")
+
+
+def _uvicorn(app: str) -> tuple[str, ...]:
+    factory = ("--factory",) if app.endswith("()") else ()
+    return ("uvicorn", *factory, app.removesuffix("()"), *_ADDRESS)
+
+
+# The servers of each interface by their packages, the preferred ones first.
+_ASGI_SERVERS: Mapping[str, _Server] = {
+    "uvicorn": _uvicorn,
+    "hypercorn": lambda app: ("hypercorn", app, *_BIND),
+    "granian": lambda app: ("granian", "--interface", "asgi", *_ADDRESS, app),
+    "daphne": lambda app: ("daphne", "--bind", "0.0.0.0", "--port", str(_PORT), app),  # noqa: S104
+}
+_WSGI_SERVERS: Mapping[str, _Server] = {
+    "gunicorn": lambda app: ("gunicorn", app, *_BIND),
+    "waitress": lambda app: (
+        *("waitress-serve", "--listen", f"0.0.0.0:{_PORT}"),
+        *(("--call", app.removesuffix("()")) if app.endswith("()") else (app,)),
+    ),
+    "granian": lambda app: ("granian", "--interface", "wsgi", *_ADDRESS, app),
+    "flask": lambda app: ("flask", "--app", app, "run", *_ADDRESS),
+}
+
+
+def _served(
+    kind: str, path: PurePosixPath, app: str, packages: Collection[str], env: Mapping[str, str]
+) -> Iterator[Suggestion]:
+    """How the first of the servers that are installed serves an app."""
+    servers = _ASGI_SERVERS if kind in _ASGI else _WSGI_SERVERS
+    server = next((each for each in servers if each in packages), "")
+    if server:
+        what = f"{kind}, {path}" + (" (Flask's server is for development: add gunicorn)" if server == "flask" else "")
+        yield Suggestion(what=what, entrypoint=servers[server](app), ports=(_PORT,), env=env)
+
+
+def _django(files: Sequence[PurePosixPath], packages: Collection[str]) -> Iterator[Suggestion]:
+    if "django" not in packages:
+        return
+    for manage in (path for path in files if path.name == "manage.py"):
+        folder = "" if manage.parent == PurePosixPath(".") else f"/app/{manage.parent}"
+        served = False
+        for name, servers in (("wsgi", _WSGI_SERVERS), ("asgi", _ASGI_SERVERS)):
+            server = next((each for each in servers if each in packages and each != "flask"), "")
+            for path in (each for each in files if each.name == f"{name}.py" and each.parent.parent == manage.parent):
+                if server and not served:
+                    entrypoint = servers[server](f"{path.parent.name}.{name}:application")
+                    served = True
+                    yield Suggestion(what=f"Django, {path}", entrypoint=entrypoint, ports=(_PORT,), working_dir=folder)
+        if not served:
+            entrypoint = ("python", "manage.py", "runserver", f"0.0.0.0:{_PORT}")
+            what = f"Django, {manage} (its server is for development: add gunicorn or uvicorn)"
+            yield Suggestion(what=what, entrypoint=entrypoint, ports=(_PORT,), working_dir=folder)
+
+
+def _python_files(root: Path) -> list[PurePosixPath]:
+    """The modules of a project, the nearest to its root first; not all of a very large one."""
+    found: list[PurePosixPath] = []
+    for parent, folders, names in os.walk(root):
+        folder = Path(parent)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _ASIDE and not name.startswith(".") and not is_unwanted_directory(folder / name)
+        )
+        found += [PurePosixPath((folder / name).relative_to(root).as_posix()) for name in names if name.endswith(".py")]
+        if len(found) > _MOST_FILES:
+            break
+    return sorted(found, key=lambda path: (len(path.parts), path.as_posix()))
+
+
+def _text(path: Path) -> str:
+    """The text of a module; empty if it cannot be read, or is too large to be written by hand."""
+    try:
+        if path.is_file() and path.stat().st_size <= _LARGEST:
+            return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        pass
+    return ""

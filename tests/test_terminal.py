@@ -610,7 +610,8 @@ class TestOutput:
             (b"one\n\x1b[2K\x1b(B", "one"),
             (b"one\x1b[3", "one"),
             (b"caf\xc3\xa9 caf\xc3", "café caf"),
-            (b"bell\x07 tab\t\xc2\x9b2J", r"bell\x07 tab \x9b2J"),
+            (b"bell\x07 tab\t  \xc2\x9b2J", r"bell\x07 tab \x9b2J"),
+            (b"a.c:7: warning\n  7 |  int x;\n    |      ^~~\n", "7 | int x;"),
             (b"get https://user:secret@host.example/a", "get https://host.example/a"),
         ],
     )

@@ -17,6 +17,8 @@ _TAIL = 1 << 18
 _USER = re.compile(rb"(?<=//)[^/@\s]*@")
 # Colours, cursor movements and titles; the last one may be incomplete.
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-~]|$))")
+# Letters of other alphabets are not ASCII.
+_WORDS = re.compile(rb"[0-9A-Za-z\x80-\xff]")
 
 
 def _nothing(_data: bytes) -> None:
@@ -63,12 +65,12 @@ def logging_to(path: Path, follow: Callable[[bytes], None] = _nothing) -> Iterat
 
 
 def last_line(output: bytes) -> str:
-    """The last line of a program's output that has text, as a terminal shows it; "" if there is none.
+    """The last line of a program's output that has words, as a terminal shows it; "" if there is none.
 
-    That is what follows the last carriage return, without colours and without logins in addresses.
+    That is what follows the last carriage return, without colours, and without logins in addresses. Lines of carets
+    and frames have no words. Each gap becomes one space.
     """
     text = _USER.sub(b"", _ESCAPES.sub(b"", output))
-    lines = (line.strip() for line in reversed(re.split(rb"[\r\n]+", text)))
+    line = next(filter(_WORDS.search, reversed(re.split(rb"[\r\n]+", text))), b"")
     # The end may be within a character.
-    line = next(filter(None, lines), b"").decode("utf-8", errors="ignore")
-    return readable(line.expandtabs(1))
+    return readable(" ".join(line.decode("utf-8", errors="ignore").split()))

@@ -331,7 +331,7 @@ class TestGraphsOfOtherTools:
     @given(data=st.data())
     def test_any_descriptor_is_a_graph_or_our_error(self, data: st.DataObject) -> None:
         made = Layout()
-        values = st.none() | st.integers() | st.text(max_size=5) | st.just([]) | st.just({})
+        values: st.SearchStrategy[Any] = st.none() | st.integers() | st.text(max_size=5) | st.just([]) | st.just({})
         layer = made.add(b"a layer", spec.LAYER_TAR) | data.draw(
             st.dictionaries(st.sampled_from(["mediaType", "digest", "size", "urls", "platform", "annotations"]), values)
         )

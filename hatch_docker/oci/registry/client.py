@@ -14,6 +14,7 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import documents
 from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.joining import images_of, join
 from hatch_docker.oci.registry.push import Destination, repositories, send
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.spec import Descriptor
@@ -108,6 +109,27 @@ class Registry:
             if not documents.tag(self._session, reference, root):
                 progress.note(f"{reference.familiar} is this image already")
         return root.descriptor.digest
+
+    def update_index(
+        self,
+        root: Node,
+        references: Sequence[Reference],
+        *,
+        mount_from: Sequence[Reference] = (),
+        threads: int = 4,
+        progress: Progress = _SILENT,
+    ) -> list[str]:
+        """Push images of some platforms, and join them with those of other machines, under each reference.
+
+        The image for linux/arm64 gets the tag `1.0-linux-arm64`, and `1.0` an index of all images with such tags that
+        are of the same commit and lock. Returns the digests of the indexes, in the order of the references. `root` is
+        an image or an index, with platforms in descriptors. Raises RegistryError, ImageError.
+        """
+        images = images_of(root)
+        for image in images:
+            tags = [each.for_platform(image.descriptor.platform) for each in references if image.descriptor.platform]
+            self.push(image, tags, mount_from=mount_from, threads=threads, progress=progress)
+        return [join(self._session, images, reference, threads=threads) for reference in references]
 
     def _resolve(self, reference: Reference) -> Descriptor:
         return self._head(reference) or self._manifest(reference)[0]

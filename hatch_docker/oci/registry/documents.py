@@ -13,7 +13,6 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.refusal import not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
-from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.streams import digest_of
 
 ACCEPT = ", ".join([*spec.MANIFESTS, *spec.INDEXES])
@@ -85,14 +84,6 @@ def read(node: Node) -> bytes:
     if len(data) != descriptor.size or digest_of(data, descriptor.digest.partition(":")[0]) != descriptor.digest:
         raise ImageError(f"{descriptor.digest} has other content than its descriptor says")
     return data
-
-
-def document(data: bytes, media_type: str) -> Node:
-    """A manifest or index without its children."""
-    import io
-
-    descriptor = Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))
-    return Node(descriptor=descriptor, open=lambda: io.BytesIO(data))
 
 
 def _ask(session: Session, method: str, reference: Reference) -> Answer:

@@ -118,11 +118,10 @@ def select(
     image = request.parent.config_descriptor.digest if request.parent else ""
 
     def resolved() -> dict[str, Any]:
-        indexes = _indexes(archive, suites, request.architecture)
         with archives.progress.task("resolve", _label(request)):
             packages = resolve(
                 request.requested,
-                indexes,
+                _indexes(archive, suites, request.architecture),
                 architecture=request.architecture,
                 installed=_installed(parent_files()),
                 assume_installed=request.assume_installed,

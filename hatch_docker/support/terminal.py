@@ -226,8 +226,10 @@ def _summary(step: Step) -> str:
 
 def _step_row(step: Step, now: float) -> Row:
     done = step.done
+    verb, _, noun = step.words
     return Row(
-        text=f"{step.words[0]} {step.what()}",
+        # How many there will be is not known: the next ones wait for a free thread.
+        text=f"{verb} {noun}s{f', {step.finished} done' if step.finished else ''}",
         time=_clock(int(now - step.started)),
         size=human(done) if done else "",
         rate=f"{human(int(step.rate.at(now, done)))}/s" if done else "",

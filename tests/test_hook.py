@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from builds import Bench, Outcome, check_clean, command, environment, result_of
+from tree_bench import BACKEND, IN_TREE
 
 HOOK = "[tool.hatch.build.targets.wheel.hooks.docker]\n"
 OTHER_FILES = """
@@ -410,3 +412,41 @@ class TestGivenWheels:
         outcome = self.run(bench, wheel, project)
         assert outcome.code == 0, outcome.err
         assert self.result(wheel)["wheel"]["sha256"] == sha256(wheel)
+
+
+class TestOtherBackends:
+    @pytest.fixture
+    def project(self, bench: Bench, folder: str) -> Path:
+        """A project with a build backend of its own, which alone knows the version."""
+        project = bench.project(f"{folder}/project", scripts={})
+        backend = BACKEND.format(name="shop", version="2.0", tag="py3-none-any", files={}, requires=[], build="pass")
+        (project / "backend.py").write_text(backend)
+        file = project / "pyproject.toml"
+        text = file.read_text().replace('version = "1.0"', 'dynamic = ["version"]')
+        file.write_text(IN_TREE.format(requires="[]") + text.partition('build-backend = "hatchling.build"')[2])
+        return project
+
+    def test_backend_builds_the_project_for_the_target(self, bench: Bench, project: Path) -> None:
+        outcome = bench.build(project)
+        assert outcome.code == 0, outcome.err
+        assert result_of(project)["wheel"]["filename"] == "shop-2.0-py3-none-any.whl"
+        assert {path.name for path in (project / "dist").iterdir()} == {"shop-2.0.docker.json", "shop-2.0.docker.tar"}
+        assert bench.build(project, "--clean-only").code == 0
+        assert list((project / "dist").iterdir()) == []
+
+    def test_given_wheel_is_not_built_again(self, bench: Bench, project: Path) -> None:
+        assert bench.build(project).code == 0
+        expected = result_of(project)
+        shutil.rmtree(project / "dist")
+        builds = project.parent / "shop.builds"
+        builds.unlink()
+        made = subprocess.run([sys.executable, "-c", "import backend; print(backend.build_wheel('.'))"], cwd=project)
+        assert made.returncode == 0
+        builds.unlink()
+        wheel = project / "shop-2.0-py3-none-any.whl"
+        env = environment(bench.cache, HATCH_DOCKER_OUTPUTS="archive")
+        outcome = command("build", "--wheel", wheel, project, env=env, folder=project)
+        assert outcome.code == 0, outcome.err
+        result = json.loads((project / "shop-2.0.docker.json").read_text())
+        assert result["digest"] == expected["digest"]
+        assert not builds.exists()

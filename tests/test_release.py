@@ -87,7 +87,7 @@ class Index(Loopback):
         def do_POST(self) -> None:
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
             form = BytesParser(policy=HTTP).parsebytes(head + self.rfile.read(int(self.headers["Content-Length"])))
-            for part in form.iter_parts():  # type: ignore[attr-defined]
+            for part in form.iter_parts():
                 if name := _filename(part):
                     self.fake.files[name] = part.get_payload(decode=True)
             self._answer(b"")

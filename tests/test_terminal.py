@@ -174,6 +174,22 @@ class TestLines:
             "  installed make in 0.0 s",
         ]
 
+    def test_shows_a_report_after_the_steps(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
+        with plain.task("resolve", "3 requirements"):
+            pass
+        plain.show(["", "a  report"])
+        assert lines == ["  resolved 3 requirements in 0.0 s", "", "a  report"]
+
+    def test_goes_on_if_lines_cannot_be_printed(self) -> None:
+        def refused(text: str) -> None:
+            raise BrokenPipeError
+
+        plain = Terminal(refused, None)
+        with plain.task("download", "big.whl", 12_345_678):
+            plain.note("something")
+        plain.warn("something")
+        plain.show(["a report"])
+
     def test_notes(self, plain: Terminal, lines: list[str]) -> None:
         plain.note("lock: pylock.toml")
         assert lines == ["  lock: pylock.toml"]

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from hatch_docker.errors import HatchDockerError, readable
@@ -139,6 +139,13 @@ class Terminal(Progress):
                 self._drawing = None
             self._end(list(self._steps.values()))
             self._hide()
+
+    def show(self, lines: Iterable[str]) -> None:
+        """End all steps, and print lines of a report as they are."""
+        self.close()
+        for line in lines:
+            with contextlib.suppress(OSError, ValueError):
+                self._line(line)
 
     def _between(self, line: Callable[[str], None], text: str) -> None:
         with self._lock:

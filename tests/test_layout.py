@@ -292,6 +292,22 @@ class TestGraphsOfOtherTools:
         assert f"linux/arm64 ({arm['digest']})" in caught.value.message
         assert gone["digest"] in caught.value.message
 
+    def test_image_of_an_index_that_lacks_others(self) -> None:
+        """As Docker saves an image of which it has pulled one platform."""
+        made = Layout()
+        here = made.add_image(made.add(b"here", spec.LAYER_TAR), platform={"os": "linux", "architecture": "amd64"})
+        arm = made.add_image(platform={"os": "linux", "architecture": "arm64"})
+        root = made.add_document({"manifests": [here, arm]}, spec.INDEX)
+        del made.files[blob_name(arm["digest"])]
+        with pytest.raises(ImageError) as caught:
+            graph_of(made.open(root), "")
+        assert f"a.tar:{here['digest']}" in caught.value.hint
+        graph = graph_of(made.open(root), here["digest"])
+        assert len(content(graph)) == 3
+        assert graph.descriptor.media_type == spec.MANIFEST
+        with pytest.raises(ImageError, match="no readable blobs"):
+            graph_of(made.open(root), arm["digest"])
+
     @pytest.mark.parametrize(
         "damage", [lambda data: data[:-1] + b"x", lambda data: data + b"x", lambda data: data[:-1]]
     )

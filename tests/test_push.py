@@ -240,6 +240,28 @@ class TestTags:
         assert push(INDEX.node, at(fake)) == INDEX.descriptor.digest
         assert not fake.sent("PUT")
 
+    def test_immutable_tag_whose_answer_was_lost(self, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake.immutable = True
+        add = fake.add_manifest
+
+        def lost(name: str, reference: str, data: bytes, media_type: str) -> str:
+            if reference == "1.0":
+                fake.failures = [Failure("PUT", "/1.0", 400, body=b'{"errors": [{"code": "TAG_INVALID"}]}')]
+                fake.manifest_status = 503
+            return add(name, reference, data, media_type)
+
+        monkeypatch.setattr(fake, "add_manifest", lost)
+        push(IMAGE.node, at(fake))
+        assert len(fake.sent("PUT", "/manifests/1.0")) == 2
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 405])
+    def test_registry_that_does_not_say_what_it_has(self, fake: FakeRegistry, status: int) -> None:
+        """But for the last request: a push that cannot be read back is no success."""
+        fake.failures = [Failure(method, "/manifests/", status, times=2) for method in ("HEAD", "GET")]
+        push(IMAGE.node, at(fake))
+        fake.failures = [Failure(method, "/manifests/", status, times=3) for method in ("HEAD", "GET")]
+        refused(INDEX.images[1].node, at(fake, "2.0"))
+
     @pytest.mark.parametrize("status", [400, 409, 412])
     def test_immutable_tag(self, fake: FakeRegistry, status: int) -> None:
         push(IMAGE.node, at(fake, "latest"))

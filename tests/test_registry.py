@@ -677,7 +677,8 @@ def test_error_stops_the_other_uploads(fake: FakeRegistry) -> None:
     assert ("app", good.descriptor.digest) not in fake.blobs
 
 
-def test_progress_counts_every_sent_byte(fake: FakeRegistry) -> None:
+@pytest.mark.parametrize("cuts", [0, 1, 3])
+def test_progress_counts_every_sent_byte(fake: FakeRegistry, cuts: int) -> None:
     counted: dict[str, tuple[int, list[int]]] = {}
     notes: list[str] = []
 
@@ -692,6 +693,7 @@ def test_progress_counts_every_sent_byte(fake: FakeRegistry) -> None:
         @contextmanager
         def task(self, step: str, name: str, total: int = 0) -> Iterator[Task]:
             assert step == "push"
+            assert name not in counted
             counted[name] = (total, [])
             yield Counted(counted[name][1])
 
@@ -700,6 +702,7 @@ def test_progress_counts_every_sent_byte(fake: FakeRegistry) -> None:
 
     present, new = layer("present"), layer("new", secrets.token_bytes(1 << 20))
     push(fake, image(present))
+    fake.cut_uploads = cuts
     push(fake, image(present, new), progress=Counting())
     assert all(total == sum(done) for total, done in counted.values())
     assert max(total for total, _ in counted.values()) == new.descriptor.size

@@ -102,15 +102,20 @@ def root_of_layout(files: Files, ref_name: str) -> bytes:
 def graph_of(files: Files, ref_name: str) -> Node:
     """The image or index of a layout as a graph, whoever wrote it, without a change of any byte.
 
-    `ref_name` is as for `root_of_layout`. Documents are verified here, blobs when they are read to their end. Layers
-    that must not be distributed may be missing. Raises ImageError, which lists what else is missing.
+    `ref_name` is as for `root_of_layout`, or the digest of any image of an index. Documents are verified here, blobs
+    when they are read to their end. Layers that must not be distributed may be missing. Raises ImageError, which lists
+    what else is missing.
     """
     data = files.read("index.json")
     document = spec.load(data, "index.json")
     index = Index.from_json(document)
+    graph = _Graph(files)
+    if spec.DIGEST.fullmatch(ref_name):
+        root = graph.node({"digest": ref_name, "size": len(files.read(blob_name(ref_name)))}, 0)
+        graph.check()
+        return root
     chosen = _chosen(files, index, ref_name)
     raw = [document["manifests"][number] for number in chosen]
-    graph = _Graph(files)
     if len({index.manifests[number].digest for number in chosen}) == 1:
         root = graph.node(raw[0], 0)
     else:
@@ -190,11 +195,19 @@ class _Graph:
         if self._missing:
             some = ", ".join(f"{what or 'a blob'} ({digest})" for digest, what in list(self._missing.items())[:3])
             more = f" and {len(self._missing) - 3} more" if len(self._missing) > 3 else ""
+            hints = ["write it again with all of its content"]
+            whole = next(filter(self._is_whole, self.nodes.values()), None)
+            if whole:
+                # As Docker saves an image of which it has pulled one platform.
+                hints.append(f"or take an image of it that is there: {self._files.place}:{whole.descriptor.digest}")
             raise ImageError(
-                f"it lacks content that it names: {some}{more}",
-                place=self._files.place,
-                hint="write it again with all platforms, or for one platform only",
+                f"it lacks content that it names: {some}{more}", place=self._files.place, hint=", ".join(hints)
             )
+
+    def _is_whole(self, node: Node) -> bool:
+        """Whether a node is an image, and all of it is here."""
+        is_image = node.descriptor.media_type in spec.MANIFESTS
+        return is_image and self._missing.keys().isdisjoint(each.descriptor.digest for each in node.walk())
 
     def _document(self, descriptor: Descriptor, depth: int) -> Node:
         if not self._has(descriptor):

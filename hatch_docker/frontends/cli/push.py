@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:
     """The command. Raises ConfigError with all mistakes of the command line."""
-    return partial(push, chosen.file, gather(partial(_reference, text) for text in chosen.references))
+    references = gather(partial(_reference, text) for text in chosen.references)
+    if not chosen.file:
+        fail("FILE", "it is empty: name a file or folder")
+    return partial(push, chosen.file, references)
 
 
 def push(source: str, references: Sequence[Reference], session: Session) -> tuple[str, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from hatch_docker.errors import ImageError
+from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci import spec
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
@@ -30,6 +30,17 @@ def named(session: Session, reference: Reference, *, algorithm: str = "sha256") 
         return ""
     data = fetch(session, reference)
     return digest_of(data, algorithm) if data is not None else ""
+
+
+def names(session: Session, reference: Reference, digest: str) -> bool:
+    """Whether a tag or digest names `digest` now, as far as we may know. Raises RegistryError if nobody answers."""
+    try:
+        return named(session, reference, algorithm=digest.partition(":")[0]) == digest
+    except RegistryError as error:
+        if 400 <= error.status < 500:
+            # Some registries refuse to say, but not to take something.
+            return False
+        raise
 
 
 def fetch(session: Session, reference: Reference) -> bytes | None:
@@ -60,13 +71,17 @@ def tag(session: Session, reference: Reference, node: Node) -> bool:
     A tag that names it is not set again: immutable ones could not be. Raises RegistryError.
     """
     digest = node.descriptor.digest
-    algorithm = digest.partition(":")[0]
-    if named(session, reference, algorithm=algorithm) == digest:
+    if names(session, reference, digest):
         return False
-    put(session, reference, node)
+    try:
+        put(session, reference, node)
+    except RegistryError:
+        # If an answer was lost, it was sent again, and an immutable tag is refused then.
+        if not names(session, reference, digest):
+            raise
     for wait in _READ_BACK_WAITS:
         time.sleep(wait)
-        found = named(session, reference, algorithm=algorithm)
+        found = named(session, reference, algorithm=digest.partition(":")[0])
         if found == digest:
             return True
     what = f"{found or 'nothing'} under the tag {reference.identifier}, not {digest}"

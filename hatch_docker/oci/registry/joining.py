@@ -57,7 +57,7 @@ def join(session: Session, images: Sequence[Node], reference: Reference, *, thre
         found = joint.find()
         index = _index_of(found)
         digest = index.descriptor.digest
-        if documents.named(session, reference) != digest:
+        if not documents.names(session, reference, digest):
             documents.put(session, reference, index)
         # In this order: whoever pushes an image after this list puts another index.
         if joint.find() == found and documents.named(session, reference) == digest:

@@ -62,8 +62,7 @@ def _send(
     outcomes.update(together(uploads.send, blobs[1:], threads=threads, stop=stopped))
     for node in nodes:
         if node.is_document:
-            digest = node.descriptor.digest
-            place = to.target.with_digest(digest)
-            if not ask or documents.named(session, place, algorithm=digest.partition(":")[0]) != digest:
+            place = to.target.with_digest(node.descriptor.digest)
+            if not ask or not documents.names(session, place, node.descriptor.digest):
                 documents.put(session, place, node)
     return outcomes

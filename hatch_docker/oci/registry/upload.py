@@ -72,28 +72,40 @@ class Uploads:
         """
         if self.ask and self._exists(blob.descriptor):
             return Outcome.PRESENT
+        start = self._start(blob.descriptor)
+        if start.status == 201:
+            return Outcome.MOUNTED
+        with self._opened(blob):
+            # Before its bytes are counted: opening a base's layer may download it.
+            pass
+        with self.progress.task("push", blob.descriptor.digest[7:19], blob.descriptor.size) as advance:
+            self._upload(blob, start, advance)
+        return Outcome.UPLOADED
+
+    def _upload(self, blob: Node, start: Answer, advance: Advance) -> None:
+        """Upload a blob, in as many attempts and ways as it takes."""
         # The size of a chunk, 0 for the whole blob in one request; and the sizes to try when this one is refused.
         size, smaller, broken = 0, [_CHUNK, _SMALLEST_CHUNK, 0], 0
-        while True:
-            start = self._start(blob.descriptor)
-            if start.status == 201:
-                return Outcome.MOUNTED
+        while start.status != 201:
+            counted = _Counted(advance)
             try:
-                self._transfer(blob, start, size)
-                return Outcome.UPLOADED
+                self._transfer(blob, start, size, counted)
+                return
             except RegistryError as error:
+                counted.undo()
                 if error.status in _TOO_LARGE and smaller:
                     size = smaller.pop(0)
-                    continue
-                broken += 1
-                if broken == _ATTEMPTS or error.status not in _RETRIED:
+                elif broken + 1 == _ATTEMPTS or error.status not in _RETRIED:
                     raise
-            self._wait(broken)
-            if self._exists(blob.descriptor):
-                return Outcome.UPLOADED
-            # A proxy that limits the size or time of requests may cut the connection instead of answering.
-            if broken > 1 and len(smaller) == 3:
-                size = smaller.pop(0)
+                else:
+                    broken += 1
+                    self._wait(broken)
+                    if self._exists(blob.descriptor):
+                        return
+                    # A proxy that limits the size or time of requests may cut the connection instead of answering.
+                    if broken > 1 and len(smaller) == 3:
+                        size = smaller.pop(0)
+            start = self._start(blob.descriptor)
 
     @property
     def _access(self) -> Access:
@@ -126,21 +138,23 @@ class Uploads:
             return started
         return self._transmit(Request("POST", url, body=b""), 202)
 
-    def _transfer(self, blob: Node, start: Answer, size: int) -> None:
+    def _transfer(self, blob: Node, start: Answer, size: int, advance: Advance) -> None:
         """Upload the blob in chunks of at least `size` bytes, 0 for one request."""
         descriptor = blob.descriptor
         location = self._location(self.session.url(self.target, "blobs/uploads/"), start)
-        try:
-            # Before the request: opening a base's layer may download it, and no registry waits that long.
-            file = blob.open()
-        except OSError as error:
-            raise _unreadable(descriptor, error) from None
-        with file, self.progress.task("push", descriptor.digest[7:19], descriptor.size) as advance:
+        # Before the request: no registry waits for a download.
+        with self._opened(blob) as file:
             if size:
                 location = self._patch(descriptor, file, location, _chunk_size(start, size), advance)
                 self._finish(location, descriptor, b"", 0)
             else:
                 self._finish(location, descriptor, self._pieces(descriptor, file, advance), descriptor.size)
+
+    def _opened(self, blob: Node) -> BinaryIO:
+        try:
+            return blob.open()
+        except OSError as error:
+            raise _unreadable(blob.descriptor, error) from None
 
     def _finish(self, location: str, descriptor: Descriptor, body: bytes | Iterator[bytes], length: int) -> None:
         query = urlencode({"digest": descriptor.digest})
@@ -230,6 +244,21 @@ class _Chunk:
         for piece in self._pieces:
             yield piece
             advance(len(piece))
+
+
+class _Counted:
+    """An `Advance` whose bytes can be taken back, since they have to be sent again."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._done = 0
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        self._advance(count)
+
+    def undo(self) -> None:
+        self._advance(-self._done)
 
 
 def _chunk_size(start: Answer, size: int) -> int:

@@ -22,7 +22,7 @@ class Task:
     """
 
     def __call__(self, count: int) -> None:
-        """Report that `count` more bytes are done."""
+        """Report that `count` more bytes are done, or fewer, if they have to be done again."""
 
     def output(self, data: bytes) -> None:
         """Report output of the program that does the task, such as a compiler. Its last line may be shown."""

@@ -36,14 +36,14 @@ class Rate:
         self._samples = deque([(started, 0)])
 
     def at(self, now: float, done: int) -> float:
-        """Add a sample; returns the rate of the last seconds, 0 if nothing was done."""
+        """Add a sample; returns the rate of the last seconds, 0 if nothing was done, or less: a push starts again."""
         samples = self._samples
         samples.append((now, done))
         # The first one is kept until the second one is as old as the window.
         while len(samples) > 2 and samples[1][0] <= now - _WINDOW:
             samples.popleft()
         before, was = samples[0]
-        return (done - was) / (now - before) if now > before else 0.0
+        return max(0.0, (done - was) / (now - before)) if now > before else 0.0
 
 
 class RunningTask(Task):

@@ -109,13 +109,16 @@ def _patterns(line: str) -> Iterator[Pattern]:
     text = line.strip(_SPACE)
     if line.startswith("#") or not text:
         return
-    exception = text.startswith("!")
-    text = text[1:].strip(_SPACE) if exception else text
+    mark = "!" if text.startswith("!") else ""
+    text = text[len(mark) :].strip(_SPACE)
     text = _clean(text) if text else ""
     text = text[1:] if len(text) > 1 and text.startswith("/") else text
-    text = _clean(text.strip(_SPACE)) if text else ""
-    if text in ("", "/") and exception:
+    # Cleaned twice, as there: a `..` removes the mark of an exception with the directory before it.
+    text = _clean((mark + text).strip(_SPACE))
+    if text == "!":
         raise _BadPatternError
+    exception = text.startswith("!")
+    text = text[exception:]
     _check(text)
     yield Pattern(text, exception, _matcher(text))
 

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
+from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.config import (
     Config,
     Mistakes,
@@ -44,6 +45,7 @@ from hatch_docker.image.report import Built, how_to_run, tables
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
+from hatch_docker.metadata import make_metadata
 from hatch_docker.oci.reference import Reference
 from hatch_docker.plan import (
     ImagePlan,
@@ -135,12 +137,13 @@ class Session:
     @cached_property
     def metadata(self) -> Project:
         """The project without its commit and its version, which may need a plugin or run the project's own code."""
-        self._source.prepare(self._build_wheel)
+        self._source.prepare(self._make_metadata)
         return self._source.read("")
 
-    def _build_wheel(self, artifact: Artifact) -> Path:
-        """Build the wheel of the project's directory, for its metadata."""
-        raise NotImplementedError
+    def _make_metadata(self, artifact: Artifact, requires_python: str) -> BuiltMetadata:
+        config, mistakes, services = self._configuration
+        refuse(mistakes)
+        return make_metadata(config, services, artifact, requires_python)
 
     @cached_property
     def project(self) -> Project:
@@ -303,10 +306,8 @@ class Session:
 
     def report(self) -> None:
         """Show the report of a build."""
-        self.terminal.close()
         built = self.built
-        for line in ["", *tables(built), "", f"  {self._how_to_run(built)}"]:
-            self._console.display_info(line)
+        self.terminal.show(["", *tables(built), "", f"  {self._how_to_run(built)}"])
 
     def _how_to_run(self, built: Built) -> str:
         run = how_to_run(built)

@@ -194,13 +194,3 @@ class TestHooks:
         project = hooked(bench, "raise SystemExit('a mistake')")
         with pytest.raises(HatchDockerError, match="the project's own wheel cannot be built: a mistake"):
             own(bench, project)
-
-
-@pytest.mark.parametrize(("backend", "warned"), [("hatchling.build", False), ("poetry.core.masonry.api", True)])
-def test_other_build_backend_is_a_warning(bench: Bench, backend: str, warned: bool) -> None:
-    project = bench.project()
-    file = project / "pyproject.toml"
-    file.write_text(file.read_text().replace("hatchling.build", backend))
-    notes = Notes()
-    own(bench, project, notes=notes)
-    assert any(f"build-backend is {backend}" in each for each in notes.notes) == warned

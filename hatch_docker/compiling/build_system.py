@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,16 @@ class BuildSystem:
 def read_build_system(pyproject: bytes) -> BuildSystem:
     """The build system in the content of a pyproject.toml. Raises ValueError with a message for users."""
     try:
-        table = toml.loads(pyproject.decode()).get("build-system")
+        document = toml.loads(pyproject.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its pyproject.toml cannot be read: {error}") from None
+    return system_of(document)
+
+
+def system_of(document: Mapping[str, Any]) -> BuildSystem:
+    """The build system of a pyproject.toml. Raises ValueError with a message for users."""
+    try:
+        table = document.get("build-system")
         return BuildSystem() if table is None else _read(table)
     except KeyError:
         raise ValueError("its pyproject.toml has a build-system without requires") from None

@@ -35,6 +35,7 @@ class CompileContext:
     resolver of the build requirements of a directory, whose own sources apply. `scope` is a digest of all settings,
     besides the target, that decide what `resolve` returns. `exclude` are shared libraries of the image, which wheels
     must not bundle; packages in `network` (normalized names, or `:all:`) may use the network while they are compiled.
+    Source trees of the packages in `no_binary` are always built in the builder.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class CompileContext:
     cache: Cache
     threads: int
     progress: Progress
+    no_binary: Set[str] = frozenset()
 
     @property
     def wheels(self) -> WheelCache:
@@ -62,7 +64,7 @@ class CompileContext:
 
     def log_path(self, job: Job) -> Path:
         """The log of a compilation."""
-        return self.cache.log_path(f"{job.sdist.name}-{job.sdist.version}")
+        return self.cache.log_path(job.label.replace(" ", "-"))
 
 
 def open_context(
@@ -80,6 +82,7 @@ def open_context(
         environ=services.host.environ,
         exclude=tuple(sorted(base.facts.libraries - bare.facts.libraries)),
         network=frozenset(options.build_network),
+        no_binary=frozenset(options.no_binary),
         cache=services.cache,
         threads=services.threads,
         progress=services.progress,

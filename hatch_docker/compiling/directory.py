@@ -56,7 +56,7 @@ class Directory:
     `is_declarative` says that a build runs no code of the directory: if it fails, a compiler would not help.
     `is_closed` says that, besides, the wheel depends on nothing but the directory's files, so that it can be cached by
     these. `is_package` is False if the project says that it is not to be installed (`tool.uv.package`).
-    `configuration` is a digest of its build files.
+    `configuration` is a digest of its build files. `version` is the one in `[project]`, empty without one.
     """
 
     path: Path
@@ -65,6 +65,7 @@ class Directory:
     is_closed: bool
     is_package: bool
     configuration: str
+    version: str = ""
 
 
 def read_directory(path: Path, name: str) -> Directory:
@@ -75,8 +76,8 @@ def read_directory(path: Path, name: str) -> Directory:
             f"the directory of {name} {what}", place=str(path), hint="restore it, or change its source and lock again"
         )
     files = {each: _content(path / each, name) for each in _BUILD_FILES}
-    pyproject, setup = files["pyproject.toml"], files["setup.py"]
-    if pyproject is None and setup is None:
+    pyproject = files["pyproject.toml"]
+    if all(files[each] is None for each in ("pyproject.toml", "setup.py", "setup.cfg")):
         raise SourceError(
             f"the directory of {name} has neither a pyproject.toml nor a setup.py",
             place=str(path),
@@ -97,6 +98,7 @@ def read_directory(path: Path, name: str) -> Directory:
         is_closed=declarative and tables is not None and not _is_dynamic(document) and not _leaves(tables),
         is_package=_table(_table(document, "tool"), "uv").get("package") is not False,
         configuration=hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest(),
+        version=str(_table(document, "project").get("version", "")),
     )
 
 
@@ -107,7 +109,7 @@ def content_digest(directory: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for label, path in [*_ignore_files(directory), *_files(directory, "", frozenset())]:
+        for label, path in [*_ignore_files(directory), *source_files(directory)]:
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
             with path.open("rb") as file:
                 digest.update(json.dumps([label, executable, file_digest(file)]).encode())
@@ -120,9 +122,17 @@ def content_digest(directory: Path) -> str:
 def binaries(directory: Path) -> frozenset[Path]:
     """The extension modules and shared libraries among the files of a directory."""
     try:
-        return frozenset(path for _, path in _files(directory, "", frozenset()) if BINARY.fullmatch(path.name))
+        return frozenset(path for _, path in source_files(directory) if BINARY.fullmatch(path.name))
     except OSError:
         return frozenset()
+
+
+def source_files(directory: Path) -> Iterator[tuple[str, Path]]:
+    """The source files below a directory, each with its relative path: no caches, environments or repositories.
+
+    Raises OSError.
+    """
+    return _files(directory, "", frozenset())
 
 
 def _content(path: Path, name: str) -> bytes | None:

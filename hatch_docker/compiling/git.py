@@ -6,6 +6,7 @@ since some projects have their version from tags.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tarfile
@@ -200,6 +201,15 @@ def ignored_files(directory: Path, environ: Mapping[str, str]) -> str:
     )
 
 
+def tracked_files(directory: Path, environ: Mapping[str, str]) -> list[str] | None:
+    """The relative paths of the files below a directory that Git tracks or would track, sorted.
+
+    None without a repository, or without Git.
+    """
+    text = _answer(directory, environ, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
+    return sorted({*text.split("\0")} - {""}) or None
+
+
 def _answer(directory: Path, environ: Mapping[str, str], *arguments: str) -> str:
     """The output of a command; empty if it fails."""
     command: Sequence[str] = ("git", "-C", str(directory), *arguments)
@@ -209,7 +219,7 @@ def _answer(directory: Path, environ: Mapping[str, str], *arguments: str) -> str
         )
     except OSError:
         return ""
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
+    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else ""
 
 
 def _environment(environ: Mapping[str, str], lfs: bool) -> dict[str, str]:

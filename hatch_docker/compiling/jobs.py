@@ -30,7 +30,13 @@ _LARGEST_RESULT = 1 << 20
 # PyPA: binary distribution format. The name becomes part of messages and of file names.
 _WHEEL = re.compile(r"[A-Za-z0-9_.!+-]+\.whl")
 # Settings without which two builds of the same sources would differ.
-_ENVIRON = {"SOURCE_DATE_EPOCH": "315619200", "PYTHONHASHSEED": "0", "TZ": "UTC", "HOME": f"{WORK}/home"}
+_ENVIRON = {
+    "HATCH_BUILD_HOOK_ENABLE_DOCKER": "false",
+    "HOME": f"{WORK}/home",
+    "PYTHONHASHSEED": "0",
+    "SOURCE_DATE_EPOCH": "315619200",
+    "TZ": "UTC",
+}
 
 _PROBED = frozenset({"version", "implementation", "free_threaded", "machine", "glibc", "headers", "compiler"})
 
@@ -62,8 +68,8 @@ class Job:
 
     @property
     def label(self) -> str:
-        """Name and version: `psutil 7.0.0`."""
-        return f"{self.sdist.name} {self.sdist.version}"
+        """Name and version, if that is known: `psutil 7.0.0`."""
+        return f"{self.sdist.name} {self.sdist.version}".rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +269,8 @@ def _checked(wheel: object, job: Job, target: TargetPython, builder: str) -> str
         name, version, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
         raise CompileError(f"{job.label} was not built into a wheel: {error}", place=job.sdist.filename) from None
-    if name != canonicalize_name(job.sdist.name) or version != Version(job.sdist.version):
+    expected = Version(job.sdist.version) if job.sdist.version else version
+    if name != canonicalize_name(job.sdist.name) or version != expected:
         raise CompileError(
             f"{job.label} was built into {filename}, a wheel of another package or version",
             place=job.sdist.filename,

@@ -50,6 +50,8 @@ _KEPT = (
 _VERSIONS = ("SETUPTOOLS_SCM_", "VCS_VERSIONING_", "PDM_BUILD_SCM_", "POETRY_DYNAMIC_VERSIONING_")
 # Settings without which two builds of the same sources would differ.
 _SETTINGS = {
+    # The project's own build hook would make the image of this wheel, too.
+    "HATCH_BUILD_HOOK_ENABLE_DOCKER": "false",
     "LC_ALL": "C.UTF-8",
     "NO_COLOR": "1",
     "PYTHONHASHSEED": "0",
@@ -58,19 +60,25 @@ _SETTINGS = {
     "TZ": "UTC",
 }
 _OPTIONS = ("--no-config", "--no-cache", "--no-progress", "--color", "never")
-# Calls get_requires_for_build_wheel or _sdist (PEP 517), which a backend need not have.
-_REQUIRES = """
-import importlib, json, sys
-backend, paths, kind, result = json.loads(sys.argv[1])
+# Calls get_requires_for_build_wheel or _sdist, and prepare_metadata_for_build_wheel (PEP 517): a backend need not have
+# them. What it requires is written first, since without that the other may fail.
+_HOOKS = """
+import importlib, json, os, sys
+backend, paths, kind, result, folder = json.loads(sys.argv[1])
 sys.path[:0] = paths
 module, _, names = backend.partition(":")
 found = importlib.import_module(module)
 for name in filter(None, names.split(".")):
     found = getattr(found, name)
+def write(**values):
+    with open(result, "w", encoding="utf-8") as file:
+        json.dump(values, file)
 hook = getattr(found, f"get_requires_for_build_{kind}", None)
 requires = list(hook({})) if hook else []
-with open(result, "w", encoding="utf-8") as file:
-    json.dump(requires, file)
+write(requires=requires)
+if folder:
+    hook = getattr(found, "prepare_metadata_for_build_wheel", None)
+    write(requires=requires, metadata=os.path.join(folder, hook(folder, {})) if hook else "")
 """
 # Without it, setuptools builds in the directory `build` of the sources, and packs what an earlier build left there. All
 # versions read this file in the home directory, and let the project's own setup.cfg prevail.
@@ -98,6 +106,17 @@ def build_locally(
         # In the cache, files are named by their hashes; uv needs their real names, and ignores links.
         shutil.copyfile(job.file.path, source)
     return LocalBuild(label=job.label, folder=folder, uv=uv, environ=environ, write=write).build(source, wheels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookResult:
+    """What hooks of a build backend returned; None for one that failed.
+
+    `metadata` is the path of a `.dist-info` directory, empty if the backend makes none without a build.
+    """
+
+    requires: list[str] | None = None
+    metadata: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,23 +157,37 @@ class LocalBuild:
 
         Raises as `build`.
         """
-        environment, result = self.folder / "environment", self.folder / "requires.json"
+        return self._call(source, system, wheels, kind).requires
+
+    def metadata(self, source: Path, system: BuildSystem, wheels: Sequence[FetchedFile]) -> HookResult:
+        """What the build backend requires, and the `.dist-info` directory that it makes without a build.
+
+        Raises as `build`.
+        """
+        folder = self.folder / "metadata"
+        with writing(self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        return self._call(source, system, wheels, "wheel", folder=str(folder))
+
+    def _call(
+        self, source: Path, system: BuildSystem, wheels: Sequence[FetchedFile], kind: str, folder: str = ""
+    ) -> HookResult:
+        """Call hooks of a build backend in a new environment."""
+        environment, result = self.folder / "environment", self.folder / "hooks.json"
         constraints = self._constraints(wheels)
         with writing(self.folder):
             result.unlink(missing_ok=True)
         scripts = environment / ("Scripts" if os.name == "nt" else "bin")
         install = ("pip", "install", "--require-hashes", "--no-deps", "--requirements", str(constraints))
         if self._uv("venv", "--clear", str(environment)) or self._uv(*install, *self._links, python=scripts / "python"):
-            return None
-        hook = json.dumps([system.backend, [str(source / path) for path in system.backend_path], kind, str(result)])
+            return HookResult()
+        paths = [str(source / path) for path in system.backend_path]
+        hook = json.dumps([system.backend, paths, kind, str(result), folder])
         path = os.pathsep.join(filter(None, (str(scripts), self.environ.get("PATH", ""))))
         environ = {**self._environment, "PATH": path, "VIRTUAL_ENV": str(environment)}
-        self._check(_run([str(scripts / "python"), "-I", "-c", _REQUIRES, hook], source, environ, self.write))
-        try:
-            found = json.loads(result.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
-        return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+        self._check(_run([str(scripts / "python"), "-I", "-c", _HOOKS, hook], source, environ, self.write))
+        return _result(result)
 
     @property
     def _links(self) -> tuple[str, ...]:
@@ -195,6 +228,18 @@ class LocalBuild:
         return status
 
 
+def _result(path: Path) -> HookResult:
+    """What hooks wrote; nothing if that is not what they should write."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        requires, metadata = document["requires"], document.get("metadata")
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return HookResult()
+    if not isinstance(requires, list) or not all(isinstance(each, str) for each in requires):
+        return HookResult()
+    return HookResult(requires=requires, metadata=metadata if isinstance(metadata, str) else None)
+
+
 def _line(wheel: FetchedFile) -> str:
     """A wheel as a line of a requirements file, with its hash."""
     return f"{wheel.artifact.name}=={wheel.artifact.version} --hash={wheel.digest}\n"
@@ -213,7 +258,7 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write
             start_new_session=True,
         )
     except OSError as error:
-        hint = "install uv (pip install uv), or lock versions that have a wheel"
+        hint = "install uv (pip install uv, or 'hatch-docker[uv]'), or lock versions that have a wheel"
         raise CompileError(f"uv cannot be run: {error.strerror or error}", place=command[0], hint=hint) from None
     with running, ended_by_interrupt(partial(_kill, running)):
         for chunk in iter(lambda: running.stdout.read1(_CHUNK), b""):  # type: ignore[union-attr]
@@ -236,7 +281,8 @@ def is_pure(wheel: Path, sdist: Sdist) -> bool:
         name, version, _, _ = parse_wheel_filename(wheel.name)
     except InvalidWheelFilename:
         return False
-    return (name, version) == (sdist.name, Version(sdist.version)) and not compiled_sign(wheel)
+    expected = Version(sdist.version) if sdist.version else version
+    return (name, version) == (sdist.name, expected) and not compiled_sign(wheel)
 
 
 def compiled_sign(wheel: Path) -> str:

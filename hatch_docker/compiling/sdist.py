@@ -31,6 +31,9 @@ _MOST_UNPACKED = 4 << 30
 
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
+# The version in the file name of sources whose version only a build tells.
+UNKNOWN_VERSION = "0+unknown"
+
 # Sources of compilers, and files that configure one. Headers alone do not need a compiler.
 _SOURCES = re.compile(
     r"[^.].*\.(?:c|cc|cpp|cxx|c\+\+|cu|d|f|f\d\d|for|go|i|m|mm|pyf|pyx|rs|s|asm|swg|zig)"
@@ -54,8 +57,9 @@ _NO_ROOT = re.compile(r"[\\:]")
 class Sdist:
     """An sdist and its build system.
 
-    `name` is normalized, `root` is the one top-level directory. `requires`, `backend` and `backend_path` are those of
-    `build-system`, else PEP 517's defaults. `compiled` is the first sign that there is something to compile
+    `name` is normalized, `version` empty if the file name has UNKNOWN_VERSION. `root` is the one top-level directory.
+    `requires`, `backend` and `backend_path` are those of `build-system`, else PEP 517's defaults. `compiled` is the
+    first sign that there is something to compile
     (`src/_psutil.c`, `build-system.requires: maturin`), empty if the sdist looks pure.
     """
 
@@ -89,7 +93,7 @@ def read_sdist(path: Path, filename: str) -> Sdist:
     return Sdist(
         filename=filename,
         name=name,
-        version=str(version),
+        version="" if str(version) == UNKNOWN_VERSION else str(version),
         root=contents.root,
         requires=system.requires,
         backend=system.backend,

@@ -9,14 +9,16 @@ from pathlib import Path
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.compiling.directory import Directory, binaries
+from hatch_docker.compiling.dist_info import BuiltMetadata, read_dist_info, wheel_metadata
 from hatch_docker.compiling.failure import last_lines
 from hatch_docker.compiling.local import LocalBuild
 from hatch_docker.compiling.requirements import BuildLock, Resolve, parse, satisfies
-from hatch_docker.errors import CompileError
+from hatch_docker.errors import CompileError, join_hints
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.support.logs import Log
+from hatch_docker.wheels.wheelfile import WheelFile
 
 # Build requirements → their wheels, compiled if necessary.
 Obtain = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
@@ -32,6 +34,21 @@ _FRAME = re.compile(
     r"|^  × Failed to build.*\n(?:  [│├╰].*\n|      .*\n)*",
     re.MULTILINE,
 )
+# Messages of failed builds of a directory, and what to do about each; `{}` is the first group.
+_NO_VERSION = re.compile(
+    r"unable to detect version|version could not be (?:determined|detected)|Unable to determine .*version"
+)
+_NO_MODULE = re.compile(r"^(?:ModuleNotFoundError|ImportError): No module named '?([\w.]+)", re.MULTILINE)
+_HINTS = {
+    _NO_VERSION: "its version comes from a repository: build in a clone that has the tags, or set the backend's "
+    "variable for the version, such as SETUPTOOLS_SCM_PRETEND_VERSION",
+    _NO_MODULE: "add the package that has the module {} to build-system.requires",
+}
+
+
+def _hint(output: str) -> str:
+    found = ((pattern.search(output), text) for pattern, text in _HINTS.items())
+    return next((text.format(*match.groups()) for match, text in found if match), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +103,31 @@ class DirectoryBuild:
             raise self.failed(attempt)
         return attempt.path
 
+    def metadata(self, lock: BuildLock) -> tuple[BuiltMetadata, BuildLock]:
+        """The metadata of the wheel, without building it if the backend can; and with what it was made.
+
+        Raises CompileError with the end of the output if it cannot be made.
+        """
+        source, system = self.directory.path, self.directory.system
+        found = self.build.metadata(source, system, self.obtain(lock.requirements))
+        if found.requires and not satisfies(lock, parse(found.requires, self.place), self.target):
+            lock = BuildLock(requirements=tuple(self.resolve([*system.requires, *found.requires])))
+            found = self.build.metadata(source, system, self.obtain(lock.requirements))
+        if found.metadata:
+            return read_dist_info(Path(found.metadata), self.place), lock
+        attempt = Attempt(lock=lock, output=self.log.end())
+        if found.metadata == "":
+            attempt, clear = self.wheel(lock)
+            clear()
+        if attempt.path is None:
+            raise self.failed(attempt)
+        with WheelFile(attempt.path) as wheel:
+            return wheel_metadata(wheel), attempt.lock
+
     def failed(self, attempt: Attempt) -> CompileError:
         """An error with the end of the output."""
         excerpt = "".join(f"\n  │ {line}" for line in last_lines(attempt.output))
-        hint = f"the whole log is {self.log.path}"
+        hint = join_hints(_hint(attempt.output), f"the whole log is {self.log.path}")
         return CompileError(f"{self.name} cannot be built on this machine:{excerpt}", place=self.place, hint=hint)
 
     def _make(self, kind: str, lock: BuildLock) -> Attempt:
@@ -109,7 +147,7 @@ class DirectoryBuild:
         if made is None:
             return Attempt(lock=lock, output=_FRAME.sub("", self.log.end()))
         found = parse_filename(made.name)
-        if found is None or found[0] != self.name:
+        if found is None or (self.name and found[0] != self.name):
             raise CompileError(
                 f"{self.name} was built into {made.name}, which is another package",
                 place=self.place,

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_docker.base.target import TargetPython
+from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.compiling.requirements import BuildLock
+from hatch_docker.compiling.sdist import UNKNOWN_VERSION
 from hatch_docker.compiling.wheel_cache import adopt, store_wheel
 from hatch_docker.errors import CompileError
 from hatch_docker.index.artifact import Artifact
@@ -77,6 +79,19 @@ class TreeCache:
         self.cache.put("tree-locks", self._lock_key(key), lock.to_json())
         return self._store("tree-sdists", self._sdist_key(key), artifact, (sdist.name, path, digest))
 
+    def metadata(self, key: TreeKey) -> BuiltMetadata | None:
+        """The metadata of an earlier build from the same files with the same build lock; None if there is none."""
+        lock = self.lock(key)
+        wheel_key = self._wheel_key(key, lock) if lock else ""
+        document = self.cache.get("tree-metadata", wheel_key) if wheel_key else None
+        return BuiltMetadata.from_json(document) if document else None
+
+    def store_metadata(self, key: TreeKey, lock: BuildLock, metadata: BuiltMetadata) -> None:
+        """Store the metadata that was made with a build lock."""
+        self.cache.put("tree-locks", self._lock_key(key), lock.to_json())
+        if wheel_key := self._wheel_key(key, lock):
+            self.cache.put("tree-metadata", wheel_key, metadata.to_json())
+
     def impure(self, key: TreeKey) -> str:
         """Why the tree must be built in the builder, as an earlier build found out; empty if that is not known."""
         document = self.cache.get("tree-impure", key.configuration)
@@ -121,6 +136,7 @@ def _fetched(artifact: Artifact, filename: str, path: Path, digest: str) -> Fetc
     algorithm, _, value = digest.partition(":")
     found = parse_filename(filename)
     version = str(found[1]) if found else artifact.version
+    version = "" if version == UNKNOWN_VERSION else version
     built = replace(artifact, version=version, filename=filename, hashes={algorithm: value}, size=path.stat().st_size)
     return FetchedFile(artifact=built, path=path, digest=digest)
 

@@ -19,14 +19,17 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hatch_docker.compiling.archive import pack
 from hatch_docker.compiling.circles import check_circle
 from hatch_docker.compiling.context import LOCAL, CompileContext
 from hatch_docker.compiling.directory import POETRY, Directory, content_digest, read_directory
 from hatch_docker.compiling.git import Git, has_lfs, ignored_files, is_dirty
 from hatch_docker.compiling.local import LocalBuild, compiled_sign
 from hatch_docker.compiling.requirements import BuildLock, with_context
+from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain
 from hatch_docker.compiling.tree_cache import TreeCache, TreeKey
+from hatch_docker.errors import CompileError
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import local_path
 from hatch_docker.index.download import FetchedFile
@@ -35,6 +38,8 @@ from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.http import redact
 from hatch_docker.support.logs import logging_to
 
+# Build backends, as top-level modules, whose sdists take a compiler, or the repository.
+_NO_SDIST = frozenset(("maturin", "mesonpy"))
 # The hint if build requirements have no solution.
 _UNSOLVED = "correct build-system.requires in its pyproject.toml, or build-constraints"
 
@@ -77,10 +82,13 @@ def is_package(artifact: Artifact) -> bool:
 
 
 def describe_directories(artifacts: Sequence[Artifact], context: CompileContext) -> str:
-    """The local directories among artifacts, with whether Git says that they have changes; empty if there are none."""
+    """The local directories among artifacts, with whether Git says that they have changes; empty if there are none.
+
+    The project's own directory is none of them.
+    """
     named = []
     for each in artifacts:
-        if each.tree and each.tree.is_local:
+        if each.tree and each.tree.is_local and tree_path(each.tree) != context.root:
             dirty = ", with changes that are not committed" if is_dirty(tree_path(each.tree), context.environ) else ""
             named.append(f"{each.name} ({tree_place(each.tree, context.root)}{dirty})")
     return ", ".join(named)
@@ -96,14 +104,16 @@ def build_tree(artifact: Artifact, context: CompileContext, obtain: Obtain) -> B
     if directory is not None and not directory.is_package:
         context.progress.note(f"{artifact.name} has tool.uv.package = false: only its dependencies are installed")
         return None
-    key, cache = tree_key(artifact, directory, context), _cache(context)
-    reason = cache.impure(key)
-    if known := _known(artifact, key, cache):
+    key, cache = tree_key(artifact, directory, context), tree_cache(context)
+    if known := _known(artifact, directory, key, context):
         return BuiltTree(file=known, lock=cache.lock(key))
-    with _opened(artifact, directory, context) as opened, _building(artifact, opened, context, obtain) as build:
+    with _opened(artifact, directory, context) as opened, building(artifact, opened, context, obtain) as build:
         made = _Build(artifact=artifact, key=key, cache=cache, context=context, build=build)
-        check_circle(opened.path, artifact.name, context.environ)
-        lock = cache.lock(key) or BuildLock(requirements=tuple(build.resolve(opened.system.requires)))
+        lock = first_lock(artifact, build, cache.lock(key), context)
+        reason = _compiled(artifact, opened, context) or cache.impure(key)
+        if reason and directory is None:
+            # Next time, this is known before the commit is opened.
+            cache.mark_impure(key, reason)
         return made.sdist(lock, reason) if reason else made.wheel(lock)
 
 
@@ -111,7 +121,8 @@ def cached_tree(artifact: Artifact, context: CompileContext) -> FetchedFile | No
     """What `build_tree` would take from the cache: a wheel or an sdist. Nothing is built or fetched."""
     if not is_package(artifact):
         return None
-    return _known(artifact, tree_key(artifact, _local(artifact), context), _cache(context))
+    directory = _local(artifact)
+    return _known(artifact, directory, tree_key(artifact, directory, context), context)
 
 
 def _local(artifact: Artifact) -> Directory | None:
@@ -120,8 +131,30 @@ def _local(artifact: Artifact) -> Directory | None:
     return read_directory(tree_path(tree), artifact.name) if tree.is_local else None
 
 
-def _known(artifact: Artifact, key: TreeKey, cache: TreeCache) -> FetchedFile | None:
-    reason = cache.impure(key)
+def first_lock(
+    artifact: Artifact, build: DirectoryBuild, known: BuildLock | None, context: CompileContext
+) -> BuildLock:
+    """The build lock of an earlier build, or one of `build-system.requires`. Raises CompileError for a circle."""
+    check_circle(build.directory.path, artifact.name, context.environ)
+    return known or BuildLock(requirements=tuple(build.resolve(build.directory.system.requires)))
+
+
+def _compiled(artifact: Artifact, directory: Directory | None, context: CompileContext) -> str:
+    """Why a tree is built in the builder without an attempt on this machine, whose compilers must not shape an image.
+
+    Empty if only an attempt shows whether it must be.
+    """
+    if artifact.name in context.no_binary:
+        return "it is named in no-binary"
+    sign = looks_compiled((), directory.system.requires, directory.system.backend) if directory else ""
+    return sign and f"it is compiled ({sign})"
+
+
+def _known(
+    artifact: Artifact, directory: Directory | None, key: TreeKey, context: CompileContext
+) -> FetchedFile | None:
+    cache = tree_cache(context)
+    reason = _compiled(artifact, directory, context) or cache.impure(key)
     return cache.sdist(key, replace(artifact, reason=reason)) if reason else cache.wheel(key, artifact)
 
 
@@ -162,7 +195,8 @@ def origin_scope(artifact: Artifact, directory: Directory | None, context: Compi
     return hashlib.sha256(json.dumps([used, indexes], default=str, sort_keys=True).encode()).hexdigest()
 
 
-def _cache(context: CompileContext) -> TreeCache:
+def tree_cache(context: CompileContext) -> TreeCache:
+    """The cache of what is built from source trees."""
     return TreeCache(cache=context.cache, target=context.target, scope=context.scope, place=LOCAL)
 
 
@@ -177,10 +211,12 @@ def _opened(artifact: Artifact, directory: Directory | None, context: CompileCon
 
 
 @contextlib.contextmanager
-def _building(
+def building(
     artifact: Artifact, directory: Directory, context: CompileContext, obtain: Obtain
 ) -> Iterator[DirectoryBuild]:
-    label, environ = f"{artifact.name} {artifact.version}".rstrip(), context.environ
+    """The build of a tree in its opened directory, with its log; `obtain` gives the wheels of build requirements."""
+    name, environ = artifact.name or directory.path.name, context.environ
+    label = f"{name} {artifact.version}".rstrip()
     with (
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
         context.progress.task("build", label) as task,
@@ -233,7 +269,20 @@ class _Build:
 
     def sdist(self, lock: BuildLock, reason: str, remember: Callable[[], None] = _nothing) -> BuiltTree:
         """An sdist for the builder, and `reason` says why."""
-        sdist = self.build.sdist(lock)
+        sdist = self._packed(lock)
         file = self.cache.store_sdist(self.key, lock, replace(self.artifact, reason=reason), sdist)
         self.context.wheels.mark_impure(file.digest, LOCAL)
         return BuiltTree(file=file, lock=lock, remember=remember)
+
+    def _packed(self, lock: BuildLock) -> Path:
+        """The sdist of the build backend; an archive of the directory's files if only a builder can make that."""
+        directory, build = self.build.directory, self.build
+        if directory.system.backend.partition(".")[0] not in _NO_SDIST:
+            try:
+                return build.sdist(lock)
+            except CompileError as error:
+                if directory.is_declarative:
+                    raise
+                self.context.progress.note(f"{self.artifact.name}: the builder gets its files, since {error.message}")
+        version = self.artifact.version or directory.version
+        return pack(directory.path, self.artifact.name, version, build.build.folder, self.context.environ)

@@ -16,6 +16,7 @@ from hatch_docker.compiling.jobs import Compiled, Job
 from hatch_docker.compiling.repack import repack
 from hatch_docker.compiling.requirements import BuildLock
 from hatch_docker.index.download import FetchedFile
+from hatch_docker.locks.model import parse_filename
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.streams import file_digest
 
@@ -133,12 +134,18 @@ def adopt(partial_file: Path, cache: Cache) -> tuple[Path, str]:
 
 def _built(job: Job, path: Path, digest: str, compiled: Compiled, builder: str) -> BuiltWheel:
     algorithm, _, value = digest.partition(":")
+    found = parse_filename(compiled.filename)
     artifact = replace(
-        job.file.artifact, filename=compiled.filename, url="", hashes={algorithm: value}, size=path.stat().st_size
+        job.file.artifact,
+        version=job.sdist.version or (str(found[1]) if found else ""),
+        filename=compiled.filename,
+        url="",
+        hashes={algorithm: value},
+        size=path.stat().st_size,
     )
     record = CompiledWheel(
         name=job.sdist.name,
-        version=job.sdist.version,
+        version=artifact.version,
         reason=job.reason,
         sdist=job.sdist.filename,
         digest=job.file.digest,

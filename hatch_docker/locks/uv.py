@@ -55,9 +55,10 @@ def find_uv(environ: Mapping[str, str]) -> str:
             return str(uv.find_uv_bin())
     except (ImportError, FileNotFoundError):
         raise ResolveError(
-            "dependencies cannot be resolved without uv",
-            hint="install uv (pip install uv), or add a lock (pylock.toml, uv.lock or hashed requirements.txt): with a "
-            "lock, uv is needed only to compile",
+            "dependencies cannot be resolved, and projects cannot be built, without uv",
+            hint="install uv (pip install uv), or hatch-docker with it: pip install 'hatch-docker[uv]', or pipx run "
+            "--spec 'hatch-docker[uv]' hatch-docker build; with a lock (pylock.toml, uv.lock or hashed "
+            "requirements.txt), uv is needed only to build",
         ) from None
 
 

@@ -60,7 +60,6 @@ class OwnBuild:
         Which of them is remembered, so that build hooks run once in later builds. A wheel without hooks is not built
         again while its files are the same. Raises HatchDockerError if the build fails.
         """
-        self._check_backend()
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
             if reason := "it is named in no-binary" if compiled else self._impure():
                 yield self._file(self._build(folder, SdistBuilder), reason)
@@ -79,16 +78,6 @@ class OwnBuild:
             yield self._sdist(folder, made)
             # The builder could build it: a mistake in a hook would have failed there, too.
             self.cache.put("own-impure", self._configuration, {"reason": made.reason})
-
-    def _check_backend(self) -> None:
-        """Warn if the project names another build backend: its wheel may have other files."""
-        system = self.builder.metadata.config.get("build-system")
-        backend = str(system.get("build-backend", "")) if isinstance(system, Mapping) else ""
-        if backend.partition(":")[0].partition(".")[0] not in ("", "hatchling"):
-            self.progress.warn(
-                f"build-system.build-backend is {backend}, and Hatchling builds the project: the wheel has the files "
-                f"that Hatchling selects, and nothing that {backend.partition('.')[0]} would compile or generate"
-            )
 
     def _wheel(self, folder: str) -> FetchedFile | _Refused:
         """The wheel, or why it must be built in the builder: it is not pure, or its build hooks fail."""
@@ -128,7 +117,10 @@ class OwnBuild:
 
     def _other(self, kind: type[SdistBuilder | WheelBuilder]) -> SdistBuilder | WheelBuilder:
         builder = self.builder
-        return kind(builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app)
+        other = kind(builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app)
+        # Our own hook would make the image of this wheel, too.
+        other.config.hook_config.pop(builder.PLUGIN_NAME, None)
+        return other
 
     def _has_hooks(self) -> bool:
         return bool(self._other(WheelBuilder).config.hook_config)

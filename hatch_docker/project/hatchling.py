@@ -15,13 +15,13 @@ from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.exceptions import UnknownPluginError
 from hatchling.plugin.manager import PluginManager
-from packaging.utils import canonicalize_name
 
 from hatch_docker.config import HATCH_TABLE
 from hatch_docker.errors import ConfigError
+from hatch_docker.project.core import project_of
 from hatch_docker.project.distribution import OwnBuild
-from hatch_docker.project.groups import dependency_groups
-from hatch_docker.project.model import BuildWheel, Own, Project
+from hatch_docker.project.model import BuildMetadata, Own, Project
+from hatch_docker.project.table import configuration
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 
@@ -53,8 +53,9 @@ class HatchlingProject:
 
     @property
     def table(self) -> tuple[str, object]:
-        """`[tool.hatch.build.targets.docker]`."""
-        return HATCH_TABLE, self._builder.target_config
+        """`[tool.hatch-docker]`, or Hatch's table."""
+        name, value = configuration(self.root, self._builder.metadata.config)
+        return (name, self._builder.target_config) if name == HATCH_TABLE else (name, value)
 
     @property
     def directory(self) -> Path:
@@ -72,7 +73,7 @@ class HatchlingProject:
         except (TypeError, ValueError, OSError) as error:
             raise ConfigError([(str(file), str(error))]) from None
 
-    def prepare(self, build: BuildWheel) -> None:
+    def prepare(self, build: BuildMetadata) -> None:
         """Nothing: hatchling knows the metadata without a build."""
 
     def version(self) -> str:
@@ -90,23 +91,7 @@ class HatchlingProject:
 
     def read(self, version: str) -> Project:
         """The project's metadata, without its commit."""
-        core = self._builder.metadata.core
-        extras = {str(canonicalize_name(name)): tuple(texts) for name, texts in core.optional_dependencies.items()}
-        return Project(
-            root=self.root,
-            name=core.raw_name,
-            version=version,
-            requires_python=core.requires_python,
-            dependencies=tuple(core.dependencies),
-            optional_dependencies=extras,
-            dependency_groups=dependency_groups(self._builder.metadata.config, self.root),
-            scripts=core.scripts,
-            gui_scripts=core.gui_scripts,
-            description=core.description,
-            license=core.license_expression or core.license,
-            authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
-            urls=core.urls,
-        )
+        return project_of(self._builder.metadata.core, self.root, self._builder.metadata.config, version)
 
     def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[Own]:
         """Build the project's wheel, or its sdist if that must be compiled; see `OwnBuild`."""

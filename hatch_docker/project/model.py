@@ -14,6 +14,7 @@ from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
@@ -36,8 +37,8 @@ class SourceFiles:
 # these from when the target is known; or its files.
 Own: TypeAlias = FetchedFile | Artifact | SourceFiles
 Distribution: TypeAlias = Callable[[], AbstractContextManager[Own]]
-# Builds the wheel of a source tree, for its metadata.
-BuildWheel: TypeAlias = Callable[[Artifact], Path]
+# Makes the metadata of a source tree; the second argument is its Requires-Python, as far as that is known.
+BuildMetadata: TypeAlias = Callable[[Artifact, str], BuiltMetadata]
 
 
 def _no_distribution() -> AbstractContextManager[Own]:
@@ -51,14 +52,17 @@ class Project:
     `version` is normalized, and empty if it is not known before the project's wheel is, or if `has_version` is False.
     `optional_dependencies` and `dependency_groups` are keyed by normalized name, `scripts` and `gui_scripts` by script.
     `revision` and `commit_time` (seconds since the epoch) describe the commit that is checked out, empty and None
-    without one. `start` is the command of a project without a build backend, None if there is not exactly one.
-    `distribution` gives what the project installs of its own, which exists until the end of the block.
+    without one. Without a backend (`has_backend`) its files are copied, and `start` is the command that starts one of
+    them, None if there is not exactly one.
+    `sdist` is the file that its wheel is built from, if one was given. `distribution` gives what the project installs
+    of its own, which exists until the end of the block.
     """
 
     root: Path
     name: str
     version: str
     has_version: bool = True
+    has_backend: bool = True
     requires_python: str = ""
     # A requirement by URL may contain a login.
     dependencies: tuple[str, ...] = field(default=(), repr=False)
@@ -73,6 +77,7 @@ class Project:
     revision: str = ""
     commit_time: int | None = None
     start: tuple[str, ...] | None = None
+    sdist: Artifact | None = None
     distribution: Distribution = field(default=_no_distribution, repr=False, compare=False)
 
     @property
@@ -134,7 +139,7 @@ class ProjectSource(Protocol):
     def check(self) -> None:
         """Raise ConfigError if the project cannot be read."""
 
-    def prepare(self, build: BuildWheel) -> None:
+    def prepare(self, build: BuildMetadata) -> None:
         """Called before the metadata is read: a project whose metadata only a build gives calls `build`."""
 
     def version(self) -> str:

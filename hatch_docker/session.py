@@ -313,7 +313,9 @@ class Session:
         run = how_to_run(built)
         if self._outputs.keys() & {"load", "push"} or "archive" not in self._outputs:
             return run
-        return f"docker load -i {os.path.relpath(self._directory / self._outputs['archive'][0])} && {run}"
+        path, here = (self._directory / self._outputs["archive"][0]).absolute(), Path.cwd()
+        # Build frontends run hooks in temporary directories.
+        return f"docker load -i {path.relative_to(here) if path.is_relative_to(here) else path} && {run}"
 
     def run(self, command: Callable[[Session], tuple[str, int]]) -> int:
         """Run a command that does not build, after its own checks; it returns a text to print and the exit status."""

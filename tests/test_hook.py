@@ -71,6 +71,7 @@ class TestEnabling:
             ("enable-by-default = true", {"HATCH_BUILD_HOOK_ENABLE_DOCKER": "false"}, False),
             ("enable-by-default = false", {"HATCH_BUILD_HOOKS_ENABLE": "true"}, True),
             ("enable-by-default = true", {"HATCH_BUILD_NO_HOOKS": "true"}, False),
+            ("enable-by-default = true", {"PIP_BUILD_TRACKER": "/tmp/tracker"}, False),
         ],
     )
     def test_hook_is_off_unless_enabled(
@@ -226,6 +227,7 @@ class TestUnpackedSdists:
         assert made["digest"] == expected["digest"]
         assert made["lock"] == "pylock.toml"
         assert made["wheel"] == expected["wheel"]
+        assert f"docker load -i {project}/dist/shop-1.0.docker.tar" in outcome.err
 
     def test_wheel_outside_of_the_project_is_refused(self, bench: Bench, folder: str) -> None:
         project = bench.project(folder, more=HOOK)

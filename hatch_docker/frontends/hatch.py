@@ -6,6 +6,7 @@ Hatch imports the plugins of all targets, also for plain wheels: everything heav
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Generator
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from hatchling.plugin.manager import PluginManager
 from hatch_docker.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hatch_docker.frontends.hook import DockerHook
     from hatch_docker.session import Session
 
 
@@ -28,6 +30,14 @@ if TYPE_CHECKING:
 def hatch_register_builder() -> type[DockerBuilder]:
     """Hatch's entry point."""
     return DockerBuilder
+
+
+@hookimpl
+def hatch_register_build_hook() -> type[DockerHook]:
+    """Hatch's entry point for the build hook, whose module is imported for projects that have hooks."""
+    from hatch_docker.frontends.hook import DockerHook
+
+    return DockerHook
 
 
 class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
@@ -43,8 +53,20 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             self._hooks_only = bool(options.get("hooks_only") or env_var_enabled(BuildEnvVars.HOOKS_ONLY))
             if not options.get("clean_only") and not options.get("hooks_only"):
                 self.session.check(outputs)
-            yield from super().build(**options)
+            yield from super().build(**options) if self._is_hatchlings else self._build(outputs, **options)
             self.session.show()
+
+    def _build(self, outputs: list[str], **options: Any) -> Generator[str, None, None]:
+        """Build a project of another build backend, whose metadata hatchling need not be able to read."""
+        clean_only, hooks_only = options.get("clean_only"), self._hooks_only
+        location = os.environ.get(BuildEnvVars.LOCATION)
+        configured = self.config.normalize_build_directory(location) if location else self.config.directory
+        directory = options.get("directory") or configured
+        if (clean_only or options.get("clean") or env_var_enabled(BuildEnvVars.CLEAN)) and not hooks_only:
+            self.clean(directory, outputs)
+        if not clean_only and not hooks_only:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            yield from (self._output(name, directory) for name in outputs)
 
     def get_build_hooks(self, directory: str) -> dict[str, BuildHookInterface[Any]]:
         """The hooks, of which those of this target run once for all outputs, and those of all targets for the wheel."""
@@ -72,18 +94,26 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def session(self) -> Session:
         """The run that this builder is for."""
         try:
-            from hatch_docker.project.hatchling import HatchlingProject
+            from hatch_docker.project.open import project_of_builder
             from hatch_docker.session import Session
         except KeyboardInterrupt:
             self.app.abort("interrupted", code=130)
             raise
 
-        return Session(HatchlingProject(self), self.app)
+        return Session(project_of_builder(self), self.app)
+
+    @property
+    def _is_hatchlings(self) -> bool:
+        """Whether hatchling builds the project, which may name another build backend."""
+        from hatch_docker.project.open import of_hatchling
+
+        return of_hatchling(self.metadata.config)
 
     def _check(self, versions: list[str]) -> list[str]:
         """Report what hatchling would raise without a message; returns the outputs."""
         try:
-            self.metadata.validate_fields()
+            if self._is_hatchlings:
+                self.metadata.validate_fields()
             outputs = versions or self.config.versions
             self.get_build_hooks(self.config.directory)
         except (TypeError, ValueError, OSError) as error:

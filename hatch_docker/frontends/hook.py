@@ -36,6 +36,8 @@ _HATCHLING = frozenset(
 _KEYS = _HATCHLING | {"outputs"}
 # It may also disable a hook that is enabled by default, as our own builds of wheels do.
 _VARIABLE = f"{BuildEnvVars.HOOK_ENABLE_PREFIX}DOCKER"
+# pip sets it for builds, and hatchling looks at it, too.
+_PIP = "PIP_BUILD_TRACKER"
 _TARGETS = ("sdist", "wheel")
 
 
@@ -66,7 +68,12 @@ class DockerHook(BuildHookInterface[BuilderConfig]):
         return self.target_name in _TARGETS and version == "standard"
 
     def _enabled(self) -> bool:
-        """Whether an image is made. hatchling enables hooks by default; this one must be enabled."""
+        """Whether an image is made. hatchling enables hooks by default; this one must be enabled.
+
+        pip builds wheels to install them, in a temporary directory: what is beside them is lost.
+        """
+        if _PIP in os.environ:
+            return False
         if value := os.environ.get(_VARIABLE, ""):
             return value in ("1", "true")
         return env_var_enabled(BuildEnvVars.HOOKS_ENABLE) or self.config.get("enable-by-default", False)

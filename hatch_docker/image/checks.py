@@ -66,7 +66,7 @@ def _check_own(own: PreparedWheel, target: TargetPython) -> None:
         raise NoWheelError(
             f"the project's own wheel is for {', '.join(sorted(map(str, tags)))}, not for {target}",
             place=own.filename,
-            hint="a build hook of the project gave it these tags",
+            hint="a wheel for the image's platform is needed: 'hatch-docker build' compiles the project for it",
         )
 
 

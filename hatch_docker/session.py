@@ -348,5 +348,7 @@ class Session:
                 self.services.cache.abandon()
 
     def _abort(self, message: str, code: int = 1) -> None:
-        self.terminal.close()
+        # The error may be that nothing can be drawn.
+        if "terminal" in self.__dict__:
+            self.terminal.close()
         self._console.abort(message, code=code)

@@ -136,7 +136,7 @@ def pip_target(python: TargetPython) -> PipTarget:
     with _host(python):
         supported = pip_tags(found)
     if python.free_threaded:
-        # pip before 24.1 knows no free-threaded Pythons, which cannot load modules of the stable ABI.
+        # Older versions of pip know no free-threaded Pythons, which cannot load modules of the stable ABI.
         supported[:] = [tag for tag in supported if tag.abi != "abi3"]
     return found
 
@@ -191,7 +191,7 @@ def _links(name: str, files: tuple[File, ...]) -> list[Link]:
 
 
 class _Wheel(Wheel):
-    """pip's wheel, which pip before 24.1 compares with a list of tags, as slow as that is."""
+    """pip's wheel, which older versions of pip compare with a list of tags, as slow as that is."""
 
     known: tuple[object, frozenset[Any]] = (None, frozenset())
 

@@ -127,8 +127,8 @@ def newest(name: str) -> Package:
     return locked(name, max(files_of(name)))
 
 
-def compare(python: TargetPython) -> list[str]:
-    """Compare what pip picks of all packages, also of older versions that have wheels; the files that it picks."""
+def compare(python: TargetPython) -> dict[str, str]:
+    """Compare what pip picks of all packages, also of older versions that have wheels; the file of each package."""
     picks = pick_all(python)
     files = {name: pick.file for name, pick in picks.items() if pick.file}
     older = {name: pick.wheel for name, pick in picks.items() if pick.wheel not in ("", pick.file)}
@@ -139,7 +139,7 @@ def compare(python: TargetPython) -> list[str]:
         with pytest.raises(NoWheelError) as caught:
             selected([newest(name) for name in nothing], python)
         assert set(re.findall(r"([a-z0-9-]+) \S+ has wheels for", str(caught.value))) == set(nothing)
-    return [*files.values(), *older.values()]
+    return files
 
 
 @pytest.mark.parametrize("python", MATRIX, ids=str)
@@ -151,14 +151,14 @@ def test_selects_what_pip_picks(python: TargetPython) -> None:
 def test_selects_what_pip_picks_for_other_cpus(python: TargetPython) -> None:
     picks = compare(python)
     assert len(picks) >= PACKAGES
-    assert any(pick.endswith(f"_{machine(python)}.whl") for pick in picks)
+    assert any(pick.endswith(f"_{machine(python)}.whl") for pick in picks.values())
 
 
 @pytest.mark.parametrize("python", [*MATRIX, *OTHER_CPUS], ids=str)
 def test_has_the_tags_of_pip_in_their_order(python: TargetPython) -> None:
     ours, pips = list(map(str, python.tags)), list(map(str, pip_tags(pip_target(python))))
     if not any("-abi3t-" in each for each in pips):
-        # pip before 26.1 does not know this ABI, which Python 3.15 introduces.
+        # Older versions of pip do not know this ABI, which Python 3.15 introduces.
         ours = [each for each in ours if "-abi3t-" not in each]
     assert set(ours) == set(pips)
     # packaging 26.3 moved the tags of `linux_*` platforms, which no public index accepts, to the front.
@@ -179,7 +179,7 @@ def test_the_pages_have_wheels_of_many_kinds(kind: str, least: int) -> None:
     assert len(names) >= least
 
 
-# Requirements of popular packages, and the CPUs that they are for.
+# Markers like those of popular packages, and the CPUs that they hold for.
 MARKERS = {
     'platform_machine == "x86_64" or platform_machine == "aarch64"': {"x86_64", "aarch64"},
     'platform_system == "Linux" and platform_machine == "x86_64"': {"x86_64"},

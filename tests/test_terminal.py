@@ -608,6 +608,12 @@ class TestRate:
             rate.at(second, min(second, 10) * 100)
         assert rate.at(30, 1000) == 0
 
+    def test_is_never_negative(self) -> None:
+        rate = Rate(0.0)
+        rate.at(1, 500)
+        rate.at(11, 500)
+        assert rate.at(12, 100) == 0
+
     def test_is_unknown_at_first(self) -> None:
         assert Rate(1.0).at(1.0, 5) == 0
 

@@ -89,7 +89,7 @@ def check_start(project: Project, command: Command, packages: Collection[str], p
         mains = mains_of([path.as_posix() for path in _python_files(project.root)])
         several = f"several modules could start: {', '.join(mains)}"
         what = several if len(mains) > 1 else "the project's files have no main.py or __main__.py to start"
-        raise ConfigError([(where, f"{what}; {advice(suggestions(project.root, packages), where)}")])
+        raise ConfigError([(where, f"{what}; {advice(suggestions(project, packages), where)}")])
     if command == project.start and (app := _unserved(project.root, command, packages)):
         return f"{app.what}: it defines an app, and running it does not serve that; {advice([app], where)}"
     return ""
@@ -106,8 +106,7 @@ def script_of(project: Project, place: Place) -> str:
     except ConfigError as error:
         ((_, message),) = error.problems
         required = {str(canonicalize_name(each.name)) for each in project.requirements((), ())}
-        found = suggestions(project.root, required, project.scripts)
-        raise ConfigError([(where, f"{message}; {advice(found, where)}")]) from None
+        raise ConfigError([(where, f"{message}; {advice(suggestions(project, required), where)}")]) from None
 
 
 def advice(found: Sequence[Suggestion], place: str) -> str:
@@ -125,47 +124,45 @@ def _unserved(root: Path, command: Command, packages: Collection[str]) -> Sugges
     text = _text(root / "main.py")
     if not command or command[-1] != "/app/main.py" or _RUNS.search(text):
         return None
-    return next(_apps(PurePosixPath("main.py"), text, packages), None)
+    return next(_apps(PurePosixPath("main.py"), text, packages, True), None)
 
 
-def suggestions(root: Path, packages: Collection[str], scripts: Collection[str] = ()) -> list[Suggestion]:
-    """What an image of the project at `root` may start, the most likely first.
+def suggestions(project: Project, packages: Collection[str]) -> list[Suggestion]:
+    """What an image of the project may start, the most likely first.
 
-    `packages` are the normalized names of what it installs, `scripts` those of the project's own.
+    `packages` are the normalized names of what it installs. Of a project with a build backend, only what is in its
+    packages is in the image, as far as directories tell that.
     """
-    files = _python_files(root)
+    root, copied = project.root, not project.has_backend
+    files = [path for path in _python_files(root) if copied or len(path.parts) > 1]
     texts = {path: _text(root / path) for path in files}
-    found = [Suggestion(what=f"the script {name}", entrypoint=name) for name in sorted(scripts)]
-    found += _django(files, packages)
+    found = [Suggestion(what=f"the script {name}", entrypoint=name) for name in sorted(project.scripts)]
+    found += _django(files, packages, copied)
     for path, text in texts.items():
-        found += _apps(path, text, packages)
-    mains = mains_of([path.as_posix() for path in files])
-    found += [Suggestion(what=name, entrypoint=("python", *_relative(command))) for name, command in mains.items()]
-    others = (
-        each for each in files if len(each.parts) == 1 and each.as_posix() not in mains and each.name != "manage.py"
-    )
-    served = {each.what.rpartition(" ")[2] for each in found}
-    found += [
-        Suggestion(what=path.name, entrypoint=("python", path.name))
-        for path in others
-        if _GUARD.search(texts[path]) and path.name not in served
-    ]
-    return found
+        found += _apps(path, text, packages, copied)
+    return [*found, *_modules(texts, {each.what.rpartition(" ")[2] for each in found})] if copied else found
 
 
-def _relative(command: Sequence[str]) -> list[str]:
-    return [each.removeprefix("/app/") for each in command[1:]]
+def _modules(texts: Mapping[PurePosixPath, str], served: Collection[str]) -> Iterator[Suggestion]:
+    """The modules that run by themselves, except those that are `served`: mains, and others in the root."""
+    mains = mains_of([path.as_posix() for path in texts])
+    for name, command in mains.items():
+        yield Suggestion(what=name, entrypoint=("python", *(each.removeprefix("/app/") for each in command[1:])))
+    for path, text in texts.items():
+        is_other = len(path.parts) == 1 and path.name not in {*mains, *served, "manage.py"}
+        if is_other and _GUARD.search(text):
+            yield Suggestion(what=path.name, entrypoint=("python", path.name))
 
 
-def _apps(path: PurePosixPath, text: str, packages: Collection[str]) -> Iterator[Suggestion]:
-    """The suggestions for one module."""
+def _apps(path: PurePosixPath, text: str, packages: Collection[str], copied: bool) -> Iterator[Suggestion]:
+    """The suggestions for one module; `copied` says that it is at its own path in /app."""
     inside = PurePosixPath(*path.parts[1:]) if path.parts[0] == "src" else path
     parts = inside.with_suffix("").parts
     if not all(part.isidentifier() for part in parts):
         return
     module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    env = {"PYTHONPATH": "/app/src"} if inside != path else {}
-    if "streamlit" in packages and _STREAMLIT.search(text):
+    env = {"PYTHONPATH": "/app/src"} if copied and inside != path else {}
+    if copied and "streamlit" in packages and _STREAMLIT.search(text):
         options = ("--server.headless", "true", "--server.address", "0.0.0.0", "--server.port", "8501")  # noqa: S104
         entrypoint = ("streamlit", "run", path.as_posix(), *options)
         yield Suggestion(what=f"Streamlit, {path}", entrypoint=entrypoint, ports=(8501,))
@@ -220,11 +217,11 @@ def _served(
         yield Suggestion(what=what, entrypoint=servers[server](app), ports=(_PORT,), env=env)
 
 
-def _django(files: Sequence[PurePosixPath], packages: Collection[str]) -> Iterator[Suggestion]:
+def _django(files: Sequence[PurePosixPath], packages: Collection[str], copied: bool) -> Iterator[Suggestion]:
     if "django" not in packages:
         return
     for manage in (path for path in files if path.name == "manage.py"):
-        folder = "" if manage.parent == PurePosixPath(".") else f"/app/{manage.parent}"
+        folder = f"/app/{manage.parent}" if copied and len(manage.parts) > 1 else ""
         served = False
         for name, servers in (("wsgi", _WSGI_SERVERS), ("asgi", _ASGI_SERVERS)):
             server = next((each for each in servers if each in packages and each != "flask"), "")
@@ -233,7 +230,7 @@ def _django(files: Sequence[PurePosixPath], packages: Collection[str]) -> Iterat
                     entrypoint = servers[server](f"{path.parent.name}.{name}:application")
                     served = True
                     yield Suggestion(what=f"Django, {path}", entrypoint=entrypoint, ports=(_PORT,), working_dir=folder)
-        if not served:
+        if copied and not served:
             entrypoint = ("python", "manage.py", "runserver", f"0.0.0.0:{_PORT}")
             what = f"Django, {manage} (its server is for development: add gunicorn or uvicorn)"
             yield Suggestion(what=what, entrypoint=entrypoint, ports=(_PORT,), working_dir=folder)

@@ -17,6 +17,9 @@ import pytest
 from builds import Bench, Outcome, check_clean, command, environment, result_of
 from tree_bench import BACKEND, IN_TREE
 
+from hatch_docker.project.hatchling import HatchlingProject, Target
+from hatch_docker.project.wheel import WheelProject
+
 HOOK = "[tool.hatch.build.targets.wheel.hooks.docker]\n"
 OTHER_FILES = """
 exclude = ["src/shop/data.txt"]
@@ -95,6 +98,11 @@ class TestEnabling:
         outcome = bench.build(project)
         assert outcome.code == 0, outcome.err
         assert {path.name for path in (project / "dist").iterdir()} == {"shop-1.0.docker.json", "shop-1.0.docker.tar"}
+
+    def test_mistake_in_the_table_of_all_targets_is_found_there(self, bench: Bench, folder: str) -> None:
+        project = bench.project(folder, more="[tool.hatch.build.hooks.docker]\ntags = []")
+        text = check_clean(bench.build(project, target="wheel"))
+        assert text.startswith("tool.hatch.build.hooks.docker: unknown key tags;")
 
     @pytest.mark.parametrize(
         ("table", "message"),
@@ -198,6 +206,38 @@ class Hook(BuildHookInterface):
         project = bench.project(folder, more=more, files={"hatch_build.py": hook})
         text = check_clean(bench.build(project, target="wheel", **ON))
         assert "is for cp313-cp313-manylinux_2_28_aarch64, not for" in text
+
+    def test_requirements_of_a_new_wheel_are_those_of_the_project(self, bench: Bench, folder: str) -> None:
+        dependencies = [
+            "Foo_Bar[b,A] <2,>=1.0 ; python_version>'3' and (os_name=='nt' or os_name == 'posix')",
+            "archive@https://files.example/archive-1.0.zip",
+            "nearby @ {root:uri}/nearby",
+            "shop[more]",
+        ]
+        more = (
+            HOOK
+            + '[tool.hatch.metadata]\nallow-direct-references = true\n[project.optional-dependencies]\nmore = ["six"]'
+        )
+        project = bench.project(folder, dependencies=dependencies, more=more)
+        assert bench.build(project, target="wheel").code == 0
+        (wheel,) = (project / "dist").iterdir()
+        WheelProject(wheel, HatchlingProject(Target(str(project)))).check()
+
+    def test_requirements_of_build_hooks_are_refused(self, bench: Bench, folder: str) -> None:
+        hook = """
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+class Hook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        build_data["dependencies"].append("six")
+"""
+        more = "[tool.hatch.build.hooks.custom]\n" + HOOK
+        project = bench.project(folder, more=more, files={"hatch_build.py": hook})
+        text = check_clean(bench.build(project, target="wheel", **ON))
+        assert "the wheel requires six, which the project does not" in text
+        assert "add it to project.dependencies" in text
+        outcome = bench.build(project)
+        assert outcome.code == 1
+        assert "wheel requires six, which the project and its lock do not" in outcome.err
 
 
 class TestUnpackedSdists:

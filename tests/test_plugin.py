@@ -86,7 +86,7 @@ def test_hatch_finds_the_builder() -> None:
 
 class TestVersions:
     def test_versions_are_the_outputs(self, make: Make) -> None:
-        assert set(make().get_version_api()) == {"archive", "load", "push"}
+        assert set(make().get_version_api()) == {"archive", "load", "oci", "push"}
 
     def test_default_without_an_engine(self, make: Make) -> None:
         assert make().get_default_versions() == ["archive"]
@@ -105,7 +105,7 @@ class TestVersions:
 class TestMistakes:
     def test_unknown_output(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
         said = failure(make(), capsys, versions=["archive", "tarball"])
-        assert "unknown output tarball; known are archive, load, push" in said
+        assert "unknown output tarball; known are archive, oci, load, push" in said
 
     def test_reports_all_mistakes_of_the_table_at_once(self, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
         said = failure(make('comand = "x"\nports = ["x"]\nmax-layers = 1\n'), capsys, versions=["archive"])

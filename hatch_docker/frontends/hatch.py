@@ -19,7 +19,7 @@ from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin import hookimpl
 from hatchling.plugin.manager import PluginManager
 
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
     from hatch_docker.frontends.hook import DockerHook
@@ -96,11 +96,17 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         try:
             from hatch_docker.project.open import project_of_builder
             from hatch_docker.session import Session
+
+            return Session(project_of_builder(self), self.app)
         except KeyboardInterrupt:
             self.app.abort("interrupted", code=130)
             raise
-
-        return Session(project_of_builder(self), self.app)
+        except HatchDockerError as error:
+            self.app.abort(str(error))
+            raise
+        except (TypeError, ValueError, OSError) as error:
+            self.app.abort(f"pyproject.toml: {error}")
+            raise
 
     @property
     def _is_hatchlings(self) -> bool:

@@ -96,7 +96,8 @@ class DockerHook(BuildHookInterface[BuilderConfig]):
 
     @property
     def _place(self) -> str:
-        return f"tool.hatch.build.targets.{self.target_name}.hooks.docker"
+        own = self.PLUGIN_NAME in self.build_config.target_config.get("hooks", {})
+        return f"tool.hatch.build.{f'targets.{self.target_name}.' if own else ''}hooks.docker"
 
     def _run(self, make: Callable[[], None]) -> None:
         """Call `make`, and show errors that a user or a network can cause as messages, without a traceback."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError, NoWheelError
 from hatch_docker.locks import InstallRequest, check_complete
+from hatch_docker.locks.check import applies
 from hatch_docker.locks.locked import Locked
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import installed
@@ -36,6 +38,7 @@ def check_wheels(
     target = request.target
     if own:
         _check_own(own, target)
+        _check_added(own, locked, request)
     _check_names(wheels, locked)
     _check_python(wheels, target)
     unmet = check_complete(
@@ -68,6 +71,27 @@ def _check_own(own: PreparedWheel, target: TargetPython) -> None:
             place=own.filename,
             hint="a wheel for the image's platform is needed: 'hatch-docker build' compiles the project for it",
         )
+
+
+def _check_added(own: PreparedWheel, locked: Locked, request: InstallRequest) -> None:
+    """Raise LockError for requirements of the project's wheel that neither its metadata nor the lock names."""
+    known: set[str] = {canonicalize_name(each.name) for each in request.requirements}
+    known |= {request.project, *locked.overridden.names, *(each.name for each in locked.artifacts)}
+    added = [text for text in own.facts.requires_dist if _adds(text, known, request.target)]
+    if added:
+        raise LockError(
+            f"the project's own wheel requires {', '.join(added)}, which the project and its lock do not",
+            place=own.filename,
+            hint="a build hook adds that to the wheel: add it to project.dependencies, too",
+        )
+
+
+def _adds(text: str, known: Collection[str], target: TargetPython) -> bool:
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return False
+    return canonicalize_name(requirement.name) not in known and applies(requirement, target, extra="")
 
 
 def _check_names(wheels: Sequence[PreparedWheel], locked: Locked) -> None:

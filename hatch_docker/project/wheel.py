@@ -18,7 +18,7 @@ from hatch_docker.compiling.directory import BINARY
 from hatch_docker.compiling.dist_info import BuiltMetadata, wheel_metadata
 from hatch_docker.compiling.repack import portable
 from hatch_docker.config import TABLE
-from hatch_docker.errors import ConfigError, SourceError, WheelError
+from hatch_docker.errors import ConfigError, SourceError, WheelError, join_hints
 from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.project.core import built_project
 from hatch_docker.project.model import BuildMetadata, Project, ProjectSource
@@ -35,6 +35,7 @@ _COMPILE = (
 )
 # Platforms of wheels that say which C library they need (PEP 600, PEP 656).
 _PORTABLE = ("manylinux", "musllinux", "any")
+_HOOKS = "what a build hook adds to the requirements of the wheel is not locked: add it to project.dependencies"
 _SDISTS = (".tar.gz", ".tgz", ".zip")
 
 
@@ -166,7 +167,7 @@ class WheelProject:
                 f"requires {', '.join(more)}, which the project does not" if more else "",
                 f"does not require {', '.join(fewer)}, which the project does" if fewer else "",
             ]
-            raise self._other(" and ".join(filter(None, told)))
+            raise self._other(" and ".join(filter(None, told)), _HOOKS if more else "")
 
     def _project_version(self) -> str:
         """The version of the project; empty if it cannot be computed, which is no mistake here."""
@@ -175,9 +176,9 @@ class WheelProject:
         except ConfigError:
             return ""
 
-    def _other(self, message: str) -> SourceError:
-        hint = f"{_AGAIN}, from what is checked out at {self.root}"
-        return SourceError(f"the wheel {message}", place=str(self._path), hint=hint)
+    def _other(self, message: str, hint: str = "") -> SourceError:
+        again = f"{_AGAIN}, from what is checked out at {self.root}"
+        return SourceError(f"the wheel {message}", place=str(self._path), hint=join_hints(again, hint))
 
 
 def refuse_foreign(path: Path) -> None:

@@ -18,6 +18,7 @@ from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
 from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.config import (
+    EVERY,
     Config,
     Mistakes,
     Option,
@@ -35,8 +36,8 @@ from hatch_docker.image.extra_files import check_sources
 from hatch_docker.image.outputs import (
     OUTPUTS,
     Destination,
-    constraints_path,
-    selections_path,
+    check_loadable,
+    remove_outputs,
     write_constraints,
     write_result,
     write_selections,
@@ -64,10 +65,6 @@ from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
 from hatch_docker.support.atomic import replace_text
 from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
-
-# Including the unfinished files of a build that was killed.
-_UNFINISHED = "hatch-docker-" + "[0-9a-f]" * 32
-_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", f".*.docker.tar.{_UNFINISHED}", f".*.docker.json.{_UNFINISHED}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +193,9 @@ class Session:
             checks += [partial(check_push, image, where) for image, where in self._names()]
         gather(checks)
         if any(output.needs_engine for output in chosen):
-            services.engine()
+            engine, platforms = services.engine(), config.base.platforms
+            if platforms != EVERY and len(platforms) > 1:
+                check_loadable(platforms, engine.platform)
         if refusal := self._commit.refusal:
             self.terminal.note(f"the image records no commit, since Git did not read the repository: {refusal}")
 
@@ -280,11 +279,8 @@ class Session:
     def clean(self, directory: Path) -> None:
         """Remove the files that builds left in `directory`."""
         name = self.metadata.normalized_name
-        for pattern in _LEFT_BEHIND:
-            for path in directory.glob(pattern):
-                path.unlink()
-        for path in (constraints_path(name, directory), lock_path(name, directory), selections_path(name, directory)):
-            path.unlink(missing_ok=True)
+        remove_outputs(name, directory)
+        lock_path(name, directory).unlink(missing_ok=True)
 
     @property
     def outputs(self) -> Mapping[str, Sequence[str]]:

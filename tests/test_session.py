@@ -15,7 +15,7 @@ from builds import Bench, archive_of, environment, read, result_of
 from hatch_docker.config import TABLE
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.index.download import FetchedFile, own_file
-from hatch_docker.project.model import BuildWheel, Project
+from hatch_docker.project.model import BuildMetadata, Project
 from hatch_docker.session import Session
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -70,7 +70,7 @@ class Source:
         if self.problem:
             raise ConfigError([("pyproject.toml", self.problem)])
 
-    def prepare(self, build: BuildWheel) -> None:
+    def prepare(self, build: BuildMetadata) -> None:
         pass
 
     def version(self) -> str:

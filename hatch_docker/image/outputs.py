@@ -5,23 +5,28 @@ Another output is one function and one row.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from hatch_docker.config import fail
 from hatch_docker.dpkg.lockfile import write_pins
 from hatch_docker.engine import Engine, answers
-from hatch_docker.image.report import Built, document
+from hatch_docker.errors import EngineError
+from hatch_docker.image.files import opened
+from hatch_docker.image.report import Built, BuiltImage, document
 from hatch_docker.oci.archive import archive, write_layout
 from hatch_docker.oci.registry.client import Registry
-from hatch_docker.support.atomic import replace_text, replacing, writing
+from hatch_docker.oci.spec import Platform
+from hatch_docker.support.atomic import replace_text
 from hatch_docker.support.progress import Progress, counted
 
+# Including the unfinished files of a build that was killed.
+_UNFINISHED = "hatch-docker-" + "[0-9a-f]" * 32
+_LEFT_BEHIND = ("*.docker.tar", "*.docker.json", f".*.docker.tar.{_UNFINISHED}", f".*.docker.json.{_UNFINISHED}")
 # What the result file records of an archive on standard output.
 STREAM = "-"
 
@@ -55,7 +60,7 @@ def to_archive(built: Built, to: Destination) -> list[str]:
     """Write one tar for `docker load`, `podman load` and skopeo's `oci-archive:`; returns its name."""
     path = to.named(f"{stem(built)}.docker.tar")
     total = sum(node.descriptor.size for node in built.node.walk())
-    with to.progress.task("archive", path.name, total) as advance, _opened(path, to.stream) as file:
+    with to.progress.task("archive", path.name, total) as advance, opened(path, to.stream) as file:
         for chunk in counted(archive(built.node, built.references), advance):
             file.write(chunk)
     return [STREAM] if to.stream else [to.recorded(path)]
@@ -71,12 +76,30 @@ def to_layout(built: Built, to: Destination) -> list[str]:
 
 
 def to_engine(built: Built, to: Destination) -> list[str]:
-    """Load the image into the engine, under every tag; returns the names."""
-    image, base = built.images[0].image, built.images[0].base
+    """Load the image for the engine's platform into the engine, under every tag; returns the first."""
+    engine = to.engine()
+    chosen = built.images[0] if len(built.images) == 1 else _loadable(built, engine.platform)
+    image, base = chosen.image, chosen.base
     # A base from a file has no name in an engine.
     name = base.reference.familiar if base.reference else base.name.partition("docker-daemon:")[2]
-    to.engine().load(image, built.references, base=name, progress=to.progress)
+    engine.load(image, built.references, base=name, progress=to.progress)
     return [built.references[0].familiar]
+
+
+def _loadable(built: Built, platform: Platform) -> BuiltImage:
+    """The image for the engine's platform, which runs without an emulation."""
+    check_loadable([image.platform for image in built.images], platform)
+    return next(image for image in built.images if image.platform == platform)
+
+
+def check_loadable(platforms: Collection[Platform], engine: Platform) -> None:
+    """Raise EngineError if none of several platforms is that of the engine."""
+    if len(platforms) > 1 and engine not in platforms:
+        names = ", ".join(map(str, platforms))
+        raise EngineError(
+            f"the image is for {names}, and the engine for {engine}",
+            hint=f"add {engine} to the platforms, or write the image to a file or a registry",
+        )
 
 
 def to_registry(built: Built, to: Destination) -> list[str]:
@@ -108,46 +131,6 @@ OUTPUTS: Mapping[str, Output] = {
     "load": Output(write=to_engine, is_default=answers, needs_engine=True),
     "push": Output(write=to_registry, needs_registry=True),
 }
-
-
-@contextlib.contextmanager
-def _opened(path: Path, stream: BinaryIO | None = None) -> Iterator[BinaryIO]:
-    """Open a file to write, whole or not at all; a pipe or device is written to as it is. Raises OutputError."""
-    if stream:
-        with writing(Path("standard output")):
-            yield stream
-            stream.flush()
-    elif path.exists() and not path.is_file():
-        with writing(path), path.open("wb") as file:
-            yield file
-    else:
-        with replacing(path) as partial, partial.open("wb") as file:
-            yield file
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; a pipe or device is written to as it is. Raises OutputError."""
-    with _opened(path) as file:
-        file.write(text.encode())
-
-
-def check_writable(path: Path, place: str, *, is_folder: bool = False) -> None:
-    """Raise ConfigError at `place` if a file at `path`, or a folder, cannot be written."""
-    kind = "folder" if is_folder else "file"
-    folder = path if is_folder and path.is_dir() else path.parent
-    if path.exists() and path.is_dir() != is_folder:
-        fail(place, f"{path} is a {'folder' if path.is_dir() else 'file'}: name a {kind}")
-    if not folder.is_dir():
-        fail(place, f"{folder} is not a folder: make it, or name another {kind}")
-    if not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
-        fail(place, f"{path} cannot be written: check the permissions of {folder}, or name another {kind}")
-
-
-def check_folder(path: Path) -> None:
-    """Raise ConfigError if the folder cannot be made, or written to."""
-    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        fail(str(path), f"files cannot be written there: check the permissions of {existing}")
 
 
 def write_result(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path:
@@ -201,3 +184,15 @@ def constraints_path(name: str, directory: Path) -> Path:
 def stem(built: Built) -> str:
     """The beginning of the result's file names, escaped as a wheel's is (PyPA: binary distribution format)."""
     return "-".join(filter(None, (built.name.replace("-", "_"), built.version)))
+
+
+def remove_outputs(name: str, directory: Path) -> None:
+    """Remove what builds of the project `name` (normalized) left in `directory`."""
+    for pattern in _LEFT_BEHIND:
+        for path in directory.glob(pattern):
+            path.unlink()
+    for path in directory.glob(f"{name.replace('-', '_')}-*.oci"):
+        if (path / "oci-layout").is_file():
+            shutil.rmtree(path)
+    for path in (constraints_path(name, directory), selections_path(name, directory)):
+        path.unlink(missing_ok=True)

@@ -14,7 +14,8 @@ from hatch_docker.config import fail, gather
 from hatch_docker.errors import EngineError
 from hatch_docker.frontends.cli.exports import STANDARD_OUTPUT, Export, parse_export
 from hatch_docker.frontends.cli.options import run_options
-from hatch_docker.image.outputs import OUTPUTS, check_folder, check_writable, result_text, write_text
+from hatch_docker.image.files import check_folder, check_writable, write_text
+from hatch_docker.image.outputs import OUTPUTS, result_text
 from hatch_docker.session import RunOptions, Session
 
 
@@ -62,8 +63,7 @@ def _exports(chosen: argparse.Namespace) -> list[Export]:
 def build(request: Request, session: Session) -> tuple[str, int]:
     """Build the image and write it; returns the lines for standard output, and 0.
 
-    That is what was pushed, by digest, one line for each repository; else the name in the engine; else the paths of
-    the files. Nothing is built if a file cannot be written. Raises HatchDockerError.
+    That is what was pushed, by digest; else the name in the engine; else the paths of the files. Nothing is built if a file cannot be written. Raises HatchDockerError.
     """
     exports = request.exports or _default_exports(session)
     session.check([export.output for export in exports], [partial(_check_files, request, session.directory)])
@@ -78,8 +78,14 @@ def build(request: Request, session: Session) -> tuple[str, int]:
     _write_files(request, session)
     if any(export.dest == STANDARD_OUTPUT for export in exports):
         return "", 0
-    outputs = session.outputs
-    return "\n".join([*outputs.get("push", ())] or [*outputs.get("load", ())] or files), 0
+    return "\n".join(_pushed(session) or [*session.outputs.get("load", ())] or files), 0
+
+
+def _pushed(session: Session) -> list[str]:
+    """The names by digest of what was pushed: one for each `--tag`, else the one that the configuration gives."""
+    built, named = session.built, session.config.naming.references
+    pushed = "push" in session.outputs
+    return [str(reference.with_digest(built.digest)) for reference in named or built.references[:1] if pushed]
 
 
 def _default_exports(session: Session) -> list[Export]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hatch_docker.config import TABLE
 from hatch_docker.errors import HatchDockerError
-from hatch_docker.project.model import BuildWheel, Own, Project
+from hatch_docker.project.model import BuildMetadata, Own, Project
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 
@@ -32,7 +32,7 @@ class NoProject:
     def check(self) -> None:
         """Nothing can be wrong."""
 
-    def prepare(self, build: BuildWheel) -> None:
+    def prepare(self, build: BuildMetadata) -> None:
         """Nothing."""
 
     def version(self) -> str:

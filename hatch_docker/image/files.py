@@ -1,0 +1,52 @@
+"""Files that a build writes where its user wants them: whether they can be written, and writing them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from hatch_docker.config import fail
+from hatch_docker.support.atomic import replacing, writing
+
+
+@contextlib.contextmanager
+def opened(path: Path, stream: BinaryIO | None = None) -> Iterator[BinaryIO]:
+    """Open a file to write, whole or not at all; a pipe or device is written to as it is. Raises OutputError."""
+    if stream:
+        with writing(Path("standard output")):
+            yield stream
+            stream.flush()
+    elif path.exists() and not path.is_file():
+        with writing(path), path.open("wb") as file:
+            yield file
+    else:
+        with replacing(path) as partial, partial.open("wb") as file:
+            yield file
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; a pipe or device is written to as it is. Raises OutputError."""
+    with opened(path) as file:
+        file.write(text.encode())
+
+
+def check_writable(path: Path, place: str, *, is_folder: bool = False) -> None:
+    """Raise ConfigError at `place` if a file at `path`, or a folder, cannot be written."""
+    kind = "folder" if is_folder else "file"
+    folder = path if is_folder and path.is_dir() else path.parent
+    if path.exists() and path.is_dir() != is_folder:
+        fail(place, f"{path} is a {'folder' if path.is_dir() else 'file'}: name a {kind}")
+    if not folder.is_dir():
+        fail(place, f"{folder} is not a folder: make it, or name another {kind}")
+    if not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
+        fail(place, f"{path} cannot be written: check the permissions of {folder}, or name another {kind}")
+
+
+def check_folder(path: Path) -> None:
+    """Raise ConfigError if the folder cannot be made, or written to."""
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        fail(str(path), f"files cannot be written there: check the permissions of {existing}")

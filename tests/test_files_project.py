@@ -150,9 +150,15 @@ class TestMetadata:
         with pytest.raises(ConfigError, match=r"project\.version: 'one' is not a version"):
             FilesProject(written(tmp_path, {"pyproject.toml": text})).version()
 
+    def test_a_pipfile_must_be_locked(self, tmp_path: Path) -> None:
+        root = written(tmp_path, {"Pipfile": '[packages]\nidna = "*"\n', "main.py": ""})
+        with pytest.raises(ConfigError, match=r"Pipfile: it is not locked: lock it with Pipenv \(pipenv lock\)"):
+            FilesProject(root).check()
+        FilesProject(written(root, {"Pipfile.lock": "{}"})).check()
+
     def test_a_directory_without_a_project_is_an_error(self, tmp_path: Path) -> None:
         written(tmp_path, {"notes.txt": ""})
-        with pytest.raises(ConfigError, match="there is no Python project: it has none of"):
+        with pytest.raises(ConfigError, match="there is no Python project: no pyproject"):
             FilesProject(tmp_path).check()
 
 

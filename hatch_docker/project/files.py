@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -26,7 +26,8 @@ from hatch_docker.support.progress import Progress
 Table = Mapping[str, Any]
 
 # Files that say what a project without a pyproject.toml requires, or what it runs.
-_SIGNS = ("requirements.txt", "Pipfile", "pylock.toml", "main.py", "__main__.py")
+_LOCKS = ("requirements.txt", "pylock.toml", "pylock.docker.toml", "Pipfile.lock")
+_SIGNS = (*_LOCKS, "Pipfile", "main.py", "__main__.py")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -54,11 +55,13 @@ class FilesProject:
         """Raise ConfigError for a directory without a project, and for a pyproject.toml that is not valid."""
         if not self.root.is_dir():
             raise ConfigError([(str(self.root), "there is no such directory")])
-        if not self._document and not any((self.root / name).is_file() for name in _SIGNS):
-            message = f"there is no Python project: it has none of pyproject.toml, {', '.join(_SIGNS)}"
+        if not self._document and not self._has_any(_SIGNS):
+            message = "there is no Python project: no pyproject.toml, requirements.txt or main.py, and no lock"
             raise ConfigError([(str(self.root), f"{message}; name the project's directory, or change to it")])
-        self.read("")
-        _ = self.table, self.directory
+        # Only Pipenv resolves a Pipfile.
+        if not self._metadata.dependencies and (self.root / "Pipfile").is_file() and not self._has_any(_LOCKS):
+            raise ConfigError([(str(self.root / "Pipfile"), "it is not locked: lock it with Pipenv (pipenv lock)")])
+        _ = self.table, self.directory, self._main
 
     def prepare(self, build: BuildMetadata) -> None:
         """Nothing: no build gives more metadata."""
@@ -88,6 +91,9 @@ class FilesProject:
         for warning in selection.warnings:
             progress.warn(warning)
         yield SourceFiles(root=self.root, paths=selection.paths)
+
+    def _has_any(self, names: Collection[str]) -> bool:
+        return any((self.root / name).is_file() for name in names)
 
     @cached_property
     def _document(self) -> Table:

@@ -173,9 +173,9 @@ class TestCheck:
             check_start(project(tmp_path, has_backend=False), None, (), PLACE)
 
     def test_a_project_with_a_backend_or_a_command_does_not(self, tmp_path: Path) -> None:
-        assert check_start(project(tmp_path), None, (), PLACE) == ""
-        assert check_start(project(tmp_path, has_backend=False), (), (), PLACE) == ""
-        assert check_start(project(tmp_path, has_backend=False), "shop", (), PLACE) == ""
+        assert check_start(project(tmp_path), None, (), PLACE) == []
+        assert check_start(project(tmp_path, has_backend=False), (), (), PLACE) == []
+        assert check_start(project(tmp_path, has_backend=False), "shop", (), PLACE) == []
 
     @pytest.mark.parametrize(
         ("text", "warns"),
@@ -191,6 +191,25 @@ class TestCheck:
             project(written(tmp_path, {"main.py": text}), has_backend=False, start=start), start, {"uvicorn"}, PLACE
         )
         assert bool(found) is warns
+
+    @pytest.mark.parametrize(
+        ("files", "warning"),
+        [
+            (
+                {"requirements.in": "", "requirements/prod.txt": ""},
+                "of requirements.in, requirements/prod.txt, name the",
+            ),
+            ({"main.py": "# /// script\n# dependencies = ['idna']\n# ///\n"}, "move the dependencies in main.py to"),
+        ],
+    )
+    def test_requirements_that_nothing_reads_are_a_warning(
+        self, tmp_path: Path, files: Mapping[str, str], warning: str
+    ) -> None:
+        source = project(written(tmp_path, files), has_backend=False)
+        (found,) = check_start(source, ("sh",), (), PLACE)
+        assert warning in found
+        assert check_start(source, ("sh",), {"idna"}, PLACE) == []
+        assert check_start(project(written(tmp_path / "x", {"requirements.txt": ""})), ("sh",), (), PLACE) == []
 
     def test_several_scripts_are_an_error_with_lines_for_what_is_required(self, tmp_path: Path) -> None:
         written(tmp_path, {"src/shop/web.py": FASTAPI})

@@ -31,6 +31,8 @@ _APP = re.compile(
 _FACTORY = re.compile(r"^def (create_app|make_app|get_app)\(", re.MULTILINE)
 _STREAMLIT = re.compile(r"^(?:import streamlit\b|from streamlit\b)", re.MULTILINE)
 _RUNS = re.compile(r"__name__|\brun\(|\bserve\(|\bmain\(")
+# Inline script metadata (PyPA).
+_INLINE = re.compile(r"^# /// script[ \t]*$", re.MULTILINE)
 _GUARD = re.compile(r"^if __name__ == ['\"]__main__['\"]", re.MULTILINE)
 _ASGI = frozenset(("FastAPI", "Starlette", "Litestar", "Quart"))
 # Directories whose modules are not what an image starts.
@@ -76,23 +78,39 @@ def main_of(paths: Collection[str]) -> tuple[str, ...] | None:
     return next(iter(mains.values())) if len(mains) == 1 else None
 
 
-def check_start(project: Project, command: Command, packages: Collection[str], place: Place) -> str:
+def check_start(project: Project, command: Command, packages: Collection[str], place: Place) -> list[str]:
     """Raise ConfigError for a project without a build backend that has no `command`, with lines to copy.
 
-    Returns a warning if the command is to run a module that defines an app and does not serve it, else an empty text.
-    `packages` are the normalized names of what the image installs, `place` gives the place of a key.
+    Returns warnings: the command runs a module that defines an app and does not serve it; nothing is installed although
+    the project lists requirements. `packages` are the normalized names of what the image installs, `place` gives the
+    place of a key.
     """
     if project.has_backend:
-        return ""
+        return []
     where = place("entrypoint")
     if command is None:
         mains = mains_of([path.as_posix() for path in _python_files(project.root)])
         several = f"several modules could start: {', '.join(mains)}"
         what = several if len(mains) > 1 else "the project's files have no main.py or __main__.py to start"
         raise ConfigError([(where, f"{what}; {advice(suggestions(project, packages), where)}")])
+    warnings = [] if packages else list(_unread(project.root, place("lock")))
     if command == project.start and (app := _unserved(project.root, command, packages)):
-        return f"{app.what}: it defines an app, and running it does not serve that; {advice([app], where)}"
-    return ""
+        warnings.append(f"{app.what}: it defines an app, and running it does not serve that; {advice([app], where)}")
+    return warnings
+
+
+def _unread(root: Path, place: str) -> Iterator[str]:
+    """Why nothing is installed although the project lists requirements."""
+    names = sorted(
+        path.relative_to(root).as_posix()
+        for pattern in ("requirements*.in", "requirements*.txt", "requirements/*.in", "requirements/*.txt")
+        for path in root.glob(pattern)
+        if path.name != "requirements.txt" or path.parent != root
+    )
+    if names:
+        yield f"no packages are installed: of {', '.join(names)}, name the one for the image in {place}"
+    elif _INLINE.search(_text(root / "main.py")):
+        yield "no packages are installed: move the dependencies in main.py to a requirements.txt"
 
 
 def script_of(project: Project, place: Place) -> str:

@@ -192,7 +192,7 @@ def _build_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -
         return known
     context.progress.note(f"{job.label}: {job.reason}, building a pure wheel on this machine")
     lock = BuildLock(requirements=tuple(with_context(context.resolve, job.label)(job.sdist.requires)))
-    wheels = _requirements(context, job.sdist.name, within)(lock.requirements)
+    wheels = _requirements(context, job.sdist.name, within)(context.for_host(lock.requirements))
     with (
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
         context.progress.task("build", job.label) as task,

@@ -32,7 +32,8 @@ class CompileContext:
     """What compiling needs for one target.
 
     `root` is the project's directory. `builder` opens the builder when it is first called. `resolve_for` returns the
-    resolver of the build requirements of a directory, whose own sources apply. `scope` is a digest of all settings,
+    resolver of the build requirements of a directory, whose own sources apply; `for_host` replaces files by those for
+    this machine, for builds here. `scope` is a digest of all settings,
     besides the target, that decide what `resolve` returns. `exclude` are shared libraries of the image, which wheels
     must not bundle; packages in `network` (normalized names, or `:all:`) may use the network while they are compiled.
     Source trees of the packages in `no_binary` are always built in the builder.
@@ -51,6 +52,7 @@ class CompileContext:
     cache: Cache
     threads: int
     progress: Progress
+    for_host: Callable[[Sequence[Artifact]], Sequence[Artifact]] = tuple
     no_binary: Set[str] = frozenset()
 
     @property
@@ -77,6 +79,7 @@ def open_context(
         builder=once(partial(open_builder, bare, spec, options, services)),
         resolve=resolver,
         resolve_for=resolver.for_tree,
+        for_host=resolver.for_host,
         scope=resolver.scope,
         download=resolver.indexes.download,
         environ=services.host.environ,

@@ -76,8 +76,8 @@ def read_directory(path: Path, name: str) -> Directory:
             f"the directory of {name} {what}", place=str(path), hint="restore it, or change its source and lock again"
         )
     files = {each: _content(path / each, name) for each in _BUILD_FILES}
-    pyproject = files["pyproject.toml"]
-    if all(files[each] is None for each in ("pyproject.toml", "setup.py", "setup.cfg")):
+    pyproject, setup = files["pyproject.toml"], files["setup.py"]
+    if pyproject is None and setup is None:
         raise SourceError(
             f"the directory of {name} has neither a pyproject.toml nor a setup.py",
             place=str(path),

@@ -179,8 +179,10 @@ class LocalBuild:
         with writing(self.folder):
             result.unlink(missing_ok=True)
         scripts = environment / ("Scripts" if os.name == "nt" else "bin")
-        install = ("pip", "install", "--require-hashes", "--no-deps", "--requirements", str(constraints))
-        if self._uv("venv", "--clear", str(environment)) or self._uv(*install, *self._links, python=scripts / "python"):
+        install = ("pip", "install", "--quiet", "--require-hashes", "--no-deps", "--requirements", str(constraints))
+        if self._uv("venv", "--quiet", "--clear", str(environment)) or self._uv(
+            *install, *self._links, python=scripts / "python"
+        ):
             return HookResult()
         paths = [str(source / path) for path in system.backend_path]
         hook = json.dumps([system.backend, paths, kind, str(result), folder])

@@ -29,6 +29,7 @@ _FRAME = re.compile(
     r"^(?:Building (?:wheel|source distribution)\.\.\."
     r"|warning: Requirements file .* does not contain any dependencies"
     r"|\s*hint: (?:This|Build failures) usually indicates? a problem .*)\n"
+    r"|^\s*hint: This error likely indicates(?:.*\n){1,8}?.*--no-build-isolation.*\n?"
     r"|^error: Failed to build .*\n  (?:cause|Caused by): The build backend returned an error\n"
     r"(?:  (?:cause|Caused by): .*\n)*"
     r"|^  × Failed to build.*\n(?:  [│├╰].*\n|      .*\n)*",
@@ -46,9 +47,7 @@ _HINTS = {
 }
 
 
-def _hint(output: str) -> str:
-    found = ((pattern.search(output), text) for pattern, text in _HINTS.items())
-    return next((text.format(*match.groups()) for match, text in found if match), "")
+_SAME = "'uv build' in this directory fails in the same way"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +63,12 @@ class Attempt:
         """The line that says why the build failed."""
         lines = last_lines(self.output, 1)
         return lines[-1].strip() if lines else "no output"
+
+    @property
+    def explanation(self) -> str:
+        """What to do if the build must fail on any machine; empty if that is not known."""
+        found = ((pattern.search(self.output), text) for pattern, text in _HINTS.items())
+        return next((text.format(*match.groups()) for match, text in found if match), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +101,9 @@ class DirectoryBuild:
 
         return attempt, clear
 
-    def sdist(self, lock: BuildLock) -> Path:
-        """The sdist. Raises CompileError with the end of the output if it cannot be built."""
-        attempt = self._make("sdist", lock)
-        if attempt.path is None:
-            raise self.failed(attempt)
-        return attempt.path
+    def sdist(self, lock: BuildLock) -> Attempt:
+        """The sdist. Raises CompileError for another package's."""
+        return self._make("sdist", lock)
 
     def metadata(self, lock: BuildLock) -> tuple[BuiltMetadata, BuildLock]:
         """The metadata of the wheel, without building it if the backend can; and with what it was made.
@@ -109,13 +111,15 @@ class DirectoryBuild:
         Raises CompileError with the end of the output if it cannot be made.
         """
         source, system = self.directory.path, self.directory.system
+        before = self.log.end()
         found = self.build.metadata(source, system, self.obtain(lock.requirements))
         if found.requires and not satisfies(lock, parse(found.requires, self.place), self.target):
             lock = BuildLock(requirements=tuple(self.resolve([*system.requires, *found.requires])))
+            before = self.log.end()
             found = self.build.metadata(source, system, self.obtain(lock.requirements))
         if found.metadata:
             return read_dist_info(Path(found.metadata), self.place), lock
-        attempt = Attempt(lock=lock, output=self.log.end())
+        attempt = Attempt(lock=lock, output=self._output(before))
         if found.metadata == "":
             attempt, clear = self.wheel(lock)
             clear()
@@ -127,8 +131,13 @@ class DirectoryBuild:
     def failed(self, attempt: Attempt) -> CompileError:
         """An error with the end of the output."""
         excerpt = "".join(f"\n  │ {line}" for line in last_lines(attempt.output))
-        hint = join_hints(_hint(attempt.output), f"the whole log is {self.log.path}")
-        return CompileError(f"{self.name} cannot be built on this machine:{excerpt}", place=self.place, hint=hint)
+        hint = join_hints(attempt.explanation or _SAME, f"the whole log is {self.log.path}")
+        name = self.name or "the project"
+        return CompileError(f"{name} cannot be built on this machine:{excerpt}", place=self.place, hint=hint)
+
+    def _output(self, before: str) -> str:
+        """What was logged since the log ended with `before`, without what uv prints around it."""
+        return _FRAME.sub("", self.log.end().removeprefix(before))
 
     def _make(self, kind: str, lock: BuildLock) -> Attempt:
         source, system = self.directory.path, self.directory.system
@@ -143,9 +152,10 @@ class DirectoryBuild:
         return attempt
 
     def _attempt(self, kind: str, lock: BuildLock, wheels: Sequence[FetchedFile]) -> Attempt:
+        before = self.log.end()
         made = self.build.build(self.directory.path, wheels, kind=kind)
         if made is None:
-            return Attempt(lock=lock, output=_FRAME.sub("", self.log.end()))
+            return Attempt(lock=lock, output=self._output(before))
         found = parse_filename(made.name)
         if found is None or (self.name and found[0] != self.name):
             raise CompileError(

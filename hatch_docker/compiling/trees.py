@@ -29,7 +29,6 @@ from hatch_docker.compiling.requirements import BuildLock, with_context
 from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain
 from hatch_docker.compiling.tree_cache import TreeCache, TreeKey
-from hatch_docker.errors import CompileError
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import local_path
 from hatch_docker.index.download import FetchedFile
@@ -228,13 +227,13 @@ def building(
         local = LocalBuild(label=label, folder=Path(folder), uv=uv, environ=environ, write=log.write, versions=versions)
         yield DirectoryBuild(
             name=artifact.name,
-            place=tree_place(_tree(artifact), context.root),
+            place=str(context.root) if directory.path == context.root else tree_place(_tree(artifact), context.root),
             directory=directory,
             target=context.target,
             build=local,
             log=log,
             resolve=with_context(context.resolve_for(directory.path), label, unsolved=_UNSOLVED),
-            obtain=obtain,
+            obtain=lambda artifacts: obtain(context.for_host(artifacts)),
         )
 
 
@@ -278,11 +277,11 @@ class _Build:
         """The sdist of the build backend; an archive of the directory's files if only a builder can make that."""
         directory, build = self.build.directory, self.build
         if directory.system.backend.partition(".")[0] not in _NO_SDIST:
-            try:
-                return build.sdist(lock)
-            except CompileError as error:
-                if directory.is_declarative:
-                    raise
-                self.context.progress.note(f"{self.artifact.name}: the builder gets its files, since {error.message}")
+            attempt = build.sdist(lock)
+            if attempt.path:
+                return attempt.path
+            if directory.is_declarative or attempt.explanation:
+                raise build.failed(attempt)
+            self.context.progress.note(f"{self.artifact.name}: its sdist cannot be built here ({attempt.last_line})")
         version = self.artifact.version or directory.version
         return pack(directory.path, self.artifact.name, version, build.build.folder, self.context.environ)

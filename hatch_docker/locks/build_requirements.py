@@ -8,19 +8,23 @@ from functools import partial
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag, sys_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import HatchDockerError, LockError, ResolveError
 from hatch_docker.index.access import Indexes
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import read_sources
-from hatch_docker.locks.model import InstallRequest, as_file
+from hatch_docker.locks.model import InstallRequest, as_file, is_file_of
 from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.readers.requirements_file import read_constraints
 from hatch_docker.locks.resolve import resolution_scope, resolve_for_target
 from hatch_docker.locks.select import select
 from hatch_docker.support.http import redact
 
+_STRONG = frozenset(("sha256", "sha384", "sha512"))
 _OTHER = "lock another version, or one that has a wheel"
 
 
@@ -66,6 +70,36 @@ class BuildResolver:
         _check_allowed(artifacts, allowed, self.constraints)
         return tuple(artifacts)
 
+    def for_host(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
+        """The same versions, in files that this machine's Python can install.
+
+        Some backends have a wheel for each platform, although what they build suits any. An artifact without a file for
+        this machine is left as it is. Raises what asking the index raises.
+        """
+        preferred = {tag: number for number, tag in enumerate(sys_tags())}
+        found = [
+            each if not each.is_wheel or _rank(each.filename, preferred) is not None else self._other(each, preferred)
+            for each in artifacts
+        ]
+        _check_allowed(found, read_constraints(self.constraints) if self.constraints else {}, self.constraints)
+        return found
+
+    def _other(self, artifact: Artifact, preferred: Mapping[Tag, int]) -> Artifact:
+        finder = self.indexes.finder
+        if self.tree is not None:
+            finder = finder.with_sources(read_sources(self.tree, self.indexes.resolver.environ, project=""))
+        ranked = [
+            (rank, file)
+            for file in finder.files(artifact.name)
+            if is_file_of(file.filename, artifact.name, Version(artifact.version))
+            and (rank := _rank(file.filename, preferred)) is not None
+            and not _STRONG.isdisjoint(file.hashes)
+        ]
+        if not ranked:
+            return artifact
+        _, file = min(ranked, key=lambda each: (each[0], each[1].filename))
+        return replace(artifact, filename=file.filename, url=file.url, hashes=file.hashes, size=file.size)
+
     def _request(self, requirements: Sequence[str]) -> InstallRequest:
         if self.tree is None:
             found = _without_urls(requirements)
@@ -81,6 +115,15 @@ class BuildResolver:
             return resolve_(build=False)
         except ResolveError:
             return resolve_()
+
+
+def _rank(filename: str, preferred: Mapping[Tag, int]) -> int | None:
+    """The position of a wheel's best tag, the most specific first; None if it has none that fits, or is no wheel."""
+    try:
+        ranks = [preferred[tag] for tag in parse_wheel_filename(filename)[3] if tag in preferred]
+    except InvalidWheelFilename:
+        return None
+    return min(ranks, default=None)
 
 
 def _without_urls(requirements: Sequence[str]) -> tuple[Requirement, ...]:

@@ -52,7 +52,10 @@ class BackendProject:
         return output_directory(self.root, self._document)
 
     def check(self) -> None:
-        """Raise ConfigError if `[build-system]` or `[project]` is not valid."""
+        """Raise ConfigError if `[build-system]` or `[project]` is not valid, or no build frontend would build it."""
+        if not any((self.root / name).is_file() for name in ("pyproject.toml", "setup.py")):
+            system = 'build-system = { requires = ["setuptools"], build-backend = "setuptools.build_meta" }'
+            raise ConfigError([(str(self.root / "setup.cfg"), f"add a pyproject.toml with the line {system}")])
         self._system()
         _ = self.table
         if not self._needs_build():

@@ -29,10 +29,6 @@ def base(value: object, place: str) -> BaseSpec:
         return _TRANSPORTS[transport](transport, rest, place)
     if suite := _DEBIAN.fullmatch(string):
         return _debian(suite, place)
-    if "://" in string:
-        # Messages do not show credentials.
-        hint = re.sub("^[^/]*@(?=[^/]*/)", "", string.partition("://")[2])
-        fail(place, f"not an image reference: write it without its scheme, like {shown(hint)}")
     if not re.search("[/:@]", string):
         return _family(string, place)
     return BaseSpec(transport="registry", value=string, reference=reference(string, place))
@@ -50,6 +46,10 @@ def debian_mirror(value: object, place: str) -> str:
 
 def reference(string: str, place: str) -> Reference:
     """A parsed image reference."""
+    if "://" in string:
+        # Messages do not show credentials.
+        hint = re.sub("^[^/]*@(?=[^/]*/)", "", string.partition("://")[2])
+        fail(place, f"not an image reference: write it without its scheme, like {shown(hint)}")
     try:
         return Reference.parse(string)
     except InvalidReferenceError as error:

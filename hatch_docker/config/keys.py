@@ -221,7 +221,8 @@ def parse(
     more, others = _outcomes({key: partial(_from_override, key, each) for key, each in added.items()})
     values |= {key: {**values.get(key, {}), **value} for key, value in more.items()}
     settings = {key: values.pop(key) for key in SETTINGS if key in values}
-    overridden = {key: each.place for key, each in overrides.items() if key in KEYS | OPTIONS}
+    overridden = {key: each.place for key, each in overrides.items() if key in KEYS}
+    overridden |= {key: each.place for key, each in options.items() if key in OPTIONS}
     return _config(values, overridden, name), _settings(settings), _all_of(mistakes, others)
 
 

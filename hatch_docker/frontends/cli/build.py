@@ -14,39 +14,39 @@ HELP = """\
 usage: hatch-docker build [OPTION]... [PROJECT]
 
 Build the image of the Python project in the folder PROJECT (default: this one).
-Without an output option, it is loaded into the container engine; if no engine
-answers, an archive is written to dist/.
+Without an option for the output, the image is loaded into the container engine;
+if no engine answers, an archive is written to dist/.
 
-outputs:
-  -t, --tag REF            name it, like registry.example/team/app:1.0 *
-  --push                   push it to the registry of each name
-  --load                   load it into the container engine
-  -o, --output SPEC        type=oci,dest=FILE  type=docker[,dest=FILE]
-                           type=oci-layout,dest=FOLDER  type=registry *
-  --update-index           push it and join the platforms that others pushed
-  --metadata-file FILE     write names, digests and layers as JSON
-  --iidfile FILE           write the image's ID
+Output (* may be repeated):
+  -t, --tag REF           * name it, like registry.example/team/app:1.0
+  --push                    push it to the registry of each name
+  --load                    load it into the container engine
+  -o, --output SPEC       * type=oci,dest=FILE  type=docker[,dest=FILE]
+                            type=oci-layout,dest=FOLDER  type=registry
+  --update-index            push it, and keep the platforms that the tag has
+  --metadata-file FILE      write names, digests and layers, as JSON
+  --iidfile FILE            write the image's ID
 
-contents:
-  --platform LIST          like linux/amd64,linux/arm64, or all of the base *
-  --package NAME           a member of the uv workspace that PROJECT is part of
-  --wheel FILE             install this wheel instead of building the project's
-  --set KEY=VALUE          set a key of [tool.hatch-docker] *
-  --label KEY=VALUE        add a label *
-  --annotation KEY=VALUE   add an annotation, to one kind of document with
-                           manifest:KEY or index:KEY *
-  --no-sources             ignore tool.uv.sources, like UV_NO_SOURCES=1
-                                                           * may be repeated
-the build:
-  --no-cache               use no results of earlier builds
-  --pull                   ask for the newest files of the base again
-  -q, --quiet              show only the result, warnings and errors
-  --progress MODE          auto, plain, tty or quiet
+Content:
+  --platform LIST         * like linux/amd64,linux/arm64, or all of the base
+  --label KEY=VALUE       * add a label
+  --annotation KEY=VALUE  * add an annotation; or index:KEY=…, manifest:KEY=…
+  --set KEY=VALUE         * set a key of [tool.hatch-docker]
+  --wheel FILE              install this wheel, and do not build the project's
+  --package NAME            the member of this uv workspace
+  --no-sources              ignore tool.uv.sources, like UV_NO_SOURCES=1
 
-examples:
+Build:
+  --no-cache                use no result of an earlier build
+  --pull                    ask for the newest files of the base again
+  --progress MODE           auto, plain, tty or quiet
+  -q, --quiet               show only the result, warnings and errors
+  -h, --help                show this help
+
+Examples:
   hatch-docker build -t app && docker run --rm app
   hatch-docker build -t registry.example/team/app:1.0 --push
-  hatch-docker build -o type=oci,dest=app.tar --platform linux/amd64,linux/arm64
+  hatch-docker build --platform linux/amd64,linux/arm64 -o type=oci,dest=app.tar
 """
 
 

@@ -36,7 +36,7 @@ def parse_export(text: str, place: str) -> Export:
         (fields,) = csv.reader([text], strict=True)
     except (csv.Error, ValueError):
         fail(place, f"{text!r} is not of the form type=TYPE,KEY=VALUE")
-    if len(fields) == 1 and "=" not in text:
+    if "=" not in text:
         fail(place, f"{text!r}: {_NO_FILES}")
     values = {}
     for each in fields:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from hatch_docker.config import fail, gather
-from hatch_docker.errors import EngineError
+from hatch_docker.errors import EngineError, OutputError
+from hatch_docker.frontends.cli.console import abandon_output
 from hatch_docker.frontends.cli.exports import STANDARD_OUTPUT, Export, parse_export
 from hatch_docker.frontends.cli.options import run_options
 from hatch_docker.image.files import check_folder, check_writable, write_text
@@ -63,22 +64,31 @@ def _exports(chosen: argparse.Namespace) -> list[Export]:
 def build(request: Request, session: Session) -> tuple[str, int]:
     """Build the image and write it; returns the lines for standard output, and 0.
 
-    That is what was pushed, by digest; else the name in the engine; else the paths of the files. Nothing is built if a file cannot be written. Raises HatchDockerError.
+    That is what was pushed, by digest; else the name in the engine; else the paths of the files. Nothing is built if a
+    file cannot be written. Raises HatchDockerError.
     """
     exports = request.exports or _default_exports(session)
     session.check([export.output for export in exports], [partial(_check_files, request, session.directory)])
-    directory = session.directory
     files = []
     for export in exports:
-        stream = sys.stdout.buffer if export.dest == STANDARD_OUTPUT else None
-        made = session.output(export.output, directory, path=export.path, stream=stream)
-        if OUTPUTS[export.output].is_file and not stream:
+        made = _write(export, session)
+        if OUTPUTS[export.output].is_file:
             files.append(export.dest or os.path.relpath(made))
     session.report()
     _write_files(request, session)
     if any(export.dest == STANDARD_OUTPUT for export in exports):
         return "", 0
     return "\n".join(_pushed(session) or [*session.outputs.get("load", ())] or files), 0
+
+
+def _write(export: Export, session: Session) -> Path:
+    if export.dest != STANDARD_OUTPUT:
+        return session.output(export.output, session.directory, path=export.path)
+    try:
+        return session.output(export.output, session.directory, stream=sys.stdout.buffer)
+    except OutputError:
+        abandon_output()
+        raise
 
 
 def _pushed(session: Session) -> list[str]:

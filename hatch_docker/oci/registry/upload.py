@@ -37,8 +37,9 @@ _TOO_LARGE = frozenset({405, 411, 413, 416, 501})
 _RETRIED = frozenset({0, 401, 404, 408, 429, 500, 502, 503, 504})
 # The specification has 202 for a chunk. ECR sends 201, pulp and others 204; the closing PUT proves all chunks.
 _CHUNK_ACCEPTED = (202, 201, 204)
-# In bytes each second: how fast a registry stores a blob, at least, before it answers the closing PUT.
-_STORED_PER_SECOND = 2 << 20
+# A registry may store a blob elsewhere before it answers: how long that takes, in seconds and in bytes each second.
+_STORING_SECONDS = 60
+_STORED_PER_SECOND = 1 << 20
 
 
 class Outcome(Enum):
@@ -160,8 +161,8 @@ class Uploads:
         query = urlencode({"digest": descriptor.digest})
         url = f"{location}{'&' if urlsplit(location).query else '?'}{query}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        patience = descriptor.size / _STORED_PER_SECOND
-        answer = self._transmit(Request("PUT", url, headers, body, retry=False, patience=patience), 201)
+        request = Request("PUT", url, headers, body, retry=False, patience=_patience(descriptor.size))
+        answer = self._transmit(request, 201)
         if names_other(answer, descriptor.digest):
             raise not_stored(f"the blob {descriptor.digest} under another digest", self.target, answer.status)
 
@@ -176,7 +177,7 @@ class Uploads:
             }
             pieces = tuple(self._pieces(descriptor, file, lambda _: None, length))
             body = _Chunk(pieces, advance)
-            request = Request("PATCH", location, headers, body, retry=False, patience=length / _STORED_PER_SECOND)
+            request = Request("PATCH", location, headers, body, retry=False, patience=_patience(length))
             answer = self._transmit(request, *_CHUNK_ACCEPTED)
             received = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", answer.headers.get("Range", ""))
             if received and int(received[1]) < offset + length - 1:
@@ -259,6 +260,10 @@ class _Counted:
 
     def undo(self) -> None:
         self._advance(-self._done)
+
+
+def _patience(size: int) -> float:
+    return _STORING_SECONDS + size / _STORED_PER_SECOND
 
 
 def _chunk_size(start: Answer, size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import builds
 import pytest
+from base_maker import FakeBase
 from builds import Bench, Outcome, check_archive, read, result_of
 from fake_engine import FakeEngine
 from fake_registry import FakeRegistry
@@ -162,6 +164,19 @@ class TestOutputs:
         assert name in engine.images
         assert ("shop", "1") in registry.manifests
 
+    def test_update_index(self, bench: Bench, build: HatchDocker, registry: FakeRegistry) -> None:
+        bases = bench.base(FakeBase(), FakeBase(architecture="arm64"))
+        name = f"{registry.host}/team/app:1"
+        lines = []
+        for architecture in ("amd64", "arm64"):
+            options = ("--platform", architecture, "--set", f"base=oci:{bases}", "-t", name, "--push")
+            lines.append(succeeded(build("--update-index", *options)))
+        media_type, data = registry.manifests["team/app", "1"]
+        assert media_type == "application/vnd.oci.image.index.v1+json"
+        assert [each["platform"]["architecture"] for each in json.loads(data)["manifests"]] == ["amd64", "arm64"]
+        assert lines[1] == f"{registry.host}/team/app@sha256:{hashlib.sha256(data).hexdigest()}"
+        assert lines[0] != lines[1]
+
     def test_another_folder_and_its_dist(self, bench: Bench, project: Path) -> None:
         outcome = builds.command("build", project.name, env=builds.environment(bench.cache), folder=bench.root)
         assert succeeded(outcome) == "project/dist/shop-1.0.docker.tar"
@@ -261,10 +276,11 @@ class TestContent:
         refused(build("--platform", "linux/s390x"), "linux/s390x", "linux/amd64")
 
     def test_no_cache_uses_no_layer_of_an_earlier_build(self, bench: Bench) -> None:
+        project = bench.project("other", wheels=[bench.wheel("dependency")])
+
         def reused() -> dict[str, bool]:
             return {layer["contents"][0]: layer["reused"] for layer in result_of(project)["images"][0]["layers"]}
 
-        project = bench.project("other", wheels=[bench.wheel("dependency")])
         env = builds.environment(bench.cache)
         for option, expected in (("-q", False), ("-q", True), ("--no-cache", False), ("-q", True)):
             succeeded(builds.command("build", option, env=env, folder=project))

@@ -60,7 +60,8 @@ def to_archive(built: Built, to: Destination) -> list[str]:
     """Write one tar for `docker load`, `podman load` and skopeo's `oci-archive:`; returns its name."""
     path = to.named(f"{stem(built)}.docker.tar")
     total = sum(node.descriptor.size for node in built.node.walk())
-    with to.progress.task("archive", path.name, total) as advance, opened(path, to.stream) as file:
+    name = "standard output" if to.stream else path.name
+    with to.progress.task("archive", name, total) as advance, opened(path, to.stream) as file:
         for chunk in counted(archive(built.node, built.references), advance):
             file.write(chunk)
     return [STREAM] if to.stream else [to.recorded(path)]
@@ -109,6 +110,16 @@ def to_registry(built: Built, to: Destination) -> list[str]:
     return built.digest_references
 
 
+def to_index(built: Built, to: Destination) -> list[str]:
+    """Push the image and join it with those of other machines; returns the names of the indexes by digest."""
+    bases = [each.base.reference for each in built.images if each.base.reference]
+    digests = to.registry.update_index(
+        built.node, built.references, mount_from=bases, threads=to.threads, progress=to.progress
+    )
+    pairs = zip(built.references, digests, strict=True)
+    return list(dict.fromkeys(str(reference.with_digest(digest)) for reference, digest in pairs))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """An output. `write` returns what the result file records of it: the file's name if the output `is_file`.
@@ -130,6 +141,7 @@ OUTPUTS: Mapping[str, Output] = {
     "oci": Output(write=to_layout, is_file=True),
     "load": Output(write=to_engine, is_default=answers, needs_engine=True),
     "push": Output(write=to_registry, needs_registry=True),
+    "update-index": Output(write=to_index, needs_registry=True),
 }
 
 

@@ -31,34 +31,39 @@ class Request:
 
 def prepare(chosen: argparse.Namespace) -> tuple[RunOptions, Callable[[Session], tuple[str, int]]]:
     """The options of the run, and the command. Raises ConfigError with all mistakes of the command line."""
-    exports: list[Export] = []
+    parsed: list[Export] = []
     run: list[RunOptions] = []
 
     def outputs() -> None:
-        exports.extend(_exports(chosen))
+        parsed.extend(gather(partial(parse_export, each, "--output") for each in chosen.output))
+        _check_streams(parsed)
 
     def options() -> None:
-        run.append(run_options(chosen, names=[name for export in exports for name in export.names]))
+        run.append(run_options(chosen, names=[name for export in parsed for name in export.names]))
 
     gather([outputs, options])
-    request = Request(exports=tuple(exports), metadata_file=chosen.metadata_file, iid_file=chosen.iidfile)
-    return run[0], partial(build, request)
+    exports = tuple(_ordered(parsed, chosen))
+    return run[0], partial(build, Request(exports=exports, metadata_file=chosen.metadata_file, iid_file=chosen.iidfile))
 
 
-def _exports(chosen: argparse.Namespace) -> list[Export]:
-    """The outputs that the options name, each once, in the order of OUTPUTS: what is pushed is pushed last."""
-    exports = gather(partial(parse_export, each, "--output") for each in chosen.output)
-    exports += [Export(output="load")] * chosen.load + [Export(output="push")] * chosen.push
+def _check_streams(exports: Sequence[Export]) -> None:
     streams = [export for export in exports if export.dest == STANDARD_OUTPUT]
     if len(streams) > 1:
         fail("--output", "only one output can be written to standard output")
     if streams and sys.stdout is not None and sys.stdout.isatty():
         fail("--output", "an archive is not written to a terminal: redirect standard output, or name a file")
+
+
+def _ordered(parsed: Sequence[Export], chosen: argparse.Namespace) -> list[Export]:
+    """All outputs, each once, in the order of OUTPUTS: what is pushed is pushed last."""
+    shorthands = {"load": chosen.load, "push": chosen.push, "update-index": chosen.update_index}
+    exports = [replace(export, names=()) for export in parsed]
+    exports += [Export(output=name) for name, is_chosen in shorthands.items() if is_chosen]
+    if chosen.update_index:
+        # It pushes.
+        exports = [export for export in exports if export.output != "push"]
     order = list(OUTPUTS)
-    names = tuple(name for export in exports for name in export.names)
-    unique = dict.fromkeys(replace(export, names=()) for export in exports)
-    ordered = sorted(unique, key=lambda export: order.index(export.output))
-    return [replace(ordered[0], names=names), *ordered[1:]] if ordered else []
+    return sorted(dict.fromkeys(exports), key=lambda export: order.index(export.output))
 
 
 def build(request: Request, session: Session) -> tuple[str, int]:
@@ -93,8 +98,10 @@ def _write(export: Export, session: Session) -> Path:
 
 def _pushed(session: Session) -> list[str]:
     """The names by digest of what was pushed: one for each `--tag`, else the one that the configuration gives."""
-    built, named = session.built, session.config.naming.references
-    pushed = "push" in session.outputs
+    built, named, outputs = session.built, session.config.naming.references, session.outputs
+    if joined := outputs.get("update-index"):
+        return [*joined] if named else [*joined[:1]]
+    pushed = "push" in outputs
     return [str(reference.with_digest(built.digest)) for reference in named or built.references[:1] if pushed]
 
 

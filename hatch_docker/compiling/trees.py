@@ -219,7 +219,7 @@ def building(
     with (
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
         context.progress.task("build", label) as task,
-        logging_to(context.cache.log_path(label.replace(" ", "-")), task.output) as log,
+        logging_to(context.cache.log_path(f"{label.replace(' ', '-')}-local"), task.output) as log,
     ):
         uv = find_uv(environ)
         # The wheel of a commit is cached, and must not depend on the environment.

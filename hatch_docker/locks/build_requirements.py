@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from platform import python_version
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, sys_tags
@@ -13,7 +15,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from hatch_docker.base.target import TargetPython
-from hatch_docker.errors import HatchDockerError, LockError, ResolveError
+from hatch_docker.errors import ArtifactError, HatchDockerError, LockError, ResolveError
 from hatch_docker.index.access import Indexes
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import read_sources
@@ -71,18 +73,40 @@ class BuildResolver:
         return tuple(artifacts)
 
     def for_host(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
-        """The same versions, in files that this machine's Python can install.
+        """The same versions as files that this machine's Python can install, with what only this Python needs besides.
 
-        Some backends have a wheel for each platform, although what they build suits any. An artifact without a file for
-        this machine is left as it is. Raises what asking the index raises.
+        Some backends have a wheel for each platform, although what they build suits any; and a requirement may depend
+        on the version of Python. An artifact without a file for this machine is left as it is. Raises what asking the
+        index raises.
         """
         preferred = {tag: number for number, tag in enumerate(sys_tags())}
         found = [
             each if not each.is_wheel or _rank(each.filename, preferred) is not None else self._other(each, preferred)
-            for each in artifacts
+            for each in (*artifacts, *self._more(artifacts))
         ]
         _check_allowed(found, read_constraints(self.constraints) if self.constraints else {}, self.constraints)
         return found
+
+    def _more(self, artifacts: Sequence[Artifact]) -> Sequence[Artifact]:
+        """What the locked versions require with this machine's version of Python alone."""
+        here = python_version()
+        lines = sorted(f"{each.name}=={each.version}" for each in artifacts if not each.tree)
+        if here.rpartition(".")[0] == self.target.minor or not lines:
+            return ()
+        target = replace(self.target, version=here)
+        cache, key = self.indexes.finder.cache, json.dumps([lines, str(target), self.scope])
+        document = cache.get("host-requirements", key) if cache else None
+        if document is None:
+            try:
+                resolved = replace(self, target=target)(lines)
+            except (LockError, ArtifactError):
+                # Without it, the build says what it lacks.
+                return ()
+            names = {each.name for each in artifacts}
+            document = {"more": [asdict(each) for each in resolved if each.name not in names and not each.tree]}
+            if cache:
+                cache.put("host-requirements", key, document)
+        return [Artifact(**each) for each in document["more"]]
 
     def _other(self, artifact: Artifact, preferred: Mapping[Tag, int]) -> Artifact:
         finder = self.indexes.finder

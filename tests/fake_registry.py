@@ -88,6 +88,10 @@ class FakeRegistry(Loopback):
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     everything: tuple[int, bytes] | None = None  # the answer to any request
+    fault: tuple[int, str] = (
+        0,
+        "",
+    )  # the number of a request, and what happens to it, once: a status, "hang up", "cut"
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sent(self, method: str, path: str = "") -> list[Request]:
@@ -124,6 +128,7 @@ class _Handler(QuietHandler):
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
         self.read = False
+        self.is_cut = False
         fake = self.fake
         with fake.lock:
             fake.requests.append(Request(self.command, parts.path, self.query, dict(self.headers.items())))
@@ -132,7 +137,15 @@ class _Handler(QuietHandler):
             )
             if failure:
                 failure.times -= 1
-        if fake.everything:
+            number, kind = fake.fault
+            faulty = len(fake.requests) == number
+        self.is_cut = faulty and kind == "cut"
+        if faulty and kind.isdigit():
+            self._answer(int(kind))
+        elif faulty and kind == "hang up":
+            self._body()
+            self.close_connection = True
+        elif fake.everything:
             self._body()
             self._answer(*fake.everything, headers={"Content-Type": "text/html"})
         elif failure:
@@ -161,6 +174,11 @@ class _Handler(QuietHandler):
         if status >= 400 and not body:
             code = _REASONS.get(status, "UNKNOWN")
             body = json.dumps({"errors": [{"code": code, "message": f"no luck with {status}"}]}).encode()
+        if self.is_cut:
+            # The request has been obeyed, but nobody hears of it.
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.1 20")
+            return
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)

@@ -186,6 +186,21 @@ class TestConcurrency:
         with pytest.raises(RegistryError, match=r"another build has pushed the tag 1\.0-linux-amd64 meanwhile"):
             update(image(AMD64), to=tag)
 
+    @pytest.mark.parametrize("kind", ["503", "hang up", "cut"])
+    def test_one_fault_at_any_request_is_made_good(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        for number in range(1, 200, 4):
+            with FakeRegistry() as fake:
+                tag = Reference(registry=fake.host, repository="app", tag="1.0")
+                update(image(ARM64), to=tag)
+                fake.requests.clear()
+                fake.fault = number, kind
+                update(image(AMD64), to=tag)
+                assert list(entries(tag)) == ["linux/amd64", "linux/arm64"]
+                if len(fake.requests) < number:
+                    return
+        raise AssertionError("it takes more requests than expected")
+
     def test_two_at_once(self, tag: Reference) -> None:
         self.race(tag, ROUNDS)
 

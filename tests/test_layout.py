@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import secrets
 import subprocess
 import tarfile
@@ -411,6 +412,13 @@ def test_compressed_archive_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         open_files(path)
     assert caught.value.hint == "decompress it first"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_named_pipe_is_an_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match="neither a file nor a directory"):
+        open_files(tmp_path / "pipe")
 
 
 def test_descriptors_keep_their_platform() -> None:

@@ -232,6 +232,34 @@ class TestNoSuccess:
         assert ("app", layer.digest) in fake.blobs
 
 
+@pytest.mark.parametrize("kind", ["429", "500", "503", "hang up", "cut"])
+def test_one_fault_at_any_request_is_made_good(kind: str) -> None:
+    """The registry obeys a request whose answer is cut, and forgets one that it hangs up on."""
+    for number in range(1, 100):
+        with FakeRegistry(fault=(number, kind), immutable=True) as fake:
+            assert push(INDEX.node, at(fake), at(fake, "latest")) == INDEX.descriptor.digest, number
+            assert tags(fake) == {("app", "1.0"), ("app", "latest")}
+            if len(fake.requests) < number:
+                return
+    raise AssertionError("a push takes more requests than expected")
+
+
+@pytest.mark.parametrize("kind", ["400", "403", "404", "413", "418"])
+def test_refusal_of_any_request_is_an_error_or_made_good(kind: str) -> None:
+    for number in range(1, 100):
+        with FakeRegistry(fault=(number, kind)) as fake:
+            error = None
+            try:
+                push(INDEX.node, at(fake), at(fake, "latest"), threads=1)
+            except RegistryError as caught:
+                error = caught
+            assert error is None or (error.status == int(kind) and fake.host in str(error))
+            assert error or tags(fake) == {("app", "1.0"), ("app", "latest")}
+            if len(fake.requests) < number:
+                return
+    raise AssertionError("a push takes more requests than expected")
+
+
 class TestTags:
     def test_same_digest_is_not_put_again(self, fake: FakeRegistry) -> None:
         fake.immutable = True

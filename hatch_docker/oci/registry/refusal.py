@@ -13,7 +13,7 @@ from hatch_docker.oci.reference import DOCKER_HUB, Reference
 from hatch_docker.oci.registry.auth import Credential
 
 _LONGEST_DETAIL = 200
-_NOT_A_REGISTRY = "check its host and port, and whether a proxy or a login page answers in its place"
+NOT_A_REGISTRY = "check its host and port, and whether a proxy or a login page answers in its place"
 # Codes for a manifest or index that names content which the registry does not have.
 UNKNOWN_CONTENT = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 # Codes of registries that do not know the type of a document.
@@ -76,7 +76,7 @@ def refusal(status: int, body: bytes, attempt: Attempt) -> RegistryError:
 def not_stored(what: str, reference: Reference, status: int) -> RegistryError:
     """The error for a registry that claims a success that is none: it has `what` instead."""
     message = f"{reference.registry} answered that all is well, but it has {what}"
-    return RegistryError(message, status=status, place=str(reference), hint=_NOT_A_REGISTRY)
+    return RegistryError(message, status=status, place=str(reference), hint=NOT_A_REGISTRY)
 
 
 def unreachable(error: NetworkError, reference: Reference) -> RegistryError:
@@ -159,7 +159,7 @@ def _failed(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
     if answer.status >= 500:
         return f"{attempt.registry} failed: HTTP {answer.status}", "try again later"
     if answer.status < 400:
-        return f"{attempt.registry} does not answer as a registry: HTTP {answer.status}", _NOT_A_REGISTRY
+        return f"{attempt.registry} does not answer as a registry: HTTP {answer.status}", NOT_A_REGISTRY
     verb = "push" if attempt.push else "pull"
     return f"{attempt.registry} refused the {verb}: HTTP {answer.status}", ""
 

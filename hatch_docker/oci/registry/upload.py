@@ -19,7 +19,7 @@ from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
 from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry.refusal import not_stored
+from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.progress import Advance, Progress
@@ -223,7 +223,7 @@ class Uploads:
                 if scheme == "https" or (scheme == "http" and self.session.is_plain_http(self.target)):
                     return url
                 problem = "the registry sends the upload to an address without TLS"
-        raise RegistryError(problem, status=400, place=str(self.target))
+        raise RegistryError(problem, status=400, place=str(self.target), hint=NOT_A_REGISTRY)
 
     def _wait(self, attempt: int) -> None:
         self.stopped.wait(_FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)

@@ -32,26 +32,6 @@ GREETING = "Hello, world"
 CHANGED = "my_project/greet.py"
 # The suffix of images that are a base with a toolchain.
 BUILDER = "-build"
-PYPROJECT = """\
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "app"
-version = "1"
-dependencies = {dependencies}
-
-[tool.hatch.build.targets.wheel]
-only-include = {files}
-
-[tool.hatch.build.targets.docker]
-base = "{base}"
-image = "{image}"
-tags = ["latest"]
-entrypoint = ["python", "-m", "main"]
-{more}
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,46 +87,38 @@ def dockerfile(path: Path, app: Path) -> Method:
 
 
 def ours(base: str, app: Path, warm: Path, *, compiled: Sequence[str] = (), builder: str = "") -> Method:
-    """Build with hatch-docker, with some packages `compiled`. `warm` is a cache that has the base image."""
+    """Build the application as it is with hatch-docker, with some packages `compiled`.
+
+    `warm` is a cache that has the base image.
+    """
     image = f"{MARK}-{'compiled' if compiled else 'wheels'}-{re.sub('[^a-z0-9]+', '-', base)}"
+    settings = {"no-binary": ",".join(compiled), "builder": builder} if compiled else {}
 
     def prepare(folder: Path) -> None:
         shutil.copytree(warm, folder / "cache")
-        more = f'no-binary = {json.dumps(compiled)}\nbuilder = "{builder}"' if compiled else ""
-        project(folder / "app", app, base, image, more)
+        shutil.copytree(app, folder / "app")
 
     def build(folder: Path, _cold: bool) -> None:
         # The directory has only the caches that `prepare` made.
-        hatch(folder, "docker:load")
+        hatch_docker(folder, "--load", "--tag", image, base=base, **settings)
 
     name = f"{OURS}, {', '.join(compiled)} compiled" if compiled else f"{OURS}, wheels"
     return Method(name=name, base=base, image=image, prepare=prepare, build=build)
 
 
-def project(folder: Path, app: Path, base: str, image: str, more: str = "") -> None:
-    """Make a Hatch project of the application."""
-    shutil.copytree(app, folder)
-    dependencies = (folder / "requirements.txt").read_text(encoding="utf-8").split()
-    files = sorted(path.name for path in app.iterdir() if path.is_dir() or path.suffix == ".py")
-    values = {"dependencies": json.dumps(dependencies), "files": json.dumps(files)}
-    text = PYPROJECT.format(base=base, image=image, more=more, **values)
-    (folder / "pyproject.toml").write_text(text, encoding="utf-8")
-
-
-def hatch(folder: Path, target: str) -> None:
-    """Build the project in `folder`, with the caches of hatch-docker and uv there."""
+def hatch_docker(folder: Path, *options: str, **settings: str) -> None:
+    """Build the image of the directory `app` in `folder`, with the caches of hatch-docker and uv beside it."""
     caches = {"HATCH_DOCKER_CACHE_DIR": str(folder / "cache"), "UV_CACHE_DIR": str(folder / "uv")}
-    command = [sys.executable, "-m", "hatchling", "build", "-t", target]
-    run(*command, cwd=folder / "app", env={**os.environ, **caches})
+    keys = [option for key, value in settings.items() for option in ("--set", f"{key}={value}")]
+    program = Path(sys.executable).with_name("hatch-docker")
+    run(program, "build", *options, *keys, cwd=folder / "app", env={**os.environ, **caches})
 
 
-def warmed(base: str, app: Path, folder: Path) -> Path:
+def warmed(base: str, folder: Path) -> Path:
     """Make a cache that has the base image, and none of the application's dependencies."""
-    project(folder / "app", app, base, MARK)
-    file = folder / "app" / "pyproject.toml"
-    text = file.read_text(encoding="utf-8")
-    file.write_text(re.sub("^dependencies = .*$", "dependencies = []", text, flags=re.MULTILINE), encoding="utf-8")
-    hatch(folder, "docker:archive")
+    (folder / "app").mkdir(parents=True)
+    (folder / "app" / "main.py").touch()
+    hatch_docker(folder, "--output", "type=docker,dest=../image.tar", base=base)
     return folder / "cache"
 
 
@@ -162,7 +134,7 @@ def methods(
     files = [dockerfile(path, app) for path in paths]
     yield from files
     for number, base in enumerate(sorted({method.base for method in files} | set(bases))):
-        cache = warmed(base, app, scratch / f"base{number}")
+        cache = warmed(base, scratch / f"base{number}")
         yield ours(base, app, cache)
         if base in builders:
             yield ours(base, app, cache, compiled=compiled, builder=builders[base])

@@ -209,7 +209,12 @@ class TestCheck:
         (found,) = check_start(source, ("sh",), (), PLACE)
         assert warning in found
         assert check_start(source, ("sh",), {"idna"}, PLACE) == []
-        assert check_start(project(written(tmp_path / "x", {"requirements.txt": ""})), ("sh",), (), PLACE) == []
+        assert (
+            check_start(
+                project(written(tmp_path / "x", {"requirements.txt": ""}), has_backend=False), ("sh",), (), PLACE
+            )
+            == []
+        )
 
     def test_several_scripts_are_an_error_with_lines_for_what_is_required(self, tmp_path: Path) -> None:
         written(tmp_path, {"src/shop/web.py": FASTAPI})

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builds import command
@@ -56,8 +57,8 @@ def build(client: DockerClient, shared_cache: Path) -> Iterator[Callable[..., st
         remove(client, each)
 
 
-def printed(client: DockerClient, image: str, **options: object) -> str:
-    return client.containers.run(image, remove=True, **options).decode()  # type: ignore[no-any-return]
+def printed(client: DockerClient, image: str, **options: Any) -> str:
+    return client.containers.run(image, remove=True, **options).decode()
 
 
 @pytest.mark.seeds

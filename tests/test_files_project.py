@@ -120,6 +120,13 @@ class TestMetadata:
         assert source.read("").name == "shop"
         assert select_files(source.root, source.directory, {}).paths == ("main.py",)
 
+    def test_a_link_to_the_project_is_in_its_repository(self, tmp_path: Path) -> None:
+        git(written(tmp_path / "all", {".gitignore": "*.log\n"}), "init", "-q")
+        written(tmp_path / "all" / "shop", {"main.py": "", "a.log": ""})
+        (tmp_path / "shop").symlink_to("all/shop")
+        assert selected(tmp_path / "shop").paths == ("main.py",)
+        assert selected(tmp_path / "shop", NO_GIT).paths == ("main.py",)
+
     def test_a_pyproject_with_settings_of_tools_only_is_enough(self, tmp_path: Path) -> None:
         text = '[tool.hatch-docker]\nentrypoint = ["sh"]\n'
         source = FilesProject(written(tmp_path / "shop", {"pyproject.toml": text}))
@@ -453,6 +460,10 @@ class TestStart:
     def test_a_command_settles_it(self, bench: Bench) -> None:
         project = app(bench, {"shop/__main__.py": ""}, table='entrypoint = ["python", "-m", "shop"]')
         assert made(bench, project).config["Entrypoint"] == ["python", "-m", "shop"]
+
+    def test_the_only_main_does_not_start_if_something_else_is_configured(self, bench: Bench) -> None:
+        image = made(bench, app(bench, table='cmd = ["python", "-m", "shop"]'))
+        assert (image.config.get("Entrypoint"), image.config["Cmd"]) == (None, ["python", "-m", "shop"])
 
     @pytest.mark.parametrize("table", ["entrypoint = []", 'cmd = ["python", "-m", "shop"]', "cmd = []"])
     def test_so_does_any_choice(self, bench: Bench, table: str) -> None:

@@ -168,6 +168,11 @@ class TestCheck:
         assert (table, comment, ports) == ("[tool.hatch-docker]", "# FastAPI, app.py", "ports = [8000]")
         assert json.loads(entrypoint.partition(" = ")[2])[:2] == ["uvicorn", "app:app"]
 
+    def test_a_main_that_is_left_out_is_named(self, tmp_path: Path) -> None:
+        source = project(written(tmp_path, {"main.py": ""}), has_backend=False)
+        with pytest.raises(ConfigError, match=r"leaves out main\.py, which would start; set the command, such as"):
+            check_start(source, None, (), PLACE)
+
     def test_without_a_suggestion_it_shows_the_key(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r'such as entrypoint = \["python", "app.py"\], or entrypoint = \[\]'):
             check_start(project(tmp_path, has_backend=False), None, (), PLACE)

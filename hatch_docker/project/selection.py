@@ -65,7 +65,8 @@ def select_files(root: Path, output: Path, environ: Mapping[str, str]) -> Select
 
     Raises ConfigError for a .dockerignore that is not valid, and OSError for a directory that cannot be read.
     """
-    root, output = root.absolute(), output.absolute()
+    # A link to the project may be outside of its repository.
+    root, output = root.resolve(), output.resolve()
     found = _Found()
     ignore = root / ".dockerignore"
     if os.path.lexists(ignore):

@@ -90,9 +90,15 @@ def check_start(project: Project, command: Command, packages: Collection[str], p
     where = place("entrypoint")
     if command is None:
         mains = mains_of([path.as_posix() for path in _python_files(project.root)])
-        several = f"several modules could start: {', '.join(mains)}"
-        what = several if len(mains) > 1 else "the project's files have no main.py or __main__.py to start"
-        raise ConfigError([(where, f"{what}; {advice(suggestions(project, packages), where)}")])
+        found = suggestions(project, packages)
+        what = "the project's files have no main.py or __main__.py to start"
+        if len(mains) > 1:
+            what = f"several modules could start: {', '.join(mains)}"
+        elif mains:
+            # It would have started if it were among the files.
+            found = [each for each in found if each.what not in mains]
+            what = f".dockerignore or .gitignore leaves out {', '.join(mains)}, which would start"
+        raise ConfigError([(where, f"{what}; {advice(found, where)}")])
     warnings = [] if packages else list(_unread(project.root, place("lock")))
     if command == project.start and (app := _unserved(project.root, command, packages)):
         warnings.append(f"{app.what}: it defines an app, and running it does not serve that; {advice([app], where)}")

@@ -81,6 +81,13 @@ class TestFiles:
         assert added["x/linked/b.txt"] == b"b"
 
     @posix_only
+    def test_skips_cycles_of_several_links(self, project: Path) -> None:
+        (project / "conf" / "other").mkdir()
+        (project / "conf" / "other" / "sub").symlink_to("../sub")
+        (project / "conf" / "sub" / "other").symlink_to("../other")
+        added = contents(entries(project, {"source": "conf", "into": "/srv"}))
+        assert set(added) == {"srv/app.toml", "srv/sub/b.txt", "srv/other/sub/b.txt"}
+
     def test_skips_cycles_of_links(self, project: Path) -> None:
         (project / "conf" / "sub" / "up").symlink_to("..")
         (project / "conf" / "self").symlink_to(".")

@@ -17,6 +17,7 @@ from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.project.model import SourceFiles
+from hatch_docker.project.selection import leads_up
 from hatch_docker.support.paths import parents
 
 # Files of version control, Python and macOS that never go into an image.
@@ -128,7 +129,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
     Raises OSError for a directory that cannot be read.
     """
     for parent, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
-        folders[:] = sorted(name for name in folders if name not in _IGNORED and not _is_cycle(Path(parent), name))
+        folders[:] = sorted(name for name in folders if name not in _IGNORED and not _is_cycle(folder, parent, name))
         for name in sorted(names):
             path = Path(parent) / name
             if name not in _IGNORED:
@@ -139,8 +140,9 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def _is_cycle(parent: Path, name: str) -> bool:
-    return parent.resolve().is_relative_to((parent / name).resolve())
+def _is_cycle(root: Path, parent: str, name: str) -> bool:
+    path = Path(parent, name)
+    return path.is_symlink() and leads_up(root, path)
 
 
 def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:

@@ -132,7 +132,7 @@ def _taken(root: Path, output: Path, path: str, found: _Found) -> Iterator[str]:
         (found.broken if isinstance(error, FileNotFoundError) else found.cycles).append(path)
         return
     if stat.S_ISDIR(mode):
-        if _is_cycle(root, file):
+        if leads_up(root, file):
             found.cycles.append(path)
         elif not is_unwanted_directory(file):
             yield from _walk(root, output, None, found, below=path)
@@ -146,8 +146,8 @@ def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _is_cycle(root: Path, link: Path) -> bool:
-    """Whether a link leads to a directory that it is in, by whatever links."""
+def leads_up(root: Path, link: Path) -> bool:
+    """Whether a link below `root` leads to a directory that it is in, by whatever links."""
     target = link.resolve()
     folders = [root, *(each for each in link.parents if each.is_relative_to(root))]
     return any(each.resolve().is_relative_to(target) for each in folders)

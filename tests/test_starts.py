@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from builds import Bench
 from test_files_project import written
 
 from hatch_docker.config import Config, parse
@@ -231,3 +232,13 @@ class TestCheck:
         assert 'entrypoint = "buy"' in message
         assert 'entrypoint = ["uvicorn", "shop.web:app"' in message
         assert script_of(project(tmp_path, scripts={"buy": "shop:buy"}), PLACE) == "buy"
+
+
+def test_a_wheel_without_a_start_is_noted_with_lines_to_copy(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    root = bench.project(scripts={}, files={"src/shop/web.py": FASTAPI}, wheels=[bench.wheel("uvicorn")])
+    outcome = bench.build(root)
+    assert outcome.code == 0, outcome.err
+    assert "no entrypoint: the project has no script or __main__, so the base's command is kept; copy" in outcome.err
+    assert "[tool.hatch.build.targets.docker]\n" in outcome.err
+    assert 'entrypoint = ["uvicorn", "shop.web:app", "--host", "0.0.0.0", "--port", "8000"]\n' in outcome.err

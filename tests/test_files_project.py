@@ -105,7 +105,7 @@ class TestMetadata:
             ("shop", "shop"),
             ("My.App_2", "my-app-2"),
             ("--x--", "x"),
-            ("Größe", "gr-e"),
+            ("Café", "cafe"),
             ("日本", "app"),
             ("v1.2", "v1-2"),
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -124,10 +125,11 @@ class FilesProject:
 
 
 def directory_name(root: Path) -> str:
-    """The name of a directory as that of a project: its letters and digits (ASCII), with `-` between them.
+    """The name of a directory as that of a project: its letters and digits without accents, with `-` between them.
 
-    A name without any gives `app`.
+    A name without any of ASCII gives `app`.
     """
     # Links are kept: their names are what the user wrote.
     name = os.path.basename(os.path.abspath(root))  # noqa: PTH100, PTH119
-    return str(canonicalize_name(_NOT_IN_NAMES.sub("-", name).strip("-"))) or "app"
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return str(canonicalize_name(_NOT_IN_NAMES.sub("-", plain).strip("-"))) or "app"

@@ -425,6 +425,8 @@ class TestImage:
         assert [reference.rpartition("/")[2] for reference in result_of(root)["references"]] == ["my-project:latest"]
         assert result_of(root)["version"] == ""
         assert "org.opencontainers.image.version" not in image.config["Labels"]
+        planned = command("plan", env={**environment(bench.cache), "HATCH_DOCKER_BASE": settings[1][5:]}, folder=root)
+        assert planned.out.splitlines()[0] == "my-project for linux/amd64", planned.err
 
     def test_a_file_that_cannot_be_read_is_an_error(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         project = app(bench, {"a.txt": ""})

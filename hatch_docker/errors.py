@@ -2,7 +2,7 @@
 
 ```
 HatchDockerError
-├── ConfigError            [tool.hatch.build.targets.docker]: all mistakes at once
+├── ConfigError            the configuration or pyproject.toml: all mistakes at once
 ├── InvalidReferenceError  a malformed image reference, tag or digest
 ├── ImageError             an image, layout or archive that breaks the OCI specification
 │   ├── BaseError          the base image cannot carry this project (family, platform, Python, libc)

@@ -156,7 +156,7 @@ def test_lock_that_is_no_file_is_not_passed_over(tmp_path: Path, make: Callable[
 def test_several_requirements_files_are_an_error(tmp_path: Path) -> None:
     for name in ("requirements-a.txt", "requirements-b.txt"):
         (tmp_path / name).write_text(HASHED)
-    with pytest.raises(LockError, match=r"requirements-a.txt, requirements-b.txt(.|\n)*set `lock`"):
+    with pytest.raises(LockError, match=r"requirements-a.txt, requirements-b.txt(.|\n)*set the key `lock`"):
         find_lock(tmp_path)
 
 

@@ -45,7 +45,7 @@ class Pip:
         if not match:
             raise ArtifactError(
                 "no package index is configured, and pip, whose default would be used, is not installed",
-                hint="set index-url in [tool.hatch.build.targets.docker], or HATCH_DOCKER_INDEX_URL",
+                hint="set the key index-url, or HATCH_DOCKER_INDEX_URL",
             )
         return match[1]
 

@@ -193,7 +193,7 @@ def _search(root: Path, kind: LockFormat, progress: Progress) -> Path | None:
         raise LockError(
             f"several files could be the lock: {', '.join(path.name for path in usable)}",
             place=str(root),
-            hint="set `lock` in tool.hatch.build.targets.docker to one of them",
+            hint="set the key `lock` to one of them",
         )
     return next(iter(usable), None)
 

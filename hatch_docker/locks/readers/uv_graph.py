@@ -159,7 +159,7 @@ def _check_conflicts(conflicts: Sequence[Sequence[Table]], active: Set[str]) -> 
         if len(chosen) > 1:
             raise LockError(
                 f"{' and '.join(chosen)} conflict (tool.uv.conflicts): the lock has no set of packages with both",
-                hint="choose extras and dependency-groups in tool.hatch.build.targets.docker that need only one",
+                hint="choose extras and dependency-groups that need only one",
             )
 
 

@@ -58,7 +58,7 @@ def build(client: DockerClient, shared_cache: Path) -> Iterator[Callable[..., st
 
 
 def printed(client: DockerClient, image: str, **options: Any) -> str:
-    return client.containers.run(image, remove=True, **options).decode()
+    return bytes(client.containers.run(image, remove=True, **options)).decode()
 
 
 @pytest.mark.seeds

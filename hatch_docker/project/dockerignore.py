@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,8 @@ def read_dockerignore(path: Path) -> Dockerignore:
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise ConfigError([(str(path), f"it cannot be read: {error.strerror or error}")]) from None
-    patterns, problems = [], []
+    patterns: list[Pattern] = []
+    problems: list[tuple[str, str]] = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
             patterns += _patterns(line)
@@ -272,8 +273,3 @@ def _escaped(character: str, *, inside: bool = False) -> str:
     if character.isascii() and character.isalnum():
         raise _BadPatternError
     return re.escape(character)
-
-
-def names_of(patterns: Sequence[Pattern]) -> list[str]:
-    """The texts of patterns, with the `!` of exceptions."""
-    return [f"{'!' * each.exception}{each.text}" for each in patterns]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -208,8 +208,7 @@ def _notes(root: Path, paths: Sequence[str], found: _Found, ignore: str) -> Iter
         ("pipes, sockets and devices are not copied", found.special),
     )
     yield from (f"{what}: {_shown(names)}" for what, names in whats if names)
-    size: Callable[[str], int] = lambda path: (root / path).stat().st_size  # noqa: E731
-    sizes = {path: size(path) for path in paths}
+    sizes = {path: (root / path).stat().st_size for path in paths}
     if (total := sum(sizes.values())) > _LARGE:
         tops: dict[str, int] = {}
         for path, each in sizes.items():

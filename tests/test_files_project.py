@@ -329,6 +329,21 @@ class TestSelection:
         (warning,) = found.warnings
         assert ": tls.key;" in warning
 
+    @pytest.mark.parametrize(
+        ("line", "warns"),
+        [
+            ("--index-url https://ann:s3cret@index.example/simple", True),
+            ('url = "https://ann:s3cret@index.example/simple"', True),
+            ("--index-url https://${USER}:${PASSWORD}@index.example/simple", False),
+            ("pkg @ git+ssh://git@git.example/a.git@v1", False),
+            ("--index-url https://index.example:8080/simple", False),
+        ],
+    )
+    def test_so_is_a_file_with_a_password(self, tmp_path: Path, line: str, warns: bool) -> None:
+        found = selected(written(tmp_path, {"requirements.txt": f"idna\n{line}\n"}))
+        assert bool(found.warnings) is warns
+        assert "s3cret" not in "".join(found.warnings)
+
     def test_names_that_are_not_unicode_are_an_error(self, tmp_path: Path) -> None:
         written(tmp_path, {"main.py": "", "data/x": ""})
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/data/caf\xe9")).touch()

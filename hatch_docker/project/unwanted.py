@@ -45,6 +45,9 @@ _SECRET_PATHS = (
 )
 _KEYS = (".pem", ".key")
 _PRIVATE_KEY = b"PRIVATE KEY-----"
+# Files that may name an index or a server by a URL with a password. A variable (pip: ${NAME}) is none.
+_SETTINGS = (".txt", ".in", ".toml", ".cfg", ".ini", ".conf")
+_PASSWORD = re.compile(rb"://[^\s/:@\"']+:(?!\$)[^\s/@\"']+@")
 _HEAD = 1 << 16
 
 
@@ -76,11 +79,13 @@ def is_environment_file(path: Path) -> bool:
 
 
 def may_be_secret(root: Path, path: str) -> bool:
-    """Whether a file looks like a credential or a private key. A certificate is none."""
+    """Whether a file looks like a credential or a private key, or has one. A certificate is none."""
     name = path.rpartition("/")[2].lower()
     if name in _SECRETS or any(fnmatchcase(f"/{path.lower()}", each) for each in _SECRET_PATHS):
         return True
-    return name.endswith(_KEYS) and _PRIVATE_KEY in _head(root / path, _HEAD)
+    if name.endswith(_KEYS):
+        return _PRIVATE_KEY in _head(root / path, _HEAD)
+    return name.endswith(_SETTINGS) and _PASSWORD.search(_head(root / path, _HEAD)) is not None
 
 
 def _is_environment_file(name: str) -> bool:

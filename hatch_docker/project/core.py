@@ -29,7 +29,7 @@ from hatch_docker.wheels.distinfo import parse_entry_points
 
 Table = Mapping[str, Any]
 
-_EXTRA = re.compile(r'extra (==|!=) "([^"]*)"')
+_EXTRA = re.compile(r'extra (==|!=) "([^"]*)"|"([^"]*)" (==|!=) extra')
 # Comparisons that hold and do not hold everywhere, in the place of those with an extra.
 _TRUE, _FALSE = 'os_name != ""', 'os_name == ""'
 _SCRIPTS = ("console_scripts", "gui_scripts")
@@ -115,19 +115,19 @@ def _license(message: Message) -> str:
 def _requirements(message: Message) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """The requirements without extras, and those that each extra adds, by normalized name."""
     found = [Requirement(text) for text in message.get_all("Requires-Dist", [])]
-    plain = [each for each in found if not _EXTRA.search(str(each.marker))]
-    extras = {}
-    for name in map(canonicalize_name, message.get_all("Provides-Extra", [])):
-        limited = (_for_extra(each, name) for each in found if _EXTRA.search(str(each.marker)))
-        extras[str(name)] = tuple(filter(None, limited))
-    return tuple(map(str, plain)), extras
+    limited = [each for each in found if _EXTRA.search(str(each.marker))]
+    plain = [str(each) if each not in limited else _for_extra(each, "") for each in found]
+    names = map(canonicalize_name, message.get_all("Provides-Extra", []))
+    extras = {str(name): tuple(filter(None, (_for_extra(each, name) for each in limited))) for name in names}
+    return tuple(filter(None, plain)), extras
 
 
 def _for_extra(requirement: Requirement, extra: str) -> str:
     """A requirement as it applies with an extra, without `extra` in its marker; empty if it does not apply."""
 
     def constant(match: re.Match[str]) -> str:
-        return _TRUE if (canonicalize_name(match[2]) == extra) == (match[1] == "==") else _FALSE
+        name, operator = match[2] or match[3] or "", match[1] or match[4]
+        return _TRUE if (canonicalize_name(name) == extra) == (operator == "==") else _FALSE
 
     marker = _ALWAYS.sub("", _EXTRA.sub(constant, str(requirement.marker)))
     if marker == _FALSE or marker.endswith(f" and {_FALSE}"):

@@ -1,6 +1,6 @@
 """The build: a plan becomes images.
 
-plan ─▶ OS packages ─▶ downloads ─▶ wheels ─▶ checks ─▶ layers ─▶ image, for each image and platform
+plan ─▶ OS packages ─▶ downloads ─▶ wheels, for each platform ─▶ checks ─▶ layers ─▶ image, for each platform
 
 Source trees and sdists are built on the way from downloads to wheels, in a builder container if they compile.
 """
@@ -8,7 +8,8 @@ Source trees and sdists are built on the way from downloads to wheels, in a buil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.base.image import Base
@@ -24,22 +25,29 @@ from hatch_docker.image.checks import check_wheels
 from hatch_docker.image.extra_files import directories_of, extra_entries, source_entries
 from hatch_docker.image.layers import Part, arrange, make_layers, wheel_budget
 from hatch_docker.image.linkage import check_linkage
-from hatch_docker.image.report import Built, BuiltImage, BuiltSource
+from hatch_docker.image.report import Built, BuiltFile, BuiltImage, BuiltSource
 from hatch_docker.image.runtime import index_annotations
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.locked import Locked
+from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.plan import ImagePlan, Plan, references_of
 from hatch_docker.project.model import Own, Project, SourceFiles
+from hatch_docker.project.starts import advice, suggestions
 from hatch_docker.services import Services
+from hatch_docker.support.progress import Progress
+from hatch_docker.support.several import for_each
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 
 
 def build(plan: Plan, services: Services) -> Built:
-    """Make the images of a plan. Raises HatchDockerError if one cannot be made."""
+    """Make the images of a plan. Raises HatchDockerError if one cannot be made, for all platforms at once."""
+    platforms = {str(image.platform): image for image in plan.images}
     with plan.project.distribution() as own:
-        images = tuple(build_image(plan, image, own, services) for image in plan.images)
+        stocked = for_each(platforms, partial(_stocked, plan, own, services), services.progress)
+        made = dict(zip(platforms, stocked, strict=True))
+        images = tuple(for_each(made, partial(_built, plan, own, services), services.progress))
     project = replace(plan.project, version=images[0].version)
     return Built(
         name=project.normalized_name,
@@ -47,60 +55,70 @@ def build(plan: Plan, services: Services) -> Built:
         references=plan.references or references_of(project, plan.config),
         images=images,
         annotations=index_annotations(project, plan.config.runtime, created=plan.created),
+        sdist=_built_file(project.sdist) if project.sdist else None,
     )
 
 
-def build_image(plan: Plan, image: ImagePlan, own: Own, services: Services) -> BuiltImage:
-    """Make one image, with what the project installs of its `own`."""
-    config, progress = plan.config, services.progress
-    spec, compression = config.base.spec, config.output.compression
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stocked:
+    """An image of which everything is at hand: `base` with its OS packages, and the wheels, the project's own last."""
+
+    plan: ImagePlan
+    base: Base
+    package_layers: list[MadeLayer]
+    wheels: list[PreparedWheel]
+    compiled: list[CompiledWheel]
+
+
+def _stocked(plan: Plan, own: Own, services: Services, image: ImagePlan, progress: Progress) -> _Stocked:
+    """Download and compile what an image needs."""
+    services = replace(services, progress=progress)
+    config = plan.config
     base, package_layers = add_packages(
-        image.base, image.packages, spec=spec, compression=compression, services=services
+        image.base, image.packages, spec=config.base.spec, compression=config.output.compression, services=services
     )
-    wheels, compiled = _make_wheels(plan, image, base, own, services)
+    resolver = build_resolver(plan, image, services)
+    context = open_context(image.base, base, config.base.spec, config.compiling, resolver, services)
+    artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
+    files, compiled = obtain(artifacts, context, own=[own] if isinstance(own, FetchedFile) else [])
+    prune, keep = config.packages.prune, config.packages.keep
+    wheels = prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads)
+    return _Stocked(plan=image, base=base, package_layers=package_layers, wheels=wheels, compiled=compiled)
+
+
+def _built(plan: Plan, own: Own, services: Services, stocked: _Stocked, progress: Progress) -> BuiltImage:
+    """Check the wheels of an image, and make its layers."""
+    config, image, base, wheels = plan.config, stocked.plan, stocked.base, stocked.wheels
     dependencies, own_wheel = (wheels, None) if isinstance(own, SourceFiles) else (wheels[:-1], wheels[-1])
     check_wheels(dependencies, own_wheel, _with_versions(image.locked, dependencies), image.request, progress)
-    check_linkage(wheels, base.facts, compiled={each.name for each in compiled}, progress=progress)
+    check_linkage(wheels, base.facts, compiled={each.name for each in stocked.compiled}, progress=progress)
     project = replace(plan.project, version=own_wheel.facts.version) if own_wheel else plan.project
-    layers = package_layers + make_layers(
-        _parts(
-            plan,
-            base.facts,
-            dependencies,
-            _project_part(project, own, own_wheel, base.facts, config.runtime),
-            len(package_layers),
-        ),
+    project_part = _project_part(project, own, own_wheel, base.facts, config.runtime)
+    layers = stocked.package_layers + make_layers(
+        _parts(plan, base.facts, dependencies, project_part, len(stocked.package_layers)),
         target=image.request.target,
-        compression=compression,
+        compression=config.output.compression,
         cache=services.cache,
         threads=services.threads,
         progress=progress,
     )
     start = start_of(plan.entrypoint, config.runtime, wheels, own_wheel, place=config.place)
     if start.entrypoint is None and start.cmd is None:
-        progress.note("no entrypoint: the project has no script or __main__, so the base's command is kept")
+        place = config.place("entrypoint")
+        progress.note(
+            "no entrypoint: the project has no script or __main__, so the base's command is kept; "
+            + advice(suggestions(project, plan.packages), place)
+        )
     return BuiltImage(
         version=project.version,
         image=assemble(base, layers, project, config.runtime, start, created=plan.created),
         base=base,
         layers=tuple(layers),
         lock=image.locked.path.name if image.locked.path else "",
-        compiled=tuple(compiled),
+        compiled=tuple(stocked.compiled),
         sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
+        wheel=_wheel_file(own, own_wheel) if own_wheel else None,
     )
-
-
-def _make_wheels(
-    plan: Plan, image: ImagePlan, base: Base, own: Own, services: Services
-) -> tuple[list[PreparedWheel], list[CompiledWheel]]:
-    """The wheels of the image, the project's own last if it has one; and how those were compiled that had to be."""
-    compiling, packages = plan.config.compiling, plan.config.packages
-    resolver = build_resolver(plan, image, services)
-    context = open_context(image.base, base, plan.config.base.spec, compiling, resolver, services)
-    artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
-    files, compiled = obtain(artifacts, context, own=[own] if isinstance(own, FetchedFile) else [])
-    prune, keep = packages.prune, packages.keep
-    return prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads), compiled
 
 
 def build_resolver(plan: Plan, image: ImagePlan, services: Services) -> BuildResolver:
@@ -129,9 +147,20 @@ def _source(wheel: PreparedWheel, root: Path) -> BuiltSource:
     return BuiltSource(name=wheel.facts.key, version=wheel.facts.version, place=tree_place(tree, root), tree=tree)
 
 
+def _wheel_file(own: Own, wheel: PreparedWheel) -> BuiltFile:
+    """The project's wheel as the result file names it: the file that was given, also if its metadata was rewritten."""
+    if isinstance(own, FetchedFile) and own.artifact.is_wheel:
+        return _built_file(own.artifact)
+    return BuiltFile(filename=wheel.filename, sha256=wheel.digest.partition(":")[2])
+
+
+def _built_file(artifact: Artifact) -> BuiltFile:
+    return BuiltFile(filename=artifact.filename, sha256=artifact.hashes["sha256"])
+
+
 def _project_part(project: Project, own: Own, wheel: PreparedWheel | None, base: BaseFacts, runtime: Runtime) -> Part:
     """The highest layer: what the project installs of its own, with the venv's skeleton."""
-    files = source_entries(own, base.links) if isinstance(own, SourceFiles) else []
+    files = source_entries(own, base.links, base.python) if isinstance(own, SourceFiles) else []
     return Part(
         contents=(f"{project.name} {project.version}".rstrip(),),
         wheels=(wheel,) if wheel else (),

@@ -6,13 +6,15 @@ and the packages on top of the base come later.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.base.image import Base, open_base
 from hatch_docker.base.packages import PlannedPackages, plan_packages
-from hatch_docker.base.transports import BaseRequest
+from hatch_docker.base.target import is_supported
+from hatch_docker.base.transports import BaseRequest, locate
 from hatch_docker.compiling.builder import builder_name
 from hatch_docker.config import (
     EVERY,
@@ -20,19 +22,22 @@ from hatch_docker.config import (
     Config,
     Naming,
     created_time,
-    default_script,
     expand_tags,
     reference,
 )
-from hatch_docker.errors import ConfigError
+from hatch_docker.dpkg.lockfile import check_dates
+from hatch_docker.errors import BaseError, ConfigError
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
+from hatch_docker.project.starts import check_start, script_of
 from hatch_docker.services import Host, Services
 from hatch_docker.support.http import redact
+from hatch_docker.support.progress import Progress
+from hatch_docker.support.several import for_each
 
 Lock = Callable[[InstallRequest, LockSource], Locked]
 
@@ -70,6 +75,11 @@ class Plan:
     images: tuple[ImagePlan, ...]
     constraints: str = field(default="", repr=False)
 
+    @property
+    def packages(self) -> frozenset[str]:
+        """The normalized names of the Python packages that the images install, except the project."""
+        return frozenset(each.name for image in self.images for each in image.locked.artifacts)
+
 
 def plan(project: Project, config: Config, services: Services, *, directory: Path, lock: Lock = read_artifacts) -> Plan:
     """Decide what to build. `directory` is where builds write to; `lock` gives the artifacts of a project.
@@ -77,66 +87,98 @@ def plan(project: Project, config: Config, services: Services, *, directory: Pat
     Raises HatchDockerError if the image cannot be made.
     """
     constraints = config.compiling.build_constraints
-    return Plan(
+    planned = Plan(
         project=project,
         config=config,
         created=created_of(project, config.output.created, services.host),
         references=references_of(project, config),
         entrypoint=entrypoint_of(project, config),
-        constraints=_constraints(services.root, constraints, config.place("build-constraints")),
+        constraints=constraints_text(services.root, constraints, config.place("build-constraints")),
         images=plan_images(project, config, services, directory=directory, lock=lock),
     )
+    command = config.runtime.cmd if planned.entrypoint is None else planned.entrypoint
+    for warning in check_start(project, command, planned.packages, config.place):
+        services.progress.warn(warning)
+    return planned
 
 
 def plan_images(
     project: Project, config: Config, services: Services, *, directory: Path, lock: Lock = read_artifacts
 ) -> tuple[ImagePlan, ...]:
-    """The images of a plan, one for each platform. They do not depend on the project's version. Raises as `plan`."""
-    platforms = platforms_of(config.base, services)
-    return tuple(_plan_image(project, config, services, each, directory, lock) for each in platforms)
+    """The images of a plan, one for each platform. They do not depend on the project's version. Raises as `plan`.
+
+    Platforms have one lock: a project without one is resolved once for all.
+    """
+    spec, place = config.base.spec, config.place("runtime-installer")
+    wanted = base_request(project, config, services.host.platform)
+    source = locate(wanted, services)
+    request_for = _install_requests(project, config, services)
+    locks = _lock_source(project, config, services, directory)
+
+    def plan_image(platform: Platform, progress: Progress) -> ImagePlan:
+        here = replace(services, progress=progress)
+        base = open_base(replace(wanted, platform=platform), here, source)
+        request = request_for(target=base.facts.python)
+        return ImagePlan(
+            platform=platform,
+            base=base,
+            packages=plan_packages(base, spec, config.os_packages, here, place=place),
+            request=request,
+            locked=lock(request, replace(locks, progress=progress)),
+            builder=builder_name(base, spec, config.compiling),
+        )
+
+    platforms = {str(each): each for each in platforms_of(config.base, source.platforms, services)}
+    images = for_each(platforms, plan_image, services.progress)
+    if chosen := [each for image in images for each in (*image.base.selections, image.packages.selection) if each]:
+        check_dates(chosen, services.archives.pins())
+    return tuple(images)
 
 
-def platforms_of(options: BaseOptions, services: Services) -> tuple[Platform, ...]:
-    """The platforms to build for: those of the configuration, else that of this machine."""
-    return (services.host.platform,) if options.platforms == EVERY else options.platforms or (services.host.platform,)
+def platforms_of(
+    options: BaseOptions, base_platforms: Callable[[], Sequence[Platform]], services: Services
+) -> tuple[Platform, ...]:
+    """The platforms to build for, sorted: those of the configuration, else that of this machine.
+
+    EVERY stands for the `base_platforms` that wheels may exist for. Raises BaseError if there are none.
+    """
+    if options.platforms != EVERY:
+        return tuple(sorted(options.platforms, key=str)) or (services.host.platform,)
+    available = base_platforms()
+    platforms = tuple(sorted(filter(is_supported, available), key=str))
+    if others := [str(each) for each in available if each not in platforms]:
+        services.progress.note(f"no wheels exist for {', '.join(others)}, which the base has too")
+    if not platforms:
+        raise BaseError("the base image has no platform that wheels exist for", hint="use another base")
+    return platforms
 
 
-def _plan_image(
-    project: Project, config: Config, services: Services, platform: Platform, directory: Path, lock: Lock
-) -> ImagePlan:
-    spec = config.base.spec
-    index, from_environment = redact(config.packages.index_url), "index-url" in config.overridden
-    base = open_base(base_request(project, config, platform), services)
-    request = InstallRequest(
+def _install_requests(project: Project, config: Config, services: Services) -> Callable[..., InstallRequest]:
+    """Makes the request for a `target`."""
+    packages, host = config.packages, services.host
+    index, from_environment = redact(packages.index_url), "index-url" in config.overridden
+    return partial(
+        InstallRequest,
         project=project.normalized_name,
-        target=base.facts.python,
         root=project.root,
         requires_python=project.requires_python,
-        sources=read_sources(
-            project.root, services.host.environ, project=project.normalized_name, home=services.host.home
-        ),
+        sources=read_sources(project.root, host.environ, project=project.normalized_name, home=host.home),
         index_url="" if from_environment else index,
         environment_index=index if from_environment else "",
-        requirements=project.requirements(config.packages.extras, config.packages.dependency_groups),
-        extras=frozenset(config.packages.extras),
-        groups=frozenset(config.packages.dependency_groups),
+        requirements=project.requirements(packages.extras, packages.dependency_groups),
+        extras=frozenset(packages.extras),
+        groups=frozenset(packages.dependency_groups),
     )
-    source = LockSource(
+
+
+def _lock_source(project: Project, config: Config, services: Services, directory: Path) -> LockSource:
+    return LockSource(
         root=services.root,
         configured=config.packages.lock,
         earlier=lock_path(project.normalized_name, directory),
         indexes=services.indexes,
         no_binary=frozenset(config.compiling.no_binary) - {project.normalized_name},
         progress=services.progress,
-    )
-    place = config.place("runtime-installer")
-    return ImagePlan(
-        platform=platform,
-        base=base,
-        packages=plan_packages(base, spec, config.os_packages, services, place=place),
-        request=request,
-        locked=lock(request, source),
-        builder=builder_name(base, spec, config.compiling),
     )
 
 
@@ -194,7 +236,8 @@ def entrypoint_of(project: Project, config: Config) -> tuple[str, ...] | str | N
     """
     if config.runtime.entrypoint is not None:
         return config.runtime.entrypoint
-    return default_script(project.scripts, project=project.name, place=config.place("entrypoint")) or project.start
+    # Like a `__main__`, a module of the project's files starts only if nothing else is configured.
+    return script_of(project, config.place) or (project.start if config.runtime.cmd is None else None)
 
 
 def lock_path(name: str, directory: Path) -> Path:
@@ -202,7 +245,7 @@ def lock_path(name: str, directory: Path) -> Path:
     return directory / f"pylock.{name}.toml"
 
 
-def _constraints(root: Path, configured: str, place: str) -> str:
+def constraints_text(root: Path, configured: str, place: str) -> str:
     """The text of `build-constraints`; empty without one."""
     path = root / configured
     try:

@@ -61,7 +61,7 @@ class _Handler(ContainersHandler):
         if self.answer_container_request():
             return
         if path == "/version":
-            self.answer(200, b'{"ApiVersion": "1.45"}')
+            self.answer(200, b'{"ApiVersion": "1.45", "Os": "linux", "Arch": "amd64"}')
         elif match := re.fullmatch(r"/v[\d.]+/images/(.+)/json", path):
             image = self.fake.images.get(unquote(match[1]))
             self.answer(200 if image else 404, json.dumps(image or {"message": "No such image"}).encode())

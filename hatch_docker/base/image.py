@@ -8,13 +8,13 @@ from packaging.specifiers import SpecifierSet
 
 from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts
 from hatch_docker.base.target import VENV
-from hatch_docker.base.transports import BaseRequest, locate_errors, name_of, pull
+from hatch_docker.base.transports import BaseRequest, BaseSource, locate, locate_errors, name_of
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.errors import BaseError, InvalidReferenceError
-from hatch_docker.oci import source
 from hatch_docker.oci.filesystem import merge
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
 
@@ -36,13 +36,14 @@ class Base:
     selections: tuple[Selection, ...] = ()
 
 
-def open_base(request: BaseRequest, services: Services) -> Base:
-    """Find the base image and read which Python it has.
+def open_base(request: BaseRequest, services: Services, source: BaseSource | None = None) -> Base:
+    """Pull the base image for the request's platform from its `source`, and read which Python it has.
 
-    Raises BaseError if it does not suit the project: an unknown family, a missing platform, another Python than the
-    request admits, no Python at all, or a virtual environment that exists already; and what `pull` raises.
+    Without a `source` it is located first. Raises BaseError if it does not suit the project: an unknown family, a
+    missing platform, another Python than the request admits, no Python at all, or a virtual environment that exists
+    already; and what `locate` raises.
     """
-    found = pull(request, services)
+    found = (source or locate(request, services)).pull(request.platform)
     name, image = found.reference.familiar if found.reference else name_of(request.spec), found.pulled.image
     with locate_errors(name):
         facts = facts_of(image, services.cache, services.threads)
@@ -66,7 +67,7 @@ def facts_of(image: Image, cache: Cache, threads: int) -> BaseFacts:
             return BaseFacts.from_json(known)
         except (KeyError, TypeError, ValueError, InvalidReferenceError):
             pass
-    source.fetch(image, threads=threads)
+    fetch(image, threads=threads)
     facts = read_facts(merge(image.layers, needs_content), image.config, venv=VENV)
     cache.put("bases", key, facts.to_json())
     return facts

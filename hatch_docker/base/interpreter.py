@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hatch_docker.base.target import MACHINES, Libc, TargetPython
+from hatch_docker.base.target import Libc, TargetPython, is_supported
 from hatch_docker.dpkg.ldcache import FLAGS
 from hatch_docker.dpkg.ldconfig import configured_directories
 from hatch_docker.dpkg.loader import read_cache
@@ -189,10 +189,7 @@ def _check_machine(files: Filesystem, prefix: str, python: TargetPython) -> None
             f"the base image is labelled {python.platform}, but its Python has modules for another machine: {foreign}",
             hint="the platform in its config is wrong: use another base, or correct it",
         )
-    platform = python.platform
-    # PyPI accepts wheels for armv7l only, of all 32-bit ARM CPUs.
-    other_arm = platform.architecture == "arm" and platform.variant != "v7"
-    if platform.os != "linux" or platform.architecture not in MACHINES or other_arm:
+    if not is_supported(python.platform):
         raise BaseError(f"wheels do not exist for the platform {python.platform}", hint='use "linux/amd64"')
 
 

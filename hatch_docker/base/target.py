@@ -21,6 +21,8 @@ MACHINES = {
     "riscv64": "riscv64",
     "loong64": "loongarch64",
 }
+# PyPI accepts wheels for armv7l only, of all 32-bit ARM CPUs.
+_VARIANTS = {"arm": "v7"}
 # Legacy manylinux tags by glibc version (PEP 600).
 _LEGACY_MANYLINUX = {(2, 5): "manylinux1", (2, 12): "manylinux2010", (2, 17): "manylinux2014"}
 _OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
@@ -28,6 +30,12 @@ _OLDEST_GLIBC = {"x86_64": 5, "i686": 5}
 # The virtual environment of an image, without the leading slash. Layers of wheels are the same for all projects, so it
 # is not configurable.
 VENV = "app/.venv"
+
+
+def is_supported(platform: Platform) -> bool:
+    """Whether wheels may exist for a platform."""
+    variant = _VARIANTS.get(platform.architecture, platform.variant)
+    return platform.os == "linux" and platform.architecture in MACHINES and platform.variant == variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

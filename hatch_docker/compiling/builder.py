@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hatch_docker.base.families import BASES
 from hatch_docker.base.image import Base
@@ -38,8 +39,9 @@ class Builder:
 
     `name` is its display name; `reference` is recorded in results, by digest if it comes from a registry; `origin` is
     the image in a registry that it is made from, None if there is none. `identity` is the cache key of the image and
-    its OS packages. `image()` returns the image with its OS packages, `packages()` these with their versions: both
-    need an engine unless they are cached. `provide()` loads the image into the engine and returns its name there.
+    its OS packages. `engine()` is one that runs containers of its platform. `image()` returns the image with its OS
+    packages, `packages()` these with their versions: both need an engine unless they are cached. `provide()` loads the
+    image into the engine and returns its name there.
     """
 
     name: str
@@ -126,11 +128,18 @@ def open_builder(base: Base, spec: BaseSpec, options: Compiling, services: Servi
         identity=f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}",
         platform=python.platform,
         limits=services.limits,
-        engine=services.engine,
+        engine=partial(_engine_for, python.platform, services),
         image=lambda: complete()[0],
         packages=lambda: complete()[1],
         provide=lambda: _provide(complete()[0], reference, services),
     )
+
+
+def _engine_for(platform: Platform, services: Services) -> Engine:
+    """The engine, if it runs containers of a platform. Raises EngineError."""
+    engine = services.engine()
+    engine.require(platform)
+    return engine
 
 
 def _provide(image: Image, origin: Reference | None, services: Services) -> str:
@@ -155,7 +164,7 @@ def _of_engine(request: BaseRequest, services: Services) -> Builder:
         identity=identity,
         platform=request.platform,
         limits=services.limits,
-        engine=services.engine,
+        engine=partial(_engine_for, request.platform, services),
         image=once(lambda: pull(anything, services).pulled.image),
         packages=lambda: (),
         provide=lambda: identity,

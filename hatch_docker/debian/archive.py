@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -55,12 +55,14 @@ class Trust:
     """Which Release files are accepted.
 
     They must be valid at `now`: the current time, or that of a snapshot. `keyring` replaces Debian's own keys if it is
-    not empty. Cached Release files younger than `fresh` are not requested again.
+    not empty. Cached Release files younger than `fresh` are not requested again. `seen` has those of this run, by
+    mirror and suite: all its images, for any architecture, are made from the same ones.
     """
 
     now: datetime
     keyring: tuple[bytes, ...] = ()
     fresh: timedelta = FRESH
+    seen: dict[str, Release] = field(default_factory=dict, compare=False)
 
 
 class Archive:
@@ -148,20 +150,25 @@ class Archive:
         return self._releases[suite]
 
     def _release_at(self, mirror: Mirror, suite: str) -> _Located:
-        """The cached Release of a mirror and suite if it is fresh, else the mirror's."""
+        """The Release of a mirror and suite: the one of this run, else the cached one if it is fresh, or a new one."""
         key = f"{mirror.url} {suite}"
+        if key not in self._trust.seen:
+            self._trust.seen[key] = self._fresh_release(mirror, suite, key)
+        return _Located(release=self._trust.seen[key], mirror=mirror)
+
+    def _fresh_release(self, mirror: Mirror, suite: str, key: str) -> Release:
         cached = _CachedRelease.of(self._cache.get(_KIND, key))
         if cached is not None and timedelta(0) <= self._trust.now - cached.received < self._trust.fresh:
             # Request it again if it expired, or was signed by a key that is not trusted now.
             with contextlib.suppress(DebianError):
-                return _Located(release=self._checked(mirror, suite, cached.text, cached.signature), mirror=mirror)
+                return self._checked(mirror, suite, cached.text, cached.signature)
         text, signature = _download(self._transfer(), mirror, suite)
         release = self._checked(mirror, suite, text, signature)
         if cached is not None:
             check_not_older(release, cached.date, place=_place(mirror, suite))
         received = _CachedRelease(text=text, signature=signature, date=release.date, received=self._trust.now)
         self._cache.put(_KIND, key, received.document())
-        return _Located(release=release, mirror=mirror)
+        return release
 
     def _checked(self, mirror: Mirror, suite: str, text: bytes, signature: bytes) -> Release:
         place = _place(mirror, suite)

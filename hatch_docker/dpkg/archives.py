@@ -8,9 +8,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from hatch_docker.debian.archive import FRESH, Archive, Trust
+from hatch_docker.debian.release import Release
 from hatch_docker.debian.signature import read_keyring
 from hatch_docker.debian.sources import Mirrors, find_mirrors
-from hatch_docker.dpkg.loader import MACHINES
+from hatch_docker.dpkg.architectures import ARCHITECTURES
 from hatch_docker.dpkg.lockfile import Pins
 from hatch_docker.errors import BaseError
 from hatch_docker.oci.spec import Platform
@@ -29,7 +30,7 @@ class Archives:
     `mirror` is a setting (debian.sources.named_mirrors) from `place`; if it is empty, mirrors come from the apt sources
     below `root`. `keyring` is a file of keys that replace Debian's own. `now` is the time at which the archive's files
     must be valid; a cached Release file younger than `fresh` is not requested again. `pins` reads the project's pins
-    on its first call.
+    on its first call. `seen` are the Release files of this run, by `fresh`.
     """
 
     http: Http
@@ -43,6 +44,7 @@ class Archives:
     fresh: timedelta = FRESH
     pins: Callable[[], Pins] = Pins
     progress: Progress = field(default_factory=Progress)
+    seen: dict[timedelta, dict[str, Release]] = field(default_factory=dict, compare=False, repr=False)
 
     def unpinned(self) -> Archives:
         """The same settings without pins."""
@@ -83,7 +85,12 @@ class Archives:
                 main=tuple(mirror for each in snapshots for mirror in each.main),
                 security=tuple(mirror for each in snapshots for mirror in each.security),
             ),
-            Trust(now=day or self.now, keyring=read_keyring(self.keyring) if self.keyring else (), fresh=self.fresh),
+            Trust(
+                now=day or self.now,
+                keyring=read_keyring(self.keyring) if self.keyring else (),
+                fresh=self.fresh,
+                seen=self.seen.setdefault(self.fresh, {}),
+            ),
             http=self.http,
             cache=self.cache,
             progress=self.progress,
@@ -97,9 +104,11 @@ def _time(text: str) -> datetime:
 
 def architecture_of(platform: Platform) -> str:
     """Debian's name of a platform. Raises BaseError if Debian packages for it are not supported."""
-    if platform.architecture not in MACHINES or platform.os != "linux":
-        raise BaseError(
-            f"Debian packages are supported for {' and '.join(MACHINES)}, not for {platform}",
-            hint='try base = "slim", with runtime-installer = "engine" for its packages',
-        )
-    return platform.architecture
+    for name, architecture in ARCHITECTURES.items():
+        if architecture.platform == platform:
+            return name
+    supported = ", ".join(str(each.platform) for each in ARCHITECTURES.values())
+    raise BaseError(
+        f"Debian packages are supported for {supported}, not for {platform}",
+        hint='try base = "slim", with runtime-installer = "engine" for its packages',
+    )

@@ -153,4 +153,4 @@ class _Assembly:
         if plugins := [str(each) for each in problems if each.is_plugin]:
             self.notes.append(f"plugins that cannot be loaded: {_some(plugins)}")
         if new or not self.parent:
-            self.entries[CACHE] = Entry(path=CACHE, content=ld_so_cache(cache))
+            self.entries[CACHE] = Entry(path=CACHE, content=ld_so_cache(cache, machine=loader.machine))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from hatch_docker.debian.archive import Archive
+from hatch_docker.dpkg.architectures import ARCHITECTURES
 from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.dpkg.lockfile import Selection, stale
 from hatch_docker.dpkg.package_sets import PYTHON, base_assume_installed, base_packages
@@ -47,12 +49,14 @@ def base_request(
     base = pins.find("base", architecture)
     # Check suite and snapshot before Python: if they do not match either, this error comes first.
     pins.of("base", suite, architecture, base.requested if base else (), snapshot)
+    if base:
+        available = [match[1] for name in base.requested if (match := PYTHON.fullmatch(name))]
+    else:
+        archive = archives.of(suite, architecture, snapshot=snapshot)
+        _check_architecture(suite, architecture, archive)
+        available = pythons(suite, architecture, archive, archives.cache)
     try:
-        python = choose(
-            [match[1] for name in base.requested if (match := PYTHON.fullmatch(name))]
-            if base
-            else pythons(suite, architecture, archives.of(suite, architecture, snapshot=snapshot), archives.cache)
-        )
+        python = choose(available)
     except BaseError as error:
         raise stale(pins, error.message) if base else error from None
     return Request(
@@ -63,6 +67,27 @@ def base_request(
         assume_installed=base_assume_installed(debug=debug),
         snapshot=snapshot,
     )
+
+
+def platforms_of(suite: str, snapshot: str, archives: Archives) -> list[Platform]:
+    """The platforms of a suite's architectures that have a Python and wheels, sorted. Raises DebianError."""
+    platforms = []
+    for name, architecture in ARCHITECTURES.items():
+        archive = archives.of(suite, name, snapshot=snapshot)
+        if name in archive.release(suite).architectures and pythons(suite, name, archive, archives.cache):
+            platforms.append(architecture.platform)
+    return sorted(platforms, key=str)
+
+
+def _check_architecture(suite: str, architecture: str, archive: Archive) -> None:
+    """Raise BaseError for an architecture that a suite does not have."""
+    available = archive.release(suite).architectures
+    if architecture not in available:
+        platforms = [str(each.platform) for name, each in ARCHITECTURES.items() if name in available]
+        raise BaseError(
+            f"Debian {suite} has nothing for {ARCHITECTURES[architecture].platform}; it has {', '.join(platforms)}",
+            hint="leave this platform out, or set another base",
+        )
 
 
 def python_of(request: Request) -> str:

@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from hatch_docker.errors import ImageError
 
@@ -21,16 +22,24 @@ FLAGS = {
     "armv7l": 0x0903,
     "ppc64le": 0x0503,
     "riscv64": 0x1003,
+    "s390x": 0x0403,
+    "loongarch64": 0x1203,
 }
+# The CPUs whose caches have the most significant byte first.
+BIG_ENDIAN = frozenset({"s390x"})
 _MAGIC = b"glibc-ld.so.cache1.1"
 # Until glibc 2.31, a table in an older format precedes it.
 _OLD_MAGIC = b"ld.so-1.7.0\0"
-_OLD_HEADER, _OLD_ENTRY = struct.Struct("<12sL"), struct.Struct("<lLL")
-_HEADER = struct.Struct("<20sLLB3xL12x")
-_ENTRY = struct.Struct("<lLLLQ")
-_LITTLE = 2
+# Formats of structures, whose byte order is that of the cache.
+_OLD_HEADER, _OLD_ENTRY = "12sL", "lLL"
+_HEADER, _ENTRY = "20sLLB3xL12x", "lLLLQ"
+_HEADER_SIZE, _ENTRY_SIZE = struct.calcsize(f"<{_HEADER}"), struct.calcsize(f"<{_ENTRY}")
+_SECTIONS, _SECTION, _OFFSET = "LL", "LLLL", "L"
+_SECTIONS_SIZE, _SECTION_SIZE = struct.calcsize(f"<{_SECTIONS}"), struct.calcsize(f"<{_SECTION}")
+# The flag of a header that says its byte order, which older caches leave 0.
+_ORDERS = {"<": 2, ">": 3}
+_FLAG_AT = 28
 _EXTENSIONS = 0xEAA42174
-_SECTIONS, _SECTION = struct.Struct("<LL"), struct.Struct("<LLLL")
 _TAG_HWCAPS = 1
 _IS_HWCAPS = 1 << 62
 _INDEX = (1 << 32) - 1
@@ -59,13 +68,17 @@ class CacheEntry:
     level: int = 0
 
 
-def ld_so_cache(entries: Iterable[CacheEntry]) -> bytes:
-    """Encode a cache, sorted as the loader requires; of equal names, the loader finds the first entry."""
+def ld_so_cache(entries: Iterable[CacheEntry], *, machine: str = "x86_64") -> bytes:
+    """Encode a cache, sorted as the loader requires; of equal names, the loader finds the first entry.
+
+    The byte order is that of the CPU with the kernel's name `machine`.
+    """
+    order = ">" if machine in BIG_ENDIAN else "<"
     ordered = _sorted(entries)
     subdirectories = sorted({entry.hwcaps for entry in ordered if entry.hwcaps})
     strings = bytearray()
     offsets: dict[str, int] = {}
-    start = _HEADER.size + _ENTRY.size * len(ordered)
+    start = _HEADER_SIZE + _ENTRY_SIZE * len(ordered)
     for text in (*subdirectories, *(text for entry in ordered for text in (entry.name, entry.path))):
         if text not in offsets:
             offsets[text] = start + len(strings)
@@ -73,17 +86,22 @@ def ld_so_cache(entries: Iterable[CacheEntry]) -> bytes:
     length = len(strings)
     strings += bytes(-(start + length) % 4)
     extension = start + len(strings) if subdirectories else 0
-    head = _HEADER.pack(_MAGIC, len(ordered), length, _LITTLE, extension)
+    pack = partial(_packed, order)
+    head = pack(_HEADER, _MAGIC, len(ordered), length, _ORDERS[order], extension)
     table = b"".join(
-        _ENTRY.pack(each.flags, offsets[each.name], offsets[each.path], each.osversion, _hwcap(each, subdirectories))
+        pack(_ENTRY, each.flags, offsets[each.name], offsets[each.path], each.osversion, _hwcap(each, subdirectories))
         for each in ordered
     )
-    end = _extension(extension, [offsets[each] for each in subdirectories]) if extension else b""
+    end = _extension(order, extension, [offsets[each] for each in subdirectories]) if extension else b""
     return head + table + bytes(strings) + end
 
 
+def _packed(order: str, form: str, *values: object) -> bytes:
+    return struct.pack(f"{order}{form}", *values)
+
+
 def read_ld_so_cache(data: bytes) -> list[CacheEntry]:
-    """Decode the entries of a cache in order. Raises ImageError if it is invalid or big-endian."""
+    """Decode the entries of a cache in order. Raises ImageError if it is invalid."""
     try:
         return list(_entries(_without_old(data)))
     except (struct.error, IndexError, ValueError):
@@ -92,8 +110,9 @@ def read_ld_so_cache(data: bytes) -> list[CacheEntry]:
 
 def _without_old(data: bytes) -> bytes:
     if data.startswith(_OLD_MAGIC):
-        _, count = _OLD_HEADER.unpack_from(data)
-        size = _OLD_HEADER.size + count * _OLD_ENTRY.size
+        # The table in the older format has no byte order. Its number of entries is far smaller than swapped.
+        count = min(struct.unpack_from(f"{order}{_OLD_HEADER}", data)[1] for order in _ORDERS)
+        size = struct.calcsize(f"<{_OLD_HEADER}") + count * struct.calcsize(f"<{_OLD_ENTRY}")
         data = data[size + -size % 8 :]
     if len(data) > _MAX_SIZE:
         raise ValueError("too large")
@@ -101,13 +120,16 @@ def _without_old(data: bytes) -> bytes:
 
 
 def _entries(data: bytes) -> Iterator[CacheEntry]:
-    magic, count, _, endian, extension = _HEADER.unpack_from(data)
-    if magic != _MAGIC or endian & 3 not in (0, _LITTLE) or count * _ENTRY.size > len(data):
+    order = ">" if data[_FLAG_AT] & 3 == _ORDERS[">"] else "<"
+    magic, count, _, endian, extension = struct.unpack_from(f"{order}{_HEADER}", data)
+    if magic != _MAGIC or endian & 3 not in (0, _ORDERS[order]) or count * _ENTRY_SIZE > len(data):
         raise ValueError("not a cache")
-    subdirectories = list(_subdirectories(data, extension)) if extension else []
+    subdirectories = list(_subdirectories(order, data, extension)) if extension else []
     room = _MAX_TEXT
     for at in range(count):
-        flags, name_offset, path_offset, osversion, hwcap = _ENTRY.unpack_from(data, _HEADER.size + at * _ENTRY.size)
+        flags, name_offset, path_offset, osversion, hwcap = struct.unpack_from(
+            f"{order}{_ENTRY}", data, _HEADER_SIZE + at * _ENTRY_SIZE
+        )
         extended = bool(hwcap & _IS_HWCAPS)
         name, path = _string(data, name_offset), _string(data, path_offset)
         room -= len(name) + len(path)
@@ -123,16 +145,17 @@ def _entries(data: bytes) -> Iterator[CacheEntry]:
         )
 
 
-def _subdirectories(data: bytes, extension: int) -> Iterator[str]:
-    magic, count = _SECTIONS.unpack_from(data, extension)
+def _subdirectories(order: str, data: bytes, extension: int) -> Iterator[str]:
+    magic, count = struct.unpack_from(f"{order}{_SECTIONS}", data, extension)
     if magic != _EXTENSIONS or count > _MAX_SECTIONS:
         raise ValueError("not an extension")
     for number in range(count):
-        tag, _, start, size = _SECTION.unpack_from(data, extension + _SECTIONS.size + number * _SECTION.size)
+        at = extension + _SECTIONS_SIZE + number * _SECTION_SIZE
+        tag, _, start, size = struct.unpack_from(f"{order}{_SECTION}", data, at)
         if tag == _TAG_HWCAPS:
             if size > 4 * _MAX_SUBDIRECTORIES:
                 raise ValueError("not an extension")
-            for (offset,) in struct.iter_unpack("<L", data[start : start + size]):
+            for (offset,) in struct.iter_unpack(f"{order}{_OFFSET}", data[start : start + size]):
                 yield _string(data, offset)
 
 
@@ -144,14 +167,14 @@ def _hwcap(entry: CacheEntry, subdirectories: list[str]) -> int:
     return entry.level | _IS_HWCAPS | subdirectories.index(entry.hwcaps) if entry.hwcaps else entry.level
 
 
-def _extension(start: int, offsets: list[int]) -> bytes:
+def _extension(order: str, start: int, offsets: list[int]) -> bytes:
     """Encode the section that lists the subdirectories of CPUs."""
-    content = start + _SECTIONS.size + _SECTION.size
+    content = start + _SECTIONS_SIZE + _SECTION_SIZE
     size = 4 * len(offsets)
     return (
-        _SECTIONS.pack(_EXTENSIONS, 1)
-        + _SECTION.pack(_TAG_HWCAPS, 0, content, size)
-        + struct.pack(f"<{len(offsets)}L", *offsets)
+        _packed(order, _SECTIONS, _EXTENSIONS, 1)
+        + _packed(order, _SECTION, _TAG_HWCAPS, 0, content, size)
+        + _packed(order, f"{len(offsets)}L", *offsets)
     )
 
 

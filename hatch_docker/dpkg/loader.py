@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from hatch_docker.dpkg.architectures import ARCHITECTURES
 from hatch_docker.dpkg.ldcache import FLAGS, CacheEntry, read_ld_so_cache, version_key
 from hatch_docker.dpkg.ldconfig import configured_directories
 from hatch_docker.errors import ImageError, PackageError
@@ -17,9 +18,7 @@ from hatch_docker.support.elf import MAGIC, Library, read_library_at
 from hatch_docker.support.paths import parents
 
 CACHE = "etc/ld.so.cache"
-# Debian's architectures and the kernel's names of their CPUs, which multiarch triplets use too.
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-_BUILT_IN = ("/lib/{}-linux-gnu", "/usr/lib/{}-linux-gnu", "/lib", "/usr/lib")
+_BUILT_IN = ("/lib/{}", "/usr/lib/{}", "/lib", "/usr/lib")
 _LIBRARY = re.compile(r"(?:lib|ld-|ld\.so\.|ld64\.so\.).*\.so.*|ld(?:64)?\.so\..*", re.DOTALL)
 _HWCAPS = "glibc-hwcaps"
 
@@ -108,8 +107,8 @@ def loader_of(
 
     Raises PackageError for an unsupported architecture.
     """
-    if architecture not in MACHINES:
-        supported = ", ".join(MACHINES)
+    if architecture not in ARCHITECTURES:
+        supported = ", ".join(ARCHITECTURES)
         raise PackageError(f"packages for {architecture!r} are not supported", hint=f"supported are {supported}")
 
     def read(path: str) -> str:
@@ -118,8 +117,8 @@ def loader_of(
         data = entries[path].read() if path in entries else node.data or b""
         return data.decode("utf-8", "replace")
 
-    machine = MACHINES[architecture]
-    configured = (*configured_directories(files, read), *(each.format(machine) for each in _BUILT_IN))
+    found = ARCHITECTURES[architecture]
+    configured = (*configured_directories(files, read), *(each.format(found.triplet) for each in _BUILT_IN))
     names: dict[str, str] = {}
     for directory in configured:
         resolved = _resolved(files, directory)
@@ -128,7 +127,7 @@ def loader_of(
             names.setdefault(resolved, directory)
     directories = tuple((name, resolved) for resolved, name in names.items())
     return Loader(
-        files=files, libraries=libraries, candidates=_candidates(files), machine=machine, directories=directories
+        files=files, libraries=libraries, candidates=_candidates(files), machine=found.machine, directories=directories
     )
 
 

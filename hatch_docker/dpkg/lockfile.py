@@ -66,12 +66,12 @@ class Pins:
     def of(
         self, purpose: str, suite: str, architecture: str, requested: Iterable[str], snapshot: str
     ) -> Selection | None:
-        """The selection for a purpose; None without a lock file, and if it has no builder.
+        """The selection for a purpose; None without a lock file, and for a builder that is pinned for no architecture.
 
         Raises LockError if the selection is missing, or is for another request.
         """
         selection = self.find(purpose, architecture)
-        if self.path is None or (selection is None and purpose == "builder"):
+        if self.path is None or (purpose == "builder" and not any(each.purpose == purpose for each in self.selections)):
             return None
         names, pinned = set(requested), set(selection.requested) if selection else set()
         if selection is None:
@@ -84,6 +84,21 @@ class Pins:
         else:
             return selection
         raise stale(self, problem)
+
+
+def check_dates(selections: Iterable[Selection], pins: Pins) -> None:
+    """Raise an error if selections for one purpose, of several architectures, are from Release files of several dates.
+
+    It is a LockError if they are pinned, else a DebianError: mirrors are then at different times.
+    """
+    for purpose in PURPOSES:
+        chosen = {each.architecture: each for each in selections if each.purpose == purpose}
+        if len({(each.dated, each.snapshot) for each in chosen.values()}) > 1:
+            dates = ", ".join(f"{each.architecture} of {each.dated}" for each in chosen.values())
+            problem = f"the packages for {purpose!r} are of several dates: {dates}"
+            if set(chosen.values()) & set(pins.selections):
+                raise stale(pins, problem)
+            raise DebianError(problem, hint="the mirrors are not at the same time: use one for all architectures")
 
 
 def stale(pins: Pins, problem: str) -> LockError:

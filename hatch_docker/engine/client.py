@@ -6,15 +6,18 @@ The SDK is imported when it is used, since that takes a tenth of a second and mo
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.engine.container import LABEL, LIMIT, Container, opened
 from hatch_docker.engine.files import CHUNK
 from hatch_docker.engine.limits import Limits
-from hatch_docker.engine.translate import hint, text, translated
+from hatch_docker.engine.probe import refusal
+from hatch_docker.engine.translate import ForeignError, hint, text, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image
@@ -33,6 +36,10 @@ _NO_ENGINE = (
     "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
     "hatch build -t docker:archive"
 )
+_FOREIGN = (
+    "emulate it: docker run --privileged --rm tonistiigi/binfmt --install {architecture}; or name an engine of that "
+    "CPU in DOCKER_HOST; or build on a machine for each platform, with --update-index"
+)
 
 
 class Engine:
@@ -40,6 +47,8 @@ class Engine:
 
     def __init__(self, api: APIClient) -> None:
         self._api = api
+        self._asking = threading.Lock()
+        self._refusals: dict[Platform, str] = {}
         weakref.finalize(self, api.close)
 
     @classmethod
@@ -62,6 +71,26 @@ class Engine:
             place = environ.get("DOCKER_HOST", "").rpartition("@")[2] or "the default socket"
             raise EngineError(f"no container engine answers: {text(error)}", place=place, hint=_NO_ENGINE) from None
         return cls(api)
+
+    @cached_property
+    def platform(self) -> Platform:
+        """The platform of the engine's machine. Raises EngineError."""
+        with translated("the engine does not answer"):
+            facts = self._api.version(api_version=False)
+        return Platform.of(str(facts.get("Os") or "linux"), str(facts.get("Arch") or ""))
+
+    def require(self, platform: Platform) -> None:
+        """Raise EngineError if the engine runs no containers of a platform, neither as they are nor in an emulation."""
+        if platform == self.platform:
+            return
+        with self._asking:
+            if platform not in self._refusals:
+                self._refusals[platform] = refusal(self._api, platform)
+        if reason := self._refusals[platform]:
+            raise ForeignError(
+                f"the engine is for {self.platform} and runs no container of {platform} ({reason})",
+                hint=_FOREIGN.format(architecture=platform.architecture),
+            )
 
     def save(self, name: str) -> Iterator[bytes]:
         """An image as `docker save` writes it, in chunks; raises EngineError if the engine has no such image."""
@@ -119,8 +148,10 @@ class Engine:
         network and the proxies of Docker's configuration; without, it has no network, and only the capabilities that
         root needs for files. `limits` hold for the whole life of the container. `platform` is the image's.
 
-        Raises EngineError if it does not start, or reaches a limit.
+        Raises EngineError if it does not start, which a foreign platform may be a reason for, or reaches a limit.
         """
+        if platform:
+            self.require(platform)
         sweep(self._api, before=time.time() - _ABANDONED_SECONDS)
         with opened(self._api, image, what=what, network=network, limits=limits, platform=platform) as container:
             yield container

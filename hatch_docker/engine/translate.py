@@ -23,8 +23,16 @@ _HINTS = {
 }
 
 
+class ForeignError(EngineError):
+    """The engine answers, but runs no containers of a platform."""
+
+
 def missed(error: EngineError, what: str, *, instead: str = "") -> EngineError:
     """An error of an engine that does not answer, extended by what it is needed for and an alternative to it."""
+    if isinstance(error, ForeignError):
+        error.message += f", which is needed to {what}"
+        error.hint += f"; or {instead}" if instead else ""
+        return error
     return EngineError(
         f"{error.message}; it is needed to {what}",
         place=error.place,

@@ -31,7 +31,8 @@ class LockSource:
 
     `configured` is the configured path of its lock, empty to search for one. `earlier` is the file that earlier builds
     without a lock wrote their resolution to. `indexes` opens the package indexes, given those that the lock names.
-    Packages in `no_binary` (normalized names, or `:all:`) are taken as sdists.
+    Packages in `no_binary` (normalized names, or `:all:`) are taken as sdists. `resolved` has the resolutions of this
+    run by path, which hold for all its platforms.
     """
 
     root: Path
@@ -40,6 +41,7 @@ class LockSource:
     indexes: Callable[[NamedIndexes], Indexes]
     no_binary: Set[str] = frozenset()
     progress: Progress = field(default_factory=Progress)
+    resolved: dict[Path, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +107,15 @@ def _text_of_pylock(path: Path) -> str:
 def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) -> Locked:
     """The resolution of a project without a lock: the one of an earlier build if it is current, else a new one."""
     progress, earlier = source.progress, source.earlier
+    if earlier in source.resolved:
+        return Locked(path=earlier, resolved=True, text="" if keep else source.resolved[earlier])
     for file in request.requirement_files:
         progress.note(f"{shown(file, source.root)} has no hashes: its requirements are resolved")
     before = _readable(earlier)
     if is_ours(before) and not changed_inputs(before, request, here=True):
         progress.note(f"lock: {shown(earlier, source.root)}, resolved earlier (delete it to resolve again)")
         return Locked(path=earlier, resolved=True)
-    text = resolve_request(request, source, directory=earlier.parent)
+    text = source.resolved[earlier] = resolve_request(request, source, directory=earlier.parent)
     if keep:
         keep(earlier, text)
     where = f"into {shown(earlier, source.root)}" if keep else "for this plan"
@@ -166,6 +170,8 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
     _check_sources(request)
     path = writable_lock(source.root, source.configured, progress=source.progress)
     before, earlier = text_of(path), _readable(source.earlier)
+    if path in source.resolved:
+        return Locked(path=path, resolved=True, text=source.resolved[path])
     if before and not upgrade:
         if is_ours(before) and not (changes := changed_inputs(before, request)):
             return Locked(path=path, resolved=True, text=before)
@@ -173,7 +179,9 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
         source.progress.note(f"{why}; packages keep their versions if possible")
     elif is_ours(earlier) and not upgrade and not changed_inputs(earlier, request, here=True):
         return Locked(path=path, resolved=True, text=moved(earlier, source.earlier.parent, path.parent))
-    text = resolve_request(request, source, directory=path.parent, before=before, upgrade=upgrade)
+    text = source.resolved[path] = resolve_request(
+        request, source, directory=path.parent, before=before, upgrade=upgrade
+    )
     return Locked(path=path, resolved=True, text=text)
 
 
@@ -219,7 +227,9 @@ def resolve_request(
     upgrade: Collection[str] = (),
 ) -> str:
     """Resolve a request now, to the text of a pylock.toml in `directory`; see `resolve`. Raises ResolveError."""
-    count = len(request.requirements)
+    count = len(
+        {*request.requirements, *(each for file in request.requirement_files for each in requirements_of(file))}
+    )
     resolver = source.indexes(_indexes_of(request)).resolver
     with source.progress.task("resolve", f"{count} requirement{'s' if count != 1 else ''}"):
         return resolve(request, resolver, directory=directory, before=before, upgrade=upgrade)

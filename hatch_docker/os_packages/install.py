@@ -18,6 +18,7 @@ from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.spec import Platform
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.os_packages.difference import difference
 from hatch_docker.os_packages.managers import MANAGERS, Manager, arrived, hint
@@ -101,9 +102,10 @@ def cached_install(image: Image, options: InstallOptions, cache: Cache) -> MadeL
 
 def _installed(image: Image, options: InstallOptions, installer: Installer) -> MadeLayer:
     what, label, progress = options.summary, options.label, installer.progress
-    engine = _engine(installer.engine, f"install {what} in {label}")
+    platform = image.config.platform
+    engine = _engine(installer.engine, platform, f"install {what} in {label}")
     name = engine.provide(image, local_name(image), progress=progress)
-    doing, limits, platform = f"installing {what} in {label}", installer.limits, image.config.platform
+    doing, limits = f"installing {what} in {label}", installer.limits
     with (
         progress.task("install", f"{what} in {label}") as task,
         logging_to(installer.cache.log_path(options.log), task.output) as log,
@@ -112,9 +114,11 @@ def _installed(image: Image, options: InstallOptions, installer: Installer) -> M
         return _Inside(container=container, label=label, log=log).install(options, installer)
 
 
-def _engine(connect: Callable[[], Engine], what: str) -> Engine:
+def _engine(connect: Callable[[], Engine], platform: Platform, what: str) -> Engine:
     try:
-        return connect()
+        engine = connect()
+        engine.require(platform)
+        return engine
     except EngineError as error:
         raise missed(error, what) from None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.base.transports import BaseRequest, pull
+from hatch_docker.base.transports import BaseRequest, locate, pull
 from hatch_docker.config import ALL
 from hatch_docker.dpkg.lockfile import FILE, Selection, write_pins
 from hatch_docker.errors import LockError
@@ -29,35 +29,10 @@ from hatch_docker.services import Services
 from hatch_docker.session import Session
 from hatch_docker.support.atomic import replace_text
 
-UPGRADES = ("base", "python")
 
-DESCRIPTION = """\
-Lock the packages of the project's image: packages from Debian's archive in debian.lock, and Python packages in
-pylock.docker.toml unless another tool locks them. Packages that are locked and fit stay as they are, except those
-that --upgrade and --upgrade-package name. Python packages are locked for all platforms.
-
-Standard output has the paths of the files that were written, one per line; with --check, of those that are missing or
-do not fit.
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this command."""
-    parser.add_argument(
-        "--upgrade",
-        action="append",
-        nargs="?",
-        const=ALL,
-        default=[],
-        choices=(ALL, *UPGRADES),
-        metavar="|".join(UPGRADES),
-        help="choose the newest of everything, or of one kind; may be repeated",
-    )
-    parser.add_argument(
-        "--upgrade-package", action="append", default=[], metavar="NAME", help="choose the newest; may be repeated"
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a lock does not fit")
-    parser.set_defaults(command=lambda chosen: partial(lock, _options(chosen)))
+def command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:
+    """The command that a command line asks for."""
+    return partial(lock, _options(chosen))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +67,9 @@ def lock(options: Options, session: Session) -> tuple[str, int]:
     """
     session.check_configuration()
     services, config = session.services, session.config
-    platform = platforms_of(config.base, services)[0]
-    request = base_request(session.metadata, config, platform)
-    pinned = pin(
-        request,
-        config.os_packages,
-        config.compiling,
-        services,
-        upgrade=options.base,
-        place=config.place("runtime-installer"),
-    )
+    request = base_request(session.metadata, config, services.host.platform)
+    platforms = platforms_of(config.base, lambda: locate(request, services).platforms(), services)
+    pinned = pin(request, platforms, config, services, upgrade=options.base)
     python = _lock_python(session, pinned, options)
     files: dict[Path, Callable[[], object]] = {}
     if pinned.changed and pinned.after.selections:
@@ -114,7 +82,7 @@ def lock(options: Options, session: Session) -> tuple[str, int]:
             write()
     for line in _report(pinned, python, changed=bool(files), options=options):
         services.progress.note(line)
-    if hint := _digest_hint(request, services):
+    if hint := _digest_hint(replace(request, platform=platforms[0]), services):
         services.progress.note(hint)
     return "\n".join(map(str, files)), int(options.check and bool(files))
 
@@ -146,13 +114,14 @@ def _lock_python(session: Session, pinned: Pinned, options: Options) -> _PythonL
         and not text_of(writable_lock(services.root, packages.lock))
     ):
         return _PythonLock(reason="the project requires nothing")
-    (image,) = session.plan_images(services=pinned_services, lock=partial(relock, options.python))
-    path = image.locked.path
+    images = session.plan_images(services=pinned_services, lock=partial(relock, options.python))
+    versions = sorted({image.request.target.version for image in images})
+    path, text = images[0].locked.path, images[0].locked.text
     return _PythonLock(
         path=path,
         before=text_of(path) if path else "",
-        after=image.locked.text,
-        target=f"Python {image.request.target.version}",
+        after=text,
+        target=f"Python {' and '.join(versions)}",
     )
 
 

@@ -8,7 +8,7 @@ are marked.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -43,16 +43,10 @@ from hatch_docker.locks.locked import Locked
 from hatch_docker.locks.model import parse_filename, read_text
 from hatch_docker.oci.filesystem import merge
 from hatch_docker.plan import ImagePlan
+from hatch_docker.services import Services
 from hatch_docker.session import Session
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
-
-DESCRIPTION = """\
-List the packages of the project's image, as it would be built now, that have newer versions: first security updates
-of Debian and versions that were yanked from the package index. Standard output is a table, empty if nothing is
-outdated. As with pip, versions that another package of the image excludes are listed, too; versions that the project
-itself excludes are marked. Nothing is installed or written.
-"""
 
 _HEADS = ("package", "has", "newest", "from")
 
@@ -68,12 +62,9 @@ class _Row:
     urgent: bool = False
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this command."""
-    parser.add_argument(
-        "--check", action="store_true", help="exit with status 1 if a security update or a yanked version is listed"
-    )
-    parser.set_defaults(command=lambda chosen: partial(outdated, chosen.check))
+def command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:
+    """The command that a command line asks for."""
+    return partial(outdated, chosen.check)
 
 
 def outdated(check: bool, session: Session) -> tuple[str, int]:
@@ -86,20 +77,26 @@ def outdated(check: bool, session: Session) -> tuple[str, int]:
     services, spec = session.services, session.config.base.spec
     # Indexes that were downloaded within the last hour would do for a build, but not for news.
     archives = replace(services.archives, fresh=timedelta(0))
-    (image,) = session.plan_images(services=replace(services, archives=archives))
-    debian = _debian_rows(image, spec, archives, services.progress)
-    finder = services.indexes(image.locked.indexes).finder
-    python = _python_rows(image.locked.artifacts, image.request, finder, services.progress)
-    rows = sorted((*debian, *python), key=lambda row: not row.urgent)
-    hints = [_upgrade_debian(image, spec)] if debian else []
-    hints += [_upgrade_python(image.locked, image.request)] if python else []
+    images = session.plan_images(services=replace(services, archives=archives))
+    debian = [_debian_rows(image, spec, archives, services.progress) for image in images]
+    python = [_python_rows(image, services) for image in images]
+    rows = sorted((*_merged(images, debian), *_merged(images, python)), key=lambda row: not row.urgent)
+    hints = [_upgrade_debian(images[0], spec)] if any(debian) else []
+    hints += [_upgrade_python(images[0].locked, images[0].request)] if any(python) else []
     for hint in hints:
         services.progress.note(hint)
     if not hints:
-        count = len(image.locked.artifacts)
+        count = len({each.name for image in images for each in image.locked.artifacts})
         packages = f"{count} Python package{'s' if count != 1 else ''}"
-        services.progress.note(f"everything is up to date ({image.base.name}, {packages})")
+        services.progress.note(f"everything is up to date ({images[0].base.name}, {packages})")
     return "\n".join(_table(rows)), int(check and any(row.urgent for row in rows))
+
+
+def _merged(images: Sequence[ImagePlan], rows: Sequence[Sequence[_Row]]) -> Iterator[_Row]:
+    """The rows of all images, each once; those that not all images have name their platforms."""
+    for row in dict.fromkeys(each for some in rows for each in some):
+        having = [str(image.platform) for image, some in zip(images, rows, strict=True) if row in some]
+        yield row if len(having) == len(images) else replace(row, name=f"{row.name} ({', '.join(having)})")
 
 
 def _debian_rows(image: ImagePlan, spec: BaseSpec, archives: Archives, progress: Progress) -> list[_Row]:
@@ -139,13 +136,14 @@ def _newer_package(installed: Package, indexes: Iterable[PackageIndex], architec
     return _Row(name=installed.name, has=installed.version, newest=newest.version, source=source, urgent=urgent)
 
 
-def _python_rows(
-    artifacts: Sequence[Artifact], request: InstallRequest, finder: FileFinder, progress: Progress
-) -> list[_Row]:
+def _python_rows(image: ImagePlan, services: Services) -> list[_Row]:
     """The Python packages that have newer versions for the target, or that were yanked from the index.
 
     Each is compared with the index that it came from; a source tree or a file of a URL came from none.
     """
+    request, progress = image.request, services.progress
+    artifacts: Sequence[Artifact] = image.locked.artifacts
+    finder = services.indexes(image.locked.indexes).finder
     applying = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
     direct = {canonicalize_name(each.name) for each in request.requirements if each.url} | {
         name for name, sources in applying.by_name.items() if all(each.kind != "index" for each in sources)

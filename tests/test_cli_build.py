@@ -24,8 +24,9 @@ from fake_registry import FakeRegistry
 from hatch_docker.config import Option
 from hatch_docker.errors import ConfigError
 from hatch_docker.frontends.cli import build as build_command
+from hatch_docker.frontends.cli.commands import COMMANDS
 from hatch_docker.frontends.cli.exports import Export, parse_export
-from hatch_docker.frontends.cli.main import COMMANDS, help_text
+from hatch_docker.frontends.cli.main import help_text
 from hatch_docker.frontends.cli.options import run_options
 from hatch_docker.frontends.cli.parser import Parser, add_common_options, add_project_options
 
@@ -494,7 +495,10 @@ class TestHelp:
         assert outcome.code == 0
         assert outcome.out.startswith("hatch-docker ")
 
-    @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"], ["build", "--typo"]])
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--help"], ["--version"], ["build", "--typo"], *([name, "--help"] for name in COMMANDS)],
+    )
     def test_imports_nothing_large(self, arguments: list[str]) -> None:
         program = f"""
 import sys

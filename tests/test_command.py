@@ -179,7 +179,7 @@ class TestMistakes:
             (["bilder"], "bilder is no command; did you mean builder?"),
             (["builder", "--tga", "x"], "unknown option: --tga; did you mean --tag?"),
             (["builder", "one", "two"], "unexpected argument: two"),
-            (["builder", "--push"], "--push needs a name to push to: --tag registry.example/team/builder:1"),
+            (["builder", "--push"], "--push: it needs a name to push to: --tag registry.example/team/builder:1"),
             (["builder", "--tag", "Acme/Builder:1"], "'Acme/Builder:1' is not an image reference"),
             (["builder", "--tag", "acme/builder:+"], "'+' is not a tag; a tag has "),
             (["builder", "--tag", f"acme/builder@sha256:{'0' * 64}"], "has a digest: images are named by tags"),

@@ -1,14 +1,9 @@
-"""The command line of `hatch-docker build`. What runs it is imported when it is parsed."""
+"""The command line of `hatch-docker build`; `make` runs it."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hatch_docker.session import RunOptions, Session
 
 HELP = """\
 usage: hatch-docker build [OPTION]... [PROJECT]
@@ -58,16 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, action="store_true")
     for name in ("--metadata-file", "--iidfile", "--wheel"):
         parser.add_argument(name, type=_path, default=None)
-    parser.set_defaults(prepare=_prepare)
 
 
 def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("it is empty: name a file")
     return Path(text)
-
-
-def _prepare(chosen: argparse.Namespace) -> tuple[RunOptions, Callable[[Session], tuple[str, int]]]:
-    from hatch_docker.frontends.cli.make import prepare
-
-    return prepare(chosen)

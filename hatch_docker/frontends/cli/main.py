@@ -10,39 +10,17 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError, HatchDockerError, LockError
+from hatch_docker.frontends.cli.commands import COMMANDS, Command
+from hatch_docker.frontends.cli.parser import Parser, add_common_options, add_project_options
 
 if TYPE_CHECKING:
-    from hatch_docker.frontends.cli.parser import Parser
     from hatch_docker.project.model import ProjectSource
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A subcommand: a module of this package with DESCRIPTION or HELP, and `add_arguments`.
-
-    That sets `command`, a function from the arguments to what `Session.run` runs; or `prepare`, one that returns the
-    run's options, too. Without a project, the session has no configuration but the host's.
-    """
-
-    summary: str
-    needs_project: bool = True
-
-
-COMMANDS: Mapping[str, Command] = {
-    "build": Command(summary="build the image of a project, and load, push or write it"),
-    "push": Command(summary="push the image in an archive or layout, as it is", needs_project=False),
-    "plan": Command(summary="show what a build would do"),
-    "lock": Command(summary="lock the packages of the image"),
-    "outdated": Command(summary="list packages of the image with newer versions"),
-    "builder": Command(summary="make the image that the project is compiled in"),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,8 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from hatch_docker.frontends.cli.parser import Parser
-
     top = Parser("hatch-docker", text=help_text())
     top.add_argument("--version", action="store_true")
     name, *rest = [*arguments] or [""]
@@ -70,34 +46,30 @@ def _run(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         top.error(f"{name} is no command{f'; did you mean {close[0]}?' if close else ''}" if name else "name a command")
-    # Only the module of the command that runs is imported.
-    module = import_module(f"hatch_docker.frontends.cli.{name}")
-    parser = Parser(f"hatch-docker {name}", getattr(module, "DESCRIPTION", ""), getattr(module, "HELP", ""))
-    return _run_command(COMMANDS[name], parser, module.add_arguments, rest)
-
-
-def _run_command(command: Command, parser: Parser, add_arguments: Callable[[Parser], None], rest: Sequence[str]) -> int:
-    from hatch_docker.frontends.cli.parser import add_common_options, add_project_options
-
-    add_arguments(parser)
+    command = COMMANDS[name]
+    parser = Parser(f"hatch-docker {name}", command.description, command.help)
+    command.add_arguments(parser)
     add_common_options(parser)
     if command.needs_project:
         add_project_options(parser)
-    chosen = parser.read(rest)
+    return _run_command(command, parser, parser.read(rest))
 
+
+def _run_command(command: Command, parser: Parser, chosen: argparse.Namespace) -> int:
+    # Everything large is imported here: only the module of the command that runs.
     from hatch_docker.frontends.cli.console import CommandConsole
     from hatch_docker.frontends.cli.options import run_options
     from hatch_docker.session import Session
 
+    module = import_module(f"hatch_docker.frontends.cli.{command.module}")
     try:
-        if "prepare" in chosen:
-            options, run = chosen.prepare(chosen)
+        if hasattr(module, "prepare"):
+            options, run = module.prepare(chosen)
         else:
-            options, run = run_options(chosen), chosen.command(chosen)
+            options, run = run_options(chosen), module.command(chosen)
     except ConfigError as error:
         parser.error("\n  ".join(f"{place}: {message}" for place, message in error.problems))
-    quiet = chosen.quiet or chosen.progress == "quiet"
-    console = CommandConsole(verbosity=-1 if quiet else 0)
+    console = CommandConsole(verbosity=-1 if chosen.quiet or chosen.progress == "quiet" else 0)
     if getattr(chosen, "no_sources", False):
         os.environ["UV_NO_SOURCES"] = "1"
     try:

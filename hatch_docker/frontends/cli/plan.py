@@ -23,6 +23,7 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.plan import ImagePlan, Plan
+from hatch_docker.project.model import Project
 from hatch_docker.services import Services
 from hatch_docker.session import Session
 from hatch_docker.support.http import redact
@@ -33,18 +34,10 @@ from hatch_docker.support.terminal import human
 SCHEMA_VERSION = 1
 UNKNOWN = "unknown"
 
-DESCRIPTION = """\
-Show what a build of the project's image would do: the base, its Python and C library, the OS packages, the Python
-packages with their sources and the reasons to compile them, the layers and which of them are cached, and what the
-image starts. Manifests, indexes and the base's layers are downloaded unless they are cached, wheels are not: what only
-wheels can tell is "unknown" until they are cached.
-"""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this command."""
-    parser.add_argument("--json", action="store_true", help="print a JSON document instead of text")
-    parser.set_defaults(command=lambda chosen: partial(show_plan, chosen.json))
+def command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:
+    """The command that a command line asks for."""
+    return partial(show_plan, chosen.json)
 
 
 def show_plan(as_json: bool, session: Session) -> tuple[str, int]:
@@ -59,7 +52,7 @@ def describe(plan: Plan, services: Services) -> dict[str, Any]:
     return {
         "schema-version": SCHEMA_VERSION,
         "name": plan.project.normalized_name,
-        "version": plan.project.version or UNKNOWN,
+        "version": _version(plan.project),
         "references": [str(reference) for reference in plan.references],
         "created": plan.created,
         "images": [_image(plan, image, services) for image in plan.images],
@@ -171,7 +164,12 @@ def _layers(
     if output.extra_files:
         yield PlannedLayer(contents=("extra files",), cached=False)
     yield from below
-    yield PlannedLayer(contents=(f"{project.normalized_name} {project.version or UNKNOWN}",))
+    yield PlannedLayer(contents=(f"{project.normalized_name} {_version(project)}".rstrip(),))
+
+
+def _version(project: Project) -> str:
+    """The project's version; empty if it has none."""
+    return project.version or (UNKNOWN if project.has_version else "")
 
 
 def _packages_layer(plan: Plan, image: ImagePlan, services: Services) -> MadeLayer | None:
@@ -210,7 +208,7 @@ def _command(configured: tuple[str, ...] | str | None) -> list[str] | None:
 def _text(document: Mapping[str, Any]) -> Iterator[str]:
     """The lines of a plan for a terminal."""
     for image in document["images"]:
-        yield f"{document['name']} {document['version']} for {image['platform']}"
+        yield f"{' '.join(filter(None, (document['name'], document['version'])))} for {image['platform']}"
         yield ""
         yield from aligned(list(_facts(document, image)))
         yield ""

@@ -13,24 +13,8 @@ from hatch_docker.oci.layout import open_files
 from hatch_docker.oci.reference import Reference
 from hatch_docker.session import Session
 
-DESCRIPTION = """\
-Push an image from a file or folder: an OCI image layout, a tar of one, or an archive of 'docker save'. Nothing of it
-is changed, so it keeps its digest. Archives of Docker before version 25 have no manifest, and get one.
 
-If there are several images in it, FILE:NAME chooses one, by its name, tag or digest.
-
-Standard output has one line for each REF: its name by digest.
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this command, which needs no project."""
-    parser.add_argument("file", metavar="FILE", help="the file or folder, or FILE:NAME")
-    parser.add_argument("references", nargs="+", metavar="REF", help="a name to push to, with a registry")
-    parser.set_defaults(command=_command)
-
-
-def _command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:
+def command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:
     """The command. Raises ConfigError with all mistakes of the command line."""
     references = gather(partial(_reference, text) for text in chosen.references)
     if not chosen.file:

@@ -15,6 +15,7 @@ from typing import Any
 import builds
 import pytest
 from docker import DockerClient
+from docker.errors import ImageNotFound
 from docker.models.containers import Container
 
 # Podman with its own store in the directory that is filled in. It refuses long paths.
@@ -94,7 +95,9 @@ def remove(client: DockerClient, repository: str) -> None:
         names = [*image.attrs["RepoTags"], *image.attrs["RepoDigests"]]
         for name in names:
             if name.startswith((f"{repository}:", f"{repository}@")):
-                client.images.remove(name, force=True)
+                # In a containerd store, the name by digest goes with the last tag.
+                with contextlib.suppress(ImageNotFound):
+                    client.images.remove(name, force=True)
 
 
 def tool(*command: str | Path, **options: Any) -> str:

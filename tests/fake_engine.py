@@ -27,6 +27,7 @@ class FakeEngine(Loopback):
     answers: list[tuple[int, bytes] | str] = field(default_factory=list)
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     loads: list[set[str]] = field(default_factory=list)
+    containerd: bool = False  # an image's ID is its manifest's digest, as in containerd's store
     saved: bytes = b""
     cut_saves: bool = False
     containers: Containers = field(default_factory=Containers)
@@ -48,6 +49,8 @@ class FakeEngine(Loopback):
             if name not in members and diff_id not in present:
                 return 200, json.dumps({"error": f"open {name}: no such file or directory"}).encode()
         identity = "sha256:" + entry["Config"].rpartition("/")[2]
+        if self.containerd:
+            identity = json.loads(members["index.json"])["manifests"][0]["digest"]
         image = {"Id": identity, "RootFS": {"Layers": rootfs}}
         self.images |= dict.fromkeys([identity, *entry["RepoTags"]], image)
         return 200, b'{"stream":"Loaded image"}'

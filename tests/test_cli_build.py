@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tarfile
@@ -18,8 +19,11 @@ import builds
 import pytest
 from base_maker import FakeBase
 from builds import Bench, Outcome, check_archive, read, result_of
+from containers import environment, output, remove
+from docker import DockerClient
 from fake_engine import FakeEngine
 from fake_registry import FakeRegistry
+from project_maker import make_project
 
 from hatch_docker.config import Option
 from hatch_docker.errors import ConfigError
@@ -214,9 +218,14 @@ class TestFiles:
         succeeded(build("--iidfile", "iid"))
         assert (project / "iid").read_text() == result_of(project)["images"][0]["image-id"]
 
-    def test_image_id_of_the_engine(self, project: Path, build: HatchDocker, engine: FakeEngine) -> None:
+    @pytest.mark.parametrize("containerd", [False, True])
+    def test_image_id_of_the_engine(
+        self, project: Path, build: HatchDocker, engine: FakeEngine, containerd: bool
+    ) -> None:
+        engine.containerd = containerd
         succeeded(build("--load", "--iidfile", "iid", DOCKER_HOST=engine.address))
-        assert (project / "iid").read_text() == engine.images["shop:1.0"]["Id"]
+        made = result_of(project)
+        assert (project / "iid").read_text() == (made["digest"] if containerd else made["image-id"])
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -512,3 +521,35 @@ finally:
         modules = set(done.stderr.split())
         assert "hatch_docker.frontends.cli.parser" in modules
         assert not {"hatch_docker.session", "hatchling", "docker", "urllib3", "rich", "packaging"} & modules
+
+
+@pytest.mark.engine
+@pytest.mark.base
+class TestEngine:
+    """The results name the image in the engine at hand, whatever the kind of its store."""
+
+    @pytest.fixture
+    def name(self, client: DockerClient) -> Iterator[str]:
+        name = f"hatch-docker-test-{secrets.token_hex(6)}"
+        yield name
+        remove(client, name)
+
+    def test_results_run(self, tmp_path: Path, client: DockerClient, name: str) -> None:
+        project = make_project(tmp_path / "project", name=name, docker='base = "slim"\npython = "3.13"')
+        options = ("-q", "--load", "--iidfile", tmp_path / "iid")
+        outcome = builds.command("build", *options, project, env=environment(tmp_path / "cache"), folder=tmp_path)
+        assert outcome.err == ""
+        assert output(client, succeeded(outcome)) == "hello\n"
+        identity = (tmp_path / "iid").read_text()
+        assert output(client, identity) == "hello\n"
+        assert client.images.get(succeeded(outcome)).id == identity
+
+    def test_archive_on_standard_output(self, tmp_path: Path, client: DockerClient, name: str) -> None:
+        project = make_project(tmp_path / "project", name=name, docker='base = "slim"\npython = "3.13"')
+        process = start(
+            project, "-o", "type=docker,dest=-", env=environment(tmp_path / "cache"), stdout=subprocess.PIPE
+        )
+        data, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        client.images.load(data)
+        assert output(client, f"{name}:1.0") == "hello\n"

@@ -259,7 +259,7 @@ class TestFailures:
         project = bench.project(docker='extras = ["fast"]\noutputs = ["puhs"]\n')
         outcome = plan(bench, project)
         assert outcome.code == 1
-        assert outcome.err.startswith("2 mistakes in the configuration:\n")
+        assert outcome.err.startswith("error: 2 mistakes in the configuration:\n")
         assert "the project has no extras" in outcome.err
         assert "did you mean 'push'?" in outcome.err
 
@@ -300,7 +300,7 @@ class TestTheProjectsVersion:
         (project / "pyproject.toml").write_text(f"{text}\n[tool.hatch.version]\n{source}\n")
         outcome = plan(bench, project)
         assert (outcome.code, outcome.out) == (1, "")
-        assert outcome.err.startswith("pyproject.toml: ")
+        assert outcome.err.startswith("error: pyproject.toml: ")
 
 
 class TestCommandsThatDoNotBuild:

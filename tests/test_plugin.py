@@ -86,7 +86,7 @@ def test_hatch_finds_the_builder() -> None:
 
 class TestVersions:
     def test_versions_are_the_outputs(self, make: Make) -> None:
-        assert set(make().get_version_api()) == {"archive", "load", "oci", "push"}
+        assert set(make().get_version_api()) == {"archive", "load", "oci", "push", "update-index"}
 
     def test_default_without_an_engine(self, make: Make) -> None:
         assert make().get_default_versions() == ["archive"]

@@ -50,3 +50,11 @@ def check_folder(path: Path) -> None:
     existing = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         fail(str(path), f"files cannot be written there: check the permissions of {existing}")
+
+
+def shown_path(path: Path) -> str:
+    """A path relative to the current directory, as a user would write it; as it is if that is on another drive."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return str(path)

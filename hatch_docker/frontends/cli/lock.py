@@ -19,6 +19,7 @@ from hatch_docker.config import ALL
 from hatch_docker.dpkg.lockfile import FILE, Selection, write_pins
 from hatch_docker.errors import LockError
 from hatch_docker.frontends.cli.pin import Pinned, pin
+from hatch_docker.image.files import shown_path
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.commands import OWN_COMMAND
 from hatch_docker.locks.formats import find_requirement_files, upgrade_command
@@ -84,7 +85,7 @@ def lock(options: Options, session: Session) -> tuple[str, int]:
         services.progress.note(line)
     if hint := _digest_hint(replace(request, platform=platforms[0]), services):
         services.progress.note(hint)
-    return "\n".join(map(str, files)), int(options.check and bool(files))
+    return "\n".join(map(shown_path, files)), int(options.check and bool(files))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from hatch_docker.errors import EngineError, OutputError
 from hatch_docker.frontends.cli.console import abandon_output
 from hatch_docker.frontends.cli.exports import STANDARD_OUTPUT, Export, parse_export
 from hatch_docker.frontends.cli.options import run_options
-from hatch_docker.image.files import check_folder, check_writable, write_text
+from hatch_docker.image.files import check_folder, check_writable, shown_path, write_text
 from hatch_docker.image.outputs import OUTPUTS, result_text
 from hatch_docker.session import RunOptions, Session
 
@@ -78,7 +78,7 @@ def build(request: Request, session: Session) -> tuple[str, int]:
     for export in exports:
         made = _write(export, session)
         if OUTPUTS[export.output].is_file:
-            files.append(export.dest or os.path.relpath(made))
+            files.append(export.dest or shown_path(made))
     session.report()
     _write_files(request, session)
     if any(export.dest == STANDARD_OUTPUT for export in exports):

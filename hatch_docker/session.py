@@ -37,12 +37,13 @@ from hatch_docker.image.outputs import (
     OUTPUTS,
     Destination,
     check_loadable,
+    how_to_start,
     remove_outputs,
     write_constraints,
     write_result,
     write_selections,
 )
-from hatch_docker.image.report import Built, how_to_run, tables
+from hatch_docker.image.report import Built, tables
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
@@ -303,15 +304,8 @@ class Session:
     def report(self) -> None:
         """Show the report of a build."""
         built = self.built
-        self.terminal.show(["", *tables(built), "", f"  {self._how_to_run(built)}"])
-
-    def _how_to_run(self, built: Built) -> str:
-        run = how_to_run(built)
-        if self._outputs.keys() & {"load", "push"} or "archive" not in self._outputs:
-            return run
-        path, here = (self._directory / self._outputs["archive"][0]).absolute(), Path.cwd()
-        # Build frontends run hooks in temporary directories.
-        return f"docker load -i {path.relative_to(here) if path.is_relative_to(here) else path} && {run}"
+        run = how_to_start(built, self._outputs, self._directory)
+        self.terminal.show(["", *tables(built), *(["", f"  {run}"] if run else [])])
 
     def run(self, command: Callable[[Session], tuple[str, int]]) -> int:
         """Run a command that does not build, after its own checks; it returns a text to print and the exit status."""

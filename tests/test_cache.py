@@ -287,3 +287,14 @@ class TestRefusals:
         assert cache.blob(DIGEST) is None
         with pytest.raises(OutputError, match="cannot write"):
             cache.add([DATA], DIGEST, what="it")
+
+
+class TestKinds:
+    def test_others_are_found_only_if_this_run_stored_them(self, tmp_path: Path) -> None:
+        before, cache = Cache(tmp_path), Cache(tmp_path, kinds=frozenset({"kept"}))
+        before.put("kept", "key", {"a": 1})
+        before.put("layers", "key", {"a": 1})
+        assert (cache.get("kept", "key"), cache.get("layers", "key")) == ({"a": 1}, None)
+        cache.put("layers", "key", {"a": 2})
+        assert cache.get("layers", "key") == {"a": 2}
+        assert Cache(tmp_path).get("layers", "key") == {"a": 2}

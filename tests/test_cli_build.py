@@ -130,6 +130,12 @@ class TestOutputs:
         assert entry["digest"] == result_of(project)["digest"]
         assert succeeded(build("-o", "type=oci,tar=false,dest=out")) == "out"
 
+    def test_a_layout_by_hatch(self, bench: Bench, project: Path) -> None:
+        outcome = bench.build(project, target="docker:oci")
+        assert outcome.code == 0, outcome.err
+        assert (project / "dist" / "shop-1.0.oci" / "index.json").is_file()
+        assert "docker run" not in outcome.err
+
     def test_a_pipe_is_not_replaced(self, project: Path, build: HatchDocker) -> None:
         assert succeeded(build("-o", "type=oci,dest=/dev/null", "--metadata-file", "/dev/null")) == "/dev/null"
         assert Path("/dev/null").is_char_device()
@@ -142,6 +148,7 @@ class TestOutputs:
         with tarfile.open(fileobj=io.BytesIO(out)) as tar:
             assert "index.json" in tar.getnames()
         assert b"total, " in err
+        assert b"docker load" not in err
 
     def test_push_to_several_registries(self, project: Path, build: HatchDocker, registry: FakeRegistry) -> None:
         with FakeRegistry() as other:

@@ -12,10 +12,13 @@ from prepared_maker import TARGET
 
 from hatch_docker.base.image import Base
 from hatch_docker.base.interpreter import BaseFacts
-from hatch_docker.image.report import Built, BuiltImage, document, how_to_run, table
+from hatch_docker.errors import EngineError
+from hatch_docker.image.outputs import check_loadable
+from hatch_docker.image.report import Built, BuiltImage, document, how_to_run, table, tables
 from hatch_docker.oci.image import append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.spec import Platform
 
 FACTS = BaseFacts(python=TARGET, links={}, directories=frozenset(), occupied=False)
 BASE = make_image("base", "more")
@@ -45,7 +48,7 @@ def with_config(**changes: Any) -> Built:
 
 class TestResultFile:
     def test_describes_the_image(self) -> None:
-        made = json.loads(json.dumps(document(BUILT, {"push": "x", "archive": "y"})))
+        made = json.loads(json.dumps(document(BUILT, {"push": ["x"], "archive": ["y"]})))
         assert made["reference"] == f"registry.example/my-app@{IMAGE.digest}"
         assert made["references"] == ["registry.example/my-app:1.0", "registry.example/my-app:latest"]
         assert made["digest"] == IMAGE.digest
@@ -87,6 +90,57 @@ class TestTable:
         assert names[0][:50] in lines[3]
         more = len(names) - shown.count(" · ") - 1 + (" more" in shown)
         assert (f" · {more} more" in lines[3]) == (more > 0)
+
+
+class TestTables:
+    ARM = Platform.parse("linux/arm64")
+
+    def of_two(self, *layers: MadeLayer) -> Built:
+        image = replace(IMAGE, config=replace(IMAGE.config, platform=self.ARM))
+        other = replace(BUILT_IMAGE, image=image, layers=layers or BUILT_IMAGE.layers)
+        return replace(BUILT, images=(BUILT_IMAGE, other))
+
+    def test_one_image_has_no_heading(self) -> None:
+        assert tables(BUILT) == table(BUILT_IMAGE)
+
+    def test_shared_layers_are_one_row(self) -> None:
+        first, second = "\n".join(tables(self.of_two())).split("\n\n")
+        assert first.splitlines() == ["  linux/amd64", *table(BUILT_IMAGE)]
+        head, _, _, base, shared, total = second.splitlines()
+        assert head == "  linux/arm64"
+        assert base.startswith("  python:3.13-slim (base, 2 layers)")
+        size = sum(made.layer.descriptor.size for made in BUILT_IMAGE.layers)
+        assert shared.startswith("  2 layers of linux/amd64  ")
+        assert shared.split()[-5:] == [str(size), "B", "5.0", "MB", "shared"]
+        assert total.startswith("  total, ")
+
+    def test_other_layers_have_their_rows(self) -> None:
+        own = replace(BUILT_IMAGE.layers[1], layer=make_image("c").layers[0], contents=("own 1.0",))
+        second = "\n".join(tables(self.of_two(BUILT_IMAGE.layers[0], own))).partition("\n\n")[2].splitlines()
+        assert [line.split("  ")[1] for line in second[4:6]] == ["1 layer of linux/amd64", "own 1.0"]
+
+
+class TestSeveralPlatforms:
+    """The result file of an index."""
+
+    def test_has_no_digest_of_a_config(self) -> None:
+        built = TestTables().of_two()
+        made = document(built, {"push": ["a", "b"]})
+        assert "containerimage.config.digest" not in made
+        assert made["containerimage.digest"] == built.digest
+        assert made["containerimage.descriptor"]["mediaType"] == "application/vnd.oci.image.index.v1+json"
+        assert [image["platform"] for image in made["images"]] == ["linux/amd64", "linux/arm64"]
+        assert built.image_id == built.digest
+        assert made["outputs"] == {"push": ["a", "b"]}
+
+    def test_engine_gets_the_image_of_its_platform(self) -> None:
+        platforms = [Platform.parse("linux/amd64"), TestTables.ARM]
+        check_loadable(platforms, TestTables.ARM)
+        with pytest.raises(
+            EngineError, match="is for linux/amd64, linux/arm64, and the engine for linux/s390x"
+        ) as caught:
+            check_loadable(platforms, Platform.parse("linux/s390x"))
+        assert "add linux/s390x to the platforms" in caught.value.hint
 
 
 class TestHowToRun:

@@ -53,8 +53,6 @@ def check_folder(path: Path) -> None:
 
 
 def shown_path(path: Path) -> str:
-    """A path relative to the current directory, as a user would write it; as it is if that is on another drive."""
-    try:
-        return os.path.relpath(path)
-    except ValueError:
-        return str(path)
+    """A path for a user: relative to the current directory if it is below that."""
+    path, here = path.absolute(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from typing import BinaryIO
 from hatch_docker.dpkg.lockfile import write_pins
 from hatch_docker.engine import Engine, answers
 from hatch_docker.errors import EngineError
-from hatch_docker.image.files import opened
-from hatch_docker.image.report import Built, BuiltImage, document
+from hatch_docker.image.files import opened, shown_path
+from hatch_docker.image.report import Built, BuiltImage, document, how_to_run
 from hatch_docker.oci.archive import archive, write_layout
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
@@ -143,6 +144,15 @@ OUTPUTS: Mapping[str, Output] = {
     "push": Output(write=to_registry, needs_registry=True),
     "update-index": Output(write=to_index, needs_registry=True),
 }
+
+
+def how_to_start(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> str:
+    """The command that starts the image where `outputs` put it; empty if only other tools can read it there."""
+    if not outputs.keys().isdisjoint({"load", "push", "update-index"}):
+        return how_to_run(built)
+    # Build frontends run hooks in temporary directories.
+    files = [shown_path(directory / name) for name in outputs.get("archive", ()) if name != STREAM]
+    return f"docker load -i {shlex.quote(files[0])} && {how_to_run(built)}" if files else ""
 
 
 def write_result(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path:

@@ -25,6 +25,7 @@ from hatch_docker.compiling.archive import pack
 from hatch_docker.compiling.compile import obtain
 from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.compiling.metadata import build_metadata
+from hatch_docker.compiling.trees import build_tree
 from hatch_docker.errors import CompileError, ConfigError, EngineError, HatchDockerError, LockError
 from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.index.artifact import Artifact
@@ -427,6 +428,18 @@ class TestACompiledProject:
             "app: its sdist cannot be built here (RuntimeError: no pkg-config)" in each for each in bench.notes.notes
         )
 
+    def test_is_not_compiled_again_for_our_own_outputs(self, bench: TreeBench) -> None:
+        """scikit-build-core packs all that Git does not ignore."""
+        bench.wheel("cython")
+        artifact = bench.in_tree("app", requires=["cython"])
+        context, digests = bench.context(), []
+        for outputs in ((), ("app-1.0.docker.json", "pylock.app.toml", "app-1.0.docker.tar"), ("app.js",)):
+            write({f"dist/{each}": each for each in outputs}, bench.root / "app")
+            tree = build_tree(artifact, context, lambda artifacts: obtain(artifacts, context)[0])
+            assert tree is not None
+            digests.append(tree.file.digest)
+        assert digests[0] == digests[1] != digests[2]
+
     def test_that_no_machine_can_build_is_an_error(self, bench: TreeBench) -> None:
         artifact = bench.in_tree("app")
         (bench.root / "app" / "backend.py").write_text("import no_such_module")
@@ -457,11 +470,22 @@ class TestAnArchive:
         )
         git(project, "init")
         git(project, "add", "pyproject.toml")
+        write({"dist/app.docker.tar": "", "build/tracked.txt": "", "out/app.docker.json": ""}, project)
+        git(project, "add", "build/tracked.txt")
         path = pack(project, "my-app", "1.0", tmp_path, os.environ)
         assert path.name == "my_app-1.0.tar.gz"
-        assert self.names(path) == [
-            f"my_app-1.0/{each}" for each in (".gitignore", "note.txt", "pyproject.toml", "src/lib.rs")
-        ]
+        expected = (".gitignore", "build/tracked.txt", "note.txt", "pyproject.toml", "src/lib.rs")
+        assert self.names(path) == [f"my_app-1.0/{each}" for each in expected]
+
+    def test_has_submodules(self, tmp_path: Path) -> None:
+        library, project = write({"lib.c": ""}, tmp_path / "library"), write({"pyproject.toml": ""}, tmp_path / "app")
+        for each in (library, project):
+            git(each, "init")
+            git(each, "add", "--all")
+            git(each, "commit", "--message", "one")
+        git(project, "-c", "protocol.file.allow=always", "submodule", "add", str(library), "vendor")
+        path = pack(project, "app", "1", tmp_path, os.environ)
+        assert self.names(path) == [f"app-1/{each}" for each in (".gitmodules", "pyproject.toml", "vendor/lib.c")]
 
     def test_leaves_out_caches_and_outputs_without_git(self, tmp_path: Path) -> None:
         project = write(dict.fromkeys(self.FILES, ""), tmp_path / "app")

@@ -6,7 +6,7 @@ The sdists of some backends need a compiler, or the repository. The archive has 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from hatch_docker.compiling.directory import BINARY, source_files
@@ -16,8 +16,9 @@ from hatch_docker.errors import SourceError
 
 # Cargo and other tools mark their caches (Cache Directory Tagging Specification).
 _CACHE = "CACHEDIR.TAG"
-# Outputs of builds, if there is no Git to say that they are ignored.
+# Outputs of builds, ours too, if Git does not track them.
 _OUTPUTS = frozenset(("build", "dist", "target"))
+_IMAGES = (".docker.json", ".docker.tar")
 
 
 def pack(directory: Path, name: str, version: str, folder: Path, environ: Mapping[str, str]) -> Path:
@@ -37,17 +38,22 @@ def pack(directory: Path, name: str, version: str, folder: Path, environ: Mappin
     return path
 
 
-def _sources(directory: Path, environ: Mapping[str, str]) -> Iterator[str]:
-    """The paths of the files, relative to the directory."""
-    tracked = tracked_files(directory, environ)
-    if tracked is not None:
-        yield from (each for each in tracked if (directory / each).is_file())
-        return
-    files = [*source_files(directory)]
-    caches = {path.parent for _, path in files if path.name == _CACHE}
-    for relative, path in files:
-        top = relative.partition("/")[0]
-        if top in _OUTPUTS or top.endswith(".egg-info") or not caches.isdisjoint(path.parents):
-            continue
-        if not BINARY.fullmatch(path.name):
-            yield relative
+def _sources(directory: Path, environ: Mapping[str, str]) -> list[str]:
+    """The paths of the files, relative to the directory, sorted."""
+    tracked, others = tracked_files(directory, environ)
+    if not tracked and not others:
+        others = [relative for relative, _ in source_files(directory)]
+    caches = {Path(each).parent for each in others if Path(each).name == _CACHE}
+    found = {*tracked, *(each for each in others if not _is_output(Path(each), caches))}
+    return sorted(each for each in found if (directory / each).is_file())
+
+
+def _is_output(path: Path, caches: Set[Path]) -> bool:
+    top = path.parts[0]
+    return (
+        top in _OUTPUTS
+        or top.endswith(".egg-info")
+        or path.name.endswith(_IMAGES)
+        or bool(BINARY.fullmatch(path.name))
+        or not caches.isdisjoint(path.parents)
+    )

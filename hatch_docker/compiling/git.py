@@ -201,13 +201,14 @@ def ignored_files(directory: Path, environ: Mapping[str, str]) -> str:
     )
 
 
-def tracked_files(directory: Path, environ: Mapping[str, str]) -> list[str] | None:
-    """The relative paths of the files below a directory that Git tracks or would track, sorted.
+def tracked_files(directory: Path, environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The relative paths of the files below a directory that Git tracks, submodules included; and that it would track.
 
-    None without a repository, or without Git.
+    Both are sorted, and empty without a repository, or without Git.
     """
-    text = _answer(directory, environ, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
-    return sorted({*text.split("\0")} - {""}) or None
+    tracked = _answer(directory, environ, "ls-files", "-z", "--cached", "--recurse-submodules", "--", ".")
+    others = _answer(directory, environ, "ls-files", "-z", "--others", "--exclude-standard", "--", ".")
+    return sorted({*tracked.split("\0")} - {""}), sorted({*others.split("\0")} - {""})
 
 
 def _answer(directory: Path, environ: Mapping[str, str], *arguments: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import tarfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +24,10 @@ from hatch_docker.support.cache import Cache
 
 # Part of every cache key: raise it if builds change.
 _FORMAT = 1
+# The outputs and other files that builds write, in an sdist.
+_OUTPUT = re.compile(
+    r"[^/]+/dist/(?:[^/]+\.docker\.(?:json|tar)|pylock\.[^/]+\.toml|build-constraints\.[^/]+\.txt|debian\.[^/]+\.lock)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +148,10 @@ def _fetched(artifact: Artifact, filename: str, path: Path, digest: str) -> Fetc
 
 
 def _normalize(sdist: Path, to: Path) -> None:
-    """Write the tar again: sorted, with one date and owner, so that its bytes depend only on its files."""
+    """Write the tar again: sorted, with one date and owner, so that its bytes depend only on its files.
+
+    What our earlier builds wrote to `dist` is left out: some backends pack whatever Git does not ignore.
+    """
     try:
         with (
             tarfile.open(sdist) as source,
@@ -150,7 +159,7 @@ def _normalize(sdist: Path, to: Path) -> None:
             gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as target,
         ):
-            for member in sorted(source.getmembers(), key=lambda each: each.name):
+            for member in sorted(_without_outputs(source.getmembers()), key=lambda each: each.name):
                 executable = member.isdir() or bool(member.mode & 0o100)
                 info = tarfile.TarInfo(member.name)
                 info.type, info.linkname, info.size = member.type, member.linkname, member.size
@@ -158,3 +167,12 @@ def _normalize(sdist: Path, to: Path) -> None:
                 target.addfile(info, source.extractfile(member) if member.isreg() else None)
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         raise CompileError(f"the sdist that was built here cannot be read: {error}", place=sdist.name) from None
+
+
+def _without_outputs(members: Sequence[tarfile.TarInfo]) -> Iterator[tarfile.TarInfo]:
+    outputs = {each.name for each in members if _OUTPUT.fullmatch(each.name)}
+    directories = {each.name.rpartition("/")[0] for each in members if each.name not in outputs}
+    for each in members:
+        is_left = each.isdir() and each.name.endswith("/dist") and outputs and each.name not in directories
+        if each.name not in outputs and not is_left:
+            yield each

@@ -26,7 +26,7 @@ from hatch_docker.image.extra_files import directories_of, extra_entries, source
 from hatch_docker.image.layers import Part, arrange, make_layers, wheel_budget
 from hatch_docker.image.linkage import check_linkage
 from hatch_docker.image.report import Built, BuiltFile, BuiltImage, BuiltSource
-from hatch_docker.image.runtime import index_annotations
+from hatch_docker.image.runtime import index_annotations, with_lock
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.build_requirements import BuildResolver
@@ -54,7 +54,7 @@ def build(plan: Plan, services: Services) -> Built:
         version=project.version,
         references=plan.references or references_of(project, plan.config),
         images=images,
-        annotations=index_annotations(project, plan.config.runtime, created=plan.created),
+        annotations=index_annotations(project, _runtime(plan, plan.images[0]), created=plan.created),
         sdist=_built_file(project.sdist) if project.sdist else None,
     )
 
@@ -111,7 +111,7 @@ def _built(plan: Plan, own: Own, services: Services, stocked: _Stocked, progress
         )
     return BuiltImage(
         version=project.version,
-        image=assemble(base, layers, project, config.runtime, start, created=plan.created),
+        image=assemble(base, layers, project, _runtime(plan, image), start, created=plan.created),
         base=base,
         layers=tuple(layers),
         lock=image.locked.path.name if image.locked.path else "",
@@ -119,6 +119,12 @@ def _built(plan: Plan, own: Own, services: Services, stocked: _Stocked, progress
         sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
         wheel=_wheel_file(own, own_wheel) if own_wheel else None,
     )
+
+
+def _runtime(plan: Plan, image: ImagePlan) -> Runtime:
+    """How the image runs, with the annotation by which images of several machines are joined."""
+    runtime, output = plan.config.runtime, plan.config.output
+    return with_lock(runtime, image.locked.digest) if output.joined else runtime
 
 
 def build_resolver(plan: Plan, image: ImagePlan, services: Services) -> BuildResolver:

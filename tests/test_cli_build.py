@@ -189,6 +189,18 @@ class TestOutputs:
         assert lines[1] == f"{registry.host}/team/app@sha256:{hashlib.sha256(data).hexdigest()}"
         assert lines[0] != lines[1]
 
+    def test_update_index_joins_no_images_of_another_lock(
+        self, bench: Bench, project: Path, build: HatchDocker, registry: FakeRegistry
+    ) -> None:
+        bases = bench.base(FakeBase(), FakeBase(architecture="arm64"))
+        lock = project / "pylock.toml"
+        for architecture in ("amd64", "arm64"):
+            options = ("--platform", architecture, "--set", f"base=oci:{bases}", "-t", f"{registry.host}/team/app:1")
+            succeeded(build("--update-index", *options))
+            lock.write_text(lock.read_text() + "# another one\n")
+        manifests = json.loads(registry.manifests["team/app", "1"][1])["manifests"]
+        assert [each["platform"]["architecture"] for each in manifests] == ["arm64"]
+
     def test_another_folder_and_its_dist(self, bench: Bench, project: Path) -> None:
         outcome = builds.command("build", project.name, env=builds.environment(bench.cache), folder=bench.root)
         assert succeeded(outcome) == "project/dist/shop-1.0.docker.tar"
@@ -389,6 +401,16 @@ class TestMistakes:
         refused(build("--push"), "docker.image: 'shop' cannot be pushed, since it names no registry")
         assert not (project / "dist").exists()
 
+    def test_interrupt(self, project: Path, build: HatchDocker, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(*_arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("hatch_docker.session.build", interrupted)
+        outcome = build("-o", "type=oci,dest=app.tar", "--iidfile", "iid")
+        refused(outcome, code=130)
+        assert outcome.err.endswith("interrupted\n")
+        assert not {"app.tar", "iid"} & {path.name for path in project.iterdir()}
+
     def test_load_without_an_engine(self, project: Path, build: HatchDocker) -> None:
         refused(build("--load"), "no container engine answers", "hint: ")
         assert not (project / "dist").exists()
@@ -499,6 +521,12 @@ class TestHelp:
         outcome = builds.command(name, "--help", env=builds.environment(bench.cache), folder=bench.root)
         assert outcome.code == 0
         assert outcome.out.startswith(f"usage: hatch-docker {name} ")
+        lines = outcome.out.splitlines()
+        assert len(lines) <= 40
+        assert max(map(len, lines)) <= 80
+        assert outcome.out == builds.command(
+            name, "-h", env=builds.environment(bench.cache, COLUMNS="200", FORCE_COLOR="1"), folder=bench.root
+        ).out
 
     def test_of_the_program(self, bench: Bench) -> None:
         for option in ("-h", "--help"):

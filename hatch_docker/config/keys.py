@@ -55,6 +55,7 @@ from hatch_docker.config.runtime import (
 from hatch_docker.config.values import (
     Parser,
     below,
+    boolean,
     choice,
     expected,
     fail,
@@ -175,6 +176,7 @@ OPTIONS: dict[str, Key] = {
     "references": Key("naming.references", list_of(whole_reference), env.LIST),
     "manifest-annotations": Key("runtime.manifest_annotations", table_of(label, text), env.TABLE),
     "index-annotations": Key("runtime.index_annotations", table_of(label, text), env.TABLE),
+    "joined": Key("output.joined", boolean, env.TEXT),
 }
 
 

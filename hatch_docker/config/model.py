@@ -165,7 +165,8 @@ class Output:
     """How the image is assembled, and its outputs.
 
     `max_layers` limits the layers above the base; `created` is `commit`, `epoch`, `now` or RFC 3339 in UTC, for
-    `created_time`; `outputs` is empty for the default.
+    `created_time`; `outputs` is empty for the default. `joined` says that the image will be joined with those that
+    other machines build from the same commit and lock.
     """
 
     extra_files: tuple[ExtraFiles, ...] = ()
@@ -173,6 +174,7 @@ class Output:
     max_layers: int = 40
     created: str = "commit"
     outputs: tuple[str, ...] = ()
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,11 @@ def nonempty(value: object, place: str) -> str:
     return string
 
 
+def boolean(value: object, place: str) -> bool:
+    """A boolean."""
+    return value if isinstance(value, bool) else expected("a boolean", value, place)
+
+
 def integer(lowest: int, highest: int) -> Parser[int]:
     """An integer from `lowest` to `highest`."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci import spec
 from hatch_docker.oci.config import DEFAULT_PATH, ImageConfig
 from hatch_docker.project.model import Project
 
@@ -70,6 +72,12 @@ def configure(
         stop_signal=runtime.stop_signal or base.stop_signal,
         healthcheck=runtime.healthcheck or base.healthcheck,
     )
+
+
+def with_lock(runtime: Runtime, digest: str) -> Runtime:
+    """Annotate images with the digest of their lock, if there is one."""
+    added = {spec.LOCK: digest} if digest else {}
+    return replace(runtime, annotations={**added, **runtime.annotations})
 
 
 def index_annotations(project: Project, runtime: Runtime, *, created: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, as_file,
 from hatch_docker.locks.readers.requirements_file import included_files, requirements_of
 from hatch_docker.locks.resolve import moved, resolve
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.streams import digest_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,13 @@ class Locked:
     resolved: bool = False
     indexes: NamedIndexes = field(default_factory=NamedIndexes)
     text: str = field(default="", repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the lock's text, the same with any newlines; empty if there is no lock."""
+        if self.path is None:
+            return ""
+        return digest_of((self.text or read_text(self.path)).replace("\r\n", "\n").encode())
 
 
 Keep = Callable[[Path, str], None]

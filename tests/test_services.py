@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,17 @@ class TestIndexes:
         assert indexes.finder.indexes() == ["https://uv.example/simple"]
         assert indexes.resolver.configured == []
         assert discoveries == []
+
+
+class TestOneRun:
+    def test_pull_requests_cached_files_again(self, tmp_path: Path) -> None:
+        assert make_services(tmp_path).archives.fresh > timedelta(0)
+        assert make_services(tmp_path, Settings(pull=True)).archives.fresh == timedelta(0)
+
+    def test_no_cache_keeps_what_protects_and_explains(self, tmp_path: Path) -> None:
+        before = make_services(tmp_path).cache
+        kinds = {"debian-release": True, "tags": True, "layers": False, "compiled": False, "bases": False}
+        for kind in kinds:
+            before.put(kind, "key", {})
+        cache = make_services(tmp_path, Settings(no_cache=True)).cache
+        assert {kind: cache.get(kind, "key") is not None for kind in kinds} == kinds

@@ -34,7 +34,7 @@ _TIMEOUT_SECONDS = 600
 _ABANDONED_SECONDS = 600
 _NO_ENGINE = (
     "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
-    "hatch build -t docker:archive"
+    "hatch-docker build -o type=oci,dest=FILE, or hatch build -t docker:archive"
 )
 _FOREIGN = (
     "emulate it: docker run --privileged --rm tonistiigi/binfmt --install {architecture}; or name an engine of that "

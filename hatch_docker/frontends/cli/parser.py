@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
+_WIDTH, _COLUMN = 80, 26
 PROGRESS = ("auto", "plain", "tty", "quiet")
 
 
@@ -18,12 +21,15 @@ class Parser(argparse.ArgumentParser):
     _known: Sequence[str] = ()
 
     def __init__(self, prog: str, description: str = "", text: str = "") -> None:
+        paragraphs = (textwrap.fill(paragraph, _WIDTH) for paragraph in description.strip().split("\n\n"))
         super().__init__(
             prog=prog,
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description="\n\n".join(paragraphs),
+            formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=_WIDTH, max_help_position=_COLUMN),
             allow_abbrev=False,
         )
+        # Python 3.14 and newer: the help is the same everywhere.
+        self.color = False
         self._text = text
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:

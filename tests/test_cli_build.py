@@ -189,14 +189,13 @@ class TestOutputs:
         assert lines[1] == f"{registry.host}/team/app@sha256:{hashlib.sha256(data).hexdigest()}"
         assert lines[0] != lines[1]
 
-    def test_update_index_joins_no_images_of_another_lock(
-        self, bench: Bench, project: Path, build: HatchDocker, registry: FakeRegistry
-    ) -> None:
+    def test_update_index_joins_no_images_of_another_lock(self, bench: Bench, registry: FakeRegistry) -> None:
         bases = bench.base(FakeBase(), FakeBase(architecture="arm64"))
-        lock = project / "pylock.toml"
+        project = bench.project("locked", wheels=[bench.wheel("alpha")])
+        lock, env = project / "pylock.toml", builds.environment(bench.cache)
         for architecture in ("amd64", "arm64"):
             options = ("--platform", architecture, "--set", f"base=oci:{bases}", "-t", f"{registry.host}/team/app:1")
-            succeeded(build("--update-index", *options))
+            succeeded(builds.command("build", "--update-index", *options, env=env, folder=project))
             lock.write_text(lock.read_text() + "# another one\n")
         manifests = json.loads(registry.manifests["team/app", "1"][1])["manifests"]
         assert [each["platform"]["architecture"] for each in manifests] == ["arm64"]
@@ -524,9 +523,12 @@ class TestHelp:
         lines = outcome.out.splitlines()
         assert len(lines) <= 40
         assert max(map(len, lines)) <= 80
-        assert outcome.out == builds.command(
-            name, "-h", env=builds.environment(bench.cache, COLUMNS="200", FORCE_COLOR="1"), folder=bench.root
-        ).out
+        assert (
+            outcome.out
+            == builds.command(
+                name, "-h", env=builds.environment(bench.cache, COLUMNS="200", FORCE_COLOR="1"), folder=bench.root
+            ).out
+        )
 
     def test_of_the_program(self, bench: Bench) -> None:
         for option in ("-h", "--help"):

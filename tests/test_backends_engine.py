@@ -67,9 +67,10 @@ def command(client: DockerClient, shared_cache: Path, tmp_path_factory: pytest.T
 
 
 def untouched(project: Path) -> set[str]:
-    """The files of a project besides those that setuptools writes, and outputs."""
-    files = (each.relative_to(project).as_posix() for each in project.rglob("*") if each.is_file())
-    return {each for each in files if not each.startswith(("dist/", ".git/")) and ".egg-info/" not in each}
+    """The files of a project besides outputs, and those that setuptools and PDM write on every build."""
+    files = {each.relative_to(project).as_posix() for each in project.rglob("*") if each.is_file()}
+    written = ("dist/", ".git/", ".pdm-build/")
+    return {each for each in files if not each.startswith(written) and ".egg-info/" not in each}
 
 
 @pytest.mark.parametrize("base", ["debian", "slim"])

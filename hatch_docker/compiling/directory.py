@@ -43,7 +43,7 @@ _IGNORE_FILES = (".gitignore", ".hgignore")
 # from `dist`.
 _LEFT_OUT = frozenset(
     (".git", ".hg", ".svn", ".bzr", ".venv", ".tox", ".nox", "__pycache__", ".mypy_cache", ".pytest_cache",
-     ".ruff_cache", ".hypothesis", ".import_linter_cache")
+     ".ruff_cache", ".hypothesis", ".import_linter_cache", ".pdm-build")
 )  # fmt: skip
 # Extension modules and shared libraries: a wheel with one is not pure, even if its tags say so.
 BINARY = re.compile(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")

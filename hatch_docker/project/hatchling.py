@@ -18,9 +18,10 @@ from hatchling.plugin.manager import PluginManager
 
 from hatch_docker.config import HATCH_TABLE
 from hatch_docker.errors import ConfigError
+from hatch_docker.index.download import FetchedFile
 from hatch_docker.project.core import project_of
 from hatch_docker.project.distribution import OwnBuild
-from hatch_docker.project.model import BuildMetadata, Own, Project
+from hatch_docker.project.model import BuildMetadata, Project
 from hatch_docker.project.table import configuration
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -93,6 +94,6 @@ class HatchlingProject:
         """The project's metadata, without its commit."""
         return project_of(self._builder.metadata.core, self.root, self._builder.metadata.config, version)
 
-    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[Own]:
+    def distribution(self, compiled: bool, cache: Cache, progress: Progress) -> AbstractContextManager[FetchedFile]:
         """Build the project's wheel, or its sdist if that must be compiled; see `OwnBuild`."""
         return OwnBuild(builder=self._builder, cache=cache, progress=progress).distribution(compiled)

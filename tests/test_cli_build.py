@@ -23,9 +23,11 @@ from containers import environment, output, remove
 from docker import DockerClient
 from fake_engine import FakeEngine
 from fake_registry import FakeRegistry
+from hypothesis import given
+from hypothesis import strategies as st
 from project_maker import make_project
 
-from hatch_docker.config import Option
+from hatch_docker.config import Option, parse
 from hatch_docker.errors import ConfigError
 from hatch_docker.frontends.cli import build as build_command
 from hatch_docker.frontends.cli.commands import COMMANDS
@@ -33,6 +35,8 @@ from hatch_docker.frontends.cli.exports import Export, parse_export
 from hatch_docker.frontends.cli.main import help_text
 from hatch_docker.frontends.cli.options import run_options
 from hatch_docker.frontends.cli.parser import Parser, add_common_options, add_project_options
+
+_PRINTABLE = st.characters(exclude_categories=["C", "Zl", "Zp"])
 
 HatchDocker = Callable[..., Outcome]
 
@@ -459,6 +463,11 @@ class TestExports:
             parse_export(text, "--output")
         assert [place for place, _ in caught.value.problems] == ["--output"]
 
+    @given(st.text(_PRINTABLE, min_size=1).map(str.strip).filter(bool))
+    def test_any_path_can_be_quoted(self, path: str) -> None:
+        quoted = '"dest=' + path.replace('"', '""') + '"'
+        assert parse_export(f"type=docker,{quoted}", "--output") == Export(output="archive", dest=path)
+
 
 class TestOptions:
     def keys(self, **given: Any) -> dict[str, Option]:
@@ -481,6 +490,16 @@ class TestOptions:
 
     def test_dedicated_options_override_set(self) -> None:
         assert self.keys(set=["platforms=linux/amd64"], platform=["all"])["platforms"].value == ["all"]
+
+    @given(
+        st.dictionaries(
+            st.text(_PRINTABLE.filter(lambda each: each != "="), min_size=1), st.text(_PRINTABLE), max_size=4
+        )
+    )
+    def test_labels_are_taken_literally(self, labels: dict[str, str]) -> None:
+        labels = {key: value for key, value in labels.items() if key.strip()}
+        options = run_options(argparse.Namespace(label=[f"{key}={value}" for key, value in labels.items()])).keys
+        assert parse({"labels": {"a": "1"}}, {}, options=options)[0].runtime.labels == {"a": "1", **labels}
 
     def test_the_last_set_of_a_key_counts(self) -> None:
         assert self.keys(set=["user=1", "user=2"])["user"].text == "2"

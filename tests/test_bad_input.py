@@ -611,7 +611,7 @@ class TestRegistry:
         refused(
             bench,
             project,
-            f"{image}:1.0: {registry.host} {said}",
+            f"{image}: {registry.host} {said}",
             f"hint: {hint}",
             target="docker:push",
             HATCH_DOCKER_IMAGE=image,

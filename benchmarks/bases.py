@@ -45,7 +45,7 @@ class Result:
 
 def get(base: str, cache: Path) -> Result:
     """Get a base with its layers, in this process. Imports are not counted."""
-    config, settings, _ = parse({"base": base}, os.environ, project="benchmark")
+    config, settings, _ = parse({"base": base}, os.environ)
     request = BaseRequest(spec=config.base.spec, platform=AMD64, python="3.13")
     host = Host(
         environ=os.environ,

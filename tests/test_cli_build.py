@@ -144,6 +144,14 @@ class TestOutputs:
         assert succeeded(build("-o", "type=oci,dest=/dev/null", "--metadata-file", "/dev/null")) == "/dev/null"
         assert Path("/dev/null").is_char_device()
 
+    def test_a_link_is_not_replaced(self, bench: Bench, project: Path, build: HatchDocker) -> None:
+        for name in ("app.tar", "iid"):
+            (project / name).symlink_to(bench.root / name)
+        assert succeeded(build("-o", "type=oci,dest=app.tar", "--iidfile", "iid")) == "app.tar"
+        assert (project / "app.tar").is_symlink()
+        check_archive(bench.root / "app.tar", bench.root / "scratch")
+        assert (bench.root / "iid").read_text() == result_of(project)["images"][0]["image-id"]
+
     def test_standard_output_has_the_archive_and_nothing_else(self, bench: Bench, project: Path) -> None:
         env = builds.environment(bench.cache)
         process = start(project, "-o", "type=oci,dest=-", env=env, stdout=subprocess.PIPE)

@@ -14,12 +14,16 @@ from hatch_docker.support.atomic import replacing, writing
 
 @contextlib.contextmanager
 def opened(path: Path, stream: BinaryIO | None = None) -> Iterator[BinaryIO]:
-    """Open a file to write, whole or not at all; a pipe or device is written to as it is. Raises OutputError."""
+    """Open a file to write, whole or not at all; what a link names, a pipe or a device is written to as it is.
+
+    Raises OutputError.
+    """
     if stream:
         with writing(Path("standard output")):
             yield stream
             stream.flush()
-    elif path.exists() and not path.is_file():
+    elif path.is_symlink() or (path.exists() and not path.is_file()):
+        # Such as /dev/stdout, which must not be replaced.
         with writing(path), path.open("wb") as file:
             yield file
     else:
@@ -28,7 +32,7 @@ def opened(path: Path, stream: BinaryIO | None = None) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all; a pipe or device is written to as it is. Raises OutputError."""
+    """Write a text file as `opened` does. Raises OutputError."""
     with opened(path) as file:
         file.write(text.encode())
 

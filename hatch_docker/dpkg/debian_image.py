@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hatch_docker.debian.archive import Archive
+from hatch_docker.debian.sources import suites_of
 from hatch_docker.dpkg.architectures import ARCHITECTURES
 from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.dpkg.lockfile import Selection, stale
@@ -70,22 +71,28 @@ def base_request(
 
 
 def platforms_of(suite: str, snapshot: str, archives: Archives) -> list[Platform]:
-    """The platforms of a suite's architectures that have a Python and wheels, sorted. Raises DebianError."""
+    """The platforms of a suite's architectures that have a Python, sorted. Raises DebianError."""
     platforms = []
     for name, architecture in ARCHITECTURES.items():
         archive = archives.of(suite, name, snapshot=snapshot)
-        if name in archive.release(suite).architectures and pythons(suite, name, archive, archives.cache):
+        if name in _architectures(suite, archive) and pythons(suite, name, archive, archives.cache):
             platforms.append(architecture.platform)
     return sorted(platforms, key=str)
 
 
+def _architectures(suite: str, archive: Archive) -> set[str]:
+    """The architectures that a suite has, and its updates and security updates, too."""
+    return set(ARCHITECTURES).intersection(*(archive.release(each).architectures for each in suites_of(suite)))
+
+
 def _check_architecture(suite: str, architecture: str, archive: Archive) -> None:
     """Raise BaseError for an architecture that a suite does not have."""
-    available = archive.release(suite).architectures
+    available = _architectures(suite, archive)
     if architecture not in available:
-        platforms = [str(each.platform) for name, each in ARCHITECTURES.items() if name in available]
+        platforms = sorted(str(ARCHITECTURES[name].platform) for name in available)
         raise BaseError(
-            f"Debian {suite} has nothing for {ARCHITECTURES[architecture].platform}; it has {', '.join(platforms)}",
+            f"Debian {suite} has nothing for {ARCHITECTURES[architecture].platform}, or no security updates; "
+            f"it has {', '.join(platforms)}",
             hint="leave this platform out, or set another base",
         )
 

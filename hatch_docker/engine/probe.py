@@ -83,7 +83,7 @@ def refusal(api: APIClient, platform: Platform) -> str:
         return "hatch-docker has no program for this CPU to try it with"
     image, name = _image(platform), Reference.parse(f"hatch-docker/probe:{secrets.token_hex(8)}")
     with translated("the engine does not load an image of a few bytes"):
-        for _ in api.load_image(archive(image, [name])):  # type: ignore[no-untyped-call]
+        for _ in api.load_image(archive(image.node, [name])):  # type: ignore[no-untyped-call]
             pass
     try:
         return _run(api, name.familiar, platform)

@@ -36,6 +36,7 @@ from hatch_docker.project.core import built_project
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.project.open import open_project, satisfied
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.threads import together
 
 SYSTEM = '[build-system]\nrequires = {requires}\nbuild-backend = "{backend}"\n'
 HATCHLING = SYSTEM.format(requires='["hatchling"]', backend="hatchling.build")
@@ -394,6 +395,13 @@ class TestMetadataOfABackend:
         log = Path(error.hint.rpartition("the whole log is ")[2])
         assert line in log.read_text()
         assert len(error.message.splitlines()) == 2
+
+    def test_of_one_directory_is_made_one_at_a_time(self, bench: TreeBench) -> None:
+        """Backends write to it, and images of several platforms are made at once."""
+        log = "import time; open('../log', 'a').write('<'); time.sleep(0.1); open('../log', 'a').write('>')"
+        artifact = bench.in_tree("app", build=log)
+        together(lambda _: build_metadata(artifact, bench.context()), range(3), threads=3)
+        assert (bench.root / "log").read_text() == "<><><>"
 
     def test_of_a_backend_that_is_not_found(self, bench: TreeBench) -> None:
         artifact = bench.tree("app", {"pyproject.toml": SYSTEM.format(requires='["absent"]', backend="absent") + NAMED})

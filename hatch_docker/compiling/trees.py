@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -39,6 +40,8 @@ from hatch_docker.support.logs import logging_to
 
 # Build backends, as top-level modules, whose sdists take a compiler, or the repository.
 _NO_SDIST = frozenset(("maturin", "mesonpy"))
+_LOCKING = threading.Lock()
+_LOCKS: dict[Path, threading.RLock] = {}
 # The hint if build requirements have no solution.
 _UNSOLVED = "correct build-system.requires in its pyproject.toml, or build-constraints"
 
@@ -209,6 +212,12 @@ def _opened(artifact: Artifact, directory: Directory | None, context: CompileCon
         yield read_directory(path, artifact.name)
 
 
+def _alone(directory: Path) -> threading.RLock:
+    """The lock of a directory: backends write to it, and the images of several platforms are made at once."""
+    with _LOCKING:
+        return _LOCKS.setdefault(directory, threading.RLock())
+
+
 @contextlib.contextmanager
 def building(
     artifact: Artifact, directory: Directory, context: CompileContext, obtain: Obtain
@@ -217,6 +226,7 @@ def building(
     name, environ = artifact.name or directory.path.name, context.environ
     label = f"{name} {artifact.version}".rstrip()
     with (
+        _alone(directory.path),
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
         context.progress.task("build", label) as task,
         logging_to(context.cache.log_path(f"{label.replace(' ', '-')}-local"), task.output) as log,

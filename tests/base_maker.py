@@ -17,7 +17,7 @@ from fake_registry import FakeRegistry
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-_CPUS = {"amd64": "x86_64", "arm64": "aarch64"}
+_CPUS = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x", "mips64le": "mips64el"}
 
 
 @dataclass(frozen=True, kw_only=True)

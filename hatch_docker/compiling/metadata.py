@@ -29,7 +29,7 @@ def build_metadata(artifact: Artifact, context: CompileContext) -> BuiltMetadata
     def requirements(artifacts: Sequence[Artifact]) -> Sequence[FetchedFile]:
         return obtain(artifacts, context, within=(artifact.name,))[0]
 
-    with building(artifact, directory, context, requirements) as build:
+    with building(artifact, directory, context, requirements, metadata=True) as build:
         metadata, lock = build.metadata(first_lock(artifact, build, cache.lock(key), context))
         cache.store_metadata(key, lock, metadata)
     return metadata

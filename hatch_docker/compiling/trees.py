@@ -220,15 +220,18 @@ def _alone(directory: Path) -> threading.RLock:
 
 @contextlib.contextmanager
 def building(
-    artifact: Artifact, directory: Directory, context: CompileContext, obtain: Obtain
+    artifact: Artifact, directory: Directory, context: CompileContext, obtain: Obtain, *, metadata: bool = False
 ) -> Iterator[DirectoryBuild]:
-    """The build of a tree in its opened directory, with its log; `obtain` gives the wheels of build requirements."""
+    """The build of a tree in its opened directory, with its log; `obtain` gives the wheels of build requirements.
+
+    `metadata` says that this is what is built.
+    """
     name, environ = artifact.name or directory.path.name, context.environ
     label = f"{name} {artifact.version}".rstrip()
     with (
         _alone(directory.path),
         tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
-        context.progress.task("build", label) as task,
+        context.progress.task(*(("metadata", f"the metadata of {label}") if metadata else ("build", label))) as task,
         logging_to(context.cache.log_path(f"{label.replace(' ', '-')}-local"), task.output) as log,
     ):
         uv = find_uv(environ)

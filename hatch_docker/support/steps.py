@@ -19,6 +19,7 @@ _WORDS = {
     "resolve": ("resolving", "resolved", ""),
     "fetch": ("fetching", "fetched", ""),
     "download": ("downloading", "downloaded", "file"),
+    "metadata": ("reading", "read", ""),
     "build": ("building", "built", "package"),
     "compile": ("compiling", "compiled", "package"),
     "install": ("installing", "installed", ""),

@@ -265,6 +265,15 @@ class TestBuiltMetadata:
         assert {each.name for each in plain if not each.marker or each.marker.evaluate(environment)} == expected
 
     @pytest.mark.parametrize(
+        ("name", "message"),
+        [("UNKNOWN", "the project has no name"), ("", "the project has no name"), ("a b", "name is invalid: 'a b'")],
+    )
+    def test_without_a_name(self, tmp_path: Path, name: str, message: str) -> None:
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"
+        (found,) = problems(lambda: built_project(BuiltMetadata(metadata=text), tmp_path, {}))
+        assert message in found
+
+    @pytest.mark.parametrize(
         ("line", "message"),
         [
             ("Version: none", "the metadata of app: 'none' is not a version (PEP 440)"),

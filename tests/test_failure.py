@@ -162,6 +162,12 @@ def test_hints_for_lines_of_other_tools(line: str, expected: str) -> None:
     assert expected in guess(f"running build\n    {line}\nerror: it failed\n", "apt")
 
 
+def test_hint_for_a_module_that_is_missing_depends_on_whose_sources_these_are() -> None:
+    log = "ModuleNotFoundError: No module named 'helper.parts'\n"
+    assert "report it to its authors" in guess(log, "apt")
+    assert guess(log, "apt", own=True) == "add the package that has the module helper to build-system.requires"
+
+
 def test_hint_for_a_process_that_was_killed() -> None:
     assert guess("gcc -c a.c\n", "apt") == ""
     assert "HATCH_DOCKER_BUILD_MEMORY" in guess("gcc -c a.c\n", "apt", status=137)

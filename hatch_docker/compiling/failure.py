@@ -127,10 +127,11 @@ def last_lines(log: str, count: int = 15) -> list[str]:
     return [line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…" for line in shown]
 
 
-def guess(log: str, manager: str, *, status: int = 0) -> str:
+def guess(log: str, manager: str, *, status: int = 0, own: bool = False) -> str:
     """A hint how to fix a failed build, by its log; empty if there is none.
 
-    `manager` is the builder's package manager (`apk`, `apt`), `status` the exit status, 0 if it is unknown.
+    `manager` is the builder's package manager (`apk`, `apt`), `status` the exit status, 0 if it is unknown. `own` says
+    that the user can change the sources.
     """
     text = "\n".join(line.strip() for line in _plain(log))
     if _NO_SPACE.search(text):
@@ -140,7 +141,7 @@ def guess(log: str, manager: str, *, status: int = 0) -> str:
     if match := _OLD_RUST.search(text):
         needed = f", {match[1]} or newer is needed" if match[1] else ""
         return f"the builder's Rust is too old{needed}: set builder to an image that has a newer one"
-    return _packages(text, manager) or _offline(text) or _module(text) or _unknown(text)
+    return _packages(text, manager) or _offline(text) or _module(text, own) or _unknown(text)
 
 
 def _packages(text: str, manager: str) -> str:
@@ -159,13 +160,15 @@ def _offline(text: str) -> str:
     return "its build needs the network, which builds do not have: add it to build-network to allow that"
 
 
-def _module(text: str) -> str:
+def _module(text: str, own: bool) -> str:
     found = [python or header for python, header in _NO_MODULE.findall(text)]
     if not found:
         return ""
     module = found[-1].partition(".")[0]
     if module in _REMOVED:
         return f"its build imports {module}, which newer Pythons lack: use a newer version of it, or an older Python"
+    if own:
+        return f"add the package that has the module {module} to build-system.requires"
     return (
         f"its build needs {module}, which its build-system.requires does not list: use a version that has a wheel, "
         "and report it to its authors"

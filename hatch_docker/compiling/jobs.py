@@ -175,9 +175,10 @@ class ContainerBuild:
         text = self.log.end()
         # The bar separates the log's lines from our own.
         excerpt = "".join(f"\n  │ {line}" for line in last_lines(text)) or f" (exit status {status})"
+        own = self.job.origin is not None and self.job.origin.directory is not None
         raise CompileError(
             f"{self.job.label} cannot be compiled in {self.builder}:{excerpt}",
-            hint=join_hints(guess(text, self.manager, status=status), self._log_hint),
+            hint=join_hints(guess(text, self.manager, status=status, own=own), self._log_hint),
         )
 
     @property

@@ -78,7 +78,12 @@ def built_project(built: BuiltMetadata, root: Path, document: Table) -> Project:
     name = message.get("Name", "").strip()
     entry_points = parse_entry_points(built.entry_points.encode(), f"the metadata of {name}")
     scripts = {group: {each.name: each.value for each in entry_points if each.group == group} for group in _SCRIPTS}
+    if name in ("", "UNKNOWN"):  # what setuptools writes without one
+        raise ConfigError(
+            [(str(root), "the project has no name: give it one (project.name in pyproject.toml, or name in setup.py)")]
+        )
     try:
+        canonicalize_name(name, validate=True)
         dependencies, extras = _requirements(message)
         version = normalized_version(message.get("Version", "").strip())
     except (InvalidRequirement, ValueError, RecursionError) as error:

@@ -159,10 +159,10 @@ def _install_requests(project: Project, config: Config, services: Services) -> C
     index, from_environment = redact(packages.index_url), "index-url" in config.overridden
     return partial(
         InstallRequest,
-        project=project.normalized_name,
+        project=project.package_name,
         root=project.root,
         requires_python=project.requires_python,
-        sources=read_sources(project.root, host.environ, project=project.normalized_name, home=host.home),
+        sources=read_sources(project.root, host.environ, project=project.package_name, home=host.home),
         index_url="" if from_environment else index,
         environment_index=index if from_environment else "",
         requirements=project.requirements(packages.extras, packages.dependency_groups),
@@ -177,7 +177,7 @@ def _lock_source(project: Project, config: Config, services: Services, directory
         configured=config.packages.lock,
         earlier=lock_path(project.normalized_name, directory),
         indexes=services.indexes,
-        no_binary=frozenset(config.compiling.no_binary) - {project.normalized_name},
+        no_binary=frozenset(config.compiling.no_binary) - {project.package_name},
         progress=services.progress,
     )
 

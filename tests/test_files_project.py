@@ -443,6 +443,16 @@ class TestImage:
         planned = command("plan", env={**environment(bench.cache), "HATCH_DOCKER_BASE": settings[1][5:]}, folder=root)
         assert planned.out.splitlines()[0] == "my-project for linux/amd64", planned.err
 
+    @pytest.mark.parametrize("table", ["", "[tool.poetry]\npackage-mode = false\n"])
+    def test_a_directory_may_have_the_name_of_a_package(self, bench: Bench, table: str) -> None:
+        lock = lock_of(bench.wheel("numbers_one"))
+        tables = f"{table}[tool.poetry.dependencies]\nnumbers-one = '*'\n" if table else ""
+        root = written(bench.root / "numbers_one", {"pyproject.toml": tables, "pylock.toml": lock, "main.py": ""})
+        image = made(bench, root, "--set", f"base=oci:{bench.base()}", "--platform", "linux/amd64")
+        assert "app/.venv/lib/python3.13/site-packages/numbers_one.py" in image.contents
+        assert [reference.rpartition("/")[2] for reference in result_of(root)["references"]] == ["numbers-one:latest"]
+        assert len(image.layers) == 3
+
     def test_a_file_that_cannot_be_read_is_an_error(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         project = app(bench, {"a.txt": ""})
         stat = Path.stat

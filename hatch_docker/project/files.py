@@ -102,18 +102,24 @@ class FilesProject:
 
     @cached_property
     def _stated(self) -> Mapping[str, Any]:
-        table = stated(self._document)
-        return table if "name" in table else {**table, "name": directory_name(self.root)}
+        return stated(self._document)
 
     @cached_property
     def _metadata(self) -> Project:
         try:
             # Nothing checks the version here: it is read where it is needed.
-            core = read_core(self.root, {**self._stated, "version": "0"})
+            core = read_core(self.root, {"name": directory_name(self.root), **self._stated, "version": "0"})
             project = project_of(core, self.root, self._document, "")
         except (TypeError, ValueError, OSError) as error:
             raise ConfigError([(str(self.root / "pyproject.toml"), str(error))]) from None
-        return replace(project, has_version="version" in self._stated, has_backend=False, scripts={}, gui_scripts={})
+        return replace(
+            project,
+            has_version="version" in self._stated,
+            is_named="name" in self._stated,
+            has_backend=False,
+            scripts={},
+            gui_scripts={},
+        )
 
     @cached_property
     def _selection(self) -> Selection:

@@ -50,6 +50,7 @@ class Project:
     """A project at `root`.
 
     `version` is normalized, and empty if it is not known before the project's wheel is, or if `has_version` is False.
+    A project that is not named (`is_named`) has the name of its directory, which a package may have, too.
     `optional_dependencies` and `dependency_groups` are keyed by normalized name, `scripts` and `gui_scripts` by script.
     `revision` and `commit_time` (seconds since the epoch) describe the commit that is checked out, empty and None
     without one. Without a backend (`has_backend`) its files are copied, and `start` is the command that starts one of
@@ -62,6 +63,7 @@ class Project:
     name: str
     version: str
     has_version: bool = True
+    is_named: bool = True
     has_backend: bool = True
     requires_python: str = ""
     # A requirement by URL may contain a login.
@@ -85,13 +87,20 @@ class Project:
         """The normalized name (PEP 503)."""
         return str(canonicalize_name(self.name))
 
+    @property
+    def package_name(self) -> str:
+        """The normalized name among those of packages; empty if the project is not named."""
+        return self.normalized_name if self.is_named else ""
+
     def requirements(self, extras: Sequence[str], groups: Sequence[str]) -> tuple[Requirement, ...]:
         """The direct requirements with these extras and dependency groups (PEP 735), sorted.
 
         A requirement of the project itself, such as `app[a,b]`, is replaced by those of its extras, which its marker
         limits. Raises ConfigError for an invalid requirement.
         """
-        texts = [*self.dependencies, *self._of_groups(groups), *(f"{self.name}[{extra}]" for extra in extras)]
+        optional = self.optional_dependencies
+        own = [text for extra in extras for text in optional.get(canonicalize_name(extra), ())]
+        texts = [*self.dependencies, *self._of_groups(groups), *own]
         pending = [(text, frozenset[str]()) for text in texts]
         requirements: set[Requirement] = set()
         seen: set[tuple[str, frozenset[str]]] = set()
@@ -99,7 +108,7 @@ class Project:
             text, outer = pending.pop()
             requirement = _parse(text)
             markers = outer | ({str(requirement.marker)} if requirement.marker else frozenset())
-            if canonicalize_name(requirement.name) != self.normalized_name:
+            if canonicalize_name(requirement.name) != self.package_name:
                 if outer:
                     requirement.marker = Marker(" and ".join(f"({each})" for each in sorted(markers)))
                 requirements.add(requirement)
@@ -107,7 +116,7 @@ class Project:
             for extra in map(canonicalize_name, requirement.extras):
                 if (extra, markers) not in seen:
                     seen.add((extra, markers))
-                    pending += [(each, markers) for each in self.optional_dependencies.get(extra, ())]
+                    pending += [(each, markers) for each in optional.get(extra, ())]
         return tuple(sorted(requirements, key=str))
 
     def _of_groups(self, groups: Sequence[str]) -> list[str]:

@@ -37,12 +37,17 @@ class FakeContainer:
 
 @dataclass
 class Containers:
-    """The engine's containers. `refusals` replace the right answers to "METHOD last-part-of-path"."""
+    """The engine's containers. `refusals` replace the right answers to "METHOD last-part-of-path".
+
+    The main process of a container that is waited for ends with `status` and has `printed`.
+    """
 
     running: dict[str, FakeContainer] = field(default_factory=dict)
     made: list[dict[str, Any]] = field(default_factory=list)
     execs: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     refusals: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    status: int = 0
+    printed: bytes = b""
     # Requests are concurrent, so the length of `execs` is not unique.
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -109,6 +114,12 @@ class ContainersHandler(QuietHandler):
         container.started.set()
         self.answer(204)
 
+    def _post_wait(self, containers: Containers, _name: str, _container: FakeContainer) -> None:
+        self.answer(200, json.dumps({"StatusCode": containers.status}).encode())
+
+    def _get_logs(self, containers: Containers, _name: str, _container: FakeContainer) -> None:
+        self.answer(200, struct.pack(">BxxxL", 2, len(containers.printed)) + containers.printed)
+
     def _post_kill(self, containers: Containers, name: str, _container: FakeContainer) -> None:
         containers.remove(name)
         self.answer(204)
@@ -130,7 +141,7 @@ class ContainersHandler(QuietHandler):
         self._hijack(done[0])
 
     def _get_json(self, _containers: Containers, _name: str, _container: FakeContainer) -> None:
-        self.answer(200, b'{"State": {"OOMKilled": false}}')
+        self.answer(200, b'{"State": {"OOMKilled": false}, "Config": {"Tty": false}}')
 
     def _get_changes(self, _containers: Containers, _name: str, container: FakeContainer) -> None:
         changes = [{"Path": f"/{path}", "Kind": 1} for path in container.files]

@@ -100,7 +100,11 @@ class _Handler(ContainersHandler):
         self.close_connection = self.fake.cut_saves
 
     def do_DELETE(self) -> None:
-        self.answer_container_request()
+        if self.answer_container_request():
+            return
+        if match := re.fullmatch(r"/v[\d.]+/images/(.+)", urlsplit(self.path).path):
+            self.fake.images.pop(unquote(match[1]), None)
+            self.answer(200, b"[]")
 
     do_PUT = do_DELETE  # noqa: N815 (http.server's name)
 

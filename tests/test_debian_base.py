@@ -122,11 +122,18 @@ class TestTheImage:
         bench.archive.requests.clear()
         bench.refused(
             project,
-            "debian:trixie: Debian packages are supported for amd64 and arm64, not for linux/riscv64",
+            "debian:trixie: Debian packages are supported for linux/amd64, linux/arm64, linux/arm/v7,",
+            "not for linux/mips64le",
             'hint: try base = "slim"',
-            HATCH_DOCKER_PLATFORMS="linux/riscv64",
+            HATCH_DOCKER_PLATFORMS="linux/mips64le",
         )
         assert not bench.archive.requests
+        bench.refused(
+            project,
+            "debian:trixie: Debian trixie has nothing for linux/riscv64, or no security updates; "
+            "it has linux/amd64, linux/arm64",
+            HATCH_DOCKER_PLATFORMS="linux/riscv64",
+        )
 
     def test_has_the_newest_python_that_the_project_admits(self, bench: DebianBench) -> None:
         bench.archive.base("3.9.18")

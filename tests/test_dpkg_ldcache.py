@@ -47,12 +47,20 @@ def printed(cache: Path) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if " => " in line]
 
 
-@given(ENTRIES)
-def test_reads_what_was_written(entries: list[CacheEntry]) -> None:
-    data = ld_so_cache(entries)
+@given(ENTRIES, st.sampled_from(["x86_64", "s390x"]))
+def test_reads_what_was_written(entries: list[CacheEntry], machine: str) -> None:
+    data = ld_so_cache(entries, machine=machine)
     found = read_ld_so_cache(data)
     assert sorted(found, key=repr) == sorted(entries, key=repr)
-    assert ld_so_cache(found) == data
+    assert ld_so_cache(found, machine=machine) == data
+
+
+def test_has_the_byte_order_of_the_cpu() -> None:
+    one = [entry("libc.so.6", flags=FLAGS["s390x"])]
+    little, big = ld_so_cache(one), ld_so_cache(one, machine="s390x")
+    assert len(little) == len(big)
+    assert (little[20:24], big[20:24]) == (b"\1\0\0\0", b"\0\0\0\1")
+    assert (little[28], big[28]) == (2, 3)
 
 
 @given(ENTRIES, st.randoms())

@@ -12,6 +12,7 @@ import random
 import secrets
 import shutil
 import socket
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,8 +22,9 @@ import pytest
 from fake_engine import CUT, FakeEngine
 from podman import podman
 
-from hatch_docker.engine import Engine, answers
+from hatch_docker.engine import Engine, Limits, answers, missed
 from hatch_docker.engine import client as client_module
+from hatch_docker.engine.probe import program
 from hatch_docker.errors import EngineError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.compression import BATCH
@@ -287,6 +289,58 @@ class TestTrouble:
         fake.saved, fake.cut_saves = bytes(LARGE), True
         with pytest.raises(EngineError, match="cannot save it"):
             list(client.save("app:1"))
+
+
+ARM = Platform(architecture="arm64")
+
+
+class TestForeignPlatforms:
+    def test_own_platform_is_not_tried(self, fake: FakeEngine, client: Engine) -> None:
+        assert client.platform == PLATFORM
+        client.require(PLATFORM)
+        assert not fake.loads
+
+    def test_emulated_platform_is_tried_once(self, fake: FakeEngine, client: Engine) -> None:
+        client.require(ARM)
+        client.require(ARM)
+        assert len(fake.loads) == len(fake.containers.made) == 1
+        assert not fake.containers.running
+        assert not [name for name in fake.images if "probe" in name]
+
+    def test_other_platform_is_refused(self, fake: FakeEngine, client: Engine) -> None:
+        fake.containers.status, fake.containers.printed = 1, b"exec /probe: exec format error\n"
+        for _ in range(2):
+            with pytest.raises(EngineError) as caught:
+                client.require(ARM)
+            assert caught.value.message == (
+                "the engine is for linux/amd64 and runs no container of linux/arm64 (exec /probe: exec format error)"
+            )
+            assert "binfmt --install arm64" in caught.value.hint
+            assert "DOCKER_HOST" in caught.value.hint
+        assert len(fake.containers.made) == 1
+        extended = missed(caught.value, "install it", instead="do without it")
+        assert extended.message.endswith("exec format error), which is needed to install it")
+        assert extended.hint.endswith("; or do without it")
+
+    def test_containers_are_not_made_for_it(self, fake: FakeEngine, client: Engine) -> None:
+        fake.containers.refusals["POST create"] = [(400, b'{"message": "no such platform"}')]
+        with (
+            pytest.raises(EngineError, match=r"runs no container of linux/arm64 \(no such platform\)"),
+            client.container("image", what="compiling", network=False, limits=Limits(), platform=ARM),
+        ):
+            pass
+        assert not fake.containers.made
+
+    @pytest.mark.parametrize("architecture", ["386", "amd64", "arm", "arm64", "loong64", "ppc64le", "riscv64", "s390x"])
+    def test_program_ends_with_status_0(self, architecture: str, tmp_path: Path) -> None:
+        cpu = {"386": "i386", "amd64": "x86_64", "arm64": "aarch64", "loong64": "loongarch64"}
+        emulator = shutil.which(f"qemu-{cpu.get(architecture, architecture)}-static")
+        if emulator is None:
+            pytest.skip("needs qemu-user-static")
+        path = tmp_path / "program"
+        path.write_bytes(program(architecture))
+        path.chmod(0o755)
+        assert subprocess.run([emulator, path], check=False).returncode == 0
 
 
 def context(folder: Path, name: str, host: str) -> None:

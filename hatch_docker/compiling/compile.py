@@ -244,8 +244,13 @@ def _connect(builder: Builder, jobs: Sequence[Job]) -> None:
 
 
 def _no_engine(error: EngineError, jobs: Sequence[Job]) -> EngineError:
-    why = "".join(f"\n  {job.label}: {job.reason}" for job in jobs)
+    why = "".join(f"\n  {job.label}: {job.reason}{_others(job)}" for job in jobs)
     return missed(error, f"compile{why}", instead="choose versions that have a wheel for the image")
+
+
+def _others(job: Job) -> str:
+    others = job.file.artifact.others
+    return f"; it has {others}" if others else ""
 
 
 def _place(builder: Builder, network: bool) -> str:

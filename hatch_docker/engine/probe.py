@@ -99,8 +99,11 @@ def _run(api: APIClient, image: str, platform: Platform) -> str:
     try:
         with translated("the engine does not answer"):
             try:
-                made = api.create_container(image, command=["/probe"], platform=str(platform), network_disabled=True)
-                container = made["Id"]
+                name = f"hatch-docker-{secrets.token_hex(8)}"
+                api.create_container(
+                    image, name=name, command=["/probe"], platform=str(platform), network_disabled=True
+                )
+                container = name
                 api.start(container)
             except APIError as error:
                 return text(error)

@@ -31,7 +31,8 @@ class Artifact:
     It is a file, or a `tree` to build; then `filename` and `url` are empty, and `version` is empty if only a build
     tells it. `hashes` are lower-case hexadecimal digests by algorithm, of strong algorithms only, never empty for a
     file, which must match all of them. `index` is the URL of the index that the file came from, empty if the lock does
-    not say. `reason` says why the package must be built from source; it is empty for a wheel.
+    not say. `reason` says why the package must be built from source, and `others` which wheels there are; both are
+    empty for a wheel.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Artifact:
     index: str = field(default="", repr=False)
     tree: SourceTree | None = None
     reason: str = ""
+    others: str = ""
 
     @property
     def is_wheel(self) -> bool:

@@ -242,7 +242,9 @@ def _artifacts(
                 continue
             artifact = _file(package, source, target, lock)
             if not artifact.is_wheel:
-                artifact = replace(artifact, reason=_reason(package, target, sdists=sdists, complete=complete))
+                reason = _reason(package, target, sdists=sdists, complete=complete)
+                others = describe_files(replace(package, sdist=None)) if package.wheels else ""
+                artifact = replace(artifact, reason=reason, others=others)
             artifacts.append(artifact)
         except LockError as error:
             problems.append(f"{_label(package)} {error.message}")

@@ -21,8 +21,9 @@ from hatch_docker.errors import BaseError, DigestMismatchError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image, validate
-from hatch_docker.oci.layout import Files, blob_name, open_files, root_of_layout, saved_images
+from hatch_docker.oci.layout import Files, blob_name, open_files, root_of_layout
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.saved import saved_images
 from hatch_docker.oci.source import Pulled, fetch, layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache

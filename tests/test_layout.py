@@ -248,7 +248,29 @@ class TestGraphsOfOtherTools:
         assert graph_of(files, second["digest"]).descriptor.digest == second["digest"]
         with pytest.raises(ImageError, match="it has several images") as caught:
             graph_of(files, "")
-        assert "a.tar:1.0 (it has 1.0, 2.0)" in caught.value.hint
+        assert "a.tar:2.0 (it has 2.0, docker.io/team/app:1.0)" in caught.value.hint
+
+    def test_names_that_choose_nothing(self) -> None:
+        """The hint has names that do choose, digests at last."""
+        made = Layout()
+        named = {"org.opencontainers.image.ref.name": "1.0"}
+        images = [
+            made.add_image(made.add(bytes([number]), spec.LAYER_TAR), annotations=annotations)
+            for number, annotations in enumerate([{}, named, named, {**named, "io.containerd.image.name": "web:1.0"}])
+        ]
+        files = made.open(*images)
+        with pytest.raises(ImageError, match=r"it has several images named '1\.0'") as caught:
+            graph_of(files, "1.0")
+        names = sorted([*(each["digest"] for each in images[:3]), "web:1.0"])
+        assert f"(it has {', '.join(names)})" in caught.value.hint
+        assert [graph_of(files, each).descriptor.digest for each in names[:3]] == names[:3]
+        assert graph_of(files, "web:1.0").descriptor.digest == images[3]["digest"]
+
+    def test_images_of_several_names_and_platforms_are_several(self, tmp_path: Path) -> None:
+        for name, image in (("web:1", INDEX.images[0]), ("worker:1.1", INDEX.images[1])):
+            write_layout(tmp_path, image.node, [Reference.parse(name)])
+        with pytest.raises(ImageError, match="it has several images"):
+            graph_of(open_files(tmp_path), "")
 
     def test_platforms_without_an_index_of_their_own(self) -> None:
         made = Layout()
@@ -310,7 +332,7 @@ class TestGraphsOfOtherTools:
             graph_of(made.open(root), arm["digest"])
 
     @pytest.mark.parametrize(
-        "damage", [lambda data: data[:-1] + b"x", lambda data: data + b"x", lambda data: data[:-1]]
+        "damage", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data + b"x", lambda data: data[:-1]]
     )
     def test_damaged_blob_is_not_pushed(self, damage: Any) -> None:
         made = Layout()
@@ -390,6 +412,14 @@ class TestSavedArchives:
         with FakeRegistry() as fake:
             push(fake, graphs[0])
 
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"manifests": [1]}', '{"manifests": [{"digest": "x"}]}'])
+    @pytest.mark.parametrize("name", ["index.json", "manifest.json"])
+    def test_errors_name_the_file(self, tmp_path: Path, name: str, text: str) -> None:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ImageError) as caught:
+            open_graph(open_files(tmp_path), "", Cache(tmp_path), progress=Progress())
+        assert str(tmp_path) in str(caught.value)
+
     def test_files_of_neither_kind(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="not an image") as caught:
             open_graph(open_files(tmp_path), "", Cache(tmp_path), progress=Progress())
@@ -419,6 +449,17 @@ def test_named_pipe_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match="neither a file nor a directory"):
         open_files(tmp_path / "pipe")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("name", ["index.json", blob_name(OTHER.digest), blob_name(OTHER.layers[0].descriptor.digest)])
+def test_named_pipe_in_a_layout_is_missing(tmp_path: Path, name: str) -> None:
+    """Nothing waits for its writer."""
+    write_layout(tmp_path, OTHER.node, [ONE])
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ImageError, match=r"lacks|no readable"):
+        graph_of(open_files(tmp_path), "")
 
 
 def test_descriptors_keep_their_platform() -> None:

@@ -10,7 +10,8 @@ from hatch_docker.oci import spec
 from hatch_docker.oci.config import diff_ids_of
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.layout import Files, graph_of
-from hatch_docker.oci.source import compressed_layer, saved_entry
+from hatch_docker.oci.saved import saved_entry
+from hatch_docker.oci.source import compressed_layer
 from hatch_docker.oci.spec import Descriptor, Manifest
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -24,10 +25,14 @@ def open_graph(files: Files, name: str, cache: Cache, *, progress: Progress) -> 
     A layout's content is not changed. An archive of `docker save` without a layout (Docker before version 25, Podman)
     gets a manifest, and its layers are compressed; its config, and so the image ID, stays. Raises ImageError.
     """
-    if _has(files, "index.json"):
-        return graph_of(files, name)
-    if _has(files, "manifest.json"):
-        return _graph_of_saved(files, name, cache, progress)
+    try:
+        if _has(files, "index.json"):
+            return graph_of(files, name)
+        if _has(files, "manifest.json"):
+            return _graph_of_saved(files, name, cache, progress)
+    except ImageError as error:
+        error.place = error.place or files.place
+        raise
     raise ImageError(
         "it is not an image: it has neither index.json nor manifest.json",
         place=files.place,

@@ -6,9 +6,9 @@ Archives are read in place, never unpacked. OCI image specification 1.1, image-l
 from __future__ import annotations
 
 import io
-import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -91,7 +91,7 @@ def root_of_layout(files: Files, ref_name: str) -> bytes:
 
     Raises ImageError, which lists the available names, if no image or several match.
     """
-    index = Index.from_json(spec.load(files.read("index.json"), "index.json"))
+    index = Index.from_json(_index_document(files))
     chosen = [index.manifests[number] for number in _chosen(files, index, ref_name)]
     if len({m.digest for m in chosen}) == 1:
         # The document may be an index itself.
@@ -106,8 +106,7 @@ def graph_of(files: Files, ref_name: str) -> Node:
     when they are read to their end. Layers that must not be distributed may be missing. Raises ImageError, which lists
     what else is missing.
     """
-    data = files.read("index.json")
-    document = spec.load(data, "index.json")
+    document = _index_document(files)
     index = Index.from_json(document)
     graph = _Graph(files)
     if spec.DIGEST.fullmatch(ref_name):
@@ -120,8 +119,8 @@ def graph_of(files: Files, ref_name: str) -> Node:
         root = graph.node(raw[0], 0)
     else:
         # The images are for several platforms, without an index of their own.
-        if len(raw) < len(index.manifests):
-            data = spec.dump({**document, "manifests": raw})
+        all_of_it = len(raw) == len(index.manifests)
+        data = files.read("index.json") if all_of_it else spec.dump({**document, "manifests": raw})
         children = tuple(graph.node(each, 1) for each in raw)
         descriptor = Descriptor(media_type=spec.INDEX, digest=digest_of(data), size=len(data))
         root = Node(descriptor=descriptor, open=partial(io.BytesIO, data), children=children)
@@ -142,16 +141,28 @@ def digests_of(files: Files, entries: Sequence[Mapping[str, Any]]) -> set[str]:
 
 def _chosen(files: Files, index: Index, ref_name: str) -> list[int]:
     """The positions of the only image in an index, or of the one named `ref_name`. Raises ImageError."""
-    names = {m.annotations.get(REF_NAME, "") for m in index.manifests}
     chosen = [number for number, m in enumerate(index.manifests) if not ref_name or _is_named(m, ref_name)]
-    images = {m.digest: m.platform for m in (index.manifests[each] for each in chosen) if not m.is_attestation}
+    images = {m.digest: m for m in (index.manifests[each] for each in chosen) if not m.is_attestation}
     if len(images) == 1:
         only = next(iter(images))
         return [number for number in chosen if index.manifests[number].digest == only]
-    platforms = set(images.values())
-    if not images or None in platforms or len(platforms) < len(images):
-        raise not_exactly_one(files, len(images), ref_name, names)
+    platforms = {m.platform for m in images.values()}
+    names = {_name_of(m) for m in images.values()}
+    if not images or None in platforms or len(platforms) < len(images) or len(names) > 1:
+        raise not_exactly_one(files, len(images), ref_name, _names(index))
     return chosen
+
+
+def _name_of(descriptor: Descriptor) -> str:
+    """The name of an entry, whole if it has a whole one; empty if it has none."""
+    return descriptor.annotations.get(CONTAINERD_NAME) or descriptor.annotations.get(REF_NAME, "")
+
+
+def _names(index: Index) -> set[str]:
+    """A name for each image, its digest if it has none of its own."""
+    images = {(_name_of(m), m.digest) for m in index.manifests if not m.is_attestation}
+    used = Counter(name for name, _ in images)
+    return {name if name and used[name] == 1 else digest for name, digest in images}
 
 
 def _is_named(descriptor: Descriptor, name: str) -> bool:
@@ -268,6 +279,11 @@ def _one_behind(chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield previous
 
 
+def _index_document(files: Files) -> dict[str, Any]:
+    """index.json. Raises ImageError."""
+    return spec.load(files.read("index.json"), f"index.json in {files.place}")
+
+
 def _document_of(files: Files, digest: str) -> bytes:
     name = blob_name(digest)
     data = files.read(name)
@@ -293,35 +309,18 @@ def not_exactly_one(files: Files, count: int, name: str, names: Iterable[str]) -
     )
 
 
-def saved_images(files: Files) -> list[dict[str, Any]]:
-    """The entries of manifest.json in an archive of `docker save`, with `Config`, `RepoTags` and `Layers`.
-
-    Raises ImageError if it is malformed.
-    """
-    try:
-        entries = json.loads(files.read("manifest.json"))
-    except (ValueError, RecursionError):
-        entries = None
-    if not isinstance(entries, list) or not all(map(_is_saved, entries)):
-        raise ImageError("its manifest.json is not what 'docker save' writes", place=files.place)
-    return [{**entry, "RepoTags": entry.get("RepoTags") or []} for entry in entries]
-
-
-def _is_saved(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("Config"), str):
-        return False
-    lists = (entry.get("Layers"), entry.get("RepoTags") or [])
-    return all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
-
-
 def blob_name(digest: str) -> str:
     """The file name of a blob in a layout (image-layout.md)."""
     return "blobs/" + digest.replace(":", "/", 1)
 
 
 def _open_below(directory: Path, name: str) -> BinaryIO:
+    path = directory / rooted(name)
     try:
-        return (directory / rooted(name)).open("rb")
+        # Whoever opens a named pipe waits for a writer.
+        if not path.is_file():
+            raise KeyError(name)
+        return path.open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         # ValueError: no file can have such a name.
         raise KeyError(name) from None

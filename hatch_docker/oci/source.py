@@ -17,9 +17,10 @@ from hatch_docker.oci.compression import batches_of, codec
 from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
 from hatch_docker.oci.image import Image, plain_tar
 from hatch_docker.oci.layer import Layer, WriteOptions
-from hatch_docker.oci.layout import Files, blob_name, not_exactly_one, root_of_layout, same_name, saved_images
+from hatch_docker.oci.layout import Files, blob_name, root_of_layout
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
+from hatch_docker.oci.saved import saved_entry
 from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress, counted
@@ -144,15 +145,6 @@ def pull_saved(files: Files, tag: str, platform: Platform, cache: Cache, *, prog
     layers = together(lambda each: compressed_layer(files, *each, cache, progress), named, threads=4)
     image = Image(config=config, layers=tuple(layers), history=history_of(document))
     return Pulled(image=image, digest=image.digest)
-
-
-def saved_entry(files: Files, tag: str) -> Mapping[str, Any]:
-    """The entry of the only image of an archive, or of the one named `tag`. Raises ImageError."""
-    entries = saved_images(files)
-    matching = [entry for entry in entries if not tag or any(same_name(tag, other) for other in entry["RepoTags"])]
-    if len(matching) != 1:
-        raise not_exactly_one(files, len(matching), tag, {each for entry in entries for each in entry["RepoTags"]})
-    return matching[0]
 
 
 def check_platform(name: str, config: ImageConfig, platform: Platform) -> None:

@@ -229,7 +229,18 @@ class TestSelection:
     @pytest.mark.parametrize(
         "unwanted",
         [
-            *(".env", "deploy/.env.production", ".envrc", ".venv/bin/python", "env/pyvenv.cfg", "x/conda-meta/history"),
+            *(
+                ".env",
+                "deploy/.env.production",
+                ".envrc",
+                ".env-prod",
+                ".env_local",
+                ".env~",
+                ".env.example.local",
+                ".venv/bin/python",
+                "env/pyvenv.cfg",
+                "x/conda-meta/history",
+            ),
             *("pkg/__pycache__/a.cpython-313.pyc", "a.pyc", ".tox/log", ".hg/store", ".svn/entries", ".DS_Store"),
             *("dist/shop-1.0.docker.tar", "dist/shop-1.0.docker.json", "dist/pylock.shop.toml", "dist/shop-1.0.tar.gz"),
             *("out/oci-layout", "out/blobs/sha256/00"),
@@ -273,6 +284,8 @@ class TestSelection:
             tmp_path, {".env.example": "", "dist/index.html": "", "dist/assets/x.js": "", "pkg/.env.dist": ""}
         )
         assert selected(root).paths == (".env.example", "dist/assets/x.js", "dist/index.html", "pkg/.env.dist")
+        others = (".env-Sample", ".env.local.example", ".envelope", ".environment.py", ".envrc.template")
+        assert selected(written(tmp_path / "more", dict.fromkeys(others, ""))).paths == others
 
     def test_a_file_of_variables_is_noted(self, tmp_path: Path) -> None:
         (note,) = selected(written(tmp_path, {"main.py": "", ".env": ""})).notes
@@ -314,7 +327,12 @@ class TestSelection:
         assert found.notes == ("pipes, sockets and devices are not copied: pipe.tar, socket",)
 
     @pytest.mark.parametrize(
-        "name", ["id_rsa", "deploy/.netrc", ".pypirc", ".git-credentials", "prod.env", ".streamlit/secrets.toml"]
+        "name",
+        [
+            *("id_rsa", "deploy/.netrc", ".pypirc", ".git-credentials", "prod.env", ".streamlit/secrets.toml"),
+            *("secrets.yaml", ".secrets.toml", ".aws/config", ".envs/.production/.django", "x/terraform.tfstate"),
+            *("service_account.json", ".config/gcloud/access.db", ".ssh/known_hosts", "kubeconfig"),
+        ],
     )
     def test_what_may_be_secret_is_a_warning(self, tmp_path: Path, name: str) -> None:
         found = selected(written(tmp_path, {"main.py": "", name: "", ".dockerignore": ".dockerignore"}))
@@ -328,6 +346,13 @@ class TestSelection:
         found = selected(written(tmp_path, {"tls.key": key, "ca.pem": certificate, "id_rsa.pub": ""}))
         (warning,) = found.warnings
         assert ": tls.key;" in warning
+
+    def test_a_private_key_is_found_in_a_file_of_any_name(self, tmp_path: Path) -> None:
+        key = "-----BEGIN PRIVATE KEY-----\\nMII"
+        account = f'{{"type": "service_account", "private_key": "{key}"}}'
+        files = {"shop-firebase.json": account, "deploy_key": key, "test_tls.py": key, "README.md": key}
+        (warning,) = selected(written(tmp_path, files)).warnings
+        assert ": deploy_key, shop-firebase.json;" in warning
 
     @pytest.mark.parametrize(
         ("line", "warns"),

@@ -221,9 +221,10 @@ def _notes(root: Path, paths: Sequence[str], found: _Found, ignore: str) -> Iter
 
 def _warnings(root: Path, paths: Sequence[str], ignore: str) -> Iterator[str]:
     if secrets := [path for path in paths if may_be_secret(root, path)]:
+        tracked = " (and remove them from Git, if it tracks them)" if ignore == ".gitignore" else ""
         yield (
             f"files that may be secret are copied into the image: {_shown(secrets)}; whoever pulls it can read them: "
-            f"list them in {ignore}, and give them to the container when it starts"
+            f"list them in {ignore}{tracked}, and give them to the container when it starts"
         )
 
 

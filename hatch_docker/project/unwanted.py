@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from pathlib import Path
 
 _DIRECTORIES = frozenset(
@@ -13,8 +13,10 @@ _DIRECTORIES = frozenset(
     )
 )
 # In a worktree or a submodule, .git is a file.
-_FILES = frozenset((".git", ".venv", ".DS_Store", "Thumbs.db", ".envrc"))
+_FILES = frozenset((".git", ".venv", ".DS_Store", "Thumbs.db"))
 _BYTECODE = (".pyc", ".pyo")
+# Editors and people append to these names: `.env.local`, `.env-prod`, `.env~`.
+_ENVIRONMENT = re.compile(r"\.env(?:rc)?(?:[._~-](?:.*[._-])?([^._-]*))?")
 # Templates of .env files, which are made to be committed.
 _TEMPLATES = frozenset(("default", "defaults", "dist", "example", "sample", "template", "tpl"))
 # Cache Directory Tagging Specification.
@@ -35,16 +37,21 @@ _LARGEST_METADATA = 1 << 20
 _SECRETS = frozenset(
     (
         *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".netrc", "_netrc", ".pypirc", ".git-credentials"),
-        *(".dockercfg", ".vault-token", ".pgpass", ".my.cnf", ".npmrc", ".htpasswd"),
+        *(".dockercfg", ".vault-token", ".vault_pass", ".pgpass", ".my.cnf", ".npmrc", ".htpasswd", ".boto", ".s3cfg"),
+        *("credentials.json", "application_default_credentials.json", "kubeconfig", "rclone.conf", "env.list"),
     )
 )
 _SECRET_PATHS = (
-    *("*.env", "*.p12", "*.pfx", "*.jks", "*.ppk", "*.kdbx", "*.keytab"),
-    *("*/.streamlit/secrets.toml", "*/.aws/credentials", "*/.docker/config.json", "*/.kube/config", "*/.ssh/*"),
-    *("*/service-account*.json", "*/credentials.json", "*/client_secret*.json"),
+    *("*.env", "*.p12", "*.pfx", "*.jks", "*.ppk", "*.kdbx", "*.keytab", "*.tfstate", "*.tfvars"),
+    *("*/.docker/config.json", "*/.kube/config", "*/.ssh/*", "*/.aws/*", "*/.azure/*", "*/.gnupg/*", "*/.envs/*"),
+    *("*/.config/gcloud/*", "*/.bash_history", "*/.python_history", "*/client_secret*.json"),
+    *("*/service[-_]account*.json", "*/.secrets", "*/.secrets.toml", "*/secret.*", "*/secrets.*"),
 )
-_KEYS = (".pem", ".key")
+# Private keys stand in files of any other name, in service accounts of Google, for example.
 _PRIVATE_KEY = b"PRIVATE KEY-----"
+_SECRET_PATH = re.compile("|".join(map(translate, _SECRET_PATHS)))
+# Sources and documents, which have examples of keys.
+_NO_KEYS = (".py", ".pyi", ".md", ".rst", ".html", ".js", ".css", ".ipynb")
 # Files that may name an index or a server by a URL with a password. A variable (pip: ${NAME}) is none.
 _SETTINGS = (".txt", ".in", ".toml", ".cfg", ".ini", ".conf")
 _PASSWORD = re.compile(rb"://[^\s/:@\"']+:(?!\$)[^\s/@\"']+@")
@@ -81,15 +88,18 @@ def is_environment_file(path: Path) -> bool:
 def may_be_secret(root: Path, path: str) -> bool:
     """Whether a file looks like a credential or a private key, or has one. A certificate is none."""
     name = path.rpartition("/")[2].lower()
-    if name in _SECRETS or any(fnmatchcase(f"/{path.lower()}", each) for each in _SECRET_PATHS):
+    if name.endswith(_NO_KEYS):
+        return False
+    if not name.endswith(".pub") and (name in _SECRETS or _SECRET_PATH.match(f"/{path.lower()}")):
         return True
-    if name.endswith(_KEYS):
-        return _PRIVATE_KEY in _head(root / path, _HEAD)
-    return name.endswith(_SETTINGS) and _PASSWORD.search(_head(root / path, _HEAD)) is not None
+    head = _head(root / path, _HEAD)
+    return _PRIVATE_KEY in head or (name.endswith(_SETTINGS) and _PASSWORD.search(head) is not None)
 
 
 def _is_environment_file(name: str) -> bool:
-    return name == ".env" or (name.startswith(".env.") and name.rpartition(".")[2].lower() not in _TEMPLATES)
+    """Whether a name is `.env` or `.envrc`, or one of these with an ending that is not that of a template."""
+    found = _ENVIRONMENT.fullmatch(name)
+    return found is not None and (found[1] or "").lower() not in _TEMPLATES
 
 
 def _is_result(path: Path) -> bool:

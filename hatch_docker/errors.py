@@ -139,12 +139,16 @@ class NetworkError(HatchDockerError):
 
 
 class RegistryError(NetworkError):
-    """A registry that refuses; `status` is the HTTP status, 0 if there is none, `codes` are the registry's own."""
+    """A registry that refuses; `status` is the HTTP status, 0 if there is none, `codes` are the registry's own.
+
+    `retry_after` is how many seconds it asks to wait, 0 if it does not.
+    """
 
     def __init__(self, message: str, *, status: int = 0, place: str = "", hint: str = "") -> None:
         super().__init__(message, place=place, hint=hint)
         self.status = status
         self.codes: frozenset[str] = frozenset()
+        self.retry_after: float = 0
 
 
 class DebianError(HatchDockerError):

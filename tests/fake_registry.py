@@ -7,6 +7,8 @@ import hashlib
 import json
 import re
 import secrets
+import socket
+import struct
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +63,7 @@ class FakeRegistry(Loopback):
     largest_put: int = 1 << 30
     smallest_chunk: int = 0
     largest_chunk: int = 1 << 30
+    resets: bool = False  # the connection instead of refusing what is too large
     chunk_status: int = 202
     drops_chunks: bool = False  # all but the first of each blob, as ECR does
     blob_status: int = 201  # of a complete upload
@@ -73,6 +76,7 @@ class FakeRegistry(Loopback):
     outdated_blobs: set[str] = field(default_factory=set)  # that a HEAD finds, though they are gone
     absolute_location: bool = False
     location: str = ""  # of uploads, instead of the right one
+    uploads_at: str = ""  # the host that the beginning of an upload is redirected to; its locations are relative
     storage: str = ""  # the host that blobs are redirected to
     digest_header: str | None = None
     cut_uploads: int = 0
@@ -321,7 +325,7 @@ class _Handler(QuietHandler):
         elif self.command == "PATCH":
             self._chunk(upload)
         elif int(self.headers.get("Content-Length", "0")) > fake.largest_put:
-            self._answer(413)
+            self._too_large(413)
         elif fake.cut_uploads and self.headers.get("Content-Length") != "0":
             fake.cut_uploads -= 1
             self.rfile.read(int(self.headers["Content-Length"]) // 2)
@@ -331,6 +335,9 @@ class _Handler(QuietHandler):
 
     def _begin(self) -> None:
         fake = self.fake
+        if fake.uploads_at:
+            self._answer(307, headers={"Location": f"http://{fake.uploads_at}{self.path}"})
+            return
         digest, source = (self.query.get(name, [""])[0] for name in ("mount", "from"))
         if digest and fake.mounts and (source, digest) in fake.blobs:
             fake.blobs[self.name, digest] = fake.blobs[source, digest]
@@ -349,10 +356,10 @@ class _Handler(QuietHandler):
 
     def _chunk(self, upload: str) -> None:
         received = self.fake.uploads[upload]
-        data = self._body()
-        if len(data) > self.fake.largest_chunk:
-            self._error(416, "UNSUPPORTED", "the request body is too large")
+        if int(self.headers["Content-Length"]) > self.fake.largest_chunk:
+            self._too_large(416)
             return
+        data = self._body()
         if self.fake.drops_chunks and received:
             self._answer(201, headers={**self._location(upload), "Range": f"0-{len(received) - 1}"})
             return
@@ -362,6 +369,14 @@ class _Handler(QuietHandler):
         received += data
         headers = {**self._location(upload), "Range": f"0-{len(received) - 1}"}
         self._answer(self.fake.chunk_status, headers=headers)
+
+    def _too_large(self, status: int) -> None:
+        if not self.fake.resets:
+            self._error(status, "UNSUPPORTED", "the request body is too large")
+            return
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
     def _finish(self, upload: str) -> None:
         data = bytes(self.fake.uploads.pop(upload)) + self._body()

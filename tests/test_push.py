@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -21,8 +24,11 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import upload
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
+from hatch_docker.oci.registry.session import Session
+from hatch_docker.oci.registry.upload import Uploads
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.http import Http
+from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
 
 IMAGE = make_image("one", "two")
@@ -358,7 +364,36 @@ class TestChunks:
 
     def test_nothing_fits(self, fake: FakeRegistry) -> None:
         fake.largest_put, fake.largest_chunk = MiB, MiB
-        assert "HTTP 413" in refused(self.ROOT, at(fake)).message
+        error = refused(self.ROOT, at(fake))
+        assert "HTTP 413" in error.message
+        assert "client_max_body_size" in error.hint
+
+    @pytest.mark.parametrize("chunk", [4 * MiB, 8 * MiB])
+    def test_connection_that_is_reset_instead_of_a_refusal(self, fake: FakeRegistry, chunk: int) -> None:
+        fake.largest_put, fake.largest_chunk, fake.resets = MiB, chunk, True
+        push(self.ROOT, at(fake))
+        assert max(self.sizes(fake)[-2:]) <= chunk
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_waits_as_long_as_the_registry_says(
+        self, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
+        waits: list[float | None] = []
+        monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: waits.append(timeout))
+        later = formatdate(time.time() + 10, usegmt=True)
+        for value, least, most in (("7", 7, 8), (later, 8, 11), ("3600", 0, 1), ("soon", 0, 1)):
+            fake.failures = [Failure("PUT", "/blobs/", status, headers={"Retry-After": value})]
+            fake.blobs.clear()
+            waits.clear()
+            Uploads(
+                session=Session(Http(), Credentials()),
+                target=at(fake),
+                mount_from=(),
+                stopped=threading.Event(),
+                progress=Progress(),
+            ).send(blob(10))
+            (wait,) = [each for each in waits if each is not None]
+            assert least <= wait <= most
 
     def test_token_that_expires_between_chunks(self, fake: FakeRegistry, tmp_path: Any) -> None:
         from test_registry import credentials_for
@@ -366,6 +401,16 @@ class TestChunks:
         fake.auth, fake.largest_put, fake.token_uses = "bearer", MiB, 5
         Registry(Http(), credentials=credentials_for(tmp_path, fake.host)).push(self.ROOT, [at(fake)])
         assert self.sizes(fake).count(8 * MiB) <= 2
+
+
+def test_upload_that_begins_at_another_host(fake: FakeRegistry) -> None:
+    """Locations are relative to the address that answers."""
+    with FakeRegistry() as other:
+        fake.uploads_at = other.host
+        other.blobs = fake.blobs
+        push(IMAGE.node, at(fake))
+        assert len(other.sent("PUT", "/blobs/")) == 3
+        assert not [request for request in other.requests if "Authorization" in request.headers]
 
 
 def test_mirror_is_neither_asked_nor_changed(fake: FakeRegistry) -> None:

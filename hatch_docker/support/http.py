@@ -294,6 +294,12 @@ def redact_text(text: str) -> str:
     return _QUERY.sub(r"\1", _USER.sub("", text))
 
 
+def retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """How many seconds an answer says to wait (RFC 9110, 10.2.3); 0 if it does not, or longer than we would."""
+    seconds = _Retry().get_retry_after(response) or 0
+    return seconds if seconds <= _LONGEST_WAIT else 0
+
+
 def final_url(response: urllib3.BaseHTTPResponse, url: str) -> str:
     """The URL of the response to a request for `url`, after redirects. Relative links are relative to it."""
     for step in response.retries.history if response.retries else ():

@@ -136,6 +136,11 @@ def _too_many(attempt: Attempt, _answer: _Answer) -> tuple[str, str]:
     )
 
 
+def _too_large(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
+    hint = "a proxy in front of it may limit the size of requests (nginx: client_max_body_size)" if attempt.push else ""
+    return _failed(attempt, answer)[0], hint
+
+
 def _of_document(attempt: Attempt, answer: _Answer) -> tuple[str, str] | None:
     """The meaning of a refused manifest or index, if it is none that other requests have."""
     tag = attempt.reference.tag
@@ -164,7 +169,14 @@ def _failed(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
     return f"{attempt.registry} refused the {verb}: HTTP {answer.status}", ""
 
 
-_MEANINGS: dict[int, _Meaning] = {401: _unauthorized, 403: _forbidden, 404: _not_found, 429: _too_many}
+_MEANINGS: dict[int, _Meaning] = {
+    401: _unauthorized,
+    403: _forbidden,
+    404: _not_found,
+    413: _too_large,
+    416: _too_large,
+    429: _too_many,
+}
 
 
 def _read(body: bytes, secrets: Collection[str]) -> tuple[frozenset[str], str]:

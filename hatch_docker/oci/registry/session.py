@@ -21,7 +21,7 @@ from hatch_docker.oci.registry import challenge
 from hatch_docker.oci.registry.auth import Credential, Credentials
 from hatch_docker.oci.registry.refusal import Attempt, refusal, unreachable
 from hatch_docker.oci.spec import DIGEST
-from hatch_docker.support.http import Http, final_url, is_loopback, redact, translate
+from hatch_docker.support.http import Http, final_url, is_loopback, redact, retry_after, translate
 
 # In bytes. Registries must accept manifests of at least 4 MiB; no answer of the API is larger.
 LARGEST_ANSWER = 4 << 20
@@ -66,11 +66,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A response of the API whose body has been read. Blobs are never read whole."""
+    """A response of the API whose body has been read. Blobs are never read whole.
+
+    `url` is where it came from, after redirects; `retry_after` as in RegistryError.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    url: str
+    retry_after: float = 0
 
 
 class Session:
@@ -139,7 +144,13 @@ class Session:
             response.close()
         if len(body) > LARGEST_ANSWER:
             raise RegistryError("the registry's answer is larger than any can be", place=redact(url))
-        return Answer(status=response.status, headers=response.headers, body=body)
+        return Answer(
+            status=response.status,
+            headers=response.headers,
+            body=body,
+            url=final_url(response, url),
+            retry_after=retry_after(response),
+        )
 
     def refusal(self, answer: Answer, access: Access) -> RegistryError:
         """The error for an answer with an unexpected status, with the registry's message but without our secrets."""
@@ -151,7 +162,9 @@ class Session:
             secrets=frozenset(self._secrets),
             document=access.document,
         )
-        return refusal(answer.status, answer.body, attempt)
+        error = refusal(answer.status, answer.body, attempt)
+        error.retry_after = answer.retry_after
+        return error
 
     def is_plain_http(self, reference: Reference) -> bool:
         """Whether requests to the reference's registry use plain HTTP."""

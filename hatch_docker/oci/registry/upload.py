@@ -100,11 +100,11 @@ class Uploads:
                     raise
                 else:
                     broken += 1
-                    self._wait(broken)
+                    self._wait(broken, error.retry_after)
                     if self._exists(blob.descriptor):
                         return
                     # A proxy that limits the size or time of requests may cut the connection instead of answering.
-                    if broken > 1 and len(smaller) == 3:
+                    if broken > 1 and len(smaller) > 1:
                         size = smaller.pop(0)
             start = self._start(blob.descriptor)
 
@@ -142,7 +142,7 @@ class Uploads:
     def _transfer(self, blob: Node, start: Answer, size: int, advance: Advance) -> None:
         """Upload the blob in chunks of at least `size` bytes, 0 for one request."""
         descriptor = blob.descriptor
-        location = self._location(self.session.url(self.target, "blobs/uploads/"), start)
+        location = self._location(start)
         # Before the request: no registry waits for a download.
         with self._opened(blob) as file:
             if size:
@@ -184,7 +184,7 @@ class Uploads:
                 # ECR accepts several chunks, and drops all but the first one.
                 raise RegistryError("the registry drops chunks of a blob", status=416, place=str(self.target))
             if answer.headers.get("Location"):
-                location = self._location(location, answer)
+                location = self._location(answer)
         return location
 
     def _transmit(self, request: Request, *expected: int) -> Answer:
@@ -213,20 +213,21 @@ class Uploads:
             yield piece
             advance(len(piece))
 
-    def _location(self, base: str, answer: Answer) -> str:
+    def _location(self, answer: Answer) -> str:
         """The URL to continue an upload at, from a Location header. Raises RegistryError if it is unusable."""
         problem = "the registry does not say where the upload goes"
         if location := answer.headers.get("Location", ""):
             with contextlib.suppress(ValueError):
-                url = urldefrag(urljoin(base, location))[0]
+                url = urldefrag(urljoin(answer.url, location))[0]
                 scheme = urlsplit(url).scheme
                 if scheme == "https" or (scheme == "http" and self.session.is_plain_http(self.target)):
                     return url
                 problem = "the registry sends the upload to an address without TLS"
         raise RegistryError(problem, status=400, place=str(self.target), hint=NOT_A_REGISTRY)
 
-    def _wait(self, attempt: int) -> None:
-        self.stopped.wait(_FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
+    def _wait(self, attempt: int, least: float) -> None:
+        seconds = _FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        self.stopped.wait(max(seconds, least))
 
     def _check(self) -> None:
         if self.stopped.is_set():

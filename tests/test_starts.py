@@ -108,6 +108,15 @@ class TestSuggestions:
     ) -> None:
         assert first(tmp_path, files, packages)[0] == command.split()
 
+    def test_django_s_own_server_may_write_a_database_file(self, tmp_path: Path) -> None:
+        settings = "DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'db.sqlite3'}}\n"
+        root = written(tmp_path, {"manage.py": "", "site1/settings.py": settings, "site1/wsgi.py": ""})
+        (own,) = suggestions(project(root, has_backend=False), {"django"})
+        assert own.entrypoint == ("python", "manage.py", "runserver", "0.0.0.0:8000")
+        assert 'user = "0:0"' in own.lines()
+        (served,) = suggestions(project(root, has_backend=False), {"django", "gunicorn"})
+        assert not served.user
+
     @pytest.mark.parametrize(
         ("files", "packages"),
         [
@@ -171,7 +180,9 @@ class TestCheck:
 
     def test_a_main_that_is_left_out_is_named(self, tmp_path: Path) -> None:
         source = project(written(tmp_path, {"main.py": ""}), has_backend=False)
-        with pytest.raises(ConfigError, match=r"leaves out main\.py, which would start; set the command, such as"):
+        with pytest.raises(
+            ConfigError, match=r"\.gitignore leaves out main\.py, which would start: add the line !main"
+        ):
             check_start(source, None, (), PLACE)
 
     def test_without_a_suggestion_it_shows_the_key(self, tmp_path: Path) -> None:

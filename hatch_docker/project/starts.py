@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -34,6 +34,7 @@ _RUNS = re.compile(r"__name__|\brun\(|\bserve\(|\bmain\(")
 # Inline script metadata (PyPA).
 _INLINE = re.compile(r"^# /// script[ \t]*$", re.MULTILINE)
 _GUARD = re.compile(r"^if __name__ == ['\"]__main__['\"]", re.MULTILINE)
+_SQLITE = "django.db.backends.sqlite3"
 _ASGI = frozenset(("FastAPI", "Starlette", "Litestar", "Quart"))
 # Directories whose modules are not what an image starts.
 _ASIDE = frozenset(("tests", "test", "docs", "examples", "benchmarks", "node_modules", "build", "dist", "migrations"))
@@ -49,12 +50,14 @@ class Suggestion:
     entrypoint: tuple[str, ...] | str
     ports: tuple[int, ...] = ()
     working_dir: str = ""
+    user: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The lines, with a comment above them."""
-        values = {"entrypoint": self.entrypoint, "ports": self.ports, "working-dir": self.working_dir, "env": self.env}
-        return [f"# {self.what}", *(f"{key} = {toml.inline(value)}" for key, value in values.items() if value)]
+        named = {field.name.replace("_", "-"): getattr(self, field.name) for field in fields(self)}
+        del named["what"]
+        return [f"# {self.what}", *(f"{key} = {toml.inline(value)}" for key, value in named.items() if value)]
 
 
 def mains_of(paths: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -97,7 +100,9 @@ def check_start(project: Project, command: Command, packages: Collection[str], p
         elif mains:
             # It would have started if it were among the files.
             found = [each for each in found if each.what not in mains]
-            what = f".dockerignore or .gitignore leaves out {', '.join(mains)}, which would start"
+            ignore = ".dockerignore" if (project.root / ".dockerignore").exists() else ".gitignore"
+            line = f"add the line !{next(iter(mains))} to that, or start something else"
+            what = f"{ignore} leaves out {', '.join(mains)}, which would start: {line}"
         raise ConfigError([(where, f"{what}; {advice(found, where)}")])
     warnings = [] if packages else list(_unread(project.root, place("lock")))
     if command == project.start and (app := _unserved(project.root, command, packages)):
@@ -161,7 +166,7 @@ def suggestions(project: Project, packages: Collection[str]) -> list[Suggestion]
     files = [path for path in _python_files(root) if copied or len(path.parts) > 1]
     texts = {path: _text(root / path) for path in files}
     found = [Suggestion(what=f"the script {name}", entrypoint=name) for name in sorted(project.scripts)]
-    found += _django(files, packages, copied)
+    found += _django(texts, packages, copied)
     for path, text in texts.items():
         found += _apps(path, text, packages, copied)
     return [*found, *_modules(texts, {each.what.rpartition(" ")[2] for each in found})] if copied else found
@@ -241,15 +246,15 @@ def _served(
         yield Suggestion(what=what, entrypoint=servers[server](app), ports=(_PORT,), env=env)
 
 
-def _django(files: Sequence[PurePosixPath], packages: Collection[str], copied: bool) -> Iterator[Suggestion]:
+def _django(texts: Mapping[PurePosixPath, str], packages: Collection[str], copied: bool) -> Iterator[Suggestion]:
     if "django" not in packages:
         return
-    for manage in (path for path in files if path.name == "manage.py"):
+    for manage in (path for path in texts if path.name == "manage.py"):
         folder = f"/app/{manage.parent}" if copied and len(manage.parts) > 1 else ""
         served = False
         for name, servers in (("wsgi", _WSGI_SERVERS), ("asgi", _ASGI_SERVERS)):
             server = next((each for each in servers if each in packages and each != "flask"), "")
-            for path in (each for each in files if each.name == f"{name}.py" and each.parent.parent == manage.parent):
+            for path in (each for each in texts if each.name == f"{name}.py" and each.parent.parent == manage.parent):
                 if server and not served:
                     entrypoint = servers[server](f"{path.parent.name}.{name}:application")
                     served = True
@@ -257,7 +262,9 @@ def _django(files: Sequence[PurePosixPath], packages: Collection[str], copied: b
         if copied and not served:
             entrypoint = ("python", "manage.py", "runserver", f"0.0.0.0:{_PORT}")
             what = f"Django, {manage} (its server is for development: add gunicorn or uvicorn)"
-            yield Suggestion(what=what, entrypoint=entrypoint, ports=(_PORT,), working_dir=folder)
+            start = Suggestion(what=what, entrypoint=entrypoint, ports=(_PORT,), working_dir=folder)
+            # That server opens the database before it listens, and SQLite's is a new file beside manage.py.
+            yield replace(start, user="0:0") if any(_SQLITE in text for text in texts.values()) else start
 
 
 def _python_files(root: Path) -> list[PurePosixPath]:

@@ -16,7 +16,7 @@ from hatch_docker.base.image import Base
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.packages import add_packages
 from hatch_docker.compiling.compile import obtain
-from hatch_docker.compiling.context import open_context
+from hatch_docker.compiling.context import PureWheels, open_context
 from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.config import Runtime
@@ -45,7 +45,8 @@ def build(plan: Plan, services: Services) -> Built:
     """Make the images of a plan. Raises HatchDockerError if one cannot be made, for all platforms at once."""
     platforms = {str(image.platform): image for image in plan.images}
     with plan.project.distribution() as own:
-        stocked = for_each(platforms, partial(_stocked, plan, own, services), services.progress)
+        built: PureWheels = {}
+        stocked = for_each(platforms, partial(_stocked, plan, own, services, built), services.progress)
         made = dict(zip(platforms, stocked, strict=True))
         images = tuple(for_each(made, partial(_built, plan, own, services), services.progress))
     project = replace(plan.project, version=images[0].version)
@@ -70,8 +71,10 @@ class _Stocked:
     compiled: list[CompiledWheel]
 
 
-def _stocked(plan: Plan, own: Own, services: Services, image: ImagePlan, progress: Progress) -> _Stocked:
-    """Download and compile what an image needs."""
+def _stocked(
+    plan: Plan, own: Own, services: Services, built: PureWheels, image: ImagePlan, progress: Progress
+) -> _Stocked:
+    """Download and compile what an image needs; `built` are the pure wheels of source trees, which platforms share."""
     services = replace(services, progress=progress)
     config = plan.config
     base, package_layers = add_packages(
@@ -80,7 +83,9 @@ def _stocked(plan: Plan, own: Own, services: Services, image: ImagePlan, progres
     resolver = build_resolver(plan, image, services)
     context = open_context(image.base, base, config.base.spec, config.compiling, resolver, services)
     artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
-    files, compiled = obtain(artifacts, context, own=[own] if isinstance(own, FetchedFile) else [])
+    files, compiled = obtain(
+        artifacts, replace(context, built=built), own=[own] if isinstance(own, FetchedFile) else []
+    )
     prune, keep = config.packages.prune, config.packages.keep
     wheels = prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads)
     return _Stocked(plan=image, base=base, package_layers=package_layers, wheels=wheels, compiled=compiled)

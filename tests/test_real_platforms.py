@@ -81,8 +81,8 @@ def layout(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "app"
 
 
-def manifests(layout: Path) -> dict[str, str]:
-    """The digests of the images in a layout of one index, by platform."""
+def manifests(layout: Path) -> dict[str, dict[str, Any]]:
+    """The descriptors of the images in a layout of one index, by platform."""
     (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
     index = json.loads((layout / "blobs" / entry["digest"].replace(":", "/")).read_text())
     return {"/".join((each["platform"]["os"], each["platform"]["architecture"])): each for each in index["manifests"]}

@@ -10,6 +10,7 @@ from typing import Any
 
 import builds
 import pytest
+from base_maker import FakeBase
 from builds import Bench, archive_of, read, result_of
 from fake_index import FakeIndex, serving
 from git_server import ISOLATED, commit, git
@@ -86,6 +87,18 @@ class TestLayers:
         assert contents(result_of(project)) == [["alpha 1.0"], ["extra files"], ["lib 1.0", "zlib 1.0"], ["shop 1.0"]]
         assert outcome.err.count("local directories are taken as they are: lib (../lib), zlib (../zlib)") == 1
         assert read(archive_of(project)).text(f"{SITE}/zlib.py") == "ANSWER = 42\n"
+
+    def test_directories_are_built_once_for_all_platforms(self, bench: Bench, trees: TreeBench) -> None:
+        trees.in_tree("lib")
+        base = bench.base(FakeBase(), FakeBase(architecture="arm64"))
+        project = locked(bench, "lib")
+        build(bench, project, HATCH_DOCKER_BASE=f"oci:{base}", HATCH_DOCKER_PLATFORMS="linux/amd64,linux/arm64")
+        assert trees.builds("lib") == "w"
+        amd64, arm64 = (
+            {tuple(each["contents"]): each["digest"] for each in image["layers"]}
+            for image in result_of(project)["images"]
+        )
+        assert amd64 == arm64
 
     @pytest.mark.parametrize("most", [3, 4, 9])
     def test_are_within_the_limit(self, bench: Bench, trees: TreeBench, most: int) -> None:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from hatch_docker.compiling.builder import Builder
 from hatch_docker.compiling.circles import circle
-from hatch_docker.compiling.context import LOCAL, CompileContext
+from hatch_docker.compiling.context import CompileContext
 from hatch_docker.compiling.directory import read_directory
 from hatch_docker.compiling.jobs import BuildInputs, Compiled, ContainerBuild, Job, Origin
 from hatch_docker.compiling.local import build_locally, is_pure
@@ -27,10 +27,11 @@ from hatch_docker.compiling.trees import (
     cached_tree,
     describe_directories,
     origin_scope,
+    tree_of,
     tree_path,
     tree_place,
 )
-from hatch_docker.compiling.wheel_cache import BuiltWheel, CompiledWheel
+from hatch_docker.compiling.wheel_cache import LOCAL, BuiltWheel, CompiledWheel
 from hatch_docker.engine import missed
 from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import Artifact
@@ -133,10 +134,16 @@ def _trees(artifacts: Sequence[Artifact], context: CompileContext, within: tuple
     """What source trees are built into, for all that are packages; raises one error for all that fail."""
 
     def attempt(artifact: Artifact) -> BuiltTree | CompileError | SourceError | None:
+        key = (tree_of(artifact), context.target.lib_name)
+        if file := context.built.get(key):
+            return BuiltTree(file=file)
         try:
-            return build_tree(artifact, context, _requirements(context, artifact.name, within))
+            built = build_tree(artifact, context, _requirements(context, artifact.name, within))
         except (CompileError, SourceError) as error:
             return error
+        if built and built.file.artifact.is_wheel:
+            context.built[key] = built.file
+        return built
 
     outcomes = together(attempt, artifacts, threads=min(_AT_ONCE, context.threads))
     _raise_all([each for each in outcomes if isinstance(each, CompileError | SourceError)])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from hatch_docker.base.image import Base
 from hatch_docker.base.target import TargetPython
@@ -15,7 +15,7 @@ from hatch_docker.compiling.jobs import Job
 from hatch_docker.compiling.requirements import Resolve
 from hatch_docker.compiling.wheel_cache import WheelCache
 from hatch_docker.config import ALL, BaseSpec, Compiling
-from hatch_docker.index.artifact import Artifact
+from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.services import Services
@@ -23,8 +23,8 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
 
-# The cache key's part for builds without a builder: another Python may build another wheel from a pure sdist.
-LOCAL = f"this machine {sys.platform} {sys.version_info[:2]}"
+# Pure wheels of source trees, by the tree and the name of the Python's library directory.
+PureWheels: TypeAlias = dict[tuple[SourceTree, str], FetchedFile]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,11 @@ class CompileContext:
 
     `root` is the project's directory. `builder` opens the builder when it is first called. `resolve_for` returns the
     resolver of the build requirements of a directory, whose own sources apply; `for_host` replaces files by those for
-    this machine, for builds here. `scope` is a digest of all settings,
-    besides the target, that decide what `resolve` returns. `exclude` are shared libraries of the image, which wheels
+    this machine, for builds here. `scope` is a digest of all settings, besides the target, that decide what `resolve`
+    returns. `exclude` are shared libraries of the image, which wheels
     must not bundle; packages in `network` (normalized names, or `:all:`) may use the network while they are compiled.
-    Source trees of the packages in `no_binary` are always built in the builder.
+    Source trees of the packages in `no_binary` are always built in the builder. `built` has the pure wheels of source
+    trees that this run has built, which suit all its platforms.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class CompileContext:
     progress: Progress
     for_host: Callable[[Sequence[Artifact]], Sequence[Artifact]] = tuple
     no_binary: Set[str] = frozenset()
+    built: PureWheels = field(default_factory=dict)
 
     @property
     def wheels(self) -> WheelCache:

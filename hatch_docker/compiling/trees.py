@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.compiling.archive import pack
 from hatch_docker.compiling.circles import check_circle
-from hatch_docker.compiling.context import LOCAL, CompileContext
+from hatch_docker.compiling.context import CompileContext
 from hatch_docker.compiling.directory import POETRY, Directory, content_digest, read_directory
 from hatch_docker.compiling.git import Git, has_lfs, ignored_files, is_dirty
 from hatch_docker.compiling.local import LocalBuild, compiled_sign
@@ -30,6 +30,7 @@ from hatch_docker.compiling.requirements import BuildLock, with_context
 from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain
 from hatch_docker.compiling.tree_cache import TreeCache, TreeKey
+from hatch_docker.compiling.wheel_cache import LOCAL
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import local_path
 from hatch_docker.index.download import FetchedFile
@@ -129,7 +130,7 @@ def cached_tree(artifact: Artifact, context: CompileContext) -> FetchedFile | No
 
 def _local(artifact: Artifact) -> Directory | None:
     """The local directory; None for a commit."""
-    tree = _tree(artifact)
+    tree = tree_of(artifact)
     return read_directory(tree_path(tree), artifact.name) if tree.is_local else None
 
 
@@ -160,7 +161,8 @@ def _known(
     return cache.sdist(key, replace(artifact, reason=reason)) if reason else cache.wheel(key, artifact)
 
 
-def _tree(artifact: Artifact) -> SourceTree:
+def tree_of(artifact: Artifact) -> SourceTree:
+    """The source tree of an artifact that has one."""
     if artifact.tree is None:
         raise TypeError(f"{artifact.name} is a file")
     return artifact.tree
@@ -169,7 +171,7 @@ def _tree(artifact: Artifact) -> SourceTree:
 def tree_key(artifact: Artifact, directory: Directory | None, context: CompileContext) -> TreeKey:
     """The key of a source tree, given its directory if it is local."""
     if directory is None:
-        tree = _tree(artifact)
+        tree = tree_of(artifact)
         # A commit never changes.
         identity = f"{tree.commit} {tree.subdirectory}{' lfs' if has_lfs(context.environ) else ''}"
         return TreeKey(configuration=identity, content=identity)
@@ -188,7 +190,7 @@ def origin_scope(artifact: Artifact, directory: Directory | None, context: Compi
     The sources of a directory may be those of its workspace, which stand in another file.
     """
     if directory is None:
-        tree = _tree(artifact)
+        tree = tree_of(artifact)
         return f"{tree.commit} {tree.subdirectory}"
     sources = read_sources(directory.path, context.environ, project="")
     required = {canonicalize_name(Requirement(text).name) for text in directory.system.requires}
@@ -208,7 +210,7 @@ def _opened(artifact: Artifact, directory: Directory | None, context: CompileCon
         yield directory
         return
     git = Git(environ=context.environ, cache=context.cache, progress=context.progress)
-    with git.directory(_tree(artifact), artifact.name) as path:
+    with git.directory(tree_of(artifact), artifact.name) as path:
         yield read_directory(path, artifact.name)
 
 
@@ -236,11 +238,11 @@ def building(
     ):
         uv = find_uv(environ)
         # The wheel of a commit is cached, and must not depend on the environment.
-        versions = _tree(artifact).is_local
+        versions = tree_of(artifact).is_local
         local = LocalBuild(label=label, folder=Path(folder), uv=uv, environ=environ, write=log.write, versions=versions)
         yield DirectoryBuild(
             name=artifact.name,
-            place=str(context.root) if directory.path == context.root else tree_place(_tree(artifact), context.root),
+            place=str(context.root) if directory.path == context.root else tree_place(tree_of(artifact), context.root),
             directory=directory,
             target=context.target,
             build=local,

@@ -8,6 +8,7 @@ settings.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from hatch_docker.support.streams import file_digest
 
 # Part of every cache key: raise it if builds change.
 _FORMAT = 1
+# The place of builds without a builder: another Python may build another wheel from a pure sdist.
+LOCAL = f"this machine {sys.platform} {sys.version_info[:2]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +106,13 @@ class WheelCache:
 
     def _key(self, digest: str, place: str) -> str:
         target = self.target
-        python = [target.minor, target.free_threaded, str(target.platform), str(target.libc)]
-        return json.dumps([_FORMAT, digest, place, python, sorted(self.exclude)])
+        python = [target.minor, target.free_threaded]
+        if place == LOCAL:
+            # A pure wheel suits all platforms.
+            return json.dumps([_FORMAT, digest, place, python])
+        return json.dumps(
+            [_FORMAT, digest, place, [*python, str(target.platform), str(target.libc)], sorted(self.exclude)]
+        )
 
     def _lock_key(self, job: Job, place: str) -> str:
         scopes = [self.scope, *([job.origin.scope] if job.origin else [])]

@@ -601,7 +601,7 @@ class TestRegistry:
             (401, "asks for credentials, and there are none for it", "log in with 'docker login "),
             (403, "does not let us push to team/shop anonymously", "check the repository's name and permissions"),
             (404, "has no repository team/shop", "create the repository first"),
-            (429, "has had too many requests from here", "wait, log in (docker login "),
+            (429, "has had too many requests from here", "wait, or log in (docker login "),
         ],
     )
     def test_refuses_a_push(self, bench: Bench, registry: FakeRegistry, status: int, said: str, hint: str) -> None:

@@ -130,10 +130,10 @@ def _not_found(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
 
 def _too_many(attempt: Attempt, _answer: _Answer) -> tuple[str, str]:
     mirror = f"HATCH_DOCKER_REGISTRY_MIRRORS={attempt.registry}=<host of the mirror>"
-    return (
-        f"{attempt.registry} has had too many requests from here",
-        f"wait, log in ({attempt.login}), or pull from a mirror ({mirror})",
-    )
+    hint = f"wait, or log in ({attempt.login})"
+    if not attempt.push:
+        hint = f"wait, log in ({attempt.login}), or pull from a mirror ({mirror})"
+    return f"{attempt.registry} has had too many requests from here", hint
 
 
 def _too_large(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
@@ -152,7 +152,10 @@ def _of_document(attempt: Attempt, answer: _Answer) -> tuple[str, str] | None:
         )
     if answer.codes & UNKNOWN_CONTENT:
         return f"{attempt.registry} lacks content that it has just been sent", "push again"
-    if attempt.document in spec.INDEXES and (answer.status == 415 or answer.codes & _UNKNOWN_DOCUMENT):
+    # Before an index, it accepted its images: it has nothing against the repository.
+    without_reason = answer.status in (400, 405) and not answer.codes
+    is_unknown = answer.status == 415 or without_reason or answer.codes & _UNKNOWN_DOCUMENT
+    if attempt.document in spec.INDEXES and is_unknown:
         return (
             f"{attempt.registry} does not accept an index, which holds the images of several platforms",
             "push an image for one platform (`platforms` or --platform), or use another registry",

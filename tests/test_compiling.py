@@ -15,7 +15,7 @@ import builds
 import fake_containers
 import pytest
 from base_maker import FakeBase
-from builds import NOWHERE, Bench, Outcome, archive_of, check_archive, read, result_of
+from builds import NOWHERE, Bench, Outcome, archive_of, check_archive, check_clean, read, result_of
 from compilations import lock_of_sdists
 from containers import environment
 from elf_maker import make_library
@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from mutations import many
 from packaging.requirements import Requirement
 from prepared_maker import TARGET
+from project_maker import lock_of
 from sdist_maker import make_sdist
 from wheel_maker import WHEEL, make_wheel
 
@@ -320,6 +321,17 @@ class TestLocalBuild:
         assert (compiled["name"], compiled["build-requirements"], bench.containers) == ("plain", [], [])
         assert "plain" not in bench.succeed(project, DOCKER_HOST=NOWHERE).err.partition("layer  ")[0]
 
+    def test_is_built_once_for_all_platforms(self, bench: CompileBench) -> None:
+        project = bench.project(pure(bench.projects.root, "plain"))
+        both = bench.projects.base(FakeBase(), FakeBase(architecture="arm64"))
+        first = bench.succeed(project, DOCKER_HOST=NOWHERE)
+        assert "plain 1.0: the lock has only an sdist, building" in first.err
+        other = bench.succeed(
+            project, DOCKER_HOST=NOWHERE, HATCH_DOCKER_BASE=f"oci:{both}", HATCH_DOCKER_PLATFORMS="linux/arm64"
+        )
+        assert "building a pure wheel" not in other.err
+        assert read(archive_of(project)).text(f"{SITE}/plain.py") == "ANSWER = 42\n"
+
     def test_impure_wheel_is_compiled_in_the_builder(self, bench: CompileBench) -> None:
         sdist = pure(bench.projects.root, "plain", tag=LINUX)
         bench.sdist("plain")
@@ -416,6 +428,33 @@ class TestProject:
         # Now it is known, and the hook is not tried here again.
         bench.succeed(project, DOCKER_HOST=NOWHERE)
         assert ran.read_text() == "xx"
+
+
+class TestForeignPlatforms:
+    def test_error_names_packages_platforms_and_the_wheels_there_are(self, bench: CompileBench) -> None:
+        both = bench.projects.base(FakeBase(), FakeBase(architecture="arm64"), FakeBase(architecture="s390x"))
+        project = bench.project(bench.sdist("fast"), docker=f'builder = "oci:{both}"\n')
+        lock = project / "pylock.toml"
+        for tag in (GLIBC, "cp313-cp313-macosx_11_0_arm64"):
+            wheel = bench.projects.wheel(
+                "fast", filename=f"fast-1.0-{tag}.whl", wheel=WHEEL.replace("py3-none-any", tag)
+            )
+            stanza = lock_of(wheel)
+            lock.write_text(f"{lock.read_text()}\n{stanza[stanza.index('[[packages.wheels]]') :]}")
+        bench.engine.containers.status, bench.engine.containers.printed = 1, b"exec format error"
+        outcome = bench.build(
+            project,
+            HATCH_DOCKER_BASE=f"oci:{both}",
+            HATCH_DOCKER_PLATFORMS="linux/arm64,linux/s390x",
+        )
+        message = check_clean(outcome)
+        for platform in ("linux/arm64", "linux/s390x"):
+            assert (
+                f"  {platform}: the engine is for linux/amd64 and runs no container of {platform} (exec format error), "
+                "which is needed to compile\n    fast 1.0: no manylinux wheel for "
+            ) in message
+        assert message.count("; it has wheels for cp313-cp313 on macosx_11_0_arm64, manylinux_2_17_x86_64\n") == 2
+        assert message.count("binfmt --install all") == message.count("--update-index") == 1
 
 
 class TestFailures:

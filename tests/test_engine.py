@@ -315,7 +315,7 @@ class TestForeignPlatforms:
             assert caught.value.message == (
                 "the engine is for linux/amd64 and runs no container of linux/arm64 (exec /probe: exec format error)"
             )
-            assert "binfmt --install arm64" in caught.value.hint
+            assert "binfmt --install all" in caught.value.hint
             assert "DOCKER_HOST" in caught.value.hint
         assert len(fake.containers.made) == 1
         extended = missed(caught.value, "install it", instead="do without it")

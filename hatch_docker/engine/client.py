@@ -37,7 +37,7 @@ _NO_ENGINE = (
     "hatch-docker build -o type=oci,dest=FILE, or hatch build -t docker:archive"
 )
 _FOREIGN = (
-    "emulate it: docker run --privileged --rm tonistiigi/binfmt --install {architecture}; or name an engine of that "
+    "emulate it: docker run --privileged --rm tonistiigi/binfmt --install all; or name an engine of that "
     "CPU in DOCKER_HOST; or build on a machine for each platform, with --update-index"
 )
 
@@ -89,7 +89,7 @@ class Engine:
         if reason := self._refusals[platform]:
             raise ForeignError(
                 f"the engine is for {self.platform} and runs no container of {platform} ({reason})",
-                hint=_FOREIGN.format(architecture=platform.architecture),
+                hint=_FOREIGN,
             )
 
     def save(self, name: str) -> Iterator[bytes]:

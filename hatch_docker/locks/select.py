@@ -233,8 +233,7 @@ def _artifacts(
     selected: Iterable[tuple[Package, Source]], target: TargetPython, lock: Path, *, sdists: Set[str], complete: bool
 ) -> list[Artifact]:
     """The artifacts of the selected sources. Raises LockError for all at once that cannot be used."""
-    artifacts, problems = [], []
-    hints: dict[str, None] = {}
+    artifacts, problems, hints = [], [], dict[str, None]()
     for package, source in selected:
         try:
             if isinstance(source, PackageVcs | PackageDirectory):
@@ -242,8 +241,8 @@ def _artifacts(
                 continue
             artifact = _file(package, source, target, lock)
             if not artifact.is_wheel:
-                reason = _reason(package, target, sdists=sdists, complete=complete)
                 others = describe_files(replace(package, sdist=None)) if package.wheels else ""
+                reason = _reason(package, target, sdists=sdists, complete=complete)
                 artifact = replace(artifact, reason=reason, others=others)
             artifacts.append(artifact)
         except LockError as error:
@@ -296,10 +295,10 @@ def _file(package: Package, source: File, target: TargetPython, lock: Path) -> A
         raise LockError(
             f"has no SHA-2 hash of {filename}", hint="lock again, from an index that publishes hashes of its files"
         )
-    found = parse_filename(filename)
+    _, version = parse_filename(filename) or ("", "")
     return Artifact(
         name=package.name,
-        version=str(package.version or (found[1] if found else "")),
+        version=str(package.version or version),
         filename=filename,
         url=urljoin((package.index or "").rstrip("/") + "/", source.url or local.as_uri()),
         hashes=hashes,

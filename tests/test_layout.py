@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,28 @@ class TestLayouts:
         write_layout(path, INDEX.node, [ONE])
         assert content(graph_of(open_files(path), "")) == content(INDEX.node)
         assert not list(path.rglob("*hatch-docker*"))
+
+    def test_several_writers_at_once(self, tmp_path: Path) -> None:
+        """They share blobs, which one removes while another one wants them."""
+        names = [ONE.with_tag(tag) for tag in ("a", "b", "c")]
+
+        def write(name: Reference) -> None:
+            for number in range(10):
+                write_layout(tmp_path / "layout", make_image("common", f"{name}{number}").node, [name])
+
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(write, names):
+                pass
+        files = open_files(tmp_path / "layout")
+        for name in names:
+            assert content(graph_of(files, name.tag)) == content(make_image("common", f"{name}9").node)
+        blobs = list((tmp_path / "layout/blobs/sha256").iterdir())
+        assert len(blobs) == 1 + 3 * 3
+
+    def test_what_a_killed_process_left_behind(self, tmp_path: Path) -> None:
+        (tmp_path / f".index.json.hatch-docker-{'0' * 32}").touch()
+        write_layout(tmp_path, OTHER.node, [ONE])
+        assert content(graph_of(open_files(tmp_path), "")) == content(OTHER.node)
 
     @pytest.mark.parametrize("name", ["notes.txt", "index.json", "photos/x"])
     def test_directory_with_something_else_is_left_alone(self, tmp_path: Path, name: str) -> None:

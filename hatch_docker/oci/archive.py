@@ -17,7 +17,7 @@ from hatch_docker.oci import spec
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.layout import CONTAINERD_NAME, REF_NAME, blob_name, digests_of, open_files
 from hatch_docker.oci.reference import Reference
-from hatch_docker.support.atomic import replacing, writing
+from hatch_docker.support.atomic import locked, replacing, writing
 from hatch_docker.support.progress import Advance
 from hatch_docker.support.streams import chunks_of, file_digest, verified
 
@@ -46,13 +46,20 @@ def archive(root: Node, references: Sequence[Reference], *, without: frozenset[s
 def write_layout(path: Path, root: Node, references: Sequence[Reference], *, advance: Advance = lambda _: None) -> None:
     """Write an image or index into the image layout at `path`, a directory, which is made if it is missing.
 
-    In an existing layout, other images stay. The one with the same name is replaced, and its blobs are removed unless
+    In an existing layout, other images stay. The one with the same tag is replaced, and its blobs are removed unless
     another image has them. index.json is written last, and nothing in place, so that the layout is complete whenever
-    this stops. Raises OutputError, also if the directory has something else; ImageError as `archive`.
+    this stops; several processes take turns. Raises OutputError, also if the directory has something else; ImageError
+    as `archive`.
     """
-    kept, replaced = _entries(path, _entry(root, references))
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        _write_layout(path, root, references, advance)
+
+
+def _write_layout(path: Path, root: Node, references: Sequence[Reference], advance: Advance) -> None:
+    kept, replaced = _entries(path, _entry(root, references))
     for node in root.walk():
         _write_blob(path / blob_name(node.descriptor.digest), node, advance)
     for name, data in (_MARKER, ("index.json", spec.dump(_index([*kept, _entry(root, references)])))):
@@ -76,10 +83,8 @@ def _entry(root: Node, references: Sequence[Reference]) -> dict[str, Any]:
 def _entries(path: Path, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The entries of the layout at `path` that stay, and those that `entry` replaces. Raises OutputError."""
     with writing(path):
-        if not path.exists():
-            return [], []
         names = {each.name for each in path.iterdir()} if path.is_dir() else {""}
-    if names <= {"blobs", _MARKER[0]}:
+    if all(name in ("blobs", _MARKER[0]) or name.startswith((f".{_MARKER[0]}.", ".index.json.")) for name in names):
         # It is empty, or was never completed.
         return [], []
     try:

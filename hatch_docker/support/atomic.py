@@ -76,6 +76,27 @@ def publish(partial: Path, path: Path) -> None:
     partial.replace(path)
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Wait until nobody else is in such a block for `directory`, in any process.
+
+    Nobody waits where directories cannot be locked: on Windows, and on some network file systems.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(directory, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sweep(directory: Path, prefix: str = "") -> None:
     """Remove files of `partial_file` that are a day old: their processes were killed.
 

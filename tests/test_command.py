@@ -96,6 +96,24 @@ class TestBuilderCommand:
         assert config.compiling.builder
         assert config.compiling.builder.value == name
 
+    def test_several_platforms_are_pushed_as_an_index(
+        self, bench: Bench, engine: FakeEngine, registry: FakeRegistry, hatch: Hatch
+    ) -> None:
+        base = bench.base(FakeBase(), FakeBase(architecture="arm64"))
+        project = bench.project(base=base, docker=f'builder = "oci:{base}"')
+        env = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64"}
+        message = builds.check_clean(hatch("builder", project, **env))
+        assert "a builder for linux/amd64 and linux/arm64 is several images" in message
+        assert "hint: add --push and --tag" in message
+        name = f"{registry.host}/acme/builder:1"
+        outcome = hatch("builder", "--tag", name, "--push", project, **env)
+        assert outcome.code == 0, outcome.err
+        digest = outcome.out.removesuffix("\n").partition("@")[2]
+        assert registry.manifests["acme/builder", "1"] == registry.manifests["acme/builder", digest]
+        index = json.loads(registry.manifests["acme/builder", "1"][1])
+        assert [each["platform"]["architecture"] for each in index["manifests"]] == ["amd64", "arm64"]
+        assert name in engine.images
+
     def test_prints_the_first_of_several_names(self, bench: Bench, engine: FakeEngine, hatch: Hatch) -> None:
         outcome = hatch("builder", "--tag", "acme/builder", "--tag", "acme/other:2", project_of(bench))
         assert outcome.out == "docker-daemon:acme/builder:latest\n"

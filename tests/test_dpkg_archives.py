@@ -73,5 +73,7 @@ def test_rejects_a_day_without_snapshots(tmp_path: Path) -> None:
 
 def test_architecture_of_a_platform() -> None:
     assert architecture_of(Platform(architecture="amd64")) == "amd64"
-    with pytest.raises(BaseError, match="supported for amd64 and arm64, not for linux/arm/v7"):
-        architecture_of(Platform(architecture="arm", variant="v7"))
+    assert architecture_of(Platform.parse("linux/arm/v7")) == "armhf"
+    assert architecture_of(Platform.parse("ppc64le")) == "ppc64el"
+    with pytest.raises(BaseError, match=r"supported for linux/amd64, linux/arm64, .*, not for linux/arm/v6"):
+        architecture_of(Platform.parse("linux/arm/v6"))

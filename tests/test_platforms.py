@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from base_maker import FakeBase
+from base_maker import INDEX, MANIFEST, FakeBase
 from builds import Bench, archive_of, check_clean, result_of
 from command_bench import CommandBench, whole_debian
 from debian_bench import FakeDebian
 from debian_maker import NOW, written
 from fake_index import serving
+from fake_registry import FakeRegistry
 from hypothesis import given
 from hypothesis import strategies as st
 from project_maker import lock_of
@@ -132,6 +133,23 @@ class TestAll:
     def test_base_has_one_platform(self, bench: PlatformBench) -> None:
         project = bench.project(base=bench.base(FakeBase(architecture="arm64")))
         assert bench.made(project, HATCH_DOCKER_PLATFORMS="all").document["architecture"] == "arm64"
+
+
+class TestRegistry:
+    def test_tag_is_resolved_once_for_all(self, bench: PlatformBench) -> None:
+        layout = bench.base(FakeBase(), FakeBase(architecture="arm64"))
+        with FakeRegistry() as registry:
+            for path in (layout / "blobs" / "sha256").iterdir():
+                data = path.read_bytes()
+                registry.add_blob("team/base", data)
+                if b"layers" in data[:1000]:
+                    registry.add_manifest("team/base", "", data, MANIFEST)
+            registry.add_manifest("team/base", "1", (layout / "index.json").read_bytes(), INDEX)
+            project = bench.project(base="", docker=f'base = "{registry.host}/team/base:1"')
+            made = bench.several(project, "all", HATCH_DOCKER_INSECURE_REGISTRIES=registry.host)
+            assert made.keys() == {"amd64", "arm64"}
+            tag = [each for each in registry.requests if each.path.endswith("/manifests/1")]
+            assert len(tag) <= 2, "a HEAD, and a GET if it is new"
 
 
 class TestErrors:

@@ -225,6 +225,23 @@ class TestSelection:
         git(tmp_path, "add", "vendor/lib")
         assert selected(tmp_path).paths == ("vendor/lib/.gitignore", "vendor/lib/x.py")
 
+    def test_a_submodule_that_is_not_checked_out_is_noted(self, tmp_path: Path) -> None:
+        inner = written(tmp_path / "lib", {"x.py": ""})
+        for root in (inner, written(tmp_path / "shop", {"main.py": ""})):
+            git(root, "init", "-q")
+            git(root, "add", ".")
+            git(root, "commit", "-qm", "x")
+        git(root, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "vendor/lib")
+        git(root, "commit", "-qm", "x")
+        git(tmp_path, "clone", "-q", "shop", "clone")
+        found = selected(tmp_path / "clone")
+        assert found.paths == (".gitmodules", "main.py")
+        (note,) = found.notes
+        assert note == "submodules are not checked out (git submodule update --init --recursive): vendor/lib"
+        written(tmp_path / "clone" / "vendor" / "lib", {"unpacked.py": "", ".env": ""})
+        assert selected(tmp_path / "clone").paths == (".gitmodules", "main.py", "vendor/lib/unpacked.py")
+        assert selected(tmp_path / "clone" / "vendor" / "lib").paths == ("unpacked.py",)
+
     @pytest.mark.parametrize("environ", [None, NO_GIT], ids=["by Git", "without Git"])
     @pytest.mark.parametrize(
         "unwanted",

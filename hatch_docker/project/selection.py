@@ -58,6 +58,7 @@ class _Found:
     special: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     cycles: list[str] = field(default_factory=list)
+    submodules: list[str] = field(default_factory=list)
 
 
 def select_files(root: Path, output: Path, environ: Mapping[str, str]) -> Selection:
@@ -119,7 +120,10 @@ def _existing(root: Path, output: Path, listed: Sequence[str], found: _Found) ->
 
 
 def _taken(root: Path, output: Path, path: str, found: _Found) -> Iterator[str]:
-    """A path that the patterns leave, if it is a file that is wanted; the files below a link to a directory."""
+    """A path that the patterns leave, if it is a file that is wanted; of a directory, the files below it.
+
+    It is a link to a directory, or a repository that Git did not read.
+    """
     file = root / path
     if is_environment_file(file):
         found.environment.append(path)
@@ -134,6 +138,8 @@ def _taken(root: Path, output: Path, path: str, found: _Found) -> Iterator[str]:
     if stat.S_ISDIR(mode):
         if leads_up(root, file):
             found.cycles.append(path)
+        elif not file.is_symlink() and not any(file.iterdir()):
+            found.submodules.append(path)
         elif not is_unwanted_directory(file):
             yield from _walk(root, output, None, found, below=path)
     elif not stat.S_ISREG(mode):
@@ -163,16 +169,21 @@ def _listed_by_git(root: Path, environ: Mapping[str, str]) -> list[str] | None:
     if _git(root, environ, "check-ignore", "-q", "--", ".") is not None:
         return None
     listed = _git(root, environ, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
-    return None if listed is None else list(_expanded(root, environ, listed))
+    # In a submodule that is not checked out, Git lists only the directory itself.
+    return None if listed in (None, b"./\0") else list(_expanded(root, environ, listed))
 
 
 def _expanded(root: Path, environ: Mapping[str, str], listed: bytes) -> Iterator[str]:
-    """The paths that Git lists, with those of repositories inside, of which it has only the names."""
+    """The paths that Git lists, with those of repositories inside, of which it has only the names.
+
+    The name remains of one that Git does not read: of a submodule that is not checked out, for example.
+    """
     for path in map(os.fsdecode, filter(None, listed.split(b"\0"))):
         folder = path.rstrip("/")
-        if not _is_directory(root / folder):
-            yield path
-        elif (inner := _listed_by_git(root / folder, environ)) is not None:
+        inner = _listed_by_git(root / folder, environ) if (root / folder / ".git").exists() else None
+        if inner is None or not _is_directory(root / folder):
+            yield folder
+        else:
             yield from (f"{folder}/{each}" for each in inner)
 
 
@@ -205,6 +216,7 @@ def _notes(root: Path, paths: Sequence[str], found: _Found, ignore: str) -> Iter
         ("files with variables are not copied; give them to the container (docker run --env-file)", found.environment),
         ("links without a target are not copied", found.broken),
         ("links to a directory around them are not copied", found.cycles),
+        ("submodules are not checked out (git submodule update --init --recursive)", found.submodules),
         ("pipes, sockets and devices are not copied", found.special),
     )
     yield from (f"{what}: {_shown(names)}" for what, names in whats if names)

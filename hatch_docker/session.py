@@ -182,8 +182,7 @@ class Session:
             partial(check_annotations, config.runtime, config.base, place("index-annotations")),
             *more,
         ]
-        if project.version:
-            checks.append(partial(references_of, project, config))
+        checks += [partial(self._check_names, outputs)] if project.version else []
         if config.base.spec.transport == "family":
             admits = partial(family_pythons, project.requires_python, config.base.python)
             checks.append(partial(as_mistake, place("python"), admits))
@@ -199,6 +198,12 @@ class Session:
                 check_loadable(platforms, engine.platform)
         if refusal := self._commit.refusal:
             self.terminal.note(f"the image records no commit, since Git did not read the repository: {refusal}")
+
+    def _check_names(self, outputs: Collection[str]) -> None:
+        references, config = references_of(self.project, self.config), self.config
+        place = config.place("references" if config.naming.references else "tags")
+        for name in outputs:
+            as_mistake(place, partial(OUTPUTS[name].check_names, references))
 
     def _names(self) -> list[tuple[Reference, str]]:
         """The names of the image, without tags unless options give them, and the place of each."""
@@ -257,7 +262,8 @@ class Session:
         )
         built = self._build(directory)
         made = OUTPUTS[name].write(built, destination)
-        self._outputs.setdefault(name, []).extend(each for each in made if each not in self._outputs.get(name, ()))
+        known = self._outputs.get(name, [])
+        self._outputs[name] = known + [each for each in made if each not in known]
         self.terminal.close()
         write_constraints(built, directory)
         write_selections(built, directory)

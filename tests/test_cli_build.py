@@ -201,6 +201,20 @@ class TestOutputs:
         assert lines[1] == f"{registry.host}/team/app@sha256:{hashlib.sha256(data).hexdigest()}"
         assert lines[0] != lines[1]
 
+    def test_update_index_names_each_reference(self, build: HatchDocker, registry: FakeRegistry) -> None:
+        names = [f"{registry.host}/{name}" for name in ("app:1", "app:2", "other:1")]
+        lines = succeeded(build("--update-index", *(f"--tag={name}" for name in names))).splitlines()
+        assert [line.partition("@")[0] for line in lines] == [name.rpartition(":")[0] for name in names]
+
+    def test_update_index_needs_short_tags(self, build: HatchDocker, registry: FakeRegistry) -> None:
+        """Nothing is built in vain."""
+        outcome = build("--update-index", "-t", f"{registry.host}/app:{'x' * 120}")
+        assert outcome.code == 1
+        assert "--tag: the tag" in outcome.err
+        assert "at most 113 characters" in outcome.err
+        assert not registry.requests
+        assert "made layer" not in outcome.err
+
     def test_update_index_joins_no_images_of_another_lock(self, bench: Bench, registry: FakeRegistry) -> None:
         bases = bench.base(FakeBase(), FakeBase(architecture="arm64"))
         project = bench.project("locked", wheels=[bench.wheel("alpha")])

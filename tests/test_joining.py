@@ -13,7 +13,7 @@ import pytest
 from fake_registry import FakeRegistry
 from image_maker import AMD64, ARM64, make_image
 
-from hatch_docker.errors import RegistryError
+from hatch_docker.errors import InvalidReferenceError, RegistryError
 from hatch_docker.oci import spec
 from hatch_docker.oci.image import Image, ImageIndex
 from hatch_docker.oci.reference import Reference
@@ -118,6 +118,21 @@ class TestIndex:
         digests = registry().update_index(image(AMD64).node, references)
         assert [registry().resolve(each).digest for each in references] == digests
         assert [len(entries(each)) for each in references] == [1, 2, 1]
+
+    @pytest.mark.parametrize("name", ["x" * 114, "x" * 128])
+    def test_tag_that_is_too_long_for_any_platform(self, fake: FakeRegistry, tag: Reference, name: str) -> None:
+        update(image(AMD64), to=tag.with_tag("x" * 113))
+        fake.requests.clear()
+        with pytest.raises(InvalidReferenceError, match=f"the tag {name} is too long") as caught:
+            update(image(AMD64), to=tag.with_tag(name))
+        assert "at most 113 characters" in caught.value.hint
+        assert not fake.requests
+
+    def test_tag_that_is_for_one_platform_of_another_one(self, fake: FakeRegistry, tag: Reference) -> None:
+        names = [tag, tag.with_tag("1.0-linux-arm64")]
+        with pytest.raises(InvalidReferenceError, match=r"1\.0-linux-arm64 is for one platform of .*:1\.0"):
+            registry().update_index(image(AMD64).node, names)
+        assert not fake.requests
 
     def test_registry_without_indexes(self, fake: FakeRegistry, tag: Reference) -> None:
         fake.indexes = False

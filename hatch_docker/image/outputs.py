@@ -20,7 +20,9 @@ from hatch_docker.errors import EngineError
 from hatch_docker.image.files import opened, shown_path
 from hatch_docker.image.report import Built, BuiltImage, document, how_to_run
 from hatch_docker.oci.archive import archive, write_layout
+from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
+from hatch_docker.oci.registry.joining import check_joint
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.atomic import replace_text
 from hatch_docker.support.progress import Progress, counted
@@ -112,13 +114,13 @@ def to_registry(built: Built, to: Destination) -> list[str]:
 
 
 def to_index(built: Built, to: Destination) -> list[str]:
-    """Push the image and join it with those of other machines; returns the names of the indexes by digest."""
+    """Push the image and join it with those of other machines; returns the name by digest of each index."""
     bases = [each.base.reference for each in built.images if each.base.reference]
     digests = to.registry.update_index(
         built.node, built.references, mount_from=bases, threads=to.threads, progress=to.progress
     )
     pairs = zip(built.references, digests, strict=True)
-    return list(dict.fromkeys(str(reference.with_digest(digest)) for reference, digest in pairs))
+    return [str(reference.with_digest(digest)) for reference, digest in pairs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,7 @@ class Output:
 
     `is_default` says, given the environment, whether a plain build makes it. An output with `needs_engine` connects to
     the engine before the build, so that it fails early; for one with `needs_registry` the image's name must have a
-    registry.
+    registry. `check_names` raises InvalidReferenceError for names that it cannot write to.
     """
 
     write: Callable[[Built, Destination], list[str]]
@@ -135,6 +137,7 @@ class Output:
     is_file: bool = False
     needs_engine: bool = False
     needs_registry: bool = False
+    check_names: Callable[[Sequence[Reference]], None] = lambda _references: None
 
 
 OUTPUTS: Mapping[str, Output] = {
@@ -142,7 +145,7 @@ OUTPUTS: Mapping[str, Output] = {
     "oci": Output(write=to_layout, is_file=True),
     "load": Output(write=to_engine, is_default=answers, needs_engine=True),
     "push": Output(write=to_registry, needs_registry=True),
-    "update-index": Output(write=to_index, needs_registry=True),
+    "update-index": Output(write=to_index, needs_registry=True, check_names=check_joint),
 }
 
 

@@ -14,7 +14,7 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import documents
 from hatch_docker.oci.registry.auth import Credentials
-from hatch_docker.oci.registry.joining import images_of, join
+from hatch_docker.oci.registry.joining import check_joint, images_of, join
 from hatch_docker.oci.registry.push import Destination, repositories, send
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.spec import Descriptor
@@ -123,8 +123,10 @@ class Registry:
 
         The image for linux/arm64 gets the tag `1.0-linux-arm64`, and `1.0` an index of all images with such tags that
         are of the same commit and lock. Returns the digests of the indexes, in the order of the references. `root` is
-        an image or an index, with platforms in descriptors. Raises RegistryError, ImageError.
+        an image or an index, with platforms in descriptors. Raises RegistryError, ImageError, and before anything is
+        pushed InvalidReferenceError.
         """
+        check_joint(references)
         images = images_of(root)
         for image in images:
             tags = [each.for_platform(image.descriptor.platform) for each in references if image.descriptor.platform]

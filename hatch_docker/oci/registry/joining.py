@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from hatch_docker.errors import ImageError, RegistryError
+from hatch_docker.errors import ImageError, InvalidReferenceError, RegistryError
 from hatch_docker.oci import spec
 from hatch_docker.oci.graph import Node
-from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.reference import LONGEST_TAG, Reference
 from hatch_docker.oci.registry import documents
 from hatch_docker.oci.registry.refusal import not_stored
 from hatch_docker.oci.registry.session import Session
@@ -33,6 +33,9 @@ _LONGEST_WAIT = 2.0
 _ARCHITECTURES = (
     *("386", "amd64", "arm/v5", "arm/v6", "arm/v7", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"),
 )
+_PLATFORMS = tuple(Platform.parse(f"linux/{architecture}") for architecture in _ARCHITECTURES)
+# Of a tag, so that each of these can be added.
+_LONGEST_TAG = LONGEST_TAG - max(len(f"-{platform}") for platform in _PLATFORMS)
 # The images of an index may have different bases.
 _OF_ONE_IMAGE = ("org.opencontainers.image.base.name", "org.opencontainers.image.base.digest")
 _HINT = "builds of other commits push the same tag now: let one finish, or give each its own tag"
@@ -42,6 +45,22 @@ def images_of(root: Node) -> tuple[Node, ...]:
     """The images of a graph that have a platform: the root itself, or those of an index."""
     nodes = root.children if root.descriptor.media_type in spec.INDEXES else (root,)
     return tuple(node for node in nodes if node.descriptor.platform)
+
+
+def check_joint(references: Sequence[Reference]) -> None:
+    """Raise InvalidReferenceError for tags that images cannot be joined under, whatever their platforms are."""
+    for reference in references:
+        if len(reference.tag) > _LONGEST_TAG:
+            raise InvalidReferenceError(
+                f"the tag {reference.tag} is too long for --update-index, which adds platforms to it",
+                hint=f"such a tag has at most {_LONGEST_TAG} characters",
+            )
+        for platform in _PLATFORMS:
+            if reference.for_platform(platform) in references:
+                raise InvalidReferenceError(
+                    f"{reference.for_platform(platform)} is for one platform of {reference}",
+                    hint="leave it out: --update-index pushes it, too",
+                )
 
 
 def join(session: Session, images: Sequence[Node], reference: Reference, *, threads: int) -> str:
@@ -90,8 +109,7 @@ class _Joint:
         Raises RegistryError if ours are not among them.
         """
         ours = {node.descriptor.platform: node.descriptor.digest for node in self.images}
-        names = {str(platform) for platform in ours} | {f"linux/{each}" for each in _ARCHITECTURES}
-        platforms = [Platform.parse(name) for name in sorted(names)]
+        platforms = sorted({*filter(None, ours), *_PLATFORMS}, key=str)
         tags = [self.reference.for_platform(platform) for platform in platforms]
         digests = together(partial(documents.named, self.session), tags, threads=self.threads)
         found: list[_Found] = []

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fake_registry import FakeRegistry
+from fake_registry import Failure, FakeRegistry
 from image_maker import AMD64, ARM64, make_image
 
 from hatch_docker.errors import InvalidReferenceError, RegistryError
@@ -118,6 +118,12 @@ class TestIndex:
         digests = registry().update_index(image(AMD64).node, references)
         assert [registry().resolve(each).digest for each in references] == digests
         assert [len(entries(each)) for each in references] == [1, 2, 1]
+
+    def test_own_image_is_not_requested(self, fake: FakeRegistry, tag: Reference) -> None:
+        """It may take a moment until all of a registry has it."""
+        fake.failures = [Failure("GET", f"/manifests/{image(AMD64).digest}", 404, times=99)]
+        update(image(AMD64), to=tag)
+        assert entries(tag) == {"linux/amd64": image(AMD64).digest}
 
     @pytest.mark.parametrize("name", ["x" * 114, "x" * 128])
     def test_tag_that_is_too_long_for_any_platform(self, fake: FakeRegistry, tag: Reference, name: str) -> None:

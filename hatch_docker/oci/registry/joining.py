@@ -12,7 +12,7 @@ import io
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from hatch_docker.errors import ImageError, InvalidReferenceError, RegistryError
@@ -69,7 +69,8 @@ def join(session: Session, images: Sequence[Node], reference: Reference, *, thre
     `images` are ours, which have been pushed. Those of another commit or lock (`spec.REVISION`, `spec.LOCK`) are left
     out, and so is whatever else the tag named. Raises RegistryError, also if others keep on changing the tags.
     """
-    joint = _Joint(session=session, reference=reference, images=images, threads=threads)
+    known = {image.descriptor.digest: documents.read(image) for image in images}
+    joint = _Joint(session=session, reference=reference, images=images, threads=threads, known=known)
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt) * random.random())  # noqa: S311 (jitter)
@@ -95,13 +96,13 @@ class _Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Joint:
-    """The images of one tag. `known` has the documents that were requested already."""
+    """The images of one tag. `known` has the documents that are ours, or were requested already."""
 
     session: Session
     reference: Reference
     images: Sequence[Node]
     threads: int
-    known: dict[str, bytes] = field(default_factory=dict)
+    known: dict[str, bytes]
 
     def find(self) -> list[_Found]:
         """The images that belong to ours and have a platform's tag, in the order of their platforms.

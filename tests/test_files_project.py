@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import socket
@@ -494,6 +495,11 @@ class TestImage:
         assert "app/.venv/lib/python3.13/site-packages/numbers_one.py" in image.contents
         assert [reference.rpartition("/")[2] for reference in result_of(root)["references"]] == ["numbers-one:latest"]
         assert len(image.layers) == 3
+
+    def test_a_requirements_file_of_powershell_is_read(self, bench: Bench) -> None:
+        text = codecs.BOM_UTF16_LE + "# pip freeze\r\n".encode("utf-16-le")
+        root = written(bench.root / "shop", {"requirements.txt": text, "main.py": ""})
+        made(bench, root, "--set", f"base=oci:{bench.base()}", "--platform", "linux/amd64")
 
     def test_a_file_that_cannot_be_read_is_an_error(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         project = app(bench, {"a.txt": ""})

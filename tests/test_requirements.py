@@ -287,6 +287,8 @@ def test_encodings_are_those_of_pip(tmp_path: Path, data: bytes) -> None:
 def test_text_without_a_known_encoding_is_an_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(LockError, match=r"is not (.|\n)*hint: save it as UTF-8, or name its encoding"):
         list(read_lines(write(tmp_path, data)))
+    with pytest.raises(LockError, match="hint: save it as UTF-8"):
+        is_lock(write(tmp_path, data))
 
 
 @pytest.mark.parametrize(

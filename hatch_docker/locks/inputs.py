@@ -25,6 +25,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.index.sources import Source
 from hatch_docker.index.uv_config import project_table
 from hatch_docker.index.uv_sources import list_of, table_of
+from hatch_docker.locks.encoding import decoded
 from hatch_docker.locks.model import InstallRequest, Overrides, read_text
 from hatch_docker.support import toml
 from hatch_docker.support.http import redact_text
@@ -277,7 +278,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _lines(file: Path) -> list[str]:
-    return [line.strip() for line in read_text(file).splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [line.strip() for line in decoded(file).splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
 def _metadata_digest(directory: Path) -> str:

@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.errors import LockError
 from hatch_docker.index.access import NamedIndexes
-from hatch_docker.locks.model import read_text
+from hatch_docker.locks.encoding import decoded
 from hatch_docker.locks.readers.references import Reference, parse_reference
 from hatch_docker.locks.readers.requirements_lines import Line, read_lines
 
@@ -91,7 +91,7 @@ def is_lock(path: Path) -> bool:
     try:
         return _has_hashes(line for line in read_lines(path) if not line.constraint)
     except LockError:
-        return "--hash" in read_text(path)
+        return "--hash" in decoded(path)
 
 
 def included_files(path: Path) -> tuple[Path, ...]:

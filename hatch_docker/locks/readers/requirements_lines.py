@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import optparse
 import os
 import re
@@ -15,21 +14,13 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from hatch_docker.errors import LockError
+from hatch_docker.locks.encoding import decoded
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _QUOTED = re.compile(r"['\"\\]")
 _BLANK = re.compile(r"[ \t\r\n]+")
 _SCHEME = re.compile(r"(https?|file):", re.IGNORECASE)
-# UTF-32 before UTF-16, whose little-endian mark it begins with.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-)
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 
 # All options that a version of pip accepts in these files. Those without an attribute in Line are only checked: hashes
@@ -85,7 +76,7 @@ def read_lines(path: Path, environ: Mapping[str, str] | None = None) -> Iterator
 
 
 def _read(path: Path, environ: Mapping[str, str], *, constraint: bool, including: Mapping[str, str]) -> Iterator[Line]:
-    for number, text in _logical(_decoded(path)):
+    for number, text in _logical(decoded(path)):
         place = f"{path}:{number}"
         requirement, options = _parsed(_expanded(text, environ), place)
         included = [*(options.requirement or ()), *(options.constraint or ())]
@@ -113,30 +104,6 @@ def _included(path: Path, name: str, place: str) -> Path:
         hint = "download it, and include it by its path"
         raise LockError("a requirements file cannot be included by URL", place=place, hint=hint)
     return Path(url2pathname(urlsplit(name).path))
-
-
-def _decoded(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise LockError(f"cannot read the lock: {getattr(error, 'strerror', None) or error}", place=str(path)) from None
-    encoding, data = _encoding(data)
-    try:
-        return data.decode(encoding)
-    except (LookupError, ValueError):
-        hint = "save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"
-        raise LockError(f"the file is not {encoding} text", place=str(path), hint=hint) from None
-
-
-def _encoding(data: bytes) -> tuple[str, bytes]:
-    """The encoding that a byte order mark or one of the first two lines names (PEP 263), and the data without mark."""
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return encoding, data[len(mark) :]
-    for line in data.split(b"\n")[:2]:
-        if line.startswith(b"#") and (found := _CODING.search(line)):
-            return found[1].decode("ascii"), data
-    return "utf-8", data
 
 
 def _logical(text: str) -> Iterator[tuple[int, str]]:

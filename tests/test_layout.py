@@ -289,6 +289,17 @@ class TestGraphsOfOtherTools:
         assert [graph_of(files, each).descriptor.digest for each in names[:3]] == names[:3]
         assert graph_of(files, "web:1.0").descriptor.digest == images[3]["digest"]
 
+    def test_many_names_are_not_listed(self) -> None:
+        made = Layout()
+        image = made.add_image()
+        names = [{"org.opencontainers.image.ref.name": f"v{number:03}"} for number in range(500)]
+        files = made.open(*({**image, "annotations": each} for each in names))
+        with pytest.raises(ImageError) as caught:
+            graph_of(files, "other")
+        assert "(it has v000, v001," in caught.value.hint
+        assert "and 490 more)" in caught.value.hint
+        assert len(caught.value.hint) < 200
+
     def test_images_of_several_names_and_platforms_are_several(self, tmp_path: Path) -> None:
         for name, image in (("web:1", INDEX.images[0]), ("worker:1.1", INDEX.images[1])):
             write_layout(tmp_path, image.node, [Reference.parse(name)])

@@ -29,6 +29,8 @@ CONTAINERD_NAME = "io.containerd.image.name"
 _FOREIGN = re.compile(r"nondistributable|rootfs\.foreign")
 # Indexes may be in indexes; deeper ones would exhaust the stack.
 _DEEPEST = 10
+# In hints.
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +282,6 @@ def _one_behind(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _index_document(files: Files) -> dict[str, Any]:
-    """index.json. Raises ImageError."""
     return spec.load(files.read("index.json"), f"index.json in {files.place}")
 
 
@@ -298,10 +299,11 @@ def _is_compressed(path: Path) -> bool:
 
 
 def not_exactly_one(files: Files, count: int, name: str, names: Iterable[str]) -> ImageError:
-    """The error if no image or several match `name`, which may be empty; the hint lists all `names`."""
+    """The error if no image or several match `name`, which may be empty; the hint lists `names`, but not too many."""
     available = sorted(filter(None, names))
+    more = f" and {len(available) - _MOST_NAMES} more" if len(available) > _MOST_NAMES else ""
     images = "several images" if count else "no image"
-    example = f"{files.place}:{available[0]} (it has {', '.join(available)})" if available else ""
+    example = f"{files.place}:{available[0]} (it has {', '.join(available[:_MOST_NAMES])}{more})" if available else ""
     return ImageError(
         f"it has {images} named {name!r}" if name else f"it has {images}",
         place=files.place,

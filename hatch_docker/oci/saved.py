@@ -29,7 +29,11 @@ def saved_images(files: Files) -> list[dict[str, Any]]:
     except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, list) or not all(map(_is_saved, entries)):
-        raise ImageError("its manifest.json is not what 'docker save' writes", place=files.place)
+        raise ImageError(
+            "its manifest.json is not what 'docker save' writes",
+            place=files.place,
+            hint="write it as an image layout: skopeo's 'oci:' instead of 'dir:', Podman's 'oci-dir' not 'docker-dir'",
+        )
     return [{**entry, "RepoTags": entry.get("RepoTags") or []} for entry in entries]
 
 

@@ -173,6 +173,14 @@ class TestImages:
         assert "tool.hatch.build.targets.docker.user" in text
         assert not list((project / "dist").iterdir())
 
+    def test_failed_image_leaves_no_result_of_an_earlier_wheel(self, bench: Bench, folder: str) -> None:
+        project = bench.project(folder, more=HOOK)
+        assert bench.build(project, target="wheel", **ON).code == 0
+        (result,) = (project / "dist").glob("*.docker.json")
+        text = check_clean(bench.build(project, target="wheel", **ON, HATCH_DOCKER_BASE=f"oci:{project}/nothing"))
+        assert "nothing" in text
+        assert not result.exists()
+
     def test_clean_removes_the_results(self, bench: Bench, folder: str) -> None:
         project = bench.project(folder, more=HOOK)
         assert bench.build(project, target="wheel", **ON).code == 0

@@ -142,6 +142,7 @@ class TestOwnWheel:
             with pytest.raises(NoWheelError, match=rf"own wheel is for {tag}, not for CPython 3\.13\.5") as caught:
                 check([], foreign)
             assert caught.value.place == foreign.filename
+            assert ("python=3.12" in str(caught.value)) == tag.startswith("cp312")
 
     @pytest.mark.parametrize("tag", ["py3-none-any", "cp313-cp313-manylinux_2_17_x86_64", "cp310-abi3-linux_x86_64"])
     def test_wheel_for_the_target_is_accepted(self, own: PreparedWheel, tag: str) -> None:

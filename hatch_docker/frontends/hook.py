@@ -130,6 +130,9 @@ class DockerHook(BuildHookInterface[BuilderConfig]):
             session.check(self._outputs(session))
 
     def _make(self, path: Path) -> None:
+        # An earlier result would be that of another wheel if this image cannot be made.
+        stem = "-".join(path.name.removesuffix(".tar.gz").split("-")[:2])
+        path.with_name(f"{stem}.docker.json").unlink(missing_ok=True)
         session = self._session(self._given(path))
         with session.reporting():
             outputs = self._outputs(session)

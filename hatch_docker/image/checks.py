@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -10,7 +11,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
-from hatch_docker.errors import LockError, NoWheelError
+from hatch_docker.errors import LockError, NoWheelError, join_hints
 from hatch_docker.locks import InstallRequest, check_complete
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.locked import Locked
@@ -18,6 +19,7 @@ from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import installed
 from hatch_docker.wheels.prepare import PreparedWheel
 
+_CPYTHON = re.compile(r"cp(\d)(\d+)")
 # How many conflicting paths of two wheels a warning names.
 _MAX_PATHS = 5
 
@@ -66,10 +68,15 @@ def _check_own(own: PreparedWheel, target: TargetPython) -> None:
     except InvalidWheelFilename as error:
         raise NoWheelError(f"the project's own wheel has an invalid name: {error}", place=own.filename) from None
     if tags.isdisjoint(target.tags):
+        hint = "a wheel for the image's platform is needed: 'hatch-docker build' compiles the project for it"
+        platforms = {each.platform for each in target.tags}
+        found = (_CPYTHON.fullmatch(each.abi) for each in tags if each.platform in platforms)
+        if pythons := {f"{match[1]}.{match[2]}" for match in found if match}:
+            hint = join_hints(f"choose its Python: --set python={min(pythons)}", hint)
         raise NoWheelError(
             f"the project's own wheel is for {', '.join(sorted(map(str, tags)))}, not for {target}",
             place=own.filename,
-            hint="a wheel for the image's platform is needed: 'hatch-docker build' compiles the project for it",
+            hint=hint,
         )
 
 

@@ -16,6 +16,9 @@ from hatch_docker.base.packages import PlannedPackages, plan_packages
 from hatch_docker.base.target import is_supported
 from hatch_docker.base.transports import BaseRequest, locate
 from hatch_docker.compiling.builder import builder_name
+from hatch_docker.compiling.context import open_context
+from hatch_docker.compiling.dist_info import BuiltMetadata
+from hatch_docker.compiling.metadata import build_metadata
 from hatch_docker.config import (
     EVERY,
     BaseOptions,
@@ -27,8 +30,11 @@ from hatch_docker.config import (
 )
 from hatch_docker.dpkg.lockfile import check_dates
 from hatch_docker.errors import BaseError, ConfigError
+from hatch_docker.index.access import NamedIndexes
+from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest
+from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
@@ -112,7 +118,8 @@ def plan_images(
     spec, place = config.base.spec, config.place("runtime-installer")
     wanted = base_request(project, config, services.host.platform)
     source = locate(wanted, services)
-    request_for = _install_requests(project, config, services)
+    platforms = {str(each): each for each in platforms_of(config.base, source.platforms, services)}
+    request_for = partial(_install_requests(project, config, services), universal=len(platforms) > 1)
     locks = _lock_source(project, config, services, directory)
 
     def plan_image(platform: Platform, progress: Progress) -> ImagePlan:
@@ -128,7 +135,6 @@ def plan_images(
             builder=builder_name(base, spec, config.compiling),
         )
 
-    platforms = {str(each): each for each in platforms_of(config.base, source.platforms, services)}
     images = for_each(platforms, plan_image, services.progress)
     if chosen := [each for image in images for each in (*image.base.selections, image.packages.selection) if each]:
         check_dates(chosen, services.archives.pins())
@@ -151,6 +157,30 @@ def platforms_of(
     if not platforms:
         raise BaseError("the base image has no platform that wheels exist for", hint="use another base")
     return platforms
+
+
+def make_metadata(config: Config, services: Services, artifact: Artifact, requires_python: str) -> BuiltMetadata:
+    """The metadata of the project's directory, whose Requires-Python may only be known from it.
+
+    The first platform's base says which Python its build requirements are for, so that nothing of this machine decides
+    their versions. Raises HatchDockerError if there is no base, or the backend fails.
+    """
+    known = Project(root=Path(services.root), name="", version="", requires_python=requires_python)
+    request = base_request(known, config, services.host.platform)
+    source = locate(request, services)
+    platform, *_ = platforms_of(config.base, source.platforms, services)
+    base = open_base(replace(request, platform=platform), services, source)
+    constraints = config.compiling.build_constraints
+    text = constraints_text(services.root, constraints, config.place("build-constraints"))
+    resolver = BuildResolver(
+        target=base.facts.python,
+        root=services.root,
+        indexes=services.indexes(NamedIndexes()),
+        constraints=services.root / constraints if text else None,
+        constraints_text=text,
+    )
+    context = open_context(base, base, config.base.spec, config.compiling, resolver, services)
+    return build_metadata(artifact, context)
 
 
 def _install_requests(project: Project, config: Config, services: Services) -> Callable[..., InstallRequest]:

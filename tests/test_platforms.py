@@ -166,6 +166,13 @@ class TestErrors:
         assert "fast 1.0 has wheels" in s390x
         assert "swift 1.0 has wheels for cp313-cp313 on manylinux_2_17_aarch64, manylinux_2_17_x86_64" in s390x
 
+    def test_hint_is_one_lock_for_all(self, bench: PlatformBench) -> None:
+        bases = [FakeBase(architecture=each) for each in ("amd64", "arm64", "s390x")]
+        project = bench.locked(*bench.native("fast", "amd64"), base=bench.base(*bases))
+        message = bench.error(project, "linux/amd64, linux/arm64, linux/s390x")
+        assert message.count("hint: ") == 1
+        assert "uv pip compile pyproject.toml --universal --python-version 3.13 -o pylock.toml" in message
+
     def test_platform_without_base_and_platform_without_wheel(self, bench: PlatformBench) -> None:
         base = bench.base(FakeBase(), FakeBase(architecture="arm64"))
         project = bench.locked(*bench.native("fast", "amd64"), base=base)

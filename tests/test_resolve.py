@@ -106,6 +106,9 @@ def test_hints_are_commands_for_the_request(tmp_path: Path) -> None:
         "uv pip compile pyproject.toml --extra web --group ops --python-platform aarch64-unknown-linux-musl"
         f" --python-version 3.13 -o {Path('locks', 'pylock.toml')}"
     )
+    assert refresh_pylock(tmp_path / "pylock.toml", replace(request, universal=True)) == (
+        "uv pip compile pyproject.toml --extra web --group ops --universal --python-version 3.13 -o pylock.toml"
+    )
     request = replace(request, target=target("linux/s390x"))
     assert "pyproject.toml --generate-hashes --extra web --group ops" in refresh_requirements(
         tmp_path / "r.txt", request

@@ -209,13 +209,16 @@ class TestPlatforms:
             ("linux/arm/v7", "linux/arm/v7"),
             ("linux/arm", "linux/arm/v7"),
             ("armv7l", "linux/arm/v7"),
+            ("arm64/v8", "linux/arm64"),
+            ("arm/v6", "linux/arm/v6"),
+            ("Linux/AArch64", "linux/arm64"),
             ("windows/amd64", "windows/amd64"),
         ],
     )
     def test_normalizes(self, text: str, expected: str) -> None:
         assert str(Platform.parse(text)) == expected
 
-    @pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux amd64", "Linux/amd64", "linux/amd64\n"])
+    @pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux amd64", "linux", "local", "arm64/v8/x", "linux/amd64\n"])
     def test_malformed(self, text: str) -> None:
         with pytest.raises(InvalidReferenceError, match="is not a platform"):
             Platform.parse(text)

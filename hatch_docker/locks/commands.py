@@ -37,10 +37,10 @@ def uv_platform(target: TargetPython) -> str:
 
 
 def refresh_pylock(path: Path, request: InstallRequest) -> str:
-    """The command that makes a pylock file: ours, or uv's for the target."""
+    """The command that makes a pylock file: ours, or uv's for what is requested."""
     if path.is_file() and is_ours(read_text(path)):
         return OWN_COMMAND
-    return f"uv pip compile pyproject.toml{_parts(request)}{_for(request.target)} -o {shown(path, request.root)}"
+    return f"uv pip compile pyproject.toml{_parts(request)}{_for(request)} -o {shown(path, request.root)}"
 
 
 def refresh_uv(path: Path, request: InstallRequest) -> str:  # noqa: ARG001
@@ -49,10 +49,10 @@ def refresh_uv(path: Path, request: InstallRequest) -> str:  # noqa: ARG001
 
 
 def refresh_requirements(path: Path, request: InstallRequest) -> str:
-    """The command that makes a hashed requirements file for the target."""
+    """The command that makes a hashed requirements file for what is requested."""
     source = path.with_suffix(".in")
     made_of, parts = (shown(source, request.root), "") if source.is_file() else ("pyproject.toml", _parts(request))
-    options = f"--generate-hashes{parts}{_for(request.target)}"
+    options = f"--generate-hashes{parts}{_for(request)}"
     return f"uv pip compile {made_of} {options} -o {shown(path, request.root)}"
 
 
@@ -70,6 +70,8 @@ def _parts(request: InstallRequest) -> str:
     return "".join([*options, *(f" --group {group}" for group in sorted(request.groups))])
 
 
-def _for(target: TargetPython) -> str:
-    platform = uv_platform(target)
-    return f"{f' --python-platform {platform}' if platform else ''} --python-version {target.minor}"
+def _for(request: InstallRequest) -> str:
+    """The options for the request's target, or for all platforms if it has several."""
+    platform = uv_platform(request.target)
+    scope = " --universal" if request.universal else f" --python-platform {platform}" if platform else ""
+    return f"{scope} --python-version {request.target.minor}"

@@ -39,6 +39,7 @@ class InstallRequest:
     says where the project takes packages from, other than the indexes; `index_url` is its own index, without a login,
     and `environment_index` that of the environment, which replaces it. `requirement_files` are requirements files
     without hashes, which are resolved together with the requirements; `included_files` are those that they include.
+    `universal` says that the image is made for several platforms, which have one lock.
     """
 
     project: str
@@ -54,6 +55,7 @@ class InstallRequest:
     requirements: Sequence[Requirement] = field(default=(), repr=False)
     extras: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
+    universal: bool = False
 
     def chosen_sources(self, names: Iterable[str] = ()) -> list[Source]:
         """The sources that apply to the chosen extras and groups, sorted by name; also those of the packages `names`,

@@ -201,7 +201,7 @@ def _check_wheels(packages: Iterable[Package], target: TargetPython, *, certain:
         return
     lines = [f"{_label(package)} has {describe_files(package)}" for package in lacking]
     raise NoWheelError(
-        f"no wheel for {target}: " + (lines[0] if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)),
+        f"no wheel for {target}:" + (f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)),
         hint=_wheel_hint(lacking, target, refresh),
     )
 

@@ -42,6 +42,7 @@ _OCI_NAME_OF = {
 # In bytes. No document of a real image is larger; a larger one would exhaust the memory.
 LARGEST_DOCUMENT = 8 << 20
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+# Other names of CPUs.
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "x86-64": "amd64",
@@ -50,6 +51,24 @@ _ARCHITECTURES = {
     "i386": "386",
     "i686": "386",
 }
+# Of Linux, as `go tool dist list` has them.
+_GOARCH = frozenset(
+    [
+        "386",
+        "amd64",
+        "arm",
+        "arm64",
+        "loong64",
+        "mips",
+        "mipsle",
+        "mips64",
+        "mips64le",
+        "ppc64",
+        "ppc64le",
+        "riscv64",
+        "s390x",
+    ]
+)
 # As in containerd. arm without a variant is v7, as for wheels and machines, and never v5 (soft-float).
 _VARIANTS = {("arm64", "v8"): "", ("arm64", "8"): "", ("amd64", "v1"): "", ("arm", ""): "v7", ("arm", "7"): "v7"}
 
@@ -96,14 +115,14 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Parse `linux/arm64`, `linux/arm/v7`, or an architecture alone; raises InvalidReferenceError.
+        """Parse `linux/arm64`, `linux/arm/v7`, or the same without `linux/`; raises InvalidReferenceError.
 
-        Architectures have Go's or the kernel's names.
+        Architectures have Go's or the kernel's names. As in containerd, case does not matter.
         """
-        parts = text.split("/")
-        if len(parts) == 1:
-            parts = ["linux", *parts]
-        if len(parts) > 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
+        parts = text.lower().split("/")
+        if parts[0] in _GOARCH or parts[0] in _ARCHITECTURES:
+            parts.insert(0, "linux")
+        if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
             raise InvalidReferenceError(
                 f"{text!r} is not a platform", hint="write it like 'linux/amd64' or 'linux/arm64'"
             )

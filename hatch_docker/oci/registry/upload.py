@@ -215,7 +215,7 @@ class Uploads:
 
     def _location(self, answer: Answer) -> str:
         """The URL to continue an upload at, from a Location header. Raises RegistryError if it is unusable."""
-        problem = "the registry does not say where the upload goes"
+        problem, hint = "the registry does not say where the upload goes", NOT_A_REGISTRY
         if location := answer.headers.get("Location", ""):
             with contextlib.suppress(ValueError):
                 url = urldefrag(urljoin(answer.url, location))[0]
@@ -223,7 +223,8 @@ class Uploads:
                 if scheme == "https" or (scheme == "http" and self.session.is_plain_http(self.target)):
                     return url
                 problem = "the registry sends the upload to an address without TLS"
-        raise RegistryError(problem, status=400, place=str(self.target), hint=NOT_A_REGISTRY)
+                hint = "if a proxy in front of it has the certificate, let it send 'X-Forwarded-Proto: https'"
+        raise RegistryError(problem, status=400, place=str(self.target), hint=hint)
 
     def _wait(self, attempt: int, least: float) -> None:
         seconds = _FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 (jitter)

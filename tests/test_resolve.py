@@ -403,6 +403,12 @@ def test_errors_of_the_real_uv(tmp_path: Path, requirement: str, environ: Mappin
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_folder_of_files_cannot_be_required(tmp_path: Path) -> None:
+    with pytest.raises(ResolveError) as caught:
+        run(find_uv(os.environ), [f"app @ {tmp_path.as_uri()}"], root=tmp_path)
+    assert "remove the requirement" in caught.value.hint
+
+
 def unused() -> FileFinder:
     return FileFinder(files=lambda _name: [])
 

@@ -27,6 +27,11 @@ _HINTS = (
         "build `",
         "uv builds it here to read its requirements: install what it lacks, or set tool.uv.dependency-metadata",
     ),
+    (
+        "does not appear to be a python project",
+        "remove the requirement: only a directory with a pyproject.toml or setup.py can be installed; the project's own "
+        "files are copied into the image without '-e .'",
+    ),
     ("no solution found", "loosen the requirements, or choose another Python or base"),
     ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),
     ("for '--python-platform", "update uv: it does not know this platform"),

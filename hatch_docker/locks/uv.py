@@ -24,13 +24,12 @@ _HINTS = (
     ),
     ("error sending request", "check the network, and the package index that pip and uv are configured with"),
     (
-        "build `",
-        "uv builds it here to read its requirements: install what it lacks, or set tool.uv.dependency-metadata",
+        "does not appear to be a python project",
+        "remove the requirement: it needs a pyproject.toml or setup.py (files of the project are copied without '-e .')",
     ),
     (
-        "does not appear to be a python project",
-        "remove the requirement: only a directory with a pyproject.toml or setup.py can be installed; the project's own "
-        "files are copied into the image without '-e .'",
+        "build `",
+        "uv builds it here to read its requirements: install what it lacks, or set tool.uv.dependency-metadata",
     ),
     ("no solution found", "loosen the requirements, or choose another Python or base"),
     ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),

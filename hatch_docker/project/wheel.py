@@ -163,11 +163,11 @@ class WheelProject:
             raise self._other(f"has version {given.version}, and the project has {known}")
         more, fewer = _difference(given.dependencies, project.dependencies)
         if more or fewer:
-            told = [
+            differences = [
                 f"requires {', '.join(more)}, which the project does not" if more else "",
                 f"does not require {', '.join(fewer)}, which the project does" if fewer else "",
             ]
-            raise self._other(" and ".join(filter(None, told)), _HOOKS if more else "")
+            raise self._other(" and ".join(filter(None, differences)), _HOOKS if more else "")
 
     def _project_version(self) -> str:
         """The version of the project; empty if it cannot be computed, which is no mistake here."""

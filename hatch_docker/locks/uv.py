@@ -25,7 +25,7 @@ _HINTS = (
     ("error sending request", "check the network, and the package index that pip and uv are configured with"),
     (
         "does not appear to be a python project",
-        "remove the requirement: it needs a pyproject.toml or setup.py (files of the project are copied without '-e .')",
+        "remove the requirement: it needs a pyproject.toml or setup.py (the project's files are copied without '-e .')",
     ),
     (
         "build `",

@@ -39,15 +39,12 @@ from hatch_docker.image.outputs import (
     check_loadable,
     how_to_start,
     remove_outputs,
-    write_constraints,
-    write_result,
-    write_selections,
+    write_records,
 )
 from hatch_docker.image.report import Built, tables
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
-from hatch_docker.metadata import make_metadata
 from hatch_docker.oci.reference import Reference
 from hatch_docker.plan import (
     ImagePlan,
@@ -57,6 +54,7 @@ from hatch_docker.plan import (
     entrypoint_of,
     image_of,
     lock_path,
+    make_metadata,
     plan,
     plan_images,
     references_of,
@@ -90,6 +88,7 @@ class Session:
         self._console = console
         self._options = options or RunOptions()
         self._outputs: dict[str, list[str]] = {}
+        self._joined = False
         self._built: Built | None = None
         self._directory = Path()
 
@@ -189,6 +188,7 @@ class Session:
         if "entrypoint" not in mistakes:
             checks.append(partial(entrypoint_of, project, config))
         chosen = [OUTPUTS[name] for name in outputs]
+        self._joined = any(output.joins for output in chosen)
         if any(output.needs_registry for output in chosen) and "image" not in mistakes:
             checks += [partial(check_push, image, where) for image, where in self._names()]
         gather(checks)
@@ -265,9 +265,7 @@ class Session:
         known = self._outputs.get(name, [])
         self._outputs[name] = known + [each for each in made if each not in known]
         self.terminal.close()
-        write_constraints(built, directory)
-        write_selections(built, directory)
-        result = write_result(built, self._outputs, directory)
+        result = write_records(built, self._outputs, directory)
         return directory / made[0] if OUTPUTS[name].is_file and not stream else result
 
     def _build(self, directory: Path) -> Built:
@@ -279,7 +277,8 @@ class Session:
             with self.project.distribution() as own:
                 project = replace(self.project, distribution=lambda: contextlib.nullcontext(own))
                 lock = partial(read_artifacts, keep=replace_text)
-                planned = plan(project, self.config, self.services, directory=directory, lock=lock)
+                config = replace(self.config, output=replace(self.config.output, joined=self._joined))
+                planned = plan(project, config, self.services, directory=directory, lock=lock)
                 self._built = build(planned, self.services)
         return self._built
 

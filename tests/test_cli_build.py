@@ -8,6 +8,8 @@ import io
 import json
 import os
 import secrets
+import shlex
+import signal
 import subprocess
 import sys
 import tarfile
@@ -94,6 +96,21 @@ def start(project: Path, *arguments: str, env: dict[str, str], **options: Any) -
     return subprocess.Popen(command, cwd=project, env=env, stderr=subprocess.PIPE, **options)
 
 
+def shell(bench: Bench, project: Path, arguments: str) -> Outcome:
+    """Run it by a shell, with redirections."""
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m hatch_docker.frontends.cli.main {arguments}",
+        shell=True,
+        cwd=project,
+        env=builds.environment(bench.cache),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 class TestOutputs:
     def test_an_archive_if_no_engine_answers(self, bench: Bench, project: Path, build: HatchDocker) -> None:
         outcome = build()
@@ -162,6 +179,25 @@ class TestOutputs:
         assert b"total, " in err
         assert b"docker load" not in err
 
+    @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+    def test_standard_output_by_its_path(self, bench: Bench, project: Path) -> None:
+        env = builds.environment(bench.cache)
+        for name in ("-", "/dev/stdout"):
+            with (bench.root / "out.tar").open("wb") as out:
+                process = start(project, "-q", "-o", f"type=oci,dest={name}", env=env, stdout=out)
+                assert process.communicate(timeout=60)[1] == b""
+            check_archive(bench.root / "out.tar", bench.root / f"scratch{len(name)}")
+
+    @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+    def test_metadata_on_standard_output_before_the_result(self, bench: Bench, project: Path) -> None:
+        env = builds.environment(bench.cache)
+        with (bench.root / "out").open("wb") as out:
+            process = start(project, "-q", "--metadata-file", "/dev/stdout", env=env, stdout=out)
+            assert process.communicate(timeout=60)[1] == b""
+        written = (bench.root / "out").read_text()
+        assert written.endswith("}\ndist/shop-1.0.docker.tar\n")
+        assert json.loads(written.rpartition("dist/")[0])["name"] == "shop"
+
     def test_push_to_several_registries(self, project: Path, build: HatchDocker, registry: FakeRegistry) -> None:
         with FakeRegistry() as other:
             names = [f"{registry.host}/team/app:1", f"{other.host}/team/app", f"{registry.host}/team/app:2"]
@@ -226,6 +262,18 @@ class TestOutputs:
         manifests = json.loads(registry.manifests["team/app", "1"][1])["manifests"]
         assert [each["platform"]["architecture"] for each in manifests] == ["arm64"]
 
+    def test_update_index_by_the_key_outputs(self, bench: Bench, registry: FakeRegistry) -> None:
+        project, name = bench.project("locked", wheels=[bench.wheel("alpha")]), f"{registry.host}/team/app"
+        digests = []
+        for options in (
+            ["--update-index", "-t", f"{name}:1"],
+            ["--set=outputs=update-index", f"--set=image={name}"],
+            [],
+        ):
+            succeeded(builds.command("build", *options, env=builds.environment(bench.cache), folder=project))
+            digests.append(result_of(project)["digest"])
+        assert digests[0] == digests[1] != digests[2]
+
     def test_another_folder_and_its_dist(self, bench: Bench, project: Path) -> None:
         outcome = builds.command("build", project.name, env=builds.environment(bench.cache), folder=bench.root)
         assert succeeded(outcome) == "project/dist/shop-1.0.docker.tar"
@@ -278,6 +326,7 @@ class TestFiles:
             (["--metadata-file", "src"], "--metadata-file: src is a folder: name a file"),
             (["-o", "type=oci,dest=src"], "--output: src is a folder: name a file"),
             (["-o", "type=oci-layout,dest=pyproject.toml"], "--output: pyproject.toml is a file: name a folder"),
+            (["-o", "type=oci-layout,dest=src"], "--output: src: it exists, and is not an image layout"),
             (["-o", "type=oci,dest=a", "--iidfile", "a"], "--iidfile: a is written by another option, too"),
         ],
     )
@@ -368,6 +417,24 @@ class TestConsole:
         assert process.returncode == 1
         assert err.endswith(b"error: standard output: cannot write: No space left on device\n")
 
+    @pytest.mark.skipif(os.name == "nt", reason="closes descriptors in the shell")
+    def test_closed_standard_error(self, bench: Bench, project: Path) -> None:
+        outcome = shell(bench, project, "build 2>&-")
+        assert (outcome.code, outcome.out) == (0, "dist/shop-1.0.docker.tar\n")
+        outcome = shell(bench, project, "build --typo 2>&-")
+        assert (outcome.code, outcome.out) == (2, "")
+
+    @pytest.mark.skipif(os.name == "nt", reason="closes descriptors in the shell")
+    def test_closed_standard_output(self, bench: Bench, project: Path) -> None:
+        assert shell(bench, project, "build -q >&- <&-") == Outcome(0, "", "")
+        outcome = shell(bench, project, "build -q -o type=oci,dest=- >&-")
+        refused(outcome, "--output: standard output is closed: name a file", code=2)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_streams_that_are_full(self, bench: Bench, project: Path) -> None:
+        assert shell(bench, project, "build --typo 2>/dev/full") == Outcome(2, "", "")
+        refused(shell(bench, project, "--version >/dev/full"), "error: standard output: cannot write: No space left")
+
     @pytest.mark.parametrize("arguments", [[], ["-o", "type=oci,dest=-"]])
     def test_reader_that_goes_away(self, bench: Bench, project: Path, arguments: list[str]) -> None:
         source, sink = os.pipe()
@@ -435,6 +502,37 @@ class TestMistakes:
         refused(outcome, code=130)
         assert outcome.err.endswith("interrupted\n")
         assert not {"app.tar", "iid"} & {path.name for path in project.iterdir()}
+
+    @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+    def test_signals_leave_nothing_unfinished(self, bench: Bench, project: Path, name: str) -> None:
+        program = """
+import os, signal, sys
+from hatch_docker.frontends.cli.main import main
+from hatch_docker.image import outputs
+
+number = getattr(signal, sys.argv.pop())
+
+def archive(*arguments):
+    yield b"the beginning"
+    os.kill(os.getpid(), number)
+    yield b"the end"
+
+outputs.archive = archive
+main()
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program, "build", "-o", "type=oci,dest=app.tar", name],
+            cwd=project,
+            env=builds.environment(bench.cache),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == -getattr(signal, name), done.stderr
+        assert done.stderr.endswith("interrupted\n")
+        assert not [path for path in project.iterdir() if "app.tar" in path.name]
 
     def test_load_without_an_engine(self, project: Path, build: HatchDocker) -> None:
         refused(build("--load"), "no container engine answers", "hint: ")
@@ -555,6 +653,11 @@ class TestHelp:
             assert arguments[:2] == ["hatch-docker", "build"]
             chosen = parser.read(arguments[2:])
             run_options(chosen)
+
+    def test_can_be_printed_everywhere(self, bench: Bench) -> None:
+        for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
+            text = builds.command(*arguments, env=builds.environment(bench.cache), folder=bench.root).out
+            assert text.isascii()
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_of_each_command(self, bench: Bench, name: str) -> None:

@@ -313,6 +313,7 @@ class TestEnvironment:
             ("HATCH_DOCKER_HEALTHCHECK", "cmd=x", "HATCH_DOCKER_HEALTHCHECK", "write it as TOML, like {cmd"),
             ("HATCH_DOCKER_EXTRA_FILES", "a", "HATCH_DOCKER_EXTRA_FILES", "write it as TOML, like [{from"),
             ("HATCH_DOCKER_THREADS", "0", "HATCH_DOCKER_THREADS", "from 1 to"),
+            ("HATCH_DOCKER_FOO", "x", "HATCH_DOCKER_FOO", "unknown variable"),
             ("HATCH_DOCKER_CACHEDIR", "x", "HATCH_DOCKER_CACHEDIR", "did you mean 'HATCH_DOCKER_CACHE_DIR'?"),
         ],
     )

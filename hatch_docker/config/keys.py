@@ -55,7 +55,6 @@ from hatch_docker.config.runtime import (
 from hatch_docker.config.values import (
     Parser,
     below,
-    boolean,
     choice,
     expected,
     fail,
@@ -176,7 +175,6 @@ OPTIONS: dict[str, Key] = {
     "references": Key("naming.references", list_of(whole_reference), env.LIST),
     "manifest-annotations": Key("runtime.manifest_annotations", table_of(label, text), env.TABLE),
     "index-annotations": Key("runtime.index_annotations", table_of(label, text), env.TABLE),
-    "joined": Key("output.joined", boolean, env.TEXT),
 }
 
 
@@ -265,9 +263,14 @@ def _all_of(mistakes: Mistakes, others: Mistakes) -> Mistakes:
 def _from_override(name: str, option: Option) -> Any:
     key = (KEYS | SETTINGS | OPTIONS).get(name)
     if key is None:
-        fail(option.place, f"unknown variable{nearest(name, _VARIABLES)}" if name == option.place else _unknown(name))
+        fail(option.place, _unknown_variable(name) if name == option.place else _unknown(name))
     value = option.value if option.text is None else key.form.read(option.text, option.place)
     return key.parser(value, option.place)
+
+
+def _unknown_variable(name: str) -> str:
+    close = nearest(name.removeprefix(PREFIX), (each.removeprefix(PREFIX) for each in _VARIABLES))
+    return "unknown variable" + close.replace("'", f"'{PREFIX}", 1)
 
 
 def set_option(text: str, place: str) -> tuple[str, Option]:

@@ -78,11 +78,6 @@ def nonempty(value: object, place: str) -> str:
     return string
 
 
-def boolean(value: object, place: str) -> bool:
-    """A boolean."""
-    return value if isinstance(value, bool) else expected("a boolean", value, place)
-
-
 def integer(lowest: int, highest: int) -> Parser[int]:
     """An integer from `lowest` to `highest`."""
 
@@ -118,7 +113,7 @@ def list_of(
         if not isinstance(value, list):
             expected(f"a list of {what}", value, place)
         if not value and not empty:
-            fail(place, "an empty list is not allowed; remove the key for the default")
+            fail(place, "an empty list is not allowed; leave it out for the default")
         items = gather(partial(item, each, f"{place}[{position}]") for position, each in enumerate(value))
         return tuple(each for position, each in enumerate(items) if not unique or each not in items[:position])
 

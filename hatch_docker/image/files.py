@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from hatch_docker.config import fail
+from hatch_docker.config import as_mistake, fail
+from hatch_docker.oci.archive import layout_entries
 from hatch_docker.support.atomic import replacing, writing
 
 
@@ -23,12 +25,24 @@ def opened(path: Path, stream: BinaryIO | None = None) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
     elif path.is_symlink() or (path.exists() and not path.is_file()):
-        # Such as /dev/stdout, which must not be replaced.
-        with writing(path), path.open("wb") as file:
+        # Such as /dev/stderr, which must not be replaced.
+        with writing(path), _opened(path) as file:
             yield file
     else:
-        with replacing(path) as partial, partial.open("wb") as file:
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             yield file
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open what a link names, a pipe or a device.
+
+    If a standard stream goes to the same file, its position is shared: both would write to the file's beginning else.
+    """
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(number)):
+                return os.fdopen(os.dup(number), "wb")
+    return path.open("wb")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,13 +52,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_writable(path: Path, place: str, *, is_folder: bool = False) -> None:
-    """Raise ConfigError at `place` if a file at `path`, or a folder, cannot be written."""
+    """Raise ConfigError at `place` if a file at `path`, or an image layout in a folder, cannot be written."""
     kind = "folder" if is_folder else "file"
     folder = path if is_folder and path.is_dir() else path.parent
     if path.exists() and path.is_dir() != is_folder:
         fail(place, f"{path} is a {'folder' if path.is_dir() else 'file'}: name a {kind}")
     if not folder.is_dir():
         fail(place, f"{folder} is not a folder: make it, or name another {kind}")
+    if is_folder and path.is_dir():
+        as_mistake(place, partial(layout_entries, path))
     if not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
         fail(place, f"{path} cannot be written: check the permissions of {folder}, or name another {kind}")
 

@@ -129,7 +129,8 @@ class Output:
 
     `is_default` says, given the environment, whether a plain build makes it. An output with `needs_engine` connects to
     the engine before the build, so that it fails early; for one with `needs_registry` the image's name must have a
-    registry. `check_names` raises InvalidReferenceError for names that it cannot write to.
+    registry. One that `joins` the image with those of other machines needs the lock's hash in its annotations.
+    `check_names` raises InvalidReferenceError for names that it cannot write to.
     """
 
     write: Callable[[Built, Destination], list[str]]
@@ -137,6 +138,7 @@ class Output:
     is_file: bool = False
     needs_engine: bool = False
     needs_registry: bool = False
+    joins: bool = False
     check_names: Callable[[Sequence[Reference]], None] = lambda _references: None
 
 
@@ -145,7 +147,7 @@ OUTPUTS: Mapping[str, Output] = {
     "oci": Output(write=to_layout, is_file=True),
     "load": Output(write=to_engine, is_default=answers, needs_engine=True),
     "push": Output(write=to_registry, needs_registry=True),
-    "update-index": Output(write=to_index, needs_registry=True, check_names=check_joint),
+    "update-index": Output(write=to_index, needs_registry=True, joins=True, check_names=check_joint),
 }
 
 
@@ -156,6 +158,13 @@ def how_to_start(built: Built, outputs: Mapping[str, Sequence[str]], directory: 
     # Build frontends run hooks in temporary directories.
     files = [shown_path(directory / name) for name in outputs.get("archive", ()) if name != STREAM]
     return f"docker load -i {shlex.quote(files[0])} && {how_to_run(built)}" if files else ""
+
+
+def write_records(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path:
+    """Write the files that describe a build: its result, packages and build requirements; returns the result file."""
+    write_constraints(built, directory)
+    write_selections(built, directory)
+    return write_result(built, outputs, directory)
 
 
 def write_result(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path:

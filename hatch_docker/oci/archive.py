@@ -80,13 +80,13 @@ def _entry(root: Node, references: Sequence[Reference]) -> dict[str, Any]:
     return replace(root.descriptor, annotations=names).to_json()
 
 
-def _entries(path: Path, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The entries of the layout at `path` that stay, and those that `entry` replaces. Raises OutputError."""
+def layout_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of the index of a layout that is or will be at `path`. Raises OutputError if it is something else."""
     with writing(path):
         names = {each.name for each in path.iterdir()} if path.is_dir() else {""}
     if all(name in ("blobs", _MARKER[0]) or name.startswith((f".{_MARKER[0]}.", ".index.json.")) for name in names):
         # It is empty, or was never completed.
-        return [], []
+        return []
     try:
         entries = spec.load(open_files(path).read("index.json"), "index.json").get("manifests")
     except ImageError:
@@ -95,7 +95,12 @@ def _entries(path: Path, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], l
         raise OutputError(
             "it exists, and is not an image layout", place=str(path), hint="name another directory, or remove this one"
         )
-    name = _name(entry)
+    return entries
+
+
+def _entries(path: Path, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The entries of the layout at `path` that stay, and those that `entry` replaces. Raises OutputError."""
+    entries, name = layout_entries(path), _name(entry)
     return [each for each in entries if _name(each) != name], [each for each in entries if _name(each) == name]
 
 

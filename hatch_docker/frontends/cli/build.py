@@ -25,7 +25,7 @@ Output (* may be repeated):
 Content:
   --platform LIST         * like linux/amd64,linux/arm64, or all of the base
   --label KEY=VALUE       * add a label
-  --annotation KEY=VALUE  * add an annotation; or index:KEY=…, manifest:KEY=…
+  --annotation KEY=VALUE  * add an annotation; or index:KEY=V, manifest:KEY=V
   --set KEY=VALUE         * set a key of [tool.hatch-docker]
   --wheel FILE              install this wheel, and do not build the project's
   --package NAME            the member of this uv workspace

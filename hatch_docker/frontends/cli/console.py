@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
 
 from hatch_docker.errors import OutputError
 
@@ -35,7 +37,7 @@ class CommandConsole:
                 print(message.encode("ascii", "backslashreplace").decode())  # noqa: T201
             sys.stdout.flush()
         except OSError as error:
-            abandon_output()
+            abandon(sys.stdout)
             raise OutputError(f"cannot write: {error.strerror or error}", place="standard output") from None
 
     def display_info(self, message: str = "") -> None:
@@ -55,9 +57,7 @@ class CommandConsole:
         sys.exit(code)
 
     def _print(self, message: str) -> None:
-        # A closed standard error is no reason to fail.
-        with contextlib.suppress(OSError, ValueError):
-            print(message, file=sys.stderr)  # noqa: T201
+        print_error(message)
 
     def _styled(self, word: str) -> str:
         return f"\x1b[{_STYLES[word]}m{word}:\x1b[0m" if self._has_colours() else f"{word}:"
@@ -71,9 +71,33 @@ class CommandConsole:
         return sys.stderr is not None and sys.stderr.isatty() and environ.get("TERM") != "dumb"
 
 
-def abandon_output() -> None:
-    """Let what is left of standard output go nowhere: at its end, Python would fail to write it again."""
+def print_error(message: str) -> None:
+    """Print to standard error. If that is closed or full, this is no reason to fail."""
+    try:
+        print(message, file=sys.stderr)  # noqa: T201
+    except (OSError, ValueError):
+        abandon(sys.stderr)
+
+
+def open_streams() -> None:
+    """Give the standard streams that are closed to the null device.
+
+    Otherwise the files that are opened next get their numbers, and what is meant for standard error goes to them, or to
+    standard output. `sys.stdout` stays None if it was closed: what has to be written there is an error then.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It gets the lowest number that is free. Processes that are started get it, too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what is left of a standard stream go nowhere: at its end, Python would fail to write it again."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)

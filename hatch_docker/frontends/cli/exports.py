@@ -10,6 +10,8 @@ from pathlib import Path
 from hatch_docker.config.values import fail, nearest
 
 STANDARD_OUTPUT = "-"
+# Opened by its name, a file that standard output goes to would be written from its beginning twice.
+_STREAMS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
 
@@ -50,6 +52,8 @@ def parse_export(text: str, place: str) -> Export:
     if kind not in _TYPES:
         problem = f"type={kind}" if kind else f"{text!r} has no type"
         fail(place, f"{problem}: the types are {', '.join(_TYPES)}{nearest(kind, _TYPES)}")
+    if values.get("dest") in _STREAMS:
+        values["dest"] = STANDARD_OUTPUT
     export, known = _TYPES[kind]
     for key in values:
         if key not in known:

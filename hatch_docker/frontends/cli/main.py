@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError, HatchDockerError, LockError
 from hatch_docker.frontends.cli.commands import COMMANDS, Command
+from hatch_docker.frontends.cli.console import CommandConsole, open_streams, print_error
 from hatch_docker.frontends.cli.parser import Parser, add_common_options, add_project_options
+from hatch_docker.frontends.cli.signals import ended_by_signals
 
 if TYPE_CHECKING:
     from hatch_docker.project.model import ProjectSource
@@ -25,14 +27,16 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; it exits with the status unless that is 0."""
-    try:
-        status = _run(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:
-        # Before there is a session: while modules are imported.
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        status = 130
-    if status:
-        sys.exit(status)
+    open_streams()
+    with ended_by_signals():
+        try:
+            status = _run(sys.argv[1:] if arguments is None else arguments)
+        except KeyboardInterrupt:
+            # Before there is a session: while modules are imported.
+            print_error("interrupted")
+            status = 130
+        if status:
+            sys.exit(status)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -40,9 +44,7 @@ def _run(arguments: Sequence[str]) -> int:
     top.add_argument("--version", action="store_true")
     name, *rest = [*arguments] or [""]
     if name.startswith("-"):
-        if top.read(arguments).version:
-            print(f"hatch-docker {_version()}")  # noqa: T201
-        return 0
+        return _show_version() if top.read(arguments).version else 0
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         top.error(f"{name} is no command{f'; did you mean {close[0]}?' if close else ''}" if name else "name a command")
@@ -57,7 +59,6 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _run_command(command: Command, parser: Parser, chosen: argparse.Namespace) -> int:
     # Everything large is imported here: only the module of the command that runs.
-    from hatch_docker.frontends.cli.console import CommandConsole
     from hatch_docker.frontends.cli.options import run_options
     from hatch_docker.session import Session
 
@@ -98,10 +99,15 @@ exit status: 0, 1 after an error, 2 for a wrong command line, 130 if interrupted
 """
 
 
-def _version() -> str:
+def _show_version() -> int:
     from importlib.metadata import version
 
-    return version("hatch-docker")
+    console = CommandConsole()
+    try:
+        console.display(f"hatch-docker {version('hatch-docker')}")
+    except HatchDockerError as error:
+        console.abort(str(error))
+    return 0
 
 
 def _source(chosen: argparse.Namespace) -> ProjectSource:

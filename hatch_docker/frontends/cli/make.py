@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hatch_docker.config import fail, gather
 from hatch_docker.errors import EngineError, OutputError
-from hatch_docker.frontends.cli.console import abandon_output
+from hatch_docker.frontends.cli.console import abandon
 from hatch_docker.frontends.cli.exports import STANDARD_OUTPUT, Export, parse_export
 from hatch_docker.frontends.cli.options import run_options
 from hatch_docker.image.files import check_folder, check_writable, shown_path, write_text
@@ -50,7 +50,9 @@ def _check_streams(exports: Sequence[Export]) -> None:
     streams = [export for export in exports if export.dest == STANDARD_OUTPUT]
     if len(streams) > 1:
         fail("--output", "only one output can be written to standard output")
-    if streams and sys.stdout is not None and sys.stdout.isatty():
+    if streams and sys.stdout is None:
+        fail("--output", "standard output is closed: name a file")
+    if streams and sys.stdout.isatty():
         fail("--output", "an archive is not written to a terminal: redirect standard output, or name a file")
 
 
@@ -92,7 +94,7 @@ def _write(export: Export, session: Session) -> Path:
     try:
         return session.output(export.output, session.directory, stream=sys.stdout.buffer)
     except OutputError:
-        abandon_output()
+        abandon(sys.stdout)
         raise
 
 

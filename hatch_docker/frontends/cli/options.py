@@ -33,7 +33,6 @@ def run_options(chosen: argparse.Namespace, *, names: Sequence[str] = ()) -> Run
         partial(add, _platforms, "platform"),
         partial(add, _labels, "label"),
         partial(add, _annotations, "annotation"),
-        lambda: keys.update(_joined(given.get("update_index", False))),
         # The last one, with the others' options.
         lambda: check_options(keys),
     ]
@@ -74,11 +73,6 @@ def _annotations(texts: Sequence[str]) -> Iterator[tuple[str, Option]]:
             values.setdefault(key, {})[name] = text
     for key, value in values.items():
         yield key, Option(place="--annotation", value=value, adds=True)
-
-
-def _joined(update_index: bool) -> Iterator[tuple[str, Option]]:
-    if update_index:
-        yield "joined", Option(place="--update-index", value=True)
 
 
 def _annotation(argument: str) -> tuple[list[str], str, str]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
 
+from hatch_docker.frontends.cli.console import print_error
+
 _WIDTH, _COLUMN = 80, 26
 PROGRESS = ("auto", "plain", "tty", "quiet")
 
@@ -66,7 +68,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print a message for a wrong command line, and exit with status 2."""
-        print(f"{self.format_usage()}error: {message}\n  hint: {self.prog} --help", file=sys.stderr)  # noqa: T201
+        print_error(f"{self.format_usage()}error: {message}\n  hint: {self.prog} --help")
         sys.exit(2)
 
 

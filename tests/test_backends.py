@@ -297,7 +297,14 @@ class TestMistakes:
                 "Dependency #1 of field `project.dependencies` is invalid",
             ),
             (SETUPTOOLS + NAMED.replace("1.0", "x"), "'x' is not a version (PEP 440)"),
-            ("[build-system]\nbuild-backend = 'a'\n" + NAMED, "has a build-system without requires"),
+            ("[build-system]\nbuild-backend = 'a'\n" + NAMED, "pyproject.toml: build-system.requires is missing"),
+            ("[build-system]\nrequires = 'a'\n" + NAMED, "build-system.requires: 'a' is not a list of strings"),
+            ("[build-system]\nrequires = ['a b']\n" + NAMED, "build-system.requires: Expected"),
+            (
+                "[build-system]\nrequires = []\nbackend-path = ['../a']\n" + NAMED,
+                "build-system.backend-path: '../a' is not in the sources",
+            ),
+            ("build-system = []\n" + NAMED, "pyproject.toml: build-system is not a table"),
             ("project = 1\n" + SETUPTOOLS, "project: expected a table"),
             (SETUPTOOLS + NAMED + "dynamic = 1\n", "project.dynamic: expected a list of strings"),
         ],
@@ -368,6 +375,19 @@ class TestMetadataOfABackend:
         assert "Name: app" in build_metadata(artifact, bench.context()).metadata
         assert bench.resolved[-1] == (bench.root / "app", ("helper",))
 
+    def test_leaves_no_bytecode_and_does_not_depend_on_hash_seeds(self, bench: TreeBench) -> None:
+        artifact = bench.in_tree("app")
+        backend = bench.root / "app" / "backend.py"
+        # A file of the sources that has the name of a module of the standard library.
+        (bench.root / "app" / "json.py").write_text("raise RuntimeError")
+        backend.write_text(
+            backend.read_text() + PREPARE.replace("prepared", "prepared-{hash('a')}").replace('("M', '(f"M')
+        )
+        before = sorted((bench.root / "app").rglob("*"))
+        first = build_metadata(artifact, bench.context())
+        assert build_metadata(artifact, bench.context()) == first
+        assert sorted((bench.root / "app").rglob("*")) == before
+
     def test_is_cached_if_it_depends_on_files_alone(self, bench: TreeBench) -> None:
         bench.installed("hatchling")
         artifact = bench.hatch("app")
@@ -416,6 +436,48 @@ class TestMetadataOfABackend:
         artifact = bench.tree("app", {"pyproject.toml": SYSTEM.format(requires='["absent"]', backend="absent") + NAMED})
         with pytest.raises(CompileError, match="app is built with absent: no solution found for absent"):
             build_metadata(artifact, bench.context())
+
+
+class TestAMistakeOfABackend:
+    """The user can correct the project, and has no lock to change."""
+
+    def failed(self, bench: TreeBench, artifact: Artifact) -> HatchDockerError:
+        with pytest.raises(HatchDockerError) as caught:
+            bench.obtain(artifact)
+        assert "lock another" not in str(caught.value)
+        return caught.value
+
+    def test_another_package(self, bench: TreeBench) -> None:
+        artifact = replace(bench.in_tree("app", builds="other"), reason="it is the project itself")
+        error = self.failed(bench, artifact)
+        assert error.message == "app was built into other-1.0-py3-none-any.whl, which is another package"
+        assert "project.name" in error.hint
+
+    def test_a_broken_wheel(self, bench: TreeBench) -> None:
+        artifact = bench.in_tree("app")
+        backend = bench.root / "app" / "backend.py"
+        backend.write_text(
+            backend.read_text() + "def build_wheel(folder, *_):\n"
+            "    open(folder + '/app-1.0-py3-none-any.whl', 'w').close()\n    return 'app-1.0-py3-none-any.whl'\n"
+        )
+        error = self.failed(bench, artifact)
+        assert "app-1.0-py3-none-any.whl" in str(error)
+        assert "build backend" in error.hint
+
+    def test_requirements_that_are_not_valid(self, bench: TreeBench) -> None:
+        error = self.failed(bench, bench.in_tree("app", more=["a b"], build="raise RuntimeError"))
+        assert error.message == "its build backend did not return a list of requirements"
+
+    def test_a_name_that_is_misspelled(self, bench: TreeBench) -> None:
+        pyproject = SYSTEM.format(requires="[]", backend="flit_core.buildapis") + NAMED
+        error = self.failed(bench, bench.tree("app", {"pyproject.toml": pyproject}))
+        assert "or correct build-system.build-backend" in error.hint
+
+    def test_a_path_that_does_not_exist(self, bench: TreeBench) -> None:
+        pyproject = IN_TREE.format(requires="[]").replace('["."]', '["absent"]') + NAMED
+        error = self.failed(bench, bench.tree("app", {"pyproject.toml": pyproject}))
+        assert "`backend-path` entry `absent` does not exist" in error.message
+        assert "Failed to build" not in error.message
 
 
 class TestACompiledProject:
@@ -616,6 +678,20 @@ class TestAnImage:
         made, outcome = self.built(bench, project)
         assert made.config["Labels"]["org.opencontainers.image.version"] == "3.0"
         assert "local directories" not in outcome.err
+
+    def test_has_the_version_that_the_project_states(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path)
+        project = self.project(bench, IN_TREE.format(requires="[]") + NAMED)
+        outcome = builds.command(
+            "build",
+            "-o",
+            f"type=oci,dest={bench.root / 'app.tar'}",
+            project,
+            env=builds.environment(bench.cache),
+            folder=bench.root,
+        )
+        assert outcome.code == 1
+        assert "app-3.0-py3-none-any.whl: the project's own wheel has version 3.0, and its metadata 1.0" in outcome.err
 
     def test_is_the_same_again(self, tmp_path: Path) -> None:
         bench = Bench(tmp_path)

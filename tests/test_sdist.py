@@ -171,7 +171,7 @@ def test_hostile_member_is_refused(tmp_path: Path, name: str) -> None:
 PYPROJECTS = {
     "no TOML": ("[build-system", "cannot be read"),
     "no table": ("build-system = 1", "not a table"),
-    "no requires": ("[build-system]\nbuild-backend = 'x'", "without requires"),
+    "no requires": ("[build-system]\nbuild-backend = 'x'", "build-system.requires is missing"),
     "requires is text": ("[build-system]\nrequires = 'x'", "not a list of strings"),
     "a number required": ("[build-system]\nrequires = [1]", "not a list of strings"),
     "no requirement": ("[build-system]\nrequires = ['=1']", "cannot be read"),

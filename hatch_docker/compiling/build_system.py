@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.support import toml
 
@@ -30,10 +30,9 @@ class BuildSystem:
 def read_build_system(pyproject: bytes) -> BuildSystem:
     """The build system in the content of a pyproject.toml. Raises ValueError with a message for users."""
     try:
-        document = toml.loads(pyproject.decode())
+        return system_of(toml.loads(pyproject.decode()))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its pyproject.toml cannot be read: {error}") from None
-    return system_of(document)
 
 
 def system_of(document: Mapping[str, Any]) -> BuildSystem:
@@ -41,27 +40,31 @@ def system_of(document: Mapping[str, Any]) -> BuildSystem:
     try:
         table = document.get("build-system")
         return BuildSystem() if table is None else _read(table)
-    except KeyError:
-        raise ValueError("its pyproject.toml has a build-system without requires") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"its pyproject.toml cannot be read: {error}") from None
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _read(table: object) -> BuildSystem:
     if not isinstance(table, dict):
         raise TypeError("build-system is not a table")
-    requires, backend_path = _texts(table["requires"]), _texts(table.get("backend-path", []))
+    if "requires" not in table:
+        raise ValueError("build-system.requires is missing")
+    requires, backend_path = _texts(table, "requires"), _texts(table, "backend-path")
     backend = table.get("build-backend", DEFAULT_BACKEND)
-    for text in requires:
-        Requirement(text)
+    try:
+        for text in requires:
+            Requirement(text)
+    except InvalidRequirement as error:
+        raise ValueError(f"build-system.requires: {error}") from None
     if not isinstance(backend, str) or not _OBJECT.fullmatch(backend):
-        raise ValueError(f"{backend!r} is not the name of an object")
+        raise ValueError(f"build-system.build-backend: {backend!r} is not the name of an object")
     if outside := [path for path in backend_path if path.startswith("/") or ".." in path.split("/")]:
-        raise ValueError(f"{outside[0]!r} is not in the sources")
+        raise ValueError(f"build-system.backend-path: {outside[0]!r} is not in the sources")
     return BuildSystem(requires=requires, backend=backend, backend_path=backend_path)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise TypeError(f"{value!r} is not a list of strings")
+        raise TypeError(f"build-system.{key}: {value!r} is not a list of strings")
     return tuple(value)

@@ -11,6 +11,8 @@ from hatch_docker.errors import CompileError
 from hatch_docker.wheels.wheelfile import WheelFile
 
 _LARGEST = 4 << 20
+# The hint if a build backend makes something that breaks a specification.
+REPORT = "report it to the authors of the build backend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ def read_dist_info(path: Path, place: str) -> BuiltMetadata:
         raise CompileError(
             f"its build backend made metadata that cannot be read: {error.strerror or error}",
             place=place,
-            hint="report it to the authors of the build backend",
+            hint=REPORT,
         ) from None
 
 

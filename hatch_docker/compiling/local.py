@@ -62,9 +62,12 @@ _SETTINGS = {
 }
 _OPTIONS = ("--no-config", "--no-cache", "--no-progress", "--color", "never")
 # Calls get_requires_for_build_wheel or _sdist, and prepare_metadata_for_build_wheel (PEP 517): a backend need not have
-# them. What it requires is written first, since without that the other may fail.
+# them. What it requires is written first, since without that the other may fail. The working directory is not on the
+# module path (PEP 517); Python's option -I would ignore the settings of the environment, too.
 _HOOKS = """
-import importlib, json, os, sys
+import sys
+del sys.path[0]
+import importlib, json, os
 backend, paths, kind, result, folder = json.loads(sys.argv[1])
 sys.path[:0] = paths
 module, _, names = backend.partition(":")
@@ -189,7 +192,7 @@ class LocalBuild:
         hook = json.dumps([system.backend, paths, kind, str(result), folder])
         path = os.pathsep.join(filter(None, (str(scripts), self.environ.get("PATH", ""))))
         environ = {**self._environment, "PATH": path, "VIRTUAL_ENV": str(environment)}
-        self._check(_run([str(scripts / "python"), "-I", "-c", _HOOKS, hook], source, environ, self.write))
+        self._check(_run([str(scripts / "python"), "-c", _HOOKS, hook], source, environ, self.write))
         return _result(result)
 
     @property

@@ -53,6 +53,7 @@ class BuildLock:
 
 
 OTHER_VERSION = "choose a version that has a wheel, or one that build-constraints allows"
+OTHER_FILE = "lock another version, or one that has a wheel"
 
 
 def with_context(resolve: Resolve, label: str, *, unsolved: str = OTHER_VERSION) -> Resolve:
@@ -83,16 +84,12 @@ def line(artifact: Artifact) -> str:
     return f"{artifact.name}=={artifact.version} --hash={algorithm}:{value}"
 
 
-def parse(requirements: object, place: str) -> list[Requirement]:
+def parse(requirements: object, place: str, hint: str = OTHER_FILE) -> list[Requirement]:
     """The requirements that a build backend returned. Raises CompileError for anything but a list of them (PEP 508)."""
     if isinstance(requirements, list):
         with suppress(InvalidRequirement, RecursionError, TypeError, AttributeError):
             return [Requirement(text) for text in requirements]
-    raise CompileError(
-        "its build backend did not return a list of requirements",
-        place=place,
-        hint="lock another version, or one that has a wheel",
-    )
+    raise CompileError("its build backend did not return a list of requirements", place=place, hint=hint)
 
 
 def satisfies(lock: BuildLock, requirements: Sequence[Requirement], target: TargetPython) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.compiling.directory import Directory, binaries
-from hatch_docker.compiling.dist_info import BuiltMetadata, read_dist_info, wheel_metadata
+from hatch_docker.compiling.dist_info import REPORT, BuiltMetadata, read_dist_info, wheel_metadata
 from hatch_docker.compiling.failure import last_lines
 from hatch_docker.compiling.local import LocalBuild
 from hatch_docker.compiling.requirements import BuildLock, Resolve, parse, satisfies
-from hatch_docker.errors import CompileError, join_hints
+from hatch_docker.errors import CompileError, WheelError, join_hints
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.model import parse_filename
@@ -32,6 +33,7 @@ _FRAME = re.compile(
     r"|^\s*hint: This error likely indicates(?:.*\n){1,8}?.*--no-build-isolation.*\n?"
     r"|^error: Failed to build .*\n  (?:cause|Caused by): The build backend returned an error\n"
     r"(?:  (?:cause|Caused by): .*\n)*"
+    r"|^error: Failed to build .*\n(?=  (?:cause|Caused by): )"
     r"|^  × Failed to build.*\n(?:  [│├╰].*\n|      .*\n)*",
     re.MULTILINE,
 )
@@ -43,8 +45,19 @@ _NO_MODULE = re.compile(r"^(?:ModuleNotFoundError|ImportError): No module named 
 _HINTS = {
     _NO_VERSION: "its version comes from a repository: build in a clone that has the tags, or set the backend's "
     "variable for the version, such as SETUPTOOLS_SCM_PRETEND_VERSION",
+    re.compile(r"`backend-path` entry"): "correct build-system.backend-path",
     _NO_MODULE: "add the package that has the module {} to build-system.requires",
 }
+
+
+@contextlib.contextmanager
+def made_here() -> Iterator[None]:
+    """Give errors about a wheel that was built here a hint at its build backend, since no lock names the file."""
+    try:
+        yield
+    except WheelError as error:
+        error.hint = f"its build backend made a broken wheel: {REPORT}"
+        raise
 
 
 _SAME = "'uv build' in this directory fails in the same way"
@@ -113,7 +126,7 @@ class DirectoryBuild:
         source, system = self.directory.path, self.directory.system
         before = self.log.end()
         found = self.build.metadata(source, system, self.obtain(lock.requirements))
-        if found.requires and not satisfies(lock, parse(found.requires, self.place), self.target):
+        if found.requires and not satisfies(lock, parse(found.requires, self.place, REPORT), self.target):
             lock = BuildLock(requirements=tuple(self.resolve([*system.requires, *found.requires])))
             before = self.log.end()
             found = self.build.metadata(source, system, self.obtain(lock.requirements))
@@ -125,13 +138,16 @@ class DirectoryBuild:
             clear()
         if attempt.path is None:
             raise self.failed(attempt)
-        with WheelFile(attempt.path) as wheel:
+        with made_here(), WheelFile(attempt.path) as wheel:
             return wheel_metadata(wheel), attempt.lock
 
     def failed(self, attempt: Attempt) -> CompileError:
         """An error with the end of the output."""
         excerpt = "".join(f"\n  │ {line}" for line in last_lines(attempt.output))
-        hint = join_hints(attempt.explanation or _SAME, f"the whole log is {self.log.path}")
+        explanation, absent = attempt.explanation or _SAME, _NO_MODULE.search(attempt.output)
+        if absent and f"{self.directory.system.backend.replace(':', '.')}.".startswith(f"{absent[1]}."):
+            explanation += ", or correct build-system.build-backend"
+        hint = join_hints(explanation, f"the whole log is {self.log.path}")
         name = self.name or "the project"
         return CompileError(f"{name} cannot be built on this machine:{excerpt}", place=self.place, hint=hint)
 
@@ -146,7 +162,7 @@ class DirectoryBuild:
         if attempt.path is None:
             # uv refuses to build if the backend requires more than it was given.
             more = self.build.requires(source, system, wheels, kind=kind)
-            if more and not satisfies(lock, parse(more, self.place), self.target):
+            if more and not satisfies(lock, parse(more, self.place, REPORT), self.target):
                 lock = BuildLock(requirements=tuple(self.resolve([*system.requires, *more])))
                 attempt = self._attempt(kind, lock, self.obtain(lock.requirements))
         return attempt
@@ -161,6 +177,6 @@ class DirectoryBuild:
             raise CompileError(
                 f"{self.name} was built into {made.name}, which is another package",
                 place=self.place,
-                hint="the lock names another package than the directory has: lock again",
+                hint="project.name and the build backend must agree; if they do, lock again",
             )
         return Attempt(lock=lock, path=made)

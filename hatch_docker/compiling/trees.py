@@ -28,7 +28,7 @@ from hatch_docker.compiling.git import Git, has_lfs, ignored_files, is_dirty
 from hatch_docker.compiling.local import LocalBuild, compiled_sign
 from hatch_docker.compiling.requirements import BuildLock, with_context
 from hatch_docker.compiling.sdist import looks_compiled
-from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain
+from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain, made_here
 from hatch_docker.compiling.tree_cache import TreeCache, TreeKey
 from hatch_docker.compiling.wheel_cache import LOCAL
 from hatch_docker.index.artifact import Artifact, SourceTree
@@ -268,9 +268,10 @@ class _Build:
         attempt, clear = self.build.wheel(lock)
         if attempt.path is None and self.build.directory.is_declarative:
             raise self.build.failed(attempt)
-        sign = compiled_sign(attempt.path) if attempt.path else ""
-        if attempt.path and not sign:
-            return BuiltTree(file=self.cache.store_wheel(self.key, attempt.lock, self.artifact, attempt.path))
+        with made_here():
+            sign = compiled_sign(attempt.path) if attempt.path else ""
+            if attempt.path and not sign:
+                return BuiltTree(file=self.cache.store_wheel(self.key, attempt.lock, self.artifact, attempt.path))
         clear()
         if sign:
             reason = f"its wheel is not pure ({sign})"

@@ -30,16 +30,20 @@ def check_wheels(
     locked: Locked,
     request: InstallRequest,
     progress: Progress,
+    *,
+    version: str = "",
 ) -> None:
     """Check the dependencies in `wheels` and the project's `own` wheel, if it has one.
 
-    Raises NoWheelError if the project's wheel is not for the target, LockError if a wheel is not the one that the lock
-    names, or if the wheels require another Python, or what a complete lock lacks. Warns about requirements that another
-    lock lacks, and about paths that two wheels install with different content.
+    `version` is the project's, empty if only its wheel tells it. Raises NoWheelError if the project's wheel is not for
+    the target, or has another version, LockError if a wheel is not the one that the lock names, or if the wheels
+    require another Python, or what a complete lock lacks. Warns about requirements that another lock lacks, and about
+    paths that two wheels install with different content.
     """
     target = request.target
     if own:
         _check_own(own, target)
+        _check_version(own, version)
         _check_added(own, locked, request)
     _check_names(wheels, locked)
     _check_python(wheels, target)
@@ -77,6 +81,16 @@ def _check_own(own: PreparedWheel, target: TargetPython) -> None:
             f"the project's own wheel is for {', '.join(sorted(map(str, tags)))}, not for {target}",
             place=own.filename,
             hint=hint,
+        )
+
+
+def _check_version(own: PreparedWheel, version: str) -> None:
+    """Raise NoWheelError for another version than the one that the image's names have."""
+    if version and not _equal(own.facts.version, version):
+        raise NoWheelError(
+            f"the project's own wheel has version {own.facts.version}, and its metadata {version}",
+            place=own.filename,
+            hint="if the build backend computes the version, name it in project.dynamic; else build again",
         )
 
 

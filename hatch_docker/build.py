@@ -15,8 +15,8 @@ from pathlib import Path
 from hatch_docker.base.image import Base
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.packages import add_packages
-from hatch_docker.compiling.compile import obtain
-from hatch_docker.compiling.context import PureWheels, open_context
+from hatch_docker.compiling.compile import Collected, collect, compile_missing
+from hatch_docker.compiling.context import CompileContext, PureWheels, open_context
 from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.config import Runtime
@@ -37,18 +37,17 @@ from hatch_docker.project.model import Own, Project, SourceFiles
 from hatch_docker.project.starts import advice, suggestions
 from hatch_docker.services import Services
 from hatch_docker.support.progress import Progress
-from hatch_docker.support.several import for_each
+from hatch_docker.support.several import steps
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 
 
 def build(plan: Plan, services: Services) -> Built:
     """Make the images of a plan. Raises HatchDockerError if one cannot be made, for all platforms at once."""
-    platforms = {str(image.platform): image for image in plan.images}
-    with plan.project.distribution() as own:
-        built: PureWheels = {}
-        stocked = for_each(platforms, partial(_stocked, plan, own, services, built), services.progress)
-        made = dict(zip(platforms, stocked, strict=True))
-        images = tuple(for_each(made, partial(_built, plan, own, services), services.progress))
+    platforms = [str(image.platform) for image in plan.images]
+    with plan.project.distribution() as own, steps(platforms, services.progress) as step:
+        fetched = step(partial(_fetch, plan, own, services, {}), plan.images)
+        inputs = step(partial(_compile, plan, services), fetched)
+        images = tuple(step(partial(_make_image, plan, own, services), inputs))
     project = replace(plan.project, version=images[0].version)
     return Built(
         name=project.normalized_name,
@@ -61,20 +60,32 @@ def build(plan: Plan, services: Services) -> Built:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stocked:
-    """An image of which everything is at hand: `base` with its OS packages, and the wheels, the project's own last."""
+class _Fetched:
+    """The base of an image with its OS packages, and all files, of which some are to be compiled."""
 
     plan: ImagePlan
     base: Base
     package_layers: list[MadeLayer]
+    context: CompileContext
+    collected: Collected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inputs:
+    """What an image is made of: what was fetched, and its wheels, the project's own last."""
+
+    fetched: _Fetched
     wheels: list[PreparedWheel]
     compiled: list[CompiledWheel]
 
 
-def _stocked(
+def _fetch(
     plan: Plan, own: Own, services: Services, built: PureWheels, image: ImagePlan, progress: Progress
-) -> _Stocked:
-    """Download and compile what an image needs; `built` are the pure wheels of source trees, which platforms share."""
+) -> _Fetched:
+    """Get the OS packages and files of an image; `built` are the pure wheels of source trees, which platforms share.
+
+    What no engine can compile is an error here, before anything is compiled for another platform.
+    """
     services = replace(services, progress=progress)
     config = plan.config
     base, package_layers = add_packages(
@@ -82,25 +93,32 @@ def _stocked(
     )
     resolver = build_resolver(plan, image, services)
     context = open_context(image.base, base, config.base.spec, config.compiling, resolver, services)
+    context = replace(context, built=built)
     artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
-    files, compiled = obtain(
-        artifacts, replace(context, built=built), own=[own] if isinstance(own, FetchedFile) else []
-    )
-    prune, keep = config.packages.prune, config.packages.keep
+    collected = collect(artifacts, context, own=[own] if isinstance(own, FetchedFile) else [])
+    return _Fetched(plan=image, base=base, package_layers=package_layers, context=context, collected=collected)
+
+
+def _compile(plan: Plan, services: Services, fetched: _Fetched, _progress: Progress) -> _Inputs:
+    """Compile the sdists of an image, and prepare all wheels."""
+    prune, keep = plan.config.packages.prune, plan.config.packages.keep
+    files, compiled = compile_missing(fetched.collected, fetched.context)
     wheels = prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads)
-    return _Stocked(plan=image, base=base, package_layers=package_layers, wheels=wheels, compiled=compiled)
+    return _Inputs(fetched=fetched, wheels=wheels, compiled=compiled)
 
 
-def _built(plan: Plan, own: Own, services: Services, stocked: _Stocked, progress: Progress) -> BuiltImage:
+def _make_image(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> BuiltImage:
     """Check the wheels of an image, and make its layers."""
-    config, image, base, wheels = plan.config, stocked.plan, stocked.base, stocked.wheels
+    config, wheels = plan.config, inputs.wheels
+    image, base, package_layers = inputs.fetched.plan, inputs.fetched.base, inputs.fetched.package_layers
     dependencies, own_wheel = (wheels, None) if isinstance(own, SourceFiles) else (wheels[:-1], wheels[-1])
-    check_wheels(dependencies, own_wheel, _with_versions(image.locked, dependencies), image.request, progress)
-    check_linkage(wheels, base.facts, compiled={each.name for each in stocked.compiled}, progress=progress)
+    locked = _with_versions(image.locked, dependencies)
+    check_wheels(dependencies, own_wheel, locked, image.request, progress, version=plan.project.version)
+    check_linkage(wheels, base.facts, compiled={each.name for each in inputs.compiled}, progress=progress)
     project = replace(plan.project, version=own_wheel.facts.version) if own_wheel else plan.project
     project_part = _project_part(project, own, own_wheel, base.facts, config.runtime)
-    layers = stocked.package_layers + make_layers(
-        _parts(plan, base.facts, dependencies, project_part, len(stocked.package_layers)),
+    layers = package_layers + make_layers(
+        _parts(plan, base.facts, dependencies, project_part, len(package_layers)),
         target=image.request.target,
         compression=config.output.compression,
         cache=services.cache,
@@ -120,7 +138,7 @@ def _built(plan: Plan, own: Own, services: Services, stocked: _Stocked, progress
         base=base,
         layers=tuple(layers),
         lock=image.locked.path.name if image.locked.path else "",
-        compiled=tuple(stocked.compiled),
+        compiled=tuple(inputs.compiled),
         sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
         wheel=_wheel_file(own, own_wheel) if own_wheel else None,
     )

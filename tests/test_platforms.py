@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from base_maker import INDEX, MANIFEST, FakeBase
 from builds import Bench, archive_of, check_clean, result_of
 from command_bench import CommandBench, whole_debian
+from compilations import lock_of_sdists
 from debian_bench import FakeDebian
 from debian_maker import NOW, written
 from fake_index import serving
@@ -20,10 +21,14 @@ from fake_registry import FakeRegistry
 from hypothesis import given
 from hypothesis import strategies as st
 from project_maker import lock_of
+from sdist_maker import make_compiled_sdist
 
+from hatch_docker.engine import Engine
+from hatch_docker.engine.translate import ForeignError
 from hatch_docker.errors import BaseError, EngineError, HatchDockerError, NetworkError, NoWheelError
+from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress
-from hatch_docker.support.several import for_each
+from hatch_docker.support.several import for_each, steps
 
 BOTH = "linux/amd64, linux/arm64"
 CPUS = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
@@ -189,6 +194,38 @@ class TestErrors:
         assert "platforms cannot" not in message
 
 
+class NativeEngine:
+    """An engine without emulation. Whatever it is asked for besides is recorded in `asked`."""
+
+    platform = Platform(architecture="amd64")
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def require(self, platform: Platform) -> None:
+        if platform != self.platform:
+            raise ForeignError(f"the engine runs no container of {platform}", hint="emulate it")
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        raise EngineError(f"it is asked to {name}")
+
+
+class TestCompiling:
+    def test_nothing_is_compiled_if_one_platform_cannot_be(
+        self, bench: PlatformBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = NativeEngine()
+        monkeypatch.setattr(Engine, "connect", lambda _environ: engine)
+        project = bench.project(base=bench.base(FakeBase(), FakeBase(architecture="arm64")), dependencies=["demo"])
+        (project / "pylock.toml").write_text(lock_of_sdists(make_compiled_sdist(bench.root)))
+        message = bench.error(project)
+        assert "1 of 2 platforms cannot be built:" in message
+        assert "linux/arm64: the engine runs no container of linux/arm64, which is needed to compile" in message
+        assert "demo 1.0: " in message
+        assert engine.asked == []
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
     return whole_debian(tmp_path_factory.mktemp("debian"))
@@ -325,6 +362,22 @@ class TestForEach:
         with pytest.raises(NetworkError, match=r"^no answer$"):
             for_each({"a": 1, "b": 2}, work, Progress())
         assert tried == [1]
+
+    def test_a_step_begins_when_all_items_have_done_the_one_before(self) -> None:
+        notes, done = Notes(), list[str]()
+
+        def work(step: str) -> Callable[[int, Progress], int]:
+            def one(item: int, progress: Progress) -> int:
+                done.append(f"{step}{item}")
+                progress.warn(f"{step} of {item}")
+                return item + 1
+
+            return one
+
+        with steps(["x", "y"], notes) as step:
+            assert step(work("b"), step(work("a"), [1, 5])) == [3, 7]
+        assert done == ["a1", "a5", "b2", "b6"]
+        assert notes.notes == [f"warning: {each}" for each in ("x: a of 1", "y: a of 5", "x: b of 2", "y: b of 6")]
 
     def test_warnings_name_those_that_have_them(self) -> None:
         notes = Notes()

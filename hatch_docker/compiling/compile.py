@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from hatch_docker.compiling.builder import Builder
 from hatch_docker.compiling.circles import circle
@@ -44,6 +43,20 @@ from hatch_docker.support.threads import together
 _AT_ONCE = 4
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """The files of artifacts, in their order, of which the sdists of `missing` are still to be compiled in `builder`.
+
+    `made` are the wheels of the other sdists, by their digests; `trees` are the source trees among the artifacts.
+    """
+
+    files: Sequence[FetchedFile]
+    trees: Sequence[BuiltTree]
+    made: Mapping[str, BuiltWheel]
+    missing: Sequence[Job] = ()
+    builder: Builder | None = None
+
+
 def obtain(
     artifacts: Sequence[Artifact],
     context: CompileContext,
@@ -54,8 +67,22 @@ def obtain(
     """The wheels of artifacts, in their order, and how those of sdists were built; directories without a package lack.
 
     `own` are files of the project itself, which come last. `within` has the names of the packages whose build
-    requirements these are, each built with the next. Raises what `compile_all`, building source trees and downloading
-    raise.
+    requirements these are, each built with the next. Raises as `collect` and `compile_missing`.
+    """
+    return compile_missing(collect(artifacts, context, own=own, within=within), context, within=within)
+
+
+def collect(
+    artifacts: Sequence[Artifact],
+    context: CompileContext,
+    *,
+    own: Sequence[FetchedFile] = (),
+    within: tuple[str, ...] = (),
+) -> Collected:
+    """Download artifacts, build what this machine can build, and find out what is left to compile; as `obtain`.
+
+    Raises what downloading and building source trees raise; CompileError, for all failures at once; EngineError if a
+    container is needed and no engine runs one, BuilderError if there is no such builder.
     """
     _check_cycle(artifacts, context, within)
     if not within and (directories := describe_directories(artifacts, context)):
@@ -70,32 +97,30 @@ def obtain(
         context.wheels.mark_impure(file.digest, LOCAL)
     origins = {file.digest: _origin(file.artifact, context) for file in sdists}
     origins |= {tree.file.digest: _origin(tree.file.artifact, context, tree.lock) for tree in trees}
-    wheels, compiled = compile_all([*present, *own], context, within=within, origins=origins)
-    for tree in trees:
-        tree.remember()
-    return wheels, compiled
-
-
-def compile_all(
-    files: Sequence[FetchedFile],
-    context: CompileContext,
-    *,
-    within: tuple[str, ...] = (),
-    origins: Mapping[str, Origin] = MappingProxyType({}),
-) -> tuple[list[FetchedFile], list[CompiledWheel]]:
-    """Replace each sdist among `files` by a wheel; returns the wheels, and how those of sdists were built.
-
-    `origins` are those of the sdists that were made here, by digest. Raises CompileError, for all failures at once;
-    EngineError if a container is needed and no engine answers, BuilderError for an unsuitable builder.
-    """
-    jobs = [_job(file, origins.get(file.digest)) for file in files if not file.artifact.is_wheel]
+    jobs = [_job(file, origins.get(file.digest)) for file in (*present, *own) if not file.artifact.is_wheel]
     pure = [job for job in jobs if _looks_pure(job, context)]
     made = _all(partial(_build_locally, context=context, within=within), pure, context)
+    collected = Collected(files=(*present, *own), trees=trees, made=made)
     others = [job for job in jobs if job.file.digest not in made]
-    if others:
-        made |= _build_in_containers(others, context, within)
-    outcomes = [made.get(file.digest, file) for file in files]
+    return _with_builder(collected, others, context) if others else collected
+
+
+def compile_missing(
+    collected: Collected, context: CompileContext, *, within: tuple[str, ...] = ()
+) -> tuple[list[FetchedFile], list[CompiledWheel]]:
+    """Compile what is missing; returns all wheels, and how those of sdists were built.
+
+    Raises CompileError, for all failures at once; EngineError, BuilderError for an unsuitable builder.
+    """
+    made = dict(collected.made)
+    if collected.builder and collected.missing:
+        collected.builder.provide()
+        compiled = partial(_compile, context=context, builder=collected.builder, within=within)
+        made |= _all(compiled, collected.missing, context)
+    outcomes = [made.get(file.digest, file) for file in collected.files]
     wheels = [outcome.file if isinstance(outcome, BuiltWheel) else outcome for outcome in outcomes]
+    for tree in collected.trees:
+        tree.remember()
     return wheels, [outcome.record for outcome in outcomes if isinstance(outcome, BuiltWheel)]
 
 
@@ -216,10 +241,8 @@ def _build_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -
     return None
 
 
-def _build_in_containers(
-    jobs: Sequence[Job], context: CompileContext, within: tuple[str, ...]
-) -> dict[str, BuiltWheel]:
-    """Take wheels from the cache, or compile them in containers of the builder."""
+def _with_builder(collected: Collected, jobs: Sequence[Job], context: CompileContext) -> Collected:
+    """Take the wheels of jobs from the cache; if some are missing, the engine must run their builder."""
     builder = _opened(jobs, context)
     known = {
         job.file.digest: made
@@ -227,13 +250,11 @@ def _build_in_containers(
         if (made := context.wheels.find(job, _place(builder, context.has_network(job)), builder.reference))
     }
     missing = [job for job in jobs if job.file.digest not in known]
-    if not missing:
-        return known
     for job in missing:
         context.progress.note(f"{job.label}: {job.reason}, compiling in {builder.name}")
-    _connect(builder, missing)
-    builder.provide()
-    return known | _all(partial(_compile, context=context, builder=builder, within=within), missing, context)
+    if missing:
+        _connect(builder, missing)
+    return replace(collected, made={**collected.made, **known}, missing=missing, builder=builder)
 
 
 def _opened(jobs: Sequence[Job], context: CompileContext) -> Builder:

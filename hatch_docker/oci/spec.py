@@ -52,23 +52,8 @@ _ARCHITECTURES = {
     "i686": "386",
 }
 # Of Linux, as `go tool dist list` has them.
-_GOARCH = frozenset(
-    [
-        "386",
-        "amd64",
-        "arm",
-        "arm64",
-        "loong64",
-        "mips",
-        "mipsle",
-        "mips64",
-        "mips64le",
-        "ppc64",
-        "ppc64le",
-        "riscv64",
-        "s390x",
-    ]
-)
+_MIPS = ("mips", "mipsle", "mips64", "mips64le")
+_GOARCH = frozenset({"386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x", *_MIPS})
 # As in containerd. arm without a variant is v7, as for wheels and machines, and never v5 (soft-float).
 _VARIANTS = {("arm64", "v8"): "", ("arm64", "8"): "", ("amd64", "v1"): "", ("arm", ""): "v7", ("arm", "7"): "v7"}
 

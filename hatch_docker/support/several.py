@@ -1,9 +1,10 @@
-"""A step for several platforms: what went wrong for all of them is reported together."""
+"""Steps for several platforms: what went wrong for all of them is reported together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from hatch_docker.errors import (
     ArtifactError,
@@ -39,27 +40,50 @@ _OF_ONE = (
 )
 
 
-def for_each(items: Mapping[str, _T], work: Callable[[_T, Progress], _R], progress: Progress) -> list[_R]:
-    """The results of `work` for all items, in their order; messages call an item by its key.
+class Step(Protocol):
+    """One of several steps, each for all items."""
 
-    Facts and warnings are reported once, warnings that not all items have with the names of those that have them. If
-    some fail, the others are tried nevertheless, and one error has the problems of all. A single item has no name.
+    def __call__(self, work: Callable[[_T, Progress], _R], items: Iterable[_T], /) -> list[_R]:
+        """The results of `work` for all items, in their order."""
+        ...
+
+
+@contextmanager
+def steps(names: Sequence[str], progress: Progress) -> Iterator[Step]:
+    """Run one step after the other, each for all items, which messages call by `names`.
+
+    If an item fails, the others are tried nevertheless, and the step ends with one error that has the problems of all.
+    Facts and warnings are reported once; warnings, at the end, with the names of the items that have them unless all
+    have. A single item has no name.
     """
-    if len(items) == 1:
-        return [work(item, progress) for item in items.values()]
-    results: list[_R] = []
-    errors: dict[str, HatchDockerError] = {}
     reported = _Reported(progress)
-    for name, item in items.items():
-        reported.name = name
-        try:
-            results.append(work(item, reported))
-        except _OF_ONE as error:
-            errors[name] = error
-    reported.show_warnings(len(items))
-    if errors:
-        raise _joined(errors, len(items))
-    return results
+
+    def step(work: Callable[[_T, Progress], _R], items: Iterable[_T], /) -> list[_R]:
+        results: list[_R] = []
+        errors: dict[str, HatchDockerError] = {}
+        for name, item in zip(names, items, strict=True):
+            reported.name = name
+            try:
+                results.append(work(item, reported))
+            except _OF_ONE as error:
+                errors[name] = error
+        if errors:
+            raise _joined(errors, len(names))
+        return results
+
+    def only(work: Callable[[_T, Progress], _R], items: Iterable[_T], /) -> list[_R]:
+        return [work(item, progress) for item in items]
+
+    try:
+        yield step if len(names) > 1 else only
+    finally:
+        reported.show_warnings(len(names))
+
+
+def for_each(items: Mapping[str, _T], work: Callable[[_T, Progress], _R], progress: Progress) -> list[_R]:
+    """The results of a single step for all items, which messages call by their keys; raises and reports as `steps`."""
+    with steps(list(items), progress) as step:
+        return step(work, items.values())
 
 
 class _Reported(Progress):

@@ -306,6 +306,7 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         ("name", "text", "place", "message"),
         [
+            ("HATCH_DOCKER_TAGS", '"a"', "HATCH_DOCKER_TAGS", "expected a list of strings, got a string"),
             ("HATCH_DOCKER_PORTS", "1,0", "HATCH_DOCKER_PORTS[1]", "'0' is not a port"),
             ("HATCH_DOCKER_PORTS", "[1,", "HATCH_DOCKER_PORTS", "is not a TOML value"),
             ("HATCH_DOCKER_MAX_LAYERS", "many", "HATCH_DOCKER_MAX_LAYERS", "expected an integer, got a string"),
@@ -324,6 +325,9 @@ class TestEnvironment:
 
     def test_ignores_variables_of_tests_and_other_programs(self) -> None:
         assert config({"HATCH_DOCKER_TEST_REGISTRY": "x", "HATCH_VERBOSE": "1", "PATH": "/"}) == config()
+
+    def test_platforms_as_a_toml_string(self) -> None:
+        assert config({"HATCH_DOCKER_PLATFORMS": '"all"'}) == config({"HATCH_DOCKER_PLATFORMS": "all"})
 
     def test_settings_of_the_host(self) -> None:
         made = host_settings(

@@ -63,7 +63,7 @@ def _only(example: str) -> Callable[[str, str], object]:
 
 TEXT = Form(opening="\"'", plain=_text)
 INTEGER = Form(opening="\"'", plain=_integer)
-LIST = Form(opening="[", plain=_list)
+LIST = Form(opening="[\"'", plain=_list)
 TABLE = Form(opening="{", plain=_table)
 COMMAND = Form(opening="[\"'", plain=_text)
 HEALTHCHECK = Form(opening="{", plain=_only('{cmd = ["my-app", "--check"], interval = "30s"}'))

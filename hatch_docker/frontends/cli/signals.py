@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -15,7 +16,7 @@ _SIGNALS = ("SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt once for a signal that ends processes; at the end, the process dies of that signal.
+    """Raise KeyboardInterrupt once for a signal that ends processes; when it exits, the process dies of that signal.
 
     Signals that the parent process ignores, as nohup does, stay ignored.
     """
@@ -29,15 +30,21 @@ def ended_by_signals() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
     # Only the main thread may set handlers.
     chosen = numbers if threading.current_thread() is threading.main_thread() else []
-    before = {number: signal.getsignal(number) for number in chosen}
-    handled = {number: handler for number, handler in before.items() if handler == signal.SIG_DFL}
+    handled = [number for number in chosen if signal.getsignal(number) == signal.SIG_DFL]
+
+    def die() -> None:
+        # The parent process sees what ended this one, as without a handler.
+        signal.signal(received[0], signal.SIG_DFL)
+        os.kill(os.getpid(), received[0])
+
     for number in handled:
         signal.signal(number, interrupt)
+    # It is called after other threads have ended, which clean up, and after what is registered later.
+    atexit.register(die)
     try:
         yield
     finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler)
-        if received:
-            # The parent process sees what ended this one, as without a handler.
-            os.kill(os.getpid(), received[0])
+        if not received:
+            atexit.unregister(die)
+            for number in handled:
+                signal.signal(number, signal.SIG_DFL)

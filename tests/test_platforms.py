@@ -211,6 +211,36 @@ class NativeEngine:
         raise EngineError(f"it is asked to {name}")
 
 
+class TestLoad:
+    @pytest.fixture
+    def loaded(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The platforms of the images that an engine for amd64 gets."""
+        loaded: list[str] = []
+        engine = NativeEngine()
+        engine.load = lambda image, *_, **_options: loaded.append(image.config.platform.architecture)  # type: ignore[attr-defined]
+        monkeypatch.setattr(Engine, "connect", lambda _environ: engine)
+        return loaded
+
+    @pytest.mark.parametrize(("platforms", "architecture"), [(BOTH, "amd64"), ("linux/arm64", "arm64")])
+    def test_image_of_another_platform_is_mentioned(
+        self, bench: PlatformBench, loaded: list[str], platforms: str, architecture: str
+    ) -> None:
+        project = bench.project(base=bench.base(FakeBase(), FakeBase(architecture="arm64")))
+        outcome = bench.build(project, target="docker:load", HATCH_DOCKER_PLATFORMS=platforms)
+        assert outcome.code == 0, outcome.err
+        assert loaded == [architecture]
+        foreign = "the image is for linux/arm64, and the engine for linux/amd64" in outcome.err
+        assert foreign == (architecture == "arm64")
+
+    def test_several_need_the_platform_of_the_engine(self, bench: PlatformBench, loaded: list[str]) -> None:
+        bases = [FakeBase(architecture=each) for each in ("arm64", "s390x")]
+        project = bench.project(base=bench.base(*bases))
+        for names in ("linux/arm64, linux/s390x", "all"):
+            outcome = bench.build(project, target="docker:load", HATCH_DOCKER_PLATFORMS=names)
+            assert "the image is for linux/arm64, linux/s390x, and the engine for linux/amd64" in check_clean(outcome)
+        assert loaded == []
+
+
 class TestCompiling:
     def test_nothing_is_compiled_if_one_platform_cannot_be(
         self, bench: PlatformBench, monkeypatch: pytest.MonkeyPatch

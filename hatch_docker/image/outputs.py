@@ -83,6 +83,8 @@ def to_engine(built: Built, to: Destination) -> list[str]:
     """Load the image for the engine's platform into the engine, under every tag; returns the first."""
     engine = to.engine()
     chosen = built.images[0] if len(built.images) == 1 else _loadable(built, engine.platform)
+    if chosen.platform != engine.platform:
+        to.progress.note(f"the image is for {chosen.platform}, and the engine for {engine.platform}")
     image, base = chosen.image, chosen.base
     # A base from a file has no name in an engine.
     name = base.reference.familiar if base.reference else base.name.partition("docker-daemon:")[2]

@@ -26,6 +26,7 @@ from hatch_docker.compiling.compile import obtain
 from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.compiling.metadata import build_metadata
 from hatch_docker.compiling.trees import build_tree
+from hatch_docker.config import parse
 from hatch_docker.errors import CompileError, ConfigError, EngineError, HatchDockerError, LockError
 from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.index.artifact import Artifact
@@ -333,6 +334,15 @@ class TestMistakes:
             # hatch.toml replaces the table `build` of pyproject.toml.
             assert replaced.table[1] == {}
             assert replaced.directory == folder / "b" / "out"
+
+    @pytest.mark.parametrize("backend", [HATCHLING, SETUPTOOLS])
+    def test_table_of_hatch_toml(self, tmp_path: Path, backend: str) -> None:
+        table = "[build.targets.docker]\nuser = 'root'\ncmdd = []\ndependencies = ['hatch-docker']\n"
+        name, value = opened(tmp_path, backend + NAMED, hatch__toml=table).table
+        assert [place for place, _ in parse(value, {}, name=name)[2]["cmdd"]] == [
+            "hatch.toml: build.targets.docker.cmdd"
+        ]
+        assert parse(value, {}, name=name)[2].keys() == {"cmdd"}
 
     def test_without_a_project(self, tmp_path: Path) -> None:
         assert "there is no such directory" in problems(lambda: open_project(tmp_path / "gone"))[0]

@@ -17,6 +17,7 @@ from hatch_docker.config.keys import Mistakes, Option, check_options, parse, ref
 from hatch_docker.config.model import (
     ALL,
     EVERY,
+    HATCH_FILE_TABLE,
     HATCH_TABLE,
     PRUNED,
     TABLE,
@@ -38,6 +39,7 @@ from hatch_docker.config.values import fail, gather
 __all__ = [
     "ALL",
     "EVERY",
+    "HATCH_FILE_TABLE",
     "HATCH_TABLE",
     "PRUNED",
     "TABLE",

@@ -13,6 +13,7 @@ from hatch_docker.config.base import base, debian_mirror
 from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
 from hatch_docker.config.model import (
+    HATCH_FILE_TABLE,
     HATCH_TABLE,
     INSTALLERS,
     PREFIX,
@@ -214,7 +215,7 @@ def parse(
     overrides = {_VARIABLES.get(each, each): Option(place=each, text=variables[each]) for each in sorted(variables)}
     added = {key: option for key, option in options.items() if option.adds}
     overrides |= {key: option for key, option in options.items() if not option.adds}
-    foreign = HATCHLING if name == HATCH_TABLE else frozenset[str]()
+    foreign = HATCHLING if name in (HATCH_TABLE, HATCH_FILE_TABLE) else frozenset[str]()
     calls = {key: partial(_from_table, key, table[key], name) for key in table if key not in foreign | overrides.keys()}
     calls |= {key: partial(_from_override, key, each) for key, each in overrides.items()}
     values, mistakes = _outcomes(calls)

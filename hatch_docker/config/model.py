@@ -12,6 +12,7 @@ from hatch_docker.oci.spec import Platform
 
 TABLE = "tool.hatch-docker"
 HATCH_TABLE = "tool.hatch.build.targets.docker"
+HATCH_FILE_TABLE = "hatch.toml: build.targets.docker"
 PREFIX = "HATCH_DOCKER_"
 
 FAMILIES = ("alpine", "slim")

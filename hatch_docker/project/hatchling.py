@@ -16,7 +16,7 @@ from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.exceptions import UnknownPluginError
 from hatchling.plugin.manager import PluginManager
 
-from hatch_docker.config import HATCH_TABLE
+from hatch_docker.config import TABLE
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.project.core import project_of
@@ -56,7 +56,7 @@ class HatchlingProject:
     def table(self) -> tuple[str, object]:
         """`[tool.hatch-docker]`, or Hatch's table."""
         name, value = configuration(self.root, self._builder.metadata.config)
-        return (name, self._builder.target_config) if name == HATCH_TABLE else (name, value)
+        return (name, value) if name == TABLE else (name, self._builder.target_config)
 
     @property
     def directory(self) -> Path:

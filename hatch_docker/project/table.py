@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config import HATCH_TABLE, TABLE
+from hatch_docker.config import HATCH_FILE_TABLE, HATCH_TABLE, TABLE
 from hatch_docker.errors import ConfigError
 from hatch_docker.support import toml
 
@@ -41,10 +41,10 @@ def configuration(root: Path, document: Table) -> tuple[str, object]:
     """
     own = subtable(document, "tool")
     hatch = subtable(_hatch_build(root, document), "targets")
+    other = HATCH_FILE_TABLE if _in_file(root) else HATCH_TABLE
     if own.get("hatch-docker") is None:
-        return (HATCH_TABLE, hatch["docker"]) if "docker" in hatch else (TABLE, {})
+        return (other, hatch["docker"]) if "docker" in hatch else (TABLE, {})
     if "docker" in hatch:
-        other = "hatch.toml: build.targets.docker" if _in_file(root) else HATCH_TABLE
         raise ConfigError(
             [(TABLE, f"the project has two tables of configuration: move the keys of one to the other ({other})")]
         )

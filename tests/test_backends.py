@@ -463,6 +463,27 @@ class TestAMistakeOfABackend:
         assert error.message == "app was built into other-1.0-py3-none-any.whl, which is another package"
         assert "project.name" in error.hint
 
+    def test_that_no_builder_would_repair(self, bench: TreeBench) -> None:
+        """Nothing is compiled: the builder would only fail in the same way, after its image was pulled."""
+        artifact = bench.in_tree("app", build="raise RuntimeError('no wheel')")
+        backend = bench.root / "app" / "backend.py"
+        backend.write_text(backend.read_text().replace('file.write("s")', "raise RuntimeError('no sdist')"))
+        error = self.failed(bench, artifact)
+        assert error.message.endswith("│ RuntimeError: no wheel")
+        assert "the whole log is" in error.hint
+
+    def test_another_python_than_the_project_requires(self, bench: TreeBench) -> None:
+        artifact = bench.in_tree("app", build="raise RuntimeError('no wheel')")
+        pyproject = bench.root / "app" / "pyproject.toml"
+        pyproject.write_text(pyproject.read_text() + NAMED + 'requires-python = ">=3.99"\n')
+        with pytest.raises(CompileError) as caught:
+            build_metadata(artifact, bench.context())
+        assert "requires-python = '>=3.99' excludes the Python that hatch-docker runs with" in caught.value.hint
+        assert "uvx --python 3.13 hatch-docker" in caught.value.hint
+        # The builder has it.
+        with pytest.raises(EngineError, match="its build on this machine failed"):
+            bench.obtain(artifact)
+
     def test_a_broken_wheel(self, bench: TreeBench) -> None:
         artifact = bench.in_tree("app")
         backend = bench.root / "app" / "backend.py"
@@ -509,6 +530,7 @@ class TestACompiledProject:
 
     def test_is_packed_if_its_sdist_cannot_be_built(self, bench: TreeBench) -> None:
         artifact = bench.in_tree("app", build="raise RuntimeError('no compiler')")
+        (bench.root / "app" / "native.c").write_text("")
         backend = bench.root / "app" / "backend.py"
         backend.write_text(backend.read_text().replace('file.write("s")', "raise RuntimeError('no pkg-config')"))
         with pytest.raises(EngineError, match="its build on this machine failed"):

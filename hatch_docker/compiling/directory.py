@@ -10,12 +10,15 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from hatch_docker.compiling.build_system import BuildSystem, read_build_system
+from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.errors import SourceError
 from hatch_docker.support import toml
 from hatch_docker.support.streams import file_digest
@@ -56,7 +59,8 @@ class Directory:
     `is_declarative` says that a build runs no code of the directory: if it fails, a compiler would not help.
     `is_closed` says that, besides, the wheel depends on nothing but the directory's files, so that it can be cached by
     these. `is_package` is False if the project says that it is not to be installed (`tool.uv.package`).
-    `configuration` is a digest of its build files. `version` is the one in `[project]`, empty without one.
+    `configuration` is a digest of its build files. `version` and `requires_python` are those in `[project]`, empty
+    without it.
     """
 
     path: Path
@@ -66,6 +70,21 @@ class Directory:
     is_package: bool
     configuration: str
     version: str = ""
+    requires_python: str = ""
+
+    @property
+    def admits_this_python(self) -> bool:
+        """Whether the Python of this machine may run the project."""
+        try:
+            return SpecifierSet(self.requires_python).contains(python_version(), prereleases=True)
+        except InvalidSpecifier:
+            return True
+
+    @property
+    def looks_compiled(self) -> bool:
+        """Whether its files or its build system show something to compile."""
+        paths = (path for path, _ in source_files(self.path))
+        return bool(looks_compiled(paths, self.system.requires, self.system.backend))
 
 
 def read_directory(path: Path, name: str) -> Directory:
@@ -99,6 +118,7 @@ def read_directory(path: Path, name: str) -> Directory:
         is_package=_table(_table(document, "tool"), "uv").get("package") is not False,
         configuration=hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest(),
         version=str(_table(document, "project").get("version", "")),
+        requires_python=str(_table(document, "project").get("requires-python", "")),
     )
 
 

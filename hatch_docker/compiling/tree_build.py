@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from platform import python_version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.compiling.directory import Directory, binaries
@@ -45,6 +46,7 @@ _NO_MODULE = re.compile(r"^(?:ModuleNotFoundError|ImportError): No module named 
 _HINTS = {
     _NO_VERSION: "its version comes from a repository: build in a clone that has the tags, or set the backend's "
     "variable for the version, such as SETUPTOOLS_SCM_PRETEND_VERSION",
+    re.compile(r"has no attribute 'build_wheel'"): "correct build-system.build-backend: it names no build backend",
     re.compile(r"`backend-path` entry"): "correct build-system.backend-path",
     _NO_MODULE: "add the package that has the module {} to build-system.requires",
 }
@@ -144,12 +146,21 @@ class DirectoryBuild:
     def failed(self, attempt: Attempt) -> CompileError:
         """An error with the end of the output."""
         excerpt = "".join(f"\n  │ {line}" for line in last_lines(attempt.output))
-        explanation, absent = attempt.explanation or _SAME, _NO_MODULE.search(attempt.output)
-        if absent and f"{self.directory.system.backend.replace(':', '.')}.".startswith(f"{absent[1]}."):
-            explanation += ", or correct build-system.build-backend"
-        hint = join_hints(explanation, f"the whole log is {self.log.path}")
+        hint = join_hints(self._hint(attempt), f"the whole log is {self.log.path}")
         name = self.name or "the project"
         return CompileError(f"{name} cannot be built on this machine:{excerpt}", place=self.place, hint=hint)
+
+    def _hint(self, attempt: Attempt) -> str:
+        directory, absent = self.directory, _NO_MODULE.search(attempt.output)
+        if not directory.admits_this_python:
+            return (
+                f"its requires-python = {directory.requires_python!r} excludes the Python that hatch-docker runs with, "
+                f"{python_version()}: run it with Python {self.target.minor} "
+                f"(uvx --python {self.target.minor} hatch-docker build)"
+            )
+        if absent and f"{directory.system.backend.replace(':', '.')}.".startswith(f"{absent[1]}."):
+            return f"{attempt.explanation}, or correct build-system.build-backend"
+        return attempt.explanation or _SAME
 
     def _output(self, before: str) -> str:
         """What was logged since the log ended with `before`, without what uv prints around it."""

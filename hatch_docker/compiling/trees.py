@@ -28,7 +28,7 @@ from hatch_docker.compiling.git import Git, has_lfs, ignored_files, is_dirty
 from hatch_docker.compiling.local import LocalBuild, compiled_sign
 from hatch_docker.compiling.requirements import BuildLock, with_context
 from hatch_docker.compiling.sdist import looks_compiled
-from hatch_docker.compiling.tree_build import DirectoryBuild, Obtain, made_here
+from hatch_docker.compiling.tree_build import Attempt, DirectoryBuild, Obtain, made_here
 from hatch_docker.compiling.tree_cache import TreeCache, TreeKey
 from hatch_docker.compiling.wheel_cache import LOCAL
 from hatch_docker.index.artifact import Artifact, SourceTree
@@ -280,24 +280,33 @@ class _Build:
         reason = f"its build on this machine failed ({attempt.last_line})"
         self.context.progress.note(f"{self.artifact.name}: {reason}; the log is {self.build.log.path}")
         # If the builder fails, too, the next build tries here again: the mistake may have been corrected.
-        return self.sdist(attempt.lock, reason, partial(self.cache.mark_impure, self.key, reason))
+        return self.sdist(attempt.lock, reason, partial(self.cache.mark_impure, self.key, reason), failed=attempt)
 
-    def sdist(self, lock: BuildLock, reason: str, remember: Callable[[], None] = _nothing) -> BuiltTree:
-        """An sdist for the builder, and `reason` says why."""
-        sdist = self._packed(lock)
+    def sdist(
+        self,
+        lock: BuildLock,
+        reason: str,
+        remember: Callable[[], None] = _nothing,
+        *,
+        failed: Attempt | None = None,
+    ) -> BuiltTree:
+        """An sdist for the builder, and `reason` says why: `failed` is the wheel's build if that failed."""
+        sdist = self._packed(lock, failed)
         file = self.cache.store_sdist(self.key, lock, replace(self.artifact, reason=reason), sdist)
         self.context.wheels.mark_impure(file.digest, LOCAL)
         return BuiltTree(file=file, lock=lock, remember=remember)
 
-    def _packed(self, lock: BuildLock) -> Path:
+    def _packed(self, lock: BuildLock, failed: Attempt | None) -> Path:
         """The sdist of the build backend; an archive of the directory's files if only a builder can make that."""
         directory, build = self.build.directory, self.build
         if directory.system.backend.partition(".")[0] not in _NO_SDIST:
             attempt = build.sdist(lock)
             if attempt.path:
                 return attempt.path
-            if directory.is_declarative or attempt.explanation:
-                raise build.failed(attempt)
+            # Without something to compile, the builder has nothing that this machine lacks but another Python.
+            helps = directory.looks_compiled or not directory.admits_this_python
+            if directory.is_declarative or attempt.explanation or (failed and not helps):
+                raise build.failed(failed or attempt)
             self.context.progress.note(f"{self.artifact.name}: its sdist cannot be built here ({attempt.last_line})")
         version = self.artifact.version or directory.version
         return pack(directory.path, self.artifact.name, version, build.build.folder, self.context.environ)

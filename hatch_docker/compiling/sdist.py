@@ -59,8 +59,8 @@ class Sdist:
 
     `name` is normalized, `version` empty if the file name has UNKNOWN_VERSION. `root` is the one top-level directory.
     `requires`, `backend` and `backend_path` are those of `build-system`, else PEP 517's defaults. `compiled` is the
-    first sign that there is something to compile
-    (`src/_psutil.c`, `build-system.requires: maturin`), empty if the sdist looks pure.
+    first sign that there is something to compile (`src/_psutil.c`, `build-system.requires: maturin`), empty if the
+    sdist looks pure.
     """
 
     filename: str

@@ -157,6 +157,24 @@ class TestRegistry:
             assert len(tag) <= 2, "a HEAD, and a GET if it is new"
 
 
+class TestRequests:
+    def test_index_is_asked_once_for_all(self, bench: PlatformBench) -> None:
+        wheels = [*bench.native("fast", "amd64", "arm64"), bench.wheel("alpha")]
+        names, lines = ("fast", "alpha"), []
+        with serving() as index:
+            for name in names:
+                files = [each for each in wheels if each.name.startswith(f"{name}-")]
+                digests = [index.add(name, each.name, each.read_bytes()) for each in files]
+                lines.append(" ".join([f"{name}==1.0", *(f"--hash=sha256:{each}" for each in digests)]))
+            base = bench.base(FakeBase(), FakeBase(architecture="arm64"))
+            project = bench.project(base=base, dependencies=names)
+            (project / "requirements.txt").write_text("\n".join(lines))
+            bench.several(project, HATCH_DOCKER_INDEX_URL=index.url)
+            assert sorted(index.paths()) == sorted(
+                ["/simple/alpha/", "/simple/fast/", *(f"/files/{each.name}" for each in wheels)]
+            )
+
+
 class TestErrors:
     def test_list_what_all_platforms_lack(self, bench: PlatformBench) -> None:
         bases = [FakeBase(architecture=each) for each in ("amd64", "arm64", "s390x")]

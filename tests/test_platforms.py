@@ -346,6 +346,21 @@ class TestDebian:
         assert bench.hatch("lock", project=project, HATCH_DOCKER_PLATFORMS=BOTH).code == 0
         assert self.built(bench, project)
 
+    def test_package_that_one_platform_lacks(self, bench: CommandBench) -> None:
+        bench.archive.put("other", {}, architecture="amd64")
+        bench.archive.release()
+        project = bench.project(docker='runtime-packages = ["other"]')
+        for outcome in (
+            bench.build(project, HATCH_DOCKER_PLATFORMS=BOTH),
+            bench.hatch("lock", project=project, HATCH_DOCKER_PLATFORMS=BOTH),
+        ):
+            message = check_clean(outcome)
+            assert "1 of 2 platforms cannot be built:\n  linux/arm64: there is no package 'other' in trixie" in message
+
+    def test_plans_are_apart(self, bench: CommandBench) -> None:
+        outcome = bench.hatch("plan", project=bench.project(), HATCH_DOCKER_PLATFORMS=BOTH)
+        assert "\n\nshop 1.0 for linux/arm64\n" in outcome.out
+
     def test_outdated_names_the_platform_of_a_package(self, bench: CommandBench) -> None:
         project = bench.project()
         assert bench.hatch("lock", project=project, HATCH_DOCKER_PLATFORMS=BOTH).code == 0

@@ -12,6 +12,7 @@ from hatch_docker.base.packages import packages_request_of
 from hatch_docker.base.transports import BaseRequest, debian_request, locate
 from hatch_docker.compiling.builder import is_another_debian, toolchain_request
 from hatch_docker.config import BaseSpec, Compiling, Config, OSPackages
+from hatch_docker.dpkg.architectures import ARCHITECTURES
 from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.dpkg.debian_image import debian_image, python_of
 from hatch_docker.dpkg.lockfile import FILE, PURPOSES, Pins, Selection
@@ -170,7 +171,7 @@ class _Pinning:
         if not self._upgrade and all(old) and len(dates) == 1 and all(self._fits(each.request) for each in wanted):
             self._selections += filter(None, old)
             return
-        named = {each.request.architecture: each for each in wanted}
+        named = {str(ARCHITECTURES[each.request.architecture].platform): each for each in wanted}
         new = for_each(named, lambda each, _: self._chosen(each), self._services.progress) if named else []
         same = len(dates) == 1 and [each and _contents(each) for each in old] == [_contents(each) for each in new]
         self._selections += filter(None, old) if same else new

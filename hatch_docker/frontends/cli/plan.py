@@ -207,7 +207,9 @@ def _command(configured: tuple[str, ...] | str | None) -> list[str] | None:
 
 def _text(document: Mapping[str, Any]) -> Iterator[str]:
     """The lines of a plan for a terminal."""
-    for image in document["images"]:
+    for number, image in enumerate(document["images"]):
+        if number:
+            yield ""
         yield f"{' '.join(filter(None, (document['name'], document['version'])))} for {image['platform']}"
         yield ""
         yield from aligned(list(_facts(document, image)))

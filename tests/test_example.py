@@ -315,8 +315,12 @@ class TestPush:
                 assert len(mounted) == result["base"]["layers"]
                 assert {each.query["from"][0] for each in mounted} == {"library/python"}
                 assert sent == own
-            assert [each.path.rpartition("/")[2] for each in registry.passed[-2:]] == ["1.0.0", "latest"]
-            assert {each.method for each in registry.passed[-2:]} == {"PUT"}
+            tags = [each.path.rpartition("/")[2] for each in registry.of("PUT", "/manifests/")]
+            assert tags[-2:] == ["1.0.0", "latest"]
+            assert [each.path for each in registry.of("PUT")[-2:]] == [
+                each.path for each in registry.of("PUT", "/manifests/")[-2:]
+            ]
+            assert registry.passed[-1].method == "HEAD", "tags are read back"
 
             registry.passed.clear()
             built(project, environ, "docker:push")

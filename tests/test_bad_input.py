@@ -217,7 +217,9 @@ extra-files = [{from = "nothing", into = "/x"}]
         assert files_below(project / "dist") == set()
 
     def test_unknown_output(self, bench: Bench) -> None:
-        refused(bench, bench.project(), "unknown output archve; known are archive, oci, load, push", target="docker:archve")
+        refused(
+            bench, bench.project(), "unknown output archve; known are archive, oci, load, push", target="docker:archve"
+        )
 
     def test_script_that_no_package_installs(self, bench: Bench) -> None:
         project = bench.project(docker='entrypoint = "shpo"\ncmd = "nothing"')

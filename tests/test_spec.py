@@ -218,7 +218,9 @@ class TestPlatforms:
     def test_normalizes(self, text: str, expected: str) -> None:
         assert str(Platform.parse(text)) == expected
 
-    @pytest.mark.parametrize("text", ["", "/", "linux/", "a/b/c/d", "linux amd64", "linux", "local", "arm64/v8/x", "linux/amd64\n"])
+    @pytest.mark.parametrize(
+        "text", ["", "/", "linux/", "a/b/c/d", "linux amd64", "linux", "local", "arm64/v8/x", "linux/amd64\n"]
+    )
     def test_malformed(self, text: str) -> None:
         with pytest.raises(InvalidReferenceError, match="is not a platform"):
             Platform.parse(text)

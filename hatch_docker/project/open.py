@@ -99,7 +99,7 @@ def _names_hatchling(system: Table) -> bool:
 
 
 def _in_process(root: Path, document: Table) -> HatchlingProject | None:
-    """The project as hatchling in this process builds it; None if it needs something else, or plugins that are not installed."""
+    """The project as hatchling in this process builds it; None if it needs something else, or absent plugins."""
     system = subtable(document, "build-system")
     requires = system.get("requires", [])
     if not _names_hatchling(system) or not isinstance(requires, list) or not satisfied(map(str, requires)):

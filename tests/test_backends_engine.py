@@ -21,6 +21,8 @@ from real_sdists import unpacked
 pytestmark = [pytest.mark.base, pytest.mark.engine, pytest.mark.network, pytest.mark.debian]
 
 CHECKOUT = Path(__file__).parents[1]
+# Other projects of the same backends, which need no second base.
+VARIANTS = ("hatch-vcs", "setup.py", "poetry-1", "flit-legacy")
 ON_ALPINE = {"HATCH_DOCKER_BASE": "alpine", "HATCH_DOCKER_BUILDER": BUILDER}
 # Debian's pythons are those of a suite, and compiling needs the same one: it is the official image for slim.
 COMPILING = {"debian": {"HATCH_DOCKER_BASE": "debian"}, "slim": {}, "alpine": ON_ALPINE}
@@ -49,7 +51,9 @@ class Command:
         done = self.build(project, "--load", "-q", "-t", f"{name}:x", *arguments, **settings)
         assert done.returncode == 0, done.stderr
         try:
-            printed = self.client.containers.run(done.stdout.strip(), [*run] or None, remove=True, read_only=True)
+            printed = self.client.containers.run(
+                done.stdout.strip(), [*run] or None, remove=True, read_only=True, network_mode="none"
+            )
         finally:
             remove(self.client, name)
         return str(printed.decode()).strip()
@@ -73,31 +77,31 @@ def untouched(project: Path) -> set[str]:
     return {each for each in files if not each.startswith(written) and ".egg-info/" not in each}
 
 
-@pytest.mark.parametrize("base", ["debian", "slim"])
 @pytest.mark.parametrize("backend", PURE)
-def test_pure_project_runs(command: Command, tmp_path: Path, backend: str, base: str) -> None:
+def test_pure_project_runs(command: Command, tmp_path: Path, backend: str) -> None:
     project = write(PURE[backend], tmp_path / "project")
     if backend == "hatch-vcs":
         git(project, "init")
         git(project, "add", "--all")
         git(project, "commit", "--message", "one")
         git(project, "tag", "v1.0")
-    assert command.runs(project, HATCH_DOCKER_BASE=base) == "ok"
+    for base in ("slim",) if backend in VARIANTS else ("slim", "debian"):
+        assert (base, command.runs(project, HATCH_DOCKER_BASE=base)) == (base, "ok")
     assert untouched(project) == set(PURE[backend])
 
 
-@pytest.mark.parametrize("base", COMPILING)
 @pytest.mark.parametrize("backend", COMPILED)
-def test_compiled_project_runs(command: Command, tmp_path: Path, backend: str, base: str) -> None:
+def test_compiled_project_runs(command: Command, tmp_path: Path, backend: str) -> None:
     project = write(COMPILED[backend], tmp_path / "project")
-    assert command.runs(project, **COMPILING[base]) == "ok 42"
+    for base in ("slim", "debian") if backend == "setuptools-extension" else COMPILING:
+        assert (base, command.runs(project, **COMPILING[base])) == (base, "ok 42")
     assert untouched(project) == set(COMPILED[backend])
 
 
-@pytest.mark.parametrize("base", ["debian", "slim"])
-def test_rust_runs_with_the_crates_of_debian(command: Command, tmp_path: Path, base: str) -> None:
+def test_rust_runs_with_the_crates_of_debian(command: Command, tmp_path: Path) -> None:
     project = write(MATURIN, tmp_path / "project")
-    assert command.runs(project, HATCH_DOCKER_BASE=base) == "ok 42"
+    for base in ("slim", "debian"):
+        assert (base, command.runs(project, HATCH_DOCKER_BASE=base)) == (base, "ok 42")
     assert untouched(project) == set(MATURIN)
 
 
@@ -117,8 +121,7 @@ class TestARealProject:
         start = ["/app/.venv/bin/python", "-c", code]
         assert command.runs(project, "--set", f"entrypoint={json.dumps(start)}") == "True"
 
-    @pytest.mark.parametrize("base", ["slim", "alpine"])
-    def test_of_scikit_build_core(self, command: Command, tmp_path: Path, base: str) -> None:
+    def test_of_scikit_build_core(self, command: Command, tmp_path: Path) -> None:
         project = unpacked("h3-4.5.0.tar.gz", tmp_path / "project", command.cache)
         start = ["/app/.venv/bin/python", "-c", "import h3; print(h3.latlng_to_cell(0, 0, 5))"]
-        assert command.runs(project, "--set", f"entrypoint={json.dumps(start)}", **COMPILING[base]) == "85754e67fffffff"
+        assert command.runs(project, "--set", f"entrypoint={json.dumps(start)}") == "85754e67fffffff"

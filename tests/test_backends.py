@@ -17,9 +17,11 @@ from builds import Bench
 from git_server import git
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from prepared_maker import TARGET
 from tree_bench import BACKEND, IN_TREE, PROJECT, TreeBench
+from uv_projects import needs_current_uv
 
 from hatch_docker.compiling.archive import pack
 from hatch_docker.compiling.compile import obtain
@@ -195,6 +197,11 @@ def markers() -> st.SearchStrategy[str]:
     )
 
 
+def _normalized(marker: str) -> Marker:
+    """A marker with normalized names of extras: packaging 26.1 does not normalize those in parentheses."""
+    return Marker(marker.replace("o_n_e", "o-n-e"))
+
+
 def _environment(extra: str) -> dict[str, str]:
     return {**{key: str(value) for key, value in TARGET.environment.items()}, "extra": extra}
 
@@ -250,7 +257,7 @@ class TestBuiltMetadata:
             expected = {
                 f"p{number}"
                 for number, marker in enumerate(found)
-                if "extra" in marker and (each := Requirement(f"p; {marker}").marker) and each.evaluate(environment)
+                if "extra" in marker and _normalized(marker).evaluate(environment)
             }
             added = map(Requirement, project.optional_dependencies[extra])
             plain = _environment("")
@@ -260,8 +267,7 @@ class TestBuiltMetadata:
     def test_requires_the_same_without_an_extra(self, found: list[str]) -> None:
         lines = [f"Requires-Dist: p{number}; {marker}" for number, marker in enumerate(found)]
         environment = _environment("")
-        wanted = [Requirement(line.partition(": ")[2]) for line in lines]
-        expected = {each.name for each in wanted if each.marker and each.marker.evaluate(environment)}
+        expected = {f"p{number}" for number, marker in enumerate(found) if _normalized(marker).evaluate(environment)}
         plain = map(Requirement, self.built(Path(), "Provides-Extra: one", *lines).dependencies)
         assert {each.name for each in plain if not each.marker or each.marker.evaluate(environment)} == expected
 
@@ -507,8 +513,9 @@ class TestAMistakeOfABackend:
     def test_a_path_that_does_not_exist(self, bench: TreeBench) -> None:
         pyproject = IN_TREE.format(requires="[]").replace('["."]', '["absent"]') + NAMED
         error = self.failed(bench, bench.tree("app", {"pyproject.toml": pyproject}))
-        assert "`backend-path` entry `absent` does not exist" in error.message
         assert "Failed to build" not in error.message
+        needs_current_uv()
+        assert "`backend-path` entry `absent` does not exist" in error.message
 
 
 class TestACompiledProject:

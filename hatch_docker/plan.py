@@ -41,8 +41,8 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
 from hatch_docker.project.starts import check_start, script_of
 from hatch_docker.services import Host, Services
-from hatch_docker.support.http import redact
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.several import for_each
 
 Lock = Callable[[InstallRequest, LockSource], Locked]

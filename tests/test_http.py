@@ -17,7 +17,8 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutio
 
 from hatch_docker.errors import NetworkError
 from hatch_docker.support import http as http_module
-from hatch_docker.support.http import Http, Network, final_url, redact, redact_text, translate
+from hatch_docker.support.http import Http, Network, Sending, final_url, translate
+from hatch_docker.support.redaction import redact, redact_text
 
 BODY = bytes(range(256)) * 40
 
@@ -135,7 +136,11 @@ class TestSlowness:
     @staticmethod
     def put(server: Server, body: bytes | list[bytes], patience: float = 0) -> int:
         headers = {"Content-Length": str(sum(map(len, body)) if isinstance(body, list) else len(body))}
-        return Http().request("PUT", server.url, headers=headers, body=body, retry=False, patience=patience).status
+        return (
+            Http()
+            .request("PUT", server.url, headers=headers, body=body, sending=Sending(retry=False, patience=patience))
+            .status
+        )
 
     @pytest.mark.parametrize("body", [bytes(20 << 20), [bytes(1 << 20)] * 20])
     def test_body_may_be_sent_slowly(self, server: Server, body: bytes | list[bytes]) -> None:
@@ -195,7 +200,7 @@ class TestRequests:
 
     def test_does_not_repeat_bodies_that_cannot_be_sent_twice(self, server: Server) -> None:
         server.answers = [answer(503)]
-        response = Http().request("PUT", server.url, body=b"x", retry=False)
+        response = Http().request("PUT", server.url, body=b"x", sending=Sending(retry=False))
         assert response.status == 503
         assert len(server.seen) == 1
 
@@ -223,7 +228,7 @@ class TestRedirects:
 
     def test_are_returned_if_the_caller_follows_them(self, server: Server) -> None:
         server.answers = [answer(307, Location="/b")]
-        assert Http().request("GET", server.url, redirect=False).status == 307
+        assert Http().request("GET", server.url, sending=Sending(redirect=False)).status == 307
 
     def test_do_not_send_credentials_to_another_host(self, server: Server) -> None:
         with serving() as second:
@@ -277,7 +282,7 @@ class TestResume:
         chunks = http.resume(http.request("GET", server.url), server.url, {})
         assert next(chunks).startswith(b"old")
         chunks.close()  # type: ignore[attr-defined]
-        assert http.request("PUT", server.url, body=b"", retry=False).read() == b"new"
+        assert http.request("PUT", server.url, body=b"", sending=Sending(retry=False)).read() == b"new"
 
     @pytest.mark.parametrize("password", ["s/cret", "s#cret", "s?cret", "s@cret"])
     def test_password_that_is_not_quoted_is_not_shown(self, password: str) -> None:

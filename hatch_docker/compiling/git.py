@@ -21,8 +21,8 @@ from hatch_docker.errors import SourceError
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.support import toml
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.http import redact, redact_text
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.redaction import redact, redact_text
 from hatch_docker.support.threads import ended_by_interrupt
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -36,8 +36,8 @@ from hatch_docker.index.client import local_path
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks.uv import find_uv
-from hatch_docker.support.http import redact
 from hatch_docker.support.logs import logging_to
+from hatch_docker.support.redaction import redact
 
 # Build backends, as top-level modules, whose sdists take a compiler, or the repository.
 _NO_SDIST = frozenset(("maturin", "mesonpy"))

@@ -15,8 +15,9 @@ from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.tool_settings import ToolSettings
 from hatch_docker.index.uv_config import UvFile, uv_files
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.http import Http, Network, redact_text
+from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.redaction import redact_text
 from hatch_docker.support.threads import once
 
 

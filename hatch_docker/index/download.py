@@ -14,8 +14,9 @@ from hatch_docker.index.client import status_error
 from hatch_docker.index.credentials import split_login
 from hatch_docker.index.pages import local_path
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.http import Http, redact
+from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.streams import Digester, chunks_of, file_digest
 from hatch_docker.support.threads import together
 

@@ -10,7 +10,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.pages import IndexFile, Page, local_path, parse_page
-from hatch_docker.support.http import redact
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.streams import file_digest
 
 

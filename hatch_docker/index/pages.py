@@ -16,7 +16,8 @@ import urllib3
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import split_login
-from hatch_docker.support.http import final_url, redact
+from hatch_docker.support.http import final_url
+from hatch_docker.support.redaction import redact
 
 _LARGEST_PAGE = 1 << 28
 

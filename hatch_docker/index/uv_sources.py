@@ -17,7 +17,7 @@ from hatch_docker.index.source import KINDS, NamedIndex, Source
 from hatch_docker.index.uv_config import is_true
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.support import toml
-from hatch_docker.support.http import redact
+from hatch_docker.support.redaction import redact
 
 _LIMITS = frozenset(("marker", "extra", "group"))
 # The other keys of all kinds: uv accepts them for each.

@@ -24,7 +24,7 @@ from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.readers.requirements_file import read_constraints
 from hatch_docker.locks.resolve import resolution_scope, resolve_for_target
 from hatch_docker.locks.select import select
-from hatch_docker.support.http import redact
+from hatch_docker.support.redaction import redact
 
 _STRONG = frozenset(("sha256", "sha384", "sha512"))
 _OTHER = "lock another version, or one that has a wheel"

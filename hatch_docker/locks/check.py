@@ -14,7 +14,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks.model import MARKER_ERRORS, NO_OVERRIDES, InstallRequest, Overrides, evaluate
 from hatch_docker.locks.origins import allowed_origins, is_from, origin_of_url, shown_origin
-from hatch_docker.support.http import redact, redact_text
+from hatch_docker.support.redaction import redact, redact_text
 
 
 def check_fresh(

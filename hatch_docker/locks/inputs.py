@@ -28,7 +28,7 @@ from hatch_docker.index.uv_sources import list_of, table_of
 from hatch_docker.locks.encoding import decoded
 from hatch_docker.locks.model import InstallRequest, Overrides, read_text
 from hatch_docker.support import toml
-from hatch_docker.support.http import redact_text
+from hatch_docker.support.redaction import redact_text
 
 TABLE = "hatch-docker"
 # The settings of uv that decide what requirements resolve to (uv: settings).

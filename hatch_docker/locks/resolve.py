@@ -31,7 +31,7 @@ from hatch_docker.locks.model import InstallRequest
 from hatch_docker.locks.pyproject import whole_project, write_pyproject
 from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
-from hatch_docker.support.http import redact_text
+from hatch_docker.support.redaction import redact_text
 
 # Keys of [tool.uv] that uv does not accept in uv.toml, and the one that keeps it from running.
 _NOT_IN_FILES = (

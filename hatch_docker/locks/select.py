@@ -31,7 +31,7 @@ from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parse_filename
-from hatch_docker.support.http import redact
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.streams import file_digest
 
 File: TypeAlias = PackageArchive | PackageWheel | PackageSdist

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hatch_docker.errors import ResolveError
-from hatch_docker.support.http import redact_text
+from hatch_docker.support.redaction import redact_text
 
 # The uv package reads sysconfig, whose variables are incomplete for a second thread (before Python 3.12).
 _FINDING = threading.Lock()

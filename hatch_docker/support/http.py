@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 import random
-import re
 import ssl
 import sys
 import threading
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import proxy_bypass
 
 import truststore
@@ -38,6 +37,7 @@ from urllib3.exceptions import (
 )
 
 from hatch_docker.errors import NetworkError
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.streams import CHUNK
 
 if TYPE_CHECKING:
@@ -54,15 +54,6 @@ _READ_SECONDS = 90
 _SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
 # In bytes. Larger bodies of skipped answers are not read to keep the connection.
 _MAX_SKIPPED = 1 << 16
-
-# In a text: the user part and the query of a URL, which may hold secrets.
-_USER = re.compile(
-    r"""(?<=://)(?:
-        [^/@:\[\s]*:(?!\d+(?![^/?\#\s"'`<>]))[^\s"'`<>]*@  # a password that is not quoted, instead of a port
-        | [^/\s"'`<>]+@)""",
-    re.VERBOSE,
-)
-_QUERY = re.compile(r"(?<=://)([^?\s\"'`<>]+)\?[^#\s\"'`<>]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +96,22 @@ class _Retry(urllib3.Retry):
             return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """How a request is sent.
+
+    `redirect` follows redirects. `retry` repeats it after broken connections and failures of the server; a body that
+    cannot be sent twice needs False. `patience` is how many seconds later than usual the answer may begin.
+    """
+
+    redirect: bool = True
+    retry: bool = True
+    patience: float = 0
+
+
+USUALLY = Sending()
+
+
 class Http:
     """A pool of connections. Thread-safe."""
 
@@ -121,16 +128,13 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | BinaryIO | Iterable[bytes] | None = None,
-        redirect: bool = True,
-        retry: bool = True,
-        patience: float = 0,
+        sending: Sending = USUALLY,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request and return the response, of any status, with its body unread.
 
         Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110; a Retry-After of up to half a
-        minute is honoured), failed connection attempts once and soon. For a `body` that cannot be sent twice, pass
-        `retry=False`. Authorization is not sent to another host after a redirect. Raises NetworkError if the host does
-        not answer within a minute and a half and `patience`, in seconds.
+        minute is honoured), failed connection attempts once and soon. Authorization is not sent to another host after a
+        redirect. Raises NetworkError if the host does not answer within a minute and a half.
         """
         try:
             return self._pool(url).request(
@@ -138,10 +142,10 @@ class Http:
                 url,
                 headers={**self._headers, **(headers or {})},
                 body=body,
-                redirect=redirect,
-                retries=_retries(redirect=redirect) if retry else False,
+                redirect=sending.redirect,
+                retries=_retries(redirect=sending.redirect) if sending.retry else False,
                 preload_content=False,
-                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + patience),
+                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + sending.patience),
             )
         except HTTPError as error:
             raise translate(error, url) from None
@@ -276,22 +280,6 @@ def is_loopback(host: str) -> bool:
 def _bypasses(host: str, proxies: Mapping[str, str]) -> bool:
     """Whether `host` is reached without a proxy, by the system's settings if there are any, else by NO_PROXY."""
     return bool(proxy_bypass(host) if _SYSTEM_SETTINGS else proxy_bypass(host, proxies))
-
-
-def redact(url: str) -> str:
-    """The URL without user part, query and fragment, which may hold secrets."""
-    try:
-        parts = urlsplit(url)
-        # A password that is not quoted may be taken for a port and a path.
-        _ = parts.port
-    except ValueError:
-        return "(a malformed URL)"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def redact_text(text: str) -> str:
-    """A text in which no URL has a user part or a query."""
-    return _QUERY.sub(r"\1", _USER.sub("", text))
 
 
 def retry_after(response: urllib3.BaseHTTPResponse) -> float:

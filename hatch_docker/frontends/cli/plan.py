@@ -26,8 +26,8 @@ from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Project
 from hatch_docker.services import Services
 from hatch_docker.session import Session
-from hatch_docker.support.http import redact
 from hatch_docker.support.package_names import requested_first
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.terminal import human
 
 # Raise it if a reader of an earlier version would misread the document (docs/plan.md).

@@ -18,7 +18,7 @@ from hatch_docker.index.access import FileFinder
 from hatch_docker.index.client import IndexFile
 from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.model import is_file_of
-from hatch_docker.support.http import redact
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.threads import together
 
 _KIND = "files-by-hash-1"

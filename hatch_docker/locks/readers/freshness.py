@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from hatch_docker.locks.model import InstallRequest, read_toml
-from hatch_docker.support.http import redact_text
+from hatch_docker.support.redaction import redact_text
 
 Versions = Mapping[str, Sequence[Version]]
 

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import LockError
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.support import toml
-from hatch_docker.support.http import redact
+from hatch_docker.support.redaction import redact
 from hatch_docker.support.streams import file_digest
 
 _NAMED = re.compile(r"([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9])\s*(?:\[[^\]]*\])?\s*@\s*(\S.*)", re.DOTALL)

@@ -15,7 +15,7 @@ from packaging.version import Version
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.locks.readers.fields import holds
-from hatch_docker.support.http import redact_text
+from hatch_docker.support.redaction import redact_text
 
 # Each round may choose another version of a package, and so other requirements.
 _ROUNDS = 20

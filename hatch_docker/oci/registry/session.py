@@ -21,7 +21,8 @@ from hatch_docker.oci.registry import challenge
 from hatch_docker.oci.registry.auth import Credential, Credentials
 from hatch_docker.oci.registry.refusal import Attempt, refusal, unreachable
 from hatch_docker.oci.spec import DIGEST
-from hatch_docker.support.http import Http, final_url, is_loopback, redact, retry_after, translate
+from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback, retry_after, translate
+from hatch_docker.support.redaction import redact
 
 # In bytes. Registries must accept manifests of at least 4 MiB; no answer of the API is larger.
 LARGEST_ANSWER = 4 << 20
@@ -51,17 +52,13 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to a registry's API. Broken connections and failures of the server are retried if `retry`.
-
-    `patience` is how many seconds later than usual the registry may answer.
-    """
+    """A request to a registry's API."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Iterable[bytes] | None = None
-    retry: bool = True
-    patience: float = 0
+    sending: Sending = USUALLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +101,7 @@ class Session:
 
         Raises RegistryError, also if the answer is larger than `LARGEST_ANSWER`.
         """
-        for _ in range(_READ_ATTEMPTS if request.retry else 0):
+        for _ in range(_READ_ATTEMPTS if request.sending.retry else 0):
             response = self.open(request, access)
             with contextlib.suppress(_BrokenAnswerError):
                 return self.read(response, request.url, access)
@@ -179,8 +176,7 @@ class Session:
                 request.url,
                 headers=headers,
                 body=request.body,
-                retry=request.retry,
-                patience=request.patience,
+                sending=request.sending,
             )
         except NetworkError as error:
             raise unreachable(error, access.reference) from None
@@ -220,7 +216,7 @@ class Session:
                 request.url,
                 headers=request.headers,
                 body=request.body or None,
-                redirect=not request.body,  # a refresh token is sent to the realm only
+                sending=Sending(redirect=not request.body),  # a refresh token is sent to the realm only
             )
         except NetworkError as error:
             raise unreachable(error, access.reference) from None

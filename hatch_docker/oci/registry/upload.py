@@ -22,6 +22,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.http import Sending
 from hatch_docker.support.progress import Advance, Progress
 from hatch_docker.support.streams import CHUNK
 
@@ -161,7 +162,7 @@ class Uploads:
         query = urlencode({"digest": descriptor.digest})
         url = f"{location}{'&' if urlsplit(location).query else '?'}{query}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        request = Request("PUT", url, headers, body, retry=False, patience=_patience(descriptor.size))
+        request = Request("PUT", url, headers, body, Sending(retry=False, patience=_patience(descriptor.size)))
         answer = self._transmit(request, 201)
         if names_other(answer, descriptor.digest):
             raise not_stored(f"the blob {descriptor.digest} under another digest", self.target, answer.status)
@@ -177,7 +178,7 @@ class Uploads:
             }
             pieces = tuple(self._pieces(descriptor, file, lambda _: None, length))
             body = _Chunk(pieces, advance)
-            request = Request("PATCH", location, headers, body, retry=False, patience=_patience(length))
+            request = Request("PATCH", location, headers, body, Sending(retry=False, patience=_patience(length)))
             answer = self._transmit(request, *_CHUNK_ACCEPTED)
             received = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", answer.headers.get("Range", ""))
             if received and int(received[1]) < offset + length - 1:

@@ -31,8 +31,8 @@ from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
 
-# Documents that are no results: without them, an older Release file of Debian's archive would be accepted, and errors
-# could not name the last digest of a tag.
+# Kinds of documents that --no-cache keeps: the newest Release file that was seen protects against older ones, and the
+# last digest of a tag is named in errors.
 _KEPT = frozenset({"debian-release", "tags"})
 
 

@@ -123,7 +123,7 @@ class _Joint:
         return [each for each in found if _identity(each) == wanted]
 
     def _read(self, platform: Platform, digest: str) -> Iterator[_Found]:
-        """The image with a digest, unless that is none. Raises RegistryError."""
+        """The image with a digest; nothing if the digest is not an image's. Raises RegistryError."""
         if digest not in self.known:
             place = self.reference.with_digest(digest)
             data = documents.fetch(self.session, place)

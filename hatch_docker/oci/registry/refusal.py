@@ -74,7 +74,7 @@ def refusal(status: int, body: bytes, attempt: Attempt) -> RegistryError:
 
 
 def not_stored(what: str, reference: Reference, status: int) -> RegistryError:
-    """The error for a registry that claims a success that is none: it has `what` instead."""
+    """The error for a registry that reports success although it did not store what was sent; `what` it has instead."""
     message = f"{reference.registry} answered that all is well, but it has {what}"
     return RegistryError(message, status=status, place=str(reference), hint=NOT_A_REGISTRY)
 

@@ -119,9 +119,17 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits before retries in seconds, recorded instead of waiting."""
+    """The waits before retries in seconds, recorded instead of waiting; those of servers in other threads are not."""
     seconds: list[float] = []
-    monkeypatch.setattr(time, "sleep", seconds.append)
+    ours, sleep = threading.current_thread(), time.sleep
+
+    def record(wait: float) -> None:
+        if threading.current_thread() is ours:
+            seconds.append(wait)
+        else:
+            sleep(wait)
+
+    monkeypatch.setattr(time, "sleep", record)
     return seconds
 
 

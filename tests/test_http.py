@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

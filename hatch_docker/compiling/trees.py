@@ -87,7 +87,7 @@ def is_package(artifact: Artifact) -> bool:
 def describe_directories(artifacts: Sequence[Artifact], context: CompileContext) -> str:
     """The local directories among artifacts, with whether Git says that they have changes; empty if there are none.
 
-    The project's own directory is none of them.
+    The project's own directory is not listed.
     """
     named = []
     for each in artifacts:

@@ -64,7 +64,7 @@ class DockerHook(BuildHookInterface[BuilderConfig]):
             self._run(lambda: self._session(self._project).clean(Path(self.directory)))
 
     def _applies(self, version: str) -> bool:
-        """Whether the target and its version make something to release: an editable wheel is none."""
+        """Whether the target and its version make something to release, not an editable wheel."""
         return self.target_name in _TARGETS and version == "standard"
 
     def _enabled(self) -> bool:

@@ -63,8 +63,7 @@ class Suggestion:
 def mains_of(paths: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The main modules among a project's files, with the command that starts each.
 
-    They are main.py and `__main__.py`, and `__main__.py` of packages; a directory of a name that cannot be imported is
-    none.
+    They are main.py, `__main__.py`, and the `__main__.py` of packages whose names can be imported.
     """
     found: dict[str, tuple[str, ...]]
     found = {name: (_PYTHON, f"/app/{name}") for name in ("main.py", "__main__.py") if name in paths}

@@ -52,7 +52,7 @@ _PRIVATE_KEY = b"PRIVATE KEY-----"
 _SECRET_PATH = re.compile("|".join(map(translate, _SECRET_PATHS)))
 # Sources and documents, which have examples of keys.
 _NO_KEYS = (".py", ".pyi", ".md", ".rst", ".html", ".js", ".css", ".ipynb")
-# Files that may name an index or a server by a URL with a password. A variable (pip: ${NAME}) is none.
+# Files that may name an index or a server by a URL with a password. Variables (pip: ${NAME}) do not count.
 _SETTINGS = (".txt", ".in", ".toml", ".cfg", ".ini", ".conf")
 _PASSWORD = re.compile(rb"://[^\s/:@\"']+:(?!\$)[^\s/@\"']+@")
 _HEAD = 1 << 16
@@ -86,7 +86,7 @@ def is_environment_file(path: Path) -> bool:
 
 
 def may_be_secret(root: Path, path: str) -> bool:
-    """Whether a file looks like a credential or a private key, or has one. A certificate is none."""
+    """Whether a file looks like a credential or a private key, or has one. Certificates do not count."""
     name = path.rpartition("/")[2].lower()
     if name.endswith(_NO_KEYS):
         return False

@@ -142,7 +142,7 @@ def _too_large(attempt: Attempt, answer: _Answer) -> tuple[str, str]:
 
 
 def _of_document(attempt: Attempt, answer: _Answer) -> tuple[str, str] | None:
-    """The meaning of a refused manifest or index, if it is none that other requests have."""
+    """The meaning of a refused manifest or index, if other requests are not refused in the same way."""
     tag = attempt.reference.tag
     if tag and ("TAG_INVALID" in answer.codes or "immutab" in answer.detail.lower()):
         # ECR; Harbor and Google's registry say it in words.

@@ -571,8 +571,8 @@ def test_sends_chunks_after_two_broken_uploads(fake: FakeRegistry, cuts: int, me
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "GET"])
 def test_retries_temporary_failures(fake: FakeRegistry, status: int, method: str) -> None:
     fake.failures = [
-        Failure(method, "", status, times=2, headers={"Retry-After": "1"}),
-        Failure(method, "/manifests/", status, headers={"Retry-After": "1"}),
+        Failure(method, "", status, times=2, headers={"Retry-After": "0"}),
+        Failure(method, "/manifests/", status, headers={"Retry-After": "0"}),
     ]
     pushed = image(layer("a"))
     push(fake, pushed)

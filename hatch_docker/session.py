@@ -33,6 +33,7 @@ from hatch_docker.config import (
 )
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.image.extra_files import check_sources
+from hatch_docker.image.files import shown_path
 from hatch_docker.image.outputs import (
     OUTPUTS,
     Destination,
@@ -62,7 +63,7 @@ from hatch_docker.plan import (
 from hatch_docker.project.commit import Commit, head_of
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
-from hatch_docker.support.atomic import replace_text
+from hatch_docker.support.atomic import is_writable, replace_text
 from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
 
 
@@ -266,17 +267,17 @@ class Session:
         self._outputs[name] = known + [each for each in made if each not in known]
         self.terminal.close()
         result = write_records(built, self._outputs, directory)
-        return directory / made[0] if OUTPUTS[name].is_file and not stream else result
+        return directory / made[0] if OUTPUTS[name].is_file and not stream else result or directory
 
     def _build(self, directory: Path) -> Built:
         if self._built is None:
-            if self._options.no_cache:
-                # A resolution is used again while its inputs are the same.
-                lock_path(self.project.normalized_name, directory).unlink(missing_ok=True)
             # The project's own wheel comes first: if that fails, nothing has been downloaded yet.
             with self.project.distribution() as own:
                 project = replace(self.project, distribution=lambda: contextlib.nullcontext(own))
-                lock = partial(read_artifacts, keep=replace_text)
+                keep = replace_text if is_writable(directory) else None
+                if keep is None:
+                    self.terminal.note(f"{shown_path(directory)} cannot be written to: it gets no result file")
+                lock = partial(read_artifacts, keep=keep, renew=self._options.no_cache)
                 config = replace(self.config, output=replace(self.config.output, joined=self._joined))
                 planned = plan(project, config, self.services, directory=directory, lock=lock)
                 self._built = build(planned, self.services)

@@ -323,8 +323,18 @@ class TestMistakes:
         assert problems(opened(tmp_path / "a", backend + NAMED + ours + hatch).check) == [
             f"{named} (tool.hatch.build.targets.docker)"
         ]
-        in_file = opened(tmp_path / "b", backend + NAMED + ours, hatch__toml="[build.targets.docker]\n")
+        in_file = opened(tmp_path / "b", backend + NAMED + ours, hatch__toml="[build.targets.docker]\nbse = ''\n")
         assert problems(in_file.check) == [f"{named} (hatch.toml: build.targets.docker)"]
+
+    @pytest.mark.parametrize("backend", [HATCHLING, SETUPTOOLS])
+    def test_table_beside_one_for_hatch_alone(self, tmp_path: Path, backend: str) -> None:
+        ours, hatch = "[tool.hatch-docker]\nbase = 'a'\n", "[{}build.targets.docker]\ndependencies = ['hatch-docker']\n"
+        beside = opened(tmp_path / "a", backend + NAMED + ours + hatch.format("tool.hatch."))
+        in_file = opened(tmp_path / "b", backend + NAMED + ours, hatch__toml=hatch.format("") + "directory = 'out'\n")
+        for source in (beside, in_file):
+            source.check()
+            assert source.table == ("tool.hatch-docker", {"base": "a"})
+        assert in_file.directory == tmp_path / "b" / "out"
 
     def test_one_table(self, tmp_path: Path) -> None:
         ours, hatch = "[tool.hatch-docker]\nbase = 'a'\n", "[tool.hatch.build.targets.docker]\nbase = 'b'\n"

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,34 @@ class TestFiles:
     def test_dist_that_cannot_be_written(self, project: Path, build: HatchDocker) -> None:
         (project / "dist").mkdir(mode=0o555)
         refused(build(), "files cannot be written there")
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
+    def test_folder_that_cannot_be_written(self) -> None:
+        packages = Path(pytest.__file__).parent
+        if subprocess.run(["test", "-r", packages], user=65534, group=65534, extra_groups=[]).returncode:
+            pytest.skip(f"others may not read {packages}")
+        # Outside of pytest's directories, which other users may not enter.
+        with tempfile.TemporaryDirectory() as name:
+            bench = Bench(Path(name))
+            (bench.root / "out").mkdir()
+            project = bench.project(wheels=[bench.wheel("dependency")])
+            before = sorted(project.rglob("*"))
+            for path in [bench.root, *bench.root.rglob("*")]:
+                os.chown(path, 65534, 65534)
+                path.chmod(0o555 if project in (path, *path.parents) else 0o755)
+            # In one process that imports everything as root, since other users may not be able to read this checkout.
+            command = [sys.executable, "-c", _AS_NOBODY, name]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+            assert done.returncode == 0, done.stderr
+            written, default = done.stdout.split("===")
+            assert written == f"{project / 'dist'} cannot be written to: it gets no result file\n"
+            assert f"{project / 'dist'}: files cannot be written there: check the permissions of {project}" in default
+            assert "--output type=oci,dest=FILE" in default
+            assert json.loads((bench.root / "out" / "meta.json").read_text())["outputs"]["archive"] == str(
+                bench.root / "out" / "app.tar"
+            )
+            check_archive(bench.root / "out" / "app.tar", bench.root / "scratch")
+            assert sorted(project.rglob("*")) == before
 
     def test_dist_that_is_a_file(self, project: Path, build: HatchDocker) -> None:
         (project / "dist").write_text("")
@@ -734,3 +763,22 @@ class TestEngine:
         assert process.returncode == 0, err
         client.images.load(data)
         assert output(client, f"{name}:1.0") == "hello\n"
+
+
+_AS_NOBODY = """\
+import os, pathlib, sys, builds, docker
+root = pathlib.Path(sys.argv[1])
+env = builds.environment(root / "cache")
+first = builds.Bench(root / "first")
+first.root.mkdir()
+first.made(first.project(wheels=[first.wheel("dependency")]))
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+out = root / "out"
+options = ("-o", f"type=oci,dest={out / 'app.tar'}", "--metadata-file", out / "meta.json", root / "project")
+outcome = builds.command("build", *options, env=env, folder=out)
+assert outcome.code == 0, outcome.err
+print(*(line.strip() for line in outcome.err.splitlines() if "written" in line), sep="\\n")
+print("===", builds.command("build", root / "project", env=env, folder=out).err)
+"""

@@ -18,7 +18,8 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutio
 
 from hatch_docker.errors import NetworkError
 from hatch_docker.support import http as http_module
-from hatch_docker.support.http import Http, Network, Sending, final_url, translate
+from hatch_docker.support.http import Http, Network, Sending, final_url
+from hatch_docker.support.network_errors import translate
 from hatch_docker.support.redaction import redact, redact_text
 
 BODY = bytes(range(256)) * 40

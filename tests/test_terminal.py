@@ -194,6 +194,13 @@ class TestLines:
         plain.note("lock: pylock.toml")
         assert lines == ["  lock: pylock.toml"]
 
+    def test_each_note_and_warning_once(self, plain: Terminal, lines: list[str]) -> None:
+        for _ in range(2):
+            plain.note("a")
+            plain.warn("a")
+        plain.note("b")
+        assert lines == ["  a", "  warning: a", "  b"]
+
     def test_note_follows_the_steps_before_it(self, plain: Terminal, lines: list[str], clock: list[float]) -> None:
         with plain.task("resolve", "3 requirements"):
             pass
@@ -360,9 +367,9 @@ class TestLive:
         for number in range(3):
             with live.task("resolve", str(number)):
                 clock[0] += 1
-                earlier = [[f"  resolved {each} in 1.0 s", "  next"] for each in range(number)]
+                earlier = [[f"  resolved {each} in 1.0 s", f"  next {each}"] for each in range(number)]
                 assert stream.shows(*itertools.chain(*earlier), f"  * resolving {number}  0:01")
-            live.note("next")
+            live.note(f"next {number}")
             threads = [thread for thread in threading.enumerate() if thread.name == "progress"]
             assert wait_for(lambda ended=threads: not any(thread.is_alive() for thread in ended))  # type: ignore[misc]
 

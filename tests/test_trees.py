@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from sdist_maker import make_sdist
 from test_local import job_of
 from tree_bench import HATCH, PROJECT, TreeBench
 
-from hatch_docker.compiling.directory import content_digest, read_directory
+from hatch_docker.compiling.directory import content_digest, copied, read_directory
 from hatch_docker.compiling.jobs import Compiled, Origin
 from hatch_docker.compiling.requirements import BuildLock
 from hatch_docker.compiling.trees import cached_tree, is_package, origin_scope, tree_key
@@ -75,6 +76,19 @@ class TestADirectory:
         with pytest.raises(KeyError):
             text(second, "lib/old.py")
         assert not (bench.root / "lib" / "build").exists()
+
+    def test_that_cannot_be_written_is_copied(self, bench: TreeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Root may write everywhere.
+        monkeypatch.setattr("hatch_docker.compiling.trees.is_writable", lambda _folder: False)
+        bench.installed("setuptools", "wheel")
+        pyproject = '[build-system]\nrequires = ["setuptools", "wheel", "packaging"]\n'
+        files = {"pyproject.toml": pyproject + PROJECT.format(name="lib", version="1"), "lib/__init__.py": "A = 1\n"}
+        artifact = bench.tree("lib", files)
+        before = sorted((bench.root / "lib").rglob("*"))
+        (file,) = bench.obtain(artifact)
+        assert text(file, "lib/__init__.py") == "A = 1\n"
+        assert sorted((bench.root / "lib").rglob("*")) == before
+        assert "lib: its directory cannot be written to, so a copy is built" in bench.notes.notes
 
     def test_gets_the_version_that_the_environment_has(self, bench: TreeBench) -> None:
         """setuptools-scm asks for that variable if it finds no repository."""
@@ -283,6 +297,36 @@ class TestContent:
         before = content_digest(folder)
         (tmp_path / ".gitignore").write_text("*.txt\n")
         assert content_digest(folder) != before
+
+
+class TestCopies:
+    def test_git_sees_no_change(self, tmp_path: Path) -> None:
+        folder, outside = tmp_path / "lib", tmp_path / "outside.txt"
+        (folder / "src").mkdir(parents=True)
+        outside.write_text("outside")
+        (folder / "src" / "run.sh").write_text("a")
+        (folder / "src" / "run.sh").chmod(0o755)
+        (folder / "inside").symlink_to("src/run.sh")
+        git(folder, "init")
+        git(folder, "add", "--all")
+        git(folder, "commit", "--message", "one")
+        (folder / "LICENSE").symlink_to(outside)
+        for path in folder.rglob("*"):
+            if ".git" not in path.parts and not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o555)
+        copy = copied(folder, tmp_path / "copies" / "lib")
+        assert (copy / "LICENSE").read_text() == "outside"
+        status = subprocess.run(
+            ["git", "-C", copy, "status", "--porcelain"], capture_output=True, text=True, check=True
+        )
+        assert status.stdout == "?? LICENSE\n"
+        (copy / "src" / "new").write_text("")
+        (copy / "src" / "run.sh").write_text("changed")
+        assert (folder / "src" / "run.sh").read_text() == "a"
+
+    def test_file_that_is_gone(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="cannot be copied"):
+            copied(tmp_path / "absent", tmp_path / "copy")
 
 
 class TestBuildRequirements:

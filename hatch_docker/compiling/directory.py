@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ from hatch_docker.support import toml
 from hatch_docker.support.streams import file_digest
 
 POETRY = "poetry.core.masonry.api"
+_PDM = "pdm.backend"
 # Build backends that run no code of the directory and compile nothing unless its pyproject.toml says so, each with its
 # name in an index, and its table below `tool`. Of setuptools this is not known: it runs setup.py, and plugins that are
 # merely installed.
 _DECLARATIVE = {
     "flit_core.buildapi": ("flit-core", ("flit",)),
     "hatchling.build": ("hatchling", ("hatch",)),
-    "pdm.backend": ("pdm-backend", ("pdm",)),
+    _PDM: ("pdm-backend", ("pdm",)),
     POETRY: ("poetry-core", ("poetry",)),
     "uv_build": ("uv-build", ("uv", "build-backend")),
 }
@@ -79,6 +81,11 @@ class Directory:
             return SpecifierSet(self.requires_python).contains(python_version(), prereleases=True)
         except InvalidSpecifier:
             return True
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a build writes to the directory."""
+        return not self.is_declarative or self.system.backend == _PDM
 
     @property
     def looks_compiled(self) -> bool:
@@ -137,6 +144,35 @@ def content_digest(directory: Path) -> str:
         place = str(error.filename or directory)
         raise SourceError(f"a source file cannot be read: {error.strerror or error}", place=place) from None
     return digest.hexdigest()
+
+
+def copied(directory: Path, copy: Path) -> Path:
+    """Copy the source files of a directory to the new directory `copy`, in the same repository; returns `copy`.
+
+    Links stay links if they are relative and lead to a file of the directory, so that Git sees no change. Raises
+    SourceError.
+    """
+    root = directory.resolve()
+    try:
+        copy.mkdir(parents=True)
+        for relative, path in source_files(directory):
+            target = copy / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link = path.is_symlink() and path.readlink()
+            if link and not link.is_absolute() and path.resolve().is_relative_to(root):
+                target.symlink_to(link)
+            else:
+                shutil.copyfile(path, target)
+                target.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+        repository = directory / ".git"
+        if repository.is_file():
+            repository = directory / repository.read_text(encoding="utf-8").partition(":")[2].strip()
+        if repository.is_dir():
+            (copy / ".git").write_text(f"gitdir: {repository.resolve()}\n", encoding="utf-8")
+    except OSError as error:
+        place = str(error.filename or directory)
+        raise SourceError(f"a source file cannot be copied: {error.strerror or error}", place=place) from None
+    return copy
 
 
 def binaries(directory: Path) -> frozenset[Path]:

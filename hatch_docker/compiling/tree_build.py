@@ -88,7 +88,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryBuild:
-    """The build of the package `name` from a directory. `place` is the directory in messages.
+    """The build of the package `name` from a directory. `place` is the directory in messages, `source` has its files.
 
     `resolve` locks what its backend requires besides `build-system.requires`, and `obtain` gives the wheels.
     """
@@ -96,6 +96,7 @@ class DirectoryBuild:
     name: str
     place: str
     directory: Directory
+    source: Path
     target: TargetPython
     build: LocalBuild
     log: Log
@@ -107,11 +108,11 @@ class DirectoryBuild:
 
         An sdist must not contain them, since they fit this machine. Raises CompileError for another package's wheel.
         """
-        before = binaries(self.directory.path)
+        before = binaries(self.source)
         attempt = self._make("wheel", lock)
 
         def clear() -> None:
-            for path in binaries(self.directory.path) - before:
+            for path in binaries(self.source) - before:
                 path.unlink(missing_ok=True)
 
         return attempt, clear
@@ -125,7 +126,7 @@ class DirectoryBuild:
 
         Raises CompileError with the end of the output if it cannot be made.
         """
-        source, system = self.directory.path, self.directory.system
+        source, system = self.source, self.directory.system
         before = self.log.end()
         found = self.build.metadata(source, system, self.obtain(lock.requirements))
         if found.requires and not satisfies(lock, parse(found.requires, self.place, REPORT), self.target):
@@ -167,7 +168,7 @@ class DirectoryBuild:
         return _FRAME.sub("", self.log.end().removeprefix(before))
 
     def _make(self, kind: str, lock: BuildLock) -> Attempt:
-        source, system = self.directory.path, self.directory.system
+        source, system = self.source, self.directory.system
         wheels = self.obtain(lock.requirements)
         attempt = self._attempt(kind, lock, wheels)
         if attempt.path is None:
@@ -180,7 +181,7 @@ class DirectoryBuild:
 
     def _attempt(self, kind: str, lock: BuildLock, wheels: Sequence[FetchedFile]) -> Attempt:
         before = self.log.end()
-        made = self.build.build(self.directory.path, wheels, kind=kind)
+        made = self.build.build(self.source, wheels, kind=kind)
         if made is None:
             return Attempt(lock=lock, output=self._output(before))
         found = parse_filename(made.name)

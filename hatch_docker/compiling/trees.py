@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.compiling.archive import pack
 from hatch_docker.compiling.circles import check_circle
 from hatch_docker.compiling.context import CompileContext
-from hatch_docker.compiling.directory import POETRY, Directory, content_digest, read_directory
+from hatch_docker.compiling.directory import POETRY, Directory, content_digest, copied, read_directory
 from hatch_docker.compiling.git import Git, has_lfs, ignored_files, is_dirty
 from hatch_docker.compiling.local import LocalBuild, compiled_sign
 from hatch_docker.compiling.requirements import BuildLock, with_context
@@ -36,6 +36,7 @@ from hatch_docker.index.client import local_path
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks.uv import find_uv
+from hatch_docker.support.atomic import is_writable
 from hatch_docker.support.logs import logging_to
 from hatch_docker.support.redaction import redact
 
@@ -240,10 +241,15 @@ def building(
         # The wheel of a commit is cached, and must not depend on the environment.
         versions = tree_of(artifact).is_local
         local = LocalBuild(label=label, folder=Path(folder), uv=uv, environ=environ, write=log.write, versions=versions)
+        source = directory.path
+        if directory.is_written and not is_writable(source):
+            context.progress.note(f"{label}: its directory cannot be written to, so a copy is built")
+            source = copied(source, Path(folder) / "source" / source.name)
         yield DirectoryBuild(
             name=artifact.name,
             place=str(context.root) if directory.path == context.root else tree_place(tree_of(artifact), context.root),
             directory=directory,
+            source=source,
             target=context.target,
             build=local,
             log=log,

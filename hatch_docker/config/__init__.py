@@ -13,7 +13,7 @@ from hatch_docker.config.checks import (
     default_script,
     expand_tags,
 )
-from hatch_docker.config.keys import Mistakes, Option, check_options, parse, refuse, set_option
+from hatch_docker.config.keys import HATCHLING, Mistakes, Option, check_options, parse, refuse, set_option
 from hatch_docker.config.model import (
     ALL,
     EVERY,
@@ -39,6 +39,7 @@ from hatch_docker.config.values import fail, gather
 __all__ = [
     "ALL",
     "EVERY",
+    "HATCHLING",
     "HATCH_FILE_TABLE",
     "HATCH_TABLE",
     "PRUNED",

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from hatch_docker.config import as_mistake, fail
 from hatch_docker.oci.archive import layout_entries
-from hatch_docker.support.atomic import replacing, writing
+from hatch_docker.support.atomic import existing_part, is_writable, replacing, writing
 
 
 @contextlib.contextmanager
@@ -67,9 +67,12 @@ def check_writable(path: Path, place: str, *, is_folder: bool = False) -> None:
 
 def check_folder(path: Path) -> None:
     """Raise ConfigError if the folder cannot be made, or written to."""
-    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        fail(str(path), f"files cannot be written there: check the permissions of {existing}")
+    if not is_writable(path):
+        fail(
+            str(path),
+            f"files cannot be written there: check the permissions of {existing_part(path)}, or write the image "
+            "elsewhere by --output type=oci,dest=FILE",
+        )
 
 
 def shown_path(path: Path) -> str:

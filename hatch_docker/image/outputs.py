@@ -24,7 +24,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.registry.joining import check_joint
 from hatch_docker.oci.spec import Platform
-from hatch_docker.support.atomic import replace_text
+from hatch_docker.support.atomic import is_writable, replace_text
 from hatch_docker.support.progress import Progress, counted
 
 # Including the unfinished files of a build that was killed.
@@ -162,8 +162,13 @@ def how_to_start(built: Built, outputs: Mapping[str, Sequence[str]], directory: 
     return f"docker load -i {shlex.quote(files[0])} && {how_to_run(built)}" if files else ""
 
 
-def write_records(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path:
-    """Write the files that describe a build: its result, packages and build requirements; returns the result file."""
+def write_records(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path | None:
+    """Write the files that describe a build: its result, packages and build requirements; returns the result file.
+
+    None if they cannot be written: a checkout may be read-only if the image goes elsewhere.
+    """
+    if not is_writable(directory):
+        return None
     write_constraints(built, directory)
     write_selections(built, directory)
     return write_result(built, outputs, directory)

@@ -18,7 +18,8 @@ from hatch_docker.index.flat import FlatIndexes, hashed
 from hatch_docker.index.pages import IndexFile, Page, files_of, local_path, read_page
 from hatch_docker.index.settings import IndexSettings
 from hatch_docker.index.sources import NO_SOURCES, Sources
-from hatch_docker.support.http import Http, translate
+from hatch_docker.support.http import Http
+from hatch_docker.support.network_errors import translate
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact
 

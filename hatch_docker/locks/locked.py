@@ -74,12 +74,14 @@ class Locked:
 Keep = Callable[[Path, str], None]
 
 
-def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | None = None) -> Locked:
+def read_artifacts(
+    request: InstallRequest, source: LockSource, *, keep: Keep | None = None, renew: bool = False
+) -> Locked:
     """The artifacts that the project's lock names for the target; without a lock, those of a resolution.
 
-    A resolution is used again while its inputs are the same. Packages without a wheel for the target, and those in
-    `no_binary`, are sdists. `keep` writes a new resolution to a file; without it nothing is written. Raises LockError,
-    ResolveError, and what reading a lock raises.
+    A resolution is used again while its inputs are the same, unless `renew` is given. Packages without a wheel for the
+    target, and those in `no_binary`, are sdists. `keep` writes a new resolution to a file; without it nothing is
+    written. Raises LockError, ResolveError, and what reading a lock raises.
     """
     progress = source.progress
     path = find_lock(source.root, source.configured, progress=progress)
@@ -94,7 +96,7 @@ def read_artifacts(request: InstallRequest, source: LockSource, *, keep: Keep | 
         return _selected(read_lock(path, request, finder), request, source, Locked(path=path, indexes=named))
     if not request.requirements and not request.requirement_files:
         return Locked()
-    locked = replace(_resolved(request, source, keep), indexes=_indexes_of(request))
+    locked = replace(_resolved(request, source, keep, renew=renew), indexes=_indexes_of(request))
     with as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
         pylock = read_lock(file, request, source.indexes(locked.indexes).finder)
     # A resolution contains the chosen extras and groups as plain packages.
@@ -112,21 +114,21 @@ def _text_of_pylock(path: Path) -> str:
     return read_text(path) if lock_format(path).writable else ""
 
 
-def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None) -> Locked:
+def _resolved(request: InstallRequest, source: LockSource, keep: Keep | None, *, renew: bool) -> Locked:
     """The resolution of a project without a lock: the one of an earlier build if it is current, else a new one."""
     progress, earlier = source.progress, source.earlier
     if earlier in source.resolved:
         return Locked(path=earlier, resolved=True, text="" if keep else source.resolved[earlier])
     for file in request.requirement_files:
         progress.note(f"{shown(file, source.root)} has no hashes: its requirements are resolved")
-    before = _readable(earlier)
+    before = "" if renew else _readable(earlier)
     if is_ours(before) and not changed_inputs(before, request, here=True):
         progress.note(f"lock: {shown(earlier, source.root)}, resolved earlier (delete it to resolve again)")
         return Locked(path=earlier, resolved=True)
     text = source.resolved[earlier] = resolve_request(request, source, directory=earlier.parent)
     if keep:
         keep(earlier, text)
-    where = f"into {shown(earlier, source.root)}" if keep else "for this plan"
+    where = f"into {shown(earlier, source.root)}" if keep else "for this run alone"
     progress.note(f"lock: none, so the requirements were resolved {where}")
     return Locked(path=earlier, resolved=True, text="" if keep else text)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config import HATCH_FILE_TABLE, HATCH_TABLE, TABLE
+from hatch_docker.config import HATCH_FILE_TABLE, HATCH_TABLE, HATCHLING, TABLE
 from hatch_docker.errors import ConfigError
 from hatch_docker.support import toml
 
@@ -37,14 +37,16 @@ def subtable(table: object, *keys: str) -> Table:
 def configuration(root: Path, document: Table) -> tuple[str, object]:
     """The name and the value of the table that configures the image; an empty table if the project has none.
 
-    `document` is the project's pyproject.toml. Raises ConfigError if there are two, since neither prevails.
+    `document` is the project's pyproject.toml. Hatch's table may be for Hatch alone. Raises ConfigError if both
+    configure the image, since neither prevails.
     """
     own = subtable(document, "tool")
     hatch = subtable(_hatch_build(root, document), "targets")
     other = HATCH_FILE_TABLE if _in_file(root) else HATCH_TABLE
     if own.get("hatch-docker") is None:
         return (other, hatch["docker"]) if "docker" in hatch else (TABLE, {})
-    if "docker" in hatch:
+    table = hatch.get("docker", {})
+    if not isinstance(table, Mapping) or not HATCHLING.issuperset(table):
         raise ConfigError(
             [(TABLE, f"the project has two tables of configuration: move the keys of one to the other ({other})")]
         )

@@ -24,6 +24,17 @@ _HINTS = {
 }
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether files can be written to a folder, which may have to be made."""
+    existing = existing_part(folder)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def existing_part(path: Path) -> Path:
+    """The path itself if it exists, else the nearest of its parents that does."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
 @contextlib.contextmanager
 def writing(place: Path, *, otherwise: str = "") -> Iterator[None]:
     """Turn an OSError into an OutputError at `place`; `otherwise` is another hint."""

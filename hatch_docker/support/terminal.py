@@ -75,7 +75,8 @@ class Console(Protocol):
 class Terminal(Progress):
     """Prints lines with `line`, warnings with `warning`, and draws on `stream`, if any, what takes over a second.
 
-    A terminal that is closed meanwhile is no error: the build goes on.
+    A note or warning is printed once, however many steps have it. A terminal that is closed meanwhile is no error: the
+    build goes on.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Terminal(Progress):
         self._stream = stream
         # Held while lines are printed and while the area is drawn, not while tasks count.
         self._lock = threading.Lock()
+        self._said: set[str] = set()
         self._steps: dict[str, Step] = {}
         self._next = 0
         self._area: LiveArea | None = None
@@ -149,8 +151,10 @@ class Terminal(Progress):
 
     def _between(self, line: Callable[[str], None], text: str) -> None:
         with self._lock:
-            self._end([each for each in self._steps.values() if not each.running])
-            self._print(line, [text])
+            if text not in self._said:
+                self._said.add(text)
+                self._end([each for each in self._steps.values() if not each.running])
+                self._print(line, [text])
 
     def _end(self, steps: Sequence[Step]) -> None:
         for step in steps:

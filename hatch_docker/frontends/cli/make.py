@@ -75,7 +75,7 @@ def build(request: Request, session: Session) -> tuple[str, int]:
     file cannot be written. Raises HatchDockerError.
     """
     exports = request.exports or _default_exports(session)
-    session.check([export.output for export in exports], [partial(_check_files, request, session.directory)])
+    session.check([export.output for export in exports], [partial(_check_files, request, exports, session.directory)])
     files = []
     for export in exports:
         made = _write(export, session)
@@ -120,14 +120,15 @@ def _default_exports(session: Session) -> list[Export]:
     return [Export(output="load")]
 
 
-def _check_files(request: Request, directory: Path) -> None:
-    """Raise ConfigError for all files that cannot be written."""
+def _check_files(request: Request, exports: Sequence[Export], directory: Path) -> None:
+    """Raise ConfigError for all files that cannot be written; `directory` has those of `exports` without a name."""
     named = [
         *(("--output", each.path, each.output == "oci") for each in request.exports if each.path),
         *(("--metadata-file", path, False) for path in [request.metadata_file] if path),
         *(("--iidfile", path, False) for path in [request.iid_file] if path),
     ]
-    calls: list[Callable[[], None]] = [partial(check_folder, directory)]
+    unnamed = any(OUTPUTS[each.output].is_file and not each.dest for each in exports)
+    calls: list[Callable[[], None]] = [partial(check_folder, directory)] if unnamed else []
     calls += [partial(check_writable, path, place, is_folder=is_folder) for place, path, is_folder in named]
     gather([*calls, *_twice(named)])
 

@@ -21,7 +21,8 @@ from hatch_docker.oci.registry import challenge
 from hatch_docker.oci.registry.auth import Credential, Credentials
 from hatch_docker.oci.registry.refusal import Attempt, refusal, unreachable
 from hatch_docker.oci.spec import DIGEST
-from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback, retry_after, translate
+from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback, retry_after
+from hatch_docker.support.network_errors import translate
 from hatch_docker.support.redaction import redact
 
 # In bytes. Registries must accept manifests of at least 4 MiB; no answer of the API is larger.

@@ -405,3 +405,39 @@ class TestReal:
         away = {"HTTP_PROXY": dead, "HTTPS_PROXY": dead, "http_proxy": dead, "https_proxy": dead, "no_proxy": ""}
         built(project, {**environ, **away}, "docker:archive")
         assert result_of(project)["digest"] == digest
+
+
+class TestEnvironmentsOfUv:
+    DARWIN = "\n[tool.uv]\nenvironments = [\"sys_platform == 'darwin'\"]\n"
+    ADVICE = (
+        "tool.uv.environments that holds for sys_platform == 'linux' and platform_machine == 'x86_64' and Python 3.13"
+    )
+
+    def restrict(self, project: Path) -> None:
+        with (project / "pyproject.toml").open("a") as file:
+            file.write(self.DARWIN)
+
+    def test_that_exclude_the_image(self, bench: CommandBench) -> None:
+        project = requiring(bench, "alpha")
+        self.restrict(project)
+        said = f"{project / 'pyproject.toml'}: tool.uv.environments excludes CPython 3.13", self.ADVICE
+        for command in ("build", "lock"):
+            outcome = bench.hatch(command, project=project)
+            refused(outcome, *said, "it is sys_platform == 'darwin'")
+            assert "delete" not in outcome.err
+        assert not list(project.rglob("pylock*"))
+
+    def test_in_the_lock(self, bench: CommandBench) -> None:
+        project = requiring(bench)
+        self.restrict(project)
+        (project / "uv.lock").write_text(
+            "version = 1\nrevision = 3\nrequires-python = '>=3.10'\n"
+            "supported-markers = [\"sys_platform == 'darwin'\"]\n"
+            "[[package]]\nname = 'shop'\nversion = '1.0'\nsource = { editable = '.' }\n"
+        )
+        refused(bench.hatch("build", project=project), "does not cover CPython 3.13", self.ADVICE, "then run uv lock")
+
+    def test_of_a_project_that_requires_nothing(self, bench: CommandBench) -> None:
+        project = requiring(bench)
+        self.restrict(project)
+        succeeded(bench.hatch("build", project=project))

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from hatch_docker.base.target import TargetPython
+from hatch_docker.locks.environments import admitting
 from hatch_docker.locks.inputs import is_ours
 from hatch_docker.locks.model import InstallRequest, read_text
 
@@ -44,8 +45,9 @@ def refresh_pylock(path: Path, request: InstallRequest) -> str:
 
 
 def refresh_uv(path: Path, request: InstallRequest) -> str:  # noqa: ARG001
-    """The command that refreshes a uv.lock, which is for all platforms, extras and groups."""
-    return "uv lock"
+    """The command that refreshes a uv.lock, which is for all extras and groups, and the project's environments."""
+    change = admitting(request)
+    return f"{change}; then run uv lock" if change else "uv lock"
 
 
 def refresh_requirements(path: Path, request: InstallRequest) -> str:

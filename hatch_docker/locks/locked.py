@@ -17,6 +17,7 @@ from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import InstallRequest, check_fresh, find_lock, overridden, read_lock, select
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.commands import shown
+from hatch_docker.locks.environments import check_environments
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
 from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, as_file, is_own, read_text
@@ -96,6 +97,7 @@ def read_artifacts(
         return _selected(read_lock(path, request, finder), request, source, Locked(path=path, indexes=named))
     if not request.requirements and not request.requirement_files:
         return Locked()
+    check_environments(request)
     locked = replace(_resolved(request, source, keep, renew=renew), indexes=_indexes_of(request))
     with as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
         pylock = read_lock(file, request, source.indexes(locked.indexes).finder)
@@ -178,6 +180,7 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
     """
     request = _with_files(request, source)
     _check_sources(request)
+    check_environments(request)
     path = writable_lock(source.root, source.configured, progress=source.progress)
     before, earlier = text_of(path), _readable(source.earlier)
     if path in source.resolved:

@@ -159,7 +159,7 @@ class TestFamilies:
         assert base.digest == digest
         assert str(base.facts.python) == "CPython 3.13.5 on linux/amd64 (glibc 2.41)"
         assert base.reference == Reference.parse("python:3.13-slim")
-        assert hub.notes.texts == ["python:3.14-slim is not in the registry"]
+        assert hub.notes.texts == ["the base is python:3.13-slim: the registry has no python:3.14-slim"]
         assert validate(base.image) == []
 
     def test_python_of_the_project(self, hub: Hub) -> None:

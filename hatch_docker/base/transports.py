@@ -89,19 +89,22 @@ def pull(request: BaseRequest, services: Services) -> PulledBase:
 def _from_family(request: BaseRequest, services: Services) -> BaseSource:
     """The images of the newest admitted Python that the registry has."""
     family = request.spec.value
-    missing: RegistryError | None = None
+    missing: dict[str, RegistryError] = {}
     for python in family_pythons(request.requires_python, request.python):
         reference = _image_of(family, python)
         try:
-            return _registry_source(reference, services)
+            found = _registry_source(reference, services)
         except RegistryError as error:
             if error.status != 404:
                 raise
-            services.progress.note(f"{reference.familiar} is not in the registry")
-            missing = missing or error
+            missing[reference.familiar] = error
+            continue
+        if missing:
+            services.progress.note(f"the base is {reference.familiar}: the registry has no {', '.join(missing)}")
+        return found
     available = ", ".join(each for each in PYTHONS if _exists(_image_of(family, each), services.registry))
     raise BaseError(
-        f"the base {family!r} has no Python that fits: {missing.message if missing else ''}",
+        f"the base {family!r} has no Python that fits: {next((each.message for each in missing.values()), '')}",
         hint=f"it has {available}: set python, or widen requires-python" if available else "set another base",
     )
 

@@ -343,11 +343,6 @@ class TestFiles:
             outcome, "error: 3 mistakes in the configuration", "--iidfile: ", "--metadata-file: ", "registry.example"
         )
 
-    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
-    def test_dist_that_cannot_be_written(self, project: Path, build: HatchDocker) -> None:
-        (project / "dist").mkdir(mode=0o555)
-        refused(build(), "files cannot be written there")
-
     @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
     def test_folder_that_cannot_be_written(self) -> None:
         packages = Path(pytest.__file__).parent

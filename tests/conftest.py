@@ -38,9 +38,12 @@ from hatch_docker.support.http import Http
 # Background processes of a shell ignore Ctrl-C, and so would the builds that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Slow machines are no failure, and the examples of a test overwrite what they leave in its fixtures.
+_CHECKS = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
+_PROPERTIES = hypothesis.settings(deadline=None, max_examples=many(40), suppress_health_check=_CHECKS)
 # CI needs the same examples in every run.
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=many(40))
-hypothesis.settings.register_profile("local", deadline=None, max_examples=many(40))
+hypothesis.settings.register_profile("ci", _PROPERTIES, derandomize=True)
+hypothesis.settings.register_profile("local", _PROPERTIES)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 BASES = ("python:3.13-slim", "python:3.13-alpine")

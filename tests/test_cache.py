@@ -224,7 +224,7 @@ def aged(path: Path) -> Path:
 
 
 class TestDocuments:
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(st.text(), st.dictionaries(st.text(), st.recursive(st.integers() | st.text() | st.none(), st.lists)))
     def test_documents_round_trip(
         self, tmp_path_factory: pytest.TempPathFactory, key: str, value: dict[str, object]

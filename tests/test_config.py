@@ -209,17 +209,17 @@ _VALUES = st.recursive(
 
 
 class TestRaisesNothingButConfigError:
-    @settings(max_examples=many(60), deadline=None)
+    @settings(max_examples=many(60))
     @given(st.dictionaries(st.sampled_from([*KEYS, *HATCHLING]) | _TEXT, _VALUES, max_size=4))
     def test_any_table(self, table: dict[str, Any]) -> None:
         self._check(table, {})
 
-    @settings(max_examples=many(60), deadline=None)
+    @settings(max_examples=many(60))
     @given(st.dictionaries(st.sampled_from([variable(key) for key in (*KEYS, *SETTINGS)]), _TEXT, max_size=4))
     def test_any_environment(self, environ: dict[str, str]) -> None:
         self._check({}, environ)
 
-    @settings(max_examples=many(40), deadline=None)
+    @settings(max_examples=many(40))
     @given(st.sampled_from([*KEYS]), _VALUES, st.sampled_from(["", "[", "{", '"', "[1,", "[[["]))
     def test_any_toml_in_the_environment(self, key: str, value: object, prefix: str) -> None:
         self._check({}, {variable(key): prefix + json.dumps(value, default=str)})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from deb_maker import CONTROL, PACK, ar_of, deb_of, entry, tar_of, write
 from debian_maker import damaged
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 
@@ -283,7 +283,7 @@ def test_decompresses_a_file_that_inflates_a_lot_in_pieces() -> None:
 DEB = {suffix: deb_of(*ENTRIES[:5], suffix=suffix, control_suffix=suffix) for suffix in PACK}
 
 
-@settings(max_examples=many(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(100))
 @given(st.sampled_from(sorted(PACK)), st.data())
 def test_reads_or_rejects_damaged_packages(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = write(tmp_path / "a.deb", data.draw(damaged(DEB[suffix], [b"../", b"\0" * 512, b"`\n", b"!<arch>\n"])))

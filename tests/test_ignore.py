@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.errors import ConfigError
@@ -90,7 +90,6 @@ class TestDockerignore:
         assert rules.enter("x", True, None)[:2] == (True, False)
 
     @given(text=st.text(alphabet="ab*?[]^-!/\\.#\r\n\t :é", max_size=40))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_text_gives_patterns_or_an_error(self, tree: Path, text: str) -> None:
         path = tree / ".dockerignore"
         path.write_text(text, newline="")
@@ -142,7 +141,7 @@ class TestDocker:
             max_size=4,
         )
     )
-    @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=20)
     def test_leaves_out_what_we_leave_out(self, tree: Path, tmp_path: Path, lines: list[str]) -> None:
         ours: list[str] | None
         try:
@@ -206,7 +205,6 @@ def git_out(root: Path) -> list[str]:
 
 class TestGitignore:
     @given(files=st.fixed_dictionaries(dict.fromkeys(FOLDERS, LINES)), exclude=LINES, last=st.booleans())
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_leaves_out_what_git_ignores(
         self, repository: Path, files: dict[str, str], exclude: str, last: bool
     ) -> None:

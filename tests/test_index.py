@@ -174,7 +174,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=many(60), deadline=None)
+@settings(max_examples=many(60))
 @given(
     body=st.binary()
     | st.text().map(lambda text: f"<a href='{text}'><![{text}".encode(errors="replace"))

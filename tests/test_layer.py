@@ -455,7 +455,7 @@ LINKS = st.builds(lambda path, link: (Entry(path=path, link=link), b""), PATHS, 
 FOLDERS = st.builds(lambda path: (Entry(path=path, mode=0o750), b""), PATHS)
 
 
-@settings(deadline=None, max_examples=many(24))
+@settings(max_examples=many(24))
 @given(
     pairs=st.lists(FILES | LINKS | FOLDERS, max_size=8, unique_by=lambda pair: pair[0].path),
     compression=st.sampled_from(list(COMPRESSIONS)),

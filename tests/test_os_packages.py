@@ -300,7 +300,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 KINDS = st.sampled_from(["added", "modified", "removed"])
 
 
-@settings(deadline=None, max_examples=many(60))
+@settings(max_examples=many(60))
 @given(
     files=st.dictionaries(PATHS, st.tuples(st.binary(max_size=900), st.integers(0, 0o7777), KINDS), max_size=8),
     gone=st.sets(PATHS, max_size=3),

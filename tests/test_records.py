@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fake_index import Notes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 from prepared_maker import TARGET, make_prepared
@@ -148,7 +148,7 @@ def broken(rows: Rows, changes: Sequence[tuple[str, str]]) -> Rows:
 
 
 @given(changes=ROWS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=many(60))
+@settings(max_examples=many(60))
 def test_layout_does_not_depend_on_mistakes_in_record(tmp_path: Path, changes: Sequence[tuple[str, str]]) -> None:
     laid_out = []
     for record in (lambda rows: rows, lambda rows: broken(rows, changes)):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 from wheel_maker import Rows, make_wheel, member_info, row
@@ -117,7 +117,7 @@ PATHS = st.sampled_from(["a.py", "b/é.py", "b/a.py", "A/z", "_.so", f"{INFO}/a"
 CONTENTS = st.dictionaries(PATHS, st.binary(max_size=50) | st.just(b"x" * 100_000), max_size=6)
 
 
-@settings(max_examples=many(24), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(24))
 @given(files=CONTENTS, chance=st.integers(0, 2**32), executable=st.booleans())
 def test_bytes_depend_only_on_the_content(
     tmp_path: Path, files: Mapping[str, bytes], chance: int, executable: bool

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 from packaging.pylock import Package
@@ -200,7 +200,7 @@ WORDS = st.sampled_from(
         "\t",
     ]
 )
-FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=many(500))
+FUZZ = settings(max_examples=many(500))
 
 
 @given(words=st.lists(st.tuples(WORDS, st.sampled_from(["", " ", "\n", "\n"])), max_size=12))

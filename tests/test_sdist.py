@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 from sdist_maker import make_compiled_sdist, make_sdist, tar_member
@@ -254,7 +254,7 @@ def _check_outcome(path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60))
 @given(changes=st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 20000))
 def test_any_damage_gives_an_sdist_or_a_compile_error(
     tmp_path: Path, zipped: bool, changes: list[tuple[int, bytes]], cut: int
@@ -264,7 +264,7 @@ def test_any_damage_gives_an_sdist_or_a_compile_error(
     _check_outcome(path)
 
 
-@settings(max_examples=many(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(80))
 @given(changes=st.lists(st.tuples(st.integers(0, 9000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 20000))
 def test_any_damage_of_the_tar_gives_an_sdist_or_a_compile_error(
     tmp_path: Path, changes: list[tuple[int, bytes]], cut: int
@@ -290,7 +290,7 @@ def _damage(
     path.write_bytes(packed(bytes(data if cut > len(data) else data[:cut])))
 
 
-@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60))
 @given(
     text=st.text(max_size=200) | st.sampled_from(["[build-system]\n", REQUIRES.format("x")]), more=st.text(max_size=60)
 )

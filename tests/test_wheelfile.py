@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 from wheel_maker import WHEEL, Rows, make_wheel, member_info, row
@@ -267,7 +267,7 @@ def check_lay_out(path: Path) -> None:
         pass
 
 
-@settings(max_examples=many(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(40))
 @given(files=FILES, entry_points=st.text(max_size=40), mode=st.integers(0, 0xFFFF))
 def test_any_names_are_laid_out_inside_or_refused(
     tmp_path: Path, files: dict[str, bytes], entry_points: str, mode: int
@@ -281,7 +281,7 @@ def test_any_names_are_laid_out_inside_or_refused(
     check_lay_out(path)
 
 
-@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60))
 @given(changes=st.lists(st.tuples(st.integers(0, 5000), st.binary(max_size=8)), max_size=4), cut=st.integers(0, 5000))
 def test_any_damage_is_laid_out_inside_or_refused(tmp_path: Path, changes: list[tuple[int, bytes]], cut: int) -> None:
     files = {"demo/a.py": "import sys\n" * 50, "demo-1.0.data/scripts/run": "#!python\n"}

@@ -155,7 +155,7 @@ def start(
 
 def wait_for(process: subprocess.Popen[str]) -> Outcome:
     """Wait for a process; return its outcome."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return Outcome(process.returncode, out, err)
 
 

@@ -54,7 +54,7 @@ def running(client: DockerClient, image: str, **options: Any) -> Iterator[Contai
 
 def address(container: Container) -> str:
     """The URL of a container's service, once it answers."""
-    for _ in range(600):
+    for _ in range(1200):
         container.reload()
         if container.status == "exited":
             break
@@ -69,7 +69,7 @@ def address(container: Container) -> str:
 
 def answer(url: str, method: str = "GET") -> Any:
     """The JSON answer of a service."""
-    with _DIRECTLY.open(urllib.request.Request(url, method=method), timeout=10) as response:
+    with _DIRECTLY.open(urllib.request.Request(url, method=method), timeout=60) as response:
         return json.load(response)
 
 

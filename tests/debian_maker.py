@@ -146,7 +146,7 @@ class _Handler(QuietHandler):
         cut = self.fake.broken.get(path, 0) > 0
         if cut:
             self.fake.broken[path] -= 1
-        self.fake.gate.wait(10)
+        self.fake.gate.wait(60)
         self._send(206 if first else 200, rest[: len(rest) // 2] if cut else rest, len(rest))
         self.close_connection = cut
 

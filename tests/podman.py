@@ -43,4 +43,4 @@ def podman(folder: Path) -> Iterator[dict[str, str]]:
         yield environ
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)

@@ -115,9 +115,9 @@ def message_of(err: str) -> str:
 
 
 def is_removed(client: DockerClient, path: Path) -> bool:
-    """Whether the container for an sdist is removed within 10 seconds."""
+    """Whether the container for an sdist is removed within a minute."""
     what = f"compiling {path.name.removesuffix('.tar.gz').replace('-', ' ')}"
-    for _ in range(100):
+    for _ in range(600):
         if not client.containers.list(all=True, filters={"label": f"{LABEL}={what}"}):
             return True
         time.sleep(0.1)
@@ -215,19 +215,22 @@ class TestContainer:
 def when(text: str, log: Path, act: Callable[[], object]) -> Iterator[None]:
     """Call `act` once a log contains a text, during the block."""
     log.unlink(missing_ok=True)
+    ended = threading.Event()
 
     def wait() -> None:
-        for _ in range(600):
+        while not ended.wait(0.1):
             with contextlib.suppress(OSError):
                 if text in log.read_text():
                     act()
                     return
-            time.sleep(0.1)
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class TestSdist:

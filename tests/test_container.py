@@ -73,7 +73,7 @@ class Box:
 
     def wait_until_gone(self, what: str) -> None:
         """Fail if a container is not removed."""
-        for _ in range(300):
+        for _ in range(600):
             if not self.names(what):
                 return
             time.sleep(0.1)

@@ -288,7 +288,7 @@ def test_killed_or_interrupted_download_leaves_no_blob(fake: FakeIndex, cache: C
     pkg = artifact(fake)
     with stalled_download(fake, pkg, cache) as process:
         process.send_signal(signum)
-        assert process.wait(timeout=30) == (7 if signum == signal.SIGINT else -signum)
+        assert process.wait(timeout=60) == (7 if signum == signal.SIGINT else -signum)
     assert not (cache.root / "blobs").exists()
     fake.stalled.clear()
     assert get(cache, pkg) == [CONTENT]

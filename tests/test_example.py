@@ -211,7 +211,7 @@ class TestRunning:
     def test_stops_on_sigterm(self, example: Example, client: DockerClient) -> None:
         with running(client, f"{example.image}:latest") as stopping:
             address(stopping)
-            stopping.stop(timeout=20)
+            stopping.stop(timeout=60)
             assert stopping.wait()["StatusCode"] != 137
 
 

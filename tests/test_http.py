@@ -24,7 +24,7 @@ from hatch_docker.support.redaction import redact, redact_text
 
 BODY = bytes(range(256)) * 40
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+Answer = Callable[[BaseHTTPRequestHandler], object]
 
 
 def answer(status: int = 200, body: bytes = b"", *, sent: int | None = None, **headers: str) -> Answer:
@@ -85,7 +85,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 5
+    timeout = 60
     server: Server
 
     def do_GET(self) -> None:
@@ -158,9 +158,12 @@ class TestSlowness:
 
     def test_answer_may_be_late_if_the_caller_is_patient(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(http_module, "_READ_SECONDS", 0.1)
-        assert self.put(server, b"small", patience=5.0) == 200
+        assert self.put(server, b"small", patience=60) == 200
+        given_up = threading.Event()
+        server.answers = [lambda _: given_up.wait(60)]
         with pytest.raises(NetworkError, match="stopped answering"):
             self.put(server, b"small")
+        given_up.set()
 
 
 class TestRequests:

@@ -237,7 +237,7 @@ from hatch_docker.support.threads import together
 from test_local import build_locally, job_of
 path, uv, folder = map(Path, sys.argv[1:])
 def build(_item):
-    build_locally(job_of(path), (), folder=folder, uv=str(uv), environ={}, write=print)
+    build_locally(job_of(path), (), folder=folder, uv=str(uv), environ={}, write=lambda chunk: print(chunk, flush=True))
 try:
     together(build, [1], threads=1) if THREAD else build(1)
 except KeyboardInterrupt:
@@ -250,20 +250,22 @@ except KeyboardInterrupt:
 def test_interrupt_ends_uv_and_the_backend(tmp_path: Path, thread: bool) -> None:
     path, uv, alive = in_tree(tmp_path, backend()), tmp_path / "uv", tmp_path / "alive"
     os.mkfifo(alive)
-    opened = f"alive = open({str(alive)!r}, 'w')\nprint('started', file=alive, flush=True)\n"
+    opened = f"alive = open({str(alive)!r}, 'w')\nprint('started', flush=True)\n"
     wait = "import os, time\nif backend := os.fork():\n    os.waitpid(backend, 0)\n    sys.exit()\n"
     uv.write_text(f"#!{sys.executable}\nimport sys\n{wait}{opened}time.sleep(600)\n")
     uv.chmod(0o755)
     (tmp_path / "work").mkdir()
     command = [sys.executable, "-c", SCRIPT.replace("THREAD", str(thread)), str(path), str(uv), str(tmp_path / "work")]
-    # Opened before there is a writer, so that a process which never becomes one fails the test instead of blocking it.
+    # Opened before there is a writer, which waits for a reader.
     pipe = os.fdopen(os.open(alive, os.O_RDONLY | os.O_NONBLOCK))
-    with pipe, subprocess.Popen(command, cwd=Path(__file__).parent.parent) as process:
-        assert select.select([pipe], [], [], 30)[0]
+    with pipe, subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        # What uv prints is passed on once an interrupt would end it.
+        assert select.select([process.stdout], [], [], 60)[0]
+        assert b"started" in process.stdout.readline()
         os.set_blocking(pipe.fileno(), True)
-        assert pipe.readline() == "started\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 7
+        assert process.wait(timeout=60) == 7
         # The pipe ends when the process that writes to it ends.
         assert pipe.read() == ""
 

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import secrets
-import socket
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -356,7 +355,7 @@ def test_huge_manifest_is_an_error(fake: FakeRegistry) -> None:
         client().manifest(Reference(registry=fake.host, repository="app"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     body=st.binary(max_size=50)
     | st.recursive(
@@ -420,7 +419,7 @@ def test_uses_the_registry_if_the_mirror_is_down_or_wrong(fake: FakeRegistry) ->
     reference = Reference(registry=fake.host, repository="app", digest=digest)
     with FakeRegistry() as lying:
         lying.manifests["app", digest] = (spec.MANIFEST, image(env="other").manifest_bytes)
-        for mirror in (lying.host, f"127.0.0.1:{free_port()}"):
+        for mirror in (lying.host, "127.0.0.1:1"):
             registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror})
             assert registry.manifest(reference)[1] == data
             assert registry.manifest(reference)[1] == data
@@ -436,11 +435,11 @@ def test_does_not_try_an_unreachable_mirror_again(fake: FakeRegistry, monkeypatc
         return request(self, method, url, **options)
 
     monkeypatch.setattr(Http, "request", counted)
-    down = f"127.0.0.1:{free_port()}"
+    down = "127.0.0.1:1"
     registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: down})
     for _ in range(3):
         registry.manifest(Reference(registry=fake.host, repository="app"))
-    assert len([url for url in urls if down in url]) == 1
+    assert len([url for url in urls if f"//{down}/" in url]) == 1
 
 
 def test_error_names_mirror_and_registry(fake: FakeRegistry) -> None:
@@ -454,7 +453,7 @@ def test_error_names_mirror_and_registry(fake: FakeRegistry) -> None:
 
 
 def test_reports_the_mirrors_status_if_the_registry_is_down() -> None:
-    down = f"127.0.0.1:{free_port()}"
+    down = "127.0.0.1:1"
     with FakeRegistry() as mirror:
         registry = Registry(Http(), credentials=Credentials(), mirrors={down: mirror.host})
         with pytest.raises(RegistryError, match=f"{mirror.host} has no .*{down} cannot be reached") as caught:
@@ -660,7 +659,7 @@ def test_error_stops_the_other_uploads(fake: FakeRegistry) -> None:
 
     class Waiting(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            endless.wait(5)
+            endless.wait(60)
             return super().read(1)
 
     def broken() -> BinaryIO:
@@ -672,7 +671,7 @@ def test_error_stops_the_other_uploads(fake: FakeRegistry) -> None:
         push(fake, image(slow, bad), threads=2)
     endless.set()
     for thread in [t for t in threading.enumerate() if t.name.startswith("push")]:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
     assert ("app", good.descriptor.digest) not in fake.blobs
 
@@ -747,7 +746,7 @@ def test_removes_secrets_from_the_registrys_message(fake: FakeRegistry, tmp_path
 
 
 def test_unreachable_registry_is_an_error() -> None:
-    host = f"127.0.0.1:{free_port()}"
+    host = "127.0.0.1:1"
     for attempt in (
         lambda: client().manifest(Reference(registry=host, repository="app")),
         lambda: client().push(image().node, [Reference(registry=host, repository="app")]),
@@ -799,13 +798,6 @@ def message_of(attempt: Callable[[], object]) -> str:
     except HatchDockerError as error:
         return str(error)
     return ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_images_of_these_tests_are_valid() -> None:

@@ -48,7 +48,7 @@ def content(root: Node) -> dict[str, bytes]:
     blobs = {}
     for node in root.walk():
         with node.open() as file:
-            data = file.read(node.descriptor.size)
+            data = file.read(min(node.descriptor.size, 1 << 20))
         assert digest_of(data) == node.descriptor.digest
         blobs[node.descriptor.digest] = data
     return blobs
@@ -379,6 +379,13 @@ class TestGraphsOfOtherTools:
                 push(fake, graph_of(files, ""))
             assert not fake.manifests
             assert ("app", layer["digest"]) not in fake.blobs
+
+    @pytest.mark.parametrize("size", [0, 1, 100])
+    def test_blob_of_another_size_is_not_pushed(self, size: int) -> None:
+        made = Layout()
+        root = made.add_image({**made.add(b"a layer", spec.LAYER_TAR), "size": size})
+        with FakeRegistry() as fake, pytest.raises(ImageError, match="is damaged"):
+            push(fake, graph_of(made.open(root), ""))
 
     def test_damaged_document(self) -> None:
         made = Layout()

@@ -167,6 +167,14 @@ def isolated_from_pip_and_uv(request: pytest.FixtureRequest, monkeypatch: pytest
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def not_waiting_for_the_disk() -> Iterator[None]:
+    """Do not wait until files survive a power cut, which no test can see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _file: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache for all builds of real projects, so that common files are downloaded once."""
@@ -194,6 +202,16 @@ def image(client: DockerClient) -> Iterator[str]:
     name = f"hatch-docker-test-{secrets.token_hex(6)}"
     yield name
     remove(client, name)
+
+
+# The thousands of tests stay until the end: looking for garbage among them again and again takes a while.
+def pytest_collection() -> None:
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

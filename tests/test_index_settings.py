@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fake_index import Notes
+from fake_pip import use_fake_pip
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,6 +155,21 @@ def test_settings_of_the_real_pip(tmp_path: Path) -> None:
     assert settings.url == ""
     assert settings.extra_urls == ("https://long-extra.example/simple",)
     assert settings.urls()[0].startswith("https://")
+
+
+def test_fake_pip_answers_like_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {
+        "PIP_INDEX_URL": "http://127.0.0.1:1/simple/",
+        "PIP_EXTRA_INDEX_URL": "http://u:p@127.0.0.1:1/simple/ http://127.0.0.1:2/simple/",
+        "PIP_FIND_LINKS": "wheels",
+        "PIP_NO_INDEX": "1",
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    pip = {**kept, **settings, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    real = Pip(pip).configuration
+    use_fake_pip(monkeypatch)
+    assert Pip(pip).configuration == real
+    assert {f"PIP_{key.upper().replace('-', '_')}" for key in real} > settings.keys()
 
 
 def test_long_default_index_of_pip_is_read_completely(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from packaging.markers import Environment
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -92,18 +93,12 @@ class TargetPython:
         )
 
     @property
-    def tags(self) -> list[Tag]:
+    def tags(self) -> tuple[Tag, ...]:
         """The wheel tags that this Python supports, most preferred first (PyPA: Platform compatibility tags)."""
-        major, minor = (int(part) for part in self.minor.split("."))
-        abi = f"cp{major}{minor}{'t' if self.free_threaded else ''}"
-        platforms = list(self._platforms())
-        return [
-            *cpython_tags((major, minor), [abi], platforms),
-            *compatible_tags((major, minor), f"cp{major}{minor}", platforms),
-        ]
+        return _tags(self)
 
-    def _platforms(self) -> Iterator[str]:
-        # In packaging's order: the most specific platform first.
+    def platforms(self) -> Iterator[str]:
+        """The platforms of these tags, in packaging's order: the most specific one first."""
         yield f"linux_{self.machine}"
         major, minor = self.libc.version
         if self.libc.kind == "musl":
@@ -118,3 +113,15 @@ class TargetPython:
     def __str__(self) -> str:
         threads = " free-threaded" if self.free_threaded else ""
         return f"CPython {self.version}{threads} on {self.platform} ({self.libc})"
+
+
+@cache
+def _tags(python: TargetPython) -> tuple[Tag, ...]:
+    # Explanations of missing wheels ask for these hundreds of tags again for each package.
+    major, minor = (int(part) for part in python.minor.split("."))
+    abi = f"cp{major}{minor}{'t' if python.free_threaded else ''}"
+    platforms = list(python.platforms())
+    return (
+        *cpython_tags((major, minor), [abi], platforms),
+        *compatible_tags((major, minor), f"cp{major}{minor}", platforms),
+    )

@@ -215,6 +215,7 @@ def parsed_once() -> Iterator[None]:
             (explain, "parse_wheel_filename"),
         ):
             patch.setattr(owner, name, cache(getattr(owner, name)))
+        patch.setattr(Link, "filename", property(cache(cast("Any", Link.filename).fget)))
         yield
 
 

@@ -223,7 +223,7 @@ class TestDeterminism:
     @pytest.mark.parametrize("splice", [True, False])
     def test_number_of_threads_does_not_matter(self, compression: str, splice: bool) -> None:
         # Many batches, some slower than the following ones, with streams between them.
-        mixed = [Entry(path=f"{number}", content=(NOISE, bytes(NOISE))[number % 2] * 5) for number in range(4)]
+        mixed = [Entry(path=f"{number}", content=(NOISE, bytes(NOISE))[number % 2] * 2) for number in range(6)]
         entries = [*SAMPLE, *mixed]
         one = write(entries, compression, splice=splice)
         for threads in (2, 5):

@@ -120,7 +120,7 @@ def serving(**faults: object) -> Iterator[FakeIndex]:
     with QuietServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         index.host = f"127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
             yield index

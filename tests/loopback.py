@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import sys
 import threading
@@ -13,7 +14,34 @@ _T = TypeVar("_T", bound="Loopback")
 
 
 class QuietServer(ThreadingHTTPServer):
-    """A server that ignores closed connections: clients close them after other failures."""
+    """A server that ignores closed connections: clients close them after other failures.
+
+    It is woken to end, instead of looking again and again whether it shall: hundreds of tests start one.
+    """
+
+    # `handle_request` does not wait for a client that is gone again.
+    timeout = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        self._woken, self._waker = socket.socketpair()
+        super().__init__(*arguments)
+
+    def serve_forever(self, poll_interval: float = 0) -> None:
+        """Answer requests until `shutdown`."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while all(key.fileobj is self for key, _ in selector.select()):
+                self.handle_request()
+
+    def shutdown(self) -> None:
+        """End `serve_forever`, which is joined before the server is closed."""
+        self._waker.send(b"x")
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._woken.close()
+        self._waker.close()
 
     def handle_error(
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int] | str
@@ -34,7 +62,7 @@ class Loopback:
     def __enter__(self: _T) -> _T:
         handler = type("Handler", (self.handler,), {"fake": self})
         self._server = self.server(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         return self
 
@@ -42,8 +70,8 @@ class Loopback:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.shutdown()
-        self._server.server_close()
         self._thread.join()
+        self._server.server_close()
 
     @property
     def host(self) -> str:

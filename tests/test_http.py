@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loopback import QuietServer
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ReadTimeoutError, SSLError
 
 from hatch_docker.errors import NetworkError
@@ -62,7 +63,7 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
 
 
-class Server(ThreadingHTTPServer):
+class Server(QuietServer):
     """Gives `answers` in order, repeating the last one, and records the requests."""
 
     # The client closes persistent connections; the server does not wait for them.
@@ -107,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     with Server() as running:
-        thread = Thread(target=running.serve_forever, args=(0.01,))
+        thread = Thread(target=running.serve_forever)
         thread.start()
         yield running
         running.shutdown()

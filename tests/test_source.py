@@ -185,6 +185,7 @@ class TestPull:
 
 
 class TestOffline:
+    @pytest.mark.usefixtures("no_waiting")
     def test_image_named_by_digest_needs_its_registry_once(self, cache: Cache) -> None:
         top = index(IMAGE)
         with FakeRegistry() as fake:

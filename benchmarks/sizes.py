@@ -200,8 +200,8 @@ def cleanup() -> Iterator[None]:
     try:
         yield
     finally:
-        for image in client.images.list():
-            for tag in image.tags:
+        for image in client.api.images():
+            for tag in image["RepoTags"] or ():
                 if tag.startswith(MARK):
                     client.images.remove(tag, force=True)
         if added := build_cache() - before:

@@ -19,6 +19,7 @@ from apk_repository import FOLDER, derived
 from conftest import mirrors
 from containers import built, environment, remove, tool
 from docker import APIClient, DockerClient
+from docker.errors import ImageNotFound
 
 from hatch_docker.engine.container import LABEL
 from hatch_docker.oci.archive import archive
@@ -98,8 +99,9 @@ def building(client: DockerClient, cache: Path, folder: Path) -> Iterator[Build]
     finally:
         for image in images:
             remove(client, image)
-        for left in client.images.list(filters={"label": MARK}):
-            client.images.remove(str(left.id), force=True)
+        for left in client.api.images(filters={"label": MARK}):
+            with contextlib.suppress(ImageNotFound):
+                client.images.remove(left["Id"], force=True)
 
 
 def copied(project: Path, to: Path) -> Path:

@@ -91,9 +91,9 @@ def output(client: DockerClient, image: str, *entrypoint: str) -> str:
 
 def remove(client: DockerClient, repository: str) -> None:
     """Remove the names of a repository from the engine. Other names of the same images stay."""
-    for image in client.images.list(name=repository):
-        names = [*image.attrs["RepoTags"], *image.attrs["RepoDigests"]]
-        for name in names:
+    # Not `client.images.list`, which fails if another process removes one of the images meanwhile.
+    for image in client.api.images(name=repository):
+        for name in [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]:
             if name.startswith((f"{repository}:", f"{repository}@")):
                 # In a containerd store, the name by digest goes with the last tag.
                 with contextlib.suppress(ImageNotFound):

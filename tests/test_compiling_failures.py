@@ -118,7 +118,7 @@ def is_removed(client: DockerClient, path: Path) -> bool:
     """Whether the container for an sdist is removed within a minute."""
     what = f"compiling {path.name.removesuffix('.tar.gz').replace('-', ' ')}"
     for _ in range(600):
-        if not client.containers.list(all=True, filters={"label": f"{LABEL}={what}"}):
+        if not client.api.containers(all=True, filters={"label": f"{LABEL}={what}"}):
             return True
         time.sleep(0.1)
     return False

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
+from hatch_docker.base import files
 from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts
 from hatch_docker.base.target import VENV
 from hatch_docker.base.transports import BaseRequest, BaseSource, locate, locate_errors, name_of
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.errors import BaseError, InvalidReferenceError
-from hatch_docker.oci.filesystem import merge
+from hatch_docker.oci.filesystem import Filesystem, merge
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
 
-_FACTS = "4"
+_FACTS = "5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +62,34 @@ def open_base(request: BaseRequest, services: Services, source: BaseSource | Non
 
 def facts_of(image: Image, cache: Cache, threads: int) -> BaseFacts:
     """The facts about an image's contents, read once and cached. Raises ImageError."""
-    key = f"{_FACTS} {image.config_descriptor.digest} {VENV}"
-    known = cache.get("bases", key)
+    known = cache.get("bases", _key(image))
     if known is not None:
-        try:
+        with contextlib.suppress(KeyError, TypeError, ValueError, InvalidReferenceError):
             return BaseFacts.from_json(known)
-        except (KeyError, TypeError, ValueError, InvalidReferenceError):
-            pass
+    return _read(image, cache, threads)[0]
+
+
+def files_of(image: Image, cache: Cache, threads: int) -> Filesystem:
+    """The listing of an image's files (base.files), read once and cached. Raises as `facts_of`."""
+    known = cache.get("base-files", _key(image))
+    if known is not None:
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            return files.from_json(known)
+    return _read(image, cache, threads)[1]
+
+
+def _key(image: Image) -> str:
+    return f"{_FACTS} {image.config_descriptor.digest} {VENV}"
+
+
+def _read(image: Image, cache: Cache, threads: int) -> tuple[BaseFacts, Filesystem]:
+    """Read an image's layers once, for all that is cached about it."""
     fetch(image, threads=threads)
-    facts = read_facts(merge(image.layers, needs_content), image.config, venv=VENV)
-    cache.put("bases", key, facts.to_json())
-    return facts
+    merged = merge(image.layers, lambda path: needs_content(path) or files.needs_text(path))
+    facts, listing = read_facts(merged, image.config, venv=VENV), files.listing(merged)
+    cache.put("bases", _key(image), facts.to_json())
+    cache.put("base-files", _key(image), files.to_json(listing))
+    return facts, listing
 
 
 def _check(name: str, facts: BaseFacts, request: BaseRequest) -> None:

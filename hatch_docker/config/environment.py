@@ -42,6 +42,10 @@ def _integer(text: str, _place: str) -> object:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
+def _boolean(text: str, _place: str) -> object:
+    return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
+
+
 def _list(text: str, _place: str) -> object:
     return [item.strip() for item in text.split(",") if item.strip()]
 
@@ -63,6 +67,7 @@ def _only(example: str) -> Callable[[str, str], object]:
 
 TEXT = Form(opening="\"'", plain=_text)
 INTEGER = Form(opening="\"'", plain=_integer)
+BOOLEAN = Form(opening="\"'", plain=_boolean)
 LIST = Form(opening="[\"'", plain=_list)
 TABLE = Form(opening="{", plain=_table)
 COMMAND = Form(opening="[\"'", plain=_text)

@@ -21,6 +21,7 @@ INSTALLERS = ("archive", "engine")
 ALL = ":all:"  # all distributions, as in pip
 EVERY: Literal["all"] = "all"  # all platforms of the base
 PRUNED = ("tests", "caches", "c-sources", "static-libraries")
+LEFTOVERS = ("pip", "setuptools", "wheel", "ensurepip")  # what `prune-base` can remove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +80,14 @@ class BaseOptions:
     """The base image.
 
     `python` is `X.Y`, or empty for the newest version that requires-python admits. `platforms` is empty for the host's
-    platform, or EVERY for all platforms of the base.
+    platform, or EVERY for all platforms of the base. `prune` has the members of LEFTOVERS to remove from it; None for
+    those that neither the project nor its dependencies need.
     """
 
     spec: BaseSpec = BaseSpec(transport="family", value="slim")
     python: str = ""
     platforms: tuple[Platform, ...] | Literal["all"] = ()
+    prune: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,8 @@ class Packages:
     `lock` is a path relative to the project, or empty to search for one; `extras` and `dependency_groups` are
     normalized names (PEP 685, PEP 735); `index_url` may contain credentials and is never shown. `prune` has the files
     to leave out of the venv, as kinds in `PRUNED` or globs; `keep` has exceptions, as globs or distributions. Globs
-    have the syntax of .gitignore and are relative to site-packages.
+    have the syntax of .gitignore and are relative to site-packages. `bytecode` adds .pyc files (PEP 552); None adds
+    them if they can be made here.
     """
 
     lock: str = ""
@@ -103,6 +107,7 @@ class Packages:
     index_url: str = field(default="", repr=False)
     prune: tuple[str, ...] = PRUNED
     keep: tuple[str, ...] = ()
+    bytecode: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +133,15 @@ class OSPackages:
 
     `runtime_packages` are names for the base's package manager; `runtime_installer` is one of INSTALLERS, or empty to
     choose by the base. `debian_mirror` is one or two URLs, may contain credentials and is never shown; `debian_keyring`
-    is the path of a keyring, relative to the project.
+    is the path of a keyring, relative to the project. `ca_certificates` is the path of a PEM file, relative to the
+    project, whose certificate authorities the image and the builder trust, too.
     """
 
     runtime_packages: tuple[str, ...] = ()
     runtime_installer: str = ""
     debian_mirror: str = field(default="", repr=False)
     debian_keyring: str = ""
+    ca_certificates: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +150,8 @@ class Runtime:
 
     `entrypoint` and `cmd` are a command, the name of a script, or None if not set; `ports` are like `8080/tcp`;
     `stop_signal` is like `SIGTERM` or `15`; `labels` and `annotations` are added to those from the project's metadata,
-    `manifest_annotations` and `index_annotations` to one kind of document only.
+    `manifest_annotations` and `index_annotations` to one kind of document only. `init` starts the command under an init
+    process.
     """
 
     entrypoint: tuple[str, ...] | str | None = None
@@ -159,6 +167,7 @@ class Runtime:
     index_annotations: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
+    init: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

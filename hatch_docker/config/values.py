@@ -78,6 +78,13 @@ def nonempty(value: object, place: str) -> str:
     return string
 
 
+def boolean(value: object, place: str) -> bool:
+    """A boolean."""
+    if not isinstance(value, bool):
+        expected("true or false", value, place)
+    return value
+
+
 def integer(lowest: int, highest: int) -> Parser[int]:
     """An integer from `lowest` to `highest`."""
 

@@ -26,7 +26,7 @@ from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile
 
 # Part of the cache key: raise it when the layout of a wheel in a layer changes.
-LAYOUT = 1
+LAYOUT = 2
 # A wheel of this size (bytes, zipped) gets its own layer. From about there, one more request to a registry costs less
 # than to upload the wheel again because another one in its group has changed.
 _BIG = 1_000_000

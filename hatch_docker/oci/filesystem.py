@@ -25,15 +25,25 @@ _MAX_PATH = 4096
 _MAX_MEMBERS = 4_000_000
 _MAX_CONTENT = 512 << 20
 _MAX_FILE_CONTENT = 64 << 20
+# Of an executable file: a shebang, and the headers of an ELF file with the path of its interpreter.
+HEAD = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A path's `kind` is `file`, `dir`, `link` (symbolic) or `other`. `data` is its content, if that was requested."""
+    """A path's `kind` is `file`, `dir`, `link` (symbolic) or `other`. `data` is its content, if that was requested.
+
+    `mode` has the permission bits. A directory that no layer has an entry for belongs to root, with mode 0755. `head`
+    is the start of a file that someone may execute, up to HEAD bytes.
+    """
 
     kind: str
     link: str = ""
     data: bytes | None = None
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +179,26 @@ def _add(
 
 
 def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: Mapping[str, Node], *, with_content: bool) -> Node:
-    if member.isdir():
-        return Node(kind="dir")
-    if member.issym():
-        return Node(kind="link", link=member.linkname)
     if member.islnk():
         return added.get(rooted(member.linkname), Node(kind="file"))
-    if not member.isreg():
-        return Node(kind="other")
-    file = tar.extractfile(member) if with_content and member.size <= _MAX_FILE_CONTENT else None
-    return Node(kind="file", data=file.read() if file is not None else None)
+    kinds = {tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
+    kind = "file" if member.isreg() else kinds.get(member.type, "other")
+    data, head = None, b""
+    if kind == "file" and (file := tar.extractfile(member)):
+        if with_content and member.size <= _MAX_FILE_CONTENT:
+            data = file.read()
+            head = data[:HEAD]
+        elif member.mode & 0o111:
+            head = file.read(HEAD)
+    return Node(
+        kind=kind,
+        link=member.linkname if kind == "link" else "",
+        data=data,
+        mode=member.mode & 0o7777,
+        uid=member.uid,
+        gid=member.gid,
+        head=head if member.mode & 0o111 else b"",
+    )
 
 
 def _unreadable(layer: Layer, reason: str) -> ImageError:

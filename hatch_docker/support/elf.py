@@ -33,7 +33,7 @@ _MACHINES = {
 _HEADER = {32: "28xL10xHH", 64: "32xQ14xHH"}
 _SEGMENT = {32: "LLL4xL12x", 64: "L4xQQ8xQ16x"}
 _ENTRY = {32: "lL", 64: "qQ"}
-_PT_LOAD, _PT_DYNAMIC = 1, 2
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
 _NAMES = {_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH}
 
@@ -102,6 +102,24 @@ def read_library_at(read_at: ReadAt) -> Library | None:
         return _library(read_at)
     except _InvalidError:
         return None
+
+
+def program_interpreter(head: bytes) -> str:
+    """The dynamic loader that a program names (PT_INTERP), from the start of its file.
+
+    Empty if it names none, as a program that is linked statically, or if the file is damaged or `head` too short.
+    """
+
+    def read_at(start: int, length: int) -> bytes:
+        return head[start : start + length]
+
+    try:
+        segments = _table(read_at, head, _Layout.of(head))
+    except _InvalidError:
+        return ""
+    found = next((each for kind, each in segments if kind == _PT_INTERP), None)
+    text = read_at(found.offset, found.size) if found else b""
+    return text.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 class _Rewindable:
@@ -186,6 +204,15 @@ class _Segment:
 
 def _segments(read_at: ReadAt, start: bytes, layout: _Layout) -> tuple[_Segment, list[_Segment]]:
     """The dynamic section and the loaded segments."""
+    segments = _table(read_at, start, layout)
+    dynamic = [each for kind, each in segments if kind == _PT_DYNAMIC]
+    if len(dynamic) != 1 or dynamic[0].size > _LARGEST_DYNAMIC:
+        raise _InvalidError
+    return dynamic[0], [each for kind, each in segments if kind == _PT_LOAD]
+
+
+def _table(read_at: ReadAt, start: bytes, layout: _Layout) -> list[tuple[int, _Segment]]:
+    """The program headers, with the types of their segments."""
     try:
         offset, size, count = struct.unpack_from(layout.order + _HEADER[layout.bits], start)
     except struct.error:
@@ -194,11 +221,7 @@ def _segments(read_at: ReadAt, start: bytes, layout: _Layout) -> tuple[_Segment,
     table = read_at(offset, segment.size * count)
     if size != segment.size or len(table) < segment.size * count:
         raise _InvalidError
-    segments = [(kind, _Segment(*fields)) for kind, *fields in segment.iter_unpack(table)]
-    dynamic = [each for kind, each in segments if kind == _PT_DYNAMIC]
-    if len(dynamic) != 1 or dynamic[0].size > _LARGEST_DYNAMIC:
-        raise _InvalidError
-    return dynamic[0], [each for kind, each in segments if kind == _PT_LOAD]
+    return [(kind, _Segment(*fields)) for kind, *fields in segment.iter_unpack(table)]
 
 
 def _entries(section: bytes, layout: str) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Part of the cache key of facts: raise it if the facts, or the way to find them, change.
-FORMAT = 5
+FORMAT = 6
 
 # Scripts are scanned like modules, except larger ones, which may be compiled programs.
 _SCRIPT_BYTES = 1 << 20

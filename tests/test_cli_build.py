@@ -38,6 +38,7 @@ from hatch_docker.frontends.cli.exports import Export, parse_export
 from hatch_docker.frontends.cli.main import help_text
 from hatch_docker.frontends.cli.options import run_options
 from hatch_docker.frontends.cli.parser import Parser, add_common_options, add_project_options
+from hatch_docker.image.layers import LAYOUT
 
 _PRINTABLE = st.characters(exclude_categories=["C", "Zl", "Zp"])
 
@@ -306,6 +307,7 @@ class TestFiles:
         assert descriptor["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
         assert made["image.name"] == "docker.io/acme/app:1,docker.io/acme/app:2"
         assert made["schema-version"] == 1
+        assert made["layout"] == LAYOUT
 
     def test_image_id(self, project: Path, build: HatchDocker) -> None:
         succeeded(build("--iidfile", "iid"))

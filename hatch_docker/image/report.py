@@ -10,6 +10,7 @@ from typing import Any
 
 from hatch_docker.base.image import Base
 from hatch_docker.compiling.wheel_cache import CompiledWheel
+from hatch_docker.image.layers import LAYOUT
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.image import Image, ImageIndex
@@ -126,6 +127,7 @@ def document(built: Built, outputs: Mapping[str, Sequence[str]]) -> dict[str, An
         "containerimage.descriptor": built.node.descriptor.to_json(),
         "containerimage.digest": built.digest,
         "schema-version": SCHEMA_VERSION,
+        "layout": LAYOUT,
         "name": built.name,
         "version": built.version,
         "reference": built.digest_reference,

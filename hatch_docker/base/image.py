@@ -27,7 +27,8 @@ _FACTS = "5"
 class Base:
     """A base image. `name` is its display name; `reference` its name in a registry, None if it comes from elsewhere.
 
-    `selections` has the packages in it that come from Debian's archive.
+    `selections` has the packages in it that come from Debian's archive. `grown` is the image with what was added to the
+    base, such as OS packages; `facts` are those of `merged`.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Base:
     reference: Reference | None
     facts: BaseFacts
     selections: tuple[Selection, ...] = ()
+    grown: Image | None = None
+
+    @property
+    def merged(self) -> Image:
+        """The image that the layers of wheels go on: the base, with all that was added to it."""
+        return self.grown or self.image
 
 
 def open_base(request: BaseRequest, services: Services, source: BaseSource | None = None) -> Base:

@@ -123,7 +123,7 @@ def add_packages(
             services.progress.note(f"{base.name} has {', '.join(planned.names)} already")
         image, made, selections = added.image, added.made, (*base.selections, added.selection)
     facts = facts_of(image, services.cache, services.threads)
-    return replace(base, facts=facts, selections=selections), [made] if made else []
+    return replace(base, facts=facts, selections=selections, grown=image), [made] if made else []
 
 
 def _options(base: Base, planned: PlannedPackages, compression: str) -> InstallOptions:

@@ -120,12 +120,25 @@ def test_hints_are_commands_for_the_request(tmp_path: Path) -> None:
 
 
 @posix_only
-def test_uv_of_hatch_goes_before_the_one_on_path(tmp_path: Path) -> None:
-    (tmp_path / "hatch").mkdir()
+def test_uv_that_runs_us_goes_before_the_one_on_path(tmp_path: Path) -> None:
+    for name in ("hatch", "running", "path"):
+        (tmp_path / name).mkdir()
+    of_hatch, running, on_path = (fake_uv(tmp_path / name) for name in ("hatch", "running", "path"))
+    environ = {"PATH": str(tmp_path / "path")}
+    assert find_uv({"HATCH_UV": of_hatch, "UV": running, **environ}) == of_hatch
+    assert find_uv({"UV": running, "PATH": ""}) == running
+    assert find_uv({"HATCH_UV": str(tmp_path / "gone"), "UV": running, **environ}) == running
+    assert find_uv(environ) == on_path
+
+
+@posix_only
+def test_running_uv_that_is_no_program_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "path").mkdir()
-    of_hatch, on_path = fake_uv(tmp_path / "hatch", ""), fake_uv(tmp_path / "path", "")
-    assert find_uv({"HATCH_UV": of_hatch, "PATH": str(tmp_path / "path")}) == of_hatch
-    assert find_uv({"HATCH_UV": str(tmp_path / "gone"), "PATH": str(tmp_path / "path")}) == on_path
+    on_path = fake_uv(tmp_path / "path")
+    (tmp_path / "plain").write_text("")
+    monkeypatch.chdir(tmp_path / "path")  # uv runs elsewhere, where a relative path is another file
+    for wrong in ("", str(tmp_path / "gone"), str(tmp_path), str(tmp_path / "plain"), "uv", "./uv", "1"):
+        assert find_uv({"UV": wrong, "PATH": str(tmp_path / "path")}) == on_path
 
 
 def test_hint_without_uv_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,13 +43,16 @@ _HINTS = (
 
 
 def find_uv(environ: Mapping[str, str]) -> str:
-    """The path of uv: Hatch's own ($HATCH_UV), the one on PATH, or the one installed with this Python.
+    """The path of uv: of what runs us, the one on PATH, or the one installed with this Python.
 
-    Raises ResolveError if uv is not installed.
+    Hatch names its uv in $HATCH_UV, and uv names itself in $UV (uvx, uv run). $UV counts if it is the absolute path of a
+    program: it may be inherited from a uv that is gone. Raises ResolveError if uv is not installed.
     """
-    hatch_uv = environ.get("HATCH_UV", "")
+    hatch_uv, running = environ.get("HATCH_UV", ""), environ.get("UV", "")
     if hatch_uv and Path(hatch_uv).is_file():
         return hatch_uv
+    if Path(running).is_absolute() and shutil.which(running):
+        return running
     if on_path := shutil.which("uv", path=environ.get("PATH", "")):
         return on_path
     try:

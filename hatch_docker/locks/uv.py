@@ -45,8 +45,8 @@ _HINTS = (
 def find_uv(environ: Mapping[str, str]) -> str:
     """The path of uv: of what runs us, the one on PATH, or the one installed with this Python.
 
-    Hatch names its uv in $HATCH_UV, and uv names itself in $UV (uvx, uv run). $UV counts if it is the absolute path of a
-    program: it may be inherited from a uv that is gone. Raises ResolveError if uv is not installed.
+    Hatch names its uv in $HATCH_UV, and uv names itself in $UV (uvx, uv run). $UV counts if it is the absolute path of
+    a program: it may be inherited from a uv that is gone. Raises ResolveError if uv is not installed.
     """
     hatch_uv, running = environ.get("HATCH_UV", ""), environ.get("UV", "")
     if hatch_uv and Path(hatch_uv).is_file():

@@ -16,6 +16,8 @@ from hatch_docker.support.elf import MAGIC, program_interpreter
 _TEXT = re.compile(r"etc/(?:passwd|group|shadow|gshadow)|(?:etc|usr/lib)/os-release")
 _MAX_TEXT = 1 << 20
 _SHEBANG = b"#!"
+# The kernel reads this much of a script (BINPRM_BUF_SIZE).
+_SHEBANG_LIMIT = 256
 
 
 def needs_text(path: str) -> bool:
@@ -29,9 +31,20 @@ def interpreter_of(head: bytes) -> str:
     Empty if there is none: the file is linked statically, or is neither script nor ELF file.
     """
     if head.startswith(_SHEBANG):
-        line = head[len(_SHEBANG) : 256].partition(b"\n")[0]
-        return b"".join(line.split()[:1]).decode("utf-8", "replace")
+        return shebang_of(head)[0]
     return program_interpreter(head) if head.startswith(MAGIC) else ""
+
+
+def shebang_of(head: bytes) -> tuple[str, str]:
+    """The interpreter and the one argument in a script's first line, as the kernel reads them (fs/binfmt_script.c).
+
+    Both are empty if the line has none, or if the kernel would cut the interpreter's path.
+    """
+    line, end, _ = head[:_SHEBANG_LIMIT].partition(b"\n")
+    interpreter, _, argument = line[len(_SHEBANG) :].strip(b" \t\0").replace(b"\t", b" ").partition(b" ")
+    if not end and not argument and len(head) >= _SHEBANG_LIMIT:
+        return "", ""
+    return interpreter.decode("utf-8", "replace"), argument.strip(b" ").decode("utf-8", "replace")
 
 
 def listing(files: Filesystem) -> Filesystem:
@@ -57,11 +70,11 @@ def _reduced(path: str, node: Node) -> Node:
 
 
 def _reduced_head(node: Node) -> bytes:
-    """A shebang, or the magic number of an ELF file and its loader as in a shebang; else two bytes."""
-    if not node.head:
-        return b""
+    """A script's first line, the loader of an ELF file as in a shebang, or four bytes."""
+    if node.head.startswith(_SHEBANG):
+        return node.head[:_SHEBANG_LIMIT].partition(b"\n")[0] + b"\n" * (b"\n" in node.head[:_SHEBANG_LIMIT])
     interpreter = interpreter_of(node.head)
-    return b"#!" + interpreter.encode() if interpreter else node.head[:4]
+    return _SHEBANG + interpreter.encode() + b"\n" if interpreter else node.head[:4]
 
 
 def _encoded(node: Node) -> list[Any]:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
 from hatch_docker.errors import ConfigError
+from hatch_docker.image.environment import environment
 from hatch_docker.oci import spec
-from hatch_docker.oci.config import DEFAULT_PATH, ImageConfig
+from hatch_docker.oci.config import ImageConfig
 from hatch_docker.project.model import Project
 
 _OCI = "org.opencontainers.image."
@@ -50,18 +51,11 @@ def configure(
 
     `labels` are made from the project's metadata. They replace the base's pre-defined labels, which describe the base.
     """
-    path = base.env.get("PATH") or DEFAULT_PATH
     inherited = {name: text for name, text in base.labels.items() if not name.startswith(_OCI)}
     return ImageConfig(
         platform=base.platform,
         created=created,
-        env={
-            **base.env,
-            "PATH": f"/{VENV}/bin:{path}",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **runtime.env,
-        },
+        env=environment(base.env, runtime.env).variables,
         entrypoint=tuple(entrypoint) if entrypoint is not None else base.entrypoint,
         cmd=tuple(cmd) if cmd is not None else (base.cmd if entrypoint is None else None),
         user=runtime.user,

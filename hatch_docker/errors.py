@@ -18,6 +18,7 @@ HatchDockerError
 ├── CompileError           an sdist that cannot be compiled: the last output of the compiler, and the path of the log
 ├── PackageError           OS packages that cannot be installed: unknown names, no package manager
 ├── LinkageError           an extension module whose shared libraries, libc or CPU do not match the image
+├── BytecodeUnavailableError    no interpreter that compiles for the base's Python, and why
 ├── NetworkError           a host that does not answer, or breaks HTTP
 │   └── RegistryError      a registry that refuses: 401, 403, 404, 429, 5xx
 ├── DebianError            Debian's archive: unreachable, not signed as expected, or breaks Debian policy
@@ -132,6 +133,10 @@ class PackageError(HatchDockerError):
 
 class LinkageError(HatchDockerError):
     """An extension module that cannot be loaded in the image: a missing shared library, another libc or CPU."""
+
+
+class BytecodeUnavailableError(HatchDockerError):
+    """No interpreter compiles modules for the base's Python; the message says for each way why."""
 
 
 class NetworkError(HatchDockerError):

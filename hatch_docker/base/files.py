@@ -5,14 +5,17 @@ Contents are kept of a few small files only, such as etc/passwd. The listing is 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from hatch_docker.errors import ImageError
 from hatch_docker.oci.filesystem import HEAD, Filesystem, Node
 from hatch_docker.support.elf import MAGIC, program_interpreter
 
 # Files whose content is part of the listing.
+_ACCOUNTS = ("etc/passwd", "etc/group")
 _TEXT = re.compile(r"etc/(?:passwd|group|shadow|gshadow)|(?:etc|usr/lib)/os-release")
 _MAX_TEXT = 1 << 20
 _SHEBANG = b"#!"
@@ -23,6 +26,15 @@ _SHEBANG_LIMIT = 256
 def needs_text(path: str) -> bool:
     """Whether the listing has the content of a file (oci.filesystem.merge)."""
     return _TEXT.fullmatch(path) is not None
+
+
+def linked_accounts(files: Filesystem) -> frozenset[str]:
+    """The files that links at etc/passwd and etc/group lead to, whose content `needs_text` does not cover."""
+    found = set()
+    for path in _ACCOUNTS:
+        with contextlib.suppress(ImageError):
+            found.add(files.resolve(path))
+    return frozenset(path for path in found.difference(_ACCOUNTS) if files.is_file(path))
 
 
 def interpreter_of(head: bytes) -> str:
@@ -49,7 +61,8 @@ def shebang_of(head: bytes) -> tuple[str, str]:
 
 def listing(files: Filesystem) -> Filesystem:
     """The listing of a merged file system, without the contents that it does not keep."""
-    return Filesystem({path: _reduced(path, node) for path, node in files.nodes.items()})
+    texts = linked_accounts(files)
+    return Filesystem({path: _reduced(node, needs_text(path) or path in texts) for path, node in files.nodes.items()})
 
 
 def to_json(files: Filesystem) -> dict[str, Any]:
@@ -62,8 +75,8 @@ def from_json(document: Mapping[str, Any]) -> Filesystem:
     return Filesystem({path: _decoded(*fields) for path, fields in document.items()})
 
 
-def _reduced(path: str, node: Node) -> Node:
-    data = node.data if node.data is not None and needs_text(path) and len(node.data) <= _MAX_TEXT else None
+def _reduced(node: Node, with_text: bool) -> Node:
+    data = node.data if node.data is not None and with_text and len(node.data) <= _MAX_TEXT else None
     return Node(
         kind=node.kind, link=node.link, data=data, mode=node.mode, uid=node.uid, gid=node.gid, head=_reduced_head(node)
     )

@@ -150,6 +150,36 @@ class TestAnnotations:
             "base.digest": "sha256:0",
         }
 
+    def test_are_single_lines_without_control_characters(self) -> None:
+        project = Project(
+            root=Path(),
+            name="a",
+            version="1",
+            description='Two lines:\r\n  the second one\twith "quotes",\u2028ünïcode \U0001f468\u200d\U0001f4bb, '
+            "\x07\x00\x85\x1b[1m\udc80 ",
+            license=" \n",
+            authors=("A\nB", "C"),
+            urls={"docs": "https://docs.example\n"},
+        )
+        annotations = describe(project, created="", base_name="", base_digest="")
+        assert {key.removeprefix("org.opencontainers.image."): text for key, text in annotations.items()} == {
+            "title": "a",
+            "version": "1",
+            "description": 'Two lines: the second one with "quotes", ünïcode \U0001f468\u200d\U0001f4bb, [1m',
+            "authors": "A B, C",
+            "documentation": "https://docs.example",
+        }
+
+    def test_cut_a_long_description(self) -> None:
+        def description(text: str) -> str:
+            project = Project(root=Path(), name="a", version="1", description=text)
+            annotations = describe(project, created="", base_name="", base_digest="")
+            return annotations["org.opencontainers.image.description"]
+
+        assert description("é" * 512) == "é" * 512
+        assert description("é" * 513) == "é" * 511 + "…"
+        assert description("word " * 10**6) == "word " * 102 + "w…"
+
     def test_omits_empty_values(self) -> None:
         project = Project(root=Path(), name="a", version="1")
         annotations = describe(project, created="", base_name="", base_digest="sha256:0")

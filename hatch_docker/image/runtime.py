@@ -16,6 +16,11 @@ from hatch_docker.oci.config import ImageConfig
 from hatch_docker.project.model import Project
 
 _OCI = "org.opencontainers.image."
+# Line breaks, and characters that a terminal or a log should not get from a label. Not all that Unicode calls not
+# printable: its versions differ, and digests would with them.
+_NOT_IN_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# That of a summary on PyPI.
+_LONGEST_DESCRIPTION = 512
 # Labels of [project.urls] for annotations of the specification (PyPA: well-known labels).
 _WELL_KNOWN = {
     "source": ("source", "sourcecode", "repository", "github"),
@@ -81,7 +86,10 @@ def index_annotations(project: Project, runtime: Runtime, *, created: str) -> di
 
 
 def describe(project: Project, *, created: str, base_name: str, base_digest: str) -> dict[str, str]:
-    """The pre-defined annotations (annotations.md) that the project's metadata has values for, sorted."""
+    """The pre-defined annotations (annotations.md) that the project's metadata has values for, sorted.
+
+    They are single lines. A long description is cut: a registry limits the size of a manifest.
+    """
     urls = {re.sub(r"[^a-z]", "", label.lower()): url for label, url in project.urls.items()}
     values = {
         "title": project.name,
@@ -96,4 +104,7 @@ def describe(project: Project, *, created: str, base_name: str, base_digest: str
     }
     for key, labels in _WELL_KNOWN.items():
         values[key] = next((urls[label] for label in labels if label in urls), "")
-    return {_OCI + key: text for key, text in sorted(values.items()) if text}
+    lines = {key: " ".join(_NOT_IN_LINES.sub(" ", text).split()) for key, text in values.items()}
+    if len(lines["description"]) > _LONGEST_DESCRIPTION:
+        lines["description"] = f"{lines['description'][: _LONGEST_DESCRIPTION - 1].rstrip()}…"
+    return {_OCI + key: line for key, line in sorted(lines.items()) if line}

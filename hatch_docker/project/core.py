@@ -24,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.errors import ConfigError
 from hatch_docker.project.groups import dependency_groups
+from hatch_docker.project.license import license_name
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.distinfo import parse_entry_points
 
@@ -37,7 +38,16 @@ _ALWAYS = re.compile(rf"^{_TRUE}$|{_TRUE} and | and {_TRUE}$")
 
 
 def read_core(root: Path, table: Table) -> CoreMetadata:
-    """The metadata of a table `[project]` at `root`. Its fields raise TypeError, ValueError and OSError."""
+    """The metadata of a table `[project]` at `root`. Its fields raise TypeError, ValueError and OSError.
+
+    Of the licence, only what names it is read. A name that is no SPDX expression is left to the build backend: that of
+    Poetry admits any.
+    """
+    named = table.get("license")
+    if isinstance(named, str):
+        table = {**table, "license": {"text": named}}
+    elif isinstance(named, Mapping) and list(named) == ["file"]:
+        table = {**table, "license": {"text": ""}}
     settings: HatchMetadataSettings[Any] = HatchMetadataSettings(
         str(root), {"allow-direct-references": True}, PluginManager()
     )
@@ -58,7 +68,7 @@ def project_of(core: CoreMetadata, root: Path, document: Table, version: str) ->
         scripts=core.scripts,
         gui_scripts=core.gui_scripts,
         description=core.description,
-        license=core.license_expression or core.license,
+        license=_license_of(core),
         authors=tuple(core.authors_data["name"] + core.authors_data["email"]),
         urls=core.urls,
     )
@@ -99,7 +109,9 @@ def built_project(built: BuiltMetadata, root: Path, document: Table) -> Project:
         scripts=scripts["console_scripts"],
         gui_scripts=scripts["gui_scripts"],
         description=_text(message, "Summary"),
-        license=_text(message, "License-Expression") or _license(message),
+        license=license_name(
+            _text(message, "License-Expression"), _text(message, "License"), message.get_all("Classifier", [])
+        ),
         authors=tuple(_authors(message)),
         urls=dict(_urls(message)),
     )
@@ -111,10 +123,14 @@ def _text(message: Message, field: str) -> str:
     return "" if value == "UNKNOWN" else value
 
 
-def _license(message: Message) -> str:
-    """The old field, which may have the text of the whole licence: then it is not the name of one."""
-    value = _text(message, "License")
-    return "" if "\n" in value else value
+def _license_of(core: CoreMetadata) -> str:
+    """The name of the licence. A file that is named there has its text, and never its name."""
+    table = core.config.get("license")
+    text = "" if isinstance(table, Mapping) and "file" in table else core.license
+    # Not `core.classifiers`, which refuses those that hatchling does not know.
+    classifiers = core.config.get("classifiers")
+    named = classifiers if isinstance(classifiers, list) else []
+    return license_name(core.license_expression, text, [each for each in named if isinstance(each, str)])
 
 
 def _requirements(message: Message) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:

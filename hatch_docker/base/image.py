@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.specifiers import SpecifierSet
 
 from hatch_docker.base import files
-from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts
+from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts, with_files
 from hatch_docker.base.target import VENV
 from hatch_docker.base.transports import BaseRequest, BaseSource, locate, locate_errors, name_of
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.errors import BaseError, InvalidReferenceError
+from hatch_docker.oci.config import History
 from hatch_docker.oci.filesystem import Filesystem, merge
-from hatch_docker.oci.image import Image
+from hatch_docker.oci.image import Image, append
+from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
@@ -85,6 +87,22 @@ def files_of(image: Image, cache: Cache, threads: int) -> Filesystem:
     return _read(image, cache, threads)[1]
 
 
+def grow(base: Base, made: MadeLayer, cache: Cache, threads: int) -> Base:
+    """The base with one more layer, which changes nothing of its Python and its shared libraries. Raises ImageError.
+
+    Only that layer is read.
+    """
+    below = base.merged
+    image = append(
+        below, (made.layer,), (History(created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]),), below.config
+    )
+    if cache.get("base-files", _key(image)) is None or cache.get("bases", _key(image)) is None:
+        merged = files.listing(merge((made.layer,), files.needs_text, files_of(below, cache, threads)))
+        cache.put("bases", _key(image), with_files(base.facts, merged).to_json())
+        cache.put("base-files", _key(image), files.to_json(merged))
+    return replace(base, grown=image, facts=facts_of(image, cache, threads))
+
+
 def _key(image: Image) -> str:
     return f"{_FACTS} {image.config_descriptor.digest} {VENV}"
 
@@ -93,6 +111,10 @@ def _read(image: Image, cache: Cache, threads: int) -> tuple[BaseFacts, Filesyst
     """Read an image's layers once, for all that is cached about it."""
     fetch(image, threads=threads)
     merged = merge(image.layers, lambda path: needs_content(path) or files.needs_text(path))
+    if linked := files.linked_accounts(merged):
+        # Which files these are is known only now, and few images have such links: reading twice is simple.
+        again = merge(image.layers, linked.__contains__)
+        merged = Filesystem({**merged.nodes, **{path: again.nodes[path] for path in linked}})
     facts, listing = read_facts(merged, image.config, venv=VENV), files.listing(merged)
     cache.put("bases", _key(image), facts.to_json())
     cache.put("base-files", _key(image), files.to_json(listing))

@@ -11,10 +11,11 @@ import contextlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from hatch_docker.base.leftovers import leftovers_of, needed_leftovers, needs_record
 from hatch_docker.base.target import Libc, TargetPython, is_supported
 from hatch_docker.dpkg.ldcache import FLAGS
 from hatch_docker.dpkg.ldconfig import configured_directories
@@ -55,7 +56,8 @@ class BaseFacts:
 
     `links` are its symbolic links to directories, and `directories` its directories: no file may replace one.
     `occupied` is whether the path of the virtual environment exists already. `libraries` are the names of the shared
-    libraries that the dynamic loader finds. `suite` is its release of Debian, such as `trixie`, or empty.
+    libraries that the dynamic loader finds. `suite` is its release of Debian, such as `trixie`, or empty. `leftovers`
+    are the paths of what can be removed, by the members of LEFTOVERS; other packages in it require `leftovers_needed`.
     """
 
     python: TargetPython
@@ -64,6 +66,8 @@ class BaseFacts:
     occupied: bool
     libraries: frozenset[str] = frozenset()
     suite: str = ""
+    leftovers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    leftovers_needed: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """Encode for the cache."""
@@ -79,6 +83,8 @@ class BaseFacts:
             "occupied": self.occupied,
             "libraries": sorted(self.libraries),
             "suite": self.suite,
+            "leftovers": {name: list(paths) for name, paths in self.leftovers.items()},
+            "leftovers-needed": sorted(self.leftovers_needed),
         }
 
     @classmethod
@@ -99,12 +105,14 @@ class BaseFacts:
             occupied=bool(document["occupied"]),
             libraries=frozenset(document["libraries"]),
             suite=str(document["suite"]),
+            leftovers={str(name): tuple(map(str, paths)) for name, paths in document["leftovers"].items()},
+            leftovers_needed=frozenset(map(str, document["leftovers-needed"])),
         )
 
 
 def needs_content(path: str) -> bool:
     """Whether `read_facts` needs the content of a file (oci.filesystem.merge)."""
-    return _CONTENT.fullmatch(path) is not None
+    return _CONTENT.fullmatch(path) is not None or needs_record(path)
 
 
 def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFacts:
@@ -119,16 +127,21 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
         free_threaded=bool(threads),
     )
     _check_machine(files, prefix, python)
-    links = {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _matters(files, name)}
-    directories = frozenset(name for name, node in files.nodes.items() if node.kind == "dir")
     return BaseFacts(
         python=python,
-        links=links,
-        directories=directories,
+        links=_links(files),
+        directories=_directories(files),
         occupied=files.get(venv) is not None,
         libraries=_libraries(files, python, config),
         suite=_suite(files),
+        leftovers=leftovers_of(files, python),
+        leftovers_needed=needed_leftovers(files, python),
     )
+
+
+def with_files(facts: BaseFacts, files: Filesystem) -> BaseFacts:
+    """The facts of an image with other files that are neither of its Python nor of its shared libraries."""
+    return replace(facts, links=_links(files), directories=_directories(files))
 
 
 def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:
@@ -191,6 +204,14 @@ def _check_machine(files: Filesystem, prefix: str, python: TargetPython) -> None
         )
     if not is_supported(python.platform):
         raise BaseError(f"wheels do not exist for the platform {python.platform}", hint='use "linux/amd64"')
+
+
+def _links(files: Filesystem) -> dict[str, str]:
+    return {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _matters(files, name)}
+
+
+def _directories(files: Filesystem) -> frozenset[str]:
+    return frozenset(name for name, node in files.nodes.items() if node.kind == "dir")
 
 
 def _matters(files: Filesystem, link: str) -> bool:

@@ -100,13 +100,14 @@ class Filesystem:
                 yield name[len(prefix) :]
 
 
-def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool]) -> Filesystem:
+def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool], onto: Filesystem | None = None) -> Filesystem:
     """Merge the listings of `layers`, lowest first, with the content of the files for which `needs_content` is true.
 
+    They are on top of the files `onto`, if these are given, which stay as they are.
     Files larger than 64 MiB, and those beyond 512 MiB in total, have no content. Parent directories without an entry
     are listed too. Raises ImageError for layers that are invalid, too large to list, or have another diff ID.
     """
-    nodes: dict[str, Node] = {}
+    nodes = dict(onto.nodes) if onto else {}
     room = _MAX_CONTENT
     for layer in layers:
         changes = _read(layer, needs_content, room)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from hatch_docker.base.image import Base
+from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.packages import add_packages
 from hatch_docker.compiling.compile import Collected, collect, compile_missing
@@ -20,6 +20,7 @@ from hatch_docker.compiling.context import CompileContext, PureWheels, open_cont
 from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.config import Runtime
+from hatch_docker.image.accounts import Account, account_of
 from hatch_docker.image.assemble import assemble, skeleton, start_of
 from hatch_docker.image.checks import check_wheels
 from hatch_docker.image.extra_files import directories_of, extra_entries, source_entries
@@ -31,6 +32,8 @@ from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.locked import Locked
+from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.plan import ImagePlan, Plan, references_of
 from hatch_docker.project.model import Own, Project, SourceFiles
@@ -116,9 +119,15 @@ def _make_image(plan: Plan, own: Own, services: Services, inputs: _Inputs, progr
     check_wheels(dependencies, own_wheel, locked, image.request, progress, version=plan.project.version)
     check_linkage(wheels, base.facts, compiled={each.name for each in inputs.compiled}, progress=progress)
     project = replace(plan.project, version=own_wheel.facts.version) if own_wheel else plan.project
-    project_part = _project_part(project, own, own_wheel, base.facts, config.runtime)
+    files = files_of(base.merged, services.cache, services.threads)
+    needed = partial(skeleton, base.facts.python, files, config.runtime)
+    sources = source_entries(own, base.facts.links, base.facts.python) if isinstance(own, SourceFiles) else []
+    # Extra files may have the accounts, whose directories they must not replace.
+    extra = _extra(plan, base.facts, [*needed(account_of(files, config.runtime.user)), *sources])
+    account = _account(plan, files, extra, progress)
+    project_part = _project_part(project, own_wheel, base.facts, [*needed(account), *sources])
     layers = package_layers + make_layers(
-        _parts(plan, base.facts, dependencies, project_part, len(package_layers)),
+        _parts(plan, extra, dependencies, project_part, len(package_layers)),
         target=image.request.target,
         compression=config.output.compression,
         cache=services.cache,
@@ -187,29 +196,41 @@ def _built_file(artifact: Artifact) -> BuiltFile:
     return BuiltFile(filename=artifact.filename, sha256=artifact.hashes["sha256"])
 
 
-def _project_part(project: Project, own: Own, wheel: PreparedWheel | None, base: BaseFacts, runtime: Runtime) -> Part:
-    """The highest layer: what the project installs of its own, with the venv's skeleton."""
-    files = source_entries(own, base.links, base.python) if isinstance(own, SourceFiles) else []
+def _project_part(project: Project, wheel: PreparedWheel | None, base: BaseFacts, entries: Sequence[Entry]) -> Part:
+    """The highest layer: what the project installs of its own, and the entries that the image needs."""
     return Part(
         contents=(f"{project.name} {project.version}".rstrip(),),
         wheels=(wheel,) if wheel else (),
-        entries=(*skeleton(base, runtime), *files),
+        entries=tuple(entries),
         present=base.directories,
         splice=False,
     )
 
 
-def _parts(
-    plan: Plan, base: BaseFacts, wheels: Sequence[PreparedWheel], project: Part, package_layers: int
-) -> list[Part]:
-    """The parts of the layers above the base and its OS packages."""
-    config = plan.config
-    budget = wheel_budget(config.output, package_layers, local=any(wheel.is_local for wheel in wheels))
-    extra = extra_entries(
-        config.output.extra_files,
+def _extra(plan: Plan, base: BaseFacts, others: Sequence[Entry]) -> list[Entry]:
+    """The entries of `extra-files`, which must not replace directories of the base or of `others`."""
+    return extra_entries(
+        plan.config.output.extra_files,
         plan.project.root,
         base.links,
-        base.directories | directories_of(project.entries),
-        config.place("extra-files"),
+        base.directories | directories_of(others),
+        plan.config.place("extra-files"),
     )
-    return arrange(wheels, project, extra=extra, budget=budget)
+
+
+def _account(plan: Plan, files: Filesystem, extra: Sequence[Entry], progress: Progress) -> Account:
+    """Who the image runs as; reports what is likely wrong with that."""
+    account, place = account_of(files, plan.config.runtime.user, extra), plan.config.place("user")
+    for warning in account.warnings:
+        progress.warn(f"{place}: {warning}")
+    for note in account.notes:
+        progress.note(f"{place}: {note}")
+    return account
+
+
+def _parts(
+    plan: Plan, extra: Sequence[Entry], wheels: Sequence[PreparedWheel], project: Part, package_layers: int
+) -> list[Part]:
+    """The parts of the layers above the base and its OS packages."""
+    local = any(wheel.is_local for wheel in wheels)
+    return arrange(wheels, project, extra=extra, budget=wheel_budget(plan.config.output, package_layers, local=local))

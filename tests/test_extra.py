@@ -9,7 +9,7 @@ import pytest
 
 from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError
-from hatch_docker.image.extra_files import check_sources, extra_entries, folders, through
+from hatch_docker.image.extra_files import check_sources, extra_entries, through
 from hatch_docker.oci.layer import Entry, Plain
 
 PLACE = "tool.hatch.build.targets.docker.extra-files"
@@ -147,24 +147,3 @@ class TestMistakes:
         with pytest.raises(HatchDockerError, match="it cannot be read") as caught:
             content(entry)
         assert caught.value.place == str(project / "a.txt")
-
-
-class TestFolders:
-    def test_owners(self) -> None:
-        made = folders("/app", ["/data", "/srv/x"], "1000:2000", {"data": "/mnt/data"}, frozenset({"srv"}))
-        assert {entry.path: (entry.uid, entry.gid) for entry in made} == {
-            "app": (0, 0),
-            "mnt/data": (1000, 2000),
-            "srv/x": (1000, 2000),
-        }
-        assert all(entry.is_directory for entry in made)
-
-    @pytest.mark.parametrize(
-        ("user", "owner"), [("7", (7, 7)), ("7:8", (7, 8)), ("nobody", (0, 0)), ("7:nobody", (0, 0)), ("", (0, 0))]
-    )
-    def test_root_owns_the_volumes_of_a_user_without_numeric_ids(self, user: str, owner: tuple[int, int]) -> None:
-        (_, volume) = folders("/app", ["/data"], user, {}, frozenset())
-        assert (volume.uid, volume.gid) == owner
-
-    def test_skips_directories_of_the_base(self) -> None:
-        assert folders("/", ["/var/lib"], "1", {"var": "v"}, frozenset({"v/lib"})) == []

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.base.image import Base
-from hatch_docker.base.interpreter import BaseFacts
-from hatch_docker.base.target import VENV
+from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.config import Runtime, gather
-from hatch_docker.image.extra_files import folders
+from hatch_docker.image.accounts import Account, folders
 from hatch_docker.image.runtime import command, configure, describe
 from hatch_docker.oci.config import History
+from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layercache import MadeLayer
@@ -21,10 +21,10 @@ from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.prepare import PreparedWheel, main_of, scripts_of
 
 
-def skeleton(base: BaseFacts, runtime: Runtime) -> list[Entry]:
-    """The entries that make a venv of the wheels, and the directories that the image needs."""
-    made = folders(runtime.working_dir, runtime.volumes, runtime.user, base.links, base.directories)
-    return [*venv_skeleton(base.python, VENV), *made]
+def skeleton(python: TargetPython, files: Filesystem, runtime: Runtime, account: Account) -> list[Entry]:
+    """The entries that make a venv of the wheels, and what the image needs for its user: accounts and directories."""
+    made = (*account.entries, *folders(files, runtime.working_dir, runtime.volumes, account))
+    return [*venv_skeleton(python, VENV), *{entry.path: entry for entry in made}.values()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Read `extra-files` from the host as layer entries, and make the image's own directories."""
+"""Read `extra-files` and the files of a project from the host as layer entries."""
 
 from __future__ import annotations
 
@@ -84,20 +84,6 @@ def source_entries(files: SourceFiles, links: Mapping[str, str], target: TargetP
         raise HatchDockerError(f"it cannot be read: {error.strerror}", place=str(error.filename)) from None
     path_file = f"{VENV}/lib/{target.lib_name}/site-packages/{_PATH_FILE}"
     return [*entries, Entry(path=path_file, content=b"/app\n")]
-
-
-def folders(
-    working_dir: str, volumes: Sequence[str], user: str, links: Mapping[str, str], present: Collection[str]
-) -> list[Entry]:
-    """The working directory and volumes that the base lacks. Volumes belong to the image's user if it is numeric."""
-    uid, _, gid = user.partition(":")
-    owner = (int(uid), int(gid or uid)) if uid.isdecimal() and (gid or uid).isdecimal() else (0, 0)
-    owners = {through(working_dir, links): (0, 0)} | {through(volume, links): owner for volume in volumes}
-    return [
-        Entry(path=path, mode=0o755, uid=uid, gid=gid)
-        for path, (uid, gid) in owners.items()
-        if path and path not in present
-    ]
 
 
 def directories_of(entries: Sequence[Entry]) -> frozenset[str]:

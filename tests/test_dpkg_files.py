@@ -37,7 +37,7 @@ class TestSkeleton:
         assert users["nonroot"] == "x:65532:65532:nonroot:/home/nonroot:/usr/sbin/nologin"
         assert groups["nonroot"] == "x:65532:"
         home = made["home/nonroot"]
-        assert (home.is_directory, home.uid, home.gid, home.mode) == (True, 65532, 65532, 0o700)
+        assert (home.is_directory, home.uid, home.gid, home.mode) == (True, 65532, 0, 0o775)
 
     def test_accounts_of_base_passwd(self) -> None:
         master = Entry(path="usr/share/base-passwd/passwd.master", content=b"root:*:0:0:root:/root:/bin/bash\n")

@@ -54,7 +54,8 @@ def skeleton(entries: Mapping[str, Entry]) -> Iterator[Entry]:
     yield _text("etc/networks", _NETWORKS)
     for path, mode in _DIRECTORIES.items():
         yield Entry(path=path, mode=mode)
-    yield Entry(path="home/nonroot", mode=0o700, uid=NONROOT, gid=NONROOT)
+    # Group 0 may write, too: containers with arbitrary user IDs run in it.
+    yield Entry(path="home/nonroot", mode=0o775, uid=NONROOT)
     for path, link in {**_LINKS, **ROOT_LINKS}.items():
         target = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), link)).lstrip("/")
         if target in entries or target in _DIRECTORIES:

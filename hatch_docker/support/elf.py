@@ -122,6 +122,16 @@ def program_interpreter(head: bytes) -> str:
     return text.partition(b"\0")[0].decode("utf-8", "replace")
 
 
+def machine_of(head: bytes) -> str:
+    """The kernel's name of the CPU that an ELF file is for; empty if `head` is not the start of one, or too short."""
+    try:
+        layout = _Layout.of(head)
+    except _InvalidError:
+        return ""
+    number = struct.unpack_from(f"{layout.order}H", head, 18)[0]
+    return _MACHINES.get((number, layout.bits, layout.order), "")
+
+
 class _Rewindable:
     """Random access to a forward-only stream; reading backwards restarts it."""
 

@@ -1,0 +1,128 @@
+"""What a command's arguments tell about it: the script or module that Python runs, the text of a shell."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+
+from hatch_docker.base.target import VENV
+from hatch_docker.image.environment import references
+from hatch_docker.image.merged import READ, UnreachableError, described
+from hatch_docker.image.programs import Process, Program, StartError
+
+_PYTHON = re.compile(r"python(?:3(?:\.\d+t?)?)?")
+# Python's options with a value, and those after which no script or module follows (Python: Command line).
+_WITH_VALUE, _LAST = "XW", "cVh?"
+_SHELL_TEXT = re.compile(r"-[a-zA-Z]*c")
+_FIRST_COMMAND = re.compile(r"\s*(?:exec\s+)?([\w./+-]+)(?=[\s;&|]|\Z)", re.ASCII)
+# Reserved words and utilities of POSIX's shell, and of its most used kin: they are no programs.
+_BUILT_IN = frozenset(
+    (
+        *(".", ":", "alias", "bg", "break", "builtin", "case", "cd", "command", "continue", "declare", "do", "done"),
+        *("echo", "elif", "else", "esac", "eval", "exec", "exit", "export", "false", "fg", "fi", "for", "function"),
+        *("getopts", "hash", "if", "in", "jobs", "kill", "let", "local", "printf", "pwd", "read", "readonly"),
+        *("return", "select", "set", "shift", "source", "test", "then", "time", "times", "trap", "true", "type"),
+        *("typeset", "ulimit", "umask", "unalias", "unset", "until", "wait", "while"),
+    )
+)
+_OPERATORS = frozenset(("&&", "||", ";", "|", ">", ">>", "2>&1", "&"))
+# Path files of site-packages that add no directories.
+_PATH_FILES = re.compile(r"hatch-docker-project\.pth|distutils-precedence\.pth")
+
+
+def unexpanded(program: Program) -> Iterator[str]:
+    """What only a shell would understand in the arguments of a program that is none."""
+    arguments = program.arguments
+    code = next((number for number, each in enumerate(arguments) if each == "-c"), len(arguments))
+    names = [name for each in arguments[:code] for name in references(each)]
+    operators = [each for each in arguments[:code] if each in _OPERATORS]
+    if names or operators:
+        found = ", ".join(dict.fromkeys([*names, *operators]))
+        yield f"no shell runs it, and the program gets {found} as it is written"
+
+
+def shell_text(program: Program) -> str:
+    """The text after a shell's `-c`; empty if there is none."""
+    arguments = program.arguments
+    places = [number for number, each in enumerate(arguments) if _SHELL_TEXT.fullmatch(each)]
+    return arguments[places[0] + 1] if places and len(arguments) > places[0] + 1 else ""
+
+
+def first_command(text: str) -> str:
+    """The program that a shell starts first, if that is certain; else empty."""
+    match = _FIRST_COMMAND.match(text)
+    return match[1] if match and match[1] not in _BUILT_IN and match[1].strip("-.") else ""
+
+
+def is_python(program: Program) -> bool:
+    """Whether a program is a Python, by its name."""
+    return _PYTHON.fullmatch(posixpath.basename(program.called)) is not None
+
+
+def script_argument(program: Program) -> tuple[str, str]:
+    """The kind and name of what a Python or a shell runs: `module` or `file`; both empty if it is neither."""
+    words = list(program.arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            return "file", word
+        if not is_python(program) or word in ("-", "--") or word.startswith("--"):
+            break
+        for number, letter in enumerate(word[1:], 2):
+            if letter == "m":
+                return "module", word[number:] or "".join(words[:1])
+            if letter in _LAST:
+                return "", ""
+            if letter in _WITH_VALUE:
+                del words[: not word[number:]]
+                break
+    return "", ""
+
+
+def check_file(name: str, process: Process) -> str:
+    """Why a file that an interpreter runs is missing in the image; empty if it is there.
+
+    Raises StartError if the user cannot read it.
+    """
+    path = process.absolute(name)
+    try:
+        resolved, node = process.merged.reach(path, process.identity)
+    except UnreachableError as error:
+        if error.missing:
+            return "" if process.in_volume(path) else f"{path} is not in the image"
+        raise StartError(f"{path} cannot be run: {error}", file=error.denied) from None
+    if resolved in process.merged.wheels or node.kind != "file" or process.identity.may(node, READ):
+        return ""
+    raise StartError(f"{described(resolved, node)} cannot be read by {process.user}", file=resolved)
+
+
+def check_module(name: str, process: Process) -> str:
+    """Why `python -m` would not find a module; empty if it does, or if that is not certain."""
+    files, target = process.merged.files, process.merged.target
+    prefix = posixpath.dirname(posixpath.dirname(target.interpreter))
+    library = [f"{prefix}/{each}/{target.lib_name}" for each in ("lib", "lib64")]
+    site = f"/{VENV}/lib/{target.lib_name}/site-packages"
+    if not any(files.is_file(f"{each}/os.py") for each in library):
+        return ""
+    if any(each.endswith(".pth") and not _PATH_FILES.fullmatch(each) for each in files.below(site)):
+        return ""
+    added = [process.absolute(each) for each in process.python_path]
+    if process.in_volume(process.directory) or not all(map(files.is_directory, added)):
+        return ""
+    searched = [process.directory, "/app", *added, site, *library]
+    top = name.partition(".")[0]
+    if not top.isidentifier() or any(_has_module(top, each, process) for each in searched):
+        return ""
+    return f"the image has no module {top!r}"
+
+
+def _has_module(name: str, directory: str, process: Process) -> bool:
+    files = process.merged.files
+    if (
+        process.in_volume(directory)
+        or files.is_directory(f"{directory}/{name}")
+        or files.is_file(f"{directory}/{name}.py")
+    ):
+        return True
+    return any(each.partition(".")[0] == name for each in files.below(directory))

@@ -1,0 +1,148 @@
+"""Check one command of an image: its program, what an interpreter is to run, and what people expect a shell to do."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from hatch_docker.image.arguments import (
+    check_file,
+    check_module,
+    first_command,
+    is_python,
+    script_argument,
+    shell_text,
+    unexpanded,
+)
+from hatch_docker.image.programs import Process, Program, StartError, find, is_in_venv, located
+from hatch_docker.image.remedies import Advisor, remedy
+from hatch_docker.oci.layer import Entry
+
+_INHERITED = "it is the base's"
+
+
+class Finding(NamedTuple):
+    """Something about a key, and how bad it is."""
+
+    kind: Literal["error", "warning", "note"]
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What the project configured of an image, beside what its base has.
+
+    `keys` are those of its commands that are not the base's, `volumes` likewise. `env` is the project's and `base_env`
+    the base's; `extra` are the files of `extra-files`. `advisor` knows what depends on the base.
+    """
+
+    keys: frozenset[str]
+    env: Mapping[str, str]
+    base_env: Mapping[str, str]
+    volumes: frozenset[str] = frozenset()
+    extra: Sequence[Entry] = ()
+    advisor: Advisor
+
+
+def findings(key: str, arguments: Sequence[str], process: Process, chosen: Chosen) -> Iterator[Finding]:
+    """What is wrong, or not known, about the command of a key."""
+    configured = key in chosen.keys
+    try:
+        *_, program = find(arguments, process)
+    except StartError as error:
+        yield _failure(key, error, arguments, process, chosen)
+        return
+    if configured:
+        yield from _start(key, program, process, chosen)
+
+
+def _failure(key: str, error: StartError, arguments: Sequence[str], process: Process, chosen: Chosen) -> Finding:
+    """How bad it is that a command cannot start, and what to do."""
+    if error.program and process.in_volume(error.program) and "/" in error.program:
+        return Finding("note", key, f"{error.message}; it may be in a volume")
+    text = error.message
+    if error.program:
+        advice = remedy(error.program, arguments[1:], process, chosen.advisor, key)
+        text = f"{text}: {advice}"
+    elif error.file:
+        text = f"{text}: {_rights(error.file, process)}" if "executable" in text or "read" in text else text
+    if key in chosen.keys:
+        return Finding("error", key, text)
+    instead = "" if key == "healthcheck" else f"; {_INHERITED}: set entrypoint"
+    return Finding(
+        "warning", key, f"{text}; {_INHERITED}, and never succeeds" if key == "healthcheck" else text + instead
+    )
+
+
+def _rights(path: str, process: Process) -> str:
+    """What to do about a file that the user may not execute or read."""
+    if path in process.merged.entries:
+        return 'set mode = "0755" for it in extra-files, or chmod +x the file'
+    if path in process.merged.wheels:
+        return "its wheel does not mark it as executable"
+    return "change that in the base, or set another user"
+
+
+def _start(key: str, program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
+    """What follows from the arguments of a program that can be started."""
+    if (
+        is_python(program)
+        and not is_in_venv(program.called)
+        and f"/{program.resolved}" == process.merged.target.interpreter
+    ):
+        what = f"{program.called} is the base's Python, which does not find the packages of the image"
+        yield Finding("warning", key, f"{what}: write python")
+    if program.is_shell:
+        yield from _shell(key, program, process, chosen)
+        return
+    yield from (
+        Finding("warning", key, f'{each}: write ["sh", "-c", "…"], or the value') for each in unexpanded(program)
+    )
+    if is_python(program):
+        yield from _python(key, program, process)
+
+
+def _shell(key: str, program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
+    """What a shell starts: its first command may be known, its file must be there."""
+    text = shell_text(program) if not program.interpreter else ""
+    if name := first_command(text):
+        try:
+            located(name, process)
+        except StartError as error:
+            if error.program:
+                words = text.split()[1:]
+                advice = remedy(error.program, words, process, chosen.advisor, key)
+                yield Finding("warning", key, f"{error.message}, which its shell is to run: {advice}")
+                return
+    if not text and not program.interpreter:
+        yield from _file(key, program, process)
+    yield Finding("note", key, "a shell runs it, so what it starts is not checked")
+
+
+def _python(key: str, program: Program, process: Process) -> Iterator[Finding]:
+    kind, name = script_argument(program)
+    if kind == "module" and (problem := check_module(name, process)):
+        top = name.partition(".")[0]
+        yield Finding(
+            "warning", key, f"{problem}, which python -m is to run: add the package that has {top} to the dependencies"
+        )
+    elif kind == "file":
+        yield from _file(key, program, process)
+
+
+def _file(key: str, program: Program, process: Process) -> Iterator[Finding]:
+    """The file that an interpreter is to run."""
+    kind, name = script_argument(program)
+    if kind != "file":
+        return
+    try:
+        problem = check_file(name, process)
+    except StartError as error:
+        yield Finding("error", key, f"{error.message}: {_rights(error.file, process)}")
+        return
+    if problem:
+        what = f"{problem}, and {posixpath.basename(program.called)} is to run it"
+        yield Finding("warning", key, f"{what}: extra-files adds files, and volumes declares what is mounted")

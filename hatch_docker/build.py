@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from hatch_docker.base.additions import add_to_base
 from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.interpreter import BaseFacts
-from hatch_docker.base.packages import add_packages
 from hatch_docker.compiling.compile import Collected, collect, compile_missing
 from hatch_docker.compiling.context import CompileContext, PureWheels, open_context
 from hatch_docker.compiling.trees import tree_place
@@ -64,11 +64,11 @@ def build(plan: Plan, services: Services) -> Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetched:
-    """The base of an image with its OS packages, and all files, of which some are to be compiled."""
+    """The base of an image with what is added to it, and all files, of which some are to be compiled."""
 
     plan: ImagePlan
     base: Base
-    package_layers: list[MadeLayer]
+    base_layers: list[MadeLayer]
     context: CompileContext
     collected: Collected
 
@@ -91,15 +91,15 @@ def _fetch(
     """
     services = replace(services, progress=progress)
     config = plan.config
-    base, package_layers = add_packages(
-        image.base, image.packages, spec=config.base.spec, compression=config.output.compression, services=services
+    base, base_layers = add_to_base(
+        image.base, image.additions, spec=config.base.spec, compression=config.output.compression, services=services
     )
     resolver = build_resolver(plan, image, services)
     context = open_context(image.base, base, config.base.spec, config.compiling, resolver, services)
     context = replace(context, built=built)
     artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
     collected = collect(artifacts, context, own=[own] if isinstance(own, FetchedFile) else [])
-    return _Fetched(plan=image, base=base, package_layers=package_layers, context=context, collected=collected)
+    return _Fetched(plan=image, base=base, base_layers=base_layers, context=context, collected=collected)
 
 
 def _compile(plan: Plan, services: Services, fetched: _Fetched, _progress: Progress) -> _Inputs:
@@ -113,7 +113,7 @@ def _compile(plan: Plan, services: Services, fetched: _Fetched, _progress: Progr
 def _make_image(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> BuiltImage:
     """Check the wheels of an image, and make its layers."""
     config, wheels = plan.config, inputs.wheels
-    image, base, package_layers = inputs.fetched.plan, inputs.fetched.base, inputs.fetched.package_layers
+    image, base, base_layers = inputs.fetched.plan, inputs.fetched.base, inputs.fetched.base_layers
     dependencies, own_wheel = (wheels, None) if isinstance(own, SourceFiles) else (wheels[:-1], wheels[-1])
     locked = _with_versions(image.locked, dependencies)
     check_wheels(dependencies, own_wheel, locked, image.request, progress, version=plan.project.version)
@@ -126,8 +126,8 @@ def _make_image(plan: Plan, own: Own, services: Services, inputs: _Inputs, progr
     extra = _extra(plan, base.facts, [*needed(account_of(files, config.runtime.user)), *sources])
     account = _account(plan, files, extra, progress)
     project_part = _project_part(project, own_wheel, base.facts, [*needed(account), *sources])
-    layers = package_layers + make_layers(
-        _parts(plan, extra, dependencies, project_part, len(package_layers)),
+    layers = base_layers + make_layers(
+        _parts(plan, extra, dependencies, project_part, len(base_layers)),
         target=image.request.target,
         compression=config.output.compression,
         cache=services.cache,
@@ -229,8 +229,8 @@ def _account(plan: Plan, files: Filesystem, extra: Sequence[Entry], progress: Pr
 
 
 def _parts(
-    plan: Plan, extra: Sequence[Entry], wheels: Sequence[PreparedWheel], project: Part, package_layers: int
+    plan: Plan, extra: Sequence[Entry], wheels: Sequence[PreparedWheel], project: Part, base_layers: int
 ) -> list[Part]:
     """The parts of the layers above the base and its OS packages."""
     local = any(wheel.is_local for wheel in wheels)
-    return arrange(wheels, project, extra=extra, budget=wheel_budget(plan.config.output, package_layers, local=local))
+    return arrange(wheels, project, extra=extra, budget=wheel_budget(plan.config.output, base_layers, local=local))

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
+from hatch_docker.base.additions import Additions, members_to_prune, plan_init
 from hatch_docker.base.image import Base, open_base
 from hatch_docker.base.packages import PlannedPackages, plan_packages
+from hatch_docker.base.system_files import SystemFiles
 from hatch_docker.base.target import is_supported
 from hatch_docker.base.transports import BaseRequest, locate
 from hatch_docker.compiling.builder import builder_name
@@ -28,7 +32,7 @@ from hatch_docker.config import (
     expand_tags,
     reference,
 )
-from hatch_docker.dpkg.lockfile import check_dates
+from hatch_docker.dpkg.lockfile import Selection, check_dates
 from hatch_docker.errors import BaseError, ConfigError
 from hatch_docker.index.access import NamedIndexes
 from hatch_docker.index.artifact import Artifact
@@ -52,16 +56,28 @@ Lock = Callable[[InstallRequest, LockSource], Locked]
 class ImagePlan:
     """The decisions for one image and platform.
 
-    `base` is the base image without `packages`, the OS packages that it gets. `request` says what is installed and for
+    `base` is the base image without its `additions`, such as OS packages. `request` says what is installed and for
     which Python, `locked` has the artifacts. `builder` is the display name of the image to compile in.
     """
 
     platform: Platform
     base: Base
-    packages: PlannedPackages
+    additions: Additions
     request: InstallRequest
     locked: Locked
     builder: str
+
+    @property
+    def packages(self) -> PlannedPackages:
+        """The OS packages that the base gets."""
+        return self.additions.packages
+
+    @property
+    def selections(self) -> tuple[Selection, ...]:
+        """The packages of the image that come from Debian's archive."""
+        init = self.additions.system.init
+        added = self.packages.selection, init.selection if init else None
+        return (*self.base.selections, *(each for each in added if each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +132,7 @@ def plan_images(
     Platforms have one lock: a project without one is resolved once for all.
     """
     spec, place = config.base.spec, config.place("runtime-installer")
+    certificates = services.authorities()
     wanted = base_request(project, config, services.host.platform)
     source = locate(wanted, services)
     platforms = {str(each): each for each in platforms_of(config.base, source.platforms, services)}
@@ -126,17 +143,30 @@ def plan_images(
         here = replace(services, progress=progress)
         base = open_base(replace(wanted, platform=platform), here, source)
         request = request_for(target=base.facts.python)
+        packages = plan_packages(base, spec, config.os_packages, here, place=place)
+        init = plan_init(base, spec, packages, here) if config.runtime.init else None
+        locked = lock(request, replace(locks, progress=progress))
+        named = (canonicalize_name(each.name) for each in request.requirements)
+        required = {*named, *(each.name for each in locked.artifacts)}
+        additions = Additions(
+            pruned=members_to_prune(config.base.prune, base, required),
+            packages=packages,
+            system=SystemFiles(init=init, certificates=certificates),
+        )
+        if absent := [name for name in config.base.prune or () if name not in additions.pruned]:
+            where = config.place("prune-base")
+            progress.note(f"{where}: {base.name} has no {' or '.join(absent)}, or only of its OS packages, which stay")
         return ImagePlan(
             platform=platform,
             base=base,
-            packages=plan_packages(base, spec, config.os_packages, here, place=place),
+            additions=additions,
             request=request,
-            locked=lock(request, replace(locks, progress=progress)),
+            locked=locked,
             builder=builder_name(base, spec, config.compiling),
         )
 
     images = for_each(platforms, plan_image, services.progress)
-    if chosen := [each for image in images for each in (*image.base.selections, image.packages.selection) if each]:
+    if chosen := [each for image in images for each in image.selections]:
         check_dates(chosen, services.archives.pins())
     return tuple(images)
 

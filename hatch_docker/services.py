@@ -6,7 +6,7 @@ import functools
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.os_packages import Installer
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.certificates import Certificates, read_certificates
+from hatch_docker.support.directories import cache_directory, home_directory, uv_environment
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
@@ -38,7 +40,8 @@ _KEPT = frozenset({"debian-release", "tags"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The machine that builds. `cache_dir` is the user's cache directory, `now` the current time in UTC.
+    """The machine that builds. `home` is the user's, and need not exist. `cache_dir` is our cache in the user's
+    directory of caches, which may not be one that can be made. `now` is the current time in UTC.
 
     `platform` is the platform that images are for unless the project names another.
     """
@@ -57,7 +60,7 @@ def this_host() -> Host:
     return Host(
         environ=os.environ,
         proxies=getproxies(),
-        home=Path.home(),
+        home=home_directory(),
         cache_dir=platformdirs.user_cache_path("hatch-docker", appauthor=False),
         now=datetime.now(timezone.utc),
         platform=Platform.of("linux", platform.machine()),
@@ -70,7 +73,8 @@ class Services:
     """The clients that the steps share, for the project at `root`.
 
     `engine` connects when it is called, since most builds need none; `limits` are those of each container. `indexes`
-    opens the package indexes, once for those that a lock names itself.
+    opens the package indexes, once for those that a lock names itself. `authorities` reads the certificates that images
+    and builders trust besides their own, None if there are none; it raises ConfigError.
     """
 
     host: Host
@@ -83,6 +87,7 @@ class Services:
     limits: Limits
     threads: int
     progress: Progress
+    authorities: Callable[[], Certificates | None] = lambda: None
 
     @property
     def installer(self) -> Installer:
@@ -95,11 +100,13 @@ def open_services(
 ) -> Services:
     """The services of a run for the project at `root`, whose own index is `index_url`, empty for the configured ones.
 
-    No connection is made and no program is run before it is needed.
+    No connection is made and no program is run before it is needed. Raises OutputError if there is no directory for
+    the cache.
     """
+    host = replace(host, environ=uv_environment(host.environ, host.home))
     network = Network(ca_file=ca_file_of(host.environ), proxies=host.proxies)
     http = Http(network)
-    folder = Path(settings.cache_dir) if settings.cache_dir else host.cache_dir
+    folder = Path(settings.cache_dir) if settings.cache_dir else cache_directory(host.cache_dir, progress)
     cache = Cache(folder, kinds=_KEPT if settings.no_cache else None)
     threads = settings.threads or host.processors
     indexes = IndexAccess(
@@ -139,4 +146,9 @@ def open_services(
         limits=Limits(memory=settings.build_memory, cpus=settings.build_cpus, seconds=settings.build_timeout),
         threads=threads,
         progress=progress,
+        authorities=once(partial(_certificates, root, debian.ca_certificates)),
     )
+
+
+def _certificates(root: Path, configured: str) -> Certificates | None:
+    return read_certificates(root / configured, "ca-certificates") if configured else None

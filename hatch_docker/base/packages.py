@@ -107,13 +107,13 @@ def add_packages(
     if not planned.names:
         return base, []
     if planned.request is None:
-        installed = install(base.image, _options(base, planned, compression), services.installer)
+        installed = install(base.merged, _options(base, planned, compression), services.installer)
         image, selections = installed.image, base.selections
         made: MadeLayer | None = installed.made
     else:
         with _alternative(spec):
             added = with_debian_packages(
-                base.image,
+                base.merged,
                 planned.request,
                 archives=services.archives,
                 compression=compression,
@@ -135,8 +135,8 @@ def cached_packages_layer(
 ) -> MadeLayer | None:
     """The layer that `add_packages` would use, if it is cached."""
     if planned.request is None or planned.selection is None:
-        return cached_install(base.image, _options(base, planned, compression), services.cache)
-    request = replace(planned.request, parent=base.image)
+        return cached_install(base.merged, _options(base, planned, compression), services.cache)
+    request = replace(planned.request, parent=base.merged)
     return cached_layer(request, planned.selection, services.cache, compression=compression)
 
 

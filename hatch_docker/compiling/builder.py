@@ -9,6 +9,7 @@ from functools import partial
 
 from hatch_docker.base.families import BASES
 from hatch_docker.base.image import Base
+from hatch_docker.base.system_files import trust_layer
 from hatch_docker.base.transports import BaseRequest, name_of, pull
 from hatch_docker.config import BaseSpec, Compiling
 from hatch_docker.dpkg.archives import Archives
@@ -18,11 +19,13 @@ from hatch_docker.dpkg.package_sets import toolchain as debian_toolchain
 from hatch_docker.dpkg.provide import Request
 from hatch_docker.engine import Container, Engine, Limits, local_name
 from hatch_docker.errors import BuilderError, PackageError
-from hatch_docker.oci.image import Image
+from hatch_docker.oci.config import History
+from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.os_packages import InstallOptions, install
 from hatch_docker.services import Services
+from hatch_docker.support.certificates import Certificates
 from hatch_docker.support.threads import once
 
 # The number of OS packages that a builder's display name lists; it is part of a line for each sdist.
@@ -106,7 +109,8 @@ def open_builder(base: Base, spec: BaseSpec, options: Compiling, services: Servi
     python, packages = base.facts.python, options.build_packages
     chosen, toolchain = builder_spec(spec, options.builder, python.minor)
     request = BaseRequest(spec=chosen, platform=python.platform, python=python.minor)
-    if chosen.transport == "docker-daemon" and not packages and not toolchain:
+    certificates = services.authorities()
+    if chosen.transport == "docker-daemon" and not packages and not toolchain and not certificates:
         return _of_engine(request, services)
     if chosen is spec:
         # The image that was opened as the base; its tag may point to another one by now.
@@ -121,11 +125,16 @@ def open_builder(base: Base, spec: BaseSpec, options: Compiling, services: Servi
         complete = _unpacked(image, toolchain_request(request, packages), services.archives)
     else:
         complete = _installed(image, name, packages, toolchain=toolchain, services=services)
+    if certificates:
+        complete = _trusting(complete, certificates, services)
+    parts = [image.config_descriptor.digest, " ".join(sorted(packages))]
+    parts += ["toolchain"] if toolchain else []
+    parts += [f"certificates {certificates.digest}"] if certificates else []
     return Builder(
         name=_label(name, packages, toolchain),
         reference=str(reference.with_digest(digest)) if reference else f"{name_of(chosen)}@{digest}",
         origin=reference,
-        identity=f"{image.config_descriptor.digest} {' '.join(sorted(packages))}{' toolchain' if toolchain else ''}",
+        identity=" ".join(parts),
         platform=python.platform,
         limits=services.limits,
         engine=partial(_engine_for, python.platform, services),
@@ -196,6 +205,18 @@ def _unpacked(image: Image, request: Request, archives: Archives) -> _Completed:
         return added.image, added.made.contents if added.made else ()
 
     return once(complete)
+
+
+def _trusting(complete: _Completed, certificates: Certificates, services: Services) -> _Completed:
+    """The same image, whose programs trust `certificates`, too: sdists may download while they are built."""
+
+    def trusting() -> tuple[Image, tuple[str, ...]]:
+        image, packages = complete()
+        made = trust_layer(image, certificates, services)
+        history = History(created_by=f"hatch-docker: {', '.join(made.contents)}"[:200])
+        return append(image, (made.layer,), (history,), image.config), packages
+
+    return once(trusting)
 
 
 def is_another_debian(base: BaseSpec, builder: BaseSpec) -> bool:

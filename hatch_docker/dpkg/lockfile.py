@@ -22,7 +22,7 @@ from hatch_docker.support import toml
 from hatch_docker.support.atomic import replace_text
 
 FILE = "debian.lock"
-PURPOSES = ("base", "runtime-packages", "builder")
+PURPOSES = ("base", "runtime-packages", "init", "builder")
 UPGRADE = "hatch-docker lock --upgrade base"
 _VERSION = 1
 _WORD = re.compile(r"[a-z0-9][a-z0-9./-]*")

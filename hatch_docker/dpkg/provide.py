@@ -39,7 +39,8 @@ class Request:
 
     `requested` are names, or `NAME=VERSION`; packages in `assume_installed` count as installed. The packages go on top
     of the image `parent`; without a parent they are a root file system of their own. `snapshot` is a day of the
-    archive, empty for the newest.
+    archive, empty for the newest. `apt_sources` is an image whose apt sources name a mirror if nothing else does, by
+    default the parent.
     """
 
     purpose: str
@@ -49,6 +50,7 @@ class Request:
     assume_installed: tuple[str, ...] = ()
     snapshot: str = ""
     parent: Image | None = None
+    apt_sources: Image | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def provide(
     DependencyError for unknown packages and unmet dependencies, PackageError for packages that do not work unless their
     maintainer scripts run, and LockError for pins that do not match the request.
     """
-    parent_files = once(partial(_merged, request.parent))
+    parent_files = once(partial(merged_files, request.parent))
     pins = pinned(request, archives)
     archive = once(partial(archive_for, request, archives, parent_files, pins.dated if pins else ""))
     selection = pins or chosen or select(request, archive(), parent_files, archives)
@@ -103,7 +105,7 @@ def choose(request: Request, archives: Archives) -> Selection:
 
 def newest(request: Request, archives: Archives) -> Selection:
     """The newest packages in the archive for a request; pins are ignored. Raises as `provide` does."""
-    parent_files = once(partial(_merged, request.parent))
+    parent_files = once(partial(merged_files, request.parent))
     return select(request, archive_for(request, archives, parent_files), parent_files, archives)
 
 
@@ -175,9 +177,9 @@ def archive_for(
     try:
         return of()
     except DebianError:
-        if request.parent is None or archives.mirror:
+        if not (request.parent or request.apt_sources) or archives.mirror:
             raise
-    files = parent_files()
+    files = parent_files() or merged_files(request.apt_sources)
     return of(image={path: node.data or b"" for path, node in files.nodes.items()} if files else {})
 
 
@@ -185,7 +187,8 @@ def _indexes(archive: Archive, suites: Sequence[str], architecture: str) -> list
     return [read_index(each.path, suite=each.suite) for each in archive.indexes(suites, architecture=architecture)]
 
 
-def _merged(image: Image | None) -> Filesystem | None:
+def merged_files(image: Image | None) -> Filesystem | None:
+    """An image's files, with the contents that installing packages needs; None without an image."""
     return merge(image.layers, needs_content) if image else None
 
 
@@ -241,7 +244,7 @@ def _made(
     files, cache, progress = parent_files(), archives.cache, archives.progress
     with (
         cache.temporary() as contents,
-        contents.open("w+b") as spool,
+        cache.open(contents) as spool,
         progress.task("layer", _label(request)) as advance,
     ):
         make: Callable[..., Assembled] = partial(added_files, files) if files else root_files

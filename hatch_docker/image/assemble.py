@@ -10,7 +10,7 @@ from hatch_docker.base.image import Base
 from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.config import Runtime, gather
 from hatch_docker.image.accounts import Account, folders
-from hatch_docker.image.runtime import command, configure, describe
+from hatch_docker.image.runtime import command, configure, describe, with_init
 from hatch_docker.oci.config import History
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image, append
@@ -76,6 +76,7 @@ def assemble(
         cmd=start.cmd,
         labels=described,
     )
+    config = with_init(config) if runtime.init else config
     history = tuple(
         History(created=created, created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]) for made in layers
     )

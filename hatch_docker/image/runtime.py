@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
+from hatch_docker.dpkg.tini import PROGRAM, is_init
 from hatch_docker.errors import ConfigError
 from hatch_docker.image.environment import environment
 from hatch_docker.oci import spec
@@ -71,6 +72,14 @@ def configure(
         stop_signal=runtime.stop_signal or base.stop_signal,
         healthcheck=runtime.healthcheck or base.healthcheck,
     )
+
+
+def with_init(config: ImageConfig) -> ImageConfig:
+    """The same command, started by the init process; unchanged if an init process starts it already."""
+    command, *_ = (*(config.entrypoint or ()), *(config.cmd or ()), "")
+    if is_init(command):
+        return config
+    return replace(config, entrypoint=(f"/{PROGRAM}", "--", *(config.entrypoint or ())))
 
 
 def with_lock(runtime: Runtime, digest: str) -> Runtime:

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 import ssl
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.errors import ConfigError
@@ -25,7 +25,20 @@ _CONVERSIONS = {
 }
 
 
-def read_certificates(path: Path, place: str) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificates:
+    """Certificates as PEM texts, and a `name` for files with them: letters, digits, `-`, `_` and dots within."""
+
+    name: str
+    texts: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """What decides the files that are made of them, for cache keys."""
+        return hashlib.sha256("\0".join((self.name, *self.texts)).encode()).hexdigest()
+
+
+def read_certificates(path: Path, place: str) -> Certificates:
     """The certificates in a PEM file, each once, in their order, as `normalized` writes them.
 
     Raises ConfigError at `place` for a file that is missing or has no certificate, a damaged one, or a private key.
@@ -46,17 +59,13 @@ def read_certificates(path: Path, place: str) -> tuple[str, ...]:
     for number, each in enumerate(found, 1):
         if not each:
             raise ConfigError([(place, f"{path}: certificate {number} is damaged; export it again, in PEM")])
-    return tuple(dict.fromkeys(found))
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.stem).strip(".") or "certificates"
+    return Certificates(name=name, texts=tuple(dict.fromkeys(found)))
 
 
 def normalized(data: bytes) -> frozenset[str]:
     """The certificates of a bundle, unchecked: in PEM with lines of 64 characters."""
     return frozenset(ssl.DER_cert_to_PEM_cert(der) for match in _BLOCK.finditer(data) if (der := _decoded(match[1])))
-
-
-def fingerprint(certificates: Iterable[str]) -> str:
-    """A digest of certificates, for cache keys and names."""
-    return hashlib.sha256("".join(certificates).encode()).hexdigest()
 
 
 def _problem(data: bytes, name: str) -> str:

@@ -41,7 +41,7 @@ from hatch_docker.locks.formats import upgrade_command
 from hatch_docker.locks.inputs import is_ours
 from hatch_docker.locks.locked import Locked
 from hatch_docker.locks.model import parse_filename, read_text
-from hatch_docker.oci.filesystem import merge
+from hatch_docker.oci.filesystem import Filesystem, merge
 from hatch_docker.plan import ImagePlan
 from hatch_docker.services import Services
 from hatch_docker.session import Session
@@ -101,18 +101,22 @@ def _merged(images: Sequence[ImagePlan], rows: Sequence[Sequence[_Row]]) -> Iter
 
 def _debian_rows(image: ImagePlan, spec: BaseSpec, archives: Archives, progress: Progress) -> list[_Row]:
     """The Debian packages of the image that have newer versions in the archive."""
+    init, parent = image.additions.system.init, image.base.image
     suite = suite_of(image.base, spec)
     if not suite:
         progress.note(f"{image.base.name} is not a Debian image: its OS packages are not checked")
-        return []
-    parent = image.base.image
-    files = merge(parent.layers, needs_content)
+        if init is None:
+            return []
+    files = merge(parent.layers, needs_content) if suite else Filesystem()
     architecture = architecture_of(parent.config.platform)
+    suite = suite or (init.selection.suite if init else "")
     request = Request(purpose="base", suite=suite, architecture=architecture, requested=(), parent=parent)
     archive = archive_for(request, archives, lambda: files)
     suites = suites_of(suite)
     indexes = [read_index(each.path, suite=each.suite) for each in archive.indexes(suites, architecture=architecture)]
-    installed = {each.name: each for each in database.read(files).packages()}
+    installed = {each.name: each for each in database.read(files).packages()} if files.nodes else {}
+    if init:
+        installed |= {each.name: each for each in init.selection.packages}
     if image.packages.selection:
         installed |= {each.name: each for each in image.packages.selection.packages}
     elif image.packages.names:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from hatch_docker.base.additions import has_no_init, init_request_of
 from hatch_docker.base.image import Base, open_base
-from hatch_docker.base.packages import packages_request_of
+from hatch_docker.base.packages import packages_request_of, plan_packages
 from hatch_docker.base.transports import BaseRequest, debian_request, locate
 from hatch_docker.compiling.builder import is_another_debian, toolchain_request
 from hatch_docker.config import BaseSpec, Compiling, Config, OSPackages
@@ -55,7 +56,7 @@ def pin(
     *,
     upgrade: bool,
 ) -> Pinned:
-    """Choose packages for the base, `runtime-packages` and the builder; pins for other than `platforms` stay.
+    """Choose packages for the base, `runtime-packages`, `init` and the builder; pins for other than `platforms` stay.
 
     Pins that fit stay, unless `upgrade` is set. Those of a purpose are chosen anew for all platforms or for none, so
     that these are of one date. Only the archive's indexes are read, but packages on top of a base need that base.
@@ -65,6 +66,8 @@ def pin(
     pinning.choose_base()
     if config.os_packages.runtime_packages:
         pinning.choose_runtime_packages(config.os_packages, place=config.place("runtime-installer"))
+    if config.runtime.init:
+        pinning.choose_init(config.os_packages, place=config.place("runtime-installer"))
     pinning.choose_toolchain()
     return Pinned(before=pinning.before, after=pinning.pins())
 
@@ -126,6 +129,16 @@ class _Pinning:
             base = self._bases[platform]
             if request := packages_request_of(base(), self._request.spec, packages, place=place):
                 wanted.append(_Wanted(request=request, image=lambda base=base: base().image))  # type: ignore[misc]
+        self.choose(wanted)
+
+    def choose_init(self, packages: OSPackages, *, place: str) -> None:
+        """Choose the package of the init process, for images that do not have one. `place` is as above."""
+        wanted, services, spec = [], self._pinned(), self._request.spec
+        for platform in self._platforms.values():
+            base = self._bases[platform]()
+            planned = plan_packages(base, spec, packages, services, place=place)
+            if has_no_init(base, planned, services):
+                wanted.append(_Wanted(request=init_request_of(base, spec)))
         self.choose(wanted)
 
     def choose_toolchain(self) -> None:

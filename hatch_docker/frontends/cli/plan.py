@@ -5,22 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from hatch_docker.base.packages import add_packages, cached_packages_layer
+from hatch_docker.base.additions import add_to_base, preview_layers
 from hatch_docker.base.target import VENV
 from hatch_docker.build import build_resolver
 from hatch_docker.compiling.compile import cached_wheel
 from hatch_docker.compiling.context import open_context
 from hatch_docker.compiling.trees import is_package, tree_place
+from hatch_docker.dpkg.tini import package_of
 from hatch_docker.image.layers import wheel_budget
 from hatch_docker.image.preview import LayerPreview, PlannedLayer
 from hatch_docker.image.report import aligned, shortened
+from hatch_docker.image.runtime import with_init
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
-from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Project
@@ -74,6 +76,9 @@ def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
         "platform": str(image.platform),
         "base": _base(image),
         "os-packages": _os_packages(image),
+        "pruned": list(image.additions.pruned),
+        "init": _init(image),
+        "ca-certificates": _certificates(image),
         "lock": str(image.locked.path) if image.locked.path else None,
         "lock-resolved": image.locked.resolved,
         "distributions": [_distribution(each, image, cached=each.name in files) for each in artifacts],
@@ -92,10 +97,10 @@ def _built_wheels(
     config = plan.config
     if all(each.is_wheel for each in image.locked.artifacts):
         return lambda _artifact, _file: None
-    if image.packages.have_layer and not _packages_layer(plan, image, services):
-        return lambda _artifact, _file: None
     spec, compression = config.base.spec, config.output.compression
-    base, _ = add_packages(image.base, image.packages, spec=spec, compression=compression, services=services)
+    if any(made is None for _, made in preview_layers(image.base, image.additions, compression, services)):
+        return lambda _artifact, _file: None
+    base, _ = add_to_base(image.base, image.additions, spec=spec, compression=compression, services=services)
     resolver = build_resolver(plan, image, services)
     context = open_context(image.base, base, spec, config.compiling, resolver, services)
     return lambda artifact, file: cached_wheel(artifact, file, context)
@@ -130,6 +135,19 @@ def _os_packages(image: ImagePlan) -> dict[str, Any]:
     }
 
 
+def _init(image: ImagePlan) -> dict[str, Any] | None:
+    """The package of the init process; None if the image gets none, or its base has it."""
+    init = image.additions.system.init
+    package = package_of(init.selection) if init else None
+    return {"name": package.name, "version": package.version, "size": package.size} if package else None
+
+
+def _certificates(image: ImagePlan) -> int:
+    """The number of certificates that are added to those that the image trusts."""
+    certificates = image.additions.system.certificates
+    return len(certificates.texts) if certificates else 0
+
+
 def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict[str, Any]:
     tree = artifact.tree
     hashes = [f"{algorithm}:{value}" for algorithm, value in sorted(artifact.hashes.items())]
@@ -149,17 +167,14 @@ def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict
 def _layers(
     plan: Plan, image: ImagePlan, preview: LayerPreview, files: Mapping[str, FetchedFile], services: Services
 ) -> Iterator[PlannedLayer]:
-    project, output, packages = plan.project, plan.config.output, image.packages
-    if packages.have_layer:
-        made = _packages_layer(plan, image, services)
-        size = made.layer.descriptor.size if made else None
-        selected = packages.selection.packages if packages.selection else ()
-        names = [f"{each.name} {each.version}" for each in selected] or packages.names
-        contents = requested_first(names, packages.names)
-        yield PlannedLayer(contents=made.contents if made else contents, size=size, cached=made is not None)
+    project, output = plan.project, plan.config.output
+    for contents, made in preview_layers(image.base, image.additions, output.compression, services):
+        yield PlannedLayer(
+            contents=contents, size=made.layer.descriptor.size if made else None, cached=made is not None
+        )
     artifacts = [each for each in image.locked.artifacts if is_package(each)]
     local = any(each.tree and each.tree.is_local for each in artifacts)
-    wheels, below = preview.layers(artifacts, files, wheel_budget(output, int(packages.have_layer), local=local))
+    wheels, below = preview.layers(artifacts, files, wheel_budget(output, image.additions.layers, local=local))
     yield from wheels
     if output.extra_files:
         yield PlannedLayer(contents=("extra files",), cached=False)
@@ -170,10 +185,6 @@ def _layers(
 def _version(project: Project) -> str:
     """The project's version; empty if it has none."""
     return project.version or (UNKNOWN if project.has_version else "")
-
-
-def _packages_layer(plan: Plan, image: ImagePlan, services: Services) -> MadeLayer | None:
-    return cached_packages_layer(image.base, image.packages, plan.config.output.compression, services)
 
 
 def _layer(layer: PlannedLayer) -> dict[str, Any]:
@@ -190,9 +201,11 @@ def _start(plan: Plan, image: ImagePlan) -> dict[str, Any]:
     if entrypoint is None and cmd is None:
         # Only the project's wheel says whether it has a `__main__`; else the base's command stays.
         return {"entrypoint": UNKNOWN, "cmd": UNKNOWN, "user": runtime.user, "working-dir": runtime.working_dir}
-    kept = list(base.entrypoint) if base.entrypoint is not None else None
+    kept = base.entrypoint if entrypoint is None else tuple(entrypoint)
+    started = replace(base, entrypoint=kept, cmd=None if cmd is None else tuple(cmd))
+    started = with_init(started) if runtime.init else started
     return {
-        "entrypoint": entrypoint if entrypoint is not None else kept,
+        "entrypoint": None if started.entrypoint is None else list(started.entrypoint),
         "cmd": cmd,
         "user": runtime.user,
         "working-dir": runtime.working_dir,
@@ -230,6 +243,12 @@ def _facts(document: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tu
         yield "", f"{len(base['packages'])} packages from Debian's archive"
     if packages["requested"]:
         yield "OS packages", _packages(packages)
+    if image["pruned"]:
+        yield "without", f"the base's {', '.join(image['pruned'])}"
+    if init := image["init"]:
+        yield "init", f"{init['name']} {init['version']}"
+    if count := image["ca-certificates"]:
+        yield "trusts", f"{count} more certificate{'s' if count != 1 else ''}"
     if image["lock"]:
         yield "lock", f"{image['lock']}{', a resolution of the requirements' if image['lock-resolved'] else ''}"
     names = [Reference.parse(text).familiar for text in document["references"]]

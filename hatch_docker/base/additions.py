@@ -1,0 +1,144 @@
+"""What an image gets on top of its base, below the layers of wheels: planned first, added when the image is built.
+
+Lowest first: whiteouts of what the image does not need of the base's Python, OS packages, the layer of system files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from hatch_docker.base.image import Base, files_of, grow
+from hatch_docker.base.packages import PlannedPackages, add_packages, cached_packages_layer, suite_of
+from hatch_docker.base.system_files import PlannedInit, SystemFiles, cached_system_layer, system_layer
+from hatch_docker.config import LEFTOVERS, SUITE, BaseSpec
+from hatch_docker.dpkg.provide import Request
+from hatch_docker.dpkg.tini import PACKAGE, PROGRAM, choose_init, init_request
+from hatch_docker.oci.layer import Entry, WriteOptions
+from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.services import Services
+from hatch_docker.support.package_names import requested_first
+
+# Part of the cache key: raise it when the same base and members give another layer.
+_FORMAT = 1
+_KIND = "pruned-bases"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """The additions of an image: `pruned` are the members of LEFTOVERS that it loses."""
+
+    pruned: tuple[str, ...] = ()
+    packages: PlannedPackages = field(default_factory=PlannedPackages)
+    system: SystemFiles = field(default_factory=SystemFiles)
+
+    @property
+    def layers(self) -> int:
+        """The number of their layers."""
+        return bool(self.pruned) + self.packages.have_layer + bool(self.system)
+
+
+def members_to_prune(configured: tuple[str, ...] | None, base: Base, required: Collection[str]) -> tuple[str, ...]:
+    """The members of LEFTOVERS to remove from a base: the configured ones that it has.
+
+    By default these are the distributions that neither `required`, normalized names, has nor another distribution in
+    the base requires; ensurepip stays.
+    """
+    facts = base.facts
+    if configured is None:
+        needed = facts.leftovers_needed.union(required)
+        configured = tuple(name for name in LEFTOVERS if name != "ensurepip" and name not in needed)
+    return tuple(name for name in LEFTOVERS if name in configured and name in facts.leftovers)
+
+
+def plan_init(base: Base, spec: BaseSpec, packages: PlannedPackages, services: Services) -> PlannedInit | None:
+    """The init process that an image gets; None if the base or its OS packages have it already.
+
+    Raises as `dpkg.provide` does, and BaseError for a platform that Debian does not have.
+    """
+    if not has_no_init(base, packages, services):
+        return None
+    request = init_request_of(base, spec)
+    selection = choose_init(request, services.archives)
+    return PlannedInit(request=request, selection=selection, status=bool(suite_of(base, spec)))
+
+
+def has_no_init(base: Base, packages: PlannedPackages, services: Services) -> bool:
+    """Whether neither the base nor its OS packages have the init process."""
+    program = files_of(base.image, services.cache, services.threads).get(PROGRAM)
+    if program is not None and program.kind == "file" and program.mode & 0o111:
+        return False
+    named = {name.partition("=")[0] for name in packages.names} if base.facts.suite else set()
+    selected = {each.name for each in packages.selection.packages} if packages.selection else set()
+    return PACKAGE not in named | selected
+
+
+def init_request_of(base: Base, spec: BaseSpec) -> Request:
+    """The request for the init process: of the base's release of Debian, else of the newest stable one."""
+    suite = suite_of(base, spec) or SUITE
+    image = base.image if base.facts.suite else None
+    return init_request(suite, base.image.config.platform, snapshot=spec.date, apt_sources=image)
+
+
+def add_to_base(
+    base: Base, additions: Additions, *, spec: BaseSpec, compression: str, services: Services
+) -> tuple[Base, list[MadeLayer]]:
+    """The base with its additions, and their layers, lowest first. Raises as the additions do."""
+    base, layers = _pruned(base, additions, compression, services)
+    base, added = add_packages(base, additions.packages, spec=spec, compression=compression, services=services)
+    layers += added
+    if additions.system:
+        cache, threads = services.cache, services.threads
+        listing = partial(files_of, base.merged, cache, threads)
+        made = system_layer(base.merged, additions.system, compression, services, listing=listing)
+        base = grow(base, made, cache, threads)
+        layers.append(made)
+    if additions.system.init:
+        base = replace(base, selections=(*base.selections, additions.system.init.selection))
+    return base, layers
+
+
+def preview_layers(
+    base: Base, additions: Additions, compression: str, services: Services
+) -> Iterator[tuple[tuple[str, ...], MadeLayer | None]]:
+    """The contents of each layer that `add_to_base` would make, and the layer if it is cached. Downloads nothing."""
+    base, pruned = _pruned(base, additions, compression, services)
+    yield from ((made.contents, made) for made in pruned)
+    packages, layers = additions.packages, base.merged.layers
+    known = True
+    if packages.have_layer:
+        made = cached_packages_layer(base, packages, compression, services)
+        selected = packages.selection.packages if packages.selection else ()
+        names = [f"{each.name} {each.version}" for each in selected] or packages.names
+        yield made.contents if made else requested_first(names, packages.names), made
+        known = made is not None
+        layers = (*layers, made.layer) if made else layers
+    if additions.system:
+        below = replace(base.merged, layers=layers)
+        yield (
+            additions.system.contents,
+            (cached_system_layer(below, additions.system, compression, services) if known else None),
+        )
+
+
+def _pruned(base: Base, additions: Additions, compression: str, services: Services) -> tuple[Base, list[MadeLayer]]:
+    """The base without the members that are pruned, and the layer with the whiteouts (layer.md)."""
+    members, cache = additions.pruned, services.cache
+    if not members:
+        return base, []
+    options = WriteOptions(compression=compression, splice=False)
+    key = json.dumps([_FORMAT, options.fingerprint, base.image.config_descriptor.digest, members])
+    made = recall(cache, _KIND, key)
+    if made is None:
+        paths = {path for member in members for path in base.facts.leftovers[member]}
+        made = make_layer(
+            (Entry(path=path, removed=True) for path in sorted(paths)),
+            cache,
+            options,
+            contents=(f"without the base's {', '.join(members)}",),
+            present=base.facts.directories,
+        )
+        remember(cache, _KIND, key, made)
+    return grow(base, made, cache, services.threads), [made]

@@ -1,0 +1,116 @@
+"""One layer with the files of an init process, and with certificates that the image is to trust: `init`,
+`ca-certificates`.
+
+It is on top of the OS packages, which may bring the bundle of certificates, and below all that changes with a project.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from hatch_docker.base.trust import trust_entries, trusted_files
+from hatch_docker.dpkg.archives import Archives
+from hatch_docker.dpkg.lockfile import Selection
+from hatch_docker.dpkg.provide import Request
+from hatch_docker.dpkg.tini import init_entries, package_of
+from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.layer import Entry, WriteOptions
+from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.services import Services
+from hatch_docker.support.certificates import Certificates
+
+# Part of the cache key: raise it when the same inputs give another layer.
+_FORMAT = 1
+_KIND = "system-layers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedInit:
+    """The package with the init process, and the request that it was chosen for.
+
+    `status` is whether scanners find it where they look for Debian's packages.
+    """
+
+    request: Request
+    selection: Selection
+    status: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemFiles:
+    """What the layer has; it is made only if there is something."""
+
+    init: PlannedInit | None = None
+    certificates: Certificates | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.init or self.certificates)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """Display names of what the layer has."""
+        names = []
+        if self.init:
+            package = package_of(self.init.selection)
+            names.append(f"{package.name} {package.version}")
+        if self.certificates:
+            count = len(self.certificates.texts)
+            names.append(f"{count} certificate{'s' if count != 1 else ''} of {self.certificates.name}")
+        return tuple(names)
+
+    def cache_key(self, image: Image, compression: str) -> str:
+        """The cache key of the layer on top of `image`."""
+        shape = [
+            _FORMAT,
+            WriteOptions(compression=compression, splice=False).fingerprint,
+            [layer.diff_id for layer in image.layers],
+            [package_of(self.init.selection).sha256, self.init.status] if self.init else None,
+            self.certificates.digest if self.certificates else None,
+        ]
+        return json.dumps(shape)
+
+
+def cached_system_layer(image: Image, wanted: SystemFiles, compression: str, services: Services) -> MadeLayer | None:
+    """The layer that `system_layer` would make, if the cache has it."""
+    return recall(services.cache, _KIND, wanted.cache_key(image, compression))
+
+
+def system_layer(
+    image: Image, wanted: SystemFiles, compression: str, services: Services, *, listing: Callable[[], Filesystem]
+) -> MadeLayer:
+    """The layer on top of `image`; `listing` lists its files.
+
+    Raises as `dpkg.tini` and `base.trust` do, and OutputError if the cache cannot be written.
+    """
+    if known := cached_system_layer(image, wanted, compression, services):
+        return known
+    cache, certificates = services.cache, wanted.certificates
+    files = trusted_files(image, threads=services.threads) if certificates else listing()
+    with cache.temporary() as contents, cache.open(contents) as spool:
+        entries = list(_init(files, wanted.init, services.archives, spool)) if wanted.init else []
+        if certificates:
+            entries += trust_entries(image, files, certificates)
+        made = make_layer(
+            entries,
+            cache,
+            WriteOptions(compression=compression, splice=False),
+            contents=wanted.contents,
+            present={path for path, node in files.nodes.items() if node.kind == "dir"},
+        )
+    remember(cache, _KIND, wanted.cache_key(image, compression), made)
+    return made
+
+
+def trust_layer(image: Image, certificates: Certificates, services: Services) -> MadeLayer:
+    """The layer with certificates alone, on top of an image to compile in. Raises as `system_layer` does."""
+    return system_layer(image, SystemFiles(certificates=certificates), "gzip", services, listing=Filesystem)
+
+
+def _init(files: Filesystem, planned: PlannedInit, archives: Archives, spool: BinaryIO) -> Iterator[Entry]:
+    """The files of the init process, where links of the image's directories lead to."""
+    for entry in init_entries(planned.request, planned.selection, archives, spool, status=planned.status):
+        yield replace(entry, path=files.resolve_parent(entry.path))

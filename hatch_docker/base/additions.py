@@ -12,10 +12,18 @@ from functools import partial
 
 from hatch_docker.base.image import Base, files_of, grow
 from hatch_docker.base.packages import PlannedPackages, add_packages, cached_packages_layer, suite_of
-from hatch_docker.base.system_files import PlannedInit, SystemFiles, cached_system_layer, system_layer
+from hatch_docker.base.system_files import (
+    PlannedInit,
+    SystemFiles,
+    cached_system_layer,
+    cached_trusting,
+    system_layer,
+    trusting,
+)
 from hatch_docker.config import LEFTOVERS, SUITE, BaseSpec
 from hatch_docker.dpkg.provide import Request
 from hatch_docker.dpkg.tini import PACKAGE, PROGRAM, choose_init, init_request
+from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.services import Services
@@ -87,7 +95,16 @@ def add_to_base(
 ) -> tuple[Base, list[MadeLayer]]:
     """The base with its additions, and their layers, lowest first. Raises as the additions do."""
     base, layers = _pruned(base, additions, compression, services)
-    base, added = add_packages(base, additions.packages, spec=spec, compression=compression, services=services)
+    # The package manager may reach its archive only through a host that these certify.
+    certificates = additions.system.certificates if additions.packages.by_engine else None
+    base, added = add_packages(
+        base,
+        additions.packages,
+        spec=spec,
+        compression=compression,
+        services=services,
+        inside=trusting(base.merged, certificates, services) if certificates else None,
+    )
     layers += added
     if additions.system:
         cache, threads = services.cache, services.threads
@@ -106,21 +123,28 @@ def preview_layers(
     """The contents of each layer that `add_to_base` would make, and the layer if it is cached. Downloads nothing."""
     base, pruned = _pruned(base, additions, compression, services)
     yield from ((made.contents, made) for made in pruned)
-    packages, layers = additions.packages, base.merged.layers
-    known = True
-    if packages.have_layer:
-        made = cached_packages_layer(base, packages, compression, services)
-        selected = packages.selection.packages if packages.selection else ()
-        names = [f"{each.name} {each.version}" for each in selected] or packages.names
-        yield made.contents if made else requested_first(names, packages.names), made
-        known = made is not None
-        layers = (*layers, made.layer) if made else layers
+    below: Image | None = base.merged
+    if additions.packages.have_layer:
+        contents, made = _previewed_packages(base, additions, compression, services)
+        yield contents, made
+        below = replace(base.merged, layers=(*base.merged.layers, made.layer)) if made else None
     if additions.system:
-        below = replace(base.merged, layers=layers)
-        yield (
-            additions.system.contents,
-            (cached_system_layer(below, additions.system, compression, services) if known else None),
-        )
+        known = cached_system_layer(below, additions.system, compression, services) if below else None
+        yield additions.system.contents, known
+
+
+def _previewed_packages(
+    base: Base, additions: Additions, compression: str, services: Services
+) -> tuple[tuple[str, ...], MadeLayer | None]:
+    """The contents of the layer of OS packages, and the layer if it is cached."""
+    packages = additions.packages
+    certificates = additions.system.certificates if packages.by_engine else None
+    inside = cached_trusting(base.merged, certificates, services) if certificates else base.merged
+    if inside and (made := cached_packages_layer(base, packages, compression, services, inside=inside)):
+        return made.contents, made
+    selected = packages.selection.packages if packages.selection else ()
+    names = [f"{each.name} {each.version}" for each in selected] or packages.names
+    return requested_first(names, packages.names), None
 
 
 def _pruned(base: Base, additions: Additions, compression: str, services: Services) -> tuple[Base, list[MadeLayer]]:

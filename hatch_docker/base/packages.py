@@ -17,6 +17,8 @@ from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.dpkg.package_sets import ASSUME_INSTALLED
 from hatch_docker.dpkg.provide import Request, cached_layer, choose
 from hatch_docker.errors import DebianError, DependencyError, PackageError
+from hatch_docker.oci.config import History
+from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.os_packages import InstallOptions, cached_install, install
 from hatch_docker.services import Services
@@ -33,6 +35,11 @@ class PlannedPackages:
     names: tuple[str, ...] = ()
     request: Request | None = None
     selection: Selection | None = None
+
+    @property
+    def by_engine(self) -> bool:
+        """Whether an engine installs them."""
+        return bool(self.names) and self.request is None
 
     @property
     def have_layer(self) -> bool:
@@ -97,19 +104,28 @@ def suite_of(base: Base, spec: BaseSpec) -> str:
 
 
 def add_packages(
-    base: Base, planned: PlannedPackages, *, spec: BaseSpec, compression: str, services: Services
+    base: Base,
+    planned: PlannedPackages,
+    *,
+    spec: BaseSpec,
+    compression: str,
+    services: Services,
+    inside: Image | None = None,
 ) -> tuple[Base, list[MadeLayer]]:
     """The base with the facts that its packages change, and their layer.
 
-    Raises PackageError, DependencyError and DebianError for packages that cannot be installed, EngineError if an engine
-    is needed and none answers.
+    An engine installs them in a container of the image `inside`, by default of the base. Raises PackageError,
+    DependencyError and DebianError for packages that cannot be installed, EngineError if an engine is needed and none
+    answers.
     """
     if not planned.names:
         return base, []
     if planned.request is None:
-        installed = install(base.merged, _options(base, planned, compression), services.installer)
-        image, selections = installed.image, base.selections
-        made: MadeLayer | None = installed.made
+        options = _options(base, planned, compression)
+        made: MadeLayer | None = (layer := install(inside or base.merged, options, services.installer).made)
+        history = History(created_by=f"hatch-docker: {options.summary}"[:200])
+        image = append(base.merged, (layer.layer,), (history,), base.merged.config)
+        selections = base.selections
     else:
         with _alternative(spec):
             added = with_debian_packages(
@@ -131,11 +147,11 @@ def _options(base: Base, planned: PlannedPackages, compression: str) -> InstallO
 
 
 def cached_packages_layer(
-    base: Base, planned: PlannedPackages, compression: str, services: Services
+    base: Base, planned: PlannedPackages, compression: str, services: Services, *, inside: Image | None = None
 ) -> MadeLayer | None:
     """The layer that `add_packages` would use, if it is cached."""
     if planned.request is None or planned.selection is None:
-        return cached_install(base.merged, _options(base, planned, compression), services.cache)
+        return cached_install(inside or base.merged, _options(base, planned, compression), services.cache)
     request = replace(planned.request, parent=base.merged)
     return cached_layer(request, planned.selection, services.cache, compression=compression)
 

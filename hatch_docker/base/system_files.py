@@ -16,8 +16,9 @@ from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.dpkg.provide import Request
 from hatch_docker.dpkg.tini import init_entries, package_of
+from hatch_docker.oci.config import History
 from hatch_docker.oci.filesystem import Filesystem
-from hatch_docker.oci.image import Image
+from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.services import Services
@@ -105,9 +106,21 @@ def system_layer(
     return made
 
 
-def trust_layer(image: Image, certificates: Certificates, services: Services) -> MadeLayer:
-    """The layer with certificates alone, on top of an image to compile in. Raises as `system_layer` does."""
-    return system_layer(image, SystemFiles(certificates=certificates), "gzip", services, listing=Filesystem)
+def trusting(image: Image, certificates: Certificates, services: Services) -> Image:
+    """An image for containers, with certificates on top. Raises as `base.trust` does."""
+    wanted = SystemFiles(certificates=certificates)
+    return _with(image, system_layer(image, wanted, "gzip", services, listing=Filesystem))
+
+
+def cached_trusting(image: Image, certificates: Certificates, services: Services) -> Image | None:
+    """What `trusting` would return, if its layer is cached."""
+    made = cached_system_layer(image, SystemFiles(certificates=certificates), "gzip", services)
+    return _with(image, made) if made else None
+
+
+def _with(image: Image, made: MadeLayer) -> Image:
+    history = History(created_by=f"hatch-docker: {', '.join(made.contents)}"[:200])
+    return append(image, (made.layer,), (history,), image.config)
 
 
 def _init(files: Filesystem, planned: PlannedInit, archives: Archives, spool: BinaryIO) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ from functools import partial
 
 from hatch_docker.base.families import BASES
 from hatch_docker.base.image import Base
-from hatch_docker.base.system_files import trust_layer
+from hatch_docker.base.system_files import trusting
 from hatch_docker.base.transports import BaseRequest, name_of, pull
 from hatch_docker.config import BaseSpec, Compiling
 from hatch_docker.dpkg.archives import Archives
@@ -19,13 +19,11 @@ from hatch_docker.dpkg.package_sets import toolchain as debian_toolchain
 from hatch_docker.dpkg.provide import Request
 from hatch_docker.engine import Container, Engine, Limits, local_name
 from hatch_docker.errors import BuilderError, PackageError
-from hatch_docker.oci.config import History
-from hatch_docker.oci.image import Image, append
+from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.os_packages import InstallOptions, install
 from hatch_docker.services import Services
-from hatch_docker.support.certificates import Certificates
 from hatch_docker.support.threads import once
 
 # The number of OS packages that a builder's display name lists; it is part of a line for each sdist.
@@ -121,12 +119,12 @@ def open_builder(base: Base, spec: BaseSpec, options: Compiling, services: Servi
         found = pull(request, services)
         reference, image, digest = found.reference, found.pulled.image, found.pulled.digest
         name = reference.familiar if reference else name_of(chosen)
+    # Package managers may reach their archives, and sdists what they download, only through hosts that these certify.
+    below = once(lambda: trusting(image, certificates, services) if certificates else image)
     if chosen.transport == "debian":
-        complete = _unpacked(image, toolchain_request(request, packages), services.archives)
+        complete = _unpacked(below, toolchain_request(request, packages), services.archives)
     else:
-        complete = _installed(image, name, packages, toolchain=toolchain, services=services)
-    if certificates:
-        complete = _trusting(complete, certificates, services)
+        complete = _installed(below, name, packages, toolchain=toolchain, services=services)
     parts = [image.config_descriptor.digest, " ".join(sorted(packages))]
     parts += ["toolchain"] if toolchain else []
     parts += [f"certificates {certificates.digest}"] if certificates else []
@@ -180,43 +178,33 @@ def _of_engine(request: BaseRequest, services: Services) -> Builder:
     )
 
 
-def _installed(image: Image, name: str, packages: Sequence[str], *, toolchain: bool, services: Services) -> _Completed:
+def _installed(
+    below: Callable[[], Image], name: str, packages: Sequence[str], *, toolchain: bool, services: Services
+) -> _Completed:
     """The image with OS packages that its own package manager installs."""
 
     def complete() -> tuple[Image, tuple[str, ...]]:
         if not packages and not toolchain:
-            return image, ()
+            return below(), ()
         options = InstallOptions(names=tuple(packages), label=name, log="builder", toolchain=toolchain)
-        installed = install(image, options, services.installer)
+        installed = install(below(), options, services.installer)
         return installed.image, installed.made.contents
 
     return once(complete)
 
 
-def _unpacked(image: Image, request: Request, archives: Archives) -> _Completed:
+def _unpacked(below: Callable[[], Image], request: Request, archives: Archives) -> _Completed:
     """The image with OS packages from Debian's archive: the base `debian` has no package manager."""
 
     def complete() -> tuple[Image, tuple[str, ...]]:
         try:
-            added = with_debian_packages(image, request, archives=archives, compression="gzip")
+            added = with_debian_packages(below(), request, archives=archives, compression="gzip")
         except PackageError as error:
             error.add_hint(_OTHER)
             raise
         return added.image, added.made.contents if added.made else ()
 
     return once(complete)
-
-
-def _trusting(complete: _Completed, certificates: Certificates, services: Services) -> _Completed:
-    """The same image, whose programs trust `certificates`, too: sdists may download while they are built."""
-
-    def trusting() -> tuple[Image, tuple[str, ...]]:
-        image, packages = complete()
-        made = trust_layer(image, certificates, services)
-        history = History(created_by=f"hatch-docker: {', '.join(made.contents)}"[:200])
-        return append(image, (made.layer,), (history,), image.config), packages
-
-    return once(trusting)
 
 
 def is_another_debian(base: BaseSpec, builder: BaseSpec) -> bool:

@@ -247,7 +247,9 @@ def _upgrade_debian(image: ImagePlan, spec: BaseSpec) -> str:
         return f"to upgrade Debian packages: name a later day than {spec.date} in base, then hatch-docker lock"
     if spec.transport == "debian":
         return f"to upgrade Debian packages: {UPGRADE}"
-    own = f"; those of runtime-packages: {UPGRADE}" if image.packages.selection else ""
+    chosen = {"runtime-packages": image.packages.selection, "init": image.additions.system.init}
+    named = " and ".join(key for key, value in chosen.items() if value)
+    own = f"; those of {named}: {UPGRADE}" if named else ""
     return f"to upgrade Debian packages: a newer image of {image.base.name}, or name them in runtime-packages{own}"
 
 

@@ -69,7 +69,8 @@ def needed_leftovers(files: Filesystem, python: TargetPython) -> frozenset[str]:
     for each in _Python(files, python).distributions:
         if each.name not in _NAMES:
             text = _text(files, f"{each.path}/METADATA") or _text(files, f"{each.path}/PKG-INFO")
-            needed |= {canonicalize_name(name) for name, rest in _REQUIRES.findall(text) if "extra" not in rest}
+            headers = text.partition("\n\n")[0]
+            needed |= {canonicalize_name(name) for name, rest in _REQUIRES.findall(headers) if "extra" not in rest}
     return frozenset(needed & _NAMES.keys())
 
 
@@ -154,8 +155,10 @@ class _Python:
 
     def _recorded(self, site: str, text: str) -> Iterator[str]:
         resolved = _resolver(self._files)
-        with contextlib.suppress(csv.Error):
-            for row in csv.reader(text.splitlines()):
+        for line in text.splitlines():
+            # Line by line: an unmatched quote hides nothing of the others.
+            with contextlib.suppress(csv.Error):
+                row = next(csv.reader([line]), [])
                 if row and row[0]:
                     yield resolved(posixpath.normpath(posixpath.join(f"/{site}", row[0])))
 

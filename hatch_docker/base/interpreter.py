@@ -139,6 +139,12 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
     )
 
 
+def library_directories(files: Filesystem, python: TargetPython, config: ImageConfig) -> list[str]:
+    """The directories that the dynamic loader searches, with links followed."""
+    cached = (posixpath.dirname(entry.path) for entry in read_cache(files)) if python.libc.kind == "glibc" else ()
+    return list(dict.fromkeys(_resolved(files, [*_searched(files, python, config), *cached])))
+
+
 def with_files(facts: BaseFacts, files: Filesystem) -> BaseFacts:
     """The facts of an image with other files that are neither of its Python nor of its shared libraries."""
     return replace(facts, links=_links(files), directories=_directories(files))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.engine.container import LABEL, LIMIT, Container, opened
+from hatch_docker.engine.container import LABEL, LIMIT, MAIN, Container, new, opened
 from hatch_docker.engine.files import CHUNK
 from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.probe import refusal
@@ -140,20 +140,29 @@ class Engine:
 
     @contextlib.contextmanager
     def container(
-        self, image: str, *, what: str, network: bool, limits: Limits, platform: Platform | None = None
+        self,
+        image: str,
+        *,
+        what: str,
+        network: bool,
+        limits: Limits,
+        platform: Platform | None = None,
+        main: Sequence[str] = MAIN,
     ) -> Iterator[Container]:
         """A container of an image that the engine has. It is removed at the end of the block, or of this process.
 
         `what` is its purpose, such as "compiling psutil", for messages. With `network` it has the engine's default
         network and the proxies of Docker's configuration; without, it has no network, and only the capabilities that
-        root needs for files. `limits` hold for the whole life of the container. `platform` is the image's.
+        root needs for files. `limits` hold for the whole life of the container. `platform` is the image's. Its main
+        process, `main`, prints an empty line, and waits for the end of its input.
 
         Raises EngineError if it does not start, which a foreign platform may be a reason for, or reaches a limit.
         """
         if platform:
             self.require(platform)
         sweep(self._api, before=time.time() - _ABANDONED_SECONDS)
-        with opened(self._api, image, what=what, network=network, limits=limits, platform=platform) as container:
+        made = new(self._api, what, limits)
+        with opened(made, image, network=network, platform=platform, main=main) as container:
             yield container
 
     def _send(self, image: Image, references: Sequence[Reference], without: frozenset[str], progress: Progress) -> None:

@@ -37,7 +37,7 @@ _GONE = re.compile(
 )
 
 # It prints a line once the shell runs. Engines report a start even if the image is for another CPU.
-_MAIN = ("/bin/sh", "-c", "echo; read _")
+MAIN = ("/bin/sh", "-c", "echo; read _")
 _KILLED = 128 + 9
 _REMOVE_SECONDS = 30
 _POLL_SECONDS = 0.05
@@ -72,11 +72,12 @@ class Container:
         write: Callable[[bytes], object],
         environ: Mapping[str, str] | None = None,
         directory: str = "/",
+        user: str = "0:0",
     ) -> int:
-        """Run a command as root; return its exit status. `write` is called with its output as it is printed."""
+        """Run a command, as root or another `user`; return its exit status. `write` is called with its output."""
         with self._translated():
             made = self._api.exec_create(
-                self._name, [*command], user="0:0", environment=dict(environ or {}), workdir=directory
+                self._name, [*command], user=user, environment=dict(environ or {}), workdir=directory
             )["Id"]
             stream = Stream(self._api.exec_start(made, socket=True))
         self._streams.append(stream)
@@ -182,18 +183,23 @@ class Container:
             self._api.kill(self._name)
 
 
+def new(api: APIClient, what: str, limits: Limits) -> Container:
+    """A container that `opened` makes; see Engine.container."""
+    return Container(api, f"hatch-docker-{secrets.token_hex(8)}", what, limits)
+
+
 @contextlib.contextmanager
 def opened(
-    api: APIClient, image: str, *, what: str, network: bool, limits: Limits, platform: Platform | None = None
+    container: Container, image: str, *, network: bool, platform: Platform | None, main: Sequence[str]
 ) -> Iterator[Container]:
-    """A container of `image` for the duration of the block; see Engine.container."""
-    container = Container(api, f"hatch-docker-{secrets.token_hex(8)}", what, limits)
+    """Make a container of `image`, for the duration of the block; see Engine.container."""
+    limits = container._limits
     timer = threading.Timer(limits.seconds, container._expire)
     timer.daemon = True
     if limits.seconds:
         timer.start()
     try:
-        _start(container, image, network=network, platform=platform)
+        _start(container, image, network=network, platform=platform, main=main)
         yield container
     except BaseException:
         _try_to_remove(container)
@@ -210,7 +216,7 @@ def opened(
             stream.close()
 
 
-def _start(container: Container, image: str, *, network: bool, platform: Platform | None) -> None:
+def _start(container: Container, image: str, *, network: bool, platform: Platform | None, main: Sequence[str]) -> None:
     api, name = container._api, container._name
     try:
         with container._translated():
@@ -219,7 +225,7 @@ def _start(container: Container, image: str, *, network: bool, platform: Platfor
                 name=name,
                 # Installation scripts write it to configuration files.
                 hostname="hatch-docker",
-                entrypoint=[*_MAIN],
+                entrypoint=[*main],
                 command=[],
                 user="0:0",
                 working_dir="/",

@@ -34,7 +34,7 @@ class Node:
     """A path's `kind` is `file`, `dir`, `link` (symbolic) or `other`. `data` is its content, if that was requested.
 
     `mode` has the permission bits. A directory that no layer has an entry for belongs to root, with mode 0755. `head`
-    is the start of a file that someone may execute, up to HEAD bytes.
+    is the start of a file that someone may execute, up to HEAD bytes. `mtime` is in seconds since the epoch.
     """
 
     kind: str
@@ -44,6 +44,7 @@ class Node:
     uid: int = 0
     gid: int = 0
     head: bytes = b""
+    mtime: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,7 @@ def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: Mapping[str, Nod
         uid=member.uid,
         gid=member.gid,
         head=head if member.mode & 0o111 else b"",
+        mtime=int(member.mtime),
     )
 
 

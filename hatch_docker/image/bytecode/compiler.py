@@ -55,7 +55,10 @@ class Compiler:
         """
         flags = _HASH_BASED | (_CHECK_SOURCE if checked else 0)
         head = self.magic + flags.to_bytes(4, "little")
-        return [[code and head + code.source_hash + code.marshalled for code in codes] for codes in self.run(chunks)]
+        return [
+            [head + code.source_hash + code.marshalled if code else None for code in codes]
+            for codes in self.run(chunks)
+        ]
 
 
 def optimization_of(environ: Mapping[str, str]) -> int:

@@ -2,11 +2,55 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from hatch_docker.base.image import Base
 from hatch_docker.image.bytecode.compiler import Source
+from hatch_docker.image.bytecode.unpacked import stdlib_of
+from hatch_docker.oci.filesystem import Node, merge
+from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
+
+_SITE = re.compile(r"(?:site|dist)-packages/")
+_HASH_BASED = 0b1
+_MASK = 0xFFFFFFFF
 
 
 def standard_library(base: Base, services: Services, *, optimization: int) -> list[Source]:
-    """The modules of the base's standard library for which it has no bytecode that its Python would use, sorted."""
-    return []
+    """The modules of the base's standard library that its Python has no valid bytecode for, by path.
+
+    Links are followed in their paths. Raises ImageError for layers that cannot be read.
+    """
+    python, image = base.facts.python, base.merged
+    fetch(image, threads=services.threads)
+    folder = re.compile(rf"(?:.*/)?{re.escape(python.lib_name)}/.*\.pyc?")
+    files = merge(image.layers, lambda path: bool(folder.fullmatch(path)) and not _SITE.search(path))
+    directory = stdlib_of(files, python)
+    if not directory:
+        return []
+    prefix, tag = f"{directory}/", f"cpython-{python.minor.replace('.', '')}"
+    level = f".opt-{optimization}" if optimization else ""
+    suffix = f".{tag}{level}.pyc"
+    return [
+        Source(f"/{path}", node.data)
+        for path, node in sorted(files.nodes.items())
+        if path.startswith(prefix) and node.data is not None
+        if _is_importable(path[len(prefix) :]) and not _has_bytecode(files.nodes, path, node, suffix)
+    ]
+
+
+def _is_importable(path: str) -> bool:
+    """Whether a path below the library's directory is that of a module which can be imported by its name."""
+    return path.endswith(".py") and all(part.isidentifier() for part in path[: -len(".py")].split("/"))
+
+
+def _has_bytecode(nodes: Mapping[str, Node], path: str, source: Node, suffix: str) -> bool:
+    """Whether Python would use the .pyc file that is there: as PEP 552 says, by time and size or by a hash."""
+    parent, _, name = path.rpartition("/")
+    node = nodes.get(f"{parent}/__pycache__/{name[: -len('.py')]}{suffix}")
+    data = node.data if node else None
+    if data is None or len(data) <= 16 or data[2:4] != b"\r\n":
+        return False
+    flags, mtime, size = (int.from_bytes(data[start : start + 4], "little") for start in (4, 8, 12))
+    return bool(flags & _HASH_BASED) or (mtime, size) == (source.mtime & _MASK, len(source.data or b""))

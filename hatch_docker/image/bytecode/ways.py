@@ -1,12 +1,55 @@
-"""The ways to an interpreter that compiles for a base's Python, tried in order."""
+"""The ways to an interpreter that compiles for a base's Python, tried in order.
+
+1. The base's own interpreter, in a sandbox of this machine: for its CPU, on Linux. If the base is for another CPU, that
+   of the same base for this machine's, which compiles to the same bytes if its version is the same.
+2. The base's own interpreter in a container, which an engine may emulate.
+3. An interpreter of exactly that version on this machine.
+"""
 
 from __future__ import annotations
 
-from hatch_docker.base.image import Base
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+from hatch_docker.base.image import Base, open_base
+from hatch_docker.base.target import TargetPython
 from hatch_docker.base.transports import BaseRequest
-from hatch_docker.errors import BytecodeUnavailableError
+from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
+from hatch_docker.image.bytecode.chunks import open_way
 from hatch_docker.image.bytecode.compiler import Compiler
+from hatch_docker.image.bytecode.container import open_container
+from hatch_docker.image.bytecode.host import open_host
+from hatch_docker.image.bytecode.process import talk
+from hatch_docker.image.bytecode.unpacked import FORMAT, archive, environ
 from hatch_docker.services import Services
+
+# The CPUs whose programs a CPU runs, besides its own.
+_ALSO_RUNS: Mapping[str, frozenset[str]] = {"amd64": frozenset({"386"})}
+_FOLDER = Path(__file__).parent
+_KIND = "interpreters"
+_HINT = (
+    "run an engine, or install exactly that Python, or build on a Linux machine of the image's CPU that allows user "
+    "namespaces; or set bytecode = false"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The base to compile for, what it was found by, and the level of optimization."""
+
+    base: Base
+    request: BaseRequest
+    services: Services
+    optimization: int
+
+    @property
+    def python(self) -> TargetPython:
+        return self.base.facts.python
 
 
 def open_compiler(base: Base, request: BaseRequest, services: Services, *, optimization: int) -> Compiler:
@@ -14,4 +57,86 @@ def open_compiler(base: Base, request: BaseRequest, services: Services, *, optim
 
     Raises BytecodeUnavailableError, whose message says for each way why it is not open.
     """
-    raise BytecodeUnavailableError(f"no interpreter compiles for {base.facts.python}")
+    wanted = _Wanted(base=base, request=request, services=services, optimization=optimization)
+    reasons = []
+    for name, way in WAYS.items():
+        try:
+            return way(wanted)
+        except HatchDockerError as error:
+            reasons.append(f"{name}: {error.message}")
+    raise BytecodeUnavailableError(
+        "\n  ".join([f"nothing here compiles modules for {base.facts.python}:", *reasons]), place=base.name, hint=_HINT
+    )
+
+
+def _in_sandbox(wanted: _Wanted) -> Compiler:
+    """The interpreter of the base, or of the same base for this machine's CPU."""
+    if not sys.platform.startswith("linux"):
+        raise BytecodeUnavailableError("this machine does not run Linux")
+    host, python = wanted.services.host.platform, wanted.python
+    base, of_other = wanted.base, ""
+    if python.platform.architecture not in {host.architecture, *_ALSO_RUNS.get(host.architecture, ())}:
+        base, of_other = _for_this_machine(wanted), f" for {host}"
+    services = wanted.services
+    start = (sys.executable, "-I", "-S", str(_FOLDER / "sandbox.py"), str(_stored(base, services)))
+    variables = [f"{name}={value}" for name, value in environ().items()]
+    command = (*start, *variables, base.facts.python.interpreter, "-S", "-s", "-B", "-c", script())
+    return open_way(
+        f"the base's Python{of_other}",
+        partial(talk, command=command, environ=os.environ),
+        python,
+        optimization=wanted.optimization,
+        threads=services.threads,
+    )
+
+
+def _for_this_machine(wanted: _Wanted) -> Base:
+    """The same base for this machine's platform. Raises HatchDockerError if there is none with the same Python."""
+    host, python = wanted.services.host.platform, wanted.python
+    base = open_base(replace(wanted.request, platform=host), wanted.services)
+    other = base.facts.python
+    if (other.version, other.free_threaded) != (python.version, python.free_threaded):
+        raise BytecodeUnavailableError(f"{base.name} for {host} has {other}")
+    return base
+
+
+def _stored(base: Base, services: Services) -> Path:
+    """The archive of the base's interpreter, in the cache. Raises HatchDockerError."""
+    store, key = services.cache, f"{FORMAT} {base.merged.config_descriptor.digest}"
+    known = store.get(_KIND, key)
+    path = store.blob(str(known.get("archive"))) if known else None
+    if path is None:
+        data = archive(base.merged, base.facts.python, threads=services.threads)
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        path = store.add([data], digest, what="the base's interpreter")
+        store.put(_KIND, key, {"archive": digest})
+    return path
+
+
+def _in_container(wanted: _Wanted) -> Compiler:
+    services = wanted.services
+    return open_container(wanted.base, services, script(), optimization=wanted.optimization)
+
+
+def _on_this_machine(wanted: _Wanted) -> Compiler:
+    services = wanted.services
+    return open_host(
+        wanted.python,
+        services.host.environ,
+        script(),
+        optimization=wanted.optimization,
+        threads=services.threads,
+    )
+
+
+@cache
+def script() -> str:
+    """The text of `main`, for an interpreter's `-c`."""
+    return (_FOLDER / "main.py").read_text(encoding="utf-8")
+
+
+WAYS: Mapping[str, Callable[[_Wanted], Compiler]] = {
+    "the base's own Python, in a sandbox": _in_sandbox,
+    "the base's own Python, in a container": _in_container,
+    "a Python of this machine": _on_this_machine,
+}

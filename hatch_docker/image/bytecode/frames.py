@@ -1,0 +1,89 @@
+"""The host's side of the protocol of `main`: what its input is, and what its output means.
+
+The output comes from a program of the base image, so it is not trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hatch_docker.base.target import TargetPython
+from hatch_docker.errors import readable
+from hatch_docker.image.bytecode.compiler import Code, Source
+
+# No real module comes near it: the largest have 2 MiB. A larger one stays a source, on every machine.
+LARGEST_SOURCE = 8 << 20
+# Of the output of a process.
+LARGEST_OUTPUT = 1 << 30
+_HASH = 8
+_CODE = (b"c", b"\xe3")
+# Two bytes that count the versions of the format, and a line end that no text transfer keeps.
+_MAGIC = re.compile(r"[0-9a-f]{4}0d0a")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The Python that answers."""
+
+    version: str
+    implementation: str
+    free_threaded: bool
+    magic: bytes
+
+    def difference(self, python: TargetPython) -> str:
+        """How it differs from `python`, so that its bytecode may differ; empty if it does not."""
+        if (self.version, self.implementation, self.free_threaded) == (python.version, "cpython", python.free_threaded):
+            return ""
+        threads = " free-threaded" if self.free_threaded else ""
+        return f"it is {self.implementation} {self.version}{threads}"
+
+
+def request(sources: Iterable[Source], optimization: int) -> bytes:
+    """The input for `main`."""
+    parts = [str(min(optimization, 2)).encode()]
+    for source in sources:
+        parts += [source.path.encode("utf-8", "surrogateescape"), source.text]
+    return joined(parts)
+
+
+def joined(parts: Iterable[bytes]) -> bytes:
+    """Frames: each part after its length."""
+    return b"".join(each for part in parts for each in (len(part).to_bytes(4, "little"), part))
+
+
+def answers(output: bytes) -> list[bytes]:
+    """The complete frames of an output."""
+    found, start = [], 0
+    while len(output) - start >= 4:
+        end = start + 4 + int.from_bytes(output[start : start + 4], "little")
+        if end > len(output):
+            break
+        found.append(output[start + 4 : end])
+        start = end
+    return found
+
+
+def identity_of(answer: bytes) -> Identity:
+    """The Python that sent the first answer. Raises ValueError for one that `main` does not give."""
+    version, implementation, free_threaded, magic = answer[:200].decode("ascii").split("\n")
+    if not _MAGIC.fullmatch(magic):
+        raise ValueError("it does not say which Python it is")
+    return Identity(
+        readable(version).rstrip("+"), readable(implementation), free_threaded == "True", bytes.fromhex(magic)
+    )
+
+
+def code_of(answer: bytes) -> Code | None:
+    """The code in an answer; None if the source does not compile. Raises ValueError if it is none."""
+    if not answer:
+        return None
+    if answer[_HASH : _HASH + 1] not in _CODE:
+        raise ValueError("its answer is not bytecode")
+    return Code(answer[:_HASH], answer[_HASH:])
+
+
+def compilable(sources: Sequence[Source]) -> list[int]:
+    """The numbers of the sources that are not too large."""
+    return [number for number, source in enumerate(sources) if len(source.text) <= LARGEST_SOURCE]

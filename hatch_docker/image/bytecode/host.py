@@ -1,0 +1,69 @@
+"""An interpreter of exactly the base's Python on this machine: on PATH, or one that uv knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from hatch_docker.base.target import TargetPython
+from hatch_docker.errors import BytecodeUnavailableError, ResolveError
+from hatch_docker.image.bytecode.chunks import open_way
+from hatch_docker.image.bytecode.compiler import Compiler
+from hatch_docker.image.bytecode.process import talk
+from hatch_docker.locks.uv import find_uv
+
+_UV_SECONDS = 60
+# What programs need on Windows, and what a Python without an RPATH does.
+_KEPT = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+def open_host(
+    python: TargetPython, environ: Mapping[str, str], script: str, *, optimization: int, threads: int
+) -> Compiler:
+    """A compiler by an interpreter of this machine. Raises BytecodeUnavailableError if there is none."""
+    reasons: dict[str, str] = {}
+    kept = {name: environ[name] for name in _KEPT if name in environ} | {"PYTHONHASHSEED": "0"}
+    for program in _programs(python, environ):
+        command = (program, "-S", "-s", "-B", "-c", script)
+        try:
+            return open_way(
+                program,
+                partial(talk, command=command, environ=kept),
+                python,
+                optimization=optimization,
+                threads=threads,
+            )
+        except BytecodeUnavailableError as error:
+            reasons.setdefault(program, error.message)
+    tried = "".join(f"; {program}: {reason}" for program, reason in reasons.items())
+    raise BytecodeUnavailableError(f"neither PATH nor uv has this Python{tried}")
+
+
+def _programs(python: TargetPython, environ: Mapping[str, str]) -> Iterator[str]:
+    """The interpreters that may be the one, each once."""
+    seen: set[str] = set()
+    threads = "t" if python.free_threaded else ""
+    for name in (f"python{python.minor}{threads}", "python3", "python"):
+        for folder in environ.get("PATH", "").split(os.pathsep):
+            program = shutil.which(name, path=folder) if folder else None
+            if program and (real := os.path.realpath(program)) not in seen:
+                seen.add(real)
+                yield program
+    if (found := _of_uv(python, environ)) and os.path.realpath(found) not in seen:
+        yield found
+
+
+def _of_uv(python: TargetPython, environ: Mapping[str, str]) -> str:
+    """The interpreter that uv finds, without downloading one; empty if there is none."""
+    wanted = f"cpython-{python.version}{'+freethreaded' if python.free_threaded else ''}"
+    with contextlib.suppress(ResolveError, OSError, subprocess.SubprocessError):
+        command = [find_uv(environ), "python", "find", "--no-project", "--no-python-downloads", wanted]
+        found = subprocess.run(  # noqa: S603
+            command, env=dict(environ), capture_output=True, check=True, timeout=_UV_SECONDS
+        )
+        return found.stdout.decode().strip()
+    return ""

@@ -165,7 +165,8 @@ class _Python:
     def _inside(self, tops: Iterable[str]) -> set[str]:
         """The paths that exist at and below `tops`."""
         found = {path for path in tops if path in self._files.nodes}
-        return found | {path for path in self._files.nodes if not found.isdisjoint(parents(path))}
+        below = tuple(f"{path}/" for path in found)
+        return found | {path for path in self._files.nodes if path.startswith(below)}
 
     def _is_top_link(self, path: str, tops: set[str], kept: frozenset[str]) -> bool:
         """Whether a name of the distribution is a link: what it leads to stays, but cannot be imported any more."""

@@ -13,7 +13,7 @@ import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from unittest import mock
 
@@ -230,8 +230,13 @@ def read(archive: Path) -> Made:
     for descriptor in manifest["layers"]:
         with tarfile.open(fileobj=io.BytesIO(_plain(descriptor, blob(descriptor)))) as tar:
             added = {member.name: member for member in tar}
-            members |= added
-            contents |= {name: tar.extractfile(each).read() for name, each in added.items() if each.isreg()}  # type: ignore[union-attr]
+            removed = {name.replace(".wh.", "") for name in added if "/.wh." in name}
+            for each in [name for name in members if removed & {name, *map(str, PurePosixPath(name).parents)}]:
+                del members[each]
+                contents.pop(each, None)
+            kept = {name: member for name, member in added.items() if "/.wh." not in name}
+            members |= kept
+            contents |= {name: tar.extractfile(each).read() for name, each in kept.items() if each.isreg()}  # type: ignore[union-attr]
             layers.append(tuple(added))
     return Made(manifest, json.loads(blob(manifest["config"])), members, contents, tuple(layers))
 

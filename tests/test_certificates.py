@@ -77,7 +77,7 @@ class TestReading:
     def test_refuses_a_directory_and_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="is a directory"):
             read_certificates(tmp_path, "ca-certificates")
-        with pytest.raises(ConfigError, match="No such file.*relative to the project"):
+        with pytest.raises(ConfigError, match=r"No such file.*relative to the project"):
             read_certificates(tmp_path / "none.pem", "ca-certificates")
 
     @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """The build: a plan becomes images.
 
-plan ─▶ OS packages ─▶ downloads ─▶ wheels, for each platform ─▶ checks ─▶ layers ─▶ image, for each platform
+plan ─▶ OS packages ─▶ downloads ─▶ wheels ─▶ checks ─▶ layers ─▶ bytecode ─▶ image, each for each platform
 
 Source trees and sdists are built on the way from downloads to wheels, in a builder container if they compile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,22 @@ from hatch_docker.compiling.context import CompileContext, PureWheels, open_cont
 from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.config import Runtime
+from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.accounts import Account, account_of
-from hatch_docker.image.assemble import assemble, skeleton, start_of
+from hatch_docker.image.assemble import Start, assemble, config_of, skeleton, start_of
+from hatch_docker.image.bytecode.make import CodeMaker
+from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_options, stacked, with_bytecode
+from hatch_docker.image.bytecode.ways import open_compiler
 from hatch_docker.image.checks import check_wheels
-from hatch_docker.image.extra_files import directories_of, extra_entries, source_entries
-from hatch_docker.image.layers import Part, arrange, make_layers, wheel_budget
+from hatch_docker.image.commands import Chosen
+from hatch_docker.image.extra_files import Beneath, directories_of, extra_entries, source_entries
+from hatch_docker.image.layers import Part, arrange, make_layers
 from hatch_docker.image.linkage import check_linkage
+from hatch_docker.image.merged import Identity, merge_files
+from hatch_docker.image.remedies import advisor_of
 from hatch_docker.image.report import Built, BuiltFile, BuiltImage, BuiltSource
 from hatch_docker.image.runtime import index_annotations, with_lock
+from hatch_docker.image.runtime_checks import check_directories, check_runtime
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.build_requirements import BuildResolver
@@ -35,12 +43,13 @@ from hatch_docker.locks.locked import Locked
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layercache import MadeLayer
-from hatch_docker.plan import ImagePlan, Plan, references_of
+from hatch_docker.plan import ImagePlan, Plan, base_request, references_of
 from hatch_docker.project.model import Own, Project, SourceFiles
 from hatch_docker.project.starts import advice, suggestions
 from hatch_docker.services import Services
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.several import steps
+from hatch_docker.support.threads import once
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 
 
@@ -50,7 +59,12 @@ def build(plan: Plan, services: Services) -> Built:
     with plan.project.distribution() as own, steps(platforms, services.progress) as step:
         fetched = step(partial(_fetch, plan, own, services, {}), plan.images)
         inputs = step(partial(_compile, plan, services), fetched)
-        images = tuple(step(partial(_make_image, plan, own, services), inputs))
+        layered = step(partial(_make_layers, plan, own, services), inputs)
+        bytecode = step(partial(_make_bytecode, plan, services), layered)
+    # All platforms have bytecode, or none.
+    if None in bytecode:
+        bytecode = [None for _ in layered]
+    images = tuple(each.image(code) for each, code in zip(layered, bytecode, strict=True))
     project = replace(plan.project, version=images[0].version)
     return Built(
         name=project.normalized_name,
@@ -110,8 +124,27 @@ def _compile(plan: Plan, services: Services, fetched: _Fetched, _progress: Progr
     return _Inputs(fetched=fetched, wheels=wheels, compiled=compiled)
 
 
-def _make_image(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> BuiltImage:
-    """Check the wheels of an image, and make its layers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layered:
+    """An image without its bytecode: the parts of all layers above those of the base, and the layers that are `made`.
+
+    `finish` makes the image of its layers above the base's.
+    """
+
+    base: Base
+    plan: ImagePlan
+    code: CodeOptions
+    parts: list[Part | CodePart]
+    made: list[MadeLayer]
+    finish: Callable[[Sequence[MadeLayer]], BuiltImage]
+
+    def image(self, bytecode: Sequence[MadeLayer] | None) -> BuiltImage:
+        """The image with these layers of bytecode, or without any."""
+        return self.finish(stacked(self.parts, self.made, bytecode))
+
+
+def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> _Layered:
+    """Check the wheels of an image, and make its layers, except those of bytecode."""
     config, wheels = plan.config, inputs.wheels
     image, base, base_layers = inputs.fetched.plan, inputs.fetched.base, inputs.fetched.base_layers
     dependencies, own_wheel = (wheels, None) if isinstance(own, SourceFiles) else (wheels[:-1], wheels[-1])
@@ -120,37 +153,74 @@ def _make_image(plan: Plan, own: Own, services: Services, inputs: _Inputs, progr
     check_linkage(wheels, base.facts, compiled={each.name for each in inputs.compiled}, progress=progress)
     project = replace(plan.project, version=own_wheel.facts.version) if own_wheel else plan.project
     files = files_of(base.merged, services.cache, services.threads)
+    check_directories(files, config.runtime.working_dir, config.runtime.volumes, config.place)
     needed = partial(skeleton, base.facts.python, files, config.runtime)
     sources = source_entries(own, base.facts.links, base.facts.python) if isinstance(own, SourceFiles) else []
     # Extra files may have the accounts, whose directories they must not replace.
-    extra = _extra(plan, base.facts, [*needed(account_of(files, config.runtime.user)), *sources])
+    extra = _extra(plan, own, base.facts, [*needed(account_of(files, config.runtime.user)), *sources], progress)
     account = _account(plan, files, extra, progress)
-    project_part = _project_part(project, own_wheel, base.facts, [*needed(account), *sources])
-    layers = base_layers + make_layers(
-        _parts(plan, extra, dependencies, project_part, len(base_layers)),
-        target=image.request.target,
+    highest = [*needed(account), *sources]
+    start = start_of(plan.entrypoint, config.runtime, wheels, own_wheel, place=config.place)
+    described = config_of(base, project, _runtime(plan, image), start, created=plan.created)
+    merged = merge_files(files, wheels, [*extra, *highest], base.facts.python)
+    identity = Identity(uid=account.user.uid, groups=account.groups)
+    check_runtime(described.config, merged, identity, _chosen(plan, base, start, extra), config.place, progress)
+    project_part = _project_part(project, own_wheel, base.facts, highest)
+    target = image.request.target
+    code = code_options(base, config.runtime, target, config.output.compression)
+    parts = _parts(plan, inputs, dependencies, project_part, extra, code)
+    made = make_layers(
+        [part for part in parts if isinstance(part, Part)],
+        target=target,
         compression=config.output.compression,
         cache=services.cache,
         threads=services.threads,
         progress=progress,
     )
-    start = start_of(plan.entrypoint, config.runtime, wheels, own_wheel, place=config.place)
     if start.entrypoint is None and start.cmd is None:
         place = config.place("entrypoint")
         progress.note(
             "no entrypoint: the project has no script or __main__, so the base's command is kept; "
             + advice(suggestions(project, plan.packages), place)
         )
-    return BuiltImage(
-        version=project.version,
-        image=assemble(base, layers, project, _runtime(plan, image), start, created=plan.created),
-        base=base,
-        layers=tuple(layers),
-        lock=image.locked.path.name if image.locked.path else "",
-        compiled=tuple(inputs.compiled),
-        sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
-        wheel=_wheel_file(own, own_wheel) if own_wheel else None,
+
+    def finish(layers: Sequence[MadeLayer]) -> BuiltImage:
+        above = (*base_layers, *layers)
+        return BuiltImage(
+            version=project.version,
+            image=assemble(base, above, _runtime(plan, image), described, created=plan.created),
+            base=base,
+            layers=above,
+            lock=image.locked.path.name if image.locked.path else "",
+            compiled=tuple(inputs.compiled),
+            sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
+            wheel=_wheel_file(own, own_wheel) if own_wheel else None,
+        )
+
+    return _Layered(base=base, plan=image, code=code, parts=parts, made=made, finish=finish)
+
+
+def _make_bytecode(plan: Plan, services: Services, layered: _Layered, progress: Progress) -> list[MadeLayer] | None:
+    """The layers of an image's bytecode; None, with a warning, if nothing can compile it and it is not required."""
+    services = replace(services, progress=progress)
+    request = base_request(plan.project, plan.config, layered.plan.platform)
+    level = layered.code.optimization
+    maker = CodeMaker(
+        base=layered.base,
+        options=layered.code,
+        compiler=once(partial(open_compiler, layered.base, request, services, optimization=level)),
+        services=services,
     )
+    try:
+        return maker.layers([part for part in layered.parts if isinstance(part, CodePart)])
+    except BytecodeUnavailableError as error:
+        if plan.config.packages.bytecode:
+            raise
+        progress.warn(
+            "the image has no bytecode, so it starts slower, and its digest is not that of a build which has it: "
+            f"{error.message}"
+        )
+        return None
 
 
 def _runtime(plan: Plan, image: ImagePlan) -> Runtime:
@@ -207,14 +277,29 @@ def _project_part(project: Project, wheel: PreparedWheel | None, base: BaseFacts
     )
 
 
-def _extra(plan: Plan, base: BaseFacts, others: Sequence[Entry]) -> list[Entry]:
+def _extra(plan: Plan, own: Own, base: BaseFacts, others: Sequence[Entry], progress: Progress) -> list[Entry]:
     """The entries of `extra-files`, which must not replace directories of the base or of `others`."""
-    return extra_entries(
-        plan.config.output.extra_files,
-        plan.project.root,
-        base.links,
-        base.directories | directories_of(others),
-        plan.config.place("extra-files"),
+    beneath = Beneath(
+        links=base.links,
+        directories=base.directories | directories_of(others),
+        sources={f"app/{path}": own.root / path for path in own.paths} if isinstance(own, SourceFiles) else {},
+    )
+    files, place = plan.config.output.extra_files, plan.config.place("extra-files")
+    return extra_entries(files, plan.project.root, plan.directory, beneath, place, progress)
+
+
+def _chosen(plan: Plan, base: Base, start: Start, extra: Sequence[Entry]) -> Chosen:
+    """What the project configured of an image's start, for the checks of that."""
+    runtime = plan.config.runtime
+    # The base's entrypoint starts the project's command.
+    keys = {"entrypoint": start.entrypoint or start.cmd, "cmd": start.cmd, "healthcheck": runtime.healthcheck}
+    return Chosen(
+        keys=frozenset(key for key, value in keys.items() if value),
+        env=runtime.env,
+        base_env=base.image.config.env,
+        volumes=frozenset(runtime.volumes),
+        extra=extra,
+        advisor=advisor_of(base.facts, plan.config.base.spec, runtime.ports),
     )
 
 
@@ -229,8 +314,16 @@ def _account(plan: Plan, files: Filesystem, extra: Sequence[Entry], progress: Pr
 
 
 def _parts(
-    plan: Plan, extra: Sequence[Entry], wheels: Sequence[PreparedWheel], project: Part, base_layers: int
-) -> list[Part]:
-    """The parts of the layers above the base and its OS packages."""
-    local = any(wheel.is_local for wheel in wheels)
-    return arrange(wheels, project, extra=extra, budget=wheel_budget(plan.config.output, base_layers, local=local))
+    plan: Plan,
+    inputs: _Inputs,
+    wheels: Sequence[PreparedWheel],
+    project: Part,
+    extra: Sequence[Entry],
+    code: CodeOptions,
+) -> list[Part | CodePart]:
+    """The parts of the layers above the base and its additions."""
+    fetched = inputs.fetched
+    parts = arrange(wheels, project, extra=extra, budget=fetched.plan.budget.wheels)
+    if plan.config.packages.bytecode is False:
+        return [*parts]
+    return with_bytecode(parts, fetched.plan.budget, code, fetched.base.facts.directories)

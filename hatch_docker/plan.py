@@ -13,7 +13,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.base.additions import Additions, members_to_prune, plan_init
+from hatch_docker.base.additions import Additions, leftovers_to_prune, plan_init
 from hatch_docker.base.image import Base, open_base
 from hatch_docker.base.packages import PlannedPackages, plan_packages
 from hatch_docker.base.system_files import SystemFiles
@@ -23,6 +23,7 @@ from hatch_docker.compiling.builder import builder_name
 from hatch_docker.compiling.context import open_context
 from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.compiling.metadata import build_metadata
+from hatch_docker.compiling.trees import is_package
 from hatch_docker.config import (
     EVERY,
     BaseOptions,
@@ -34,11 +35,13 @@ from hatch_docker.config import (
 )
 from hatch_docker.dpkg.lockfile import Selection, check_dates
 from hatch_docker.errors import BaseError, ConfigError
+from hatch_docker.image.layers import Budget, Demand, budget_of
 from hatch_docker.index.access import NamedIndexes
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.build_requirements import BuildResolver
+from hatch_docker.locks.check import applies
 from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
@@ -57,7 +60,8 @@ class ImagePlan:
     """The decisions for one image and platform.
 
     `base` is the base image without its `additions`, such as OS packages. `request` says what is installed and for
-    which Python, `locked` has the artifacts. `builder` is the display name of the image to compile in.
+    which Python, `locked` has the artifacts. `builder` is the display name of the image to compile in. `budget` divides
+    `max-layers`.
     """
 
     platform: Platform
@@ -66,6 +70,7 @@ class ImagePlan:
     request: InstallRequest
     locked: Locked
     builder: str
+    budget: Budget
 
     @property
     def packages(self) -> PlannedPackages:
@@ -86,7 +91,8 @@ class Plan:
 
     `references` are the names of the image, empty if the project's version is not known. `created` is RFC 3339.
     `entrypoint` is what the image starts: a command, the name of a script, or None if it depends on the project's
-    wheel, which may have a `__main__`. `constraints` is the text of `build-constraints`.
+    wheel, which may have a `__main__`. `directory` is where builds write to. `constraints` is the text of
+    `build-constraints`.
     """
 
     project: Project
@@ -95,6 +101,7 @@ class Plan:
     references: tuple[Reference, ...]
     entrypoint: tuple[str, ...] | str | None
     images: tuple[ImagePlan, ...]
+    directory: Path
     constraints: str = field(default="", repr=False)
 
     @property
@@ -117,6 +124,7 @@ def plan(project: Project, config: Config, services: Services, *, directory: Pat
         entrypoint=entrypoint_of(project, config),
         constraints=constraints_text(services.root, constraints, config.place("build-constraints")),
         images=plan_images(project, config, services, directory=directory, lock=lock),
+        directory=directory,
     )
     command = config.runtime.cmd if planned.entrypoint is None else planned.entrypoint
     for warning in check_start(project, command, planned.packages, config.place):
@@ -146,10 +154,12 @@ def plan_images(
         packages = plan_packages(base, spec, config.os_packages, here, place=place)
         init = plan_init(base, spec, packages, here) if config.runtime.init else None
         locked = lock(request, replace(locks, progress=progress))
-        named = (canonicalize_name(each.name) for each in request.requirements)
+        named = {
+            canonicalize_name(each.name) for each in request.requirements if applies(each, request.target, extra="")
+        }
         required = {*named, *(each.name for each in locked.artifacts)}
         additions = Additions(
-            pruned=members_to_prune(config.base.prune, base, required),
+            pruned=leftovers_to_prune(config.base.prune, base, required),
             packages=packages,
             system=SystemFiles(init=init, certificates=certificates),
         )
@@ -163,12 +173,26 @@ def plan_images(
             request=request,
             locked=locked,
             builder=builder_name(base, spec, config.compiling),
+            budget=_budget(config, additions, locked.artifacts),
         )
 
     images = for_each(platforms, plan_image, services.progress)
     if chosen := [each for image in images for each in image.selections]:
         check_dates(chosen, services.archives.pins())
     return tuple(images)
+
+
+def _budget(config: Config, additions: Additions, artifacts: Sequence[Artifact]) -> Budget:
+    """How `max-layers` is divided. Raises ConfigError if it is too small."""
+    local = [each.tree is not None and each.tree.is_local for each in artifacts if is_package(each)]
+    demand = Demand(
+        below=additions.layers,
+        wheels=not all(local),
+        local=any(local),
+        extra=bool(config.output.extra_files),
+        bytecode=config.packages.bytecode is not False,
+    )
+    return budget_of(config.output.max_layers, demand, config.place("max-layers"))
 
 
 def platforms_of(

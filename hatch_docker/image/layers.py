@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.base.target import VENV, TargetPython
-from hatch_docker.config import Output
-from hatch_docker.errors import ContentError, DigestMismatchError
+from hatch_docker.errors import ConfigError, ContentError, DigestMismatchError
 from hatch_docker.oci.layer import Entry, Plain, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
@@ -31,6 +30,8 @@ LAYOUT = 2
 # than to upload the wheel again because another one in its group has changed.
 _BIG = 1_000_000
 _GROUPS = 6
+# The kind of cached documents that say of a wheel, by its digest, that the hashes in its RECORD may be wrong.
+_RECORDS = "records"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +49,50 @@ class Part:
     splice: bool = True
 
 
-def wheel_budget(output: Output, package_layers: int, *, local: bool = False) -> int:
-    """The number of layers for wheels: without those of OS packages, of extra files, and of the project.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What an image needs layers for, besides its project.
 
-    `local` says that there is a layer of wheels from local directories. If nothing is left for the others, they share
-    that layer.
+    `below` counts those of the base's OS packages and removed files; `wheels` and `local` say whether there are wheels
+    of packages and of local directories, `extra` whether there are extra files.
     """
-    return output.max_layers - package_layers - bool(output.extra_files) - local - 1
+
+    below: int = 0
+    wheels: bool = True
+    local: bool = False
+    extra: bool = False
+    bytecode: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How many layers the wheels of packages may have; 0 if they share that of local wheels.
+
+    `joint` says that all bytecode shares one layer, because there are too few for one above each layer of modules.
+    """
+
+    wheels: int
+    joint: bool = False
+
+
+def budget_of(most: int, demand: Demand, place: str) -> Budget:
+    """Divide `most` layers. Raises ConfigError, for `place`, with the smallest number that is enough."""
+    fixed = demand.below + demand.extra + demand.local + 1
+    # Local wheels take the others into their layer if there is no other.
+    groups = int(demand.wheels and not demand.local)
+    least = fixed + groups + demand.bytecode
+    if most < least:
+        without = ", or set bytecode = false, which needs one less" if demand.bytecode else ""
+        raise ConfigError(
+            [(place, f"this image needs {least} layers above its base, not {most}: set {least}{without}")]
+        )
+    if not demand.bytecode:
+        return Budget(wheels=most - fixed)
+    # One above each layer of modules: those of local wheels, of the project, and of the standard library in the base.
+    separate = (most - fixed - demand.local - 2) // 2
+    if separate >= int(demand.wheels):
+        return Budget(wheels=separate)
+    return Budget(wheels=most - fixed - 1, joint=True)
 
 
 def distribute(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
@@ -135,6 +173,8 @@ def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, p
                 # RECORD is wrong. That is seen only now, since nothing else reads all files.
                 if not correct_records(files, progress, every=True):
                     raise
+                for wheel in part.wheels:
+                    cache.put(_RECORDS, wheel.digest, {"wrong": True})
                 made = write()
     if key := _cache_key(part, target, compression):
         remember(cache, "layers", key, made)
@@ -158,6 +198,11 @@ def _write(
             present=part.present,
             advance=advance,
         )
+
+
+def corrected(file: WheelFile, wheel: PreparedWheel, cache: Cache) -> None:
+    """Correct the RECORD of an open wheel as its layer has it, without a warning: making the layer gave that."""
+    correct_records([file], Progress(), every=cache.get(_RECORDS, wheel.digest) is not None)
 
 
 @contextmanager

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hatch_docker.base.target import TargetPython
 from hatch_docker.config import Packages
-from hatch_docker.image.layers import Part, cached_layer, distribute, names_below_project
+from hatch_docker.image.bytecode.parts import (
+    CodeOptions,
+    CodePart,
+    cached_code,
+    code_label,
+    library_code,
+    wheels_code,
+)
+from hatch_docker.image.bytecode.select import modules_of
+from hatch_docker.image.layers import Budget, Part, cached_layer, distribute, names_below_project
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile, cached_file
+from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
@@ -30,12 +39,12 @@ class LayerPreview:
 
     A wheel that is not cached leaves its layer unknown. If its size is not in the lock either, it counts as small,
     although a big wheel has a layer of its own. Pruning is decided by the cached wheels alone: another wheel of the
-    image, or the project's own, may keep files that are counted as pruned here.
+    image, or the project's own, may keep files that are counted as pruned here. `code` has the target, and how bytecode
+    is made.
     """
 
-    target: TargetPython
+    code: CodeOptions
     packages: Packages
-    compression: str
     built: Callable[[Artifact, FetchedFile | None], FetchedFile | None]
     cache: Cache
     threads: int
@@ -47,11 +56,11 @@ class LayerPreview:
         return {each.name: file for each, file in zip(named, found, strict=True) if file}
 
     def layers(
-        self, artifacts: Sequence[Artifact], files: Mapping[str, FetchedFile], budget: int
+        self, artifacts: Sequence[Artifact], files: Mapping[str, FetchedFile], budget: Budget
     ) -> tuple[list[PlannedLayer], list[PlannedLayer]]:
-        """The layers of at most `budget` that the artifacts are distributed over, the lowest first.
+        """The layers that the artifacts are distributed over, the lowest first, with those of their bytecode.
 
-        And the layer of those that were built from local directories, which is below the project's, if there are any.
+        And the layers of those that were built from local directories, which are below the project's, if there are any.
         `files` are those that `files` returned for the artifacts.
         """
         wheels = self._wheels(artifacts, files)
@@ -60,14 +69,40 @@ class LayerPreview:
         sizes = {each.name: (each.size or 0) if each.is_wheel else 0 for each in artifacts}
         sizes |= {name: wheel.path.stat().st_size for name, wheel in wheels.items()}
         local = {each.name: each.tree is not None and each.tree.is_local for each in artifacts}
-        below = names_below_project(local, budget)
-        groups = distribute({name: size for name, size in sizes.items() if name not in below}, budget)
+        below = names_below_project(local, budget.wheels)
+        groups = distribute({name: size for name, size in sizes.items() if name not in below}, budget.wheels)
 
         def layer(names: Sequence[str]) -> PlannedLayer:
             known = [wheels[name] for name in names if name in wheels]
             return self._layer(tuple(labels[name] for name in names), known if len(known) == len(names) else ())
 
-        return [layer(names) for names in groups], [layer(sorted(below))] if below else []
+        order = [name for names in (*groups, sorted(below)) for name in names]
+        code = self._code([wheels[name] for name in order if name in wheels], local, budget)
+        above, own = [layer(names) for names in groups], [layer(sorted(below))] if below else []
+        above += [found for names in groups if (found := code(names))]
+        return above, [*own, *([found] if own and (found := code(sorted(below))) else [])]
+
+    def library(self) -> PlannedLayer:
+        """The layer with the standard library's bytecode."""
+        return _planned(library_code(), cached_code(library_code(), self.code, self.cache))
+
+    def _code(
+        self, wheels: Sequence[PreparedWheel], local: Mapping[str, bool], budget: Budget
+    ) -> Callable[[Sequence[str]], PlannedLayer | None]:
+        """Gives the layer of bytecode of wheels by their names, which need not be known; None if it has none."""
+        if self.packages.bytecode is False or budget.joint:
+            return lambda _names: None
+        checked = [name for name, is_local in local.items() if is_local]
+        modules = modules_of(wheels, self.code.target, self.code.optimization, checked)
+
+        def code(names: Sequence[str]) -> PlannedLayer | None:
+            if any(name not in modules for name in names):
+                # Wheels without modules are rare.
+                return PlannedLayer(contents=(code_label(names),))
+            part = wheels_code([modules[name] for name in names])
+            return _planned(part, cached_code(part, self.code, self.cache)) if part else None
+
+        return code
 
     def _wheels(self, artifacts: Sequence[Artifact], files: Mapping[str, FetchedFile]) -> dict[str, PreparedWheel]:
         """The wheels that the cache has, by name."""
@@ -86,6 +121,9 @@ class LayerPreview:
         if not wheels:
             return PlannedLayer(contents=contents)
         part = Part(contents=contents, wheels=tuple(wheels))
-        made = cached_layer(part, self.target, self.compression, self.cache)
-        size = made.layer.descriptor.size if made else None
-        return PlannedLayer(contents=contents, size=size, cached=made is not None)
+        return _planned(part, cached_layer(part, self.code.target, self.code.compression, self.cache))
+
+
+def _planned(part: Part | CodePart, made: MadeLayer | None) -> PlannedLayer:
+    size = made.layer.descriptor.size if made else None
+    return PlannedLayer(contents=part.contents, size=size, cached=made is not None)

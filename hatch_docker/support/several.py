@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from hatch_docker.errors import (
     ArtifactError,
+    BytecodeUnavailableError,
     CompileError,
     DependencyError,
     EngineError,
@@ -28,6 +29,7 @@ _R = TypeVar("_R")
 # What one platform may lack and another may have. The others, such as a host that does not answer, end all at once.
 _OF_ONE = (
     ArtifactError,
+    BytecodeUnavailableError,
     CompileError,
     DependencyError,
     EngineError,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hatch_docker.base.target import TargetPython
@@ -55,15 +56,23 @@ class _File(NamedTuple):
 
 
 def lay_out(
-    wheel: WheelFile, target: TargetPython, *, prefix: str = PREFIX, pruned: Collection[str] = frozenset()
+    wheel: WheelFile,
+    target: TargetPython,
+    *,
+    prefix: str = PREFIX,
+    pruned: Collection[str] = frozenset(),
+    compiled: Mapping[str, bytes] = MappingProxyType({}),
 ) -> list[Entry]:
     """The entries of a wheel's files in the environment at `prefix`, sorted; `pruned` are members to omit.
+
+    `compiled` are files to add, by their paths in site-packages, such as bytecode.
 
     The content of members is not read here: the wheel must stay open until the layer is written, which verifies the
     checksums. Raises WheelError if two files have the same path, or one that belongs to the environment.
     """
     schemes = _schemes(target, wheel.metadata.name, prefix)
     files = [*_generated(wheel, schemes, prefix), *_members(wheel, schemes, prefix, pruned)]
+    files += [_written("purelib", path, content, schemes) for path, content in compiled.items()]
     record = f"{wheel.dist_info}/RECORD"
     rows = [(file.path, (_record_path(file.scheme, file.path, schemes), file.hash, str(file.size))) for file in files]
     rows.append((record, (record, "", "")))

@@ -11,13 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hatch_docker.base.additions import add_to_base, preview_layers
+from hatch_docker.base.image import Base
 from hatch_docker.base.target import VENV
 from hatch_docker.build import build_resolver
 from hatch_docker.compiling.compile import cached_wheel
 from hatch_docker.compiling.context import open_context
 from hatch_docker.compiling.trees import is_package, tree_place
 from hatch_docker.dpkg.tini import package_of
-from hatch_docker.image.layers import wheel_budget
+from hatch_docker.image.bytecode.parts import code_label, code_options, joint_code
 from hatch_docker.image.preview import LayerPreview, PlannedLayer
 from hatch_docker.image.report import aligned, shortened
 from hatch_docker.image.runtime import with_init
@@ -62,11 +63,15 @@ def describe(plan: Plan, services: Services) -> dict[str, Any]:
 
 
 def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
+    base = _known_base(plan, image, services)
+    options = code_options(
+        base or image.base, plan.config.runtime, image.request.target, plan.config.output.compression
+    )
     preview = LayerPreview(
-        target=image.request.target,
+        # The standard library is that of the base with its additions.
+        code=options if base else replace(options, library=""),
         packages=plan.config.packages,
-        compression=plan.config.output.compression,
-        built=_built_wheels(plan, image, services),
+        built=_built_wheels(plan, image, base, services),
         cache=services.cache,
         threads=services.threads,
     )
@@ -87,22 +92,26 @@ def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
     }
 
 
+def _known_base(plan: Plan, image: ImagePlan, services: Services) -> Base | None:
+    """The base with its additions; None if one of their layers is not cached."""
+    spec, compression = plan.config.base.spec, plan.config.output.compression
+    if any(made is None for _, made in preview_layers(image.base, image.additions, compression, services)):
+        return None
+    return add_to_base(image.base, image.additions, spec=spec, compression=compression, services=services)[0]
+
+
 def _built_wheels(
-    plan: Plan, image: ImagePlan, services: Services
+    plan: Plan, image: ImagePlan, base: Base | None, services: Services
 ) -> Callable[[Artifact, FetchedFile | None], FetchedFile | None]:
     """A function that finds the cached wheel of a source tree, or of an sdist, given its file.
 
     It finds none before the image's OS packages are cached, since wheels do not bundle the libraries that these have.
     """
     config = plan.config
-    if all(each.is_wheel for each in image.locked.artifacts):
+    if base is None or all(each.is_wheel for each in image.locked.artifacts):
         return lambda _artifact, _file: None
-    spec, compression = config.base.spec, config.output.compression
-    if any(made is None for _, made in preview_layers(image.base, image.additions, compression, services)):
-        return lambda _artifact, _file: None
-    base, _ = add_to_base(image.base, image.additions, spec=spec, compression=compression, services=services)
     resolver = build_resolver(plan, image, services)
-    context = open_context(image.base, base, spec, config.compiling, resolver, services)
+    context = open_context(image.base, base, config.base.spec, config.compiling, resolver, services)
     return lambda artifact, file: cached_wheel(artifact, file, context)
 
 
@@ -173,13 +182,17 @@ def _layers(
             contents=contents, size=made.layer.descriptor.size if made else None, cached=made is not None
         )
     artifacts = [each for each in image.locked.artifacts if is_package(each)]
-    local = any(each.tree and each.tree.is_local for each in artifacts)
-    wheels, below = preview.layers(artifacts, files, wheel_budget(output, image.additions.layers, local=local))
+    wheels, below = preview.layers(artifacts, files, image.budget)
+    has_code, joint = plan.config.packages.bytecode is not False, image.budget.joint
+    if has_code and not joint:
+        yield preview.library()
     yield from wheels
     if output.extra_files:
         yield PlannedLayer(contents=("extra files",), cached=False)
     yield from below
     yield PlannedLayer(contents=(f"{project.normalized_name} {_version(project)}".rstrip(),))
+    if has_code:
+        yield PlannedLayer(contents=joint_code().contents if joint else (code_label([project.normalized_name]),))
 
 
 def _version(project: Project) -> str:

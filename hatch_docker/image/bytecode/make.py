@@ -1,0 +1,160 @@
+"""Layers of bytecode are made: sources are read and verified, compiled in chunks, and written with their RECORD."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from hatch_docker.base.image import Base
+from hatch_docker.base.target import VENV
+from hatch_docker.image.bytecode.compiler import Compiler, Source
+from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, digest_of
+from hatch_docker.image.bytecode.select import Modules, cache_name
+from hatch_docker.image.bytecode.stdlib import standard_library
+from hatch_docker.image.extra_files import through
+from hatch_docker.image.layers import corrected
+from hatch_docker.oci.content import plain_chunks
+from hatch_docker.oci.layer import Entry, WriteOptions
+from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.services import Services
+from hatch_docker.support.threads import together
+from hatch_docker.wheels.install import lay_out
+from hatch_docker.wheels.wheelfile import WheelFile
+from hatch_docker.wheels.zipmembers import READ_LIMIT
+
+# A chunk is compiled in one process: starting one for each module would take longer than to compile it.
+_CHUNK = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Module:
+    """A module to compile; its bytecode goes to `path` in the image, or in the site-packages of the wheel `owner`."""
+
+    source: Source
+    path: str
+    owner: str = ""
+    checked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeMaker:
+    """Makes layers of bytecode for a base. `compiler` is called when something is to be compiled."""
+
+    base: Base
+    options: CodeOptions
+    compiler: Callable[[], Compiler]
+    services: Services
+
+    def layers(self, parts: Sequence[CodePart]) -> list[MadeLayer]:
+        """The layers of `parts`, in their order: from the cache, or made.
+
+        The layers of their wheels must have been made, which finds out whether RECORD is right. Raises
+        BytecodeUnavailableError if something is to be compiled and nothing can, and what reading raises.
+        """
+        return together(self._layer, parts, threads=self.services.threads)
+
+    def _layer(self, part: CodePart) -> MadeLayer:
+        cache, options = self.services.cache, self.options
+        files = [_of_file(entry, options) for entry in part.files]
+        texts = _digest(files)
+        key = code_key(part, options, library=options.library if part.library else "", texts=texts)
+        if known := recall(cache, "layers", key):
+            return replace(known, contents=part.contents)
+        compiler = self.compiler()
+        library = list(self._library()) if part.library else []
+        # Many bases have the same standard library.
+        content_key = code_key(part, options, library=_digest(library), texts=texts)
+        made = recall(cache, "layers", content_key) if part.library else None
+        if made is None:
+            made = self._made(part, compiler, [*library, *files])
+            remember(cache, "layers", content_key, made)
+        remember(cache, "layers", key, made)
+        return replace(made, contents=part.contents)
+
+    def _library(self) -> Iterator[_Module]:
+        """The standard library, at its real paths: links of the base stay links."""
+        python, level, links = self.options.target, self.options.optimization, self.base.facts.links
+        sources = standard_library(self.base, self.services, optimization=level)
+        for folder, group in groupby(sources, key=lambda each: posixpath.dirname(each.path)):
+            place = through(folder, links)
+            for source in group:
+                path = posixpath.join(place, posixpath.basename(source.path))
+                yield _Module(source=source, path=cache_name(path, python, level))
+
+    def _made(self, part: CodePart, compiler: Compiler, others: Sequence[_Module]) -> MadeLayer:
+        entries: list[Entry] = []
+        modules = list(others)
+        for each in part.modules:
+            modules += self._of_wheel(each)
+        with self.services.progress.task("bytecode", ", ".join(part.contents)):
+            compiled = dict(_compiled(compiler, modules))
+        for each in part.modules:
+            owned = {path: code for (owner, path), code in compiled.items() if owner == each.wheel.digest}
+            entries += self._with_record(each, owned) if owned else []
+        entries += [Entry(path=path, content=code) for (owner, path), code in compiled.items() if not owner]
+        return make_layer(
+            {entry.path: entry for entry in entries}.values(),
+            self.services.cache,
+            WriteOptions(compression=self.options.compression),
+            contents=part.contents,
+            present=part.present,
+        )
+
+    def _of_wheel(self, modules: Modules) -> Iterator[_Module]:
+        wheel, options = modules.wheel, self.options
+        site = f"{VENV}/lib/{options.target.lib_name}/site-packages"
+        with WheelFile(wheel.path, wheel.filename) as file:
+            corrected(file, wheel, self.services.cache)
+            for path, member in modules.members.items():
+                if file.members[member].file_size > READ_LIMIT:
+                    continue
+                text = b"".join(plain_chunks(member, file.content(member), file.checksum(member)))
+                yield _Module(
+                    source=Source(f"/{site}/{path}", text),
+                    path=cache_name(path, options.target, options.optimization),
+                    owner=wheel.digest,
+                    checked=modules.checked,
+                )
+
+    def _with_record(self, modules: Modules, compiled: dict[str, bytes]) -> list[Entry]:
+        """The entries of a wheel's bytecode, and its RECORD, which lists it."""
+        wheel, target = modules.wheel, self.options.target
+        site = f"{VENV}/lib/{target.lib_name}/site-packages"
+        with WheelFile(wheel.path, wheel.filename) as file:
+            corrected(file, wheel, self.services.cache)
+            entries = lay_out(file, target, prefix=VENV, pruned=wheel.pruned, compiled=compiled)
+            wanted = {f"{site}/{file.dist_info}/RECORD", *(f"{site}/{path}" for path in compiled)}
+        return [entry for entry in entries if entry.path in wanted]
+
+
+def _of_file(entry: Entry, options: CodeOptions) -> _Module:
+    """A module of the project's own files."""
+    path = cache_name(entry.path, options.target, options.optimization)
+    return _Module(source=Source(f"/{entry.path}", entry.read()), path=path, checked=True)
+
+
+def _compiled(compiler: Compiler, modules: Sequence[_Module]) -> Iterator[tuple[tuple[str, str], bytes]]:
+    """The bytecode of those modules that compile, by owner and path."""
+    for checked in (False, True):
+        chosen = [each for each in modules if each.checked == checked]
+        chunks = [chunk for _, group in groupby(chosen, key=lambda each: each.owner) for chunk in _chunks(group)]
+        results = compiler.compile([[each.source for each in chunk] for chunk in chunks], checked=checked)
+        for chunk, codes in zip(chunks, results, strict=True):
+            yield from (
+                ((each.owner, each.path), code) for each, code in zip(chunk, codes, strict=True) if code is not None
+            )
+
+
+def _chunks(group: Iterator[_Module]) -> Iterator[list[_Module]]:
+    modules = sorted(group, key=lambda each: each.source.path)
+    for start in range(0, len(modules), _CHUNK):
+        yield modules[start : start + _CHUNK]
+
+
+def _digest(modules: Sequence[_Module]) -> str:
+    """One digest for the paths and texts of modules; empty without any."""
+    texts = (f"{each.path} {each.source.path} {hashlib.sha256(each.source.text).hexdigest()}" for each in modules)
+    return digest_of(texts) if modules else ""

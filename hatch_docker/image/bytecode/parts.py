@@ -1,0 +1,166 @@
+"""Layers of bytecode: one above each layer of modules, or one for all, and the cache key of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hatch_docker.base.image import Base
+from hatch_docker.base.target import VENV, TargetPython
+from hatch_docker.config import Runtime
+from hatch_docker.image.bytecode.compiler import optimization_of
+from hatch_docker.image.bytecode.select import Modules, is_module, modules_of
+from hatch_docker.image.environment import environment
+from hatch_docker.image.extra_files import directories_of
+from hatch_docker.image.layers import LAYOUT, Budget, Part
+from hatch_docker.oci.layer import Entry, WriteOptions
+from hatch_docker.oci.layercache import MadeLayer, recall
+from hatch_docker.support.cache import Cache
+
+# Part of the cache key: raise it if other modules are compiled, or to other bytes.
+FORMAT = 1
+_NAMED = 2
+_APP = "app/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodePart:
+    """The content of a layer of bytecode: that of wheels, of a project's own files, and of the standard library.
+
+    `present` are directories of the layers below, which the layer does not write.
+    """
+
+    contents: tuple[str, ...]
+    modules: tuple[Modules, ...] = ()
+    files: tuple[Entry, ...] = ()
+    library: bool = False
+    present: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeOptions:
+    """What shapes bytecode besides the modules.
+
+    `optimization` is the level of PYTHONOPTIMIZE in the image, `library` identifies the base's standard library.
+    """
+
+    target: TargetPython
+    optimization: int
+    compression: str
+    library: str
+
+
+def code_options(base: Base, runtime: Runtime, target: TargetPython, compression: str) -> CodeOptions:
+    """The options for an image on a base that has its additions."""
+    variables = environment(base.image.config.env, runtime.env).variables
+    return CodeOptions(
+        target=target,
+        optimization=optimization_of(variables),
+        compression=compression,
+        library=base.merged.config_descriptor.digest,
+    )
+
+
+def with_bytecode(
+    parts: Sequence[Part], budget: Budget, options: CodeOptions, present: frozenset[str]
+) -> list[Part | CodePart]:
+    """The parts that `image.layers.arrange` made, with those of their bytecode, lowest first.
+
+    `present` are the base's directories. The project's part is the last one.
+    """
+    *others, project = parts
+    wheels = [wheel for part in parts for wheel in part.wheels]
+    checked = [*(wheel.facts.key for wheel in project.wheels), *(wheel.facts.key for wheel in wheels if wheel.is_local)]
+    modules = modules_of(wheels, options.target, options.optimization, checked)
+    files = tuple(entry for entry in project.entries if _is_project_module(entry))
+    # The project's layer may have given them another owner.
+    below = project.present | directories_of(project.entries)
+
+    def code(part: Part) -> list[CodePart]:
+        found = wheels_code([modules[wheel.facts.key] for wheel in part.wheels])
+        if part is not project:
+            return [found] if found else []
+        label = code_label([part.contents[0].partition(" ")[0]])
+        of_wheel = found.modules if found else ()
+        return [CodePart(contents=(label,), modules=of_wheel, files=files, present=below)] if found or files else []
+
+    if budget.joint:
+        everything = tuple(each for wheel in wheels if (each := modules[wheel.facts.key]).members)
+        return [*parts, joint_code(everything, files, present | below)]
+    groups = [part for part in others if part.wheels and not any(wheel.is_local for wheel in part.wheels)]
+    stack: list[Part | CodePart] = [library_code(present), *groups]
+    for part in groups:
+        stack += code(part)
+    for part in [*(part for part in others if part not in groups), project]:
+        stack += [part, *code(part)]
+    return stack
+
+
+def wheels_code(modules: Sequence[Modules]) -> CodePart | None:
+    """The part of some wheels; None if they have no modules."""
+    found = tuple(each for each in modules if each.members)
+    return CodePart(contents=(code_label([each.wheel.facts.key for each in found]),), modules=found) if found else None
+
+
+def library_code(present: frozenset[str] = frozenset()) -> CodePart:
+    """The standard library's part."""
+    return CodePart(contents=(code_label(["the standard library"]),), library=True, present=present)
+
+
+def joint_code(
+    modules: tuple[Modules, ...] = (), files: tuple[Entry, ...] = (), present: frozenset[str] = frozenset()
+) -> CodePart:
+    """The only part of bytecode in an image with few layers."""
+    return CodePart(contents=("bytecode",), modules=modules, files=files, library=True, present=present)
+
+
+def code_label(names: Sequence[str]) -> str:
+    """What a layer of bytecode is called in reports: `bytecode of numpy, pandas and 3 others`."""
+    shown = [*names] if len(names) <= _NAMED + 1 else [*names[:_NAMED], f"{len(names) - _NAMED} others"]
+    return f"bytecode of {' and '.join(filter(None, (', '.join(shown[:-1]), shown[-1])))}"
+
+
+def stacked(
+    parts: Sequence[Part | CodePart], made: Iterable[MadeLayer], code: Iterable[MadeLayer] | None
+) -> list[MadeLayer]:
+    """The layers in the order of their parts: `made` are those of modules, `code` those of bytecode, None without."""
+    others, compiled = iter(made), iter(code or ())
+    wanted = [part for part in parts if code is not None or isinstance(part, Part)]
+    return [next(others if isinstance(part, Part) else compiled) for part in wanted]
+
+
+def code_key(part: CodePart, options: CodeOptions, *, library: str = "", texts: str = "") -> str:
+    """The cache key of a layer of bytecode. CPU, C library and the way to compile do not shape it.
+
+    `library` identifies the standard library, and `texts` the project's files, where the part has them.
+    """
+    target = options.target
+    shape = [
+        [FORMAT, LAYOUT, WriteOptions(compression=options.compression).fingerprint],
+        [VENV, target.lib_name, target.version, target.free_threaded, options.optimization],
+        [
+            [each.wheel.digest, digest_of(sorted(each.wheel.pruned)), each.skipped, each.checked]
+            for each in part.modules
+        ],
+        [library, texts, digest_of(sorted(part.present))],
+    ]
+    return json.dumps(shape, separators=(",", ":"))
+
+
+def cached_code(part: CodePart, options: CodeOptions, cache: Cache) -> MadeLayer | None:
+    """The layer of bytecode that the cache has for wheels, or for the standard library."""
+    library = options.library if part.library else ""
+    return recall(cache, "layers", code_key(part, options, library=library))
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """One digest for several texts."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _is_project_module(entry: Entry) -> bool:
+    """Whether an entry of the project's layer is a module that a program of the venv can import from /app."""
+    in_app = entry.path.startswith(_APP) and not entry.path.startswith(f"{VENV}/")
+    return in_app and entry.content is not None and is_module(entry.path.removeprefix(_APP))

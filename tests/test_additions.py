@@ -54,6 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
         }
         archive.put("tini", items, version="0.19.0-3", architecture=each, Depends="libc6 (>= 2.34)")
     archive.put("openssl", {"usr/bin/openssl": program()}, version="3.5-1")
+    archive.put("debconf", {"usr/share/debconf/x": file()}, version="1.5")
     archive.release()
     return archive
 

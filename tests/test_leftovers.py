@@ -9,7 +9,7 @@ from dpkg_maker import listing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.base.additions import members_to_prune
+from hatch_docker.base.additions import leftovers_to_prune
 from hatch_docker.base.image import Base
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.leftovers import leftovers_of, needed_leftovers, needs_record
@@ -210,13 +210,13 @@ class TestMembers:
         return Base(name="base", image=image, digest="", reference=None, facts=read)
 
     def test_default_is_what_nothing_requires_without_ensurepip(self) -> None:
-        assert members_to_prune(None, self.base(), ()) == ("pip", "setuptools")
-        assert members_to_prune(None, self.base(), {"setuptools"}) == ("pip",)
-        assert members_to_prune(None, self.base(leftovers_needed=frozenset({"setuptools"})), ()) == ("pip",)
+        assert leftovers_to_prune(None, self.base(), ()) == ("pip", "setuptools")
+        assert leftovers_to_prune(None, self.base(), {"setuptools"}) == ("pip",)
+        assert leftovers_to_prune(None, self.base(leftovers_needed=frozenset({"setuptools"})), ()) == ("pip",)
 
     def test_a_list_is_taken_as_it_is(self) -> None:
-        assert members_to_prune((), self.base(), ()) == ()
-        assert members_to_prune(("ensurepip", "pip", "wheel"), self.base(), {"pip"}) == ("pip", "ensurepip")
+        assert leftovers_to_prune((), self.base(), ()) == ()
+        assert leftovers_to_prune(("ensurepip", "pip", "wheel"), self.base(), {"pip"}) == ("pip", "ensurepip")
 
     def test_another_distribution_of_the_base_may_need_one(self) -> None:
         def needed(requirement: bytes) -> frozenset[str]:

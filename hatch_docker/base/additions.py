@@ -48,7 +48,7 @@ class Additions:
         return bool(self.pruned) + self.packages.have_layer + bool(self.system)
 
 
-def members_to_prune(configured: tuple[str, ...] | None, base: Base, required: Collection[str]) -> tuple[str, ...]:
+def leftovers_to_prune(configured: tuple[str, ...] | None, base: Base, required: Collection[str]) -> tuple[str, ...]:
     """The members of LEFTOVERS to remove from a base: the configured ones that it has.
 
     By default these are the distributions that neither `required`, normalized names, has nor another distribution in

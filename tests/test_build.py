@@ -56,9 +56,12 @@ class TestImage:
     def test_all_layers_have_one_owner_and_one_time(self, bench: Bench) -> None:
         made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
         added = [made.members[name] for layer in made.layers[1:] for name in layer]
-        assert {(each.uid, each.gid, each.mtime) for each in added} == {(0, 0, MTIME)}
-        assert {each.mode for each in added} == {0o644, 0o755, 0o777}
-        assert all(each.mode == 0o755 for each in added if each.isdir())
+        assert {each.mtime for each in added} == {MTIME}
+        user_s = {each.name: (each.uid, each.gid, each.mode) for each in added if (each.uid, each.gid) != (0, 0)}
+        assert user_s == dict.fromkeys(("app", "home/nonroot"), (65532, 0, 0o775))
+        others = [each for each in added if each.name not in user_s]
+        assert {each.mode for each in others} == {0o644, 0o755, 0o777}
+        assert all(each.mode == 0o755 for each in others if each.isdir())
 
     def test_project_s_layer_is_last_and_each_layer_has_its_parent_directories(self, bench: Bench) -> None:
         made = bench.made(bench.project(wheels=[bench.wheel("alpha")]))
@@ -318,6 +321,26 @@ class TestVolumesAndWorkingDirectory:
         assert (member.isdir(), member.mode, member.uid, member.gid) == (True, 0o755, 1000, 2000)
         assert set(made.config["Volumes"]) == {"/var/lib/shop", "/srv"}
         assert made.members["srv"].uid == 0, "it is the base's"
+
+    def test_a_user_by_name_is_the_base_s_or_added_and_owns_volumes(self, bench: Bench) -> None:
+        passwd = b"db:x:70:71::/srv:/bin/sh\n"
+        base = bench.base(FakeBase(files={"usr/etc/passwd": passwd}, links={"etc/passwd": "../usr/etc/passwd"}))
+        made = bench.made(bench.project(base=base, docker='volumes = ["/data"]\nuser = "db"'))
+        assert (made.members["data"].uid, made.members["data"].gid, made.config["User"]) == (70, 71, "db")
+        outcome = bench.build(project := bench.project("new", base=base, docker='volumes = ["/data"]\nuser = "new"'))
+        assert "warning: tool.hatch.build.targets.docker.user: the base image has no user 'new'" in outcome.err
+        made = bench.made(project)
+        assert (made.members["data"].uid, made.config["User"]) == (1000, "new")
+        assert made.text("usr/etc/passwd").startswith(passwd.decode())
+        assert "\nnew:*:1000:1000:new:/home/new:" in made.text("usr/etc/passwd")
+        assert "HOME" not in made.env
+
+    def test_extra_files_may_have_the_accounts(self, bench: Bench) -> None:
+        mine = "nonroot:x:65532:65532:mine:/home/nonroot:/bin/sh\n"
+        docker = 'extra-files = [{from = "passwd", into = "/etc/passwd"}]'
+        made = bench.made(bench.project(docker=docker, files={"passwd": mine}))
+        assert made.text("etc/passwd") == mine
+        assert made.text("etc/group") == "nonroot:x:65532:\n"
 
     def test_working_directory_exists(self, bench: Bench) -> None:
         made = bench.made(bench.project(docker='working-dir = "/lib/work"'))

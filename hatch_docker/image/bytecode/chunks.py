@@ -38,16 +38,19 @@ class Ended:
 Talk = Callable[[bytes], Ended]
 
 
-def open_way(way: str, talk: Talk, python: TargetPython, *, optimization: int, threads: int) -> Compiler:
-    """The compiler that `talk` makes, tried once. Raises BytecodeUnavailableError if it has not exactly that Python."""
-    ended = talk(
-        request([Source("/hatch_docker.py", b"def hatch_docker():\n    return 'hatch-docker'\n")], optimization)
-    )
+def identify(talk: Talk, python: TargetPython) -> Identity:
+    """The Python that `talk` runs, tried once. Raises BytecodeUnavailableError if it is not exactly `python`."""
+    ended = talk(request([Source("/hatch_docker.py", b"def hatch_docker():\n    return 'hatch-docker'\n")], 0))
     identity, codes = _read(ended)
     if difference := identity.difference(python):
         raise BytecodeUnavailableError(difference)
     if not codes or codes[0] is None:
         raise _failure(ended)
+    return identity
+
+
+def compiler_of(way: str, talk: Talk, identity: Identity, *, optimization: int, threads: int) -> Compiler:
+    """The compiler that `talk` makes, for chunks of which `threads` are compiled at once."""
 
     def run(chunks: Sequence[Sequence[Source]]) -> list[list[Code | None]]:
         work = partial(_compile_chunk, talk=talk, identity=identity, optimization=optimization)

@@ -9,7 +9,7 @@ from functools import partial
 from hatch_docker.base.image import Base
 from hatch_docker.engine import Container, Limits, local_name
 from hatch_docker.errors import BytecodeUnavailableError, EngineError
-from hatch_docker.image.bytecode.chunks import Ended, open_way
+from hatch_docker.image.bytecode.chunks import Ended, compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.frames import LARGEST_OUTPUT
 from hatch_docker.services import Services
@@ -49,17 +49,17 @@ def open_container(base: Base, services: Services, script: str, *, optimization:
         main=(python.interpreter, *_FLAGS, _WAIT),
     )
 
-    def way(container: Container) -> Compiler:
-        talk = partial(_talk, container=container, interpreter=python.interpreter, script=script)
-        return open_way("a container", talk, python, optimization=optimization, threads=services.threads)
+    talk = partial(_talk, interpreter=python.interpreter, script=script)
+    with opened() as container:
+        identity = identify(partial(talk, container=container), python)
+    way = "a container"
 
     def run(chunks: Sequence[Sequence[Source]]) -> list[list[Code | None]]:
         with opened() as container:
-            return way(container).run(chunks)
+            inside = partial(talk, container=container)
+            return compiler_of(way, inside, identity, optimization=optimization, threads=services.threads).run(chunks)
 
-    with opened() as container:
-        tried = way(container)
-    return Compiler(way=tried.way, magic=tried.magic, optimization=optimization, run=run)
+    return Compiler(way=way, magic=identity.magic, optimization=optimization, run=run)
 
 
 def _talk(given: bytes, *, container: Container, interpreter: str, script: str) -> Ended:

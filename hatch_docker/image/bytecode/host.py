@@ -11,14 +11,14 @@ from functools import partial
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import BytecodeUnavailableError, ResolveError
-from hatch_docker.image.bytecode.chunks import open_way
+from hatch_docker.image.bytecode.chunks import compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Compiler
 from hatch_docker.image.bytecode.process import talk
 from hatch_docker.locks.uv import find_uv
 
 _UV_SECONDS = 60
-# What programs need on Windows, and what a Python without an RPATH does.
-_KEPT = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+# For the first answer. A program of this name may be a script that waits for something else.
+_ANSWER_SECONDS = 30
 
 
 def open_host(
@@ -26,17 +26,14 @@ def open_host(
 ) -> Compiler:
     """A compiler by an interpreter of this machine. Raises BytecodeUnavailableError if there is none."""
     reasons: dict[str, str] = {}
-    kept = {name: environ[name] for name in _KEPT if name in environ} | {"PYTHONHASHSEED": "0"}
+    kept = {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
+    kept["PYTHONHASHSEED"] = "0"
     for program in _programs(python, environ):
         command = (program, "-S", "-s", "-B", "-c", script)
+        run = partial(talk, command=command, environ=kept)
         try:
-            return open_way(
-                program,
-                partial(talk, command=command, environ=kept),
-                python,
-                optimization=optimization,
-                threads=threads,
-            )
+            identity = identify(partial(run, patience=_ANSWER_SECONDS), python)
+            return compiler_of(program, run, identity, optimization=optimization, threads=threads)
         except BytecodeUnavailableError as error:
             reasons.setdefault(program, error.message)
     tried = "".join(f"; {program}: {reason}" for program, reason in reasons.items())

@@ -16,20 +16,20 @@ from hatch_docker.image.bytecode.chunks import Ended
 from hatch_docker.image.bytecode.frames import LARGEST_OUTPUT
 from hatch_docker.support.threads import ended_by_interrupt
 
-# Without any output, and in all. A module may take a minute of CPU time.
-_SILENT_SECONDS = 300.0
+# Seconds without any output, and in all. A module may take a minute of CPU time.
+PATIENCE = 300.0
 _SECONDS = 3600.0
 _READ = 1 << 20
 _MESSAGES = 1 << 14
 _POLL_SECONDS = 0.5
 
 
-def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str]) -> Ended:
+def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str], patience: float = PATIENCE) -> Ended:
     """Run a command with this standard input to its end, in the directory of its program.
 
-    Python imports from the current directory, which may be a project's.
+    `patience` is for how many seconds it may be silent. Python imports from the current directory, which may be a project's.
 
-    Raises BytecodeUnavailableError if it does not start, is silent for minutes, or writes without end.
+    Raises BytecodeUnavailableError if it does not start, is silent for too long, or writes without end.
     """
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
         stdin.write(given)
@@ -41,7 +41,7 @@ def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str]) ->
             )
         except OSError as error:
             raise BytecodeUnavailableError(f"it does not start: {error.strerror or error}") from None
-        with process, ended_by_interrupt(process.kill), _watched(process) as watch:
+        with process, ended_by_interrupt(process.kill), _watched(process, patience) as watch:
             output = _output(process, watch)
             status = process.wait()
         if watch.reason:
@@ -56,6 +56,7 @@ def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str]) ->
 class _Watch:
     """When a process started, when it last wrote, and why it was ended, if it was."""
 
+    patience: float
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     reason: str = ""
@@ -63,13 +64,13 @@ class _Watch:
     @property
     def expired(self) -> bool:
         now = time.monotonic()
-        return now - self.heard > _SILENT_SECONDS or now - self.started > _SECONDS
+        return now - self.heard > self.patience or now - self.started > _SECONDS
 
 
 @contextmanager
-def _watched(process: subprocess.Popen[bytes]) -> Iterator[_Watch]:
+def _watched(process: subprocess.Popen[bytes], patience: float) -> Iterator[_Watch]:
     """Kill the process when it is silent for too long."""
-    watch, done = _Watch(), threading.Event()
+    watch, done = _Watch(patience), threading.Event()
 
     def wait() -> None:
         while not done.wait(_POLL_SECONDS):

@@ -58,7 +58,10 @@ def _control(option: int, value: int) -> None:
 
 
 def _enter() -> None:
-    """Enter new namespaces, as a user without privileges outside of them."""
+    """Enter new namespaces, as a user without privileges outside of them.
+
+    That user may not be able to read this machine's Python: no module can be imported from here on.
+    """
     if os.geteuid() == 0:
         # Some containers have no such user.
         with contextlib.suppress(OSError):
@@ -70,7 +73,7 @@ def _enter() -> None:
     user, group = os.geteuid(), os.getegid()
     _call("unshare", _NAMESPACES)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{_NOBODY} {user} 1"), ("gid_map", f"{_NOBODY} {group} 1")):
-        Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
+        Path(f"/proc/self/{name}").write_bytes(text.encode())
     # A change of the user resets it.
     _control(_DEATH_SIGNAL, signal.SIGKILL)
 

@@ -20,7 +20,7 @@ from hatch_docker.base.image import Base, open_base
 from hatch_docker.base.target import TargetPython
 from hatch_docker.base.transports import BaseRequest
 from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
-from hatch_docker.image.bytecode.chunks import open_way
+from hatch_docker.image.bytecode.chunks import compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Compiler
 from hatch_docker.image.bytecode.container import open_container
 from hatch_docker.image.bytecode.host import open_host
@@ -31,6 +31,8 @@ from hatch_docker.services import Services
 # The CPUs whose programs a CPU runs, besides its own.
 _ALSO_RUNS: Mapping[str, frozenset[str]] = {"amd64": frozenset({"386"})}
 _FOLDER = Path(__file__).parent
+# For the first answer, of an interpreter that may be damaged.
+_ANSWER_SECONDS = 60
 _KIND = "interpreters"
 _HINT = (
     "run an engine, or install exactly that Python, or build on a Linux machine of the image's CPU that allows user "
@@ -81,13 +83,10 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
     start = (sys.executable, "-I", "-S", str(_FOLDER / "sandbox.py"), str(_stored(base, services)))
     variables = [f"{name}={value}" for name, value in environ().items()]
     command = (*start, *variables, base.facts.python.interpreter, "-S", "-s", "-B", "-c", script())
-    return open_way(
-        f"the base's Python{of_other}",
-        partial(talk, command=command, environ=os.environ),
-        python,
-        optimization=wanted.optimization,
-        threads=services.threads,
-    )
+    run = partial(talk, command=command, environ=os.environ)
+    identity = identify(partial(run, patience=_ANSWER_SECONDS), python)
+    optimization, threads = wanted.optimization, services.threads
+    return compiler_of(f"the base's Python{of_other}", run, identity, optimization=optimization, threads=threads)
 
 
 def _for_this_machine(wanted: _Wanted) -> Base:

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from urllib.request import getproxies
 
-import platformdirs
-
 from hatch_docker.config import OSPackages, Settings
 from hatch_docker.debian.archive import FRESH
 from hatch_docker.dpkg.archives import Archives
@@ -28,7 +26,7 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.os_packages import Installer
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.certificates import Certificates, read_certificates
-from hatch_docker.support.directories import cache_directory, home_directory, uv_environment
+from hatch_docker.support.directories import cache_directory, home_directory, usual_cache, uv_environment
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
@@ -61,7 +59,7 @@ def this_host() -> Host:
         environ=os.environ,
         proxies=getproxies(),
         home=home_directory(),
-        cache_dir=platformdirs.user_cache_path("hatch-docker", appauthor=False),
+        cache_dir=usual_cache(),
         now=datetime.now(timezone.utc),
         platform=Platform.of("linux", platform.machine()),
         processors=os.cpu_count() or 1,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.errors import OutputError
-from hatch_docker.support.atomic import replacing, writing
+from hatch_docker.support.atomic import replacing, writable, writing
 
 
 def names(directory: Path) -> list[str]:
@@ -20,12 +20,13 @@ def names(directory: Path) -> list[str]:
 class TestReplacing:
     def test_file_appears_when_it_is_complete(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "file.tar"
-        with replacing(path) as partial:
-            partial.write_text("half")
+        with replacing(path) as file:
+            file.write(b"half")
+            file.flush()
             assert not path.exists()
-            assert partial.parent == path.parent
-            partial.write_text("whole")
-        assert path.read_text() == "whole"
+            assert len(names(path.parent)) == 1
+            file.write(b" whole")
+        assert path.read_text() == "half whole"
         assert names(path.parent) == ["file.tar"]
 
     @pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
@@ -34,14 +35,23 @@ class TestReplacing:
         path.write_text("old")
 
         def fail() -> None:
-            with replacing(path) as partial:
-                partial.write_text("half")
+            with replacing(path) as file:
+                file.write(b"half")
                 raise error
 
-        with pytest.raises((type(error), OutputError)):
+        with pytest.raises(type(error)):
             fail()
         assert path.read_text() == "old"
         assert names(tmp_path) == ["file"]
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_full_disk_is_an_error_of_the_file_that_is_written(self, tmp_path: Path) -> None:
+        for file in (writable(Path("/dev/full"), tmp_path), writable(os.open("/dev/full", os.O_WRONLY), tmp_path)):
+            file.write(b"x")
+            with pytest.raises(OutputError, match="No space left on device") as caught:
+                file.close()
+            assert caught.value.place == str(tmp_path)
+            assert file.closed
 
     @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
     def test_new_file_has_the_umasks_mode(self, tmp_path: Path) -> None:
@@ -63,8 +73,8 @@ class TestReplacing:
             flushed.append(handle)
 
         monkeypatch.setattr(os, "fsync", fsync)
-        with replacing(tmp_path / "file") as partial:
-            partial.write_text("whole")
+        with replacing(tmp_path / "file") as file:
+            file.write(b"whole")
         assert (tmp_path / "file").read_text() == "whole"
         assert flushed
 
@@ -72,8 +82,8 @@ class TestReplacing:
         path = tmp_path / "file"
 
         def write(number: int) -> None:
-            with replacing(path) as partial:
-                partial.write_text(f"{number:02}" * 5000)
+            with replacing(path) as file:
+                file.write(f"{number:02}".encode() * 5000)
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, range(40)))
@@ -82,8 +92,9 @@ class TestReplacing:
         assert names(tmp_path) == ["file"]
 
     def test_removes_files_of_killed_processes_after_a_day(self, tmp_path: Path) -> None:
-        with replacing(tmp_path / "file") as partial:
-            ours = partial.name.removeprefix(".file.")[:-2]
+        with replacing(tmp_path / "file"):
+            (name,) = names(tmp_path)
+            ours = name.removeprefix(".file.")[:-2]
         old, young = f".file.{ours}00", f".file.{ours}11"
         others = [f".other.{ours}00", f"file.{ours}00", f"{ours}00", ".file.sha256", f"{old}.txt"]
         for name in [old, young, *others]:

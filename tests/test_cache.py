@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.errors import DigestMismatchError, OutputError
+from hatch_docker.oci.layer import Entry, WriteOptions
+from hatch_docker.oci.layercache import make_layer
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.streams import digest_of, file_digest
 
@@ -34,6 +36,11 @@ def files(cache: Cache) -> list[Path]:
 
 def chunks_then(error: BaseException) -> Iterator[bytes]:
     yield DATA
+    raise error
+
+
+def entries_then(error: BaseException) -> Iterator[Entry]:
+    yield Entry(path="a", content=DATA)
     raise error
 
 
@@ -264,12 +271,30 @@ class TestDocuments:
 
 
 class TestRefusals:
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_full_disk(self, cache: Cache) -> None:
-        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with pytest.raises(OutputError, match="cannot write: No space left on device") as caught:
-            cache.add(chunks_then(error), DIGEST, what="it")
+        with cache.temporary() as partial:
+            partial.unlink()
+            partial.symlink_to("/dev/full")
+            file = cache.open(partial)
+            file.write(DATA)
+            with pytest.raises(OutputError, match="cannot write: No space left on device") as caught:
+                file.close()
         assert "HATCH_DOCKER_CACHE_DIR" in caught.value.hint
         assert str(cache.root) in caught.value.place
+        assert files(cache) == []
+
+    def test_error_of_a_reader_is_not_one_of_the_cache(self, cache: Cache) -> None:
+        error = OSError(errno.EIO, os.strerror(errno.EIO), "the source")
+        for add in (
+            lambda: cache.add(chunks_then(error), DIGEST, what="it"),
+            lambda: make_layer(entries_then(error), cache, WriteOptions(), contents=()),
+        ):
+            with pytest.raises(OSError, match="the source") as caught:
+                add()
+            assert caught.value is error
+        with pytest.raises(OSError, match="the source"), cache.temporary():
+            raise error
         assert files(cache) == []
 
     def test_directory_that_cannot_be_created(self, tmp_path: Path) -> None:

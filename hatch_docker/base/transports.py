@@ -173,7 +173,7 @@ def _saved_by_engine(engine: Engine, name: str, platform: Platform, services: Se
     pulled = source.recall(cache, identity) if identity else None
     if pulled is None:
         with cache.temporary() as path:
-            with path.open("wb") as file:
+            with cache.open(path) as file:
                 file.writelines(engine.save(name))
             files = replace(open_files(path), place=f"docker-daemon:{name}")
             pulled = source.pull_saved(files, "", platform, cache, progress=services.progress)

@@ -297,7 +297,7 @@ def _compile(job: Job, context: CompileContext, builder: Builder, within: tuple[
             logging_to(context.log_path(job), task.output) as log,
             builder.container(f"compiling {job.label}", network=network) as container,
         ):
-            with partial_file.open("wb") as out:
+            with context.cache.open(partial_file) as out:
                 build = ContainerBuild(
                     container=container, job=job, builder=builder.name, target=context.target, log=log
                 )

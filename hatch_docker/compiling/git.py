@@ -79,7 +79,7 @@ class Git:
             _Checkout(name=name, tree=tree, folder=repository, environ=environ).make()
             key = self._key(tree, shallow=(repository / ".git" / "shallow").exists())
             with self.cache.temporary() as partial_file:
-                with tarfile.open(partial_file, "w") as tar:
+                with self.cache.open(partial_file) as out, tarfile.open(fileobj=out, mode="w") as tar:
                     tar.add(repository, arcname=".")
                 path, digest = adopt(partial_file, self.cache)
         self.cache.put("git", key, {"digest": digest})

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.compiling.dist_info import BuiltMetadata
@@ -80,7 +81,8 @@ class TreeCache:
     def store_sdist(self, key: TreeKey, lock: BuildLock, artifact: Artifact, sdist: Path) -> FetchedFile:
         """Store a .tar.gz, normalized, so that equal files are compiled once. Raises CompileError if it is broken."""
         with self.cache.temporary() as partial_file:
-            _normalize(sdist, partial_file)
+            with self.cache.open(partial_file) as file:
+                _normalize(sdist, file)
             path, digest = adopt(partial_file, self.cache)
         self.cache.put("tree-locks", self._lock_key(key), lock.to_json())
         return self._store("tree-sdists", self._sdist_key(key), artifact, (sdist.name, path, digest))
@@ -147,7 +149,7 @@ def _fetched(artifact: Artifact, filename: str, path: Path, digest: str) -> Fetc
     return FetchedFile(artifact=built, path=path, digest=digest)
 
 
-def _normalize(sdist: Path, to: Path) -> None:
+def _normalize(sdist: Path, file: BinaryIO) -> None:
     """Write the tar again: sorted, with one date and owner, so that its bytes depend only on its files.
 
     What our earlier builds wrote to `dist` is left out: some backends pack whatever Git does not ignore.
@@ -155,7 +157,6 @@ def _normalize(sdist: Path, to: Path) -> None:
     try:
         with (
             tarfile.open(sdist) as source,
-            to.open("wb") as file,
             gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as target,
         ):

@@ -128,7 +128,7 @@ def store_wheel(wheel: Path, filename: str, cache: Cache) -> tuple[Path, str]:
     Raises WheelError for a wheel that breaks its specification.
     """
     with cache.temporary() as partial_file:
-        with partial_file.open("wb") as out:
+        with cache.open(partial_file) as out:
             repack(wheel, out, filename)
         return adopt(partial_file, cache)
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from urllib3 import BaseHTTPResponse
@@ -86,7 +87,8 @@ class Transfer:
                     self._opened(mirror, path) as chunks,
                     self.progress.task("download", _index_of(place), file.size) as advance,
                 ):
-                    _write(partial, counted(_bounded(chunks, file.size, place), advance), file, place)
+                    with self.cache.open(partial) as out:
+                        _write(out, counted(_bounded(chunks, file.size, place), advance), file, place)
                     return place
             except AbsentError as error:
                 absent = error
@@ -130,12 +132,11 @@ def url_of(mirror: Mirror, path: str) -> str:
     return f"{mirror.url}/{quote(path)}"
 
 
-def _write(partial: Path, chunks: Iterable[bytes], file: File, place: str) -> None:
+def _write(out: BinaryIO, chunks: Iterable[bytes], file: File, place: str) -> None:
     hasher = hashlib.sha256()
-    with partial.open("wb") as out:
-        for chunk in chunks:
-            hasher.update(chunk)
-            out.write(chunk)
+    for chunk in chunks:
+        hasher.update(chunk)
+        out.write(chunk)
     if hasher.hexdigest() != file.sha256:
         raise _mismatch(place)
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from hatch_docker.config import as_mistake, fail
 from hatch_docker.oci.archive import layout_entries
-from hatch_docker.support.atomic import existing_part, is_writable, replacing, writing
+from hatch_docker.support.atomic import existing_part, is_writable, replacing, writable, writing
 
 
 @contextlib.contextmanager
@@ -21,19 +21,21 @@ def opened(path: Path, stream: BinaryIO | None = None) -> Iterator[BinaryIO]:
     Raises OutputError.
     """
     if stream:
-        with writing(Path("standard output")):
-            yield stream
+        place = Path("standard output")
+        with writing(place):
             stream.flush()
+        with writable(os.dup(stream.fileno()), place) as file:
+            yield file
     elif path.is_symlink() or (path.exists() and not path.is_file()):
         # Such as /dev/stderr, which must not be replaced.
-        with writing(path), _opened(path) as file:
+        with writable(_opened(path), path) as file:
             yield file
     else:
-        with replacing(path) as unfinished, unfinished.open("wb") as file:
+        with replacing(path) as file:
             yield file
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> Path | int:
     """Open what a link names, a pipe or a device.
 
     If a standard stream goes to the same file, its position is shared: both would write to the file's beginning else.
@@ -41,8 +43,8 @@ def _opened(path: Path) -> BinaryIO:
     for number in (1, 2):
         with contextlib.suppress(OSError):
             if os.path.samestat(path.stat(), os.fstat(number)):
-                return os.fdopen(os.dup(number), "wb")
-    return path.open("wb")
+                return os.dup(number)
+    return path
 
 
 def write_text(path: Path, text: str) -> None:

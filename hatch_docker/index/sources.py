@@ -14,6 +14,7 @@ from hatch_docker.index.foreign_sources import pdm_indexes, pdm_sources, poetry_
 from hatch_docker.index.source import KINDS, NO_SOURCES, NamedIndex, Source, Sources
 from hatch_docker.index.uv_config import uv_tables
 from hatch_docker.index.uv_sources import no_sources, read_document, table_of, uv_indexes, uv_sources, without_sources
+from hatch_docker.support.directories import home_directory
 
 __all__ = ["KINDS", "NO_SOURCES", "NamedIndex", "Source", "Sources", "read_sources"]
 
@@ -26,7 +27,7 @@ def read_sources(root: Path, environ: Mapping[str, str], *, project: str, home: 
     ConfigError for all entries that are not valid; a valid one that cannot be used has a `problem`.
     """
     root = root.absolute()
-    tables = uv_tables(root, environ, home=home or Path.home())
+    tables = uv_tables(root, environ, home=home or home_directory())
     if no_sources(environ, tables):
         return NO_SOURCES
     ignored = without_sources(environ, tables) | {canonicalize_name(project)}

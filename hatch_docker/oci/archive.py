@@ -63,8 +63,8 @@ def _write_layout(path: Path, root: Node, references: Sequence[Reference], advan
     for node in root.walk():
         _write_blob(path / blob_name(node.descriptor.digest), node, advance)
     for name, data in (_MARKER, ("index.json", spec.dump(_index([*kept, _entry(root, references)])))):
-        with replacing(path / name) as partial:
-            partial.write_bytes(data)
+        with replacing(path / name) as file:
+            file.write(data)
     files = open_files(path)
     with writing(path):
         for digest in digests_of(files, replaced) - digests_of(files, [*kept, _entry(root, references)]):
@@ -118,7 +118,7 @@ def _write_blob(path: Path, node: Node, advance: Advance) -> None:
     except OSError:
         # It is not there, or cannot be read: it is written.
         pass
-    with replacing(path) as partial, partial.open("wb") as out:
+    with replacing(path) as out:
         for chunk in _verified(node):
             out.write(chunk)
             advance(len(chunk))

@@ -37,7 +37,7 @@ def make_layer(
 ) -> MadeLayer:
     """Write a layer into the cache; `contents` are display names. Raises as `oci.layer.write_layer` does."""
     with cache.temporary() as partial_file:
-        with partial_file.open("wb") as out:
+        with cache.open(partial_file) as out:
             written = write_layer(entries, out, options, present=present, advance=advance)
         path = cache.adopt(partial_file, written.descriptor.digest)
     layer = Layer.of_file(path, written.descriptor, written.diff_id)

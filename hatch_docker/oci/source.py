@@ -254,7 +254,7 @@ def compressed_layer(files: Files, name: str, diff_id: str, cache: Cache, progre
         with progress.task("pull", f"{files.place} {diff_id[7:19]}") as advance, cache.temporary() as partial_file:
             batches = batches_of(counted(_plain(files, name, diff_id), advance))
             blob = Digester()
-            with partial_file.open("wb") as out:
+            with cache.open(partial_file) as out:
                 out.writelines(blob.passing(map(codec("gzip").compress, batches)))
             digest = blob.digest
             path = cache.adopt(partial_file, digest)

@@ -150,7 +150,7 @@ class _Inside:
         self._run(manager, [*names, *(self._toolchain(manager) if options.toolchain else [])])
         after = self._database(manager)
         new = arrived(manager.installed(before), manager.installed(after))
-        with cache.temporary() as contents, contents.open("w+b") as spool:
+        with cache.temporary() as contents, cache.open(contents) as spool:
             changes = difference(
                 self.container.changes(),
                 self.container.export,

@@ -166,7 +166,8 @@ class OwnBuild:
         if not key:
             return file
         with self.cache.temporary() as partial_file:
-            partial_file.write_bytes(file.path.read_bytes())
+            with self.cache.open(partial_file) as out:
+                out.write(file.path.read_bytes())
             path = self.cache.adopt(partial_file, file.digest)
         self.cache.put("own-wheels", key, {"filename": file.artifact.filename, "digest": file.digest})
         return self._named(path, file.artifact.filename)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import io
 import os
 import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from hatch_docker.errors import OutputError
 
@@ -31,13 +35,17 @@ def is_writable(folder: Path) -> bool:
 
 
 def existing_part(path: Path) -> Path:
-    """The path itself if it exists, else the nearest of its parents that does."""
-    return next(each for each in (path, *path.absolute().parents) if each.exists())
+    """The path itself if it exists, else the nearest of its parents that does. What cannot be seen does not exist."""
+    return next(each for each in (path, *path.absolute().parents) if os.path.exists(each))  # noqa: PTH110
 
 
 @contextlib.contextmanager
 def writing(place: Path, *, otherwise: str = "") -> Iterator[None]:
-    """Turn an OSError into an OutputError at `place`; `otherwise` is another hint."""
+    """Turn an OSError into an OutputError at `place`; `otherwise` is another hint.
+
+    Nothing but writing belongs into the block: an OSError of a reader would be reported as one of `place`. `writable`
+    gives a file for what is read and written in turns.
+    """
     try:
         yield
     except OSError as error:
@@ -45,25 +53,62 @@ def writing(place: Path, *, otherwise: str = "") -> Iterator[None]:
         raise OutputError(f"cannot write: {error.strerror or error}", place=str(place), hint=hint) from None
 
 
+class _Writable(io.FileIO):
+    """A file, or an open descriptor, to write to. Its errors are OutputErrors at `place`."""
+
+    def __init__(self, file: Path | int, mode: str, place: Path, otherwise: str) -> None:
+        self._refusals: Callable[[], AbstractContextManager[None]] = functools.partial(
+            writing, place, otherwise=otherwise
+        )
+        with self._refusals():
+            super().__init__(file, mode)
+
+    def write(self, data: Any) -> int:
+        with self._refusals():
+            return super().write(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        with self._refusals():
+            return super().truncate(size)
+
+    def close(self) -> None:
+        # Network file systems report here that a quota is used up.
+        with self._refusals():
+            super().close()
+
+
+def writable(file: Path | int, place: Path, *, otherwise: str = "") -> BinaryIO:
+    """Open a file to write, or a descriptor, which is closed with it. Writing raises OutputError, as `writing` does."""
+    return io.BufferedWriter(_Writable(file, "wb", place, otherwise))
+
+
+def spool(path: Path, place: Path, *, otherwise: str = "") -> BinaryIO:
+    """Open an empty file as `writable` does, which can be read, too."""
+    return io.BufferedRandom(_Writable(path, "w+b", place, otherwise))
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`. It replaces `path` at the end of the block, and is removed after an error.
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside `path` to write. It replaces `path` at the end of the block, unless that raises.
 
     Raises OutputError if the file system refuses.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{path.name}."
-        sweep(path.parent, prefix)
-        with partial_file(path.parent, prefix) as partial:
-            yield partial
+    with contextlib.ExitStack() as stack:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{path.name}."
+            sweep(path.parent, prefix)
+            partial = stack.enter_context(partial_file(path.parent, prefix))
+        with writable(partial, path) as file:
+            yield file
+        with writing(path):
             publish(partial, path)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all. Raises OutputError if the file system refuses."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 @contextlib.contextmanager

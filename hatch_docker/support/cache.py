@@ -13,17 +13,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hatch_docker.errors import DigestMismatchError
-from hatch_docker.support.atomic import partial_file, publish, sweep, writing
+from hatch_docker.support.atomic import partial_file, publish, spool, sweep, writing
+from hatch_docker.support.directories import CACHE_ELSEWHERE
 from hatch_docker.support.streams import file_digest, verified
 
 _TAG = """\
 Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of hatch-docker, made anew when it is missing.
 """
-_ELSEWHERE = "name another directory in HATCH_DOCKER_CACHE_DIR"
 
 
 class Cache:
@@ -70,7 +70,7 @@ class Cache:
             )
 
         with self.temporary() as partial:
-            with partial.open("wb") as file:
+            with self.open(partial) as file:
                 file.writelines(verified(chunks, digest, mismatch))
             return self._publish(partial, digest)
 
@@ -80,17 +80,20 @@ class Cache:
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
-        """A temporary file in the cache. It is removed at the end of the block unless it was adopted."""
-        with writing(self._temporary, otherwise=_ELSEWHERE):
-            if self._is_ours():
-                sweep(self._temporary)
-            self._temporary.mkdir(parents=True, exist_ok=True)
-            with partial_file(self._temporary) as partial:
-                self._partials.add(partial)
-                try:
-                    yield partial
-                finally:
-                    self._partials.discard(partial)
+        """A temporary file in the cache, for `open`. It is removed at the end of the block unless it was adopted."""
+        with contextlib.ExitStack() as stack:
+            with writing(self._temporary, otherwise=CACHE_ELSEWHERE):
+                if self._is_ours():
+                    sweep(self._temporary)
+                self._temporary.mkdir(parents=True, exist_ok=True)
+                partial = stack.enter_context(partial_file(self._temporary))
+            self._partials.add(partial)
+            stack.callback(self._partials.discard, partial)
+            yield partial
+
+    def open(self, partial: Path) -> BinaryIO:
+        """Open a file of `temporary()` to write and read it. Raises OutputError if the file system refuses."""
+        return spool(partial, self._temporary, otherwise=CACHE_ELSEWHERE)
 
     def _is_ours(self) -> bool:
         """Whether the directory has our tag, or is empty; then it gets the tag."""
@@ -136,14 +139,16 @@ class Cache:
         path = self._document(kind, key)
         data = json.dumps({"key": key, "value": value}, sort_keys=True).encode()
         with self.temporary() as partial:
-            partial.write_bytes(_checksum(data) + b"\n" + data)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _publish(partial, path, lambda: self.get(kind, key) is not None)
+            with self.open(partial) as file:
+                file.write(_checksum(data) + b"\n" + data)
+            with writing(path, otherwise=CACHE_ELSEWHERE):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _publish(partial, path, lambda: self.get(kind, key) is not None)
         self._stored.add(path)
 
     def _publish(self, partial: Path, digest: str) -> Path:
         path = self._place(digest)
-        with writing(path, otherwise=_ELSEWHERE):
+        with writing(path, otherwise=CACHE_ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
             _publish(partial, path, lambda: self.blob(digest) is not None)
         self._verified.add(digest)

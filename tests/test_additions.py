@@ -200,6 +200,7 @@ class TestInit:
         outcome = bench.build(found, HATCH_DOCKER_DEBIAN_MIRROR="http://127.0.0.1:1/debian")
         assert outcome.code == 1
         assert "127.0.0.1:1" in outcome.err
+        assert "without init, there is: docker run --init" in outcome.err
         assert "Traceback" not in outcome.err
 
     def test_a_package_without_the_program_is_an_error(self, bench: CommandBench) -> None:

@@ -20,9 +20,12 @@ from hatch_docker.base.system_files import (
     system_layer,
     trusting,
 )
+from hatch_docker.base.transports import locate_errors
 from hatch_docker.config import LEFTOVERS, SUITE, BaseSpec
+from hatch_docker.debian.sources import CODENAMES
 from hatch_docker.dpkg.provide import Request
 from hatch_docker.dpkg.tini import PACKAGE, PROGRAM, choose_init, init_request
+from hatch_docker.errors import DebianError, NetworkError
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
@@ -69,13 +72,18 @@ def plan_init(base: Base, spec: BaseSpec, packages: PlannedPackages, services: S
     if not has_no_init(base, packages, services):
         return None
     request = init_request_of(base, spec)
-    selection = choose_init(request, services.archives)
+    try:
+        selection = choose_init(request, services.archives)
+    except (DebianError, NetworkError) as error:
+        error.add_hint(f"init takes {PACKAGE} from Debian's archive; without init, there is: docker run --init")
+        raise
     return PlannedInit(request=request, selection=selection, status=bool(suite_of(base, spec)))
 
 
 def has_no_init(base: Base, packages: PlannedPackages, services: Services) -> bool:
-    """Whether neither the base nor its OS packages have the init process."""
-    program = files_of(base.image, services.cache, services.threads).get(PROGRAM)
+    """Whether neither the base nor its OS packages have the init process. Raises ImageError for a broken base."""
+    with locate_errors(base.name):
+        program = files_of(base.image, services.cache, services.threads).get(PROGRAM)
     if program is not None and program.kind == "file" and program.mode & 0o111:
         return False
     named = {name.partition("=")[0] for name in packages.names} if base.facts.suite else set()
@@ -85,9 +93,11 @@ def has_no_init(base: Base, packages: PlannedPackages, services: Services) -> bo
 
 def init_request_of(base: Base, spec: BaseSpec) -> Request:
     """The request for the init process: of the base's release of Debian, else of the newest stable one."""
-    suite = suite_of(base, spec) or SUITE
+    suite = suite_of(base, spec)
     image = base.image if base.facts.suite else None
-    return init_request(suite, base.image.config.platform, snapshot=spec.date, apt_sources=image)
+    return init_request(
+        suite if suite in CODENAMES else SUITE, base.image.config.platform, snapshot=spec.date, apt_sources=image
+    )
 
 
 def add_to_base(
@@ -109,8 +119,9 @@ def add_to_base(
     if additions.system:
         cache, threads = services.cache, services.threads
         listing = partial(files_of, base.merged, cache, threads)
-        made = system_layer(base.merged, additions.system, compression, services, listing=listing)
-        base = grow(base, made, cache, threads)
+        with locate_errors(base.name):
+            made = system_layer(base.merged, additions.system, compression, services, listing=listing)
+            base = grow(base, made, cache, threads)
         layers.append(made)
     if additions.system.init:
         base = replace(base, selections=(*base.selections, additions.system.init.selection))

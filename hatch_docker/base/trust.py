@@ -76,7 +76,10 @@ def _bundles(files: Filesystem) -> Iterator[tuple[str, Node]]:
 def _extended(path: str, node: Node, certificates: Certificates) -> Entry | None:
     """A bundle with the certificates that it lacks; None if it has all of them."""
     if node.data is None:
-        raise ImageError(f"/{path} is too large for a bundle of certificates, to which ca-certificates would be added")
+        raise ImageError(
+            f"/{path} is too large for a bundle of certificates",
+            hint="use another base, or one that has the certificates already, without the key ca-certificates",
+        )
     present = normalized(node.data)
     added = "".join(text for text in certificates.texts if text not in present).encode()
     if not added:

@@ -15,7 +15,7 @@ from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.dpkg.provide import Request, archive_for, merged_files, newest, pinned
 from hatch_docker.dpkg.unpack import unpack
-from hatch_docker.errors import PackageError
+from hatch_docker.errors import BaseError, PackageError
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.spec import Platform
@@ -34,10 +34,17 @@ def init_request(suite: str, platform: Platform, *, snapshot: str, apt_sources: 
     `apt_sources` is an image whose apt sources name a mirror if nothing else does. Raises BaseError for a platform
     that Debian packages are not supported for.
     """
+    try:
+        architecture = architecture_of(platform)
+    except BaseError:
+        problem = f"Debian's archive has no {PACKAGE} for {platform}, as far as is known here"
+        raise BaseError(
+            problem, place="init", hint="leave init out, and run containers with: docker run --init"
+        ) from None
     return Request(
         purpose="init",
         suite=suite,
-        architecture=architecture_of(platform),
+        architecture=architecture,
         requested=(PACKAGE,),
         assume_installed=("libc6",),
         snapshot=snapshot,

@@ -16,6 +16,8 @@ from dpkg_maker import file
 from fake_index import serving
 
 from hatch_docker.dpkg.lockfile import find_pins
+from hatch_docker.dpkg.tini import init_request
+from hatch_docker.errors import BaseError
 from hatch_docker.image.runtime import with_init
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.spec import Platform
@@ -209,6 +211,17 @@ class TestInit:
         outcome = bench.build(project(bench, "init = true"))
         assert outcome.code == 1
         assert "has no /usr/bin/tini-static\n  hint: leave init out" in outcome.err
+
+    def test_of_a_release_that_is_not_known_comes_from_stable(self, bench: CommandBench) -> None:
+        files = {**ALPINE, "usr/lib/os-release": b"ID=debian\nVERSION_CODENAME=zurg\n"}
+        found = project(bench, "init = true", files)
+        assert TINI in built(bench, found).members
+        assert result_of(found)["os-packages"][0]["suite"] == "trixie"
+
+    def test_for_a_cpu_that_debian_lacks_says_what_to_do(self) -> None:
+        with pytest.raises(BaseError, match=r"no tini for linux/loong64") as error:
+            init_request("trixie", Platform(architecture="loong64"), snapshot="", apt_sources=None)
+        assert (error.value.place, "docker run --init" in error.value.hint) == ("init", True)
 
     @pytest.mark.parametrize(
         ("entrypoint", "cmd", "expected"),

@@ -24,6 +24,7 @@ from hatch_docker.support.threads import once
 PACKAGE = "tini"
 PROGRAM = "usr/bin/tini-static"
 _COPYRIGHT = "usr/share/doc/tini/copyright"
+_WITHOUT = "leave init out, and run containers with: docker run --init"
 # Programs that are an init process themselves, by name.
 INITS = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
 
@@ -38,9 +39,7 @@ def init_request(suite: str, platform: Platform, *, snapshot: str, apt_sources: 
         architecture = architecture_of(platform)
     except BaseError:
         problem = f"Debian's archive has no {PACKAGE} for {platform}, as far as is known here"
-        raise BaseError(
-            problem, place="init", hint="leave init out, and run containers with: docker run --init"
-        ) from None
+        raise BaseError(problem, place="init", hint=_WITHOUT) from None
     return Request(
         purpose="init",
         suite=suite,
@@ -84,7 +83,7 @@ def init_entries(
     if program is None or not program.size:
         raise PackageError(
             f"{package.name} {package.version} of Debian {request.suite} has no /{PROGRAM}",
-            hint="leave init out, and run containers with: docker run --init",
+            hint=_WITHOUT,
         )
     yield replace(program, mode=0o755, uid=0, gid=0)
     if copyright_file := unpacked.entries.get(_COPYRIGHT):

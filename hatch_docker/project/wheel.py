@@ -23,7 +23,7 @@ from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.project.core import built_project
 from hatch_docker.project.model import BuildMetadata, Project, ProjectSource
 from hatch_docker.project.open import open_project
-from hatch_docker.support.atomic import writing
+from hatch_docker.support.atomic import writable
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -136,8 +136,8 @@ class WheelProject:
         refuse_foreign(self._path)
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
             copy = Path(folder, self._path.name)
-            with writing(copy):
-                shutil.copyfile(self._path, copy)
+            with self._path.open("rb") as source, writable(copy, copy) as out:
+                shutil.copyfileobj(source, out)
             original = own_file(copy, self._given.normalized_name, self._given.version)
             file = own_file(portable(copy), self._given.normalized_name, self._given.version)
             yield replace(file, artifact=original.artifact)

@@ -23,7 +23,6 @@ from hatch_docker.compiling.builder import builder_name
 from hatch_docker.compiling.context import open_context
 from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.compiling.metadata import build_metadata
-from hatch_docker.compiling.trees import is_package
 from hatch_docker.config import (
     EVERY,
     BaseOptions,
@@ -184,7 +183,8 @@ def plan_images(
 
 def _budget(config: Config, additions: Additions, artifacts: Sequence[Artifact]) -> Budget:
     """How `max-layers` is divided. Raises ConfigError if it is too small."""
-    local = [each.tree is not None and each.tree.is_local for each in artifacts if is_package(each)]
+    # Whether a directory is a package is seen when it is read: until then, each counts.
+    local = [each.tree is not None and each.tree.is_local for each in artifacts]
     demand = Demand(
         below=additions.layers,
         wheels=not all(local),

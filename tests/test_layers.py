@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepared_maker import TARGET, make_prepared
 
-from hatch_docker.config import ExtraFiles, Output
-from hatch_docker.errors import ContentError
-from hatch_docker.image.layers import Part, arrange, group, make_layers, wheel_budget
+from hatch_docker.errors import ConfigError, ContentError
+from hatch_docker.image.layers import Demand, Part, arrange, budget_of, group, make_layers
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
@@ -86,8 +85,8 @@ class TestLocalWheels:
         all_wheels = [replace(wheel(sizes, name, SMALL), tree=tree) for name in sorted(local)]
         all_wheels += [wheel(sizes, name, size) for name, size in wheels.items() if name not in local]
         extra = [Entry(path="etc/app", content=b"")]
-        output = Output(max_layers=most, extra_files=(ExtraFiles(source="x", into="/etc/app"),))
-        budget = wheel_budget(output, 0, local=bool(local))
+        demand = Demand(wheels=len(all_wheels) > len(local), local=bool(local), extra=True)
+        budget = budget_of(most, demand, "max-layers").wheels
         parts = arrange(all_wheels, own_part(wheel(sizes, "own", SMALL)), extra=extra, budget=budget)
         found = names(parts)
         assert len(parts) <= most
@@ -98,6 +97,33 @@ class TestLocalWheels:
             assert parts[-3].contents == ("extra files",)
         else:
             assert parts[-2].contents == ("extra files",)
+
+
+_demands = st.builds(
+    Demand,
+    below=st.integers(0, 3),
+    wheels=st.booleans(),
+    local=st.booleans(),
+    extra=st.booleans(),
+    bytecode=st.booleans(),
+)
+
+
+class TestBudget:
+    @given(demand=_demands, most=st.integers(3, 100))
+    def test_is_never_exceeded_and_the_least_is_enough(self, demand: Demand, most: int) -> None:
+        least = demand.below + demand.extra + demand.local + (demand.wheels and not demand.local) + demand.bytecode + 1
+        if most < least:
+            with pytest.raises(ConfigError, match=f"needs {least} layers above its base, not {most}: set {least}"):
+                budget_of(most, demand, "max-layers")
+            return
+        budget = budget_of(most, demand, "max-layers")
+        used = demand.below + demand.extra + demand.local + budget.wheels + 1
+        if demand.bytecode:
+            # Above the standard library, each group, local wheels and the project; or one for all.
+            used += 1 if budget.joint else 2 + budget.wheels + demand.local
+        assert most - 1 <= used <= most or (demand.local and not budget.wheels)
+        assert budget.wheels or not demand.wheels or demand.local
 
 
 class TestGrouping:

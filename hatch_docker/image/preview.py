@@ -82,9 +82,10 @@ class LayerPreview:
         above += [found for names in groups if (found := code(names))]
         return above, [*own, *([found] if own and (found := code(sorted(below))) else [])]
 
-    def library(self) -> PlannedLayer:
-        """The layer with the standard library's bytecode."""
-        return _planned(library_code(), cached_code(library_code(), self.code, self.cache))
+    def library(self, present: frozenset[str]) -> PlannedLayer:
+        """The layer with the standard library's bytecode, on a base with the directories `present`."""
+        part = library_code(present)
+        return _planned(part, cached_code(part, self.code, self.cache))
 
     def _code(
         self, wheels: Sequence[PreparedWheel], local: Mapping[str, bool], budget: Budget

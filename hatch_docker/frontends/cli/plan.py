@@ -76,7 +76,7 @@ def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
         threads=services.threads,
     )
     artifacts = [each for each in image.locked.artifacts if is_package(each)]
-    files = preview.files(artifacts)
+    files, present = preview.files(artifacts), base.facts.directories if base else frozenset()
     return {
         "platform": str(image.platform),
         "base": _base(image),
@@ -87,7 +87,7 @@ def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
         "lock": str(image.locked.path) if image.locked.path else None,
         "lock-resolved": image.locked.resolved,
         "distributions": [_distribution(each, image, cached=each.name in files) for each in artifacts],
-        "layers": [_layer(each) for each in _layers(plan, image, preview, files, services)],
+        "layers": [_layer(each) for each in _layers(plan, image, preview, files, present, services)],
         "start": _start(plan, image),
     }
 
@@ -174,8 +174,14 @@ def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict
 
 
 def _layers(
-    plan: Plan, image: ImagePlan, preview: LayerPreview, files: Mapping[str, FetchedFile], services: Services
+    plan: Plan,
+    image: ImagePlan,
+    preview: LayerPreview,
+    files: Mapping[str, FetchedFile],
+    present: frozenset[str],
+    services: Services,
 ) -> Iterator[PlannedLayer]:
+    """The layers of an image; `present` are the directories of its base with additions, if these are known."""
     project, output = plan.project, plan.config.output
     for contents, made in preview_layers(image.base, image.additions, output.compression, services):
         yield PlannedLayer(
@@ -185,7 +191,7 @@ def _layers(
     wheels, below = preview.layers(artifacts, files, image.budget)
     has_code, joint = plan.config.packages.bytecode is not False, image.budget.joint
     if has_code and not joint:
-        yield preview.library()
+        yield preview.library(present)
     yield from wheels
     if output.extra_files:
         yield PlannedLayer(contents=("extra files",), cached=False)

@@ -20,6 +20,7 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.services import Services
+from hatch_docker.support.paths import parents
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -27,6 +28,8 @@ from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # A chunk is compiled in one process: starting one for each module would take longer than to compile it.
 _CHUNK = 100
+# How many layers are made at once: some are compressed while others are compiled.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,8 @@ class CodeMaker:
         The layers of their wheels must have been made, which finds out whether RECORD is right. Raises
         BytecodeUnavailableError if something is to be compiled and nothing can, and what reading raises.
         """
-        return together(self._layer, parts, threads=self.services.threads)
+        # Each compiles several chunks at once itself.
+        return together(self._layer, parts, threads=min(self.services.threads, _AT_ONCE))
 
     def _layer(self, part: CodePart) -> MadeLayer:
         cache, options = self.services.cache, self.options
@@ -65,7 +69,9 @@ class CodeMaker:
             return replace(known, contents=part.contents)
         compiler = self.compiler()
         library = list(self._library()) if part.library else []
-        # Many bases have the same standard library.
+        # Many bases have the same standard library, and only its own directories matter.
+        if library and not part.modules and not files:
+            part = replace(part, present=part.present & {parent for each in library for parent in parents(each.path)})
         content_key = code_key(part, options, library=_digest(library), texts=texts)
         made = recall(cache, "layers", content_key) if part.library else None
         if made is None:
@@ -95,6 +101,8 @@ class CodeMaker:
             owned = {path: code for (owner, path), code in compiled.items() if owner == each.wheel.digest}
             entries += self._with_record(each, owned) if owned else []
         entries += [Entry(path=path, content=code) for (owner, path), code in compiled.items() if not owner]
+        above = {parent for entry in entries for parent in parents(entry.path)}
+        entries += [entry for entry in part.directories if entry.path in above]
         return make_layer(
             {entry.path: entry for entry in entries}.values(),
             self.services.cache,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hatch_docker.base.image import Base
 from hatch_docker.base.target import VENV, TargetPython
@@ -29,7 +29,8 @@ _APP = "app/"
 class CodePart:
     """The content of a layer of bytecode: that of wheels, of a project's own files, and of the standard library.
 
-    `present` are directories of the layers below, which the layer does not write.
+    `present` are directories of the layers below, which the layer does not write, except those of `directories` that
+    its files are in: engines that unpack each layer by itself would give them to root.
     """
 
     contents: tuple[str, ...]
@@ -37,6 +38,7 @@ class CodePart:
     files: tuple[Entry, ...] = ()
     library: bool = False
     present: frozenset[str] = frozenset()
+    directories: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ def with_bytecode(
     files = tuple(entry for entry in project.entries if _is_project_module(entry))
     # The project's layer may have given them another owner.
     below = project.present | directories_of(project.entries)
+    owned = tuple(entry for entry in project.entries if entry.is_directory)
 
     def code(part: Part) -> list[CodePart]:
         found = wheels_code([modules[wheel.facts.key] for wheel in part.wheels])
@@ -84,11 +87,12 @@ def with_bytecode(
             return [found] if found else []
         label = code_label([part.contents[0].partition(" ")[0]])
         of_wheel = found.modules if found else ()
-        return [CodePart(contents=(label,), modules=of_wheel, files=files, present=below)] if found or files else []
+        made = CodePart(contents=(label,), modules=of_wheel, files=files, present=below, directories=owned)
+        return [made] if found or files else []
 
     if budget.joint:
         everything = tuple(each for wheel in wheels if (each := modules[wheel.facts.key]).members)
-        return [*parts, joint_code(everything, files, present | below)]
+        return [*parts, replace(joint_code(everything, files, present | below), directories=owned)]
     groups = [part for part in others if part.wheels and not any(wheel.is_local for wheel in part.wheels)]
     stack: list[Part | CodePart] = [library_code(present), *groups]
     for part in groups:
@@ -144,7 +148,7 @@ def code_key(part: CodePart, options: CodeOptions, *, library: str = "", texts: 
             [each.wheel.digest, digest_of(sorted(each.wheel.pruned)), each.skipped, each.checked]
             for each in part.modules
         ],
-        [library, texts, digest_of(sorted(part.present))],
+        [library, texts, digest_of([*sorted(part.present), *map(repr, part.directories)])],
     ]
     return json.dumps(shape, separators=(",", ":"))
 

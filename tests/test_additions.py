@@ -342,6 +342,13 @@ class TestCertificates:
         assert contents(found)[1] == "tini 0.19.0-3 · 1 certificate of company"
 
 
+def test_variables_override_the_keys(bench: CommandBench) -> None:
+    found = project(bench)
+    env = {"PRUNE_BASE": "ensurepip", "INIT": "true", "CA_CERTIFICATES": "company.pem"}
+    built(bench, found, **{f"HATCH_DOCKER_{name}": value for name, value in env.items()})
+    assert contents(found)[:2] == ["without the base's ensurepip", "tini 0.19.0-3 · 1 certificate of company"]
+
+
 class TestPlans:
     def test_agree_with_builds(self, bench: CommandBench) -> None:
         found = project(bench, f'init = true\nca-certificates = "company.pem"\n{PACKAGES}')

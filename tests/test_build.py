@@ -621,15 +621,19 @@ class TestCreated:
         assert self.created(bench, project, SOURCE_DATE_EPOCH="1700000000") == "2023-11-14T22:13:20Z"
 
 
-# Keys that change only what is compiled or comes from Debian's archive: test_compiling*.py and test_debian*.py.
+# Keys that change only what is compiled, comes from Debian's archive, or is right above the base: test_compiling*.py,
+# test_debian*.py and test_additions.py.
 TESTED_ELSEWHERE = {
     "build-constraints",
     "build-network",
     "build-packages",
     "builder",
+    "ca-certificates",
     "debian-keyring",
     "debian-mirror",
+    "init",
     "no-binary",
+    "prune-base",
     "runtime-installer",
     "runtime-packages",
 }

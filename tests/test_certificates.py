@@ -96,10 +96,11 @@ class TestReading:
         assert normalized(begin + data + end) is not None
 
 
+Files = Mapping[str, bytes | str | None]
 CERTIFICATES = Certificates(name="company", texts=(ONE, TWO))
 
 
-def image(tmp_path: Path, files: Mapping[str, bytes | str | None]) -> Image:
+def image(tmp_path: Path, files: Files) -> Image:
     """An image of one layer: bytes are contents, text is the target of a link, None is a directory."""
     entries = [
         Entry(path=path, content=what, mode=0o640)
@@ -116,9 +117,7 @@ def image(tmp_path: Path, files: Mapping[str, bytes | str | None]) -> Image:
     return Image(config=ImageConfig(platform=AMD64), layers=(layer,))
 
 
-def added(
-    tmp_path: Path, files: Mapping[str, bytes | str | None], certificates: Certificates = CERTIFICATES
-) -> dict[str, Entry]:
+def added(tmp_path: Path, files: Files, certificates: Certificates = CERTIFICATES) -> dict[str, Entry]:
     found = image(tmp_path, files)
     entries = trust_entries(found, trusted_files(found, threads=1), certificates)
     assert len({entry.path for entry in entries}) == len(entries)
@@ -133,13 +132,21 @@ class TestImages:
         assert added(tmp_path, {BUNDLE: (TWO + ONE).encode()}).keys().isdisjoint({BUNDLE})
 
     def test_links_to_bundles_stay(self, tmp_path: Path) -> None:
-        files = {BUNDLE: b"", "etc/ssl/cert.pem": "certs/ca-certificates.crt", "usr/lib/ssl/cert.pem": f"/{BUNDLE}"}
+        files: Files = {
+            BUNDLE: b"",
+            "etc/ssl/cert.pem": "certs/ca-certificates.crt",
+            "usr/lib/ssl/cert.pem": f"/{BUNDLE}",
+        }
         found = added(tmp_path, files)
         assert [path for path in found if path.startswith(("etc", "usr/lib"))] == [BUNDLE]
 
     def test_every_bundle_is_extended(self, tmp_path: Path) -> None:
         tls = "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
-        files = {tls: b"# red hat\n", "etc/pki/tls/certs/ca-bundle.crt": f"/{tls}", "etc/ssl/cert.pem": ONE.encode()}
+        files: Files = {
+            tls: b"# red hat\n",
+            "etc/pki/tls/certs/ca-bundle.crt": f"/{tls}",
+            "etc/ssl/cert.pem": ONE.encode(),
+        }
         found = added(tmp_path, files)
         assert found[tls].read().decode() == f"# red hat\n{ONE}{TWO}"
         assert found["etc/ssl/cert.pem"].read().decode() == ONE + TWO

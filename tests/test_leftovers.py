@@ -56,7 +56,7 @@ def found(files: Files, python: TargetPython | None = None) -> dict[str, tuple[s
     return leftovers_of(listing(files), python or target())
 
 
-def slim(record: str = RECORD, **more: bytes | str | None) -> dict[str, bytes | str | None]:
+def slim(record: str = RECORD, more: Mapping[str, bytes | str | None] = {}) -> dict[str, bytes | str | None]:
     return {**REST, **PIP, f"{INFO}/RECORD": record.encode(), f"{BIN}/pip": "pip3", **more}
 
 
@@ -69,10 +69,10 @@ class TestPip:
 
     def test_bytecode_goes_with_its_source(self) -> None:
         cached = f"{SITE}/pip/__pycache__/__init__.cpython-313.pyc"
-        assert found(slim(**{cached: b""}))["pip"] == PIPS
+        assert found(slim(more={cached: b""}))["pip"] == PIPS
 
     def test_other_files_in_its_directories_stay(self) -> None:
-        paths = found(slim(**{f"{SITE}/pip/company.py": b""}))["pip"]
+        paths = found(slim(more={f"{SITE}/pip/company.py": b""}))["pip"]
         assert set(paths) == {*PIPS[:3], INFO, f"{SITE}/pip/__init__.py", f"{SITE}/pip/_vendor"}
 
     def test_without_a_record_its_names_go(self) -> None:
@@ -84,7 +84,7 @@ class TestPip:
 
     def test_what_another_distribution_has_stays(self) -> None:
         others = {f"{SITE}/tool-1.dist-info/RECORD": b"pip/_vendor/rich/text.py,,\n../../../bin/pip3,,\n"}
-        paths = found(slim(**others))["pip"]
+        paths = found(slim(more=others))["pip"]
         assert f"{SITE}/pip/__init__.py" in paths
         assert not {f"{SITE}/pip", f"{SITE}/pip/_vendor", f"{BIN}/pip3", f"{BIN}/pip"} & set(paths)
 
@@ -95,7 +95,7 @@ class TestPip:
         assert not [path for path in found(files)["pip"] if path.startswith("opt")]
 
     def test_paths_are_those_that_links_lead_to(self) -> None:
-        files = {**REST, "usr/local/lib64": "lib", "usr/local/lib": "/opt/lib"}
+        files: Files = {**REST, "usr/local/lib64": "lib", "usr/local/lib": "/opt/lib"}
         files = {path: data for path, data in files.items() if not path.startswith("usr/local/lib/")}
         # The site directory is outside the prefix.
         outside = {path.replace("usr/local/lib", "opt/lib"): data for path, data in slim().items()}
@@ -108,7 +108,7 @@ class TestPip:
         )
 
     def test_loops_of_links_are_no_failure(self) -> None:
-        assert "pip" in found(slim(**{f"{BIN}/pip3.99": "pip3.99", f"{SITE}/loop": "loop"}))
+        assert "pip" in found(slim(more={f"{BIN}/pip3.99": "pip3.99", f"{SITE}/loop": "loop"}))
 
     def test_of_a_free_threaded_python(self) -> None:
         files = {path.replace("3.13", "3.13t"): data for path, data in slim(RECORD.replace("3.13", "3.13t")).items()}
@@ -174,8 +174,8 @@ class TestOwnedByPackages:
         assert found(files, target("/usr"))["pip"] == (f"{site}/pip-25.1.dist-info", f"{site}/pip/mine.py")
 
     def test_what_another_package_manager_installed_stays(self) -> None:
-        assert found(slim(**{f"{INFO}/INSTALLER": b"rpm\n"})) == {}
-        assert found(slim(**{f"{INFO}/INSTALLER": b"uv"})) != {}
+        assert found(slim(more={f"{INFO}/INSTALLER": b"rpm\n"})) == {}
+        assert found(slim(more={f"{INFO}/INSTALLER": b"uv"})) != {}
 
 
 class TestOthers:

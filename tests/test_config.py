@@ -836,6 +836,7 @@ class TestRuntime:
                 "interval": "1m30s",
                 "timeout": "1.5s",
                 "start-period": "500ms",
+                "start-interval": "2s",
                 "retries": 3,
             }
         ).runtime.healthcheck
@@ -844,12 +845,14 @@ class TestRuntime:
             interval=90 * 10**9,
             timeout=15 * 10**8,
             start_period=5 * 10**8,
+            start_interval=2 * 10**9,
             retries=3,
         )
 
     @pytest.mark.parametrize("written", ["30", 30, "", "s", "1m 30s", "-1s", "0s", "1us", "9999999h", "1.s", "1d"])
     def test_invalid_durations(self, written: object) -> None:
-        assert problem(healthcheck={"cmd": "x", "timeout": written})[0] == "healthcheck.timeout"
+        for key in ("timeout", "start-interval"):
+            assert problem(healthcheck={"cmd": "x", key: written})[0] == f"healthcheck.{key}"
 
     @pytest.mark.parametrize(
         ("written", "place"),

@@ -107,6 +107,14 @@ class TestConfig:
         assert made.exposed_ports == ("53/udp", "8000/tcp")
         assert made.volumes == ("/base-data", "/data")
 
+    def test_keeps_the_shell_of_the_base_and_how_its_command_is_escaped(self) -> None:
+        base = replace(BASE, shell=("/bin/bash", "-c"), args_escaped=True)
+        assert configured(base).shell == ("/bin/bash", "-c")
+        assert configured(base).args_escaped
+        assert configured(base, entrypoint=["app"]).shell == ("/bin/bash", "-c")
+        assert not configured(base, entrypoint=["app"]).args_escaped
+        assert not configured(base, cmd=["app"]).args_escaped
+
     def test_keeps_stop_signal_and_healthcheck_of_the_base(self) -> None:
         assert configured().stop_signal == "SIGINT"
         assert configured(stop_signal="SIGTERM").stop_signal == "SIGTERM"

@@ -53,7 +53,17 @@ _configs = st.builds(
     labels=_texts,
     stop_signal=_text,
     healthcheck=st.none()
-    | st.builds(Healthcheck, test=_words, interval=_numbers, timeout=_numbers, start_period=_numbers, retries=_numbers),
+    | st.builds(
+        Healthcheck,
+        test=_words,
+        interval=_numbers,
+        timeout=_numbers,
+        start_period=_numbers,
+        start_interval=_numbers,
+        retries=_numbers,
+    ),
+    shell=st.just(()) | _words,
+    args_escaped=st.booleans(),
 )
 _json: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | _text,
@@ -128,7 +138,10 @@ class TestAnyDocument:
                 "ExposedPorts": {"1/tcp": {}},
                 "Volumes": {"/": {}},
                 "Labels": {"a": None},
-                "Healthcheck": {"Test": ["NONE"], "Interval": "1s", "Retries": 1.5},
+                "Healthcheck": {"Test": ["NONE"], "Interval": "1s", "StartInterval": 10**9, "Retries": 1.5},
+                "Shell": ["/bin/bash", 1],
+                "ArgsEscaped": 1,
+                "OnBuild": ["RUN x"],
             }
         )
         | _json,
@@ -183,6 +196,33 @@ class TestReading:
         assert read.entrypoint == ("/bin/sh", "-c", "run me")
         assert read.cmd is None
         assert read.env == {"A": "b=c", "EMPTY": ""}
+
+    def test_keeps_all_that_a_container_takes_from_an_image(self) -> None:
+        inner = {
+            "ArgsEscaped": True,
+            "Cmd": ["x"],
+            "Entrypoint": ["y"],
+            "Env": ["A=1"],
+            "ExposedPorts": {"1/tcp": {}},
+            "Healthcheck": {
+                "Test": ["CMD-SHELL", "x"],
+                "Interval": 1,
+                "Timeout": 2,
+                "StartPeriod": 3,
+                "StartInterval": 4,
+                "Retries": 5,
+            },
+            "Labels": {"a": "b"},
+            "Shell": ["/bin/bash", "-c"],
+            "StopSignal": "SIGINT",
+            "User": "1",
+            "Volumes": {"/v": {}},
+            "WorkingDir": "/w",
+        }
+        # A build from this image would run the triggers once; the rest is of the container that the image was made in.
+        dropped = {"OnBuild": ["RUN x"], "Hostname": "h", "NetworkDisabled": True, "MacAddress": "m", "Tty": False}
+        read = ImageConfig.from_json({"os": "linux", "architecture": "amd64", "config": {**inner, **dropped}})
+        assert read.to_json((), ())["config"] == inner
 
     def test_omits_empty_fields(self) -> None:
         assert ImageConfig(platform=AMD64).to_json((), ()) == {

@@ -138,6 +138,7 @@ def healthcheck(value: object, place: str) -> Healthcheck:
         "interval": duration,
         "timeout": duration,
         "start-period": duration,
+        "start-interval": duration,
         "retries": integer(1, 10**6),
     }
     values = record(keys, required=("cmd",), what="a table like {cmd = […], interval = …}")(value, place)

@@ -71,6 +71,8 @@ def configure(
         labels={**inherited, **labels, **runtime.labels},
         stop_signal=runtime.stop_signal or base.stop_signal,
         healthcheck=runtime.healthcheck or base.healthcheck,
+        shell=base.shell,
+        args_escaped=base.args_escaped and entrypoint is None and cmd is None,
     )
 
 

@@ -21,6 +21,7 @@ from hatch_docker.support.progress import Progress
 
 # How many extra files that the user cannot read a warning names.
 _MAX_PATHS = 3
+_SHELL = ("/bin/sh", "-c")
 _ROOT = Identity(uid=0, groups=frozenset((0,)))
 
 
@@ -90,7 +91,7 @@ def _commands(config: ImageConfig) -> Iterator[tuple[str, Sequence[str]]]:
     if test[:1] == ("CMD",) and test[1:]:
         yield "healthcheck", test[1:]
     elif test[:1] == ("CMD-SHELL",):
-        yield "healthcheck", ("/bin/sh", "-c", *test[1:])
+        yield "healthcheck", (*(config.shell or _SHELL), *test[1:])
 
 
 def _volumes(config: ImageConfig, chosen: Chosen) -> Iterator[Finding]:

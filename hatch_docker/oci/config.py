@@ -48,6 +48,7 @@ class Healthcheck:
     interval: int = 0
     timeout: int = 0
     start_period: int = 0
+    start_interval: int = 0
     retries: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +57,7 @@ class Healthcheck:
             "Interval": self.interval,
             "Timeout": self.timeout,
             "StartPeriod": self.start_period,
+            "StartInterval": self.start_interval,
             "Retries": self.retries,
         }
         return {"Test": list(self.test)} | {key: value for key, value in fields.items() if value}
@@ -65,7 +67,9 @@ class Healthcheck:
 class ImageConfig:
     """An image's configuration (config.md) without rootfs and history, which belong to the layers.
 
-    `created` is RFC 3339. `entrypoint` and `cmd` are None if the image has none.
+    `created` is RFC 3339. `entrypoint` and `cmd` are None if the image has none. These are all fields that containers
+    take from their image, with those of Docker alone: `healthcheck`, `shell`, which runs its strings, and
+    `args_escaped`, which belongs to `entrypoint` and `cmd`. The triggers of OnBuild are for one build on the image.
     """
 
     platform: Platform
@@ -81,6 +85,8 @@ class ImageConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
+    shell: tuple[str, ...] = ()
+    args_escaped: bool = False
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ImageConfig:
@@ -106,6 +112,8 @@ class ImageConfig:
             labels=strings(config.get("Labels")),
             stop_signal=str(config.get("StopSignal") or ""),
             healthcheck=_healthcheck(config.get("Healthcheck")),
+            shell=tuple(str(word) for word in _list(config.get("Shell"))),
+            args_escaped=config.get("ArgsEscaped") is True,
         )
 
     def to_json(self, diff_ids: tuple[str, ...], history: tuple[History, ...]) -> dict[str, Any]:
@@ -121,6 +129,8 @@ class ImageConfig:
             "Labels": dict(self.labels),
             "StopSignal": self.stop_signal,
             "Healthcheck": None if self.healthcheck is None else self.healthcheck.to_json(),
+            "Shell": list(self.shell),
+            "ArgsEscaped": self.args_escaped,
         }
         document = {
             "architecture": self.platform.architecture,
@@ -176,5 +186,6 @@ def _healthcheck(value: object) -> Healthcheck | None:
         interval=_integer(value.get("Interval")),
         timeout=_integer(value.get("Timeout")),
         start_period=_integer(value.get("StartPeriod")),
+        start_interval=_integer(value.get("StartInterval")),
         retries=_integer(value.get("Retries")),
     )

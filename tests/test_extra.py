@@ -9,8 +9,9 @@ import pytest
 
 from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError
-from hatch_docker.image.extra_files import check_sources, extra_entries, through
+from hatch_docker.image.extra_files import Beneath, check_sources, extra_entries, through
 from hatch_docker.oci.layer import Entry, Plain
+from hatch_docker.support.progress import Progress
 
 PLACE = "tool.hatch.build.targets.docker.extra-files"
 posix_only = pytest.mark.skipif(os.name == "nt", reason="needs links and modes")
@@ -26,11 +27,17 @@ def project(tmp_path: Path) -> Path:
 
 
 def entries(
-    root: Path, *tables: dict[str, Any], links: Mapping[str, str] = {}, present: frozenset[str] = frozenset()
+    root: Path,
+    *tables: dict[str, Any],
+    links: Mapping[str, str] = {},
+    present: frozenset[str] = frozenset(),
+    sources: Mapping[str, Path] = {},
+    progress: Progress | None = None,
 ) -> list[Entry]:
     files = [ExtraFiles(**table) for table in tables]
     check_sources(files, root, PLACE)
-    return extra_entries(files, root, links, present, PLACE)
+    beneath = Beneath(links=links, directories=present, sources=sources)
+    return extra_entries(files, root, root / "dist", beneath, PLACE, progress or Progress())
 
 
 def content(entry: Entry) -> bytes:
@@ -147,3 +154,112 @@ class TestMistakes:
         with pytest.raises(HatchDockerError, match="it cannot be read") as caught:
             content(entry)
         assert caught.value.place == str(project / "a.txt")
+
+
+class Said(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def write(root: Path, *names: str, text: str = "x") -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+class TestLeftOut:
+    """What a folder never takes."""
+
+    def test_environments_secrets_and_version_control(self, tmp_path: Path) -> None:
+        write(tmp_path, ".venv/x", "py/pyvenv.cfg", "py/bin/python", "conda/conda-meta/history", "ours/oci-layout")
+        write(
+            tmp_path, ".env", ".env.local", "sub/.envrc", ".git/config", ".jj/x", "sub/CVS/x", "sub/.svn/x", "_darcs/x"
+        )
+        write(tmp_path, "a.py", ".env.example", "cache/CACHEDIR.TAG", "cache/model", "b.pyc", "node_modules/x.js")
+        said = Said()
+        added = entries(tmp_path, {"source": ".", "into": "/srv"}, progress=said)
+        assert {each.path.removeprefix("srv/") for each in added} == {
+            *("a.py", ".env.example", "cache/CACHEDIR.TAG", "cache/model", "b.pyc", "node_modules/x.js"),
+        }
+        (line,) = said.lines
+        assert line == (
+            f"{PLACE}[0]: '.' without ours (images), .env, .env.local, sub/.envrc (variables that may be secret), "
+            ".venv, conda, py (virtual environments)"
+        )
+
+    def test_what_builds_write(self, tmp_path: Path) -> None:
+        ours = ("app.docker.tar", "app.docker.json", "pylock.app.toml", "debian.app.lock")
+        write(tmp_path, *(f"dist/{name}" for name in (*ours, "app-1.whl", "app-1.tar.gz", "index.html")))
+        write(tmp_path, "image.txt", text="sha256:" + "0" * 64 + "\n")
+        whole = {each.path for each in entries(tmp_path, {"source": ".", "into": "/"})}
+        assert whole == {"dist/index.html"}
+        # A folder that is named is wanted: but never an image in itself.
+        named = {each.path for each in entries(tmp_path, {"source": "dist", "into": "/"})}
+        assert named == {"app-1.whl", "app-1.tar.gz", "index.html"}
+
+    @posix_only
+    def test_links_to_environments(self, tmp_path: Path) -> None:
+        write(tmp_path, "py/pyvenv.cfg", "conf/a")
+        (tmp_path / "conf" / "env").symlink_to("../py")
+        assert [each.path for each in entries(tmp_path, {"source": "conf", "into": "/"})] == ["a"]
+
+    def test_what_patterns_leave_out_is_not_reported(self, tmp_path: Path) -> None:
+        write(tmp_path, ".env", ".venv/pyvenv.cfg", "a.py", "b.txt")
+        for table in ({"include": ("*.py",)}, {"exclude": (".*",)}):
+            said = Said()
+            entries(tmp_path, {"source": ".", "into": "/", **table}, progress=said)
+            assert said.lines == []
+
+    def test_a_file_that_is_named_is_taken(self, tmp_path: Path) -> None:
+        write(tmp_path, ".env", ".env.example")
+        said = Said()
+        added = entries(
+            tmp_path, {"source": ".env", "into": "/a"}, {"source": ".env.example", "into": "/b"}, progress=said
+        )
+        assert [each.path for each in added] == ["a", "b"]
+        (line,) = said.lines
+        assert "warning: " in line
+        assert f"{PLACE}[0].from: everyone who has the image can read '.env'" in line
+
+    def test_an_environment_that_is_named(self, tmp_path: Path) -> None:
+        write(tmp_path, "py/pyvenv.cfg", "py/x")
+        with pytest.raises(ConfigError, match=r"\[0\].from: 'py' is a virtual environment of this machine"):
+            entries(tmp_path, {"source": "py", "into": "/opt/py"})
+
+    def test_nothing_else_matches(self, tmp_path: Path) -> None:
+        write(tmp_path, "conf/.env")
+        with pytest.raises(
+            ConfigError, match=r"matches .*; .env \(variables that may be secret\) are left out"
+        ) as caught:
+            entries(tmp_path, {"source": "conf", "into": "/"})
+        assert "name the file itself" in str(caught.value)
+
+
+class TestConflicts:
+    """Where extra files never land."""
+
+    @pytest.mark.parametrize("into", ["/app/.venv", "/app/.venv/lib/x.py", "/link/x"])
+    def test_virtual_environment(self, project: Path, into: str) -> None:
+        with pytest.raises(ConfigError, match=r"\[0\].into: /app/.venv.* is in the virtual environment"):
+            entries(project, {"source": "a.txt", "into": into}, links={"link": "app/.venv/bin"})
+
+    def test_many_files_are_one_mistake(self, project: Path) -> None:
+        write(project, *(f"many/{number}" for number in range(20)))
+        with pytest.raises(ConfigError) as caught:
+            entries(project, {"source": "many", "into": "/app/.venv"})
+        assert len(caught.value.problems) == 6
+        assert caught.value.problems[-1] == (f"{PLACE}[0].into", "and 15 more")
+
+    def test_file_of_the_project(self, project: Path) -> None:
+        write(project, "main.py", "other/main.py")
+        sources = {"app/main.py": project / "main.py"}
+        with pytest.raises(ConfigError, match=r"/app/main.py is a file of the project, which would hide it"):
+            entries(project, {"source": "other", "into": "/app"}, sources=sources)
+        # The same file is no conflict: the project's layer has it.
+        added = entries(project, {"source": ".", "into": "/app", "include": ("*.py", "*.txt")}, sources=sources)
+        assert "app/main.py" not in {each.path for each in added}
+        assert "app/a.txt" in {each.path for each in added}
+        assert entries(project, {"source": ".", "into": "/app", "include": ("/main.py",)}, sources=sources) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,7 +11,7 @@ from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.config import Runtime, gather
 from hatch_docker.image.accounts import Account, folders
 from hatch_docker.image.runtime import command, configure, describe, with_init
-from hatch_docker.oci.config import History
+from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Entry
@@ -57,10 +57,16 @@ def start_of(
     return Start(entrypoint=found[0], cmd=found[1])
 
 
-def assemble(
-    base: Base, layers: Sequence[MadeLayer], project: Project, runtime: Runtime, start: Start, *, created: str
-) -> Image:
-    """The layers on the base, with the image's config and annotations."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """The config of an image, and the annotations that come from the project's metadata."""
+
+    config: ImageConfig
+    annotations: Mapping[str, str]
+
+
+def config_of(base: Base, project: Project, runtime: Runtime, start: Start, *, created: str) -> Described:
+    """The config of an image on a base, known before its layers are."""
     reference = base.reference
     described = describe(
         project,
@@ -76,9 +82,13 @@ def assemble(
         cmd=start.cmd,
         labels=described,
     )
-    config = with_init(config) if runtime.init else config
+    return Described(config=with_init(config) if runtime.init else config, annotations=described)
+
+
+def assemble(base: Base, layers: Sequence[MadeLayer], runtime: Runtime, described: Described, *, created: str) -> Image:
+    """The layers on the base, with the image's config and annotations."""
     history = tuple(
         History(created=created, created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]) for made in layers
     )
-    image = append(base.image, tuple(made.layer for made in layers), history, config)
-    return replace(image, annotations={**described, **runtime.annotations, **runtime.manifest_annotations})
+    image = append(base.image, tuple(made.layer for made in layers), history, described.config)
+    return replace(image, annotations={**described.annotations, **runtime.annotations, **runtime.manifest_annotations})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +20,15 @@ from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.project.model import SourceFiles
 from hatch_docker.project.selection import leads_up
+from hatch_docker.project.unwanted import is_environment_file, is_virtual_environment, why_left_out
 from hatch_docker.support.paths import parents
+from hatch_docker.support.progress import Progress
 
-# Files of version control, Python and macOS that never go into an image.
-_IGNORED = frozenset({".git", ".hg", ".svn", "__pycache__", ".DS_Store"})
+# How many paths that are left out a note names, and what is left out without one.
+_MAX_PATHS = 5
+_SILENT = frozenset(("version control", "caches"))
 _PATH_FILE = "hatch-docker-project.pth"
+_OWN_VENV = "the image has its own, and packages are added by dependencies"
 
 
 def check_sources(files: Sequence[ExtraFiles], root: Path, place: str) -> None:
@@ -36,38 +42,78 @@ def check_sources(files: Sequence[ExtraFiles], root: Path, place: str) -> None:
         raise ConfigError(problems)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beneath:
+    """What extra files are put on: the image's symbolic `links`, its `directories`, and the project's own files.
+
+    `sources` has the files of the host by their paths in the image.
+    """
+
+    links: Mapping[str, str]
+    directories: Collection[str]
+    sources: Mapping[str, Path] = field(default_factory=dict)
+
+
 def extra_entries(
-    files: Sequence[ExtraFiles], root: Path, links: Mapping[str, str], present: Collection[str], place: str
+    files: Sequence[ExtraFiles], root: Path, output: Path, beneath: Beneath, place: str, progress: Progress
 ) -> list[Entry]:
     """The layer entries of `extra-files`, whose sources exist. Later tables win.
 
-    The base's symbolic links, `links`, are followed. Raises one ConfigError for all sources that cannot be read or are
-    not regular files, tables that match no file, and files that would replace one of the image's directories,
-    `present`.
+    The image's symbolic links are followed. `output` is the directory that builds write to. Raises one ConfigError for
+    all sources that cannot be read or are not regular files, tables that match no file, and files that would replace
+    one of the image's directories, the virtual environment or the project's own files. Warns about files of secrets
+    that are named, and notes what folders leave out.
     """
+    output = output.resolve()
     problems: list[tuple[str, str]] = []
     entries: dict[str, Entry] = {}
     for position, each in enumerate(files):
-        where = f"{place}[{position}].from"
-        try:
-            added = {entry.path: entry for entry in _entries(each, root / each.source, links)}
-        except OSError as error:
-            problems.append((where, f"{error.filename} cannot be read: {error.strerror}"))
+        where = f"{place}[{position}]"
+        source = root / each.source
+        if is_virtual_environment(source):
+            problems.append((f"{where}.from", f"{each.source!r} is a virtual environment of this machine: {_OWN_VENV}"))
             continue
-        if not added:
-            problems.append((where, f"no file below {each.source!r} matches include and exclude"))
-        problems += [
-            (
-                f"{place}[{position}].into",
-                f"/{path} is a directory of the base image or of the build: name the file",
-            )
-            for path in added
-            if path in present or not path
-        ]
+        if not source.is_dir() and is_environment_file(source):
+            advice = "give variables to the container when it starts (docker run --env-file)"
+            progress.warn(f"{where}.from: everyone who has the image can read {each.source!r}: {advice}")
+        folder = _Folder(source=source, output=output, within=source.resolve().is_relative_to(output))
+        try:
+            added = {entry.path: entry for entry in _entries(each, folder, beneath)}
+        except OSError as error:
+            problems.append((f"{where}.from", f"{error.filename} cannot be read: {error.strerror}"))
+            continue
+        if not added and not folder.repeated:
+            more = f"; {folder.summary()} are left out of folders: name the file itself" if folder.left_out else ""
+            problems.append((f"{where}.from", f"no file below {each.source!r} matches include and exclude{more}"))
+        elif folder.left_out:
+            progress.note(f"{where}: {each.source!r} without {folder.summary()}")
+        problems += [(f"{where}.into", reason) for path in added if (reason := _conflict(path, beneath))]
         entries |= added
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_shortened(problems))
     return list(entries.values())
+
+
+def _conflict(path: str, beneath: Beneath) -> str:
+    """Why no extra file may have a path; empty if one may."""
+    if path in beneath.directories or not path:
+        return f"/{path} is a directory of the base image or of the build: name the file"
+    if f"{path}/".startswith(f"{VENV}/"):
+        return f"/{path} is in the virtual environment: {_OWN_VENV}"
+    if path in beneath.sources:
+        return f"/{path} is a file of the project, which would hide it: choose another path"
+    return ""
+
+
+def _shortened(problems: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The problems, without the many of one folder."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for where, text in problems:
+        seen[where] += 1
+        if seen[where] <= _MAX_PATHS:
+            kept.append((where, text))
+    return kept + [(where, f"and {count - _MAX_PATHS} more") for where, count in seen.items() if count > _MAX_PATHS]
 
 
 def source_entries(files: SourceFiles, links: Mapping[str, str], target: TargetPython) -> list[Entry]:
@@ -97,29 +143,73 @@ def through(path: str, links: Mapping[str, str]) -> str:
     return Filesystem({name: Node(kind="link", link=link) for name, link in links.items()}).resolve(path)
 
 
-def _entries(files: ExtraFiles, source: Path, links: Mapping[str, str]) -> Iterator[Entry]:
+@dataclass(slots=True, kw_only=True)
+class _Folder:
+    """A source on the host, and what was left out of it: the paths by what they are.
+
+    `within` is whether it is in the directory `output` that builds write to.
+    `repeated` is whether it has files that the project installs from the same source, which are in a layer above.
+    """
+
+    source: Path
+    output: Path
+    within: bool
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    repeated: bool = False
+
+    def leaves_out(self, path: Path, name: str, *, matches: bool) -> bool:
+        """Whether a path is left out. What patterns leave out anyway (not `matches`) is not reported."""
+        reason = why_left_out(path.parent.resolve() / path.name, self.output, within_output=self.within)
+        if reason and matches and reason not in _SILENT:
+            self.left_out.setdefault(reason, []).append(name)
+        return bool(reason)
+
+    def summary(self) -> str:
+        """What was left out, for a message."""
+        parts = []
+        for reason, names in sorted(self.left_out.items()):
+            more = f" and {len(names) - _MAX_PATHS} more" if len(names) > _MAX_PATHS else ""
+            parts.append(f"{', '.join(names[:_MAX_PATHS])}{more} ({reason})")
+        return ", ".join(parts)
+
+
+def _entries(files: ExtraFiles, folder: _Folder, beneath: Beneath) -> Iterator[Entry]:
     into = files.into.strip("/")
-    if not source.is_dir():
-        yield _entry(files, source, through(into, links))
+    if not folder.source.is_dir():
+        yield _entry(files, folder.source, through(into, beneath.links))
         return
     include = GitIgnoreSpec.from_lines(files.include or ["*"])
     exclude = GitIgnoreSpec.from_lines(files.exclude)
-    for path, name in _walk(source):
-        if include.match_file(name) and not exclude.match_file(name):
-            yield _entry(files, path, through(f"{into}/{name}" if into else name, links))
+
+    def matches(name: str) -> bool:
+        return include.match_file(name) and not exclude.match_file(name)
+
+    for path, name in _walk(folder, matches):
+        place = through(f"{into}/{name}" if into else name, beneath.links)
+        if place in beneath.sources and beneath.sources[place].resolve() == path.resolve():
+            folder.repeated = True
+            continue
+        yield _entry(files, path, place)
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The files below a directory, with their names relative to it. Symbolic links are followed, except for cycles.
+def _walk(folder: _Folder, matches: Callable[[str], bool]) -> Iterator[tuple[Path, str]]:
+    """The files of a directory that belong in an image and match, with their names relative to it.
 
-    Raises OSError for a directory that cannot be read.
+    Symbolic links are followed, except for cycles. Raises OSError for a directory that cannot be read.
     """
-    for parent, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
-        folders[:] = sorted(name for name in folders if name not in _IGNORED and not _is_cycle(folder, parent, name))
+    source = folder.source
+    for parent, folders, names in os.walk(source, onerror=_fail, followlinks=True):
+        above = Path(parent).relative_to(source)
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not folder.leaves_out(Path(parent, name), f"{above / name}", matches=matches(f"{above / name}/x"))
+            and not _is_cycle(source, parent, name)
+        ]
         for name in sorted(names):
-            path = Path(parent) / name
-            if name not in _IGNORED:
-                yield path, path.relative_to(folder).as_posix()
+            path, relative = Path(parent, name), (above / name).as_posix()
+            if not folder.leaves_out(path, relative, matches=matches(relative)) and matches(relative):
+                yield path, relative
 
 
 def _fail(error: OSError) -> None:

@@ -61,7 +61,7 @@ def check_linkage(wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled:
     problems of these; warns about the problems of other wheels, in one line for each.
     """
     problems = problems_of(wheels, base)
-    manager = _manager(base)
+    manager = manager_of(base)
     errors = [each for each in problems if each.distribution in compiled and not each.mixed]
     for name in dict.fromkeys(each.distribution for each in problems):
         warnings = [each for each in problems if each.distribution == name and each not in errors]
@@ -142,7 +142,7 @@ def _for_any(wheel: PreparedWheel) -> bool:
     return any(tag.platform == "any" for tag in tags)
 
 
-def _manager(base: BaseFacts) -> str:
+def manager_of(base: BaseFacts) -> str:
     """The package manager whose configuration the base has: `apk` or `apt`, or empty."""
     return next((name for name in MANAGERS if f"etc/{name}" in base.directories), "")
 

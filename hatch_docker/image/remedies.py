@@ -10,6 +10,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.config import BaseSpec
+from hatch_docker.image.linkage import manager_of
 from hatch_docker.image.programs import SHELLS, Process
 from hatch_docker.support import toml
 
@@ -87,6 +90,16 @@ class Advisor:
     manager: str = ""
     shell_base: str = ""
     port: str = ""
+
+
+def advisor_of(base: BaseFacts, spec: BaseSpec, ports: Sequence[str]) -> Advisor:
+    """The advisor for an image on a base that is requested by `spec`; `ports` are like `8080/tcp`."""
+    is_made = spec.transport == "debian"
+    return Advisor(
+        manager=manager_of(base) or ("apt" if base.suite else ""),
+        shell_base=f'base = "debian:{spec.value}-debug" has a shell' if is_made else "set a base that has it",
+        port=next((each.partition("/")[0] for each in ports if each.endswith("/tcp")), ""),
+    )
 
 
 def remedy(name: str, arguments: Sequence[str], process: Process, advisor: Advisor, key: str) -> str:

@@ -6,9 +6,10 @@ import re
 from fnmatch import fnmatchcase, translate
 from pathlib import Path
 
+_VERSION_CONTROL = frozenset((".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"))
 _DIRECTORIES = frozenset(
     (
-        *(".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"),
+        *_VERSION_CONTROL,
         *(".venv", "__pycache__", "__pypackages__", ".eggs", ".tox", ".nox", ".hypothesis", ".ipynb_checkpoints"),
     )
 )
@@ -22,10 +23,11 @@ _TEMPLATES = frozenset(("default", "defaults", "dist", "example", "sample", "tem
 # Cache Directory Tagging Specification.
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
 # What builds and other tools leave in the output directory.
-_OUTPUTS = (
+_OURS = (
     *("*.docker.tar", "*.docker.json", "pylock.*.toml", "build-constraints.*.txt", "debian.*.lock"),
-    *("*.whl", "*.tar.gz", ".gitignore", ".*.hatch-docker-*"),
+    ".*.hatch-docker-*",
 )
+_OUTPUTS = (*_OURS, "*.whl", "*.tar.gz", ".gitignore")
 # The first members of archives that `docker save`, buildx, skopeo, Podman and we write.
 _IMAGE_MEMBERS = re.compile(
     rb"(oci-layout|index\.json|manifest\.json|repositories|blobs/|[0-9a-f]{64}(/|\.json|\.tar))"
@@ -62,12 +64,40 @@ def is_unwanted_directory(path: Path) -> bool:
     """Whether a directory is never copied: virtual environments, caches, version control, image layouts."""
     if path.name in _DIRECTORIES or _is_environment_file(path.name):
         return True
-    if (path / "pyvenv.cfg").exists() or (path / "conda-meta").is_dir() or (path / "oci-layout").is_file():
-        return True
-    if (path / "bin" / "activate").is_file() and (path / "bin" / "python").exists():
+    if is_virtual_environment(path) or (path / "oci-layout").is_file():
         return True
     tag = path / "CACHEDIR.TAG"
     return tag.is_file() and _head(tag, len(_TAG)) == _TAG
+
+
+def is_virtual_environment(path: Path) -> bool:
+    """Whether a directory is a virtual environment, of any name and tool."""
+    if (path / "pyvenv.cfg").exists() or (path / "conda-meta").is_dir():
+        return True
+    return (path / "bin" / "activate").is_file() and (path / "bin" / "python").exists()
+
+
+def why_left_out(path: Path, output: Path, *, within_output: bool) -> str:
+    """Why a folder of `extra-files` does not take a path: what it is, or empty if it is taken.
+
+    Such a folder is chosen by hand. So caches are taken, and so is what others than we leave in the directory `output`
+    that builds write to, if the folder is `within_output`.
+    """
+    name = path.name
+    if name in _VERSION_CONTROL:
+        return "version control"
+    if name in ("__pycache__", ".DS_Store", "Thumbs.db"):
+        return "caches"
+    if _is_environment_file(name):
+        return "variables that may be secret"
+    if path.is_dir():
+        if name == ".venv" or is_virtual_environment(path):
+            return "virtual environments"
+        return "images" if (path / "oci-layout").is_file() else ""
+    patterns = _OURS if within_output else _OUTPUTS
+    if path.parent == output and any(fnmatchcase(name, each) for each in patterns):
+        return "what builds write"
+    return "what builds write" if _is_result(path) else ""
 
 
 def is_unwanted_file(path: Path, output: Path) -> bool:

@@ -656,7 +656,7 @@ OVERRIDES: dict[str, tuple[str, Callable[[Made, dict[str, Any]], bool]]] = {
         lambda made, _: f"{SITE}/alpha/note.txt" not in made.members and f"{SITE}/alpha/tests/x.py" in made.members,
     ),
     "keep": ("alpha", lambda made, _: f"{SITE}/alpha/tests/x.py" in made.members),
-    "entrypoint": ('["sh", "-c"]', lambda made, _: made.config["Entrypoint"] == ["sh", "-c"]),
+    "entrypoint": ('["python", "-c"]', lambda made, _: made.config["Entrypoint"] == ["python", "-c"]),
     "cmd": ("alpha-tool", lambda made, _: made.config["Cmd"] == ["/app/.venv/bin/alpha-tool"]),
     "env": ("A=1, B=x=y", lambda made, _: (made.env["A"], made.env["B"]) == ("1", "x=y")),
     "ports": ("8000, 53/udp", lambda made, _: set(made.config["ExposedPorts"]) == {"8000/tcp", "53/udp"}),

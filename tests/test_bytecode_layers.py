@@ -26,9 +26,17 @@ MINOR = ".".join(VERSION.split(".")[:2])
 TAG = f"cpython-{MINOR.replace('.', '')}"
 LIB = f"usr/local/lib/python{MINOR}"
 SITE = f"app/.venv/lib/python{MINOR}/site-packages"
+DATA = "_sysconfigdata__linux_x86_64-linux-gnu.py"
 LIBRARY = "bytecode of the standard library"
 # It has the Python that runs the tests, so that this can compile for it.
-BASE = FakeBase(python=VERSION, files={f"{LIB}/os.py": b"name = 'posix'\n", f"{LIB}/json/__init__.py": b"loads = 1\n"})
+BASE = FakeBase(
+    python=VERSION,
+    files={
+        f"{LIB}/os.py": b"name = 'posix'\n",
+        f"{LIB}/json/__init__.py": b"loads = 1\n",
+        f"{LIB}/{DATA}": b"x = 1\n",
+    },
+)
 UNCHECKED, CHECKED = 1, 3
 
 
@@ -98,7 +106,7 @@ class TestContent:
     def test_every_importable_module_has_bytecode(self, made: Made) -> None:
         modules = ["alpha.py", "alpha/__init__.py", "alpha/core.py", "alpha/migrations/0001_initial.py"]
         modules += ["space/name/module.py", "native.py", "shop/__init__.py"]
-        library = {pyc(f"{LIB}/{name}") for name in ("os.py", "json/__init__.py")}
+        library = {pyc(f"{LIB}/{name}") for name in ("os.py", "json/__init__.py", DATA)}
         assert bytecode_of(made) == {pyc(f"{SITE}/{name}") for name in modules} | library
 
     def test_is_what_python_makes_of_the_source(self, made: Made) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import tarfile
 from collections.abc import Sequence
@@ -40,18 +41,13 @@ def sparse_file(folder: Path, size: int) -> Path:
     return path
 
 
+@functools.cache
+def _facts(folder: Path) -> WheelFacts:
+    return make_prepared(folder / "wheel").facts
+
+
 def wheel(folder: Path, name: str, size: int) -> PreparedWheel:
-    facts = WheelFacts(
-        name=name,
-        version="1",
-        requires_dist=(),
-        requires_python="",
-        scripts={},
-        data="",
-        files={},
-        reaches={},
-        sources=(),
-    )
+    facts = replace(_facts(folder), name=name)
     return PreparedWheel(facts=facts, filename=f"{name}.whl", path=sparse_file(folder, size), digest=f"sha256:{name}")
 
 

@@ -13,6 +13,7 @@ from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
 
 _SITE = re.compile(r"(?:site|dist)-packages/")
+_MODULE = re.compile(r"(?:[0-9A-Za-z_-]+/)*[0-9A-Za-z_-]+\.py")
 _HASH_BASED = 0b1
 _MASK = 0xFFFFFFFF
 
@@ -41,8 +42,11 @@ def standard_library(base: Base, services: Services, *, optimization: int) -> li
 
 
 def _is_importable(path: str) -> bool:
-    """Whether a path below the library's directory is that of a module which can be imported by its name."""
-    return path.endswith(".py") and all(part.isidentifier() for part in path[: -len(".py")].split("/"))
+    """Whether a path below the library's directory is that of a module which can be imported by its name.
+
+    That of sysconfig's data has hyphens.
+    """
+    return _MODULE.fullmatch(path) is not None
 
 
 def _has_bytecode(nodes: Mapping[str, Node], path: str, source: Node, suffix: str) -> bool:

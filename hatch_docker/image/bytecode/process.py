@@ -27,9 +27,8 @@ _POLL_SECONDS = 0.5
 def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str], patience: float = PATIENCE) -> Ended:
     """Run a command with this standard input to its end, in the directory of its program.
 
-    `patience` is for how many seconds it may be silent. Python imports from the current directory, which may be a project's.
-
-    Raises BytecodeUnavailableError if it does not start, is silent for too long, or writes without end.
+    Python imports from the current directory, which may be a project's. `patience` is for how many seconds it may be
+    silent. Raises BytecodeUnavailableError if it does not start, is silent for too long, or writes without end.
     """
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
         stdin.write(given)

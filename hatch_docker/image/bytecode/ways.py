@@ -80,13 +80,18 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
     if python.platform.architecture not in {host.architecture, *_ALSO_RUNS.get(host.architecture, ())}:
         base, of_other = _for_this_machine(wanted), f" for {host}"
     services = wanted.services
-    start = (sys.executable, "-I", "-S", str(_FOLDER / "sandbox.py"), str(_stored(base, services)))
-    variables = [f"{name}={value}" for name, value in environ().items()]
-    command = (*start, *variables, base.facts.python.interpreter, "-S", "-s", "-B", "-c", script())
+    arguments = ("-S", "-s", "-B", "-c", script())
+    command = sandboxed(_stored(base, services), base.facts.python.interpreter, *arguments)
     run = partial(talk, command=command, environ=os.environ)
     identity = identify(partial(run, patience=_ANSWER_SECONDS), python)
     optimization, threads = wanted.optimization, services.threads
     return compiler_of(f"the base's Python{of_other}", run, identity, optimization=optimization, threads=threads)
+
+
+def sandboxed(files: Path, program: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs a program of an archive of files in a sandbox."""
+    variables = [f"{name}={value}" for name, value in environ().items()]
+    return (sys.executable, "-I", "-S", str(_FOLDER / "sandbox.py"), str(files), *variables, program, *arguments)
 
 
 def _for_this_machine(wanted: _Wanted) -> Base:

@@ -1,0 +1,327 @@
+"""Compiling bytecode: the protocol, hostile sources, the same bytes in any order and process, and the sandbox."""
+
+from __future__ import annotations
+
+import importlib.util
+import marshal
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import CodeType
+
+import pytest
+from dpkg_maker import listing
+from services_maker import make_services
+
+from hatch_docker.base.image import Base, open_base
+from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.target import Libc, TargetPython
+from hatch_docker.base.transports import BaseRequest
+from hatch_docker.config import BaseSpec
+from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
+from hatch_docker.image.bytecode import chunks as chunks_module
+from hatch_docker.image.bytecode import process, ways
+from hatch_docker.image.bytecode.chunks import Ended, Talk, compiler_of, identify
+from hatch_docker.image.bytecode.compiler import Compiler, Source, optimization_of
+from hatch_docker.image.bytecode.frames import LARGEST_SOURCE, answers, joined
+from hatch_docker.image.bytecode.host import open_host
+from hatch_docker.image.bytecode.process import talk
+from hatch_docker.image.bytecode.stdlib import _has_bytecode, _is_importable
+from hatch_docker.image.bytecode.unpacked import _Closure, archive
+from hatch_docker.image.bytecode.ways import sandboxed, script
+from hatch_docker.oci.filesystem import Node
+from hatch_docker.oci.image import Image
+from hatch_docker.oci.layer import Entry, write_layer
+from hatch_docker.oci.spec import Platform
+
+ARCHITECTURE = Platform.of("linux", platform.machine()).architecture
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+FOLDER = Path(ways.__file__).parent
+# Two equal sets in different functions, sets of strings and None, one-character strings, and names used elsewhere, whose
+# bytes depended on the order, the seed or the machine.
+SETS = b"""
+def f(x): return x in {"225", "226", "zebra_%d", None, 7, ...}
+def g(x): return x in {"226", "zebra_%d", "225", None, 7, ...}
+def h(x): return x in {"stdin", "posix"}, "\\xe9", "\\xe9", {"lt;": "<", "eacute": "\\xe9"}, f.__name__, x.plock, b"\\xe9"
+class A:
+    def __init__(self): self.a, self.stdin, self.posix, self.zebra = 1, 2, 3, (None, (1.5, 1j, 10**40))
+"""
+
+
+def this_python(interpreter: str = sys.executable) -> TargetPython:
+    return TargetPython(
+        version=platform.python_version(),
+        interpreter=interpreter,
+        platform=Platform(architecture=ARCHITECTURE),
+        libc=Libc(kind="glibc", version=(2, 28)),
+        free_threaded=FREE_THREADED,
+    )
+
+
+def here(seed: str = "0", *arguments: str, optimization: int = 0, threads: int = 2) -> Compiler:
+    """A compiler by the Python that runs the tests, with any hash seed."""
+    command = (sys.executable, *(arguments or ("-S", "-s", "-B")), "-c", script())
+    run = partial(talk, command=command, environ={**os.environ, "PYTHONHASHSEED": seed})
+    return compiler_of("here", run, identify(run, this_python()), optimization=optimization, threads=threads)
+
+
+def sources_of(**texts: bytes) -> list[Source]:
+    return [Source(f"/app/{name}.py", text) for name, text in texts.items()]
+
+
+def corpus(most: int) -> list[Source]:
+    """Modules of the standard library, and SETS."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    paths = [*sorted(folder.glob("*.py"))[:most], folder / "html/entities.py", folder / "ftplib.py"]
+    texts = [Source(f"/usr/lib/{path.name}", path.read_bytes()) for path in paths if path.is_file()]
+    return [*texts, Source("/app/sets.py", SETS)]
+
+
+class TestOptimization:
+    @pytest.mark.parametrize(
+        ("text", "level"),
+        [("", 0), ("0", 0), ("1", 1), ("2", 2), ("3", 3), ("x", 1), ("-1", 1), ("1x", 1), (" 2", 2), ("9" * 99, 1)],
+    )
+    def test_is_read_as_cpython_does(self, text: str, level: int) -> None:
+        assert optimization_of({"PYTHONOPTIMIZE": text}) == level
+        if len(text) < 50:
+            command = [sys.executable, "-S", "-c", "import sys; print(sys.flags.optimize)"]
+            environ = {**os.environ, "PYTHONOPTIMIZE": text}
+            printed = subprocess.run(command, env=environ, capture_output=True, check=True).stdout
+            assert int(printed) == level
+
+    def test_is_none_without_the_variable(self) -> None:
+        assert optimization_of({}) == 0
+
+
+class TestCompiling:
+    def test_files_are_those_that_python_imports(self, tmp_path: Path) -> None:
+        text = b'"""Doc."""\n\nNAME = "caf\\xe9"\nassert NAME\n'
+        for checked in (False, True):
+            ((made,),) = here().compile([sources_of(a=text)], checked=checked)
+            assert made is not None
+            assert made[:4] == importlib.util.MAGIC_NUMBER
+            assert int.from_bytes(made[4:8], "little") == (0b11 if checked else 0b01)
+            assert made[8:16] == importlib.util.source_hash(text)
+            code = marshal.loads(made[16:])
+            assert isinstance(code, CodeType)
+            assert code.co_filename == "/app/a.py"
+            (tmp_path / "a.pyc").write_bytes(made)
+            command = [sys.executable, "-c", "import a; print(ascii(a.NAME), a.__doc__)"]
+            printed = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
+            assert printed.stdout == "'caf\\xe9' Doc.\n"
+
+    @pytest.mark.parametrize(("level", "names"), [(0, ["doc", "assert"]), (1, ["doc"]), (2, []), (3, [])])
+    def test_optimization(self, level: int, names: list[str]) -> None:
+        text = b'"""the doc"""\nassert x, "the assert"\n'
+        ((made,),) = here(optimization=level).compile([sources_of(a=text)], checked=False)
+        assert made is not None
+        assert [name for name in ("doc", "assert") if f"the {name}".encode() in made] == names
+
+    def test_sources_that_do_not_compile_stay_sources(self) -> None:
+        bad = sources_of(
+            syntax=b"def",
+            null=b"a = 1\0",
+            cookie=b"# coding: nonsense\n",
+            other=b"# coding: ascii\n'\xe9'\n",
+            latin=b"'\xe9'\n",
+            rot=b"# coding: rot13\n",
+            deep=b"(" * 90_000 + b")" * 90_000,
+            unary=b"-" * 90_000 + b"1",
+            calls=b"f" + b"()" * 200_000,
+            lists=b"[" * 199 + b"]" * 199,
+            large=b"#" * (LARGEST_SOURCE + 1),
+        )
+        good = sources_of(a=SETS, b=b"import os\n", c=b"# coding: latin-1\nx = '\xe9 \\N{BULLET}'\n")
+        ((alone,),) = here().compile([good[:1]], checked=False)
+        mixed = [good[0], *bad, *good[1:]]
+        (made,) = here().compile([mixed], checked=False)
+        assert made[0] == alone
+        assert None not in made[-2:]
+        answered = {source.path: code for source, code in zip(mixed, made, strict=True)}
+        for name in ("syntax", "null", "cookie", "other", "latin", "rot", "deep", "unary", "large"):
+            assert answered[f"/app/{name}.py"] is None, name
+        (again,) = here("5").compile([mixed[::-1]], checked=False)
+        assert again[::-1] == made
+
+    def test_any_order_seed_and_process_gives_the_same_bytes(self) -> None:
+        sources = corpus(25)
+        (expected,) = here().compile([sources], checked=False)
+        assert None not in expected
+        (backwards,) = here("1").compile([sources[::-1]], checked=False)
+        assert backwards[::-1] == expected
+        each = here("2", "-B", threads=3).compile(
+            [sources[start : start + 7] for start in range(0, 99, 7)], checked=False
+        )
+        assert [code for codes in each for code in codes] == expected
+
+    def test_nothing_of_the_project_is_imported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("linecache", "unicodedata", "sitecustomize", "marshal"):
+            (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        monkeypatch.chdir(tmp_path)
+        ((made,),) = here().compile([sources_of(a=b"'\\N{BULLET}'\nimport linecache\n1 is 1\n")], checked=False)
+        assert made is not None
+        assert not (tmp_path / "ran").exists()
+
+
+def fake(*ended: Ended) -> tuple[Talk, list[list[str]]]:
+    """A process that ends in these ways, one after another, and the names of the sources that it was given."""
+    waiting, given = [*ended], []
+
+    def run(text: bytes) -> Ended:
+        given.append([each.decode() for each in answers(text)[1::2]])
+        return waiting.pop(0)
+
+    return run, given
+
+
+HELLO = f"{platform.python_version()}\ncpython\n{FREE_THREADED}\na70d0d0a".encode()
+CODE = b"12345678\xe3code"
+
+
+def output(*frames: bytes) -> bytes:
+    return joined([HELLO, *frames])
+
+
+class TestProcesses:
+    def compile(self, *ended: Ended) -> tuple[list[bytes | None], list[list[str]]]:
+        run, given = fake(Ended(output(CODE), 0), *ended)
+        compiler = compiler_of("fake", run, identify(run, this_python()), optimization=0, threads=1)
+        (codes,) = compiler.compile([sources_of(a=b"1", b=b"2", c=b"3")], checked=False)
+        return codes, given[1:]
+
+    @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, getattr(signal, "SIGPROF", signal.SIGABRT)])
+    def test_a_module_that_ends_the_interpreter_stays_a_source(self, number: int) -> None:
+        codes, given = self.compile(Ended(output(CODE), 128 + number), Ended(output(CODE), 0))
+        assert [code is None for code in codes] == [False, True, False]
+        assert given == [["/app/a.py", "/app/b.py", "/app/c.py"], ["/app/c.py"]]
+
+    @pytest.mark.parametrize(
+        ("ended", "reason"),
+        [
+            (Ended(output(CODE), 137), "signal 9"),
+            (Ended(output(CODE), 0), "status 0"),
+            (Ended(output(CODE, b""), 1, "no memory\n"), "no memory"),
+            (Ended(output(CODE, CODE, b"junk"), 0), "not as Python would"),
+            (Ended(output(CODE, CODE, CODE, CODE), 0), "differently"),
+            (Ended(joined([HELLO.replace(b"a7", b"a8"), CODE, CODE, CODE]), 0), "differently"),
+            (Ended(output(CODE, CODE, CODE)[:-1], 0), "status 0"),
+            (Ended(b"", 0), "status 0"),
+            (Ended(b"\xff" * 100, 0), "status 0"),
+        ],
+    )
+    def test_an_interpreter_that_fails(self, ended: Ended, reason: str) -> None:
+        with pytest.raises(BytecodeUnavailableError, match=reason):
+            self.compile(ended)
+
+    @pytest.mark.parametrize(
+        ("first", "reason"),
+        [
+            (HELLO.replace(platform.python_version().encode(), b"3.13.99"), "it is cpython 3.13.99"),
+            (HELLO.replace(b"cpython", b"pypy"), "it is pypy"),
+            (
+                HELLO.replace(b"False", b"True") if not FREE_THREADED else HELLO.replace(b"True", b"False"),
+                "it is cpython",
+            ),
+            (HELLO.replace(b"0d0a", b"0000"), "not as Python would"),
+            (b"hello", "not as Python would"),
+            (b"\xff\n\n\n", "not as Python would"),
+        ],
+    )
+    def test_another_python(self, first: bytes, reason: str) -> None:
+        run, _ = fake(Ended(joined([first, CODE]), 0))
+        with pytest.raises(BytecodeUnavailableError, match=reason):
+            identify(run, this_python())
+
+    def test_messages_of_a_program_are_quoted(self) -> None:
+        run, _ = fake(Ended(b"", 1, "\x1b[2J" + "x" * 9999 + "\x07\n"))
+        with pytest.raises(BytecodeUnavailableError) as raised:
+            identify(run, this_python())
+        assert "\x1b" not in str(raised.value)
+        assert len(str(raised.value)) < 500
+
+    def test_a_program_that_never_ends(self) -> None:
+        command = (sys.executable, "-c", "import time; time.sleep(100)")
+        with pytest.raises(BytecodeUnavailableError, match="does not end"):
+            talk(b"", command=command, environ=os.environ, patience=0.2)
+
+    def test_a_program_that_writes_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(process, "LARGEST_OUTPUT", 1 << 20)
+        command = (sys.executable, "-c", "import sys\nwhile True: sys.stdout.write('x' * 65536)")
+        with pytest.raises(BytecodeUnavailableError, match="writes without end"):
+            talk(b"", command=command, environ=os.environ)
+
+    def test_a_program_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(BytecodeUnavailableError, match="does not start"):
+            talk(b"", command=(str(tmp_path / "none"),), environ={})
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer of CPU time")
+    def test_a_module_has_limited_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ways, "script", lambda: script().replace("SECONDS = 60", "SECONDS = 0.2"))
+        # The body of `finally` is compiled twice.
+        nested = "".join("  " * n + "try: pass\n" + "  " * n + "finally:\n" for n in range(18)) + "  " * 18 + "pass\n"
+        slow = nested.replace("pass\n", "x\n", 1).encode() * 40
+        command = (sys.executable, "-S", "-s", "-B", "-c", ways.script())
+        run = partial(talk, command=command, environ={**os.environ, "PYTHONHASHSEED": "0"})
+        compiler = compiler_of("x", run, identify(run, this_python()), optimization=0, threads=1)
+        ((first, second, third),) = compiler.compile([sources_of(a=b"1", b=slow, c=b"2")], checked=False)
+        assert second is None
+        assert first is not None
+        assert third is not None
+
+
+class TestThisMachine:
+    def test_a_python_on_the_path(self) -> None:
+        environ = {**os.environ, "PATH": os.path.dirname(sys.executable)}
+        compiler = open_host(this_python(), environ, script(), optimization=0, threads=1)
+        sources = corpus(3)
+        assert compiler.compile([sources], checked=False) == here().compile([sources], checked=False)
+
+    def test_none_of_that_version(self, tmp_path: Path) -> None:
+        program = tmp_path / f"python{this_python().minor}"
+        program.write_text("#!/bin/sh\necho it does not work >&2\nexit 3\n")
+        program.chmod(0o755)
+        with pytest.raises(BytecodeUnavailableError, match=r"neither PATH nor uv.*status 3: it does not work"):
+            open_host(this_python(), {"PATH": str(tmp_path)}, script(), optimization=0, threads=1)
+
+
+class TestStandardLibrary:
+    @pytest.mark.parametrize(
+        ("path", "importable"),
+        [
+            ("os.py", True),
+            ("json/tool.py", True),
+            ("config-3.13-x86_64-linux-gnu/python-config.py", False),
+            ("a-b.py", False),
+            ("__phello__/spam.py", True),
+            ("x.pyc", False),
+            ("__pycache__/os.cpython-313.pyc", False),
+        ],
+    )
+    def test_modules_that_can_be_imported(self, path: str, importable: bool) -> None:
+        assert _is_importable(path) is importable
+
+    @pytest.mark.parametrize(
+        ("head", "valid"),
+        [
+            ((0, 1000, 3), True),
+            ((0, 1000, 4), False),
+            ((0, 1001, 3), False),
+            ((1, 0, 0), True),
+            ((3, 0, 0), True),
+        ],
+    )
+    def test_bytecode_that_the_base_has(self, head: Sequence[int], valid: bool) -> None:
+        data = b"\xf3\x0d\r\n" + b"".join(each.to_bytes(4, "little") for each in head) + b"code"
+        nodes = {"lib/__pycache__/os.cpython-313.pyc": Node(kind="file", data=data)}
+        source = Node(kind="file", data=b"abc", mtime=1000)
+        assert _has_bytecode(nodes, "lib/os.py", source, ".cpython-313.pyc") is valid
+        assert not _has_bytecode(nodes, "lib/os.py", source, ".cpython-313.opt-1.pyc")

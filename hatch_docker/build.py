@@ -158,8 +158,9 @@ def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, prog
     sources = source_entries(own, base.facts.links, base.facts.python) if isinstance(own, SourceFiles) else []
     # Extra files may have the accounts, whose directories they must not replace.
     extra = _extra(plan, own, base.facts, [*needed(account_of(files, config.runtime.user)), *sources], progress)
+    extra = files.with_directories(extra)
     account = _account(plan, files, extra, progress)
-    highest = [*needed(account), *sources]
+    highest = files.with_directories([*needed(account), *sources])
     start = start_of(plan.entrypoint, config.runtime, wheels, own_wheel, place=config.place)
     described = config_of(base, project, _runtime(plan, image), start, created=plan.created)
     merged = merge_files(files, wheels, [*extra, *highest], base.facts.python)

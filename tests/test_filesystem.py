@@ -14,7 +14,7 @@ from mutations import many
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import filesystem, members, spec
 from hatch_docker.oci.filesystem import Filesystem, Node, merge
-from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.layer import Entry, Layer
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.streams import digest_of
 
@@ -346,3 +346,19 @@ def test_refuses_a_layer_with_another_diff_id(after: bytes) -> None:
     assert listing(merge([layer], lambda _path: False)) == {"a": "file"}
     with pytest.raises(ImageError, match="which the config names"):
         merge([replace(layer, diff_id=digest_of(b"another"))], lambda _path: False)
+
+
+def test_directories_with_another_mode_or_owner_are_written_again() -> None:
+    directories = {
+        "a": Node(kind="dir"),
+        "a/own": Node(kind="dir", uid=7, gid=8),
+        "tmp": Node(kind="dir", mode=0o1777),
+        "f": Node(kind="file", mode=0o600),
+        "l": Node(kind="link", link="tmp"),
+    }
+    own = Entry(path="a/own/own", mode=0o700)
+    entries = [Entry(path=path, content=b"") for path in ("a/own/own/x", "tmp/new/x", "f/x", "l/x", "y")]
+    written = {entry.path: entry for entry in Filesystem(directories).with_directories([own, *entries])}
+    assert written.keys() == {"a/own", "a/own/own", "tmp", *(entry.path for entry in entries)}
+    assert written["a/own"] == Entry(path="a/own", mode=0o755, uid=7, gid=8)
+    assert (written["tmp"].mode, written["a/own/own"]) == (0o1777, own)

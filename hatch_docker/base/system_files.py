@@ -96,7 +96,7 @@ def system_layer(
         if certificates:
             entries += trust_entries(image, files, certificates)
         made = make_layer(
-            entries,
+            files.with_directories(entries),
             cache,
             WriteOptions(compression=compression, splice=False),
             contents=wanted.contents,

@@ -253,7 +253,7 @@ def _made(
         for note in assembled.notes if files else ():
             progress.note(note)
         return make_layer(
-            assembled.entries,
+            files.with_directories(assembled.entries) if files else assembled.entries,
             cache,
             WriteOptions(compression=compression, splice=False, threads=archives.threads),
             contents=requested_first(

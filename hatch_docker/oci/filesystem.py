@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.image import plain_tar
-from hatch_docker.oci.layer import Layer
+from hatch_docker.oci.layer import Entry, Layer
 from hatch_docker.oci.members import Member, members
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve, rooted
 from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
@@ -91,6 +91,20 @@ class Filesystem:
         except ImageError:
             return ""
         return node.kind if node else ""
+
+    def with_directories(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Entries of a layer on top, and those of the directories above them that have another mode or owner than 0755.
+
+        Engines that unpack each layer by itself (Docker's overlay2) make a directory without an entry root's, with mode
+        0755, in the container too.
+        """
+        wanted = {entry.path: entry for entry in entries}
+        above = {parent for path in wanted for parent in parents(path)}
+        for path in sorted(above.difference(wanted)):
+            node = self.nodes.get(path)
+            if node and node.kind == "dir" and (node.mode, node.uid, node.gid) != (0o755, 0, 0):
+                wanted[path] = Entry(path=path, mode=node.mode, uid=node.uid, gid=node.gid)
+        return [*wanted.values()]
 
     def below(self, path: str) -> Iterator[str]:
         """The names in a directory, without those in its subdirectories."""

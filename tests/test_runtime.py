@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,13 @@ class TestAnnotations:
         project = Project(root=Path(), name="a", version="1")
         annotations = describe(project, created="", base_name="", base_digest="sha256:0")
         assert set(annotations) == {"org.opencontainers.image.title", "org.opencontainers.image.version"}
+
+
+@pytest.mark.parametrize(
+    ("base_user", "user", "kept"),
+    [("", "65532:65532", False), ("1001", "1001:0", True), ("app:app", "app", True), ("root", "app", False)],
+)
+def test_home_of_another_user_is_dropped(base_user: str, user: str, *, kept: bool) -> None:
+    base = replace(BASE, env={"HOME": "/opt/home"}, user=base_user)
+    assert ("HOME" in configured(base, user=user).env) is kept
+    assert configured(base, user=user, env={"HOME": "/mine"}).env["HOME"] == "/mine"

@@ -56,12 +56,15 @@ def configure(
     """The image's config, made from its base's. A new entrypoint drops the base's command, as in a Dockerfile.
 
     `labels` are made from the project's metadata. They replace the base's pre-defined labels, which describe the base.
+    The base's HOME is that of its own user: for another one, engines read passwd.
     """
+    is_same_user = base.user.partition(":")[0] == runtime.user.partition(":")[0]
+    variables = {name: text for name, text in base.env.items() if name != "HOME" or is_same_user}
     inherited = {name: text for name, text in base.labels.items() if not name.startswith(_OCI)}
     return ImageConfig(
         platform=base.platform,
         created=created,
-        env=environment(base.env, runtime.env).variables,
+        env=environment(variables, runtime.env).variables,
         entrypoint=tuple(entrypoint) if entrypoint is not None else base.entrypoint,
         cmd=tuple(cmd) if cmd is not None else (base.cmd if entrypoint is None else None),
         user=runtime.user,

@@ -115,6 +115,16 @@ class TestAdmittedPythons:
         assert family_pythons(">=3.12") == ["3.14", "3.13", "3.12"]
         assert family_pythons(">=3.12", "3.12") == ["3.12"]
 
+    def test_newer_ones_are_tried_if_they_are_named_or_nothing_else_is_admitted(self) -> None:
+        assert family_pythons("", "3.15") == family_pythons(">=3.15", "3.15") == ["3.15"]
+        assert family_pythons(">=3.10", "3.99") == ["3.99"]
+        assert family_pythons(">=3.15") == ["3.16", "3.15"]
+        assert family_pythons(">=3.15,<3.16") == ["3.15"]
+        with pytest.raises(BaseError, match="admits no Python"):
+            family_pythons(">=3.17")
+        with pytest.raises(BaseError, match="Python 3.15 is excluded by requires-python"):
+            family_pythons("<3.15", "3.15")
+
     def test_no_admitted_python(self) -> None:
         with pytest.raises(BaseError, match=r'requires-python = "<3\.8" admits no Python') as caught:
             family_pythons("<3.8")
@@ -169,6 +179,17 @@ class TestFamilies:
         assert hub.open(alpine, python="3.12").facts.python.version == "3.12.9"
         assert hub.open(alpine, requires_python="<3.13").facts.python.version == "3.12.9"
         assert str(hub.open(alpine).facts.python.libc) == "musl 1.2"
+
+    def test_python_newer_than_the_known_ones(self, hub: Hub) -> None:
+        hub.serve("3.13-slim", FakeBase(python="3.13.5"))
+        hub.serve("3.15-slim", FakeBase(python="3.15.1"))
+        for wanted in ({"python": "3.15"}, {"requires_python": ">=3.15"}):
+            found = hub.open(**wanted).facts.python
+            assert (found.version, found.environment["python_version"]) == ("3.15.1", "3.15")
+            assert str(found.tags[0]).startswith("cp315-cp315-")
+        with pytest.raises(BaseError, match=r"python:3\.16-slim") as caught:
+            hub.open(python="3.16")
+        assert "it has 3.13: set python" in caught.value.hint
 
     def test_registry_has_only_excluded_pythons(self, hub: Hub) -> None:
         hub.serve("3.11-slim", FakeBase(python="3.11.9"))

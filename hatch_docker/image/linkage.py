@@ -77,14 +77,24 @@ def check_linkage(wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled:
 
 def problems_of(wheels: Sequence[PreparedWheel], base: BaseFacts) -> list[Problem]:
     """Every library that would not load, in the order of the wheels."""
-    provided = {
+    provided = provided_by(wheels, base)
+    return [problem for wheel in wheels for problem in _problems(wheel, base, provided)]
+
+
+def provided_by(wheels: Sequence[PreparedWheel], base: BaseFacts) -> set[str]:
+    """The names of the libraries that wheels bring for the image's CPU and C library."""
+    return {
         name
         for wheel in wheels
         for path, library in _libraries(wheel)
         if not _mismatch(library, base.python)
         for name in (posixpath.basename(path), library.soname)
     }
-    return [problem for wheel in wheels for problem in _problems(wheel, base, provided)]
+
+
+def is_of_system(name: str, base: BaseFacts) -> bool:
+    """Whether a library is the C library's own, or one that the host's GPU driver brings."""
+    return bool(_LIBC[base.python.libc.kind].fullmatch(name) or _DRIVERS.fullmatch(name))
 
 
 def _libraries(wheel: PreparedWheel) -> Iterator[tuple[str, Library]]:
@@ -125,7 +135,7 @@ def _is_present(name: str, library: Library, base: BaseFacts, provided: Set[str]
     file = posixpath.basename(name)
     if file in base.libraries or file in provided:
         return True
-    if _LIBC[base.python.libc.kind].fullmatch(file) or _DRIVERS.fullmatch(file):
+    if is_of_system(file, base):
         return True
     # The base's libraries are read from the loader's directories only: any other that exists may have the library.
     directories = [
@@ -154,16 +164,16 @@ def _summary(problems: Sequence[Problem], manager: str) -> str:
         others = len(problems) - 1
         return f"{problems[0]}" + (f" (and {others} more)" if others else "")
     names, packages = missing[:_MAX_NAMES], _packages(missing, manager)
-    setting = f": {_setting(packages[:_MAX_PACKAGES])}{_more(len(packages) - _MAX_PACKAGES)}" if packages else ""
+    advice = f": {setting(packages[:_MAX_PACKAGES])}{_more(len(packages) - _MAX_PACKAGES)}" if packages else ""
     more = _more(len(missing) - len(names))
-    return f"{problems[0].distribution} needs {', '.join(names)}{more}, which the image lacks{setting}"
+    return f"{problems[0].distribution} needs {', '.join(names)}{more}, which the image lacks{advice}"
 
 
 def _hint(problems: Sequence[Problem], manager: str) -> str:
     missing = _missing(problems)
     hints = []
     if packages := _packages(missing, manager):
-        hints.append(_setting(packages))
+        hints.append(setting(packages))
     if unknown := [name for name in missing if not package_of(name, manager)]:
         hints.append(f"find the OS package that has {', '.join(unknown)} and add it to runtime-packages")
     if any(not each.library for each in problems):
@@ -180,7 +190,8 @@ def _packages(missing: Sequence[str], manager: str) -> list[str]:
     return [*dict.fromkeys(package for name in missing if (package := package_of(name, manager)))]
 
 
-def _setting(packages: Sequence[str]) -> str:
+def setting(packages: Sequence[str]) -> str:
+    """The line of configuration that adds OS packages."""
     # A list of strings is written the same in TOML and JSON.
     return f"runtime-packages = {json.dumps([*packages])}"
 

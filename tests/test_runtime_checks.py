@@ -308,6 +308,15 @@ class TestShells:
         for outcome in (image.check(["sh", "-c", "app"]), image.check(healthcheck=["CMD-SHELL", "python -c 1"])):
             assert 'base = "debian:trixie-debug" has a shell, or write the command as a list' in only(outcome.errors)
 
+    def test_another_shell(self) -> None:
+        alpine = Image(advisor=Advisor(manager="apk"))
+        found = only(alpine.check(["bash", "-c", "app"]).errors)
+        assert found.endswith('write sh, which it has, or runtime-packages = ["bash"] adds it')
+
+    def test_script_for_env_without_env(self) -> None:
+        image = Image(base=DISTROLESS, files=[extra("app/x", b"#!/usr/bin/env python\n")])
+        assert "name the program itself, such as #!/app/.venv/bin/python" in only(image.check(["./x"]).errors)
+
     @pytest.mark.parametrize("text", ["curl -f http://localhost:8000/ || exit 1", "exec curl x", "  curl; true"])
     def test_first_command_of_a_shell_is_a_warning(self, text: str) -> None:
         outcome = Image(ports=("8080/tcp",)).check(healthcheck=["CMD-SHELL", text])
@@ -380,6 +389,11 @@ class TestHealthchecks:
     @pytest.mark.parametrize("word", ["CMD", "CMD-SHELL", "NONE"])
     def test_instruction_of_a_dockerfile(self, word: str) -> None:
         assert f"without {word}" in only(Image().check(healthcheck=["CMD", word, "python"]).errors)
+
+    def test_shell_of_the_base_s(self) -> None:
+        outcome = Image(inherited=frozenset({"healthcheck"})).check(healthcheck=["CMD-SHELL", "curl -f x || exit 1"])
+        assert "that is the base's: set healthcheck" in only(outcome.warnings)
+        assert (outcome.errors, outcome.notes) == ([], [])
 
     def test_that_of_the_base_is_a_warning(self) -> None:
         image = Image(inherited=frozenset({"healthcheck"}), base=DISTROLESS)

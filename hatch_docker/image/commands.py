@@ -20,8 +20,6 @@ from hatch_docker.image.programs import Process, Program, StartError, find, is_i
 from hatch_docker.image.remedies import Advisor, remedy
 from hatch_docker.oci.layer import Entry
 
-_INHERITED = "it is the base's"
-
 
 class Finding(NamedTuple):
     """Something about a key, and how bad it is."""
@@ -55,8 +53,8 @@ def findings(key: str, arguments: Sequence[str], process: Process, chosen: Chose
     except StartError as error:
         yield _failure(key, error, arguments, process, chosen)
         return
-    if configured:
-        yield from _start(key, program, process, chosen)
+    found = _start(key, program, process, chosen) if configured or key == "healthcheck" else ()
+    yield from found if configured else (_of_base(each) for each in found if each.kind != "note")
 
 
 def _failure(key: str, error: StartError, arguments: Sequence[str], process: Process, chosen: Chosen) -> Finding:
@@ -69,12 +67,13 @@ def _failure(key: str, error: StartError, arguments: Sequence[str], process: Pro
         text = f"{text}: {advice}"
     elif error.file:
         text = f"{text}: {_rights(error.file, process)}" if "executable" in text or "read" in text else text
-    if key in chosen.keys:
-        return Finding("error", key, text)
-    instead = "" if key == "healthcheck" else f"; {_INHERITED}: set entrypoint"
-    return Finding(
-        "warning", key, f"{text}; {_INHERITED}, and never succeeds" if key == "healthcheck" else text + instead
-    )
+    return Finding("error", key, text) if key in chosen.keys else _of_base(Finding("warning", key, text))
+
+
+def _of_base(finding: Finding) -> Finding:
+    """A finding about a command that the project did not configure."""
+    setting = "healthcheck" if finding.key == "healthcheck" else "entrypoint"
+    return Finding("warning", finding.key, f"{finding.text}; that is the base's: set {setting}")
 
 
 def _rights(path: str, process: Process) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.target import VENV
 from hatch_docker.config import BaseSpec
 from hatch_docker.image.linkage import manager_of
 from hatch_docker.image.programs import SHELLS, Process
@@ -108,10 +109,12 @@ def remedy(name: str, arguments: Sequence[str], process: Process, advisor: Advis
     if mistake := _mistaken(name, arguments, process, key):
         return mistake
     if base in SHELLS:
-        return f"{advisor.shell_base or 'set a base with a shell'}, or write the command as a list without a shell"
+        return _other_shell(base, process, advisor)
+    if base == "env":
+        return f"name the program itself, such as #!/{VENV}/bin/python or its path"
     if base in _FETCHERS and key == "healthcheck":
         package = _os_package(base, advisor.manager)
-        return f"{_runtime_packages(package)}{' or ' if package else ''}without it: {python_check(arguments, advisor)}"
+        return f"{_runtime_packages(package)}{', or ' if package else ''}do without: {python_check(arguments, advisor)}"
     if package := _os_package(base, advisor.manager):
         return _runtime_packages(package)
     if base in _PYTHON_PROGRAMS:
@@ -152,6 +155,14 @@ def _mistaken(name: str, arguments: Sequence[str], process: Process, key: str) -
     if key != "healthcheck" and ":" in name and "/" not in name:
         return "it is an application, which a server such as uvicorn or gunicorn runs"
     return ""
+
+
+def _other_shell(name: str, process: Process, advisor: Advisor) -> str:
+    """What to do about a shell that the image lacks: it may have another one."""
+    if name != "sh" and process.merged.files.is_file("bin/sh"):
+        package = _runtime_packages(_os_package(name, advisor.manager))
+        return f"write sh, which it has{f', or {package}' if package else ''}"
+    return f"{advisor.shell_base or 'set a base with a shell'}, or write the command as a list without a shell"
 
 
 def _os_package(program: str, manager: str) -> str:

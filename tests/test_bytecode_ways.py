@@ -7,27 +7,18 @@ import marshal
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import CodeType
 
 import pytest
-from dpkg_maker import listing
-from services_maker import make_services
 
-from hatch_docker.base.image import Base, open_base
-from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.target import Libc, TargetPython
-from hatch_docker.base.transports import BaseRequest
-from hatch_docker.config import BaseSpec
-from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
-from hatch_docker.image.bytecode import chunks as chunks_module
+from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode import process, ways
 from hatch_docker.image.bytecode.chunks import Ended, Talk, compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Compiler, Source, optimization_of
@@ -35,22 +26,19 @@ from hatch_docker.image.bytecode.frames import LARGEST_SOURCE, answers, joined
 from hatch_docker.image.bytecode.host import open_host
 from hatch_docker.image.bytecode.process import talk
 from hatch_docker.image.bytecode.stdlib import _has_bytecode, _is_importable
-from hatch_docker.image.bytecode.unpacked import _Closure, archive
-from hatch_docker.image.bytecode.ways import sandboxed, script
+from hatch_docker.image.bytecode.ways import script
 from hatch_docker.oci.filesystem import Node
-from hatch_docker.oci.image import Image
-from hatch_docker.oci.layer import Entry, write_layer
 from hatch_docker.oci.spec import Platform
 
 ARCHITECTURE = Platform.of("linux", platform.machine()).architecture
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 FOLDER = Path(ways.__file__).parent
-# Two equal sets in different functions, sets of strings and None, one-character strings, and names used elsewhere, whose
-# bytes depended on the order, the seed or the machine.
+# Two equal sets in different functions, sets of strings and None, one-character strings, and names used elsewhere: the
+# bytes would depend on the order, the seed or the machine.
 SETS = b"""
 def f(x): return x in {"225", "226", "zebra_%d", None, 7, ...}
 def g(x): return x in {"226", "zebra_%d", "225", None, 7, ...}
-def h(x): return x in {"stdin", "posix"}, "\\xe9", "\\xe9", {"lt;": "<", "eacute": "\\xe9"}, f.__name__, x.plock, b"\\xe9"
+def h(x): return x in {"stdin", "posix"}, "\\xe9", {"lt;": "<", "eacute": "\\xe9"}, f.__name__, x.plock, b"\\xe9"
 class A:
     def __init__(self): self.a, self.stdin, self.posix, self.zebra = 1, 2, 3, (None, (1.5, 1j, 10**40))
 """
@@ -280,7 +268,7 @@ class TestProcesses:
 
 class TestThisMachine:
     def test_a_python_on_the_path(self) -> None:
-        environ = {**os.environ, "PATH": os.path.dirname(sys.executable)}
+        environ = {**os.environ, "PATH": str(Path(sys.executable).parent)}
         compiler = open_host(this_python(), environ, script(), optimization=0, threads=1)
         sources = corpus(3)
         assert compiler.compile([sources], checked=False) == here().compile([sources], checked=False)

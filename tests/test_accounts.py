@@ -68,7 +68,12 @@ class TestNonroot:
     @pytest.mark.parametrize("user", [DEFAULT, "65532", "nonroot", "nonroot:nonroot", "065532"])
     def test_is_added_with_a_home_that_group_0_may_write_to(self, user: str) -> None:
         account = account_of(base(), user)
-        assert (account.user.name, account.user.uid, account.gid, account.groups) == ("nonroot", 65532, 65532, {65532})
+        assert (account.user.name, account.user.uid, account.gid, account.groups) == (
+            "nonroot",
+            65532,
+            65532,
+            frozenset({65532}),
+        )
         assert added(account, "etc/passwd", PASSWD) == NONROOT
         assert added(account, "etc/group", GROUP) == NONROOT_GROUP
         home = made(account)["home/nonroot"]
@@ -182,7 +187,7 @@ class TestFiles:
 class TestUser:
     def test_a_number_without_an_entry_gets_a_name_a_group_and_a_home(self) -> None:
         account = account_of(base(), "1000")
-        assert (account.user.uid, account.gid, account.groups) == (1000, 1000, {1000})
+        assert (account.user.uid, account.gid, account.groups) == (1000, 1000, frozenset({1000}))
         assert added(account, "etc/passwd", PASSWD) == f"{NONROOT}app:*:1000:1000:app:/home/app:/usr/sbin/nologin\n"
         assert added(account, "etc/group", GROUP) == f"{NONROOT_GROUP}app:x:1000:\n"
         assert (made(account)["home/app"].uid, made(account)["home/app"].gid) == (1000, 0)
@@ -232,14 +237,14 @@ class TestUser:
 
     def test_a_new_group_gets_a_warning(self) -> None:
         account = account_of(base(), "www-data:web")
-        assert (account.user.uid, account.gid, account.groups) == (33, 1000, {1000})
+        assert (account.user.uid, account.gid, account.groups) == (33, 1000, frozenset({1000}))
         assert added(account, "etc/group", GROUP) == f"{NONROOT_GROUP}web:x:1000:\n"
         assert len(account.warnings) == 1
         assert "no group 'web': it is added, with the ID 1000" in account.warnings[0]
 
     def test_the_base_s_user_and_its_groups(self) -> None:
         account = account_of(base(), "www-data")
-        assert (account.user.uid, account.gid, account.groups) == (33, 33, {33, 50})
+        assert (account.user.uid, account.gid, account.groups) == (33, 33, frozenset({33, 50}))
         assert account_of(base(), "33:nogroup").groups == {65534}, "only the group that is named"
 
     def test_the_first_line_wins_and_numbers_are_ids(self) -> None:

@@ -79,7 +79,19 @@ def peer(file: Path, project: Path, options: Sequence[str], *, bytecode: bool) -
         # New cache mounts, which are empty.
         own = text.replace("--mount=type=cache,", f"--mount=type=cache,id={secrets.token_hex(8)},")
         argument = f"BYTECODE={int(bytecode)}"
-        command = ["docker", "build", "--no-cache", *options, "--build-arg", argument, "--tag", tag, "-f", "-", project]
+        command: list[str | Path] = [
+            "docker",
+            "build",
+            "--no-cache",
+            *options,
+            "--build-arg",
+            argument,
+            "--tag",
+            tag,
+            "-f",
+            "-",
+            project,
+        ]
         run(*command, input=own)
 
     return Image(name=f"{file.name}, BYTECODE={int(bytecode)}", tag=tag, build=build)

@@ -288,7 +288,7 @@ class TestStandardLibrary:
             ("os.py", True),
             ("json/tool.py", True),
             ("config-3.13-x86_64-linux-gnu/python-config.py", False),
-            ("a-b.py", False),
+            ("_sysconfigdata__linux_x86_64-linux-gnu.py", True),
             ("__phello__/spam.py", True),
             ("x.pyc", False),
             ("__pycache__/os.cpython-313.pyc", False),

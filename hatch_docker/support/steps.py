@@ -24,6 +24,7 @@ _WORDS = {
     "compile": ("compiling", "compiled", "package"),
     "install": ("installing", "installed", ""),
     "layer": ("packing", "made", "layer"),
+    "bytecode": ("compiling", "compiled", "layer"),
     "load": ("loading", "loaded", ""),
     "push": ("pushing", "pushed", "blob"),
     "archive": ("writing", "wrote", ""),

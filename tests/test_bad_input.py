@@ -669,9 +669,12 @@ class TestDisk:
         project = bench.project()
         bench.made(project)
         with monkeypatch.context() as patch:
-            patch.setattr(
-                "hatch_docker.image.outputs.archive", lambda *_: _failing(OSError(number, os.strerror(number)))
-            )
+
+            def archive(*_: object) -> Iterator[bytes]:
+                patch.setattr("hatch_docker.support.atomic._Writable.write", _refusing(number))
+                yield b"half"
+
+            patch.setattr("hatch_docker.image.outputs.archive", archive)
             outcome = bench.build(project)
         message = check_clean(outcome)
         assert f"{archive_of(project)}: cannot write: {os.strerror(number)}" in message
@@ -683,11 +686,12 @@ class TestDisk:
     def test_is_full_for_a_layer(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         def write_layer(_entries: object, out: Any, *_options: object, **_more: object) -> None:
             out.write(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            out.flush()
 
         project = bench.project(wheels=[bench.wheel("alpha"), bench.wheel("delta")])
         with monkeypatch.context() as patch:
             patch.setattr("hatch_docker.oci.layercache.write_layer", write_layer)
+            patch.setattr("hatch_docker.support.atomic._Writable.write", _refusing(errno.ENOSPC))
             message = check_clean(bench.build(project))
         assert message.startswith(f"{bench.cache / 'tmp'}: cannot write: No space left on device")
         assert "hint: the disk is full: free some space, or name another directory in HATCH_DOCKER_CACHE_DIR" in message
@@ -830,6 +834,16 @@ def half(*arguments, **options):
 module.{name} = (lambda *a, **o: list(half(*a, **o))) if "{name}" == "write_layer" else half
 sys.exit(hatchling.cli.hatchling())
 """
+
+
+def _refusing(number: int) -> Callable[[Any, object], int]:
+    """The `write` of a file whose disk refuses it."""
+
+    def write(self: Any, _data: object) -> int:
+        with self._refusals():
+            raise OSError(number, os.strerror(number))
+
+    return write
 
 
 def _failing(error: BaseException) -> Iterator[bytes]:

@@ -263,7 +263,7 @@ class TestUnpackedSdists:
         dependency = bench.wheel("dependency")
         # Neither the lock nor this file is in the sdist.
         more = HOOK + '[tool.hatch.build.targets.sdist]\nonly-include = ["src"]'
-        docker = 'extra-files = [{ from = "settings.ini", into = "/etc" }]'
+        docker = 'extra-files = [{ from = "settings.ini", into = "/etc/settings.ini" }]'
         project = bench.project(folder, wheels=[dependency], more=more, docker=docker, files={"settings.ini": "[a]"})
         commit(project)
         assert bench.build(project).code == 0

@@ -32,6 +32,8 @@ from hatch_docker.image.extra_files import Beneath, directories_of, extra_entrie
 from hatch_docker.image.layers import Part, arrange, make_layers
 from hatch_docker.image.linkage import check_linkage
 from hatch_docker.image.merged import Identity, merge_files
+from hatch_docker.image.opened import check_opened
+from hatch_docker.image.pruning import pruned_of, pruning_of
 from hatch_docker.image.remedies import advisor_of
 from hatch_docker.image.report import Built, BuiltFile, BuiltImage, BuiltSource
 from hatch_docker.image.runtime import index_annotations, with_lock
@@ -58,7 +60,7 @@ def build(plan: Plan, services: Services) -> Built:
     platforms = [str(image.platform) for image in plan.images]
     with plan.project.distribution() as own, steps(platforms, services.progress) as step:
         fetched = step(partial(_fetch, plan, own, services, {}), plan.images)
-        inputs = step(partial(_compile, plan, services), fetched)
+        inputs = step(partial(_compile, plan, own, services), fetched)
         layered = step(partial(_make_layers, plan, own, services), inputs)
         bytecode = step(partial(_make_bytecode, plan, services), layered)
     # All platforms have bytecode, or none.
@@ -116,11 +118,12 @@ def _fetch(
     return _Fetched(plan=image, base=base, base_layers=base_layers, context=context, collected=collected)
 
 
-def _compile(plan: Plan, services: Services, fetched: _Fetched, _progress: Progress) -> _Inputs:
+def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progress: Progress) -> _Inputs:
     """Compile the sdists of an image, and prepare all wheels."""
-    prune, keep = plan.config.packages.prune, plan.config.packages.keep
+    sources = own if isinstance(own, SourceFiles) else None
+    pruning = pruning_of(plan.config, plan.project.root, sources)
     files, compiled = compile_missing(fetched.collected, fetched.context)
-    wheels = prepare_wheels(files, services.cache, prune=prune, keep=keep, threads=services.threads)
+    wheels = prepare_wheels(files, services.cache, pruning, own=sources is None, threads=services.threads)
     return _Inputs(fetched=fetched, wheels=wheels, compiled=compiled)
 
 
@@ -151,6 +154,7 @@ def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, prog
     locked = _with_versions(image.locked, dependencies)
     check_wheels(dependencies, own_wheel, locked, image.request, progress, version=plan.project.version)
     check_linkage(wheels, base.facts, compiled={each.name for each in inputs.compiled}, progress=progress)
+    check_opened(wheels, base.facts, progress)
     project = replace(plan.project, version=own_wheel.facts.version) if own_wheel else plan.project
     files = files_of(base.merged, services.cache, services.threads)
     check_directories(files, config.runtime.working_dir, config.runtime.volumes, config.place)
@@ -196,6 +200,7 @@ def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, prog
             compiled=tuple(inputs.compiled),
             sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
             wheel=_wheel_file(own, own_wheel) if own_wheel else None,
+            pruned=pruned_of(wheels),
         )
 
     return _Layered(base=base, plan=image, code=code, parts=parts, made=made, finish=finish)

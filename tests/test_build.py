@@ -142,19 +142,50 @@ urls = {Homepage = "https://shop.example", "Source Code" = "https://code.example
         assert bench.made(project, HATCH_DOCKER_PLATFORMS="linux/arm64").document["architecture"] == "arm64"
         assert result_of(project)["platform"] == "linux/arm64"
 
-    def test_prunes_unused_files(self, bench: Bench) -> None:
+    def test_prunes_unused_files_of_dependencies_and_reports_them(self, bench: Bench) -> None:
         files = {
-            "alpha_lib/__init__.py": "",
-            "alpha_lib/tests/test_it.py": "",
-            "alpha_lib/fast.c": "",
-            "alpha_lib/a.a": "",
+            "alpha_lib/__init__.py": "x = 1\n",
+            "alpha_lib/tests/test_it.py": "from alpha_lib import x\n\ndef test_x():\n    assert x\n",
+            "alpha_lib/fast.so": "",
+            "alpha_lib/fast.c": "int x;\n",
+            "alpha_lib/fast.a": "",
+            "alpha_lib/fast.h": "",
         }
-        project = bench.project(wheels=[bench.wheel("alpha", files=files)])
-        assert f"{SITE}/alpha_lib/__init__.py" in bench.made(project).members
-        lean, whole = bench.made(project), bench.made(project, HATCH_DOCKER_PRUNE="[]")
-        pruned = {f"{SITE}/alpha_lib/{name}" for name in ("tests", "tests/test_it.py", "fast.c", "a.a")}
-        assert whole.members.keys() - lean.members.keys() == pruned
+        own = {"src/shop/tests/test_it.py": files["alpha_lib/tests/test_it.py"].replace("alpha_lib", "shop")}
+        project = bench.project(wheels=[bench.wheel("alpha", files=files)], files=own)
+        outcome = bench.build(project)
+        assert outcome.code == 0, outcome.err
+        lean, result = read(archive_of(project)), result_of(project)
+        whole = bench.made(project, HATCH_DOCKER_PRUNE="[]")
+        pruned = {f"{SITE}/alpha_lib/{name}" for name in ("tests", "tests/test_it.py", "fast.c", "fast.a")}
+        assert {each for each in whole.members.keys() - lean.members.keys() if "__pycache__" not in each} == pruned
+        assert f"{SITE}/shop/tests/test_it.py" in lean.members
         assert "tests/test_it.py" not in lean.text(f"{SITE}/alpha-1.0.dist-info/RECORD")
+        size = sum(len(files[f"alpha_lib/{name}"]) for name in ("tests/test_it.py", "fast.c"))
+        assert f"\n  pruned {size} B: alpha {size} B\n" in outcome.err
+        rules = {"c-sources": 7, "static-libraries": 0, "tests": size - 7}
+        assert result["pruned-files"] == [{"name": "alpha", "version": "1.0", "size": size, "rules": rules}]
+        assert "pruned" not in bench.build(project, HATCH_DOCKER_PRUNE="[]").err
+
+    @pytest.mark.parametrize(
+        "docker",
+        [
+            'cmd = ["python", "-m", "alpha_lib.tests.helper"]',
+            'env = {PLUGIN = "alpha_lib.tests.helper"}',
+            'cmd = ["python", "-m", "unittest", "discover", "/app"]',
+            'extra-files = [{from = "conf", into = "/conf"}]',
+            'extra-files = [{from = "conf/plugins.ini", into = "/plugins.ini"}]',
+        ],
+    )
+    def test_tests_that_the_image_uses_stay(self, bench: Bench, docker: str) -> None:
+        files = {
+            "alpha_lib/__init__.py": "x = 1\n",
+            "alpha_lib/tests/helper.py": "",
+            "alpha_lib/tests/test_it.py": "from alpha_lib import x\nfrom . import helper\ndef test(): assert x\n",
+        }
+        conf = {"conf/plugins.ini": "[plugins]\nalpha = alpha_lib.tests.helper\n"}
+        project = bench.project(wheels=[bench.wheel("alpha", files=files)], files=conf, docker=docker)
+        assert f"{SITE}/alpha_lib/tests/test_it.py" in bench.made(project).members
 
     def test_warns_if_two_wheels_install_one_path(self, bench: Bench) -> None:
         wheels = [bench.wheel(name, files={"shared.py": name}) for name in ("alpha", "beta")]
@@ -623,12 +654,13 @@ class TestCreated:
 
 
 # Keys that change only what is compiled, comes from Debian's archive, or is right above the base: test_compiling*.py,
-# test_debian*.py and test_additions.py.
+# test_debian*.py and test_additions.py. Bytecode needs a real Python: test_bytecode_layers.py.
 TESTED_ELSEWHERE = {
     "build-constraints",
     "build-network",
     "build-packages",
     "builder",
+    "bytecode",
     "ca-certificates",
     "debian-keyring",
     "debian-mirror",
@@ -654,9 +686,11 @@ OVERRIDES: dict[str, tuple[str, Callable[[Made, dict[str, Any]], bool]]] = {
     "index-url": ("https://index.example/simple/", lambda made, _: f"{SITE}/alpha.py" in made.members),
     "prune": (
         "*.txt",
-        lambda made, _: f"{SITE}/alpha/note.txt" not in made.members and f"{SITE}/alpha/tests/x.py" in made.members,
+        lambda made, _: (
+            f"{SITE}/alpha/note.txt" not in made.members and f"{SITE}/alpha/tests/test_x.py" in made.members
+        ),
     ),
-    "keep": ("alpha", lambda made, _: f"{SITE}/alpha/tests/x.py" in made.members),
+    "keep": ("alpha", lambda made, _: f"{SITE}/alpha/tests/test_x.py" in made.members),
     "entrypoint": ('["python", "-c"]', lambda made, _: made.config["Entrypoint"] == ["python", "-c"]),
     "cmd": ("alpha-tool", lambda made, _: made.config["Cmd"] == ["/app/.venv/bin/alpha-tool"]),
     "env": ("A=1, B=x=y", lambda made, _: (made.env["A"], made.env["B"]) == ("1", "x=y")),
@@ -685,7 +719,8 @@ class TestOverrides:
 
     @pytest.mark.parametrize("key", OVERRIDES)
     def test_a_variable_overrides_its_key(self, bench: Bench, key: str) -> None:
-        alpha = {"alpha/tests/x.py": "", "alpha/note.txt": ""}
+        test = "from alpha import x\ndef test_x():\n    assert x\n"
+        alpha = {"alpha/__init__.py": "", "alpha/tests/test_x.py": test, "alpha/note.txt": ""}
         newer = bench.root / "newer"
         newer.mkdir()
         project = bench.project(

@@ -205,7 +205,7 @@ def members(layer: MadeLayer) -> dict[str, bytes | None]:
 
 def test_progress_counts_files_that_are_not_pruned(cache: Cache, tmp_path: Path) -> None:
     files = {"demo/__init__.py": b"a" * 3000, "demo/tests/big.py": b"b" * 99_999}
-    (part,) = group([replace(make_prepared(tmp_path, files=files), pruned=frozenset({"demo/tests/big.py"}))], 1)
+    (part,) = group([replace(make_prepared(tmp_path, files=files), pruned={"demo/tests/big.py": "tests"})], 1)
     notes = Notes()
     (layer,) = made(cache, part, progress=notes)
     # The rest are parent directories and the end of the archive.
@@ -275,7 +275,7 @@ class TestCaching:
 
     def test_key_contains_the_pruned_files(self, cache: Cache, part: Part) -> None:
         (first,) = made(cache, part)
-        pruned = replace(part, wheels=(replace(part.wheels[0], pruned=frozenset({"one.py"})), part.wheels[1]))
+        pruned = replace(part, wheels=(replace(part.wheels[0], pruned={"one.py": "globs"}), part.wheels[1]))
         (other,) = made(cache, pruned)
         assert not other.reused
         assert set(members(first)) - set(members(other)) == {f"{VENV}/lib/python3.13/site-packages/one.py"}

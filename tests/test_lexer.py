@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mutations import many
 
 from hatch_docker.wheels.lexer import read_module
-from hatch_docker.wheels.scan import Surroundings, reach
 
 PLAIN = re.compile(r"[a-zA-Z_/.:-]+")
 
@@ -187,51 +186,6 @@ def test_real_modules_agree_with_the_parser() -> None:
         assert not missing or re.search(rb"\\[xuUN0-7]", source), path
         compared += 1
     assert compared > 50
-
-
-@pytest.mark.parametrize("path", ["demo/main.py", "demo/sub/tests/test_a.py"])
-def test_hint_skips_no_module_that_uses_tests(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    def other_tests(source: bytes) -> frozenset[str]:
-        return reach(source, path, around).tests - {"demo/sub/tests"}
-
-    around = Surroundings(tested={"demo/tests/data/x.json", "demo/tests/", "demo/tests/data/"})
-    if path == "demo/main.py":
-        assert [source for source in USING_TESTS if not other_tests(source.encode())] == []
-    sources = [each.read_bytes() for each in modules()]
-    with_hint = list(map(other_tests, sources))
-    monkeypatch.setattr("hatch_docker.wheels.scan._HINT", re.compile(b""))
-    assert list(map(other_tests, sources)) == with_hint
-
-
-USING_TESTS = [
-    "import tests",
-    "lazy import tests",
-    "lazy from . import tests",
-    "import_('demo.tests.%s' % x)",
-    "import_('tests.{}'.format(x))",
-    "import\ttests as t",
-    "import tests; x",
-    "import a, tests",
-    "import a,tests,b",
-    "from tests import a",
-    "from tests . a import b",
-    "from . tests import a",
-    "from a import tests",
-    "from a import (tests)",
-    "from a import (\n\ttests\n)",
-    "from a import b, \\\n    tests",
-    "import a . tests",
-    "import_('a.tests')",
-    "import_('tests.a')",
-    "import_('tests:a')",
-    "import_('demo.' 'tests')",
-    "import_('demo.'\n\t'tests.a')",
-    "import_(f'{x}.tests')",
-    "import_(f'demo.tests.{x}')",
-    "import_('tests.' + x)",
-    "open('tests/data/x.json')",
-    "open('./demo/tests/')",
-]
 
 
 @pytest.mark.parametrize(

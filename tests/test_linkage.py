@@ -82,8 +82,8 @@ class TestSearch:
         files = {"demo/a.so": make_library(["libb.so"]), "demo/libb.so": make_library(["libgone.so.1"])}
         whole = wheel(tmp_path, files)
         assert missing(SLIM, whole) == ["libgone.so.1"]
-        assert missing(SLIM, replace(whole, pruned=frozenset({"demo/libb.so"}))) == ["libb.so"]
-        assert missing(SLIM, replace(whole, pruned=frozenset(files))) == []
+        assert missing(SLIM, replace(whole, pruned={"demo/libb.so": "globs"})) == ["libb.so"]
+        assert missing(SLIM, replace(whole, pruned=dict.fromkeys(files, "globs"))) == []
 
     @pytest.mark.parametrize(
         ("rpath", "runpath", "accepted"),
@@ -156,8 +156,10 @@ def make(libraries: Mapping[str, Library] = {}) -> PreparedWheel:
         scripts={},
         data="demo-1.data",
         files=dict.fromkeys(libraries, ""),
-        reaches={},
-        sources=(),
+        sizes=(),
+        uses={},
+        suites={},
+        built=frozenset(),
         libraries=libraries,
     )
     return PreparedWheel(facts=facts, filename=f"demo-1-cp313-cp313-{GLIBC}.whl", path=Path(), digest="")

@@ -45,8 +45,8 @@ def plan(bench: CommandBench, project: Path, *arguments: str, **env: str) -> Out
     return outcome
 
 
-def document(bench: CommandBench, project: Path, **env: str) -> dict[str, Any]:
-    outcome = plan(bench, project, "--json", **env)
+def document(bench: CommandBench, project: Path, *arguments: str, **env: str) -> dict[str, Any]:
+    outcome = plan(bench, project, "--json", *arguments, **env)
     assert outcome.code == 0, outcome.err
     found: dict[str, Any] = json.loads(outcome.out)
     return found
@@ -126,6 +126,23 @@ class TestDecisions:
         sizes = [layer["size"] for layer in result_of(project)["layers"]]
         assert [packages["size"], alpha["size"]] == sizes[:2]
         assert (packages["cached"], alpha["cached"], own["cached"]) == (True, True, "unknown")
+
+    def test_pruned_files_are_listed_on_request(self, bench: CommandBench) -> None:
+        files = {"alpha/__init__.py": "", "alpha/fast.c": "int x;\n", "alpha/fast.so": ""}
+        wheel = bench.wheel("alpha", files=files)
+        bench.index.add("alpha", wheel.name, wheel.read_bytes())
+        project = bench.project(dependencies=["alpha"])
+        (project / "pylock.toml").write_text(lock_of(wheel, url=bench.index.file_url("").rstrip("/")))
+        (alpha,) = document(bench, project, "--pruned")["images"][0]["distributions"]
+        assert alpha["pruned"] == "unknown"
+        assert "pruned of alpha 1.0: unknown until its wheel is cached" in plan(bench, project, "--pruned").out
+        assert bench.build(project).code == 0
+        (alpha,) = document(bench, project, "--pruned")["images"][0]["distributions"]
+        assert alpha["pruned"] == [{"path": "alpha/fast.c", "rule": "c-sources", "size": 7}]
+        text = plan(bench, project, "--pruned").out
+        assert "  pruned of alpha 1.0: 7 B\n  alpha/fast.c  7 B  c-sources" in text
+        assert "fast.c" not in plan(bench, project).out
+        assert "pruned" not in image(bench, project)["distributions"][0]
 
     def test_another_compression_makes_layers_anew(self, bench: CommandBench) -> None:
         project = indexed(bench, "alpha")
@@ -236,11 +253,11 @@ class TestSchema:
         sdist = make_sdist(bench.root, "alpha", files={"alpha.c": ""})
         project = bench.project(dependencies=["alpha"], docker=PACKAGES)
         (project / "pylock.toml").write_text(lock_of_sdists(sdist))
-        found = document(bench, project)
+        found = document(bench, project, "--pruned")
         assert found["schema-version"] == 1
         rows = [line for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
         documented = {key for row in rows for key in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
-        nested = {"reason", "builder"}  # described in the row of `compile`
+        nested = {"reason", "builder", "path", "rule"}  # described in the rows of `compile` and `pruned`
         assert set(keys(found)) - nested == documented
 
 

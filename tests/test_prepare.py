@@ -20,6 +20,7 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import file_digest
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels, scripts_of
+from hatch_docker.wheels.prune import Pruning
 
 
 @dataclass
@@ -111,7 +112,7 @@ class TestClashes:
 
     def test_pruned_files_do_not_clash(self, tmp_path: Path, own: PreparedWheel) -> None:
         one, two = (make_prepared(tmp_path, name, {"tests/x.py": name}) for name in ("one", "two"))
-        assert check([replace(one, pruned=frozenset({"tests/x.py"})), two], own) == []
+        assert check([replace(one, pruned={"tests/x.py": "tests"}), two], own) == []
 
     def test_long_lists_are_shortened(self, tmp_path: Path, own: PreparedWheel) -> None:
         wheels = [
@@ -175,15 +176,20 @@ class TestCompleteness:
         assert check([requiring], own, "needy", overridden=["missing"]) == []
 
 
+SUITE = "from {} import x\ndef test_x():\n    assert x\n"
+
+
 class TestPrepareWheels:
     def prepared(self, tmp_path: Path, cache: Cache) -> tuple[list[PreparedWheel], PreparedWheel]:
         files = []
         for name in ("one", "two"):
-            wheel = make_prepared(tmp_path, name, {f"{name}/__init__.py": "", f"{name}/tests/x.py": ""})
+            wheel = make_prepared(
+                tmp_path, name, {f"{name}/__init__.py": "", f"{name}/tests/test_x.py": SUITE.format(name)}
+            )
             files.append(FetchedFile(artifact=artifact(wheel), path=wheel.path, digest=wheel.digest))
-        own = make_wheel(tmp_path, "app", files={"app.py": "import one.tests.x"})
+        own = make_wheel(tmp_path, "app", files={"app.py": "import one.tests.test_x"})
         *others, own_wheel = prepare_wheels(
-            [*files, own_file(own, "app", "1.0")], cache, prune=["tests"], keep=[], threads=2
+            [*files, own_file(own, "app", "1.0")], cache, Pruning(prune=["tests"]), own=True, threads=2
         )
         return others, own_wheel
 
@@ -191,7 +197,7 @@ class TestPrepareWheels:
         wheels, own = self.prepared(tmp_path, Cache(tmp_path / "cache"))
         assert [wheel.facts.name for wheel in [*wheels, own]] == ["one", "two", "app"]
         # The project imports the tests of one.
-        assert [wheel.pruned for wheel in wheels] == [frozenset(), frozenset({"two/tests/x.py"})]
+        assert [wheel.pruned for wheel in wheels] == [{}, {"two/tests/test_x.py": "tests"}]
         with own.path.open("rb") as file:
             assert own.digest == file_digest(file)
 
@@ -207,7 +213,7 @@ class TestPrepareWheels:
         own = make_wheel(tmp_path, "app", files={"app.py": ""})
         own.write_bytes(b"nonsense")
         with pytest.raises(WheelError, match=r"app-1\.0-py3-none-any\.whl"):
-            prepare_wheels([own_file(own, "app", "1.0")], Cache(tmp_path / "cache"), prune=[], keep=[], threads=1)
+            prepare_wheels([own_file(own, "app", "1.0")], Cache(tmp_path / "cache"), Pruning(prune=[]), threads=1)
 
 
 def test_scripts_are_generated_ones_and_those_in_wheels(tmp_path: Path) -> None:

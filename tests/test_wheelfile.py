@@ -223,7 +223,7 @@ def test_facts_survive_json(tmp_path: Path) -> None:
     assert facts.requires_dist == ("spam >= 1", "eggs; extra == 'x'")
     assert facts.scripts == {"demo": "demo:main", "demo-gui": "demo.gui:App.run"}
     assert facts.files["demo/__init__.py"] == row("", b"from .tests import helper")[1]
-    assert facts.reaches == {"": ("demo/tests",)}
+    assert facts.uses[""].holds == {"demo/tests"}
     assert WheelFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
 

@@ -22,6 +22,7 @@ from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
+from hatch_docker.wheels.prune import Pruning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class LayerPreview:
 
     code: CodeOptions
     packages: Packages
+    pruning: Pruning
     built: Callable[[Artifact, FetchedFile | None], FetchedFile | None]
     cache: Cache
     threads: int
@@ -63,7 +65,7 @@ class LayerPreview:
         And the layers of those that were built from local directories, which are below the project's, if there are any.
         `files` are those that `files` returned for the artifacts.
         """
-        wheels = self._wheels(artifacts, files)
+        wheels = self.wheels(artifacts, files)
         labels = {each.name: f"{each.name} {each.version}".rstrip() for each in artifacts}
         labels |= {name: f"{wheel.facts.name} {wheel.facts.version}" for name, wheel in wheels.items()}
         sizes = {each.name: (each.size or 0) if each.is_wheel else 0 for each in artifacts}
@@ -105,12 +107,11 @@ class LayerPreview:
 
         return code
 
-    def _wheels(self, artifacts: Sequence[Artifact], files: Mapping[str, FetchedFile]) -> dict[str, PreparedWheel]:
+    def wheels(self, artifacts: Sequence[Artifact], files: Mapping[str, FetchedFile]) -> dict[str, PreparedWheel]:
         """The wheels that the cache has, by name."""
         found = [self._wheel(each, files.get(each.name)) for each in artifacts]
-        prune, keep = self.packages.prune, self.packages.keep
         present = [file for file in found if file]
-        wheels = prepare_wheels(present, self.cache, prune=prune, keep=keep, threads=self.threads)
+        wheels = prepare_wheels(present, self.cache, self.pruning, threads=self.threads)
         return {wheel.facts.key: wheel for wheel in wheels}
 
     def _wheel(self, artifact: Artifact, file: FetchedFile | None) -> FetchedFile | None:

@@ -11,6 +11,7 @@ from typing import Any
 from hatch_docker.base.image import Base
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.image.layers import LAYOUT
+from hatch_docker.image.pruning import PrunedWheel, summary
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.image import Image, ImageIndex
@@ -49,7 +50,7 @@ class BuiltImage:
     """An image for one platform, and the facts for its report.
 
     `version` is that of the project's wheel. `layers` are those above the base. `lock` is the file name of the lock.
-    `wheel` is the project's own, None if it has none.
+    `wheel` is the project's own, None if it has none. `pruned` are the wheels of which files are left out.
     """
 
     version: str
@@ -60,6 +61,7 @@ class BuiltImage:
     compiled: tuple[CompiledWheel, ...] = ()
     sources: tuple[BuiltSource, ...] = ()
     wheel: BuiltFile | None = None
+    pruned: tuple[PrunedWheel, ...] = ()
 
     @property
     def platform(self) -> Platform:
@@ -165,6 +167,10 @@ def _image(built: BuiltImage) -> dict[str, Any]:
             for selection in built.base.selections
             for each in selection.packages
         ],
+        "pruned-files": [
+            {"name": each.name, "version": each.version, "size": each.size, "rules": each.sizes}
+            for each in built.pruned
+        ],
         "size": _size(image.layers),
         "layers": [_layer(made) for made in built.layers],
     }
@@ -234,7 +240,8 @@ def table(built: BuiltImage, seen: Mapping[str, str] = MappingProxyType({})) -> 
         (f"total, {human(_size(ours))} above the base", human(_size(built.image.layers)), "", ""),
     ]
     head, *lines = aligned([("layer", "size", "unpacked", ""), *rows], right=(1, 2))
-    return [head, "  " + "─" * (max(map(len, [head, *lines])) - 2), *lines]
+    pruned = [f"  {summary(built.pruned)}"] if built.pruned else []
+    return [head, "  " + "─" * (max(map(len, [head, *lines])) - 2), *lines, *pruned]
 
 
 def _shared_rows(shared: Sequence[MadeLayer], seen: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

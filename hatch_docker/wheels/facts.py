@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,16 +13,15 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.support.elf import Library, read_library
-from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
-from hatch_docker.wheels.scan import Reach, reach, surroundings, test_directory, tests_of_module
+from hatch_docker.wheels.content import read_content, scripts_of
+from hatch_docker.wheels.opened import Opened
+from hatch_docker.wheels.scan import Uses
+from hatch_docker.wheels.suites import Suite
 from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
-from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Part of the cache key of facts: raise it if the facts, or the way to find them, change.
 FORMAT = 6
 
-# Scripts are scanned like modules, except larger ones, which may be compiled programs.
-_SCRIPT_BYTES = 1 << 20
 _LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
 
 
@@ -33,10 +31,10 @@ class WheelFacts:
 
     `name` and the other strings of METADATA are as written there. `scripts` are those to generate: the object reference
     (`module:attribute`) by file name. `files` has the hash of every member (as RECORD writes it, empty if RECORD has
-    none) by its path in the wheel. `reaches` has the test directories that modules use, by the test directory that the
-    modules are in, `""` for modules outside of any. `sources` are the directories whose C sources are kept together,
-    because a module names one of them. `libraries` are the shared libraries and extension modules, by path in the
-    wheel.
+    none) by its path in the wheel, and `sizes` has their sizes in bytes, in the same order. `uses` are what modules use
+    of tests, by their origin (`content.WheelContent`). `suites` are the test suites by folder, and `built` the sources
+    and static libraries that nothing reads at run time, both relative to site-packages. `libraries` are the shared
+    libraries and extension modules, by path in the wheel, and `opens` those that modules open by name.
     """
 
     name: str
@@ -46,9 +44,12 @@ class WheelFacts:
     scripts: Mapping[str, str]
     data: str
     files: Mapping[str, str]
-    reaches: Mapping[str, tuple[str, ...]]
-    sources: tuple[str, ...]
+    sizes: tuple[int, ...]
+    uses: Mapping[str, Uses]
+    suites: Mapping[str, Suite]
+    built: frozenset[str]
     libraries: Mapping[str, Library] = field(default_factory=dict)
+    opens: tuple[Opened, ...] = ()
 
     @property
     def key(self) -> str:
@@ -66,8 +67,10 @@ class WheelFacts:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
-        libraries = {path: library.to_json() for path, library in self.libraries.items()}
-        return {name: getattr(self, name) for name in _FIELDS} | {"libraries": libraries}
+        values = {name: getattr(self, name) for name in _FIELDS}
+        for name in ("libraries", "uses", "suites"):
+            values[name] = {key: value.to_json() for key, value in values[name].items()}
+        return values | {"built": sorted(self.built), "opens": [each.to_json() for each in self.opens]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> WheelFacts | None:
@@ -78,16 +81,21 @@ class WheelFacts:
             return None
         try:
             libraries = {path: Library.from_json(each) for path, each in document["libraries"].items()}
+            uses = {origin: Uses.from_json(each) for origin, each in document["uses"].items()}
+            suites = {folder: Suite.from_json(each) for folder, each in document["suites"].items()}
+            opens = tuple(map(Opened.from_json, document["opens"]))
         except (TypeError, ValueError):
             return None
-        reaches = document["reaches"].items()
         return cls(
             **dict(document)
             | {
                 "requires_dist": tuple(document["requires_dist"]),
-                "sources": tuple(document["sources"]),
-                "reaches": {origin: tuple(tests) for origin, tests in reaches if isinstance(tests, (list, tuple))},
+                "sizes": tuple(document["sizes"]),
+                "uses": uses,
+                "suites": suites,
+                "built": frozenset(document["built"]),
                 "libraries": libraries,
+                "opens": opens,
             }
         )
 
@@ -100,40 +108,20 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "scripts": dict,
     "data": str,
     "files": dict,
-    "reaches": dict,
-    "sources": (list, tuple),
+    "sizes": (list, tuple),
+    "uses": dict,
+    "suites": dict,
+    "built": list,
     "libraries": dict,
+    "opens": list,
 }
-
-
-def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
-    """The entry points of a wheel. Raises WheelError if they cannot be parsed."""
-    path = f"{wheel.dist_info}/entry_points.txt"
-    return parse_entry_points(wheel.read(path), wheel.filename) if path in wheel.members else ()
-
-
-def scripts_of(wheel: WheelFile) -> list[Script]:
-    """The scripts that an installer generates. Raises WheelError if one is malformed or declared twice."""
-    scripts: dict[str, Script] = {}
-    for entry in entry_points_of(wheel):
-        if entry.group in {"console_scripts", "gui_scripts"}:
-            if entry.name in scripts:
-                raise wheel.error(f"declares the script {entry.name!r} twice")
-            scripts[entry.name] = script_of(entry, wheel.filename)
-    return list(scripts.values())
 
 
 def read_facts(wheel: WheelFile) -> WheelFacts:
     """Read a wheel's facts. Every module is read once. Raises WheelError for an invalid wheel."""
     if wheel.doubtful:
         wheel.correct()
-    reaches: dict[str, set[str]] = {
-        "": {tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel)}
-    }
-    sources: set[str] = set()
-    for origin, found in _scan(wheel):
-        reaches.setdefault(origin, set()).update(found.tests - {origin})
-        sources |= found.sources
+    content = read_content(wheel)
     return WheelFacts(
         name=wheel.metadata.name,
         version=wheel.metadata.version,
@@ -142,8 +130,11 @@ def read_facts(wheel: WheelFile) -> WheelFacts:
         scripts={script.name: f"{script.module}:{script.attribute}" for script in scripts_of(wheel)},
         data=wheel.data,
         files={path: wheel.records[path].hash if path in wheel.records else "" for path in sorted(wheel.members)},
-        reaches={origin: tuple(sorted(tests - {""})) for origin, tests in sorted(reaches.items()) if tests - {""}},
-        sources=tuple(sorted(sources)),
+        sizes=tuple(wheel.members[path].file_size for path in sorted(wheel.members)),
+        uses=content.uses,
+        suites=content.suites,
+        built=content.built,
+        opens=content.opens,
         libraries=dict(_libraries(wheel)),
     )
 
@@ -157,21 +148,3 @@ def _libraries(wheel: WheelFile) -> Iterator[tuple[str, Library]]:
             raise wheel.error(error.message, hint=error.hint) from None
         if library is not None:
             yield path, library
-
-
-def _scan(wheel: WheelFile) -> Iterator[tuple[str, Reach]]:
-    """The reach of each module, with the test directory that the module is in."""
-    around = surroundings(
-        place for scheme, place in map(wheel.split, wheel.members) if scheme in {"purelib", "platlib"}
-    )
-    for path, info in wheel.members.items():
-        scheme, place = wheel.split(path)
-        if scheme == "scripts":
-            if info.file_size <= _SCRIPT_BYTES:
-                yield "", reach(wheel.read(path), f"bin/{place}", around)
-        elif path.endswith(".py") and info.file_size <= READ_LIMIT:
-            if origin := test_directory(place):
-                yield origin, Reach(tests=reach(wheel.read(path), place, around).tests)
-            # Only pytest imports conftest.py, and what it uses are the tests.
-            elif posixpath.basename(place) != "conftest.py":
-                yield "", reach(wheel.read(path), place, around)

@@ -1,53 +1,87 @@
-"""Find what a module's source uses that pruning would remove: test packages, and C sources that it names. No I/O.
+"""Find what a module uses of folders of tests, which pruning could remove. No I/O.
 
-Paths are relative to site-packages. A test package is a directory named `tests`; if they are nested, the outermost.
-The result depends neither on the grammar nor on the Unicode version of the Python that runs this.
+Paths are relative to site-packages. A test folder is one named `tests`; if they are nested, the outermost. What a use
+cannot be told from counts as a use. Time is linear in the source: no pattern repeats before a literal, and looks back
+are bounded. The result depends neither on the grammar nor on the Unicode version of the Python that runs this.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hatch_docker.wheels.lexer import LETTER, Found, read_module
+from hatch_docker.wheels.lexer import read_module
 
-# Files that may be compiled at run time: sources and headers of C, and the GPU kernels that include these.
-SOURCE_SUFFIXES = (
-    *(".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx", ".pyx", ".pxd", ".pxi", ".f", ".f90", ".for"),
-    *(".cu", ".cuh", ".cl", ".hip", ".metal", ".a"),
+# PATH_MAX on Linux: a longer path cannot be installed, and a longer text names none.
+_LONGEST = 4096
+# In front of a path below some folder of tests, wherever that is.
+ANYWHERE = "*/"
+
+# A module without a match mentions no tests, though many contain the word in prose.
+_HINT = re.compile(rb"tests(?:(?<=[./\\\"']tests)|[./\\\"':]|[ \t\f\\]*(?:[,)#;\r\n]|as\b|import\b|\Z))")
+# The ways of a module to its own folder, or to that of a package.
+_HERE = (
+    *(b"__file__", b"__path__", b"resources", b"find_spec", b"getfile", b"getsourcefile"),
+    *(b"iter_modules", b"walk_packages"),
 )
-
-# Limits on time, far above real wheels: bytes of a path (PATH_MAX on Linux), directories around a module, and distinct
-# mentions of tests in it.
-_LONGEST, _DEEPEST, _MOST = 4096, 40, 10_000
-_SUFFIX = re.compile(rb"\.(?:" + "|".join(suffix[1:] for suffix in SOURCE_SUFFIXES).encode() + rb")\b")
-_LAST_NAME = re.compile(rb"[\w.+-]*\Z")
-_DOTTED = re.compile(rb"\.*" + LETTER + rb"+(?:\." + LETTER + rb"+)*(?=:(?:\.|" + LETTER + rb")|\.?\Z|\.[%{])")
-
-# A module without a match uses no tests, and is not read further. Most modules have none, though many contain the word
-# in prose. The pattern begins with a literal, which makes re fast.
-_HINT = re.compile(
-    rb"""tests(?:
-          /|[.:](?=\.|LETTER)                                        # before a path or a module's name
-        | (?!LETTER)(?:
-              (?<=[./]tests)                                         # at the end of one
-            | (?:(?<=[(,{}"'\r\n\\]tests)|(?<=[\s,(.][\ \t\f]tests)   # in a list or an expression
-                |(?<=(?:from|port)[\ \t\f]tests))                     # after from or import
-              [\ \t\f\\]*(?:as\b|import\b|\.|[,)#;\r\n"'{]|\Z)
-          )
-    )""".replace(b"LETTER", LETTER),
-    re.VERBOSE,
+_LISTS = re.compile(
+    rb"\b(?:iter_modules|walk_packages|find_modules|listdir|f?walk|scandir|iterdir|r?glob|iglob|contents)\b"
+    rb"(?=[ ]?\(|[ ]as\b)"
 )
+_COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")
+_RUNS = re.compile(rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(")
+_PATTERNS = (b"test_*", b"test*", b"_test.py", b"_tests.py")
+_TEST_FILES = re.compile(r"(?:^|[/\\])(?:test_?\*|\*_tests?\.py)")
+_UP = re.compile(rb"\.parents?\b[ ]?[.\[]|dirname\([ \w.]{0,40}dirname|[\"']\.\.|\bpardir\b|_UP\b")
+_OF_PACKAGE = re.compile(rb"(?<![\w.])([A-Za-z_]\w{0,80})\.__(?:file|path)__")
+_ALIAS = re.compile(rb"import[ \t]+([\w.]{1,255})[ \t]+as[ \t]+(\w{1,80})")
+_PACKAGE = re.compile(
+    rb"\b(?:files|contents|import_module|__import__|find_spec|get_data|PackageLoader|resource_\w{1,20})\("
+    rb"\s{0,40}[\"']([\w.]{1,255})[\"']"
+)
+_FOLDER = re.compile(r"[A-Za-z_][\w/-]{0,100}")
+_NAME_PART = re.compile(r"[\w.]*")
+# What ends the literal part of a path: a placeholder, a wildcard, white space, or a delimiter of some other syntax.
+_PATH_END = re.compile(r"[*?\[{%<$\s\"'|;,()]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """What a module uses: directories of `tests`, and directories whose C `sources` are kept together."""
+class Uses:
+    """What modules use. Each item of `holds` and `touches` is a folder, for all test folders in it.
 
-    tests: frozenset[str] = frozenset()
-    sources: frozenset[str] = frozenset()
+    `holds` are the folders whose tests stay as they are, or `*/tests/…`: the beginning of a path in a test folder of
+    the same wheel, or of any if the wheel is the user's own.
+    `touches` are those of which some file may be used, but no test module: their modules look at the folder, or may
+    reach it from theirs. `beside` are the folders of modules that name `tests` alone: it may be the one in any folder
+    around them, or in one of the `names` that they mention.
+    """
+
+    holds: frozenset[str] = frozenset()
+    touches: frozenset[str] = frozenset()
+    beside: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    @classmethod
+    def joined(cls, several: Iterable[Uses]) -> Uses:
+        """All uses of several modules."""
+        listed = list(several)
+        return cls(**{name: frozenset().union(*(getattr(each, name) for each in listed)) for name in USES})
+
+    def to_json(self) -> dict[str, list[str]]:
+        """A JSON object that `from_json` reads."""
+        return {each: sorted(getattr(self, each)) for each in USES if getattr(self, each)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Iterable[str]]) -> Uses:
+        """The inverse of `to_json`; raises TypeError for anything else."""
+        return cls(**{name: frozenset(values) for name, values in document.items()})
+
+
+USES = ("holds", "touches", "beside", "names")
+NO_USES = Uses()
 
 
 def test_directory(path: str) -> str:
@@ -58,104 +92,182 @@ def test_directory(path: str) -> str:
     return f"{before}/tests" if found else ""
 
 
+def of_tests(folder: str) -> str:
+    """The origin of what the modules of tests in a folder use, other than that of its other modules."""
+    return f"{folder}/*"
+
+
 def tests_of_module(name: str) -> str:
     """The test directory that contains a module, by its dotted name; empty if there is none."""
     return test_directory(name.replace(".", "/") + "/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """The files of a wheel that its modules may name: C sources by file name, and all paths in test directories.
-
-    `tested` has files, and directories with a trailing `/`.
-    """
-
-    sources: Mapping[str, Collection[str]] = field(default_factory=dict)
-    tested: Collection[str] = frozenset()
-
-
-def surroundings(paths: Iterable[str]) -> Surroundings:
-    """The surroundings of a wheel's modules, from its paths."""
-    sources: dict[str, list[str]] = {}
-    tested: set[str] = set()
-    for path in paths:
-        if directory := test_directory(path):
-            tested.add(path)
-            parent = posixpath.dirname(path)
-            while parent != directory and f"{parent}/" not in tested:
-                tested.add(f"{parent}/")
-                parent = posixpath.dirname(parent)
-        elif path.endswith(SOURCE_SUFFIXES):
-            sources.setdefault(posixpath.basename(path), []).append(path)
-    return Surroundings(sources=sources, tested=tested)
-
-
-def reach(source: bytes, path: str, around: Surroundings) -> Reach:
+def uses(source: bytes, path: str) -> Uses:
     """What the module at `path` uses: its imports and strings count, its docstrings and comments do not."""
-    if len(path) > _LONGEST or not (_HINT.search(source) or _named(source, around.sources)):
-        return Reach()
-    named: set[str] = set()
-    mentions: set[Found] = set()
-    for found in read_module(source):
-        if found.kind == "text":
-            named |= _named(found.value, around.sources)
-        if b"tests" in found.value and len(found.value) <= _LONGEST and len(mentions) <= _MOST:
-            mentions.add(found)
-    tests: set[str] = set()
-    for kind, value in mentions:
-        tests.update((_tests_of_import if kind == "import" else _tests_of_text)(value, path, around.tested))
-    if len(mentions) > _MOST:
-        tests.update(map(test_directory, around.tested))
-    return Reach(tests=frozenset(tests), sources=_together(path, named, around.sources))
-
-
-def _named(text: bytes, sources: Collection[str]) -> set[str]:
-    """The file names of `sources` that a text contains."""
-    found = set()
-    for match in _SUFFIX.finditer(text) if sources else ():
-        stem = _LAST_NAME.search(text, max(0, match.start() - 128), match.start())
-        name = ((stem[0] if stem else b"") + match[0]).decode("utf-8", "replace")
-        if name in sources:
-            found.add(name)
-    return found
-
-
-def _together(path: str, names: Iterable[str], sources: Mapping[str, Collection[str]]) -> frozenset[str]:
-    """For each file that is named, the directory that contains both the file and the module.
-
-    All sources in such a directory are kept, since C sources include one another.
-    """
-    return frozenset(
-        posixpath.commonpath([posixpath.dirname(path), posixpath.dirname(other)])
-        for name in names
-        for other in sources[name]
+    if len(path) > _LONGEST:
+        return Uses()
+    here = any(word in source for word in _HERE)
+    lists, runs = bool(_LISTS.search(source)), b"unittest" in source and bool(_RUNS.search(source))
+    copies = here and bool(_COPIES.search(source))
+    mentioned = bool(_HINT.search(source))
+    finds = lists and any(word in source for word in _PATTERNS)
+    if not (mentioned or finds or runs or copies or (here and lists)):
+        return Uses()
+    scan, variables = _Scan(path), _OF_PACKAGE.findall(source)
+    for kind, value in read_module(source) if mentioned or finds or variables or copies else ():
+        text = value.decode("utf-8", "replace")
+        if kind == "text":
+            scan.text(text)
+        elif len(value) <= _LONGEST:
+            scan.imported(text)
+    around = scan.top if _UP.search(source) else scan.folder
+    packages = scan.packages(variables, source)
+    if runs or (finds and scan.runs) or scan.parts:
+        scan.holds |= {scan.top, *packages}
+    elif copies:
+        scan.holds |= {f"{folder}/{name}" for folder in {around, scan.folder} for name in scan.folders()}
+    if lists and (here or scan.alone):
+        scan.touches |= {around, *packages, *map(_path, _PACKAGE.findall(source))}
+    elif scan.alone or scan.below:
+        scan.touches |= {*packages, *map(_path, _PACKAGE.findall(source))}
+    return Uses(
+        holds=frozenset(scan.holds - {""}),
+        touches=frozenset(scan.touches - {""}),
+        beside=frozenset({scan.folder} if scan.alone else ()),
+        names=frozenset(re.findall(r"\w+", " ".join(scan.texts)) if scan.alone else ()),
     )
 
 
-def _tests_of_import(name: bytes, path: str, _tested: Collection[str]) -> Iterator[str]:
-    return _of_module(name.decode("utf-8", "replace"), path)
+def folders_with(beginnings: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
+    """The test folders of those `paths` that begin so in their folder: `tests/data/x` with `*/tests/data`, for example.
 
-
-def _tests_of_text(text: bytes, path: str, tested: Collection[str]) -> Iterator[str]:
-    """The test directories of a string: a module's name, as for import_module, or a path that exists in one.
-
-    `tests` alone does not count: pandas compares it with a caller's directory, others exclude it from something.
+    A beginning with an earlier one finds nothing new.
     """
-    if b"tests/" in text:
-        folder = path.split("/")[:-1]
-        inner = text.decode("utf-8", "replace").strip("./")
-        depths = {0, *range(max(0, len(folder) - _DEEPEST), len(folder) + 1)}
-        meant = ("/".join([*folder[:depth], inner]) for depth in sorted(depths))
-        yield from (test_directory(each) for each in meant if each in tested or f"{each}/" in tested)
-    elif text != b"tests" and (match := _DOTTED.match(text)):
-        yield from _of_module(match[0].decode("utf-8", "replace"), path)
+    wanted = sorted(each[len(ANYWHERE) :] for each in beginnings if each.startswith(ANYWHERE))
+    if not wanted:
+        return
+    folders = ((path, test_directory(path)) for path in paths)
+    files = sorted((path[len(folder) - len("tests") :], folder) for path, folder in folders if folder)
+    last = None
+    for beginning in wanted:
+        if last is None or not beginning.startswith(last):
+            last = beginning
+            at = bisect_left(files, (beginning, ""))
+            while at < len(files) and files[at][0].startswith(beginning):
+                yield files[at][1]
+                at += 1
 
 
-def _of_module(name: str, path: str) -> Iterator[str]:
-    """The test directory of a module's name, absolute, or (with leading dots) relative to the module at `path`."""
-    rest = name.lstrip(".")
-    level = len(name) - len(rest)
-    package = path.split("/")[:-1]
-    base = package[: max(0, len(package) - level + 1)] if level else []
-    if found := test_directory("/".join([*base, *rest.split("."), ""])):
-        yield found
+def uses_of_text(text: bytes) -> Uses:
+    """What a file that is no module, such as a configuration, names: modules of tests, and paths in folders of them."""
+    if b"tests" not in text:
+        return Uses()
+    scan = _Scan("")
+    scan.text(text.decode("utf-8", "replace"))
+    return Uses(holds=frozenset(scan.holds - {""}))
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What the module at `path` mentions.
+
+    `alone`: `tests` without more; `below`: a path in it; `parts`: the end of a dotted name, without its beginning;
+    `runs`: a pattern of the names of test modules.
+    """
+
+    path: str
+    holds: set[str] = field(default_factory=set)
+    touches: set[str] = field(default_factory=set)
+    texts: list[str] = field(default_factory=list)
+    imports: set[str] = field(default_factory=set)
+    alone: bool = False
+    below: bool = False
+    parts: bool = False
+    runs: bool = False
+
+    @property
+    def folder(self) -> str:
+        return posixpath.dirname(self.path)
+
+    @property
+    def top(self) -> str:
+        return self.path.partition("/")[0] if "/" in self.path else ""
+
+    def imported(self, name: str) -> None:
+        """An import: `a.b`, or with leading dots."""
+        base, rest = self._base(name)
+        full = f"{base}/{rest}" if base else rest
+        if "tests" in full:
+            self.holds.add(test_directory(f"{full}/"))
+        elif not base:
+            self.imports.add(rest)
+
+    def text(self, text: str) -> None:
+        """A string, or a whole file that is not Python."""
+        if len(text) <= 255:
+            self.texts.append(text)
+        self.runs = self.runs or bool(_TEST_FILES.search(text))
+        at = text.find("tests")
+        while at >= 0:
+            at = text.find("tests", self._mention(text, at, at + len("tests")))
+
+    def _mention(self, text: str, at: int, end: int) -> int:
+        """Take the word `tests` at this place; returns the position behind what was taken."""
+        before, after = text[at - 1 : at], text[end : end + 1]
+        if before == "." and not (after.isalnum() or after == "_"):
+            self._dotted(text, at, end)
+        elif (not before or before in "/\\\"'`=: \t\n,([") and after and after in "/\\":
+            return self._below(text, end + 1)
+        elif not before and after in {".", ":"} and text[end + 1 : end + 2] != "":
+            self._dotted(text, at, end)
+        elif (not before or before in "/\\") and not after:
+            self.alone = True
+        return end
+
+    def _dotted(self, text: str, at: int, end: int) -> None:
+        """A module's name that ends or goes on behind `tests`; without its beginning, that of any package."""
+        match = _NAME_PART.match(text[max(0, at - 255) : at][::-1])
+        name = (match[0][::-1] if match else "") + text[at:end]
+        base, rest = self._base(name)
+        self.holds.add(test_directory(f"{base}/{rest}/" if base else f"{rest}/"))
+        self.parts = self.parts or name.startswith(".")
+
+    def _below(self, text: str, start: int) -> int:
+        """A path in a test folder, up to what is not literal; returns its end."""
+        match = _PATH_END.search(text, start, start + _LONGEST)
+        end = match.start() if match else min(start + _LONGEST, len(text))
+        inner = re.sub(r"[/\\]+", "/", text[start:end]).lstrip("/")
+        if match and match[0] in "*?[{%<$":
+            inner = inner.rpartition("/")[0]
+        inner = inner.rstrip("/")
+        if inner:
+            self.holds.add(f"{ANYWHERE}tests/{inner}")
+            self.below = True
+        else:
+            self.alone = True
+        return end
+
+    def _base(self, name: str) -> tuple[str, str]:
+        """The package that a dotted name is relative to, empty if it is absolute; and the rest, both as paths."""
+        rest = name.lstrip(".")
+        level = len(name) - len(rest)
+        package = self.path.split("/")[:-1]
+        base = package[: max(0, len(package) - level + 1)] if level else []
+        return "/".join(base), rest.replace(".", "/")
+
+    def folders(self) -> set[str]:
+        """The strings that may be the path of a folder."""
+        return {text.strip("/") for text in self.texts if _FOLDER.fullmatch(text)}
+
+    def packages(self, variables: Iterable[bytes], source: bytes) -> set[str]:
+        """The imported packages that variables of the module mean."""
+        found: set[str] = set()
+        aliases = {alias: name for name, alias in _ALIAS.findall(source)} if variables else {}
+        for variable in set(variables):
+            name = aliases.get(variable, variable).decode().rpartition(".")[2]
+            found |= {each for each in self.imports if each.rpartition("/")[2] == name}
+        return found
+
+
+def _path(name: bytes) -> str:
+    return name.decode("utf-8", "replace").replace(".", "/")

@@ -78,6 +78,9 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform", action="append", default=[], metavar="LIST", help="platforms, like linux/arm64; may be repeated"
     )
+    parser.add_argument(
+        "--pruned", action="store_true", help="list the files that are pruned, of the wheels in the cache"
+    )
 
 
 def _add_lock(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from hatch_docker.compiling.trees import is_package, tree_place
 from hatch_docker.dpkg.tini import package_of
 from hatch_docker.image.bytecode.parts import code_label, code_options, joint_code
 from hatch_docker.image.preview import LayerPreview, PlannedLayer
+from hatch_docker.image.pruning import pruned_files, pruning_of
 from hatch_docker.image.report import aligned, shortened
 from hatch_docker.image.runtime import with_init
 from hatch_docker.index.artifact import Artifact
@@ -40,29 +41,29 @@ UNKNOWN = "unknown"
 
 def command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:
     """The command that a command line asks for."""
-    return partial(show_plan, chosen.json)
+    return partial(show_plan, chosen.json, chosen.pruned)
 
 
-def show_plan(as_json: bool, session: Session) -> tuple[str, int]:
-    """The plan of a build as text, or as JSON; and 0. Raises what planning raises."""
+def show_plan(as_json: bool, pruned: bool, session: Session) -> tuple[str, int]:
+    """The plan of a build as text, or as JSON, with all files that are `pruned`; and 0. Raises what planning raises."""
     session.check()
-    document = describe(session.plan(), session.services)
+    document = describe(session.plan(), session.services, pruned=pruned)
     return json.dumps(document, indent=2) if as_json else "\n".join(_text(document)), 0
 
 
-def describe(plan: Plan, services: Services) -> dict[str, Any]:
-    """The JSON document of a plan (docs/plan.md); sizes in bytes."""
+def describe(plan: Plan, services: Services, *, pruned: bool = False) -> dict[str, Any]:
+    """The JSON document of a plan (docs/plan.md), with the files that are `pruned`; sizes in bytes."""
     return {
         "schema-version": SCHEMA_VERSION,
         "name": plan.project.normalized_name,
         "version": _version(plan.project),
         "references": [str(reference) for reference in plan.references],
         "created": plan.created,
-        "images": [_image(plan, image, services) for image in plan.images],
+        "images": [_image(plan, image, services, pruned=pruned) for image in plan.images],
     }
 
 
-def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
+def _image(plan: Plan, image: ImagePlan, services: Services, *, pruned: bool) -> dict[str, Any]:
     base = _known_base(plan, image, services)
     options = code_options(
         base or image.base, plan.config.runtime, image.request.target, plan.config.output.compression
@@ -71,12 +72,14 @@ def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
         # The standard library is that of the base with its additions.
         code=options if base else replace(options, library=""),
         packages=plan.config.packages,
+        pruning=pruning_of(plan.config, plan.project.root, None),
         built=_built_wheels(plan, image, base, services),
         cache=services.cache,
         threads=services.threads,
     )
     artifacts = [each for each in image.locked.artifacts if is_package(each)]
     files, present = preview.files(artifacts), base.facts.directories if base else frozenset()
+    wheels = preview.wheels(artifacts, files) if pruned else {}
     return {
         "platform": str(image.platform),
         "base": _base(image),
@@ -86,7 +89,11 @@ def _image(plan: Plan, image: ImagePlan, services: Services) -> dict[str, Any]:
         "ca-certificates": _certificates(image),
         "lock": str(image.locked.path) if image.locked.path else None,
         "lock-resolved": image.locked.resolved,
-        "distributions": [_distribution(each, image, cached=each.name in files) for each in artifacts],
+        "distributions": [
+            _distribution(each, image, cached=each.name in files)
+            | ({"pruned": pruned_files(wheels[each.name]) if each.name in wheels else UNKNOWN} if pruned else {})
+            for each in artifacts
+        ],
         "layers": [_layer(each) for each in _layers(plan, image, preview, files, present, services)],
         "start": _start(plan, image),
     }
@@ -251,6 +258,22 @@ def _text(document: Mapping[str, Any]) -> Iterator[str]:
             yield from aligned(rows, right=(1,))
             yield ""
         yield from aligned([("layer", "size", "state"), *map(_layer_row, image["layers"])], right=(1,))
+        yield from _pruned_lines(image["distributions"])
+
+
+def _pruned_lines(distributions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The files that are pruned, if they are in the plan, below their distribution."""
+    for each in distributions:
+        pruned = each.get("pruned")
+        if not pruned:
+            continue
+        label = f"{each['name']} {each['version']}"
+        yield ""
+        if pruned == UNKNOWN:
+            yield f"  pruned of {label}: unknown until its wheel is cached"
+            continue
+        yield f"  pruned of {label}: {human(sum(file['size'] for file in pruned))}"
+        yield from aligned([(file["path"], human(file["size"]), file["rule"]) for file in pruned], right=(1,))
 
 
 def _facts(document: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

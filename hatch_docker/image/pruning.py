@@ -1,0 +1,109 @@
+"""What is pruned of an image's wheels: what its other files use of them, and the report."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.config import Config, Runtime
+from hatch_docker.project.model import SourceFiles
+from hatch_docker.support.terminal import human
+from hatch_docker.wheels.content import TEXTS
+from hatch_docker.wheels.prepare import PreparedWheel
+from hatch_docker.wheels.prune import Pruning
+from hatch_docker.wheels.scan import Uses, uses, uses_of_text
+
+_MOST_BYTES = 1 << 20
+_SHOWN = 2
+# Folders that no image gets, which may be large.
+_SKIPPED = {".git", ".hg", ".svn", "__pycache__", "node_modules"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedWheel:
+    """A wheel of which files are pruned, with their size in bytes by rule."""
+
+    name: str
+    version: str
+    sizes: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        """The size of all files that are pruned."""
+        return sum(self.sizes.values())
+
+
+def pruned_of(wheels: Iterable[PreparedWheel]) -> tuple[PrunedWheel, ...]:
+    """The wheels that are pruned, sorted by name."""
+    pruned = [
+        PrunedWheel(name=wheel.facts.key, version=wheel.facts.version, sizes=wheel.pruned_bytes)
+        for wheel in wheels
+        if wheel.pruned
+    ]
+    return tuple(sorted(pruned, key=lambda each: each.name))
+
+
+def pruned_files(wheel: PreparedWheel) -> list[dict[str, Any]]:
+    """The files of a wheel that are pruned, with their rules and their sizes in bytes, by path."""
+    sizes = dict(zip(wheel.facts.files, wheel.facts.sizes, strict=True))
+    return [{"path": path, "rule": rule, "size": sizes[path]} for path, rule in sorted(wheel.pruned.items())]
+
+
+def summary(pruned: Sequence[PrunedWheel]) -> str:
+    """What is pruned, in a line: of the wheels that lose most, and of all."""
+    largest = sorted(pruned, key=lambda each: (-each.size, each.name))
+    shown = [f"{each.name} {human(each.size)}" for each in largest[:_SHOWN]]
+    others = len(largest) - len(shown)
+    more = [f"{others} other{'s' if others != 1 else ''}"] if others else []
+    return f"pruned {human(sum(each.size for each in largest))}: {', '.join([*shown, *more])}"
+
+
+def pruning_of(config: Config, root: Path, sources: SourceFiles | None) -> Pruning:
+    """What to prune of wheels, with what the other files of the image use of them.
+
+    `sources` are the files of a project without a backend. Commands that name `unittest` may run any tests.
+    """
+    commands = _commands(config.runtime)
+    rules = [each for each in config.packages.prune if each != "tests" or "unittest" not in commands]
+    paths = [(f"app/{path}", sources.root / path) for path in sources.paths] if sources else []
+    paths += [file for each in config.output.extra_files for file in _files(root / each.source)]
+    read = [_uses(name, path) for name, path in paths]
+    return Pruning(
+        prune=rules,
+        keep=config.packages.keep,
+        used=Uses.joined([*read, uses_of_text(commands.encode("utf-8", "replace"))]),
+    )
+
+
+def _commands(runtime: Runtime) -> str:
+    """The commands and variables of an image, a word in a line."""
+    commands = (each for each in (runtime.entrypoint, runtime.cmd) if each and not isinstance(each, str))
+    healthcheck = runtime.healthcheck.test if runtime.healthcheck else ()
+    return "\n".join([*(word for each in commands for word in each), *healthcheck, *runtime.env.values()])
+
+
+def _files(source: Path) -> Iterator[tuple[str, Path]]:
+    """The files at or below a path; those that an image leaves out may be among them."""
+    if not source.is_dir():
+        yield source.name, source
+    for parent, folders, names in os.walk(source):
+        folders[:] = [
+            name for name in folders if name not in _SKIPPED and not Path(parent, name, "pyvenv.cfg").exists()
+        ]
+        yield from ((f"{Path(parent).name}/{name}", Path(parent, name)) for name in names)
+
+
+def _uses(name: str, path: Path) -> Uses:
+    """What a file uses. Nothing if it cannot be read: that is an error where it is added to the image."""
+    try:
+        status = path.stat()
+        if not (name.endswith((".py", *TEXTS)) and stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES):
+            return Uses()
+        source = path.read_bytes()
+    except OSError:
+        return Uses()
+    return uses(source, name) if name.endswith(".py") else uses_of_text(source)

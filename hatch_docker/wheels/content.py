@@ -1,0 +1,184 @@
+"""Read the modules of a wheel: what they use of tests, test suites, sources of compiled modules, and more."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from hatch_docker.errors import ContentError
+from hatch_docker.oci.content import plain_chunks
+from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
+from hatch_docker.wheels.opened import Opened, opened_libraries
+from hatch_docker.wheels.scan import (
+    ANYWHERE,
+    NO_USES,
+    Uses,
+    folders_with,
+    of_tests,
+    test_directory,
+    tests_of_module,
+    uses,
+    uses_of_text,
+)
+from hatch_docker.wheels.sources import built_files, names_of, take_named
+from hatch_docker.wheels.suites import DEEPEST, Suite, find_suites
+from hatch_docker.wheels.wheelfile import WheelFile
+from hatch_docker.wheels.zipmembers import READ_LIMIT
+
+# Files that may name a module or a path, though they are no modules; larger ones are data, or compiled programs.
+TEXTS = (".cfg", ".conf", ".ini", ".json", ".properties", ".pth", ".toml", ".txt", ".xml", ".yaml", ".yml")
+# What tools for development read, but no program.
+_DEVELOPMENT = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "mypy.ini"}
+_TEXT_BYTES = 1 << 20
+# Extension modules and modules without a source; not libraries, which import nothing.
+_COMPILED = re.compile(r"(?:^|/)(?!lib)[^/]*\.(?:so|pyd)$|(?:^|/)(?!__pycache__)[^/]*/[^/]*\.pyc$")
+_WORD = re.compile(rb"[\w./\\]{5,4096}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelContent:
+    """What a wheel's modules use of tests, by their origin: the test folder that they are in, `""` outside of any, and
+    `of_tests(folder)` for the modules of tests that `suites` name.
+
+    `suites` are the test suites by folder, `built` the sources and static libraries that no module names, `opens` the
+    shared libraries that modules open by name.
+    """
+
+    uses: Mapping[str, Uses]
+    suites: Mapping[str, Suite]
+    built: frozenset[str]
+    opens: tuple[Opened, ...] = ()
+
+
+def read_content(wheel: WheelFile) -> WheelContent:
+    """Read the content of a wheel. Raises WheelError for a damaged member or malformed entry points."""
+    places = dict(_places(wheel))
+    sizes = {place: wheel.members[path].file_size for place, path in places.items()}
+    suites = find_suites(sizes, lambda place: wheel.read(places[place]))
+    built = built_files(places)
+    names = names_of(built)
+    tests = {folder: frozenset(suite.tests) for folder, suite in suites.items()}
+    entry_points = frozenset(tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel))
+    found = {"": [Uses(holds=entry_points - {""}), *_uses_of_others(wheel, places, compiled=bool(suites))]}
+    opens: list[Opened] = []
+    for folder, place, source in _sources(wheel, places):
+        opens += opened_libraries(source, place) if not folder else []
+        # Only pytest imports conftest.py, and what it uses are the tests.
+        used = uses(source, place) if folder or posixpath.basename(place) != "conftest.py" else NO_USES
+        if folder in suites and place in tests[folder]:
+            # They search folders for tests, and their strings are data of tests: what they need, they import.
+            exact = frozenset(each for each in used.holds if each == test_directory(f"{each}/"))
+            found.setdefault(of_tests(folder), []).append(Uses(holds=exact))
+        else:
+            found.setdefault(folder, []).append(used)
+        if names:
+            built.difference_update(take_named(source, names))
+    around, tops = _around(places), {place.partition("/")[0] for place in places}
+    joined = {
+        origin: _without(origin, _resolved(Uses.joined(each), places, around, tops))
+        for origin, each in sorted(found.items())
+    }
+    return WheelContent(
+        uses={origin: each for origin, each in joined.items() if each != NO_USES},
+        suites=dict(sorted(suites.items())),
+        built=frozenset(built),
+        opens=tuple(sorted(opens, key=lambda each: each.place)),
+    )
+
+
+def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
+    """The entry points of a wheel. Raises WheelError if they cannot be parsed."""
+    path = f"{wheel.dist_info}/entry_points.txt"
+    return parse_entry_points(wheel.read(path), wheel.filename) if path in wheel.members else ()
+
+
+def scripts_of(wheel: WheelFile) -> list[Script]:
+    """The scripts that an installer generates. Raises WheelError if one is malformed or declared twice."""
+    scripts: dict[str, Script] = {}
+    for entry in entry_points_of(wheel):
+        if entry.group in {"console_scripts", "gui_scripts"}:
+            if entry.name in scripts:
+                raise wheel.error(f"declares the script {entry.name!r} twice")
+            scripts[entry.name] = script_of(entry, wheel.filename)
+    return list(scripts.values())
+
+
+def _places(wheel: WheelFile) -> Iterator[tuple[str, str]]:
+    """The paths relative to site-packages, without metadata, and those in the wheel."""
+    for path in wheel.members:
+        scheme, place = wheel.split(path)
+        if scheme in {"purelib", "platlib"} and not path.startswith(f"{wheel.dist_info}/"):
+            yield place, path
+
+
+def _sources(wheel: WheelFile, places: Mapping[str, str]) -> Iterator[tuple[str, str, bytes]]:
+    """The test folder, path and source of each module and script."""
+    for path, info in wheel.members.items():
+        if wheel.split(path)[0] == "scripts" and info.file_size <= _TEXT_BYTES:
+            yield "", f"bin/{posixpath.basename(path)}", wheel.read(path)
+    for place, path in places.items():
+        if place.endswith(".py") and wheel.members[path].file_size <= READ_LIMIT:
+            yield test_directory(place), place, wheel.read(path)
+
+
+def _uses_of_others(wheel: WheelFile, places: Mapping[str, str], *, compiled: bool) -> Iterator[Uses]:
+    """What files use that are no modules with sources; those that are `compiled` are read, too, if that is wanted."""
+    for place, path in places.items():
+        if test_directory(place):
+            continue
+        if posixpath.basename(place) in _DEVELOPMENT:
+            continue
+        if place.endswith(TEXTS) and wheel.members[path].file_size <= _TEXT_BYTES:
+            yield uses_of_text(wheel.read(path))
+        elif compiled and _COMPILED.search(place):
+            yield uses_of_text(b"\n".join(sorted(_words(wheel, path))))
+
+
+def _words(wheel: WheelFile, path: str) -> set[bytes]:
+    """The words in a binary file that have `tests` in them, and may be names or paths."""
+    found: set[bytes] = set()
+    tail = b""
+    try:
+        for chunk in plain_chunks(path, wheel.content(path)):
+            data = tail + chunk
+            if b"tests" in data:
+                found.update(word for word in _WORD.findall(data) if b"tests" in word)
+            tail = data[-256:]
+    except ContentError as error:
+        raise wheel.error(error.message, hint=error.hint) from None
+    return found
+
+
+def _resolved(found: Uses, paths: Iterable[str], around: Collection[str], tops: Collection[str]) -> Uses:
+    """The same with the test folders of this wheel that have one of the paths, or are in one of the `names`.
+
+    Without folders that have no tests: `around` are the test folders and those that they are in, `tops` the wheel's
+    top-level packages.
+    """
+
+    def known(path: str) -> bool:
+        return path in around or path.startswith(ANYWHERE) or path.partition("/")[0] not in tops
+
+    tests = {each for each in around if posixpath.basename(each) == "tests"} if found.names else set()
+    named = {each for each in tests if posixpath.basename(posixpath.dirname(each)) in found.names}
+    return Uses(
+        holds=frozenset(filter(known, found.holds)) | frozenset(folders_with(found.holds, paths)),
+        touches=frozenset(filter(known, found.touches | named)),
+        beside=found.beside,
+    )
+
+
+def _without(folder: str, found: Uses) -> Uses:
+    """The same without what modules of a folder use of it: `Suite.tests` leaves out what its other modules import."""
+    return replace(found, holds=found.holds - {folder}, touches=found.touches - {folder})
+
+
+def _around(paths: Iterable[str]) -> set[str]:
+    """The test folders of a wheel, and the folders that they are in."""
+    found: set[str] = set()
+    for folder in {test_directory(path) for path in paths}:
+        parts = folder.split("/")[: DEEPEST + 1]
+        found.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return found - {""}

@@ -76,6 +76,19 @@ class TestTable:
         size = sum(layer.descriptor.size for layer in IMAGE.layers[2:])
         assert total.startswith(f"  total, {size} B above the base")
 
+    def test_layers_of_bytecode_are_one_row(self) -> None:
+        numpy, small = BUILT_IMAGE.layers
+        library = replace(small, contents=("bytecode of the standard library",))
+        code = replace(numpy, contents=("bytecode of numpy",))
+        named = replace(small, contents=("bytecode 1.0",), unpacked=1)
+        layers = (library, numpy, code, replace(code, contents=("bytecode of p0, p1 and 7 others",)), small, named)
+        mixed = (code, replace(library, contents=("bytecode",)))
+        rows = [line.split("  ")[1] for line in table(replace(BUILT_IMAGE, layers=layers))[3:-1]]
+        assert rows[:3] == ["bytecode of the standard library", "numpy 2.0", "bytecode of the above (2 layers)"]
+        assert rows[4:] == ["bytecode 1.0"], "a package of that name"
+        (line,) = table(replace(BUILT_IMAGE, layers=mixed))[3:-1]
+        assert line.endswith("5.0 MB  1 made, 1 reused")
+
     def test_shortens_digests(self) -> None:
         base = f"python:3.13-slim@sha256:{'0123456789abcdef' * 4}"
         named = replace(BUILT_IMAGE, base=replace(BUILT_IMAGE.base, name=base))

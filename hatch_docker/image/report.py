@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
 from hatch_docker.base.image import Base
 from hatch_docker.compiling.wheel_cache import CompiledWheel
+from hatch_docker.image.bytecode.parts import is_code
 from hatch_docker.image.layers import LAYOUT
 from hatch_docker.image.pruning import PrunedWheel, summary
 from hatch_docker.index.artifact import SourceTree
@@ -236,7 +238,7 @@ def table(built: BuiltImage, seen: Mapping[str, str] = MappingProxyType({})) -> 
     rows = [
         (f"{base} (base, {_layers(len(below))})", human(_size(below)), "", ""),
         *_shared_rows([made for made in built.layers if made.layer.descriptor.digest in seen], seen),
-        *map(_row, new),
+        *(_row(list(group)) for _, group in groupby(new, key=_group)),
         (f"total, {human(_size(ours))} above the base", human(_size(built.image.layers)), "", ""),
     ]
     head, *lines = aligned([("layer", "size", "unpacked", ""), *rows], right=(1, 2))
@@ -256,9 +258,17 @@ def _layers(count: int) -> str:
     return f"{count} layer{'s' if count != 1 else ''}"
 
 
-def _row(made: MadeLayer) -> tuple[str, ...]:
-    size, state = human(made.layer.descriptor.size), "reused" if made.reused else "made"
-    return shortened(made.contents), size, human(made.unpacked), state
+def _group(made: MadeLayer) -> object:
+    """What the layers of one row have in common: consecutive layers of bytecode are one row."""
+    return "bytecode" if is_code(made.contents) else made
+
+
+def _row(group: Sequence[MadeLayer]) -> tuple[str, ...]:
+    contents = group[0].contents if len(group) == 1 else (f"bytecode of the above ({_layers(len(group))})",)
+    reused = sum(made.reused for made in group)
+    state = {0: "made", len(group): "reused"}.get(reused, f"{len(group) - reused} made, {reused} reused")
+    unpacked = human(sum(made.unpacked for made in group))
+    return shortened(contents), human(_size([made.layer for made in group])), unpacked, state
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:

@@ -22,6 +22,7 @@ from hatch_docker.support.cache import Cache
 # Part of the cache key: raise it if other modules are compiled, or to other bytes.
 FORMAT = 1
 _NAMED = 2
+_LABEL = "bytecode"
 _APP = "app/"
 
 
@@ -117,13 +118,18 @@ def joint_code(
     modules: tuple[Modules, ...] = (), files: tuple[Entry, ...] = (), present: frozenset[str] = frozenset()
 ) -> CodePart:
     """The only part of bytecode in an image with few layers."""
-    return CodePart(contents=("bytecode",), modules=modules, files=files, library=True, present=present)
+    return CodePart(contents=(_LABEL,), modules=modules, files=files, library=True, present=present)
 
 
 def code_label(names: Sequence[str]) -> str:
     """What a layer of bytecode is called in reports: `bytecode of numpy, pandas and 3 others`."""
     shown = [*names] if len(names) <= _NAMED + 1 else [*names[:_NAMED], f"{len(names) - _NAMED} others"]
-    return f"bytecode of {' and '.join(filter(None, (', '.join(shown[:-1]), shown[-1])))}"
+    return f"{_LABEL} of {' and '.join(filter(None, (', '.join(shown[:-1]), shown[-1])))}"
+
+
+def is_code(contents: Sequence[str]) -> bool:
+    """Whether a layer with these contents is one of bytecode."""
+    return len(contents) == 1 and (contents[0] == _LABEL or contents[0].startswith(f"{_LABEL} of "))
 
 
 def stacked(

@@ -52,8 +52,8 @@ def running(client: DockerClient, image: str, **options: Any) -> Iterator[Contai
         container.remove(force=True, v=True)
 
 
-def address(container: Container) -> str:
-    """The URL of a container's service, once it answers."""
+def address(container: Container, path: str = "/health") -> str:
+    """The URL of a container's service, once it answers at `path`."""
     for _ in range(1200):
         container.reload()
         if container.status == "exited":
@@ -61,7 +61,7 @@ def address(container: Container) -> str:
         for port in container.ports.get("8000/tcp") or ():
             url = f"http://127.0.0.1:{port['HostPort']}"
             with contextlib.suppress(OSError):
-                answer(f"{url}/health")
+                answer(f"{url}{path}")
                 return url
         time.sleep(0.05)
     pytest.fail(f"the service does not answer: {container.logs().decode()}")
@@ -81,9 +81,10 @@ def inside(container: Container, *command: str) -> str:
     return printed.decode()
 
 
-def output(client: DockerClient, image: str, *entrypoint: str) -> str:
+def output(client: DockerClient, image: str, *entrypoint: str, **options: Any) -> str:
     """The output of an image's own command, or of another."""
-    options: dict[str, Any] = {"entrypoint": [*entrypoint]} if entrypoint else {}
+    if entrypoint:
+        options["entrypoint"] = [*entrypoint]
     printed = client.containers.run(image, remove=True, **options)
     assert isinstance(printed, bytes)
     return printed.decode()

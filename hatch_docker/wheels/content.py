@@ -20,10 +20,11 @@ from hatch_docker.wheels.scan import (
     test_directory,
     tests_of_module,
     uses,
+    uses_by_import,
     uses_of_text,
 )
 from hatch_docker.wheels.sources import built_files, names_of, take_named
-from hatch_docker.wheels.suites import DEEPEST, Suite, find_suites
+from hatch_docker.wheels.suites import DEEPEST, Suite, find_suites, imported_names
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
@@ -65,14 +66,12 @@ def read_content(wheel: WheelFile) -> WheelContent:
     opens: list[Opened] = []
     for folder, place, source in _sources(wheel, places):
         opens += opened_libraries(source, place) if not folder else []
-        # Only pytest imports conftest.py, and what it uses are the tests.
-        used = uses(source, place) if folder or posixpath.basename(place) != "conftest.py" else NO_USES
         if folder in suites and place in tests[folder]:
-            # They search folders for tests, and their strings are data of tests: what they need, they import.
-            exact = frozenset(each for each in used.holds if each == test_directory(f"{each}/"))
-            found.setdefault(of_tests(folder), []).append(Uses(holds=exact))
-        else:
-            found.setdefault(folder, []).append(used)
+            # What these need, they import. They also search for tests, and their strings are data of tests.
+            found.setdefault(of_tests(folder), []).append(uses_by_import(imported_names(source), place))
+        # Only pytest imports conftest.py, and what it uses are the tests.
+        elif folder or posixpath.basename(place) != "conftest.py":
+            found.setdefault(folder, []).append(uses(source, place))
         if names:
             built.difference_update(take_named(source, names))
     around, tops = _around(places), {place.partition("/")[0] for place in places}

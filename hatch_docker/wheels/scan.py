@@ -106,11 +106,12 @@ def uses(source: bytes, path: str) -> Uses:
     """What the module at `path` uses: its imports and strings count, its docstrings and comments do not."""
     if len(path) > _LONGEST:
         return Uses()
-    here = any(word in source for word in _HERE)
-    lists, runs = bool(_LISTS.search(source)), b"unittest" in source and bool(_RUNS.search(source))
-    copies = here and bool(_COPIES.search(source))
     mentioned = bool(_HINT.search(source))
-    finds = lists and any(word in source for word in _PATTERNS)
+    here, finds = (any(word in source for word in words) for words in (_HERE, _PATTERNS))
+    lists = (mentioned or here or finds) and bool(_LISTS.search(source))
+    finds = finds and lists
+    copies = here and bool(_COPIES.search(source))
+    runs = b"unittest" in source and bool(_RUNS.search(source))
     if not (mentioned or finds or runs or copies or (here and lists)):
         return Uses()
     scan, variables = _Scan(path), _OF_PACKAGE.findall(source)
@@ -136,6 +137,15 @@ def uses(source: bytes, path: str) -> Uses:
         beside=frozenset({scan.folder} if scan.alone else ()),
         names=frozenset(re.findall(r"\w+", " ".join(scan.texts)) if scan.alone else ()),
     )
+
+
+def uses_by_import(names: Iterable[str], path: str) -> Uses:
+    """The test folders that the module at `path` uses by its imports, which are given."""
+    scan = _Scan(path)
+    for name in names:
+        if "tests" in name or name.startswith("."):
+            scan.imported(name)
+    return Uses(holds=frozenset(scan.holds - {""}))
 
 
 def folders_with(beginnings: Iterable[str], paths: Iterable[str]) -> Iterator[str]:

@@ -96,7 +96,7 @@ def _suite(
     edges: dict[str, set[str]] = {}
     for path in sources:
         source = read(path)
-        imports = set(_imports(source))
+        imports = set(imported_names(source))
         edges[path] = _inner(path, imports, folder, names)
         if _is_test(path, source):
             tests.add(path)
@@ -123,7 +123,7 @@ def _is_idle(source: bytes) -> bool:
     return all(map(_IDLE.match, _DOCSTRING.sub(b"", source).split(b"\n")))
 
 
-def _imports(source: bytes) -> Iterator[str]:
+def imported_names(source: bytes) -> Iterator[str]:
     """The names that a module imports, with leading dots if they are relative; those in its strings count, too."""
     for match in _IMPORT.finditer(source):
         module, several, single = (each.decode("utf-8", "replace") if each else "" for each in match.groups())

@@ -185,6 +185,12 @@ class TestSeverity:
             'warning: demo needs libstdc++.so.6, which the image lacks: runtime-packages = ["libstdc++"]'
         ]
 
+    def test_suggests_debian_s_packages_on_a_debian_without_apt(self, tmp_path: Path) -> None:
+        notes, base = Notes(), replace(SLIM, directories=frozenset(), suite="trixie")
+        library = make_library(["libgomp.so.1.0.0", "libtbb.so.12"])
+        check_linkage([wheel(tmp_path, {"a.so": library})], base, compiled=set(), progress=notes)
+        assert notes.notes[0].endswith('which the image lacks: runtime-packages = ["libgomp1", "libtbb12"]')
+
     def test_suggests_nothing_without_a_package_manager(self, tmp_path: Path) -> None:
         notes, base = Notes(), replace(SLIM, directories=frozenset())
         check_linkage([wheel(tmp_path, self.LACKING)], base, compiled=set(), progress=notes)

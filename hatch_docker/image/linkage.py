@@ -153,8 +153,12 @@ def _for_any(wheel: PreparedWheel) -> bool:
 
 
 def manager_of(base: BaseFacts) -> str:
-    """The package manager whose configuration the base has: `apk` or `apt`, or empty."""
-    return next((name for name in MANAGERS if f"etc/{name}" in base.directories), "")
+    """The package manager whose packages the base can have: `apk` or `apt`, or empty.
+
+    A Debian need not have apt: its archive's packages can be unpacked without.
+    """
+    configured = (name for name in MANAGERS if f"etc/{name}" in base.directories)
+    return next(configured, "apt" if base.suite else "")
 
 
 def _summary(problems: Sequence[Problem], manager: str) -> str:

@@ -27,7 +27,7 @@ _MAX_NAMES = 4
 def check_opened(wheels: Sequence[PreparedWheel], base: BaseFacts, progress: Progress) -> None:
     """Warn, in one line for each wheel, about libraries that its modules open and the image lacks."""
     present = {_stem(each) for each in (*base.libraries, *provided_by(wheels, base))}
-    manager = manager_of(base) or ("apt" if base.suite else "")
+    manager = manager_of(base)
     for wheel in wheels:
         missing = dict(_missing(wheel, base, present, manager))
         if missing:

@@ -97,7 +97,7 @@ def advisor_of(base: BaseFacts, spec: BaseSpec, ports: Sequence[str]) -> Advisor
     """The advisor for an image on a base that is requested by `spec`; `ports` are like `8080/tcp`."""
     is_made = spec.transport == "debian"
     return Advisor(
-        manager=manager_of(base) or ("apt" if base.suite else ""),
+        manager=manager_of(base),
         shell_base=f'base = "debian:{spec.value}-debug" has a shell' if is_made else "set a base that has it",
         port=next((each.partition("/")[0] for each in ports if each.endswith("/tcp")), ""),
     )

@@ -11,6 +11,8 @@ TO_RUN: tuple[tuple[str, str, str], ...] = (
     ("libstdc++.so.6", "libstdc++", "libstdc++6"),
     ("libgcc_s.so.1", "libgcc", "libgcc-s1"),
     ("libgomp.so.1", "libgomp", "libgomp1"),
+    # The file's own name, in numba's wheels.
+    ("libgomp.so.1.0.0", "libgomp", "libgomp1"),
     ("libatomic.so.1", "libatomic", "libatomic1"),
     ("libgfortran.so.5", "libgfortran", "libgfortran5"),
     ("libquadmath.so.0", "libquadmath", "libquadmath0"),

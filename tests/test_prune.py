@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
 import pytest
+from mutations import many
 from wheel_maker import make_wheel
 
 from hatch_docker.errors import ConfigError
@@ -181,6 +184,18 @@ class TestUses:
     def test_mere_mention_keeps_nothing(self, folder: Path, source: str) -> None:
         assert pruned(folder, {**SUITE, "demo/main.py": source}) == WHOLE
 
+    @pytest.mark.parametrize("path", ["demo/main.py", "demo/sub/deep/x.py"])
+    def test_hint_skips_no_module_that_uses_tests(self, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+        assert [
+            source for source in MENTIONS if not uses(source.encode(), path).holds | uses(source.encode(), path).beside
+        ] == []
+        folders = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
+        paths = sorted(each for folder in folders for each in folder.rglob("*.py"))
+        sources = [each.read_bytes() for each in paths[:: max(1, len(paths) // many(150))]]
+        with_hint = [uses(source, path) for source in sources]
+        monkeypatch.setattr("hatch_docker.wheels.scan._HINT", re.compile(b""))
+        assert [uses(source, path) for source in sources] == with_hint
+
     def test_use_by_other_files(self, folder: Path) -> None:
         others: Files = {
             "demo/plugins.toml": 'plugins = ["demo.tests.helper"]',
@@ -260,6 +275,41 @@ class TestUses:
         user = facts(folder, {"user.py": "import numbers.tests\nopen('tests/data/x.json')"}, "user")
         keep = Pruning(keep=["user", "numbers/**"])
         assert members_to_prune([demo], Pruning())[0] == members_to_prune([user, demo], keep)[1]
+
+
+MENTIONS = [
+    "import tests",
+    "lazy import tests",
+    "lazy from . import tests",
+    "import_('demo.tests.%s' % x)",
+    "import_('tests.{}'.format(x))",
+    "import\ttests as t",
+    "import tests; x",
+    "import a, tests",
+    "import a,tests,b",
+    "from tests import a",
+    "from tests . a import b",
+    "from . tests import a",
+    "from a import tests",
+    "from a import (tests)",
+    "from a import (\n\ttests\n)",
+    "from a import b, \\\n    tests",
+    "import a . tests",
+    "import_('a.tests')",
+    "import_('tests.a')",
+    "import_('tests:a')",
+    "import_('demo.' 'tests')",
+    "import_('demo.'\n\t'tests.a')",
+    "import_(f'{x}.tests')",
+    "import_(f'demo.tests.{x}')",
+    "import_('tests.' + x)",
+    "open('tests/data/x.json')",
+    "open('./demo/tests/')",
+    "open(here + '\\\\tests\\\\x.json')",
+    "here / 'tests'",
+    "here / f'{x}/tests'",
+    'here / "tests" / "x"',
+]
 
 
 class TestOwn:
@@ -427,7 +477,7 @@ class TestWork:
             "..",
             "*",
         ):
-            source = f"from demo import x\n{line * 100_000}\n" + f"{line}\n" * 20_000
+            source = f"from demo import x\n{line * 20_000}\n" + f"{line}\n" * 5_000
             facts(
                 folder, {**SUITE, "demo/tests/test_y.py": source, "demo/tests/__init__.py": source, "demo/y.py": source}
             )

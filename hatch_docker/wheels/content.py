@@ -16,6 +16,7 @@ from hatch_docker.wheels.scan import (
     NO_USES,
     Uses,
     folders_with,
+    imported_names,
     of_tests,
     test_directory,
     tests_of_module,
@@ -24,7 +25,7 @@ from hatch_docker.wheels.scan import (
     uses_of_text,
 )
 from hatch_docker.wheels.sources import built_files, names_of, take_named
-from hatch_docker.wheels.suites import DEEPEST, Suite, find_suites, imported_names
+from hatch_docker.wheels.suites import DEEPEST, Suite, find_suites
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 

@@ -13,15 +13,27 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hatch_docker.wheels.lexer import read_module
+from hatch_docker.wheels.lexer import LETTER, read_module
 
 # PATH_MAX on Linux: a longer path cannot be installed, and a longer text names none.
 _LONGEST = 4096
 # In front of a path below some folder of tests, wherever that is.
 ANYWHERE = "*/"
 
-# A module without a match mentions no tests, though many contain the word in prose.
-_HINT = re.compile(rb"tests(?:(?<=[./\\\"']tests)|[./\\\"':]|[ \t\f\\]*(?:[,)#;\r\n]|as\b|import\b|\Z))")
+# A module without a match mentions no tests, and is not read further. Most modules have none, though many contain the
+# word in prose. The pattern begins with a literal, which makes re fast.
+_HINT = re.compile(
+    rb"""tests(?:
+          [/\\]|[.:](?=[.{%"']|LETTER)                                # before a path or a module's name
+        | (?!LETTER)(?:
+              (?<=[./\\]tests)                                       # at the end of one
+            | (?:(?<=[(,{}"'\r\n\\]tests)|(?<=[\s,(.][\ \t\f]tests)   # in a list or an expression
+                |(?<=(?:from|port)[\ \t\f]tests))                     # after from or import
+              [\ \t\f\\]*(?:as\b|import\b|\.|[,)#;\r\n"'{]|\Z)
+          )
+    )""".replace(b"LETTER", LETTER),
+    re.VERBOSE,
+)
 # The ways of a module to its own folder, or to that of a package.
 _HERE = (
     *(b"__file__", b"__path__", b"resources", b"find_spec", b"getfile", b"getsourcefile"),
@@ -31,6 +43,10 @@ _LISTS = re.compile(
     rb"\b(?:iter_modules|walk_packages|find_modules|listdir|f?walk|scandir|iterdir|r?glob|iglob|contents)\b"
     rb"(?=[ ]?\(|[ ]as\b)"
 )
+_IMPORT = re.compile(
+    rb"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^()]*\)|[^\n]*)|import[ \t]+([^\n]*))", re.MULTILINE
+)
+_DOTTED = re.compile(r"[A-Za-z_][\w.]*")
 _COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")
 _RUNS = re.compile(rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(")
 _PATTERNS = (b"test_*", b"test*", b"_test.py", b"_tests.py")
@@ -115,14 +131,14 @@ def uses(source: bytes, path: str) -> Uses:
     if not (mentioned or finds or runs or copies or (here and lists)):
         return Uses()
     scan, variables = _Scan(path), _OF_PACKAGE.findall(source)
-    for kind, value in read_module(source) if mentioned or finds or variables or copies else ():
+    for kind, value in read_module(source) if mentioned or finds or copies else ():
         text = value.decode("utf-8", "replace")
         if kind == "text":
             scan.text(text)
         elif len(value) <= _LONGEST:
             scan.imported(text)
     around = scan.top if _UP.search(source) else scan.folder
-    packages = scan.packages(variables, source)
+    packages = _packages(source, variables) if variables else set()
     if runs or (finds and scan.runs) or scan.parts:
         scan.holds |= {scan.top, *packages}
     elif copies:
@@ -168,6 +184,17 @@ def folders_with(beginnings: Iterable[str], paths: Iterable[str]) -> Iterator[st
                 at += 1
 
 
+def imported_names(source: bytes) -> Iterator[str]:
+    """The names that a module imports, with leading dots if they are relative; those in its strings count, too."""
+    for match in _IMPORT.finditer(source):
+        module, several, single = (each.decode("utf-8", "replace") if each else "" for each in match.groups())
+        if module:
+            yield module
+        base = module if module.endswith(".") or not module else f"{module}."
+        for name in _DOTTED.findall(several or single):
+            yield base + name
+
+
 def uses_of_text(text: bytes) -> Uses:
     """What a file that is no module, such as a configuration, names: modules of tests, and paths in folders of them."""
     if b"tests" not in text:
@@ -189,7 +216,6 @@ class _Scan:
     holds: set[str] = field(default_factory=set)
     touches: set[str] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
-    imports: set[str] = field(default_factory=set)
     alone: bool = False
     below: bool = False
     parts: bool = False
@@ -209,8 +235,6 @@ class _Scan:
         full = f"{base}/{rest}" if base else rest
         if "tests" in full:
             self.holds.add(test_directory(f"{full}/"))
-        elif not base:
-            self.imports.add(rest)
 
     def text(self, text: str) -> None:
         """A string, or a whole file that is not Python."""
@@ -228,7 +252,7 @@ class _Scan:
             self._dotted(text, at, end)
         elif (not before or before in "/\\\"'`=: \t\n,([") and after and after in "/\\":
             return self._below(text, end + 1)
-        elif not before and after in {".", ":"} and text[end + 1 : end + 2] != "":
+        elif not before and after in {".", ":"}:
             self._dotted(text, at, end)
         elif (not before or before in "/\\") and not after:
             self.alone = True
@@ -269,14 +293,13 @@ class _Scan:
         """The strings that may be the path of a folder."""
         return {text.strip("/") for text in self.texts if _FOLDER.fullmatch(text)}
 
-    def packages(self, variables: Iterable[bytes], source: bytes) -> set[str]:
-        """The imported packages that variables of the module mean."""
-        found: set[str] = set()
-        aliases = {alias: name for name, alias in _ALIAS.findall(source)} if variables else {}
-        for variable in set(variables):
-            name = aliases.get(variable, variable).decode().rpartition(".")[2]
-            found |= {each for each in self.imports if each.rpartition("/")[2] == name}
-        return found
+
+def _packages(source: bytes, variables: Iterable[bytes]) -> set[str]:
+    """The imported packages that variables of a module mean."""
+    aliases = {alias: name for name, alias in _ALIAS.findall(source)}
+    meant = {aliases.get(variable, variable).decode().rpartition(".")[2] for variable in variables}
+    names = (name for name in imported_names(source) if not name.startswith("."))
+    return {name.replace(".", "/") for name in names if name.rpartition(".")[2] in meant}
 
 
 def _path(name: bytes) -> str:

@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.wheels.scan import test_directory
+from hatch_docker.wheels.scan import imported_names, test_directory
 
 _NAMED = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
 _DEFINES = re.compile(
     rb"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+_*(?:[tT]est|\w{1,80}Tests?(?:Case)?\b)|TestCase\b", re.MULTILINE
 )
 _ASSERTS = re.compile(rb"\bassert|\bpytest\b|\bunittest\b|\.fail\(|\braises\b")
-_IMPORT = re.compile(
-    rb"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^()]*\)|[^\n]*)|import[ \t]+([^\n]*))", re.MULTILINE
-)
-_DOTTED = re.compile(r"[A-Za-z_][\w.]*")
 _PART = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MODULE = re.compile(r"\.(?:py|pyc|pyd|so)$")
 _DOCSTRING = re.compile(rb"""\A\s*(?:\#[^\n]*\n\s*)*[rRuU]?(?:"{3}.*?"{3}|'{3}.*?'{3})""", re.DOTALL | re.VERBOSE)
@@ -121,17 +117,6 @@ def _is_test(path: str, source: bytes) -> bool:
 def _is_idle(source: bytes) -> bool:
     """Whether a module only imports and documents, and sets names such as `__all__`."""
     return all(map(_IDLE.match, _DOCSTRING.sub(b"", source).split(b"\n")))
-
-
-def imported_names(source: bytes) -> Iterator[str]:
-    """The names that a module imports, with leading dots if they are relative; those in its strings count, too."""
-    for match in _IMPORT.finditer(source):
-        module, several, single = (each.decode("utf-8", "replace") if each else "" for each in match.groups())
-        if module:
-            yield module
-        base = module if module.endswith(".") or not module else f"{module}."
-        for name in _DOTTED.findall(several or single):
-            yield base + name
 
 
 def _inner(path: str, imports: Iterable[str], folder: str, names: Mapping[str, str]) -> set[str]:

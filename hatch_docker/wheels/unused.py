@@ -9,7 +9,7 @@ from hatch_docker.wheels.scan import Uses, folders_with, of_tests, test_director
 from hatch_docker.wheels.suites import DEEPEST
 
 # Programs that find and run tests by themselves: with one of them, any suite may be used, as by numpy.test().
-_RUNNERS = ("pytest", "nose", "nose2")
+RUNNERS = ("pytest", "nose", "nose2")
 
 
 def unused_suites(
@@ -20,7 +20,7 @@ def unused_suites(
     `kept` are the members of each wheel that stay in any case, `own` are the keys of the user's own wheels, and `used`
     is what files outside of the wheels use.
     """
-    if any(runner in names for names in map(_modules, wheels) for runner in _RUNNERS):
+    if any(runner in names for names in map(_modules, wheels) for runner in RUNNERS):
         return {}
     found: dict[str, list[str]] = {}
     stay: set[str] = set()

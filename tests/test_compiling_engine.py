@@ -195,10 +195,9 @@ class TestWithNeighbour:
         assert reason.startswith(("its wheel is not pure (cp3", "its build on this machine failed ("))
         (source,) = with_neighbour.result["sources"]
         assert (source["name"], source["kind"], source["url"]) == ("speed", "directory", "speed")
-        assert [layer["contents"] for layer in with_neighbour.result["layers"]] == [
-            ["speed 1.0"],
-            ["with-neighbour 1.0"],
-        ]
+        contents = [" ".join(layer["contents"]) for layer in with_neighbour.result["layers"]]
+        packages = [each for each in contents if not each.startswith(("bytecode of ", "without "))]
+        assert packages == ["speed 1.0", "with-neighbour 1.0"]
 
     def test_second_build_creates_no_container(self, with_neighbour: Case, tmp_path: Path) -> None:
         check_again(with_neighbour, tmp_path)

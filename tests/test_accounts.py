@@ -359,6 +359,8 @@ class TestAnyFile:
     @given(passwd=_TEXT, group=_TEXT, user=_USER)
     @example(passwd=b"", group=b"\n", user=DEFAULT)
     @example(passwd=b"x", group=b"+", user="appuser:web")
+    @example(passwd=b"x::65532:-1", group=b"", user=DEFAULT)
+    @example(passwd=b"x::65532:99999999999", group=b"", user=DEFAULT)
     def test_stays_line_for_line_and_has_the_account(self, passwd: bytes, group: bytes, user: str) -> None:
         files = base(passwd, group)
         account = account_of(files, user)

@@ -27,7 +27,8 @@ _FIRST_ID = 1000
 _SHELLS = ("/usr/sbin/nologin", "/sbin/nologin")
 # Group 0 may write: containers with arbitrary user IDs run in it.
 _HOME_MODE = 0o775
-_NUMBER = re.compile(rb"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(rb"\+?[0-9]{1,18}")
+_LAST_ID = 2**32 - 2
 _NIS = re.compile(rb"^[+-]", re.MULTILINE)
 
 
@@ -273,8 +274,9 @@ def _decimal(text: str) -> int | None:
 
 
 def _id(text: bytes) -> int:
-    """An ID as engines read it: 0 if it is not a number."""
-    return int(text) if _NUMBER.fullmatch(text) else 0
+    """An ID as engines read it: 0 if it is not a number. So is one out of range, with which no container starts."""
+    number = int(text) if _NUMBER.fullmatch(text) else 0
+    return number if number <= _LAST_ID else 0
 
 
 def _text(text: bytes) -> str:

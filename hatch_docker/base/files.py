@@ -72,7 +72,7 @@ def to_json(files: Filesystem) -> dict[str, Any]:
 
 def from_json(document: Mapping[str, Any]) -> Filesystem:
     """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for other documents."""
-    return Filesystem({path: _decoded(*fields) for path, fields in document.items()})
+    return Filesystem({path: _decoded(fields) for path, fields in document.items()})
 
 
 def _reduced(node: Node, with_text: bool) -> Node:
@@ -95,6 +95,7 @@ def _encoded(node: Node) -> list[Any]:
     return [node.kind, node.mode, node.uid, node.gid, node.link, node.head.decode("latin-1"), data]
 
 
-def _decoded(kind: str, mode: int, uid: int, gid: int, link: str, head: str, data: str | None) -> Node:
+def _decoded(fields: list[Any]) -> Node:
+    kind, mode, uid, gid, link, head, data = fields
     content = None if data is None else data.encode("latin-1")
     return Node(kind=kind, link=link, data=content, mode=mode, uid=uid, gid=gid, head=head.encode("latin-1")[:HEAD])

@@ -169,18 +169,24 @@ def check(wheels: Sequence[Wheel], python: str, scratch: Path) -> int:
     home.mkdir()
     install(wheels, site)
     before = {wheel.path: importable(python, site, list(wheel.modules()), home) for wheel in wheels}
+    remove(wheels, site)
+    # The modules are the same, since what is imported first decides about some of the others.
+    doubtful = {
+        wheel.path: before[wheel.path] - importable(python, site, list(wheel.modules()), home) for wheel in wheels
+    }
+    lost = sorted(name for names in doubtful.values() for name in names if not importable(python, site, [name], home))
+    install(wheels, site)
+    lost = [name for name in lost if importable(python, site, [name], home)]
+    print(f"{sum(map(len, before.values()))} modules can be imported before pruning")
+    print(f"after it, {len(lost)} of them cannot: {', '.join(lost)}")
+    return len(lost)
+
+
+def remove(wheels: Sequence[Wheel], site: Path) -> None:
+    """Remove what is pruned."""
     for wheel in wheels:
         for member in wheel.pruned:
             (site / wheel.facts.site_path(member)).unlink(missing_ok=True)
-    lost = 0
-    for wheel in wheels:
-        names = [name for name in wheel.modules() if name in before[wheel.path]]
-        missing = sorted(set(names) - importable(python, site, names, home)) if names else []
-        lost += len(missing)
-        if missing:
-            print(f"{wheel.facts.key}: {', '.join(missing)}")
-    print(f"{sum(map(len, before.values()))} modules can be imported before pruning; after it, {lost} of them cannot")
-    return lost
 
 
 def compare(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> None:

@@ -204,13 +204,17 @@ class TestUses:
             "demo-1.0.data/scripts/run": "#!python\nimport demo.tests",
             "demo/fast.cpython-313-x86_64-linux-gnu.so": b"\x7fELF\0\0demo.tests.helper\0",
             "demo/old.pyc": b"\0demo.tests\0",
+            "single.pyc": b"\0demo.tests\0",
         }
         for path, text in others.items():
             assert pruned(folder, {**SUITE, path: text}, prune=["tests"]) == set(), path
         assert pruned(folder, SUITE, entry_points="[pytest11]\ndemo = demo.tests.helper") == set()
         # Tools for development read these.
         assert pruned(folder, {**SUITE, "demo/pyproject.toml": "testpaths = ['demo.tests']"}) == WHOLE
-        assert pruned(folder, {**SUITE, "demo/conftest.py": "from demo.tests import helper"}) == WHOLE
+        # It searches for tests, too, but anyone may import it.
+        assert pruned(folder, {**SUITE, "demo/conftest.py": "collect_ignore = ['tests', 'tests/test_x.py']"}) == WHOLE
+        assert pruned(folder, {**SUITE, "demo/conftest.py": "from demo.tests import helper"}) == TESTS
+        assert pruned(folder, {**SUITE, "demo/conftest.py": "from demo.tests.test_x import f"}) == set()
 
     def test_sources_of_projects_that_are_copied(self, folder: Path) -> None:
         generator = "shutil.copytree(os.path.join(os.path.dirname(__file__), 'sample'), target)"
@@ -399,7 +403,7 @@ class TestExceptions:
     def test_kept_tests_keep_what_they_import(self, folder: Path) -> None:
         sub = {"demo/sub/__init__.py": "", "demo/sub/tests/test_y.py": f"from demo.tests import helper\n{TEST}"}
         assert pruned(folder, {**SUITE, **sub}) == {*WHOLE, "demo/sub/tests/test_y.py"}
-        assert pruned(folder, {**SUITE, **sub}, keep=["demo/sub/tests/"]) == set()
+        assert pruned(folder, {**SUITE, **sub}, keep=["demo/sub/tests/"]) == TESTS
 
     def test_malformed_glob_is_a_config_error(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match="keep"):

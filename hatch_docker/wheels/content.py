@@ -35,7 +35,7 @@ TEXTS = (".cfg", ".conf", ".ini", ".json", ".properties", ".pth", ".toml", ".txt
 _DEVELOPMENT = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "mypy.ini"}
 _TEXT_BYTES = 1 << 20
 # Extension modules and modules without a source; not libraries, which import nothing.
-_COMPILED = re.compile(r"(?:^|/)(?!lib)[^/]*\.(?:so|pyd)$|(?:^|/)(?!__pycache__)[^/]*/[^/]*\.pyc$")
+_COMPILED = re.compile(r"(?:^|/)(?!lib)[^/]*\.(?:so|pyd)$|^(?!(?:.*/)?__pycache__/).*\.pyc$")
 _WORD = re.compile(rb"[\w./\\]{5,4096}")
 
 
@@ -67,11 +67,12 @@ def read_content(wheel: WheelFile) -> WheelContent:
     opens: list[Opened] = []
     for folder, place, source in _sources(wheel, places):
         opens += opened_libraries(source, place) if not folder else []
+        # What modules of tests need, they import. They also search for tests, and their strings are data of tests.
         if folder in suites and place in tests[folder]:
-            # What these need, they import. They also search for tests, and their strings are data of tests.
             found.setdefault(of_tests(folder), []).append(uses_by_import(imported_names(source), place))
-        # Only pytest imports conftest.py, and what it uses are the tests.
-        elif folder or posixpath.basename(place) != "conftest.py":
+        elif posixpath.basename(place) == "conftest.py":
+            found.setdefault(folder, []).append(uses_by_import(imported_names(source), place))
+        else:
             found.setdefault(folder, []).append(uses(source, place))
         if names:
             built.difference_update(take_named(source, names))

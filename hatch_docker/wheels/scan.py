@@ -49,6 +49,7 @@ _IMPORT = re.compile(
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*")
 _COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")
 _RUNS = re.compile(rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(")
+_TEST_MODULE = re.compile(r"test_|\w*_tests?\Z|conftest\Z")
 _PATTERNS = (b"test_*", b"test*", b"_test.py", b"_tests.py")
 _TEST_FILES = re.compile(r"(?:^|[/\\])(?:test_?\*|\*_tests?\.py)")
 _UP = re.compile(rb"\.parents?\b[ ]?[.\[]|dirname\([ \w.]{0,40}dirname|[\"']\.\.|\bpardir\b|_UP\b")
@@ -156,12 +157,15 @@ def uses(source: bytes, path: str) -> Uses:
 
 
 def uses_by_import(names: Iterable[str], path: str) -> Uses:
-    """The test folders that the module at `path` uses by its imports, which are given."""
-    scan = _Scan(path)
+    """The test folders that the module at `path` uses by its imports (`names`): their tests, or their other modules."""
+    holds, touches = set(), set()
     for name in names:
-        if "tests" in name or name.startswith("."):
-            scan.imported(name)
-    return Uses(holds=frozenset(scan.holds - {""}))
+        base, rest = _Scan(path).resolved(name)
+        full = f"{base}/{rest}" if base else rest
+        if folder := test_directory(f"{full}/"):
+            of_a_test = any(map(_TEST_MODULE.match, full[len(folder) :].split("/")))
+            (holds if of_a_test else touches).add(folder)
+    return Uses(holds=frozenset(holds), touches=frozenset(touches))
 
 
 def folders_with(beginnings: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
@@ -231,7 +235,7 @@ class _Scan:
 
     def imported(self, name: str) -> None:
         """An import: `a.b`, or with leading dots."""
-        base, rest = self._base(name)
+        base, rest = self.resolved(name)
         full = f"{base}/{rest}" if base else rest
         if "tests" in full:
             self.holds.add(test_directory(f"{full}/"))
@@ -262,7 +266,7 @@ class _Scan:
         """A module's name that ends or goes on behind `tests`; without its beginning, that of any package."""
         match = _NAME_PART.match(text[max(0, at - 255) : at][::-1])
         name = (match[0][::-1] if match else "") + text[at:end]
-        base, rest = self._base(name)
+        base, rest = self.resolved(name)
         self.holds.add(test_directory(f"{base}/{rest}/" if base else f"{rest}/"))
         self.parts = self.parts or name.startswith(".")
 
@@ -281,7 +285,7 @@ class _Scan:
             self.alone = True
         return end
 
-    def _base(self, name: str) -> tuple[str, str]:
+    def resolved(self, name: str) -> tuple[str, str]:
         """The package that a dotted name is relative to, empty if it is absolute; and the rest, both as paths."""
         rest = name.lstrip(".")
         level = len(name) - len(rest)

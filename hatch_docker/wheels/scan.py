@@ -158,7 +158,8 @@ def uses(source: bytes, path: str) -> Uses:
 
 def uses_by_import(names: Iterable[str], path: str) -> Uses:
     """The test folders that the module at `path` uses by its imports (`names`): their tests, or their other modules."""
-    holds, touches = set(), set()
+    holds: set[str] = set()
+    touches: set[str] = set()
     for name in names:
         base, rest = _Scan(path).resolved(name)
         full = f"{base}/{rest}" if base else rest

@@ -93,9 +93,7 @@ def grow(base: Base, made: MadeLayer, cache: Cache, threads: int) -> Base:
     Only that layer is read.
     """
     below = base.merged
-    image = append(
-        below, (made.layer,), (History(created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]),), below.config
-    )
+    image = append(below, (made.layer,), (History.of_layer(", ".join(made.contents)),), below.config)
     if cache.get("base-files", _key(image)) is None or cache.get("bases", _key(image)) is None:
         merged = files.listing(merge((made.layer,), files.needs_text, files_of(below, cache, threads)))
         cache.put("bases", _key(image), with_files(base.facts, merged).to_json())

@@ -123,7 +123,7 @@ def add_packages(
     if planned.request is None:
         options = _options(base, planned, compression)
         made: MadeLayer | None = (layer := install(inside or base.merged, options, services.installer).made)
-        history = History(created_by=f"hatch-docker: {options.summary}"[:200])
+        history = History.of_layer(options.summary)
         image = append(base.merged, (layer.layer,), (history,), base.merged.config)
         selections = base.selections
     else:

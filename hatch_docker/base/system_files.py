@@ -119,7 +119,7 @@ def cached_trusting(image: Image, certificates: Certificates, services: Services
 
 
 def _with(image: Image, made: MadeLayer) -> Image:
-    history = History(created_by=f"hatch-docker: {', '.join(made.contents)}"[:200])
+    history = History.of_layer(", ".join(made.contents))
     return append(image, (made.layer,), (history,), image.config)
 
 

@@ -143,6 +143,6 @@ def with_debian_packages(
     """Install what `packages_request` describes on top of `image`. Raises as `provide` does."""
     provided = provide(replace(request, parent=image), archives, chosen=chosen, compression=compression)
     if provided.made is not None:
-        history = History(created_by=f"hatch-docker: {', '.join(request.requested)}"[:200])
+        history = History.of_layer(", ".join(request.requested))
         image = append(image, (provided.made.layer,), (history,), image.config)
     return WithPackages(image=image, made=provided.made, selection=provided.selection)

@@ -87,8 +87,6 @@ def config_of(base: Base, project: Project, runtime: Runtime, start: Start, *, c
 
 def assemble(base: Base, layers: Sequence[MadeLayer], runtime: Runtime, described: Described, *, created: str) -> Image:
     """The layers on the base, with the image's config and annotations."""
-    history = tuple(
-        History(created=created, created_by=f"hatch-docker: {', '.join(made.contents)}"[:200]) for made in layers
-    )
+    history = tuple(History.of_layer(", ".join(made.contents), created=created) for made in layers)
     image = append(base.image, tuple(made.layer for made in layers), history, described.config)
     return replace(image, annotations={**described.annotations, **runtime.annotations, **runtime.manifest_annotations})

@@ -24,6 +24,11 @@ class History:
     empty_layer: bool = False
 
     @classmethod
+    def of_layer(cls, content: str, *, created: str = "") -> History:
+        """The step that made a layer of ours with this content."""
+        return cls(created_by=f"hatch-docker: {content}"[:200], created=created)
+
+    @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> History:
         """Read one entry; missing fields are empty."""
         return cls(

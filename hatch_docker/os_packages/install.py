@@ -91,7 +91,7 @@ def install(image: Image, options: InstallOptions, installer: Installer) -> Inst
     if made is None:
         made = _installed(image, options, installer)
         remember(installer.cache, _KIND, options.cache_key(image), made)
-    history = History(created_by=f"hatch-docker: {options.summary}"[:200])
+    history = History.of_layer(options.summary)
     return Installed(image=append(image, (made.layer,), (history,), image.config), made=made)
 
 

@@ -7,22 +7,20 @@ Source trees and sdists are built on the way from downloads to wheels, in a buil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from hatch_docker.base.additions import add_to_base
 from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.compiling.compile import Collected, collect, compile_missing
 from hatch_docker.compiling.context import CompileContext, PureWheels, open_context
-from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.config import Runtime
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.accounts import Account, account_of
-from hatch_docker.image.assemble import Start, assemble, config_of, skeleton, start_of
+from hatch_docker.image.assemble import Described, Start, assemble, config_of, skeleton, start_of
 from hatch_docker.image.bytecode.make import CodeMaker
 from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_options, stacked, with_bytecode
 from hatch_docker.image.bytecode.ways import open_compiler
@@ -66,7 +64,7 @@ def build(plan: Plan, services: Services) -> Built:
     # All platforms have bytecode, or none.
     if None in bytecode:
         bytecode = [None for _ in layered]
-    images = tuple(each.image(code) for each, code in zip(layered, bytecode, strict=True))
+    images = tuple(_image(plan, own, each, code) for each, code in zip(layered, bytecode, strict=True))
     project = replace(plan.project, version=images[0].version)
     return Built(
         name=project.normalized_name,
@@ -74,7 +72,7 @@ def build(plan: Plan, services: Services) -> Built:
         references=plan.references or references_of(project, plan.config),
         images=images,
         annotations=index_annotations(project, _runtime(plan, plan.images[0]), created=plan.created),
-        sdist=_built_file(project.sdist) if project.sdist else None,
+        sdist=BuiltFile.of(project.sdist) if project.sdist else None,
     )
 
 
@@ -91,11 +89,41 @@ class _Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inputs:
-    """What an image is made of: what was fetched, and its wheels, the project's own last."""
+    """What an image is made of: what was fetched, the wheels of its dependencies, and the project's `own`."""
 
     fetched: _Fetched
-    wheels: list[PreparedWheel]
+    dependencies: list[PreparedWheel]
+    own: PreparedWheel | None
     compiled: list[CompiledWheel]
+
+    @property
+    def wheels(self) -> list[PreparedWheel]:
+        """All wheels, the project's own last."""
+        return [*self.dependencies, *([self.own] if self.own else [])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """The image's config, and its files besides wheels: `extra` files, and those of the `highest` layer.
+
+    `project` has the version of its wheel.
+    """
+
+    project: Project
+    described: Described
+    extra: list[Entry]
+    highest: list[Entry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layered:
+    """An image without its bytecode: the parts of all layers above the base's, and the layers that are `made`."""
+
+    inputs: _Inputs
+    contents: _Contents
+    code: CodeOptions
+    parts: list[Part | CodePart]
+    made: list[MadeLayer]
 
 
 def _fetch(
@@ -121,41 +149,46 @@ def _fetch(
 def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progress: Progress) -> _Inputs:
     """Compile the sdists of an image, and prepare all wheels."""
     sources = own if isinstance(own, SourceFiles) else None
-    pruning = pruning_of(plan.config, plan.project.root, sources)
+    config = plan.config
+    pruning = pruning_of(config.packages, config.runtime, config.output.extra_files, plan.project.root, sources)
     files, compiled = compile_missing(fetched.collected, fetched.context)
     wheels = prepare_wheels(files, services.cache, pruning, own=sources is None, threads=services.threads)
-    return _Inputs(fetched=fetched, wheels=wheels, compiled=compiled)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Layered:
-    """An image without its bytecode: the parts of all layers above those of the base, and the layers that are `made`.
-
-    `finish` makes the image of its layers above the base's.
-    """
-
-    base: Base
-    plan: ImagePlan
-    code: CodeOptions
-    parts: list[Part | CodePart]
-    made: list[MadeLayer]
-    finish: Callable[[Sequence[MadeLayer]], BuiltImage]
-
-    def image(self, bytecode: Sequence[MadeLayer] | None) -> BuiltImage:
-        """The image with these layers of bytecode, or without any."""
-        return self.finish(stacked(self.parts, self.made, bytecode))
+    dependencies, own_wheel = (wheels, None) if sources is not None else (wheels[:-1], wheels[-1])
+    return _Inputs(fetched=fetched, dependencies=dependencies, own=own_wheel, compiled=compiled)
 
 
 def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> _Layered:
-    """Check the wheels of an image, and make its layers, except those of bytecode."""
-    config, wheels = plan.config, inputs.wheels
-    image, base, base_layers = inputs.fetched.plan, inputs.fetched.base, inputs.fetched.base_layers
-    dependencies, own_wheel = (wheels, None) if isinstance(own, SourceFiles) else (wheels[:-1], wheels[-1])
-    locked = _with_versions(image.locked, dependencies)
-    check_wheels(dependencies, own_wheel, locked, image.request, progress, version=plan.project.version)
-    check_linkage(wheels, base.facts, compiled={each.name for each in inputs.compiled}, progress=progress)
-    check_opened(wheels, base.facts, progress)
-    project = replace(plan.project, version=own_wheel.facts.version) if own_wheel else plan.project
+    """Check an image's wheels and how it would run, and make its layers, except those of bytecode."""
+    config, fetched = plan.config, inputs.fetched
+    _check_wheels(plan, inputs, progress)
+    contents = _contents(plan, own, services, inputs, progress)
+    target = fetched.plan.request.target
+    code = code_options(fetched.base, config.runtime, target, config.output.compression)
+    parts = _parts(plan, inputs, contents, code)
+    made = make_layers(
+        [part for part in parts if isinstance(part, Part)],
+        target=target,
+        compression=config.output.compression,
+        cache=services.cache,
+        threads=services.threads,
+        progress=progress,
+    )
+    return _Layered(inputs=inputs, contents=contents, code=code, parts=parts, made=made)
+
+
+def _check_wheels(plan: Plan, inputs: _Inputs, progress: Progress) -> None:
+    """Check that the wheels are what the lock names, and that the image has the libraries that they load."""
+    image, facts = inputs.fetched.plan, inputs.fetched.base.facts
+    locked = _with_versions(image.locked, inputs.dependencies)
+    check_wheels(inputs.dependencies, inputs.own, locked, image.request, progress, version=plan.project.version)
+    check_linkage(inputs.wheels, facts, compiled={each.name for each in inputs.compiled}, progress=progress)
+    check_opened(inputs.wheels, facts, progress)
+
+
+def _contents(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> _Contents:
+    """The image's config and its files besides wheels, checked against all files that it will have."""
+    config, base, wheels = plan.config, inputs.fetched.base, inputs.wheels
+    project = replace(plan.project, version=inputs.own.facts.version) if inputs.own else plan.project
     files = files_of(base.merged, services.cache, services.threads)
     check_directories(files, config.runtime.working_dir, config.runtime.volumes, config.place)
     needed = partial(skeleton, base.facts.python, files, config.runtime)
@@ -165,56 +198,58 @@ def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, prog
     extra = files.with_directories(extra)
     account = _account(plan, files, extra, progress)
     highest = files.with_directories([*needed(account), *sources])
-    start = start_of(plan.entrypoint, config.runtime, wheels, own_wheel, place=config.place)
-    described = config_of(base, project, _runtime(plan, image), start, created=plan.created)
+    start = _start(plan, inputs, project, progress)
+    described = config_of(base, project, _runtime(plan, inputs.fetched.plan), start, created=plan.created)
     merged = merge_files(files, wheels, [*extra, *highest], base.facts.python)
     identity = Identity(uid=account.user.uid, groups=account.groups)
     check_runtime(described.config, merged, identity, _chosen(plan, base, start, extra), config.place, progress)
-    project_part = _project_part(project, own_wheel, base.facts, highest)
-    target = image.request.target
-    code = code_options(base, config.runtime, target, config.output.compression)
-    parts = _parts(plan, inputs, dependencies, project_part, extra, code)
-    made = make_layers(
-        [part for part in parts if isinstance(part, Part)],
-        target=target,
-        compression=config.output.compression,
-        cache=services.cache,
-        threads=services.threads,
-        progress=progress,
-    )
+    return _Contents(project=project, described=described, extra=extra, highest=highest)
+
+
+def _start(plan: Plan, inputs: _Inputs, project: Project, progress: Progress) -> Start:
+    """What the image starts; a note says how to configure it if that is only what the base starts."""
+    config = plan.config
+    start = start_of(plan.entrypoint, config.runtime, inputs.wheels, inputs.own, place=config.place)
     if start.entrypoint is None and start.cmd is None:
-        place = config.place("entrypoint")
         progress.note(
             "no entrypoint: the project has no script or __main__, so the base's command is kept; "
-            + advice(suggestions(project, plan.packages), place)
+            + advice(suggestions(project, plan.packages), config.place("entrypoint"))
         )
+    return start
 
-    def finish(layers: Sequence[MadeLayer]) -> BuiltImage:
-        above = (*base_layers, *layers)
-        return BuiltImage(
-            version=project.version,
-            image=assemble(base, above, _runtime(plan, image), described, created=plan.created),
-            base=base,
-            layers=above,
-            lock=image.locked.path.name if image.locked.path else "",
-            compiled=tuple(inputs.compiled),
-            sources=tuple(_source(wheel, project.root) for wheel in dependencies if wheel.tree),
-            wheel=_wheel_file(own, own_wheel) if own_wheel else None,
-            pruned=pruned_of(wheels),
-        )
 
-    return _Layered(base=base, plan=image, code=code, parts=parts, made=made, finish=finish)
+def _image(plan: Plan, own: Own, layered: _Layered, bytecode: Sequence[MadeLayer] | None) -> BuiltImage:
+    """The image with these layers of bytecode, or without any."""
+    inputs, contents = layered.inputs, layered.contents
+    fetched, locked = inputs.fetched, inputs.fetched.plan.locked
+    layers = (*fetched.base_layers, *stacked(layered.parts, layered.made, bytecode))
+    runtime = _runtime(plan, fetched.plan)
+    return BuiltImage(
+        version=contents.project.version,
+        image=assemble(fetched.base, layers, runtime, contents.described, created=plan.created),
+        base=fetched.base,
+        layers=layers,
+        lock=locked.path.name if locked.path else "",
+        compiled=tuple(inputs.compiled),
+        sources=tuple(
+            BuiltSource.of(wheel.facts, wheel.tree, contents.project.root)
+            for wheel in inputs.dependencies
+            if wheel.tree
+        ),
+        wheel=_wheel_file(own, inputs.own) if inputs.own else None,
+        pruned=pruned_of(inputs.wheels),
+    )
 
 
 def _make_bytecode(plan: Plan, services: Services, layered: _Layered, progress: Progress) -> list[MadeLayer] | None:
     """The layers of an image's bytecode; None, with a warning, if nothing can compile it and it is not required."""
     services = replace(services, progress=progress)
-    request = base_request(plan.project, plan.config, layered.plan.platform)
-    level = layered.code.optimization
+    fetched, level = layered.inputs.fetched, layered.code.optimization
+    request = base_request(plan.project, plan.config, fetched.plan.platform)
     maker = CodeMaker(
-        base=layered.base,
+        base=fetched.base,
         options=layered.code,
-        compiler=once(partial(open_compiler, layered.base, request, services, optimization=level)),
+        compiler=once(partial(open_compiler, fetched.base, request, services, optimization=level)),
         services=services,
     )
     try:
@@ -254,33 +289,11 @@ def _with_versions(locked: Locked, wheels: Sequence[PreparedWheel]) -> Locked:
     return replace(locked, artifacts=tuple(artifacts))
 
 
-def _source(wheel: PreparedWheel, root: Path) -> BuiltSource:
-    tree = wheel.tree
-    if tree is None:
-        raise TypeError(f"{wheel.filename} is not built from a source tree")
-    return BuiltSource(name=wheel.facts.key, version=wheel.facts.version, place=tree_place(tree, root), tree=tree)
-
-
 def _wheel_file(own: Own, wheel: PreparedWheel) -> BuiltFile:
     """The project's wheel as the result file names it: the file that was given, also if its metadata was rewritten."""
     if isinstance(own, FetchedFile) and own.artifact.is_wheel:
-        return _built_file(own.artifact)
+        return BuiltFile.of(own.artifact)
     return BuiltFile(filename=wheel.filename, sha256=wheel.digest.partition(":")[2])
-
-
-def _built_file(artifact: Artifact) -> BuiltFile:
-    return BuiltFile(filename=artifact.filename, sha256=artifact.hashes["sha256"])
-
-
-def _project_part(project: Project, wheel: PreparedWheel | None, base: BaseFacts, entries: Sequence[Entry]) -> Part:
-    """The highest layer: what the project installs of its own, and the entries that the image needs."""
-    return Part(
-        contents=(f"{project.name} {project.version}".rstrip(),),
-        wheels=(wheel,) if wheel else (),
-        entries=tuple(entries),
-        present=base.directories,
-        splice=False,
-    )
 
 
 def _extra(plan: Plan, own: Own, base: BaseFacts, others: Sequence[Entry], progress: Progress) -> list[Entry]:
@@ -319,17 +332,17 @@ def _account(plan: Plan, files: Filesystem, extra: Sequence[Entry], progress: Pr
     return account
 
 
-def _parts(
-    plan: Plan,
-    inputs: _Inputs,
-    wheels: Sequence[PreparedWheel],
-    project: Part,
-    extra: Sequence[Entry],
-    code: CodeOptions,
-) -> list[Part | CodePart]:
+def _parts(plan: Plan, inputs: _Inputs, contents: _Contents, code: CodeOptions) -> list[Part | CodePart]:
     """The parts of the layers above the base and its additions."""
-    fetched = inputs.fetched
-    parts = arrange(wheels, project, extra=extra, budget=fetched.plan.budget.wheels)
+    budget, directories = inputs.fetched.plan.budget, inputs.fetched.base.facts.directories
+    highest = Part(
+        contents=(f"{contents.project.name} {contents.project.version}".rstrip(),),
+        wheels=(inputs.own,) if inputs.own else (),
+        entries=tuple(contents.highest),
+        present=directories,
+        splice=False,
+    )
+    parts = arrange(inputs.dependencies, highest, extra=contents.extra, budget=budget.wheels)
     if plan.config.packages.bytecode is False:
         return [*parts]
-    return with_bytecode(parts, fetched.plan.budget, code, fetched.base.facts.directories)
+    return with_bytecode(parts, budget, code, directories)

@@ -109,8 +109,8 @@ def debian_image(request: Request, platform: Platform, archives: Archives) -> Wi
         raise PackageError("a base needs at least one package")
     config = ImageConfig(platform=platform, env=_ENV, cmd=("python3",))
     count = len(provided.selection.packages)
-    created_by = f"hatch-docker: Debian {request.suite}, Python {python_of(request)}, {count} packages"
-    image = append(Image(config=config), (provided.made.layer,), (History(created_by=created_by),), config)
+    history = History.of_layer(f"Debian {request.suite}, Python {python_of(request)}, {count} packages")
+    image = append(Image(config=config), (provided.made.layer,), (history,), config)
     return WithPackages(image=image, made=provided.made, selection=provided.selection)
 
 

@@ -1,4 +1,4 @@
-"""An init process for images: `tini-static` of Debian's package tini, which needs no library of the image."""
+"""An init process for images: `tini-static` of Debian's package tini, linked statically for any base."""
 
 from __future__ import annotations
 

@@ -120,5 +120,5 @@ def _image(platform: Platform) -> Image:
     data = io.BytesIO()
     written = write_layer([Entry(path="probe", mode=0o755, content=program(platform.architecture))], data)
     layer = Layer(descriptor=written.descriptor, diff_id=written.diff_id, open=partial(io.BytesIO, data.getvalue()))
-    history = (History(created_by="hatch-docker: does it run?"),)
+    history = (History.of_layer("does it run?"),)
     return Image(config=ImageConfig(platform=platform), layers=(layer,), history=history)

@@ -32,7 +32,7 @@ _PATH_FILES = re.compile(r"hatch-docker-project\.pth|distutils-precedence\.pth")
 
 
 def unexpanded(program: Program) -> Iterator[str]:
-    """What only a shell would understand in the arguments of a program that is none."""
+    """Variables and operators in the arguments of a program other than a shell, which gets them as they are written."""
     arguments = program.arguments
     code = next((number for number, each in enumerate(arguments) if each == "-c"), len(arguments))
     names = [name for each in arguments[:code] for name in references(each)]

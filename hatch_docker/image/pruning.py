@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config import Config, Runtime
+from hatch_docker.config import ExtraFiles, Packages, Runtime
 from hatch_docker.project.model import SourceFiles
 from hatch_docker.support.terminal import human
 from hatch_docker.wheels.content import TEXTS
@@ -62,19 +62,22 @@ def summary(pruned: Sequence[PrunedWheel]) -> str:
     return f"pruned {human(sum(each.size for each in largest))}: {', '.join([*shown, *more])}"
 
 
-def pruning_of(config: Config, root: Path, sources: SourceFiles | None) -> Pruning:
+def pruning_of(
+    packages: Packages, runtime: Runtime, extra: Sequence[ExtraFiles], root: Path, sources: SourceFiles | None
+) -> Pruning:
     """What to prune of wheels, with what the other files of the image use of them.
 
-    `sources` are the files of a project without a backend. Commands that name `unittest` may run any tests.
+    `extra` are files below `root`, `sources` those of a project without a backend. Commands that name `unittest` may
+    run any tests.
     """
-    commands = _commands(config.runtime)
-    rules = [each for each in config.packages.prune if each != "tests" or "unittest" not in commands]
+    commands = _commands(runtime)
+    rules = [each for each in packages.prune if each != "tests" or "unittest" not in commands]
     paths = [(f"app/{path}", sources.root / path) for path in sources.paths] if sources else []
-    paths += [file for each in config.output.extra_files for file in _files(root / each.source)]
+    paths += [file for each in extra for file in _files(root / each.source)]
     read = [_uses(name, path) for name, path in paths]
     return Pruning(
         prune=rules,
-        keep=config.packages.keep,
+        keep=packages.keep,
         used=Uses.joined([*read, uses_of_text(commands.encode("utf-8", "replace"))]),
     )
 

@@ -6,15 +6,17 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from hatch_docker.base.image import Base
+from hatch_docker.compiling.trees import tree_place
 from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.image.bytecode.parts import is_code
 from hatch_docker.image.layers import LAYOUT
 from hatch_docker.image.pruning import PrunedWheel, summary
-from hatch_docker.index.artifact import SourceTree
+from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.image import Image, ImageIndex
 from hatch_docker.oci.layer import Layer
@@ -22,6 +24,7 @@ from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.terminal import human
+from hatch_docker.wheels.facts import WheelFacts
 
 # Raise it if a reader of an earlier version would misread the result file.
 SCHEMA_VERSION = 1
@@ -38,6 +41,11 @@ class BuiltSource:
     place: str
     tree: SourceTree
 
+    @classmethod
+    def of(cls, facts: WheelFacts, tree: SourceTree, root: Path) -> BuiltSource:
+        """The distribution of a wheel that was built from a source tree, for a project at `root`."""
+        return cls(name=facts.key, version=facts.version, place=tree_place(tree, root), tree=tree)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltFile:
@@ -45,6 +53,11 @@ class BuiltFile:
 
     filename: str
     sha256: str
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> BuiltFile:
+        """The file of an artifact."""
+        return cls(filename=artifact.filename, sha256=artifact.hashes["sha256"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The licence in a project's metadata as its name: an SPDX expression, or a short name that is none."""
+"""The name of a project's licence, from its metadata: an SPDX expression if there is one, else a short name."""
 
 from __future__ import annotations
 

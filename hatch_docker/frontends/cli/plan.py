@@ -72,7 +72,9 @@ def _image(plan: Plan, image: ImagePlan, services: Services, *, pruned: bool) ->
         # The standard library is that of the base with its additions.
         code=options if base else replace(options, library=""),
         packages=plan.config.packages,
-        pruning=pruning_of(plan.config, plan.project.root, None),
+        pruning=pruning_of(
+            plan.config.packages, plan.config.runtime, plan.config.output.extra_files, plan.project.root, None
+        ),
         built=_built_wheels(plan, image, base, services),
         cache=services.cache,
         threads=services.threads,

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -37,6 +38,10 @@ from hatch_docker.support.http import Http
 
 # Background processes of a shell ignore Ctrl-C, and so would the builds that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests compare what builds leave in projects, whose modules some of them import here or in a child process.
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 # Slow machines are no failure, and the examples of a test overwrite what they leave in its fixtures.
 _CHECKS = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]

@@ -230,14 +230,14 @@ def test_killed_uv_is_an_error(tmp_path: Path, end: str) -> None:
 
 
 SCRIPT = """
-import sys
+import os, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from hatch_docker.support.threads import together
 from test_local import build_locally, job_of
 path, uv, folder = map(Path, sys.argv[1:])
 def build(_item):
-    build_locally(job_of(path), (), folder=folder, uv=str(uv), environ={}, write=lambda chunk: print(chunk, flush=True))
+    build_locally(job_of(path), (), folder=folder, uv=str(uv), environ={}, write=lambda chunk: os.write(1, chunk))
 try:
     together(build, [1], threads=1) if THREAD else build(1)
 except KeyboardInterrupt:

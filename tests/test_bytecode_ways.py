@@ -273,7 +273,9 @@ class TestThisMachine:
         sources = corpus(3)
         assert compiler.compile([sources], checked=False) == here().compile([sources], checked=False)
 
-    def test_none_of_that_version(self, tmp_path: Path) -> None:
+    def test_none_of_that_version(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # uv would find the Python that runs this test.
+        monkeypatch.setattr("hatch_docker.image.bytecode.host.find_uv", lambda _environ: "")
         program = tmp_path / f"python{this_python().minor}"
         program.write_text("#!/bin/sh\necho it does not work >&2\nexit 3\n")
         program.chmod(0o755)

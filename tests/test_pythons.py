@@ -20,15 +20,18 @@ NEWER_SYNTAX = {
     "3.15": "lazy import a\nx = [*y for y in z]",
     "2.7": "print 'old'",
 }
+TESTS = "import {}\n\ndef test_it():\n    assert {}\n".replace("{}", "{0}")
 FILES = {
     **{
         f"demo{number}/new.py": f'"""Run them: from demo{number}.tests import everything"""\n{code}\n'
         for number, code in enumerate(NEWER_SYNTAX.values())
     },
-    **{f"demo{number}/tests/__init__.py": "" for number in range(len(NEWER_SYNTAX))},
+    **{f"demo{number}/__init__.py": "" for number in range(len(NEWER_SYNTAX))},
+    **{f"demo{number}/tests/test_it.py": TESTS.format(f"demo{number}") for number in range(len(NEWER_SYNTAX))},
     "large/__init__.py": '"""from large.tests import x"""\ntype Name = int\n' + "x = 'tests', 1\n" * 20_000,
-    "large/tests/__init__.py": "",
+    "large/tests/test_it.py": TESTS.format("large"),
     "kept/__init__.py": "type Name = int\nlazy from .tests import data\n",
+    "kept/tests/test_it.py": TESTS.format("kept"),
     "kept/tests/data.py": "",
     "kept/ünï.py": "",
 }
@@ -67,7 +70,9 @@ def test_digest_is_the_same_with_every_python(bench: Bench, project: Path, cache
     assert len(results) > 1
     assert len(set(results.values())) == 1, results
     kept = {path for path in read(archive_of(project)).members if "/tests/" in path}
-    assert kept == {f"app/.venv/lib/python3.13/site-packages/{each}" for each in ("kept/tests/data.py",)}
+    assert kept == {
+        f"app/.venv/lib/python3.13/site-packages/{each}" for each in ("kept/tests/data.py", "kept/tests/test_it.py")
+    }
 
 
 def test_facts_are_the_same_with_every_python(bench: Bench, project: Path) -> None:

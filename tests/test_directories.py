@@ -207,7 +207,7 @@ def test_home_that_only_others_can_look_into(visible: Path) -> None:
     code = (
         "import os, tempfile; from hatch_docker.services import this_host; "
         "from hatch_docker.support.directories import *; from hatch_docker.support.progress import Progress; "
-        f"os.setgroups([]); os.setgid({UID}); os.setuid({UID}); "
+        f"this_host(); os.setgroups([]); os.setgid({UID}); os.setuid({UID}); "
         "host = this_host(); print(host.home, cache_directory(host.cache_dir, Progress()), sep='\\n')"
     )
     done = subprocess.run(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from prepared_maker import TARGET, make_prepared
 
 from hatch_docker.errors import ConfigError, ContentError
-from hatch_docker.image.layers import Demand, Part, arrange, budget_of, group, make_layers
+from hatch_docker.image.layers import Demand, Part, arrange, budget_of, digest_of, group, make_layers
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
@@ -68,6 +68,10 @@ def own_part(own: PreparedWheel, skeleton: Sequence[Entry] = (), present: frozen
 
 def names(parts: Sequence[Part]) -> list[tuple[str, ...]]:
     return [tuple(each.facts.name for each in part.wheels) for part in parts]
+
+
+def test_digest_of_names_that_are_not_utf_8() -> None:
+    assert digest_of(["caf\udce9"]) != digest_of(["caf\udce8"])
 
 
 class TestLocalWheels:

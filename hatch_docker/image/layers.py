@@ -225,15 +225,16 @@ def _cache_key(part: Part, target: TargetPython, compression: str) -> str:
     """The cache key of a layer; empty for a layer with files of the host, whose content is not known by a digest."""
     if any(isinstance(entry.content, Plain) for entry in part.entries):
         return ""
-    wheels = [[wheel.digest, _digest(sorted(wheel.pruned))] for wheel in part.wheels]
-    others = _digest([*map(repr, part.entries), *sorted(part.present)]) if part.entries else ""
+    wheels = [[wheel.digest, digest_of(sorted(wheel.pruned))] for wheel in part.wheels]
+    others = digest_of([*map(repr, part.entries), *sorted(part.present)]) if part.entries else ""
     options = WriteOptions(compression=compression, splice=part.splice)
     shape = [LAYOUT, options.fingerprint, VENV, target.lib_name, wheels, others]
     return json.dumps(shape, separators=(",", ":"))
 
 
-def _digest(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+def digest_of(texts: Iterable[str]) -> str:
+    """One digest for several texts, which may be names that are not UTF-8."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _last_of_each(entries: Iterable[Entry]) -> list[Entry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from hatch_docker.base.image import Base
@@ -49,7 +49,9 @@ def open_container(base: Base, services: Services, script: str, *, optimization:
         main=(python.interpreter, *_FLAGS, _WAIT),
     )
 
-    talk = partial(_talk, interpreter=python.interpreter, script=script)
+    # Its other variables for Python would change the bytes, or what is written.
+    environ = {name: "" for name in image.config.env if name.startswith("PYTHON")} | {"PYTHONHASHSEED": "0"}
+    talk = partial(_talk, interpreter=python.interpreter, script=script, environ=environ)
     with opened() as container:
         identity = identify(partial(talk, container=container), python)
     way = "a container"
@@ -62,7 +64,7 @@ def open_container(base: Base, services: Services, script: str, *, optimization:
     return Compiler(way=way, magic=identity.magic, optimization=optimization, run=run)
 
 
-def _talk(given: bytes, *, container: Container, interpreter: str, script: str) -> Ended:
+def _talk(given: bytes, *, container: Container, interpreter: str, script: str, environ: Mapping[str, str]) -> Ended:
     """Run the script on its input, which is copied into the container. Raises BytecodeUnavailableError."""
     path = f"{_FOLDER}/{secrets.token_hex(8)}"
     chunks: list[bytes] = []
@@ -80,7 +82,7 @@ def _talk(given: bytes, *, container: Container, interpreter: str, script: str) 
         status = container.run(
             (interpreter, *_FLAGS, _START.format(path=path) + script),
             write=write,
-            environ={"PYTHONHASHSEED": "0"},
+            environ=environ,
             user=_NOBODY,
         )
     except EngineError as error:

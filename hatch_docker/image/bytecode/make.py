@@ -11,11 +11,11 @@ from itertools import groupby
 from hatch_docker.base.image import Base
 from hatch_docker.base.target import VENV
 from hatch_docker.image.bytecode.compiler import Compiler, Source
-from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, digest_of
+from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key
 from hatch_docker.image.bytecode.select import Modules, cache_name
 from hatch_docker.image.bytecode.stdlib import standard_library
 from hatch_docker.image.extra_files import through
-from hatch_docker.image.layers import corrected
+from hatch_docker.image.layers import corrected, digest_of
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
@@ -67,7 +67,6 @@ class CodeMaker:
         key = code_key(part, options, library=options.library if part.library else "", texts=texts)
         if known := recall(cache, "layers", key):
             return replace(known, contents=part.contents)
-        compiler = self.compiler()
         library = list(self._library()) if part.library else []
         # Many bases have the same standard library, and only its own directories matter.
         if library and not part.modules and not files:
@@ -75,7 +74,7 @@ class CodeMaker:
         content_key = code_key(part, options, library=_digest(library), texts=texts)
         made = recall(cache, "layers", content_key) if part.library else None
         if made is None:
-            made = self._made(part, compiler, [*library, *files])
+            made = self._made(part, self.compiler(), [*library, *files])
             remember(cache, "layers", content_key, made)
         remember(cache, "layers", key, made)
         return replace(made, contents=part.contents)
@@ -149,6 +148,8 @@ def _compiled(compiler: Compiler, modules: Sequence[_Module]) -> Iterator[tuple[
     for checked in (False, True):
         chosen = [each for each in modules if each.checked == checked]
         chunks = [chunk for _, group in groupby(chosen, key=lambda each: each.owner) for chunk in _chunks(group)]
+        if not chunks:
+            continue
         results = compiler.compile([[each.source for each in chunk] for chunk in chunks], checked=checked)
         for chunk, codes in zip(chunks, results, strict=True):
             yield from (

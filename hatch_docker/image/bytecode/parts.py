@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from hatch_docker.image.bytecode.compiler import optimization_of
 from hatch_docker.image.bytecode.select import Modules, is_module, modules_of
 from hatch_docker.image.environment import environment
 from hatch_docker.image.extra_files import directories_of
-from hatch_docker.image.layers import LAYOUT, Budget, Part
+from hatch_docker.image.layers import LAYOUT, Budget, Part, digest_of
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, recall
 from hatch_docker.support.cache import Cache
@@ -163,11 +162,6 @@ def cached_code(part: CodePart, options: CodeOptions, cache: Cache) -> MadeLayer
     """The layer of bytecode that the cache has for wheels, or for the standard library."""
     library = options.library if part.library else ""
     return recall(cache, "layers", code_key(part, options, library=library))
-
-
-def digest_of(texts: Iterable[str]) -> str:
-    """One digest for several texts."""
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _is_project_module(entry: Entry) -> bool:

@@ -323,3 +323,22 @@ class TestHostileBases:
         changed = content.replace(loader, b"/../../x".ljust(len(loader), b"\0"), 1)
         assert "is not a file" in self.refused(**{PYTHON[1:]: changed, "x": None})
         assert "no path for a file" in self.refused(**{PYTHON[1:]: changed, "x": b"loader"})
+
+
+# add_key(2) to a session keyring of this process's own, then keyctl(2) to search it: before and after.
+_KEYS = """
+import ctypes
+from hatch_docker.image.bytecode import sandbox
+libc = ctypes.CDLL(None)
+sandbox._leave_keyring()
+assert libc.syscall(248, b"user", b"hatch-docker-test", b"secret", 6, -3) > 0
+for change in (lambda: None, sandbox._leave_keyring):
+    change()
+    print(libc.syscall(250, 10, -3, b"user", b"hatch-docker-test", 0) > 0)
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="has the numbers of x86-64's system calls")
+def test_no_keys_are_inherited() -> None:
+    done = subprocess.run([sys.executable, "-c", _KEYS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

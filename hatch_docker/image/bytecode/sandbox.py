@@ -43,6 +43,10 @@ _PROCESSES = 16
 # Since then, processes are counted for each user namespace, not for the user.
 _COUNTED_SINCE = (5, 14)
 
+# The number of keyctl(2) by CPU, and KEYCTL_JOIN_SESSION_KEYRING.
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "i686": 288, "armv7l": 311, "ppc64le": 271, "s390x": 280, "riscv64": 219}
+_JOIN_SESSION = 1
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -70,12 +74,23 @@ def _enter() -> None:
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
         # Else the files in /proc/self belong to root.
         _control(_DUMPABLE, 1)
+    _leave_keyring()
     user, group = os.geteuid(), os.getegid()
     _call("unshare", _NAMESPACES)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{_NOBODY} {user} 1"), ("gid_map", f"{_NOBODY} {group} 1")):
         Path(f"/proc/self/{name}").write_bytes(text.encode())
     # A change of the user resets it.
     _control(_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def _leave_keyring() -> None:
+    """Join a new session keyring: child processes inherit the old one, and may read the keys in it (keyrings(7)).
+
+    Where that is not allowed, as in containers, no keys can be read either.
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is not None:
+        _libc.syscall(number, _JOIN_SESSION, None)
 
 
 def _fill(archive: bytes) -> None:
@@ -90,7 +105,7 @@ def _fill(archive: bytes) -> None:
     os.umask(0o022)
     frames = _frames(archive)
     for name in frames:
-        path = Path("/", bytes(name).decode())
+        path = Path("/", os.fsdecode(bytes(name)))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(next(frames))
         path.chmod(0o755)

@@ -7,6 +7,7 @@ layer is written to this machine's file systems.
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -66,7 +67,7 @@ def archive(image: Image, python: TargetPython, *, threads: int) -> bytes:
         wanted |= closure.unread
     if closure.unread:
         raise BytecodeUnavailableError(f"{_shown(min(closure.unread))} has no content that can be read")
-    return joined(part for path, data in sorted(closure.found.items()) for part in (path.encode(), data))
+    return joined(part for path, data in sorted(closure.found.items()) for part in (os.fsencode(path), data))
 
 
 def _is_needed(path: str, *, wanted: frozenset[str], stdlib: re.Pattern[str]) -> bool:

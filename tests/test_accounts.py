@@ -296,6 +296,12 @@ class TestHomes:
         files = listing({"home": "var/home", "var/home": None})
         assert "var/home/nonroot" in made(account_of(files, DEFAULT))
 
+    def test_what_a_home_links_to_stays(self) -> None:
+        files = listing({"etc": None, "home/app": "/etc", "home/nonroot": "/srv/shared", "srv/shared": None})
+        account = account_of(files, "1000")
+        assert {entry.path for entry in account.entries if entry.is_directory} == set()
+        assert len(account.notes) == 1
+
     def test_nothing_replaces_a_file(self) -> None:
         assert "home/nonroot" not in made(account_of(base(home_nonroot=b""), DEFAULT))
         account = account_of(listing({"home": b""}), DEFAULT)

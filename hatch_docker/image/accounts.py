@@ -236,6 +236,7 @@ def _home(files: Filesystem, user: User) -> Entry | None:
     ours = user.added or (user.uid == NONROOT and user.home == _NONROOT_HOME)
     try:
         path = files.resolve(user.home)
+        is_link = path != files.resolve_parent(user.home.rstrip("/"))
     except ImageError:
         return None
     node = files.nodes.get(path)
@@ -244,7 +245,8 @@ def _home(files: Filesystem, user: User) -> Entry | None:
         return Entry(path=path, mode=_HOME_MODE, uid=user.uid) if path and is_missing else None
     home = Entry(path=path, mode=node.mode | 0o770, uid=user.uid)
     is_right = (node.mode, node.uid, node.gid) == (home.mode, home.uid, home.gid)
-    return home if ours and node.kind == "dir" and not is_right else None
+    # What a link leads to may be anything, such as /etc.
+    return home if ours and node.kind == "dir" and not is_link and not is_right else None
 
 
 def _notes(files: Filesystem, account: Account, homes: Sequence[Entry]) -> Iterator[str]:

@@ -56,6 +56,28 @@ def merged(*layers: list[Member], wanted: Callable[[str], bool] = lambda _path: 
     return merge([layer_of(tar_of(*layer)) for layer in layers], wanted)
 
 
+@pytest.mark.parametrize("time", ["inf", "nan", "-1e300", "1e300"])
+def test_impossible_times_are_read(time: str) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a")
+        info.pax_headers = {"mtime": time}
+        archive.addfile(info)
+    assert merge([layer_of(buffer.getvalue())], lambda _path: False).nodes["a"].mtime == 0
+
+
+def test_little_is_kept_of_executable_files_that_are_no_programs() -> None:
+    buffer = io.BytesIO()
+    contents = {"script": b"#!/bin/sh\n" + b"x" * 9000, "other": b"x" * 9000}
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(name)
+            info.mode, info.size = 0o755, len(content)
+            archive.addfile(info, io.BytesIO(content))
+    nodes = merge([layer_of(buffer.getvalue())], lambda _path: False).nodes
+    assert {name: len(node.head) for name, node in nodes.items()} == {"script": filesystem.HEAD, "other": 4}
+
+
 def listing(files: Filesystem) -> dict[str, str]:
     return {path: node.kind for path, node in files.nodes.items()}
 

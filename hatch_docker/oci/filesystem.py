@@ -27,6 +27,8 @@ _MAX_CONTENT = 512 << 20
 _MAX_FILE_CONTENT = 64 << 20
 # Of an executable file: a shebang, and the headers of an ELF file with the path of its interpreter.
 HEAD = 4096
+# Seconds since the epoch: the largest time that a tar without extended headers can have.
+_LATEST = 8**11 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,7 @@ def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool], onto: F
     room = _MAX_CONTENT
     for layer in layers:
         changes = _read(layer, needs_content, room)
-        room -= sum(len(node.data or b"") for node in changes.added.values())
+        room -= sum(len(node.data or b"") + len(node.head) for node in changes.added.values())
         nodes = changes.kept(nodes)
         for path, node in changes.added.items():
             nodes[path] = node
@@ -190,7 +192,7 @@ def _add(
     elif path:
         node = _node(tar, member, changes.added, with_content=member.size <= room and needs_content(path))
         changes.added[path] = node
-        return len(node.data or b"")
+        return len(node.data or b"") + len(node.head)
     return 0
 
 
@@ -203,9 +205,8 @@ def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: Mapping[str, Nod
     if kind == "file" and (file := tar.extractfile(member)):
         if with_content and member.size <= _MAX_FILE_CONTENT:
             data = file.read()
-            head = data[:HEAD]
-        elif member.mode & 0o111:
-            head = file.read(HEAD)
+        if member.mode & 0o111:
+            head = _head(data[:HEAD] if data is not None else file.read(HEAD))
     return Node(
         kind=kind,
         link=member.linkname if kind == "link" else "",
@@ -213,9 +214,14 @@ def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: Mapping[str, Nod
         mode=member.mode & 0o7777,
         uid=member.uid,
         gid=member.gid,
-        head=head if member.mode & 0o111 else b"",
-        mtime=int(member.mtime),
+        head=head,
+        mtime=int(member.mtime) if abs(member.mtime) <= _LATEST else 0,
     )
+
+
+def _head(start: bytes) -> bytes:
+    """What is kept of the start of an executable file: all of it for a script or a program."""
+    return start if start.startswith((b"#!", b"\x7fELF")) else start[:4]
 
 
 def _unreadable(layer: Layer, reason: str) -> ImageError:

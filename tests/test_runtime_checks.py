@@ -228,6 +228,12 @@ class TestPrograms:
         assert message in found
         assert only(image.check((), command).errors) == found.replace("entrypoint", "cmd", 1)
 
+    @pytest.mark.parametrize("options", [[], ["-g"], ["-s", "--"], ["--"]])
+    def test_program_behind_an_init_process(self, options: list[str]) -> None:
+        image = Image(files=[extra("usr/bin/tini", STATIC)])
+        assert image.check(["tini", *options, "python", "-V", "--", "--autoscale=10"]) == Outcome()
+        assert "add uvicorn" in only(image.check(["tini", *options, "uvicorn"]).errors)
+
     @pytest.mark.parametrize(
         ("content", "mode", "message"),
         [

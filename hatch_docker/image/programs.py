@@ -24,8 +24,18 @@ _DEEPEST = 4
 # CPUs that run programs for another one, too.
 _COMPATIBLE = {("x86_64", "i686"), ("x86_64", "x32"), ("aarch64", "armv7l")}
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
-# Programs that start the rest of their command, without options that have a value.
-_WRAPPERS = frozenset(("env", "tini", "tini-static", "docker-init", "dumb-init", "catatonit", "nohup", "setsid"))
+# Programs that start the rest of their command, with their options that have no value and do not change how.
+_TINI = frozenset(("-g", "-s", "-v", "-w"))
+_WRAPPERS: dict[str, frozenset[str]] = {
+    "env": frozenset(),
+    "tini": _TINI,
+    "tini-static": _TINI,
+    "docker-init": _TINI,
+    "catatonit": frozenset(("-g",)),
+    "dumb-init": frozenset(("-c", "--single-child", "-v", "--verbose")),
+    "nohup": frozenset(),
+    "setsid": frozenset(("-c", "--ctty", "-f", "--fork", "-w", "--wait")),
+}
 
 
 class StartError(Exception):
@@ -95,12 +105,12 @@ def _wrapped(name: str, arguments: Sequence[str]) -> Sequence[str]:
     """The command in the arguments of a wrapper; empty if there is none, or if that is not certain."""
     if name not in _WRAPPERS:
         return ()
-    if name != "env" and "--" in arguments:
-        return arguments[arguments.index("--") + 1 :]
     rest = list(arguments)
-    while name == "env" and rest and _ASSIGNMENT.fullmatch(rest[0]):
+    while rest and (rest[0] in _WRAPPERS[name] or (name == "env" and _ASSIGNMENT.fullmatch(rest[0]))):
         if rest.pop(0).startswith("PATH="):
             return ()
+    if rest[:1] == ["--"]:
+        return rest[1:]
     return () if rest and rest[0].startswith("-") else rest
 
 

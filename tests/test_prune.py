@@ -16,7 +16,7 @@ from wheel_maker import make_wheel
 from hatch_docker.errors import ConfigError
 from hatch_docker.wheels.facts import WheelFacts, read_facts
 from hatch_docker.wheels.prune import RULES, Pruning, members_to_prune
-from hatch_docker.wheels.scan import uses, uses_of_text
+from hatch_docker.wheels.scan import imported_names, uses, uses_of_text
 from hatch_docker.wheels.wheelfile import WheelFile
 
 Files = Mapping[str, str | bytes]
@@ -501,3 +501,9 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
         output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
         assert int(output) < 140_000
+
+
+@pytest.mark.parametrize("source", [b"from " + b"." * 200_000, b"from " + b" " * 200_000, b"import (" * 50_000])
+def test_hostile_imports_take_linear_time(source: bytes) -> None:
+    # Quadratic time would not get through these.
+    assert sum(map(len, imported_names(source))) <= 2 * len(source)

@@ -44,7 +44,7 @@ _LISTS = re.compile(
     rb"(?=[ ]?\(|[ ]as\b)"
 )
 _IMPORT = re.compile(
-    rb"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^()]*\)|[^\n]*)|import[ \t]+([^\n]*))", re.MULTILINE
+    rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]*(\([^()]*\)|[^\n]*)|import[ \t]+([^\n]*))", re.MULTILINE
 )
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*")
 _COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import marshal
 import re
 import subprocess
 import sys
@@ -51,6 +52,40 @@ def pruned(
 ) -> set[str]:
     (members,) = members_to_prune([facts(folder, files, **more)], Pruning(prune=prune, keep=keep))
     return set(members)
+
+
+class TestUsesThatAreHardToSee:
+    """Suites that another wheel, a compiled module or a path uses stay."""
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"ns/other/__init__.py": "from ns.demo.tests.helper import data"},
+            {"other.py": "from ns.demo.tests import helper"},
+        ],
+    )
+    def test_import_across_wheels_of_a_namespace(self, folder: Path, other: Files) -> None:
+        suite: Files = {f"ns/{path}": str(text).replace("demo", "ns.demo") for path, text in SUITE.items()}
+        wheels = [facts(folder, suite), facts(folder, other, name="other")]
+        assert members_to_prune([wheels[0]], Pruning())[0]
+        assert members_to_prune(wheels, Pruning()) == [{}, {}]
+
+    @pytest.mark.parametrize("source", ["from demo.tests import helper", "from .tests import helper"])
+    def test_module_without_source(self, folder: Path, source: str) -> None:
+        code = marshal.dumps(compile(source, "demo/mod.py", "exec"))
+        assert pruned(folder, {**SUITE, "demo/mod.pyc": bytes(16) + code}) == set()
+
+    @pytest.mark.parametrize("text", [b"\0tests\0data\0", b"\0demo.tests\0", b"\0demo.testsr\0"])
+    def test_extension_module(self, folder: Path, text: bytes) -> None:
+        assert pruned(folder, {**SUITE, "demo/fast.cpython-313-x86_64-linux-gnu.so": text}) == set()
+
+    @pytest.mark.parametrize(
+        "path", ["/app/x/site-packages/demo/tests", "demo/tests/", "DIR=demo/tests x", "demo\\tests"]
+    )
+    def test_path_of_the_folder(self, folder: Path, path: str) -> None:
+        assert pruned(folder, {**SUITE, "demo/settings.ini": path}) == set()
+        used = uses_of_text(path.encode())
+        assert members_to_prune([facts(folder, SUITE)], Pruning(used=used)) == [{}]
 
 
 class TestSuites:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from hatch_docker.errors import ContentError
@@ -12,7 +12,6 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
 from hatch_docker.wheels.opened import Opened, opened_libraries
 from hatch_docker.wheels.scan import (
-    ANYWHERE,
     NO_USES,
     Uses,
     folders_with,
@@ -22,10 +21,11 @@ from hatch_docker.wheels.scan import (
     tests_of_module,
     uses,
     uses_by_import,
+    uses_of_binary,
     uses_of_text,
 )
 from hatch_docker.wheels.sources import built_files, names_of, take_named
-from hatch_docker.wheels.suites import DEEPEST, Suite, find_suites
+from hatch_docker.wheels.suites import Suite, find_suites
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
@@ -76,11 +76,7 @@ def read_content(wheel: WheelFile) -> WheelContent:
             found.setdefault(folder, []).append(uses(source, place))
         if names:
             built.difference_update(take_named(source, names))
-    around, tops = _around(places), {place.partition("/")[0] for place in places}
-    joined = {
-        origin: _without(origin, _resolved(Uses.joined(each), places, around, tops))
-        for origin, each in sorted(found.items())
-    }
+    joined = {origin: _without(origin, _resolved(Uses.joined(each), places)) for origin, each in sorted(found.items())}
     return WheelContent(
         uses={origin: each for origin, each in joined.items() if each != NO_USES},
         suites=dict(sorted(suites.items())),
@@ -134,7 +130,7 @@ def _uses_of_others(wheel: WheelFile, places: Mapping[str, str], *, compiled: bo
         if place.endswith(TEXTS) and wheel.members[path].file_size <= _TEXT_BYTES:
             yield uses_of_text(wheel.read(path))
         elif compiled and _COMPILED.search(place):
-            yield uses_of_text(b"\n".join(sorted(_words(wheel, path))))
+            yield uses_of_binary(_words(wheel, path), place)
 
 
 def _words(wheel: WheelFile, path: str) -> set[bytes]:
@@ -152,21 +148,13 @@ def _words(wheel: WheelFile, path: str) -> set[bytes]:
     return found
 
 
-def _resolved(found: Uses, paths: Iterable[str], around: Collection[str], tops: Collection[str]) -> Uses:
-    """The same with the test folders of this wheel that have one of the paths, or are in one of the `names`.
-
-    Without folders that have no tests: `around` are the test folders and those that they are in, `tops` the wheel's
-    top-level packages.
-    """
-
-    def known(path: str) -> bool:
-        return path in around or path.startswith(ANYWHERE) or path.partition("/")[0] not in tops
-
-    tests = {each for each in around if posixpath.basename(each) == "tests"} if found.names else set()
+def _resolved(found: Uses, paths: Collection[str]) -> Uses:
+    """The same with the test folders of this wheel that have one of the paths, or are in one of the `names`."""
+    tests = set(map(test_directory, paths)) - {""} if found.names else set()
     named = {each for each in tests if posixpath.basename(posixpath.dirname(each)) in found.names}
     return Uses(
-        holds=frozenset(filter(known, found.holds)) | frozenset(folders_with(found.holds, paths)),
-        touches=frozenset(filter(known, found.touches | named)),
+        holds=found.holds | frozenset(folders_with(found.holds, paths)),
+        touches=found.touches | named,
         beside=found.beside,
     )
 
@@ -174,12 +162,3 @@ def _resolved(found: Uses, paths: Iterable[str], around: Collection[str], tops: 
 def _without(folder: str, found: Uses) -> Uses:
     """The same without what modules of a folder use of it: `Suite.tests` leaves out what its other modules import."""
     return replace(found, holds=found.holds - {folder}, touches=found.touches - {folder})
-
-
-def _around(paths: Iterable[str]) -> set[str]:
-    """The test folders of a wheel, and the folders that they are in."""
-    found: set[str] = set()
-    for folder in {test_directory(path) for path in paths}:
-        parts = folder.split("/")[: DEEPEST + 1]
-        found.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return found - {""}

@@ -51,6 +51,9 @@ _COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\
 _RUNS = re.compile(rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(")
 _TEST_MODULE = re.compile(r"test_|\w*_tests?\Z|conftest\Z")
 _PATTERNS = (b"test_*", b"test*", b"_test.py", b"_tests.py")
+_BINARY = re.compile(rb"(?:^|(?<=[./\\]))tests")
+# The folder in front of a folder of tests, in a path.
+_PARENT = re.compile(r"([\w-]{1,100})[/\\]+\Z")
 _TEST_FILES = re.compile(r"(?:^|[/\\])(?:test_?\*|\*_tests?\.py)")
 _UP = re.compile(rb"\.parents?\b[ ]?[.\[]|dirname\([ \w.]{0,40}dirname|[\"']\.\.|\bpardir\b|_UP\b")
 _OF_PACKAGE = re.compile(rb"(?<![\w.])([A-Za-z_]\w{0,80})\.__(?:file|path)__")
@@ -172,13 +175,18 @@ def uses_by_import(names: Iterable[str], path: str) -> Uses:
 def folders_with(beginnings: Iterable[str], paths: Iterable[str]) -> Iterator[str]:
     """The test folders of those `paths` that begin so in their folder: `tests/data/x` with `*/tests/data`, for example.
 
-    A beginning with an earlier one finds nothing new.
+    `*/demo/tests` finds all that are in a folder `demo`. A beginning with an earlier one finds nothing new.
     """
     wanted = sorted(each[len(ANYWHERE) :] for each in beginnings if each.startswith(ANYWHERE))
     if not wanted:
         return
-    folders = ((path, test_directory(path)) for path in paths)
-    files = sorted((path[len(folder) - len("tests") :], folder) for path, folder in folders if folder)
+    folders = [(path, folder) for path in paths if (folder := test_directory(path))]
+    files = sorted(
+        {
+            *((path[len(folder) - len("tests") :], folder) for path, folder in folders),
+            *(("/".join(folder.split("/")[-2:]), folder) for _, folder in folders),
+        }
+    )
     last = None
     for beginning in wanted:
         if last is None or not beginning.startswith(last):
@@ -207,6 +215,20 @@ def uses_of_text(text: bytes) -> Uses:
     scan = _Scan("")
     scan.text(text.decode("utf-8", "replace"))
     return Uses(holds=frozenset(scan.holds - {""}))
+
+
+def uses_of_binary(words: Iterable[bytes], path: str) -> Uses:
+    """What a compiled module names in its `words`. Anything may follow a name there, such as the type of a value."""
+    found = [uses_of_text(b"\n".join(sorted(words)))]
+    for word in words:
+        for match in _BINARY.finditer(word):
+            name = word[: match.end()]
+            if b"/" in name or b"\\" in name or b"." in name.strip(b"."):
+                found.append(uses_of_text(name))
+            else:
+                # Relative to the module.
+                found.append(Uses(holds=frozenset({path.partition("/")[0]} if "/" in path else ())))
+    return Uses.joined(found)
 
 
 @dataclass(slots=True)
@@ -259,9 +281,15 @@ class _Scan:
             return self._below(text, end + 1)
         elif not before and after in {".", ":"}:
             self._dotted(text, at, end)
-        elif (not before or before in "/\\") and not after:
-            self.alone = True
+        elif (not before or before in "/\\") and not (after.isalnum() or after in {"_", "-", "."}):
+            self._folder(text, at)
+            self.alone = self.alone or not after
         return end
+
+    def _folder(self, text: str, at: int) -> None:
+        """The path of a test folder itself: of any that is in a folder of the same name as this one."""
+        if match := _PARENT.search(text, max(0, at - 101), at):
+            self.holds.add(f"{ANYWHERE}{match[1]}/tests")
 
     def _dotted(self, text: str, at: int, end: int) -> None:
         """A module's name that ends or goes on behind `tests`; without its beginning, that of any package."""
@@ -283,6 +311,7 @@ class _Scan:
             self.holds.add(f"{ANYWHERE}tests/{inner}")
             self.below = True
         else:
+            self._folder(text, start - len("tests/"))
             self.alone = True
         return end
 

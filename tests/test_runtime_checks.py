@@ -286,10 +286,25 @@ class TestPrograms:
     def test_loop_of_interpreters(self) -> None:
         assert "too many interpreters" in only(Image(files=[extra("app/x", b"#!/app/x\n")]).check(["/app/x"]).errors)
 
-    def test_volume_may_have_it(self) -> None:
-        outcome = Image(volumes=("/data",)).check(["/data/bin/tool"])
+    @pytest.mark.parametrize("volume", ["/data", "/data/"])
+    @pytest.mark.parametrize(
+        ("command", "data", "env"),
+        [
+            ("/data/bin/tool", {}, {}),
+            ("/data/tool", {"data": Node(kind="dir", mode=0o700)}, {}),
+            ("/data/tool", {"data/tool": file(mode=0o644)}, {}),
+            ("tool", {}, {"PATH": "/data/bin:$PATH"}),
+        ],
+    )
+    def test_volume_may_have_it(self, volume: str, command: str, data: dict[str, Node], env: dict[str, str]) -> None:
+        base = {**SLIM, "data": Node(kind="dir"), **data}
+        outcome = Image(base=base, env=env, base_volumes=(volume,)).check([command])
         assert (outcome.errors, outcome.warnings) == ([], [])
         assert "may be in a volume" in only(outcome.notes)
+
+    def test_empty_element_of_path_is_the_working_directory(self) -> None:
+        image = Image(files=[extra("app/tool", STATIC)], env={"PATH": ":/usr/bin"})
+        assert image.check(["tool"]).errors == []
 
     def test_search_continues_after_a_file_that_cannot_be_executed(self) -> None:
         base = {**SLIM, "usr/local/bin/tool": file(mode=0o600), "usr/bin/tool": file()}

@@ -59,7 +59,7 @@ def findings(key: str, arguments: Sequence[str], process: Process, chosen: Chose
 
 def _failure(key: str, error: StartError, arguments: Sequence[str], process: Process, chosen: Chosen) -> Finding:
     """How bad it is that a command cannot start, and what to do."""
-    if error.program and process.in_volume(error.program) and "/" in error.program:
+    if any(map(process.in_volume, _looked_at(error, arguments[0], process))):
         return Finding("note", key, f"{error.message}; it may be in a volume")
     text = error.message
     if error.program:
@@ -68,6 +68,14 @@ def _failure(key: str, error: StartError, arguments: Sequence[str], process: Pro
     elif error.file:
         text = f"{text}: {_rights(error.file, process)}" if "executable" in text or "read" in text else text
     return Finding("error", key, text) if key in chosen.keys else _of_base(Finding("warning", key, text))
+
+
+def _looked_at(error: StartError, command: str, process: Process) -> Sequence[str]:
+    """Where the program of a command was searched, or the file that it needs, if it cannot start."""
+    if error.file:
+        return [f"/{error.file.lstrip('/')}"]
+    name = error.program or command
+    return [name] if "/" in name else process.path
 
 
 def _of_base(finding: Finding) -> Finding:

@@ -67,7 +67,7 @@ class Process:
 
     def in_volume(self, path: str) -> bool:
         """Whether a path is in a volume, which may have other content at run time."""
-        return any(f"{self.absolute(path)}/".startswith(f"{each}/") for each in self.volumes)
+        return any(f"{self.absolute(path)}/".startswith(f"{each.rstrip('/')}/") for each in self.volumes)
 
     def programs(self) -> Iterator[str]:
         """The names of the files in PATH, to find what was meant."""
@@ -120,7 +120,7 @@ def located(name: str, process: Process) -> str:
         return process.absolute(name)
     refused = file = ""
     for directory in process.path:
-        candidate = process.absolute(f"{directory}/{name}")
+        candidate = process.absolute(posixpath.join(directory, name))
         try:
             resolved, node = process.merged.reach(candidate, process.identity)
         except UnreachableError as error:

@@ -63,6 +63,7 @@ class TestReading:
             ("-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n", "openssl x509 -in"),
             (f"{ONE}{TWO.replace('MII', 'XII', 1)}", "certificate 2 is damaged"),
             ("-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n", "certificate 1 is damaged"),
+            ("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "certificate 1 is damaged"),
             (ONE.replace("-----END", "-----"), "has no certificate in PEM"),
             (b"x" * (5 << 20), "is larger than 4 MiB"),
         ],
@@ -89,6 +90,13 @@ class TestReading:
     def test_the_digest_depends_on_name_and_content(self, tmp_path: Path) -> None:
         files = [("a.pem", ONE), ("b.pem", ONE), ("a.pem", TWO), ("a.pem", ONE + TWO)]
         assert len({read(tmp_path, text, name).digest for name, text in files}) == 4
+
+    def test_many_beginnings_without_an_end_take_no_more_time_than_others(self, tmp_path: Path) -> None:
+        hostile = b"-----BEGIN CERTIFICATE-----\n" * ((1 << 20) // 28)
+        assert normalized(hostile) == frozenset()
+        assert normalized(ONE.encode() + hostile) == {ONE}
+        with pytest.raises(ConfigError, match="has no certificate in PEM"):
+            read(tmp_path, hostile)
 
     @given(st.binary(max_size=200))
     def test_no_file_is_a_failure(self, data: bytes) -> None:

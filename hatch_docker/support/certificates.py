@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import re
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from hatch_docker.errors import ConfigError
 # In bytes; all certificate authorities of Mozilla take a quarter of a megabyte.
 _LIMIT = 4 << 20
 _KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
-_BLOCK = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----\s(.*?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL)
+# A block without an end takes the rest of the text. Looking for an end behind each BEGIN would take quadratic time.
+_BLOCK = re.compile(
+    rb"-----BEGIN (?:X509 )?CERTIFICATE-----\s(.*?)(?:(-----END (?:X509 )?CERTIFICATE-----)|\Z)", re.DOTALL
+)
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 # Commands that convert what is not a certificate in PEM, by the label in PEM.
 _CONVERSIONS = {
@@ -55,7 +59,7 @@ def read_certificates(path: Path, place: str) -> Certificates:
         raise ConfigError([(place, f"{path} cannot be read: {problem}; the path is relative to the project")]) from None
     if problem := _problem(data, path.name):
         raise ConfigError([(place, f"{path} {problem}")])
-    found = [_certificate(match[1]) for match in _BLOCK.finditer(data)]
+    found = [_certificate(each) for each in _blocks(data)]
     for number, each in enumerate(found, 1):
         if not each:
             raise ConfigError([(place, f"{path}: certificate {number} is damaged; export it again, in PEM")])
@@ -65,7 +69,12 @@ def read_certificates(path: Path, place: str) -> Certificates:
 
 def normalized(data: bytes) -> frozenset[str]:
     """The certificates of a bundle, unchecked: in PEM with lines of 64 characters."""
-    return frozenset(ssl.DER_cert_to_PEM_cert(der) for match in _BLOCK.finditer(data) if (der := _decoded(match[1])))
+    return frozenset(ssl.DER_cert_to_PEM_cert(der) for each in _blocks(data) if (der := _decoded(each)))
+
+
+def _blocks(data: bytes) -> Iterator[bytes]:
+    """What is between the first and the last line of each certificate: base64, unless it is damaged."""
+    return (match[1] for match in _BLOCK.finditer(data) if match[2])
 
 
 def _problem(data: bytes, name: str) -> str:
@@ -76,7 +85,7 @@ def _problem(data: bytes, name: str) -> str:
         return "is empty: it must have at least one certificate in PEM"
     if _KEY.search(data):
         return "has a private key, which must not get into an image: name a file with certificates only"
-    if _BLOCK.search(data):
+    if next(_blocks(data), None) is not None:
         return ""
     label = _LABEL.search(data)
     if label is None and data[:1] == b"\x30":

@@ -9,6 +9,7 @@ import json
 import marshal
 import platform
 import sys
+import time
 from collections.abc import Mapping
 from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 from base_maker import FakeBase
 from builds import Bench, Made, archive_of, command, environment, read, result_of
 
+from hatch_docker.image.bytecode.chunks import Ended
+from hatch_docker.image.bytecode.process import talk
 from hatch_docker.wheels.distinfo import hash_text
 
 VERSION = platform.python_version()
@@ -211,6 +214,26 @@ class TestLayers:
         assert {path for path in bytecode_of(made) if ".opt-1." not in path} == set()
         kept = with_bytecode(bench, project, HATCH_DOCKER_KEEP="alpha")
         assert pyc(f"{SITE}/alpha/tests/test_x.py", ".opt-1") in kept.contents
+
+    def test_no_more_interpreters_than_threads_run_at_once(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        running: list[int] = []
+        most = 0
+
+        def counted(given: bytes, **options: Any) -> Ended:
+            nonlocal most
+            running.append(0)
+            most = max(most, len(running))
+            # Others would start meanwhile.
+            time.sleep(0.02)
+            ended = talk(given, **options)
+            running.pop()
+            return ended
+
+        monkeypatch.setattr("hatch_docker.image.bytecode.host.talk", counted)
+        monkeypatch.setattr("hatch_docker.image.bytecode.make._CHUNK", 1)
+        wheels = [bench.wheel(f"w{number}", files={f"w{number}/{name}.py": "" for name in "ab"}) for number in range(4)]
+        with_bytecode(bench, project_of(bench, *wheels), HATCH_DOCKER_THREADS="2")
+        assert most == 2
 
     @pytest.mark.parametrize("most", [3, 5, 40])
     def test_do_not_exceed_max_layers(self, bench: Bench, most: int) -> None:

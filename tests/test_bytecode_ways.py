@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
-from types import CodeType
+from types import CodeType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,14 +22,15 @@ from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode import process, ways
 from hatch_docker.image.bytecode.chunks import Ended, Talk, compiler_of, identify
-from hatch_docker.image.bytecode.compiler import Compiler, Source, optimization_of
+from hatch_docker.image.bytecode.compiler import Code, Compiler, Source, optimization_of
 from hatch_docker.image.bytecode.frames import LARGEST_SOURCE, answers, joined
 from hatch_docker.image.bytecode.host import open_host
 from hatch_docker.image.bytecode.process import talk
 from hatch_docker.image.bytecode.stdlib import _has_bytecode, _is_importable
-from hatch_docker.image.bytecode.ways import script
+from hatch_docker.image.bytecode.ways import open_compiler, script
 from hatch_docker.oci.filesystem import Node
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.progress import Progress
 
 ARCHITECTURE = Platform.of("linux", platform.machine()).architecture
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -139,6 +141,13 @@ class TestCompiling:
             assert answered[f"/app/{name}.py"] is None, name
         (again,) = here("5").compile([mixed[::-1]], checked=False)
         assert again[::-1] == made
+
+    def test_a_name_that_is_not_utf_8_stays_a_source(self) -> None:
+        sources = [Source("/app/a.py", b"1"), Source("/app/caf\udce9.py", b"2"), Source("/app/b.py", b"3")]
+        ((first, second, third),) = here().compile([sources], checked=True)
+        assert second is None
+        assert first is not None
+        assert third is not None
 
     def test_any_order_seed_and_process_gives_the_same_bytes(self) -> None:
         sources = corpus(25)
@@ -264,6 +273,63 @@ class TestProcesses:
         assert second is None
         assert first is not None
         assert third is not None
+
+
+class Warnings(Progress):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
+
+
+class TestSeveralWays:
+    """Each compiler answers with its own name."""
+
+    def open(
+        self, monkeypatch: pytest.MonkeyPatch, failing: Collection[str] = (), magic: bytes = b"\xa7\r\r\n"
+    ) -> tuple[Compiler, list[str]]:
+        """A compiler of three ways, of which some fail once they are open, and its warnings."""
+
+        def way(name: str) -> Compiler:
+            def run(chunks: Sequence[Sequence[Source]]) -> list[list[Code | None]]:
+                if name in failing:
+                    raise BytecodeUnavailableError("it ended by signal 9")
+                return [[Code(b"12345678", name.encode()) for _ in chunk] for chunk in chunks]
+
+            return Compiler(way=name, magic=magic if name == "two" else b"\xa7\r\r\n", optimization=0, run=run)
+
+        monkeypatch.setattr(ways, "WAYS", {name: lambda _, name=name: way(name) for name in ("one", "two", "three")})
+        progress = Warnings()
+        base: Any = SimpleNamespace(name="a base", facts=SimpleNamespace(python=this_python()))
+        services: Any = SimpleNamespace(progress=progress)
+        request: Any = None
+        return open_compiler(base, request, services, optimization=0), progress.texts
+
+    def compile(self, compiler: Compiler) -> bytes | None:
+        ((code,),) = compiler.compile([sources_of(a=b"1")], checked=False)
+        return code
+
+    def test_the_next_one_goes_on_when_one_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compiler, warned = self.open(monkeypatch, ["one", "two"])
+        for _ in range(2):
+            assert (self.compile(compiler) or b"")[16:] == b"three"
+        assert warned == [
+            "one: it ended by signal 9; modules are compiled by two instead",
+            "two: it ended by signal 9; modules are compiled by three instead",
+        ]
+
+    def test_is_left_out_if_its_bytecode_has_another_format(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compiler, _ = self.open(monkeypatch, ["one"], magic=b"\xa8\r\r\n")
+        assert (self.compile(compiler) or b"")[16:] == b"three"
+
+    def test_all_reasons_are_named_when_all_fail(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compiler, _ = self.open(monkeypatch, ["one", "two", "three"])
+        for _ in range(2):
+            with pytest.raises(BytecodeUnavailableError) as raised:
+                self.compile(compiler)
+            lines = [f"  {name}: it ended by signal 9" for name in ("one", "two", "three")]
+            assert raised.value.message.splitlines()[1:] == lines
 
 
 class TestThisMachine:

@@ -7,8 +7,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _GRACE_SECONDS = 1.0
@@ -83,6 +84,17 @@ def once(make: Callable[[], _T]) -> Callable[[], _T]:
             return made[0]
 
     return get
+
+
+def at_most(most: int, work: Callable[_P, _R]) -> Callable[_P, _R]:
+    """`work`, of which at most so many calls run at the same time, whichever threads make them: the others wait."""
+    slots = threading.Semaphore(most)
+
+    def run(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        with slots:
+            return work(*arguments, **options)
+
+    return run
 
 
 def _wait(workers: Sequence[threading.Thread], stop: threading.Event) -> None:

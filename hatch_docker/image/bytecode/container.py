@@ -13,6 +13,7 @@ from hatch_docker.image.bytecode.chunks import Ended, compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.frames import LARGEST_OUTPUT
 from hatch_docker.services import Services
+from hatch_docker.support.threads import at_most
 
 _FOLDER = "/hatch-docker"
 _FLAGS = ("-S", "-s", "-B", "-c")
@@ -51,7 +52,7 @@ def open_container(base: Base, services: Services, script: str, *, optimization:
 
     # Its other variables for Python would change the bytes, or what is written.
     environ = {name: "" for name in image.config.env if name.startswith("PYTHON")} | {"PYTHONHASHSEED": "0"}
-    talk = partial(_talk, interpreter=python.interpreter, script=script, environ=environ)
+    talk = at_most(services.threads, partial(_talk, interpreter=python.interpreter, script=script, environ=environ))
     with opened() as container:
         identity = identify(partial(talk, container=container), python)
     way = "a container"

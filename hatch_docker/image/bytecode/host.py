@@ -15,6 +15,7 @@ from hatch_docker.image.bytecode.chunks import compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Compiler
 from hatch_docker.image.bytecode.process import talk
 from hatch_docker.locks.uv import find_uv
+from hatch_docker.support.threads import at_most
 
 _UV_SECONDS = 60
 # For the first answer. A program of this name may be a script that waits for something else.
@@ -30,7 +31,7 @@ def open_host(
     kept["PYTHONHASHSEED"] = "0"
     for program in _programs(python, environ):
         command = (program, "-S", "-s", "-B", "-c", script)
-        run = partial(talk, command=command, environ=kept)
+        run = at_most(threads, partial(talk, command=command, environ=kept))
         try:
             identity = identify(partial(run, patience=_ANSWER_SECONDS), python)
             return compiler_of(program, run, identity, optimization=optimization, threads=threads)

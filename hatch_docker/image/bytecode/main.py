@@ -1,8 +1,9 @@
 """The script that an interpreter compiles modules with: frames on its standard input, frames on its standard output.
 
 Nothing but `compile` sees a text. The same text gives the same bytes in any process of the same Python: hash seed,
-loaded modules, and what was compiled before leave no trace. It imports only what every interpreter has loaded before it
-runs a script, so it works with `-S` and next to no standard library. Python 3.10 and newer.
+loaded modules, and what was compiled before leave no trace. Variables such as PYTHONNODEBUGRANGES would, so none of
+Python's but PYTHONHASHSEED may be set. It imports only what every interpreter has loaded before it runs a script, so it
+works with `-S` and next to no standard library. Python 3.10 and newer.
 """
 
 # No future annotations, and no import of typing: modules would be loaded from files, with strings of theirs.
@@ -121,16 +122,17 @@ def limit(seconds: float) -> None:
 
 
 def work(given: "BinaryIO", out: "BinaryIO", magic: bytes) -> None:
-    """Answer each path and text with a frame, which is empty if the text does not compile."""
+    """Answer each path and text with a frame, which is empty if it does not compile, or its path is not UTF-8."""
     optimize = int(read(given))
     while True:
         try:
-            path, text = read(given).decode(), read(given)
+            path, text = read(given), read(given)
         except EOFError:
             return
         limit(SECONDS)
         try:
-            answer = compiled(path, text, optimize, magic)
+            answer = compiled(path.decode(), text, optimize, magic)
+        # SyntaxError, ValueError, MemoryError or RecursionError: each version of Python has its own limits.
         except Exception:
             answer = b""
         limit(0)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -21,12 +22,13 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.base.transports import BaseRequest
 from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
 from hatch_docker.image.bytecode.chunks import compiler_of, identify
-from hatch_docker.image.bytecode.compiler import Compiler
+from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.container import open_container
 from hatch_docker.image.bytecode.host import open_host
 from hatch_docker.image.bytecode.process import talk
 from hatch_docker.image.bytecode.unpacked import FORMAT, archive, environ
 from hatch_docker.services import Services
+from hatch_docker.support.threads import at_most
 
 # The CPUs whose programs a CPU runs, besides its own.
 _ALSO_RUNS: Mapping[str, frozenset[str]] = {"amd64": frozenset({"386"})}
@@ -57,18 +59,59 @@ class _Wanted:
 def open_compiler(base: Base, request: BaseRequest, services: Services, *, optimization: int) -> Compiler:
     """A compiler for the Python of `base`; `request` is what the base was found by, to find it for other platforms.
 
-    Raises BytecodeUnavailableError, whose message says for each way why it is not open.
+    If a way fails while it compiles, the next one goes on, and a warning says so. Raises BytecodeUnavailableError, as
+    the compiler does, whose message says for each way why there is none.
     """
-    wanted = _Wanted(base=base, request=request, services=services, optimization=optimization)
-    reasons = []
-    for name, way in WAYS.items():
-        try:
-            return way(wanted)
-        except HatchDockerError as error:
-            reasons.append(f"{name}: {error.message}")
-    raise BytecodeUnavailableError(
-        "\n  ".join([f"nothing here compiles modules for {base.facts.python}:", *reasons]), place=base.name, hint=_HINT
-    )
+    ways = _Ways(_Wanted(base=base, request=request, services=services, optimization=optimization))
+    return replace(ways.open(), run=ways.run)
+
+
+@dataclass(slots=True)
+class _Ways:
+    """The ways that are `waiting`, those that were `opened`, the last of which compiles, and why the others do not."""
+
+    wanted: _Wanted
+    waiting: Iterator[tuple[str, Way]] = field(default_factory=lambda: iter(WAYS.items()))
+    opened: list[tuple[str, Compiler]] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def open(self) -> Compiler:
+        """The compiler of the next way that is open. Raises BytecodeUnavailableError if there is none."""
+        for name, way in self.waiting:
+            try:
+                compiler = way(self.wanted)
+                if self.opened and compiler.magic != self.opened[0][1].magic:
+                    raise BytecodeUnavailableError("its bytecode has another format")
+            except HatchDockerError as error:
+                self.reasons[name] = error.message
+            else:
+                self.opened.append((name, compiler))
+                return compiler
+        base, reasons = self.wanted.base, (f"{name}: {reason}" for name, reason in self.reasons.items())
+        raise BytecodeUnavailableError(
+            "\n  ".join([f"nothing here compiles modules for {base.facts.python}:", *reasons]),
+            place=base.name,
+            hint=_HINT,
+        )
+
+    def run(self, chunks: Sequence[Sequence[Source]]) -> list[list[Code | None]]:
+        """Compile by the open way; when it fails, by the next one, which gives the same bytes."""
+        while True:
+            name, compiler = self.opened[-1]
+            try:
+                return compiler.run(chunks)
+            except HatchDockerError as error:
+                self._give_up(name, error.message)
+
+    def _give_up(self, failed: str, reason: str) -> None:
+        with self.lock:
+            # Layers are compiled at the same time, and one is the first to see it.
+            if self.opened[-1][0] == failed:
+                self.reasons[failed] = reason
+                self.open()
+                name = self.opened[-1][0]
+                self.wanted.services.progress.warn(f"{failed}: {reason}; modules are compiled by {name} instead")
 
 
 def _in_sandbox(wanted: _Wanted) -> Compiler:
@@ -82,7 +125,7 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
     services = wanted.services
     arguments = ("-S", "-s", "-B", "-c", script())
     command = sandboxed(_stored(base, services), base.facts.python.interpreter, *arguments)
-    run = partial(talk, command=command, environ=os.environ)
+    run = at_most(services.threads, partial(talk, command=command, environ=os.environ))
     identity = identify(partial(run, patience=_ANSWER_SECONDS), python)
     optimization, threads = wanted.optimization, services.threads
     return compiler_of(f"the base's Python{of_other}", run, identity, optimization=optimization, threads=threads)
@@ -139,7 +182,8 @@ def script() -> str:
     return (_FOLDER / "main.py").read_text(encoding="utf-8")
 
 
-WAYS: Mapping[str, Callable[[_Wanted], Compiler]] = {
+Way = Callable[[_Wanted], Compiler]
+WAYS: Mapping[str, Way] = {
     "the base's own Python, in a sandbox": _in_sandbox,
     "the base's own Python, in a container": _in_container,
     "a Python of this machine": _on_this_machine,

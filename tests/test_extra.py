@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hatch_docker.config import ExtraFiles
-from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.config import ExtraFiles, Packages, Runtime
+from hatch_docker.errors import ConfigError, HatchDockerError, ImageError
 from hatch_docker.image.extra_files import Beneath, check_sources, extra_entries, through
+from hatch_docker.image.pruning import pruning_of
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.support.progress import Progress
 
@@ -154,6 +159,98 @@ class TestMistakes:
         with pytest.raises(HatchDockerError, match="it cannot be read") as caught:
             content(entry)
         assert caught.value.place == str(project / "a.txt")
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Without root's rights."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@posix_only
+class TestUnreadable:
+    """What a user may not read, or nothing can be read of, is a mistake of its key."""
+
+    @pytest.fixture
+    def root(self) -> Iterator[Path]:
+        # Outside of pytest's directories, which other users may not enter.
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            root.chmod(0o755)
+            write(root, "conf/a.txt", "locked/a.txt", "conf/sub/bin/b.txt", "conf/x.py")
+            yield root
+
+    @pytest.mark.parametrize("mode", [0, 0o444, 0o111])
+    @pytest.mark.parametrize("path", ["conf", "conf/sub", "conf/sub/bin"])
+    def test_folders(self, root: Path, path: str, mode: int) -> None:
+        (root / path).chmod(mode)
+        with nobody():
+            problem = self.problem(root, "conf")
+        (root / path).chmod(0o755)
+        assert re.search(rf"{path}(/a\.txt|/sub|/bin|/b\.txt)? cannot be read: Permission denied", problem)
+
+    def test_links_to_folders(self, root: Path) -> None:
+        (root / "conf" / "link").symlink_to("../locked")
+        (root / "locked").chmod(0)
+        with nobody():
+            problem = self.problem(root, "conf")
+        assert "cannot be read: Permission denied" in problem
+
+    @pytest.mark.parametrize("source", ["conf", "conf/x.py"])
+    def test_files(self, root: Path, source: str) -> None:
+        (root / "conf" / "x.py").chmod(0)
+        with nobody():
+            problem = self.problem(root, source)
+        assert problem.endswith("conf/x.py cannot be read: Permission denied")
+
+    def test_files_below_folders(self, root: Path) -> None:
+        (root / "locked").chmod(0)
+        with nobody():
+            problem = self.problem(root, "locked/a.txt")
+        assert problem.endswith("locked/a.txt cannot be read: Permission denied")
+
+    def test_loops_and_names_that_are_too_long(self, root: Path) -> None:
+        (root / "loop").symlink_to("loop")
+        (root / "conf" / "loop").symlink_to("../loop")
+        assert "loop cannot be read: Too many levels" in self.problem(root, "loop")
+        assert "conf/loop cannot be read: Too many levels" in self.problem(root, "conf")
+        assert "cannot be read: File name too long" in self.problem(root, "x" * 300)
+
+    @staticmethod
+    def problem(root: Path, source: str) -> str:
+        def read() -> None:
+            files = [ExtraFiles(source=source, into="/srv")]
+            check_sources(files, root, PLACE)
+            # What is pruned is decided before the files are listed.
+            pruning_of(Packages(), Runtime(), files, root, None)
+            entries(root, {"source": source, "into": "/srv"})
+
+        with pytest.raises(ConfigError) as caught:
+            read()
+        ((place, problem),) = caught.value.problems
+        assert place == f"{PLACE}[0].from"
+        return problem
+
+
+class TestMany:
+    def test_time_is_linear_in_files_and_links(self, tmp_path: Path) -> None:
+        links = {f"usr/lib/{number}": f"../{number}" for number in range(20_000)}
+        write(tmp_path, *(f"conf/{number}" for number in range(500)))
+        started = time.process_time()
+        assert len(entries(tmp_path, {"source": "conf", "into": "/lib"}, links=links)) == 500
+        # A copy of the links for each file would take seconds.
+        assert time.process_time() - started < 2
+
+    def test_loop_of_links(self) -> None:
+        with pytest.raises(ImageError, match="too many levels of symbolic links"):
+            through("/a/x", {"a": "b", "b": "a"})
 
 
 class Said(Progress):

@@ -15,13 +15,12 @@ from pathspec import GitIgnoreSpec
 
 from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.config import ExtraFiles
-from hatch_docker.errors import ConfigError, HatchDockerError
-from hatch_docker.oci.filesystem import Filesystem, Node
+from hatch_docker.errors import ConfigError, HatchDockerError, ImageError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.project.model import SourceFiles
 from hatch_docker.project.selection import leads_up
 from hatch_docker.project.unwanted import is_environment_file, is_virtual_environment, why_left_out
-from hatch_docker.support.paths import parents
+from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.progress import Progress
 
 # How many paths that are left out a note names, and what is left out without one.
@@ -32,12 +31,15 @@ _OWN_VENV = "the image has its own, and packages are added by dependencies"
 
 
 def check_sources(files: Sequence[ExtraFiles], root: Path, place: str) -> None:
-    """Raise ConfigError for each source that does not exist."""
-    problems = [
-        (f"{place}[{position}].from", f"{each.source!r} does not exist in {root}")
-        for position, each in enumerate(files)
-        if not (root / each.source).exists()
-    ]
+    """Raise ConfigError with each source that does not exist, or cannot be reached."""
+    problems = []
+    for position, each in enumerate(files):
+        try:
+            (root / each.source).stat()
+        except (FileNotFoundError, ValueError):
+            problems.append((f"{place}[{position}].from", f"{each.source!r} does not exist in {root}"))
+        except OSError as error:
+            problems.append((f"{place}[{position}].from", _unread(error)))
     if problems:
         raise ConfigError(problems)
 
@@ -80,7 +82,7 @@ def extra_entries(
         try:
             added = {entry.path: entry for entry in _entries(each, folder, beneath)}
         except OSError as error:
-            problems.append((f"{where}.from", f"{error.filename} cannot be read: {error.strerror}"))
+            problems.append((f"{where}.from", _unread(error)))
             continue
         if not added and not folder.repeated:
             more = f"; {folder.summary()} are left out of folders: name the file itself" if folder.left_out else ""
@@ -92,6 +94,10 @@ def extra_entries(
     if problems:
         raise ConfigError(_shortened(problems))
     return list(entries.values())
+
+
+def _unread(error: OSError) -> str:
+    return f"{error.filename} cannot be read: {error.strerror}"
 
 
 def _conflict(path: str, beneath: Beneath) -> str:
@@ -139,8 +145,14 @@ def directories_of(entries: Sequence[Entry]) -> frozenset[str]:
 
 
 def through(path: str, links: Mapping[str, str]) -> str:
-    """Resolve the base's symbolic links in a path: `lib/x` becomes `usr/lib/x` if /lib is a link to usr/lib."""
-    return Filesystem({name: Node(kind="link", link=link) for name, link in links.items()}).resolve(path)
+    """Resolve the base's symbolic links in a path: `lib/x` becomes `usr/lib/x` if /lib is a link to usr/lib.
+
+    Raises ImageError on a loop.
+    """
+    try:
+        return resolve(path, links.get)
+    except SymlinkLoopError as error:
+        raise ImageError(str(error)) from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -224,11 +236,14 @@ def _is_cycle(root: Path, parent: str, name: str) -> bool:
 def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:
     """The entry of one file. Its mode depends on the executable bit alone, not on the umask of a checkout.
 
-    Raises OSError for a source that is not a regular file: reading a pipe could block.
+    Raises OSError for a file that cannot be opened, or is not a regular one: reading a pipe could block.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with path.open("rb"):
+        # Its content is read when layers are made, after all checks.
+        pass
     mode = files.mode if files.mode is not None else (0o755 if status.st_mode & 0o111 else 0o644)
     content = Plain(size=status.st_size, read=partial(_read, path))
     return Entry(path=name, mode=mode, content=content, uid=files.uid, gid=files.gid)

@@ -11,6 +11,7 @@ from typing import Any
 
 from hatch_docker.config import ExtraFiles, Packages, Runtime
 from hatch_docker.project.model import SourceFiles
+from hatch_docker.project.unwanted import is_virtual_environment
 from hatch_docker.support.terminal import human
 from hatch_docker.wheels.content import TEXTS
 from hatch_docker.wheels.prepare import PreparedWheel
@@ -90,12 +91,12 @@ def _commands(runtime: Runtime) -> str:
 
 
 def _files(source: Path) -> Iterator[tuple[str, Path]]:
-    """The files at or below a path; those that an image leaves out may be among them."""
+    """The files at or below a path that can be listed; those that an image leaves out may be among them."""
     if not source.is_dir():
         yield source.name, source
     for parent, folders, names in os.walk(source):
         folders[:] = [
-            name for name in folders if name not in _SKIPPED and not Path(parent, name, "pyvenv.cfg").exists()
+            name for name in folders if name not in _SKIPPED and not is_virtual_environment(Path(parent, name))
         ]
         yield from ((f"{Path(parent).name}/{name}", Path(parent, name)) for name in names)
 

@@ -64,17 +64,20 @@ def is_unwanted_directory(path: Path) -> bool:
     """Whether a directory is never copied: virtual environments, caches, version control, image layouts."""
     if path.name in _DIRECTORIES or _is_environment_file(path.name):
         return True
-    if is_virtual_environment(path) or (path / "oci-layout").is_file():
+    if is_virtual_environment(path) or _is_file(path / "oci-layout"):
         return True
     tag = path / "CACHEDIR.TAG"
-    return tag.is_file() and _head(tag, len(_TAG)) == _TAG
+    return _is_file(tag) and _head(tag, len(_TAG)) == _TAG
 
 
 def is_virtual_environment(path: Path) -> bool:
-    """Whether a directory is a virtual environment, of any name and tool."""
-    if (path / "pyvenv.cfg").exists() or (path / "conda-meta").is_dir():
-        return True
-    return (path / "bin" / "activate").is_file() and (path / "bin" / "python").exists()
+    """Whether a directory is a virtual environment, of any name and tool; false for what cannot be looked into."""
+    try:
+        if (path / "pyvenv.cfg").exists() or (path / "conda-meta").is_dir():
+            return True
+        return (path / "bin" / "activate").is_file() and (path / "bin" / "python").exists()
+    except OSError:
+        return False
 
 
 def why_left_out(path: Path, output: Path, *, within_output: bool) -> str:
@@ -93,7 +96,7 @@ def why_left_out(path: Path, output: Path, *, within_output: bool) -> str:
     if path.is_dir():
         if name == ".venv" or is_virtual_environment(path):
             return "virtual environments"
-        return "images" if (path / "oci-layout").is_file() else ""
+        return "images" if _is_file(path / "oci-layout") else ""
     patterns = _OURS if within_output else _OUTPUTS
     if path.parent == output and any(fnmatchcase(name, each) for each in patterns):
         return "what builds write"
@@ -124,6 +127,14 @@ def may_be_secret(root: Path, path: str) -> bool:
         return True
     head = _head(root / path, _HEAD)
     return _PRIVATE_KEY in head or (name.endswith(_SETTINGS) and _PASSWORD.search(head) is not None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file; false where nobody may look, which the copy reports."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _is_environment_file(name: str) -> bool:

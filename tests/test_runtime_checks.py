@@ -87,6 +87,7 @@ class Image:
 
     base: Mapping[str, Node] = field(default_factory=lambda: SLIM)
     files: Sequence[Entry] = ()
+    project: Sequence[Entry] = ()
     wheels: Sequence[PreparedWheel] = ()
     inherited: frozenset[str] = frozenset()
     uid: int = 65532
@@ -112,7 +113,7 @@ class Image:
             exposed_ports=self.ports,
             healthcheck=Healthcheck(test=tuple(healthcheck)) if healthcheck else None,
         )
-        skeleton = [*venv_skeleton(TARGET), Entry(path="app", mode=0o755), *self.files]
+        skeleton = [*venv_skeleton(TARGET), Entry(path="app", mode=0o755, uid=self.uid), *self.files, *self.project]
         merged = merge_files(Filesystem(dict(self.base)), self.wheels, skeleton, TARGET)
         chosen = Chosen(
             keys=frozenset({"entrypoint", "cmd", "healthcheck"}) - self.inherited,
@@ -300,7 +301,7 @@ class TestPrograms:
         base = {**SLIM, "data": Node(kind="dir"), **data}
         outcome = Image(base=base, env=env, base_volumes=(volume,)).check([command])
         assert (outcome.errors, outcome.warnings) == ([], [])
-        assert "may be in a volume" in only(outcome.notes)
+        assert "may be in a volume" in only([each for each in outcome.notes if each.startswith("entrypoint")])
 
     def test_empty_element_of_path_is_the_working_directory(self) -> None:
         image = Image(files=[extra("app/tool", STATIC)], env={"PATH": ":/usr/bin"})
@@ -450,10 +451,42 @@ class TestDirectories:
             ("volumes", "/bin/sh/x cannot be a directory: /usr/bin/dash is not a directory"),
         ]
 
-    @pytest.mark.parametrize("volume", ["/app", "/app/.venv"])
-    def test_volume_over_the_venv(self, volume: str) -> None:
-        assert f"a volume at {volume} hides /app/.venv" in only(Image(volumes=(volume,)).check().errors)
-        assert f"a volume at {volume} hides /app/.venv" in only(Image(base_volumes=(volume,)).check().warnings)
+    @pytest.mark.parametrize("volume", ["/app", "/app/", "/app/.venv", "/app/.venv/lib/python3.13", "/link"])
+    def test_volume_over_the_venv(self, tmp_path: Path, volume: str) -> None:
+        wheels, base = [make_prepared(tmp_path)], {**SLIM, "link": link("app")}
+        outcome = Image(base=base, wheels=wheels, volumes=(volume,)).check()
+        assert outcome.errors == []
+        assert "volumes: " + volume in outcome.warnings[0]
+        assert "holds packages in /app/.venv: a new volume gets a copy of them" in outcome.warnings[0]
+        assert "name the directory that the program writes to" in only(outcome.warnings)
+        inherited = only(Image(base=base, wheels=wheels, base_volumes=(volume,)).check().warnings)
+        assert inherited.endswith("it is the base's, and cannot be removed")
+
+    def test_volume_over_the_project(self) -> None:
+        found = only(Image(project=[extra("app/shop/main.py", b"")], volumes=("/app/shop",)).check().warnings)
+        assert "/app/shop holds files of the project, such as /app/shop/main.py: a new volume" in found
+
+    def test_volume_on_a_file_of_the_project(self) -> None:
+        image = Image(project=[extra("app/main.py", b"")], volumes=("/app/main.py",), uid=0)
+        assert image.check() == Outcome(errors=["volumes: /app/main.py is a file of the image: name a directory"])
+
+    def test_volume_with_files_to_begin_with(self) -> None:
+        image = Image(files=[extra("app/data/seed.json", b"")], volumes=("/app/data",), uid=0)
+        assert image.check() == Outcome()
+
+    @pytest.mark.parametrize(("mode", "uid", "gid"), [(0o755, 0, 0), (0o755, 9, 65532), (0o666, 9, 9)])
+    def test_volume_of_somebody_else(self, mode: int, uid: int, gid: int) -> None:
+        base = {**SLIM, "data": Node(kind="dir", mode=mode, uid=uid, gid=gid)}
+        outcome = Image(base=base, volumes=("/data",)).check()
+        assert (outcome.errors, outcome.warnings) == ([], [])
+        assert only(outcome.notes).startswith(f"volumes: /data (mode {mode:04o}, owner {uid}:{gid}) cannot be written")
+        assert "the base's" in only(Image(base=base, base_volumes=("/data",)).check().notes)
+        assert Image(base=base, volumes=("/data",), uid=0).check() == Outcome()
+
+    @pytest.mark.parametrize(("mode", "uid", "gid"), [(0o755, 65532, 0), (0o775, 0, 65532), (0o1777, 0, 0)])
+    def test_volume_of_the_user(self, mode: int, uid: int, gid: int) -> None:
+        base = {**SLIM, "data": Node(kind="dir", mode=mode, uid=uid, gid=gid)}
+        assert Image(base=base, volumes=("/data",)).check() == Outcome()
 
     def test_other_volumes(self) -> None:
         assert Image(volumes=("/app/data", "/apps", "/data")).check() == Outcome()

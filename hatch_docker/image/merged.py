@@ -21,7 +21,7 @@ from hatch_docker.wheels.install import correct_records, installed, lay_out
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile
 
-READ, SEARCH = 4, 1
+READ, WRITE, SEARCH = 4, 2, 1
 _DIRECTORY = Node(kind="dir")
 # Whether a wheel's file is executable is known when it is looked at.
 _OF_WHEEL = Node(kind="file", mode=0o644)
@@ -42,12 +42,12 @@ class Identity:
     uid: int
     groups: frozenset[int]
 
-    def may(self, node: Node, bit: int) -> bool:
-        """Whether it has a right to a file or directory: READ, or SEARCH, which for files is to execute them."""
+    def may(self, node: Node, bits: int) -> bool:
+        """Whether it has rights to a file or directory: READ, WRITE, or SEARCH, which for files is to execute them."""
         if self.uid == 0:
-            return bit != SEARCH or node.kind == "dir" or bool(node.mode & 0o111)
+            return bits != SEARCH or node.kind == "dir" or bool(node.mode & 0o111)
         shift = 6 if node.uid == self.uid else 3 if node.gid in self.groups else 0
-        return bool(node.mode >> shift & bit)
+        return node.mode >> shift & bits == bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

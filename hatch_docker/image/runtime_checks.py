@@ -13,7 +13,7 @@ from hatch_docker.base.target import VENV
 from hatch_docker.errors import ConfigError
 from hatch_docker.image.commands import Chosen, Finding, findings
 from hatch_docker.image.environment import environment
-from hatch_docker.image.merged import READ, SEARCH, Identity, Merged, UnreachableError, described, node_of, reach
+from hatch_docker.image.merged import READ, SEARCH, WRITE, Identity, Merged, UnreachableError, described, node_of, reach
 from hatch_docker.image.programs import Process
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.filesystem import Filesystem
@@ -64,7 +64,7 @@ def _findings(config: ImageConfig, merged: Merged, identity: Identity, chosen: C
     for key, text in environment(chosen.base_env, chosen.env).literal:
         advice = f"write its value, or \\{text} to have it literally"
         yield Finding("warning", "env", f"in {key}, {text} stays as it is, since engines expand nothing: {advice}")
-    yield from _volumes(config, chosen)
+    yield from _volumes(config, merged, identity, chosen)
     yield from _unreadable(identity, chosen)
     if unreachable := _unreachable_python(merged, identity):
         yield Finding("error", "user", unreachable)
@@ -94,15 +94,42 @@ def _commands(config: ImageConfig) -> Iterator[tuple[str, Sequence[str]]]:
         yield "healthcheck", (*(config.shell or _SHELL), *test[1:])
 
 
-def _volumes(config: ImageConfig, chosen: Chosen) -> Iterator[Finding]:
-    """Volumes that hide the environment: their content is not that of the image after an update, or from the start."""
+def _volumes(config: ImageConfig, merged: Merged, identity: Identity, chosen: Chosen) -> Iterator[Finding]:
+    """Volumes in which the image has its packages or the project's files, or in which its user cannot write.
+
+    Engines copy the image's files, with their owners, into a new volume, and leave any other as it is.
+    """
     for volume in config.volumes:
-        if f"/{VENV}/".startswith(f"{volume.rstrip('/')}/"):
-            what = f"a volume at {volume} hides /{VENV}, the image's packages"
-            if volume in chosen.volumes:
-                yield Finding("error", "volumes", f"{what}: name the directory that the program writes to")
-            else:
-                yield Finding("warning", "volumes", f"{what}; it is the base's, and cannot be removed")
+        inherited = "it is the base's, and cannot be removed" if volume not in chosen.volumes else ""
+        try:
+            path, node = merged.reach(volume, _ROOT)
+        except UnreachableError:
+            continue
+        if node.kind != "dir" and not inherited:
+            yield Finding("error", "volumes", f"{volume} is a file of the image: name a directory")
+        elif held := _held(path, merged, chosen):
+            advice = inherited or "name the directory that the program writes to"
+            yield Finding(
+                "warning",
+                "volumes",
+                f"{volume} holds {held}: a new volume gets a copy of them, but an existing one keeps its old copy when "
+                f"the image changes, and a mounted directory hides them: {advice}",
+            )
+        if not identity.may(node, WRITE | SEARCH):
+            advice = inherited or "change that in the base, or name a directory that the base lacks"
+            yield Finding(
+                "note", "volumes", f"{described(path, node)} cannot be written to by the image's user: {advice}"
+            )
+
+
+def _held(directory: str, merged: Merged, chosen: Chosen) -> str:
+    """What the image has of its packages or the project in a directory; empty if nothing. Extra files may start it."""
+    extra = {each.path for each in chosen.extra}
+    files = (path for path, each in merged.entries.items() if each.content is not None and path not in extra)
+    found = next((each for each in (*merged.wheels, *files) if each.startswith(f"{directory}/")), "")
+    if not found.startswith("app/"):
+        return ""
+    return f"packages in /{VENV}" if found.startswith(f"{VENV}/") else f"files of the project, such as /{found}"
 
 
 def _unreadable(identity: Identity, chosen: Chosen) -> Iterator[Finding]:

@@ -345,4 +345,4 @@ def _parts(plan: Plan, inputs: _Inputs, contents: _Contents, code: CodeOptions) 
     parts = arrange(inputs.dependencies, highest, extra=contents.extra, budget=budget.wheels)
     if plan.config.packages.bytecode is False:
         return [*parts]
-    return with_bytecode(parts, budget, code, directories)
+    return with_bytecode(parts, budget, code)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
+import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import source_hash
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ pytestmark = pytest.mark.usefixtures("no_waiting")
 
 DATA = Path(__file__).parent / "data" / "certificates"
 ONE, TWO = ((DATA / name).read_text() for name in ("one.pem", "two.pem"))
+# Of the Python that runs the tests, which compiles.
+LIBRARY = f"usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
 SITE = "usr/local/lib/python3.13/site-packages"
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 TINI = "usr/bin/tini-static"
@@ -55,6 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
             "usr/share/doc/tini/changelog.gz": file(b"x"),
         }
         archive.put("tini", items, version="0.19.0-3", architecture=each, Depends="libc6 (>= 2.34)")
+    archive.put("json", {f"{LIBRARY}/json/__init__.py": file(b"loads = 2\n")}, version="1.0")
     archive.put("openssl", {"usr/bin/openssl": program()}, version="3.5-1")
     archive.put("debconf", {"usr/share/debconf/x": file()}, version="1.5")
     archive.release()
@@ -112,6 +118,14 @@ class TestPruning:
             "usr/local/bin/.wh.pip3",
         }
 
+    def test_directories_that_lose_files_keep_their_mode(self, bench: CommandBench) -> None:
+        base = bench.base(FakeBase(files=PIP, folders={SITE: 0o775, "usr/local": 0o711}))
+        image = built(bench, bench.project(base=f"oci:{base}"))
+        (*_, whiteouts, _) = image.layers
+        assert {SITE, "usr/local"} <= set(whiteouts)
+        assert "usr/local/bin" not in whiteouts
+        assert (image.members[SITE].mode, image.members["usr/local"].mode) == (0o775, 0o711)
+
     def test_a_base_without_any_has_no_such_layer(self, bench: CommandBench) -> None:
         found = project(bench, files={"etc/x": b""})
         built(bench, found)
@@ -142,6 +156,17 @@ class TestPruning:
         assert outcome.code == 1
         assert "prune-base[0]: " in outcome.err
         assert "did you mean 'pip'" in outcome.err
+
+
+def test_bytecode_is_that_of_modules_that_os_packages_replace(bench: CommandBench) -> None:
+    names = {"os": b"name = 1\n", "json/__init__": b"loads = 1\n"}
+    files = {**PIP, **{f"{LIBRARY}/{name}.py": text for name, text in names.items()}}
+    base = bench.base(FakeBase(python=platform.python_version(), files=files))
+    found = bench.project(base=f"oci:{base}", docker='runtime-packages = ["json"]')
+    image = built(bench, found, HATCH_DOCKER_BYTECODE="true")
+    (path,) = (path for path in image.contents if path.startswith(f"{LIBRARY}/json/__pycache__/"))
+    assert image.text(f"{LIBRARY}/json/__init__.py") == "loads = 2\n"
+    assert image.contents[path][8:16] == source_hash(b"loads = 2\n")
 
 
 class TestInit:

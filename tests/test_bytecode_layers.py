@@ -40,6 +40,7 @@ BASE = FakeBase(
         f"{LIB}/{DATA}": b"x = 1\n",
     },
 )
+LIBRARY_FILES = (f"{LIB}/os.py", f"{LIB}/json/__init__.py", f"{LIB}/{DATA}")
 UNCHECKED, CHECKED = 1, 3
 
 
@@ -109,8 +110,7 @@ class TestContent:
     def test_every_importable_module_has_bytecode(self, made: Made) -> None:
         modules = ["alpha.py", "alpha/__init__.py", "alpha/core.py", "alpha/migrations/0001_initial.py"]
         modules += ["space/name/module.py", "native.py", "shop/__init__.py"]
-        library = {pyc(f"{LIB}/{name}") for name in ("os.py", "json/__init__.py", DATA)}
-        assert bytecode_of(made) == {pyc(f"{SITE}/{name}") for name in modules} | library
+        assert bytecode_of(made) == {pyc(path) for path in (*(f"{SITE}/{name}" for name in modules), *LIBRARY_FILES)}
 
     def test_is_what_python_makes_of_the_source(self, made: Made) -> None:
         path = f"{SITE}/alpha/core.py"
@@ -257,6 +257,62 @@ class TestLayers:
     def test_are_described_in_the_history(self, bench: Bench) -> None:
         made = with_bytecode(bench, project_of(bench, bench.wheel("alpha")))
         assert made.document["history"][1]["created_by"] == f"hatch-docker: {LIBRARY}"
+
+
+class TestLibraryThatIsReplaced:
+    JSON = f"{LIB}/json/__init__.py"
+
+    @pytest.mark.parametrize("most", ["3", "40"])
+    def test_extra_files_take_effect(self, bench: Bench, most: str) -> None:
+        other = f"{LIB}/__pycache__/os.{TAG}.pyc"
+        extra = f'[{{from = "json.py", into = "/{self.JSON}"}}, {{from = "os.pyc", into = "/{other}"}}]'
+        project = project_of(bench, docker=f"extra-files = {extra}", files={"json.py": "loads = 2\n", "os.pyc": "mine"})
+        made = with_bytecode(bench, project, HATCH_DOCKER_MAX_LAYERS=most)
+        assert made.text(self.JSON) == "loads = 2\n"
+        assert {path for path in bytecode_of(made) if path.startswith(LIB)} == {pyc(f"{LIB}/{DATA}"), other}
+        assert made.text(other) == "mine"
+
+    def test_they_change_no_other_image(self, bench: Bench) -> None:
+        files = {"json.py": ""}
+        replacing = f'extra-files = [{{from = "json.py", into = "/{self.JSON}"}}]'
+        adding = f'extra-files = [{{from = "json.py", into = "/{LIB}/more.py"}}]'
+        found = []
+        for name, docker in (("first", ""), ("second", replacing), ("third", adding), ("fourth", "")):
+            project = bench.project(name, base=bench.base(BASE), docker=docker, files=files)
+            with_bytecode(bench, project)
+            found.append(digests(project)[LIBRARY])
+        assert found[0] == found[2] == found[3] != found[1]
+
+    def test_what_the_base_loses_has_none(self, bench: Bench) -> None:
+        base = FakeBase(python=VERSION, files={**BASE.files, f"{LIB}/ensurepip/__init__.py": b""})
+        project = project_of(bench, base=base)
+        assert pyc(f"{LIB}/ensurepip/__init__.py") in bytecode_of(with_bytecode(bench, project))
+        made = with_bytecode(bench, project, HATCH_DOCKER_PRUNE_BASE="ensurepip")
+        assert bytecode_of(made) == {pyc(path) for path in (*LIBRARY_FILES, f"{SITE}/shop/__init__.py")}
+
+
+class TestDirectoriesOfTheBase:
+    """Engines that unpack each layer by itself give a directory that a layer has no entry for to root."""
+
+    @pytest.mark.parametrize("most", ["3", "40"])
+    def test_keep_their_mode(self, bench: Bench, most: str) -> None:
+        base = FakeBase(python=VERSION, files=BASE.files, folders={LIB: 0o775, f"{LIB}/json": 0o711, "opt": 0o700})
+        project = project_of(bench, base=base)
+        made = with_bytecode(bench, project, HATCH_DOCKER_MAX_LAYERS=most)
+        (layer,) = (set(each) for each in made.layers if pyc(f"{LIB}/os.py") in each)
+        assert {path for path in layer if f"{LIB}/".startswith(f"{path}/")} == {LIB}
+        assert f"{LIB}/json" in layer
+        assert "opt" not in layer
+        assert (made.members[LIB].mode, made.members[f"{LIB}/json"].mode) == (0o775, 0o711)
+
+    def test_shape_the_layer(self, bench: Bench) -> None:
+        found = []
+        for mode in (0o775, 0o711, 0o755):
+            base = FakeBase(python=VERSION, files=BASE.files, folders={LIB: mode})
+            project = bench.project(f"{mode}", base=bench.base(base))
+            assert with_bytecode(bench, project).members[LIB].mode == mode
+            found.append(digests(project)[LIBRARY])
+        assert len(set(found)) == 3
 
 
 class TestTwoWheelsWithOnePath:

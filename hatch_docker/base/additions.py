@@ -168,8 +168,10 @@ def _pruned(base: Base, additions: Additions, compression: str, services: Servic
     made = recall(cache, _KIND, key)
     if made is None:
         paths = {path for member in members for path in base.facts.leftovers[member]}
+        with locate_errors(base.name):
+            listing = files_of(base.image, cache, services.threads)
         made = make_layer(
-            (Entry(path=path, removed=True) for path in sorted(paths)),
+            listing.with_directories(Entry(path=path, removed=True) for path in sorted(paths)),
             cache,
             options,
             contents=(f"without the base's {', '.join(members)}",),

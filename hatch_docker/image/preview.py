@@ -84,9 +84,9 @@ class LayerPreview:
         above += [found for names in groups if (found := code(names))]
         return above, [*own, *([found] if own and (found := code(sorted(below))) else [])]
 
-    def library(self, present: frozenset[str]) -> PlannedLayer:
-        """The layer with the standard library's bytecode, on a base with the directories `present`."""
-        part = library_code(present)
+    def library(self) -> PlannedLayer:
+        """The layer with the standard library's bytecode, unless `extra-files` replace some of its modules."""
+        part = library_code()
         return _planned(part, cached_code(part, self.code, self.cache))
 
     def _code(

@@ -80,7 +80,7 @@ def _image(plan: Plan, image: ImagePlan, services: Services, *, pruned: bool) ->
         threads=services.threads,
     )
     artifacts = [each for each in image.locked.artifacts if is_package(each)]
-    files, present = preview.files(artifacts), base.facts.directories if base else frozenset()
+    files = preview.files(artifacts)
     wheels = preview.wheels(artifacts, files) if pruned else {}
     return {
         "platform": str(image.platform),
@@ -96,7 +96,7 @@ def _image(plan: Plan, image: ImagePlan, services: Services, *, pruned: bool) ->
             | ({"pruned": pruned_files(wheels[each.name]) if each.name in wheels else UNKNOWN} if pruned else {})
             for each in artifacts
         ],
-        "layers": [_layer(each) for each in _layers(plan, image, preview, files, present, services)],
+        "layers": [_layer(each) for each in _layers(plan, image, preview, files, services)],
         "start": _start(plan, image),
     }
 
@@ -183,14 +183,9 @@ def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict
 
 
 def _layers(
-    plan: Plan,
-    image: ImagePlan,
-    preview: LayerPreview,
-    files: Mapping[str, FetchedFile],
-    present: frozenset[str],
-    services: Services,
+    plan: Plan, image: ImagePlan, preview: LayerPreview, files: Mapping[str, FetchedFile], services: Services
 ) -> Iterator[PlannedLayer]:
-    """The layers of an image; `present` are the directories of its base with additions, if these are known."""
+    """The layers of an image above its base, the lowest first."""
     project, output = plan.project, plan.config.output
     for contents, made in preview_layers(image.base, image.additions, output.compression, services):
         yield PlannedLayer(
@@ -200,7 +195,7 @@ def _layers(
     wheels, below = preview.layers(artifacts, files, image.budget)
     has_code, joint = plan.config.packages.bytecode is not False, image.budget.joint
     if has_code and not joint:
-        yield preview.library(present)
+        yield preview.library()
     yield from wheels
     if output.extra_files:
         yield PlannedLayer(contents=("extra files",), cached=False)

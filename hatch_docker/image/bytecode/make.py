@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from hatch_docker.base.image import Base
+from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.target import VENV
 from hatch_docker.image.bytecode.compiler import Compiler, Source
 from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key
@@ -67,10 +67,9 @@ class CodeMaker:
         key = code_key(part, options, library=options.library if part.library else "", texts=texts)
         if known := recall(cache, "layers", key):
             return replace(known, contents=part.contents)
-        library = list(self._library()) if part.library else []
-        # Many bases have the same standard library, and only its own directories matter.
-        if library and not part.modules and not files:
-            part = replace(part, present=part.present & {parent for each in library for parent in parents(each.path)})
+        library = [*self._library(part.replaced)] if part.library else []
+        if part.library:
+            part = self._on_base(part, library)
         content_key = code_key(part, options, library=_digest(library), texts=texts)
         made = recall(cache, "layers", content_key) if part.library else None
         if made is None:
@@ -79,15 +78,26 @@ class CodeMaker:
         remember(cache, "layers", key, made)
         return replace(made, contents=part.contents)
 
-    def _library(self) -> Iterator[_Module]:
-        """The standard library, at its real paths: links of the base stay links."""
+    def _on_base(self, part: CodePart, library: Sequence[_Module]) -> CodePart:
+        """A part with what matters of the base for the standard library, of which many bases have the same."""
+        listing = files_of(self.base.merged, self.services.cache, self.services.threads)
+        written = listing.with_directories(Entry(path=each.path, content=b"") for each in library)
+        owned = {entry.path: entry for entry in (*written, *part.directories) if entry.is_directory}
+        above = {parent for each in library for parent in parents(each.path)}
+        present = part.present | (self.base.facts.directories & above)
+        return replace(part, replaced=frozenset(), present=present, directories=tuple(owned.values()))
+
+    def _library(self, replaced: Collection[str]) -> Iterator[_Module]:
+        """The standard library without files that are replaced, at its real paths: links of the base stay links."""
         python, level, links = self.options.target, self.options.optimization, self.base.facts.links
         sources = standard_library(self.base, self.services, optimization=level)
         for folder, group in groupby(sources, key=lambda each: posixpath.dirname(each.path)):
             place = through(folder, links)
             for source in group:
                 path = posixpath.join(place, posixpath.basename(source.path))
-                yield _Module(source=source, path=cache_name(path, python, level))
+                bytecode = cache_name(path, python, level)
+                if path not in replaced and bytecode not in replaced:
+                    yield _Module(source=source, path=bytecode)
 
     def _made(self, part: CodePart, compiler: Compiler, others: Sequence[_Module]) -> MadeLayer:
         entries: list[Entry] = []

@@ -11,6 +11,7 @@ from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.config import Runtime
 from hatch_docker.image.bytecode.compiler import optimization_of
 from hatch_docker.image.bytecode.select import Modules, is_module, modules_of
+from hatch_docker.image.bytecode.stdlib import is_library_file
 from hatch_docker.image.environment import environment
 from hatch_docker.image.extra_files import directories_of
 from hatch_docker.image.layers import LAYOUT, Budget, Part, digest_of
@@ -27,16 +28,19 @@ _APP = "app/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodePart:
-    """The content of a layer of bytecode: that of wheels, of a project's own files, and of the standard library.
+    """The modules whose bytecode one layer has: those of wheels, of a project's own files, of the standard library.
 
+    `replaced` are files that other layers have in place of the standard library's, whose bytecode would hide them.
     `present` are directories of the layers below, which the layer does not write, except those of `directories` that
-    its files are in: engines that unpack each layer by itself would give them to root.
+    its files are in: engines that unpack each layer by itself would give them to root. Those that only the standard
+    library is in are the base's, and known when the layer is made.
     """
 
     contents: tuple[str, ...]
     modules: tuple[Modules, ...] = ()
     files: tuple[Entry, ...] = ()
     library: bool = False
+    replaced: frozenset[str] = frozenset()
     present: frozenset[str] = frozenset()
     directories: tuple[Entry, ...] = ()
 
@@ -65,12 +69,10 @@ def code_options(base: Base, runtime: Runtime, target: TargetPython, compression
     )
 
 
-def with_bytecode(
-    parts: Sequence[Part], budget: Budget, options: CodeOptions, present: frozenset[str]
-) -> list[Part | CodePart]:
+def with_bytecode(parts: Sequence[Part], budget: Budget, options: CodeOptions) -> list[Part | CodePart]:
     """The parts that `image.layers.arrange` made, with those of their bytecode, lowest first.
 
-    `present` are the base's directories. The project's part is the last one.
+    The project's part is the last one.
     """
     *others, project = parts
     wheels = [wheel for part in parts for wheel in part.wheels]
@@ -80,6 +82,12 @@ def with_bytecode(
     # The project's layer may have given them another owner.
     below = project.present | directories_of(project.entries)
     owned = tuple(entry for entry in project.entries if entry.is_directory)
+    library = library_code(
+        entry.path
+        for part in parts
+        for entry in part.entries
+        if not entry.is_directory and is_library_file(entry.path, options.target)
+    )
 
     def code(part: Part) -> list[CodePart]:
         found = wheels_code([modules[wheel.facts.key] for wheel in part.wheels])
@@ -92,9 +100,10 @@ def with_bytecode(
 
     if budget.joint:
         everything = tuple(each for wheel in wheels if (each := modules[wheel.facts.key]).members)
-        return [*parts, replace(joint_code(everything, files, present | below), directories=owned)]
+        joint = joint_code(everything, files)
+        return [*parts, replace(joint, replaced=library.replaced, present=below, directories=owned)]
     groups = [part for part in others if part.wheels and not any(wheel.is_local for wheel in part.wheels)]
-    stack: list[Part | CodePart] = [library_code(present), *groups]
+    stack: list[Part | CodePart] = [library, *groups]
     for part in groups:
         stack += code(part)
     for part in [*(part for part in others if part not in groups), project]:
@@ -108,16 +117,14 @@ def wheels_code(modules: Sequence[Modules]) -> CodePart | None:
     return CodePart(contents=(code_label([each.wheel.facts.key for each in found]),), modules=found) if found else None
 
 
-def library_code(present: frozenset[str] = frozenset()) -> CodePart:
+def library_code(replaced: Iterable[str] = ()) -> CodePart:
     """The standard library's part."""
-    return CodePart(contents=(code_label(["the standard library"]),), library=True, present=present)
+    return CodePart(contents=(code_label(["the standard library"]),), library=True, replaced=frozenset(replaced))
 
 
-def joint_code(
-    modules: tuple[Modules, ...] = (), files: tuple[Entry, ...] = (), present: frozenset[str] = frozenset()
-) -> CodePart:
+def joint_code(modules: tuple[Modules, ...] = (), files: tuple[Entry, ...] = ()) -> CodePart:
     """The only part of bytecode in an image with few layers."""
-    return CodePart(contents=(_LABEL,), modules=modules, files=files, library=True, present=present)
+    return CodePart(contents=(_LABEL,), modules=modules, files=files, library=True)
 
 
 def code_label(names: Sequence[str]) -> str:
@@ -143,7 +150,8 @@ def stacked(
 def code_key(part: CodePart, options: CodeOptions, *, library: str = "", texts: str = "") -> str:
     """The cache key of a layer of bytecode. CPU, C library and the way to compile do not shape it.
 
-    `library` identifies the standard library, and `texts` the project's files, where the part has them.
+    `library` identifies the standard library, with the directories that it is in, and `texts` the project's files,
+    where the part has them.
     """
     target = options.target
     shape = [
@@ -153,7 +161,7 @@ def code_key(part: CodePart, options: CodeOptions, *, library: str = "", texts: 
             [each.wheel.digest, digest_of(sorted(each.wheel.pruned)), each.skipped, each.checked]
             for each in part.modules
         ],
-        [library, texts, digest_of([*sorted(part.present), *map(repr, part.directories)])],
+        [library, sorted(part.replaced), texts, digest_of([*sorted(part.present), *map(repr, part.directories)])],
     ]
     return json.dumps(shape, separators=(",", ":"))
 

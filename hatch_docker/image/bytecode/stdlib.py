@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from hatch_docker.base.image import Base
+from hatch_docker.base.target import TargetPython
 from hatch_docker.image.bytecode.compiler import Source
 from hatch_docker.image.bytecode.unpacked import stdlib_of
 from hatch_docker.oci.filesystem import Node, merge
@@ -25,8 +27,7 @@ def standard_library(base: Base, services: Services, *, optimization: int) -> li
     """
     python, image = base.facts.python, base.merged
     fetch(image, threads=services.threads)
-    folder = re.compile(rf"(?:.*/)?{re.escape(python.lib_name)}/.*\.pyc?")
-    files = merge(image.layers, lambda path: bool(folder.fullmatch(path)) and not _SITE.search(path))
+    files = merge(image.layers, partial(is_library_file, python=python))
     directory = stdlib_of(files, python)
     if not directory:
         return []
@@ -39,6 +40,12 @@ def standard_library(base: Base, services: Services, *, optimization: int) -> li
         if path.startswith(prefix) and node.data is not None
         if _is_importable(path[len(prefix) :]) and not _has_bytecode(files.nodes, path, node, suffix)
     ]
+
+
+def is_library_file(path: str, python: TargetPython) -> bool:
+    """Whether a path is that of a source or of bytecode of the standard library, in whichever directory that is."""
+    folder, name = f"/{python.lib_name}/", f"/{path}"
+    return folder in name and name.endswith((".py", ".pyc")) and not _SITE.search(name)
 
 
 def _is_importable(path: str) -> bool:

@@ -123,8 +123,7 @@ class _Closure:
         """The file of a library, as ld.so(8) finds it."""
         if not _PART.fullmatch(name) or name in (".", ".."):
             raise BytecodeUnavailableError(f"{_shown(origin)} needs a shared library with a path: {_shown(name)}")
-        search = [re.sub(r"\$ORIGIN|\$\{ORIGIN\}", lambda _: f"/{origin.strip('/')}", each) for each in library.search]
-        for directory in [*search, *self.directories]:
+        for directory in [*library.directories(f"/{origin.strip('/')}"), *self.directories]:
             if self.files.is_file(f"{directory}/{name}"):
                 return self.files.resolve(f"{directory}/{name}")
         raise BytecodeUnavailableError(f"the base image has no {_shown(name)}, which its Python needs")

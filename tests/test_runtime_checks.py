@@ -281,11 +281,72 @@ class TestPrograms:
         outcome = Image(files=[extra("app/x", content)]).check(["./x"])
         assert (outcome.errors, outcome.warnings) == ([], [])
 
+    @pytest.mark.parametrize("wrapper", [["env", "A=1"], ["tini", "--"], ["nohup"], ["env", "tini", "-g"]])
+    @pytest.mark.parametrize("content", [b"echo hello\n", b"", b"MZqFpD='\n"])
+    def test_file_without_a_first_line_behind_a_wrapper(self, wrapper: list[str], content: bytes) -> None:
+        glibc = elf("/lib64/ld-linux-x86-64.so.2")
+        loader = {"lib64": Node(kind="dir"), "lib64/ld-linux-x86-64.so.2": file()}
+        # tini is linked statically, and may have any C library.
+        base = {**SLIM, **loader, "usr/bin/env": file(glibc), "usr/bin/nohup": file(glibc), "usr/bin/tini": file()}
+        image = Image(base=base, files=[extra("app/x", content)])
+        outcome = image.check([*wrapper, "./x"])
+        assert outcome == Outcome(notes=["entrypoint: a shell runs it, so what it starts is not checked"])
+        assert len(image.check(["./x"]).errors) == 1
+        shell = {path: node for path, node in base.items() if path != "usr/bin/sh"}
+        found = only(Image(base=shell, files=image.files).check([*wrapper, "/app/x"]).errors)
+        assert "/app/x has no first line such as #!/bin/sh, and /bin/sh cannot be started" in found
+        unreadable = Image(base=base, files=[extra("app/x", content, 0o711)])
+        assert "cannot be read" in only(unreadable.check([*wrapper, "./x"]).errors)
+
+    @pytest.mark.parametrize("content", [b"MZ\x90\0", b"\xcf\xfa\xed\xfe"])
+    def test_program_for_another_system_behind_a_wrapper(self, content: bytes) -> None:
+        assert "is a program for" in only(Image(files=[extra("app/x", content)]).check(["env", "./x"]).errors)
+
+    def test_musl_runs_no_file_without_a_first_line(self) -> None:
+        loader = {"lib": Node(kind="dir"), "lib/ld-musl-x86_64.so.1": file()}
+        base = {**SLIM, **loader, "usr/bin/env": file(elf("/lib/ld-musl-x86_64.so.1"))}
+        found = only(Image(base=base, files=[extra("app/x", b"echo\n")]).check(["env", "./x"]).errors)
+        assert "/app/x is neither a program nor a script" in found
+
+    @pytest.mark.parametrize(
+        ("command", "message"),
+        [
+            (["env", "-S", "python -u", "x"], ""),
+            (["env", "-Spython -u x"], ""),
+            (["env", "--split-string=A=1 python -V"], ""),
+            (["env", "-S", "uvicorn 'a b'"], "add uvicorn to the dependencies"),
+            (["env", "-vS", "A=1 uvicorn"], "add uvicorn to the dependencies"),
+            (["env", "-S", "$PYTHON -u"], ""),
+            (["env", "-S", "'gone"], ""),
+            (["env", "-S", "-i gone"], ""),
+            (["env", "-iS", "gone"], ""),
+            (["env", "-S", "PATH=/x gone"], ""),
+        ],
+    )
+    def test_words_that_env_splits(self, command: list[str], message: str) -> None:
+        errors = Image().check(command).errors
+        assert message in only(errors) if message else errors == []
+
+    def test_busybox_s_env_splits_nothing(self) -> None:
+        base = {**SLIM, "usr/bin/env": link("/usr/bin/busybox"), "usr/bin/busybox": file()}
+        image = Image(base=base, files=[extra("app/x", b"#!/usr/bin/env -S python -u\n")])
+        assert image.check(["env", "A=1", "python", "-V"]) == Outcome()
+        assert "/usr/bin/env is busybox, whose env has no option -S" in only(image.check(["env", "-S", "sh"]).errors)
+        found = only(image.check(["./x"]).errors)
+        assert "#!/usr/bin/env -S python -u, and /usr/bin/env is busybox, whose env has no option -S" in found
+
+    def test_interpreter_in_a_volume(self) -> None:
+        image = Image(files=[extra("app/x", b"#!/data/python\n")], volumes=("/data",))
+        outcome = image.check(["./x"])
+        assert outcome.errors == []
+        assert "it may be in a volume" in only(outcome.notes)
+
     def test_loop_of_links(self) -> None:
         assert "symbolic links" in only(Image(base={**SLIM, "x": link("y"), "y": link("x")}).check(["/x"]).errors)
 
-    def test_loop_of_interpreters(self) -> None:
-        assert "too many interpreters" in only(Image(files=[extra("app/x", b"#!/app/x\n")]).check(["/app/x"]).errors)
+    @pytest.mark.parametrize("line", [b"#!/app/x\n", b"#!/usr/bin/env /app/x\n", b"#!/usr/bin/env A=1\n"])
+    def test_loop_of_interpreters(self, line: bytes) -> None:
+        assert "too many interpreters" in only(Image(files=[extra("app/x", line)]).check(["/app/x"]).errors)
 
     @pytest.mark.parametrize("volume", ["/data", "/data/"])
     @pytest.mark.parametrize(
@@ -346,7 +407,93 @@ class TestShells:
         assert "no program 'curl' on its PATH, which its shell is to run" in only(outcome.warnings)
 
     @pytest.mark.parametrize(
-        "text", ["$CMD x", "A=1 curl", "[ -e x ]", "if curl; then :; fi", "{ curl; }", "f() { :; }", "cd x"]
+        "text", ["./gone.sh", "exec ./gone.sh", ' exec ./gone.sh "$@" >/tmp/log 2>&1 ', "/app/gone.sh a\n"]
+    )
+    def test_missing_file_that_is_all_that_a_shell_starts(self, text: str) -> None:
+        for outcome in (Image().check(["sh", "-c", text]), Image().check(["sh", "-eu", "-o", "pipefail", "-c", text])):
+            assert "/app/gone.sh does not exist, which its shell is to run" in only(outcome.errors)
+        assert "/app/gone.sh does not exist" in only(Image().check(healthcheck=["CMD-SHELL", text]).errors)
+        inherited = Image(inherited=frozenset({"healthcheck"})).check(healthcheck=["CMD-SHELL", text])
+        assert inherited.errors == []
+        assert only(inherited.warnings).count("that is the base's") == 1
+        assert "may be in a volume" in Image(volumes=("/app",), uid=0).check(["sh", "-c", text]).notes[0]
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["sh", "-c", "./gone.sh || exec python"],
+            ["sh", "-c", "./gone.sh; python"],
+            ["sh", "-c", "./gone.sh $(make-it)"],
+            ["sh", "-c", "./gone.sh &\n./y"],
+            ["sh", "-lc", "./gone.sh"],
+            ["sh", "-c", "./broken.sh; true"],
+        ],
+    )
+    def test_missing_file_among_others(self, command: list[str]) -> None:
+        image = Image(files=[extra("app/broken.sh", b"#!/bin/bash\n")])
+        outcome = image.check(command)
+        assert outcome.errors == []
+        assert "which its shell is to run" in only(outcome.warnings)
+
+    @pytest.mark.parametrize("text", ["./run.sh", "exec ./plain"])
+    def test_file_that_a_shell_starts(self, text: str) -> None:
+        # A shell runs a file without a first line by itself.
+        image = Image(files=[extra("app/run.sh", SHELL_SCRIPT), extra("app/plain", b"echo\n")])
+        assert image.check(["sh", "-c", text]) == Outcome(
+            notes=["entrypoint: a shell runs it, so what it starts is not checked"]
+        )
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["sh", "-e"],
+            ["sh", "+x"],
+            ["bash", "-eu", "-o", "pipefail"],
+            ["bash", "-euo", "pipefail", "--"],
+            ["bash", "-O", "extglob", "+o", "posix", "-"],
+            ["bash", "--norc"],
+            ["busybox", "sh", "-x"],
+        ],
+    )
+    def test_script_behind_options(self, command: list[str]) -> None:
+        image = Image(base={**SLIM, "usr/bin/bash": file(), "usr/bin/busybox": file()})
+        for script in ("start.sh", "/app/start.sh"):
+            outcome = image.check([*command, script, "-c", "x"])
+            assert f"/app/start.sh is not in the image, and {command[0]} is to run it" in only(outcome.warnings)
+            present = Image(base=image.base, files=[extra("app/start.sh", b"", 0o644)])
+            assert present.check([*command, script]).warnings == []
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["sh", "-s", "x"],
+            ["sh", "-c"],
+            ["sh"],
+            ["bash", "--rcfile", "x", "y"],
+            ["busybox", "httpd", "-f"],
+            ["busybox"],
+            ["fish", "-C", "set x", "y"],
+            ["sh", "-c", "-e", "python"],
+            ["sh", "env"],
+        ],
+    )
+    def test_other_arguments_of_shells(self, command: list[str]) -> None:
+        image = Image(base={**SLIM, **{f"usr/bin/{each}": file() for each in ("bash", "busybox", "fish")}})
+        outcome = image.check(command)
+        assert (outcome.errors, outcome.warnings) == ([], [])
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "exec -a name python",
+            "$CMD x",
+            "A=1 curl",
+            "[ -e x ]",
+            "if curl; then :; fi",
+            "{ curl; }",
+            "f() { :; }",
+            "cd x",
+        ],
     )
     def test_other_texts_are_not_decided(self, text: str) -> None:
         assert Image().check(["sh", "-ec", text]).warnings == []

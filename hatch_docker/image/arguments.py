@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from hatch_docker.base.target import VENV
 from hatch_docker.image.environment import references
 from hatch_docker.image.merged import READ, UnreachableError, described
-from hatch_docker.image.programs import Process, Program, StartError
+from hatch_docker.image.programs import SHELLS, Process, Program, StartError
 
 _PYTHON = re.compile(r"python(?:3(?:\.\d+t?)?)?")
 # Python's options with a value, and those after which no script or module follows (Python: Command line).
 _WITH_VALUE, _LAST = "XW", "cVh?"
-_SHELL_TEXT = re.compile(r"-[a-zA-Z]*c")
-_FIRST_COMMAND = re.compile(r"\s*(?:exec\s+)?([\w./+-]+)(?=[\s;&|]|\Z)", re.ASCII)
+# Options of shells: in letters, of which `o` and bash's `O` have a value, and bash's long ones without a value.
+_SHELL_OPTION = re.compile(r"[-+][a-zA-Z]+|--(?:login|noprofile|norc|posix)")
+_PROFILE = re.compile(r"--login|-[a-zA-Z]*[il][a-zA-Z]*")
+_FIRST_COMMAND = re.compile(r"\s*(?:exec\s+)?((?!-)[\w./+-]+)(?=[\s;&|]|\Z)", re.ASCII)
+# A text of one command, whose words are not made by others; it may redirect its streams.
+_SINGLE_COMMAND = re.compile(r"(?:[^;&|()`\n]|[<>]&|&>)*")
 # Reserved words and utilities of POSIX's shell, and of its most used kin: they are no programs.
 _BUILT_IN = frozenset(
     (
@@ -42,11 +46,29 @@ def unexpanded(program: Program) -> Iterator[str]:
         yield f"no shell runs it, and the program gets {found} as it is written"
 
 
-def shell_text(program: Program) -> str:
-    """The text after a shell's `-c`; empty if there is none."""
-    arguments = program.arguments
-    places = [number for number, each in enumerate(arguments) if _SHELL_TEXT.fullmatch(each)]
-    return arguments[places[0] + 1] if places and len(arguments) > places[0] + 1 else ""
+def shell_argument(program: Program) -> tuple[str, str]:
+    """The kind and value of what a shell runs: `text` or `file`; both empty if that is not certain (POSIX: sh)."""
+    words, name, kind = list(program.arguments), posixpath.basename(program.called), "file"
+    if name == "busybox":
+        name = words.pop(0) if words else ""
+    if name not in SHELLS:
+        return "", ""
+    while words and words[0][:1] in ("-", "+"):
+        word = words.pop(0)
+        if word in ("-", "--"):
+            break
+        letters = "" if word.startswith("--") else word[1:]
+        # With `s`, it reads its standard input. fish has other options.
+        if not _SHELL_OPTION.fullmatch(word) or "s" in letters or (name == "fish" and word != "-c"):
+            return "", ""
+        kind = "text" if word[0] == "-" and "c" in letters else kind
+        del words[: letters.count("o") + letters.count("O")]
+    return (kind, words[0]) if words else ("", "")
+
+
+def is_single(text: str, program: Program) -> bool:
+    """Whether the text of a shell is one command, which nothing comes before, such as a profile."""
+    return not any(map(_PROFILE.fullmatch, program.arguments)) and _SINGLE_COMMAND.fullmatch(text.strip()) is not None
 
 
 def first_command(text: str) -> str:
@@ -60,14 +82,14 @@ def is_python(program: Program) -> bool:
     return _PYTHON.fullmatch(posixpath.basename(program.called)) is not None
 
 
-def script_argument(program: Program) -> tuple[str, str]:
-    """The kind and name of what a Python or a shell runs: `module` or `file`; both empty if it is neither."""
+def python_argument(program: Program) -> tuple[str, str]:
+    """The kind and name of what a Python runs: `module` or `file`; both empty if it is neither."""
     words = list(program.arguments)
     while words:
         word = words.pop(0)
         if not word.startswith("-"):
             return "file", word
-        if not is_python(program) or word in ("-", "--") or word.startswith("--"):
+        if word in ("-", "--") or word.startswith("--"):
             break
         for number, letter in enumerate(word[1:], 2):
             if letter == "m":

@@ -12,11 +12,12 @@ from hatch_docker.image.arguments import (
     check_module,
     first_command,
     is_python,
-    script_argument,
-    shell_text,
+    is_single,
+    python_argument,
+    shell_argument,
     unexpanded,
 )
-from hatch_docker.image.programs import Process, Program, StartError, find, is_in_venv, located
+from hatch_docker.image.programs import Process, Program, StartError, find, is_in_venv
 from hatch_docker.image.remedies import Advisor, remedy
 from hatch_docker.oci.layer import Entry
 
@@ -48,17 +49,26 @@ class Chosen:
 def findings(key: str, arguments: Sequence[str], process: Process, chosen: Chosen) -> Iterator[Finding]:
     """What is wrong, or not known, about the command of a key."""
     configured = key in chosen.keys
+    for found in _findings(key, arguments, process, chosen):
+        if configured:
+            yield found
+        elif found.kind != "note":
+            setting = "healthcheck" if key == "healthcheck" else "entrypoint"
+            yield Finding("warning", key, f"{found.text}; that is the base's: set {setting}")
+
+
+def _findings(key: str, arguments: Sequence[str], process: Process, chosen: Chosen) -> Iterator[Finding]:
     try:
         *_, program = find(arguments, process)
     except StartError as error:
         yield _failure(key, error, arguments, process, chosen)
         return
-    found = _start(key, program, process, chosen) if configured or key == "healthcheck" else ()
-    yield from found if configured else (_of_base(each) for each in found if each.kind != "note")
+    if key in chosen.keys or key == "healthcheck":
+        yield from _start(key, program, process, chosen)
 
 
 def _failure(key: str, error: StartError, arguments: Sequence[str], process: Process, chosen: Chosen) -> Finding:
-    """How bad it is that a command cannot start, and what to do."""
+    """That a command cannot start, and what to do; a note if a volume may have what it needs."""
     if any(map(process.in_volume, _looked_at(error, arguments[0], process))):
         return Finding("note", key, f"{error.message}; it may be in a volume")
     text = error.message
@@ -67,7 +77,7 @@ def _failure(key: str, error: StartError, arguments: Sequence[str], process: Pro
         text = f"{text}: {advice}"
     elif error.file:
         text = f"{text}: {_rights(error.file, process)}" if "executable" in text or "read" in text else text
-    return Finding("error", key, text) if key in chosen.keys else _of_base(Finding("warning", key, text))
+    return Finding("error", key, text)
 
 
 def _looked_at(error: StartError, command: str, process: Process) -> Sequence[str]:
@@ -76,12 +86,6 @@ def _looked_at(error: StartError, command: str, process: Process) -> Sequence[st
         return [f"/{error.file.lstrip('/')}"]
     name = error.program or command
     return [name] if "/" in name else process.path
-
-
-def _of_base(finding: Finding) -> Finding:
-    """A finding about a command that the project did not configure."""
-    setting = "healthcheck" if finding.key == "healthcheck" else "entrypoint"
-    return Finding("warning", finding.key, f"{finding.text}; that is the base's: set {setting}")
 
 
 def _rights(path: str, process: Process) -> str:
@@ -114,37 +118,41 @@ def _start(key: str, program: Program, process: Process, chosen: Chosen) -> Iter
 
 def _shell(key: str, program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
     """What a shell starts: its first command may be known, its file must be there."""
-    text = shell_text(program) if not program.interpreter else ""
-    if name := first_command(text):
+    kind, value = shell_argument(program) if not program.interpreter else ("", "")
+    if kind == "text" and (name := first_command(value)):
+        command = [name, *value.split()[1:]]
         try:
-            located(name, process)
+            find([name], process, shell=program.called)
         except StartError as error:
-            if error.program:
-                words = text.split()[1:]
-                advice = remedy(error.program, words, process, chosen.advisor, key)
-                yield Finding("warning", key, f"{error.message}, which its shell is to run: {advice}")
-                return
-    if not text and not program.interpreter:
-        yield from _file(key, program, process)
+            error.message = f"{error.message}, which its shell is to run"
+            found = _failure(key, error, command, process, chosen)
+            # A name without a slash may be a command that is built in.
+            likely = found.kind == "error" and not ("/" in name and is_single(value, program))
+            yield found._replace(kind="warning") if likely else found
+            return
+    if kind == "file" and not _is_on_path(value, process):
+        yield from _file(key, value, program, process)
     yield Finding("note", key, "a shell runs it, so what it starts is not checked")
 
 
+def _is_on_path(name: str, process: Process) -> bool:
+    """Whether PATH has a file, where shells look for one that the working directory lacks."""
+    return "/" not in name and any(process.merged.files.is_file(f"{each}/{name}") for each in process.path)
+
+
 def _python(key: str, program: Program, process: Process) -> Iterator[Finding]:
-    kind, name = script_argument(program)
+    kind, name = python_argument(program)
     if kind == "module" and (problem := check_module(name, process)):
         top = name.partition(".")[0]
         yield Finding(
             "warning", key, f"{problem}, which python -m is to run: add the package that has {top} to the dependencies"
         )
     elif kind == "file":
-        yield from _file(key, program, process)
+        yield from _file(key, name, program, process)
 
 
-def _file(key: str, program: Program, process: Process) -> Iterator[Finding]:
+def _file(key: str, name: str, program: Program, process: Process) -> Iterator[Finding]:
     """The file that an interpreter is to run."""
-    kind, name = script_argument(program)
-    if kind != "file":
-        return
     try:
         problem = check_file(name, process)
     except StartError as error:

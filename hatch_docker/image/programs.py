@@ -1,13 +1,15 @@
 """Find the program that a command starts, as container runtimes and the kernel do, and say why it cannot start.
 
 Runtimes search PATH as execvpe(3) does; a name with a slash is relative to the working directory. The kernel reads the
-first line of a script (execve(2)), and the loader that an ELF file names. Only what is certain is an error.
+first line of a script (execve(2)), and the loader that an ELF file names. Programs that start others use execvp(3): in
+glibc, that gives any other file to /bin/sh, and in musl not. Only what is certain is an error.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,11 +21,19 @@ from hatch_docker.support.elf import MAGIC, machine_of
 
 SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "mksh", "fish", "busybox"))
 _LOADER = re.compile(r"/.*/ld(?:64)?[-.][^/]*")
-# The kernel starts the interpreter of an interpreter, up to this depth (exec_binprm).
-_DEEPEST = 4
+# Programs that start each other, and interpreters of interpreters (Linux follows four): more are a loop.
+_DEEPEST = 20
 # CPUs that run programs for another one, too.
 _COMPATIBLE = {("x86_64", "i686"), ("x86_64", "x32"), ("aarch64", "armv7l")}
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+# GNU env splits the value of this option into words; it replaces variables and escapes in it, which is not followed.
+_SPLIT = re.compile(r"(?:-v*S|--split-string(?:=|\Z))(.*)", re.DOTALL)
+_SPECIAL = re.compile(r"[$\\#]")
+# Executables of Windows and macOS. MZqF begins one that is a shell script, too (Actually Portable Executable).
+_FOREIGN = (
+    (re.compile(rb"MZ(?!qF)"), "Windows"),
+    (re.compile(rb"\xcf\xfa\xed\xfe|\xca\xfe\xba\xbe|\xce\xfa\xed\xfe"), "macOS"),
+)
 # Programs that start the rest of their command, with their options that have no value and do not change how.
 _TINI = frozenset(("-g", "-s", "-v", "-w"))
 _WRAPPERS: dict[str, frozenset[str]] = {
@@ -80,12 +90,14 @@ class Process:
 class Program:
     """A program that can be started, with its `arguments`.
 
-    `called` is its path before links are followed, `interpreter` what runs it if it is a script.
+    `called` is its path before links are followed, `interpreter` what runs it if it is a script. `loader` is that of an
+    ELF file, empty if it has none or if that is not known.
     """
 
     called: str
     resolved: str
     interpreter: str = ""
+    loader: str = ""
     arguments: tuple[str, ...] = ()
 
     @property
@@ -94,24 +106,45 @@ class Program:
         return bool({posixpath.basename(self.called), posixpath.basename(self.interpreter)} & SHELLS)
 
 
-def find(arguments: Sequence[str], process: Process, *, depth: int = 0) -> list[Program]:
-    """The program of a command, and those that it starts if it is a wrapper such as `env`. Raises StartError."""
-    program = replace(_program(located(arguments[0], process), process, depth), arguments=tuple(arguments[1:]))
-    rest = _wrapped(posixpath.basename(program.called), arguments[1:])
-    return [program, *(find(rest, process, depth=depth + 1) if rest and depth < _DEEPEST else [])]
+def find(arguments: Sequence[str], process: Process, *, shell: str = "", depth: int = 0) -> list[Program]:
+    """The program of a command, and those that it starts if it is a wrapper such as `env`. Raises StartError.
+
+    `shell` runs a file that is neither a program nor a script with a first line for the kernel, if anything does.
+    """
+    found = _program(located(arguments[0], process), process, shell, depth)
+    program = replace(found, arguments=tuple(arguments[1:]))
+    rest = _wrapped(program) if depth < _DEEPEST else ()
+    own_shell = "" if "musl" in program.loader else "/bin/sh"
+    return [program, *(find(rest, process, shell=own_shell, depth=depth + 1) if rest else [])]
 
 
-def _wrapped(name: str, arguments: Sequence[str]) -> Sequence[str]:
-    """The command in the arguments of a wrapper; empty if there is none, or if that is not certain."""
+def _wrapped(program: Program) -> Sequence[str]:
+    """The command in the arguments of a wrapper; empty if there is none, or if that is not certain.
+
+    Raises StartError for an option that it does not know.
+    """
+    name, rest = posixpath.basename(program.called), list(program.arguments)
     if name not in _WRAPPERS:
         return ()
-    rest = list(arguments)
+    if name == "env" and rest and (split := _SPLIT.fullmatch(rest[0])):
+        if posixpath.basename(program.resolved) == "busybox":
+            advice = "name the program without env, or add coreutils to runtime-packages"
+            raise StartError(f"{program.called} is busybox, whose env has no option -S: {advice}")
+        rest = [*_words(split[1] or "".join(rest[1:2])), *rest[1 if split[1] else 2 :]]
     while rest and (rest[0] in _WRAPPERS[name] or (name == "env" and _ASSIGNMENT.fullmatch(rest[0]))):
         if rest.pop(0).startswith("PATH="):
             return ()
     if rest[:1] == ["--"]:
         return rest[1:]
     return () if rest and rest[0].startswith("-") else rest
+
+
+def _words(text: str) -> list[str]:
+    """The words that `env -S` makes of a text; an option, if that is not certain."""
+    try:
+        return ["-"] if _SPECIAL.search(text) else shlex.split(text)
+    except ValueError:
+        return ["-"]
 
 
 def located(name: str, process: Process) -> str:
@@ -136,25 +169,24 @@ def located(name: str, process: Process) -> str:
     raise StartError(f"the image has no program {name!r} on its PATH", program=name)
 
 
-def _program(called: str, process: Process, depth: int) -> Program:
-    """The program at a path. Raises StartError if it cannot be started."""
+def _program(called: str, process: Process, shell: str, depth: int) -> Program:
+    """The program at a path, or a file that `shell` runs. Raises StartError if it cannot be started."""
     resolved, node, head = _executable(called, process)
     if head is None or node.kind == "other":
         return Program(called=called, resolved=resolved)
-    interpreter = interpreter_of(head)
-    if head.startswith(MAGIC):
+    program, interpreter = Program(called=called, resolved=resolved), interpreter_of(head)
+    if head.startswith(MAGIC) or _LOADER.fullmatch(interpreter):
         _check_machine(called, head, process)
-    elif head.startswith(b"#!") and not _LOADER.fullmatch(interpreter):
-        if not process.identity.may(node, READ):
-            raise StartError(
-                f"{called} is a script, and {described(resolved, node)} cannot be read by {process.user}", file=resolved
-            )
-        return _script(Program(called=called, resolved=resolved), head, process, depth)
-    elif not head.startswith(b"#!"):
+        if interpreter:
+            _check_loader(called, interpreter, process)
+        return replace(program, loader=interpreter)
+    if not head.startswith(b"#!") and (not shell or _system_of(head)):
         raise StartError(_no_program(called, head), file=resolved)
-    if interpreter:
-        _check_loader(called, interpreter, process)
-    return Program(called=called, resolved=resolved)
+    if not process.identity.may(node, READ):
+        raise StartError(
+            f"{called} is a script, and {described(resolved, node)} cannot be read by {process.user}", file=resolved
+        )
+    return _script(program, head, process, shell, depth)
 
 
 def _executable(called: str, process: Process) -> tuple[str, Node, bytes | None]:
@@ -172,34 +204,23 @@ def _executable(called: str, process: Process) -> tuple[str, Node, bytes | None]
     return resolved, node, head
 
 
-def _script(program: Program, head: bytes, process: Process, depth: int) -> Program:
-    """Check what runs a script. Raises StartError."""
-    called, (interpreter, argument) = program.called, shebang_of(head)
+def _script(program: Program, head: bytes, process: Process, shell: str, depth: int) -> Program:
+    """Check what runs a script: the interpreter in its first line, or else `shell`. Raises StartError."""
+    called, (interpreter, argument) = program.called, shebang_of(head) if head.startswith(b"#!") else (shell, "")
     if interpreter.endswith("\r") or argument.endswith("\r"):
         raise StartError(f"the first line of {called} ends with CR LF, as Windows writes it: save it with LF")
     if not interpreter:
         raise StartError(f"the first line of {called} names no interpreter, or is longer than the 255 bytes of Linux")
     if depth >= _DEEPEST:
         raise StartError(f"{called} has too many interpreters of interpreters")
+    command = [process.absolute(interpreter), *([argument] if argument else []), called]
     try:
-        _program(process.absolute(interpreter), process, depth + 1)
-        rest = _of_env(argument) if posixpath.basename(interpreter) == "env" else ()
-        found = find(rest, process, depth=depth + 1) if rest else []
+        *_, found = find(command, process, depth=depth + 1)
     except StartError as error:
-        raise StartError(
-            f"{called} has the first line #!{f'{interpreter} {argument}'.strip()}, and {error.message}",
-            program=posixpath.basename(error.program),
-            file=error.file,
-        ) from None
-    return Program(called=called, resolved=program.resolved, interpreter=found[0].called if found else interpreter)
-
-
-def _of_env(argument: str) -> Sequence[str]:
-    """The program that `env` in a first line starts: all of its one argument, unless it is split by -S."""
-    if argument.startswith("-"):
-        words = argument.removeprefix("-S").split() if argument.startswith("-S") else []
-        return () if not words or words[0].startswith("-") else _wrapped("env", words)[:1]
-    return () if _ASSIGNMENT.fullmatch(argument) or not argument else (argument,)
+        line = f"#!{f'{interpreter} {argument}'.strip()}"
+        what = f"has the first line {line}" if head.startswith(b"#!") else f"has no first line such as {line}"
+        raise StartError(f"{called} {what}, and {error.message}", program=error.program, file=error.file) from None
+    return replace(program, interpreter=found.called)
 
 
 def _check_machine(called: str, head: bytes, process: Process) -> None:
@@ -224,15 +245,18 @@ def _not_executable(called: str, resolved: str, node: Node, process: Process) ->
     return f"{link}{described(resolved, node)}{', which' if link else ''} is not executable for {process.user}"
 
 
+def _system_of(head: bytes) -> str:
+    """The other system that an executable is for; empty if it is none of these."""
+    return next((system for pattern, system in _FOREIGN if pattern.match(head)), "")
+
+
 def _no_program(called: str, head: bytes) -> str:
     if not head:
         return f"{called} is empty"
     if head.startswith(b"\xef\xbb\xbf#!"):
         return f"{called} begins with a byte order mark, and the kernel expects #!: save it as UTF-8 without BOM"
-    if head.startswith(b"MZ"):
-        return f"{called} is a program for Windows"
-    if head[:4] in (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xce\xfa\xed\xfe"):
-        return f"{called} is a program for macOS"
+    if system := _system_of(head):
+        return f"{called} is a program for {system}"
     return f"{called} is neither a program nor a script whose first line names its interpreter, such as #!/bin/sh"
 
 

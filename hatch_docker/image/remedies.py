@@ -148,7 +148,7 @@ def _mistaken(name: str, arguments: Sequence[str], process: Process, key: str) -
         return f"write each argument as a string of its own: {toml.inline((*words, *arguments))}"
     if "/" not in name and process.merged.files.is_file(process.absolute(name)):
         return f"it is in {process.directory}, which is not on PATH: write {process.absolute(name)}"
-    if _PYTHON.fullmatch(name):
+    if _PYTHON.fullmatch(posixpath.basename(name)):
         return f"the image has Python {process.merged.target.minor}: write python"
     if name in _RUNNERS:
         return f"the image's environment is on PATH: write the command without {name} run"

@@ -228,6 +228,27 @@ class TestSeverity:
             check_linkage([one], ALPINE, compiled={"one"}, progress=Notes())
         assert "builder with the image's libc" in caught.value.hint
 
+    OPTIONAL: Mapping[str, bytes] = {
+        "demo/np/omp.cpython-313-x86_64-linux-gnu.so": make_library(["libgomp.so.1"]),
+        "demo/tbb.so": make_library(["libtbb.so.12", "libgomp.so.1"]),
+        "demo/__init__.py": b"try:\n    from . import tbb as lib\nexcept ImportError:\n    lib = None\n",
+        "demo/np/parallel.py": b"try:\n if x:\n  from demo.np import omp as lib\nexcept (OSError, ImportError): x\n",
+        "demo/tests/x.py": b"from demo.np import omp\n",
+    }
+
+    @pytest.mark.parametrize("compiled", [set(), {"demo"}])
+    def test_notes_what_only_optional_modules_need(self, tmp_path: Path, compiled: set[str]) -> None:
+        notes = Notes()
+        check_linkage([wheel(tmp_path, self.OPTIONAL)], SLIM, compiled=compiled, progress=notes)
+        what = "demo has optional modules that need libgomp.so.1, libtbb.so.12, which the image lacks"
+        assert notes.notes == [f'{what}: runtime-packages = ["libgomp1", "libtbb12"]']
+
+    def test_warns_about_a_module_that_is_needed_elsewhere(self, tmp_path: Path) -> None:
+        notes = Notes()
+        files = {**self.OPTIONAL, "demo/main.py": b"from .np.omp import run\n"}
+        check_linkage([wheel(tmp_path, files)], SLIM, compiled=set(), progress=notes)
+        assert [each.startswith("warning: demo needs libgomp.so.1, which") for each in notes.notes] == [False, True]
+
     def test_reports_nothing_without_a_problem(self, tmp_path: Path) -> None:
         own = wheel(tmp_path, {"app/_x.so": make_library(["libz.so.1"])}, "app")
         notes = Notes()

@@ -2,7 +2,8 @@
 
 A needed library is searched by name, as the dynamic loader does (ld.so(8)), in the base and in all wheels. Packages
 also load each other's libraries at run time, which only running them would show. So a library of any wheel counts as
-present. A missing library is a warning for a ready-made wheel, and an error for one that was compiled for the image.
+present. A missing library is a warning for a ready-made wheel, and an error for one that was compiled for the image. It
+is a note if only modules need it that their package works without: all its imports of them may fail.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from hatch_docker.errors import LinkageError, join_hints
 from hatch_docker.os_packages.knowledge import MANAGERS, package_of
 from hatch_docker.support.elf import Library
 from hatch_docker.support.progress import Progress
+from hatch_docker.wheels.guards import guarded_imports
 from hatch_docker.wheels.prepare import PreparedWheel
+from hatch_docker.wheels.scan import test_directory
+from hatch_docker.wheels.wheelfile import WheelFile
+from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # The libraries of the C library itself. musl reserves every name with these prefixes (ldso/dynlink.c).
 _LIBC = {
@@ -60,8 +65,14 @@ def check_linkage(wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled:
     `compiled` has the normalized names of the wheels that were compiled for this image. Raises LinkageError with all
     problems of these; warns about the problems of other wheels, in one line for each.
     """
-    problems = problems_of(wheels, base)
-    manager = manager_of(base)
+    problems, manager = problems_of(wheels, base), manager_of(base)
+    for wheel in wheels:
+        lacking = {each.path for each in problems if each.distribution == wheel.facts.key and each.library}
+        unneeded = _optional(wheel, lacking) if lacking else set()
+        optional = [each for each in problems if each.distribution == wheel.facts.key and each.path in unneeded]
+        problems = [each for each in problems if each not in optional]
+        if optional:
+            progress.note(_summary(optional, manager, "has optional modules that need"))
     errors = [each for each in problems if each.distribution in compiled and not each.mixed]
     for name in dict.fromkeys(each.distribution for each in problems):
         warnings = [each for each in problems if each.distribution == name and each not in errors]
@@ -122,6 +133,29 @@ def _problems(wheel: PreparedWheel, base: BaseFacts, provided: Set[str]) -> Iter
             yield Problem(distribution=wheel.facts.key, path=path, message=mismatches[path], mixed=mixed)
 
 
+def _optional(wheel: PreparedWheel, paths: Set[str]) -> set[str]:
+    """The extension modules among `paths` that modules of their wheel import, and only where that may fail."""
+    names = {_module(wheel.facts.site_path(path)): path for path in paths}
+    ends = [name.rpartition(".")[2].encode() for name in names]
+    imports: dict[str, list[bool]] = {}
+    with WheelFile(wheel.path, wheel.filename) as file:
+        for path, info in file.members.items():
+            place = wheel.facts.site_path(path)
+            if not place.endswith(".py") or test_directory(place) or info.file_size > READ_LIMIT:
+                continue
+            source = file.read(path)
+            if any(end in source for end in ends):
+                for name, may_fail in guarded_imports(source, place, names):
+                    imports.setdefault(name, []).append(may_fail)
+    return {names[name] for name, found in imports.items() if all(found)}
+
+
+def _module(place: str) -> str:
+    """The dotted name of the extension module at a path relative to site-packages."""
+    folder, name = posixpath.split(place)
+    return posixpath.join(folder, name.partition(".")[0]).replace("/", ".")
+
+
 def _mismatch(library: Library, target: TargetPython) -> str:
     """How the CPU or C library of a shared library differs from the target's; empty if it does not."""
     if library.machine != target.machine:
@@ -161,7 +195,7 @@ def manager_of(base: BaseFacts) -> str:
     return next(configured, "apt" if base.suite else "")
 
 
-def _summary(problems: Sequence[Problem], manager: str) -> str:
+def _summary(problems: Sequence[Problem], manager: str, verb: str = "needs") -> str:
     """One line about the problems of one wheel."""
     missing = _missing(problems)
     if not missing:
@@ -170,7 +204,7 @@ def _summary(problems: Sequence[Problem], manager: str) -> str:
     names, packages = missing[:_MAX_NAMES], _packages(missing, manager)
     advice = f": {setting(packages[:_MAX_PACKAGES])}{_more(len(packages) - _MAX_PACKAGES)}" if packages else ""
     more = _more(len(missing) - len(names))
-    return f"{problems[0].distribution} needs {', '.join(names)}{more}, which the image lacks{advice}"
+    return f"{problems[0].distribution} {verb} {', '.join(names)}{more}, which the image lacks{advice}"
 
 
 def _hint(problems: Sequence[Problem], manager: str) -> str:

@@ -21,6 +21,7 @@ from base_maker import FakeBase
 from builds import Bench, Made, archive_of, command, environment, read, result_of
 
 from hatch_docker.image.bytecode.chunks import Ended
+from hatch_docker.image.bytecode.frames import answers
 from hatch_docker.image.bytecode.process import talk
 from hatch_docker.wheels.distinfo import hash_text
 
@@ -234,6 +235,21 @@ class TestLayers:
         wheels = [bench.wheel(f"w{number}", files={f"w{number}/{name}.py": "" for name in "ab"}) for number in range(4)]
         with_bytecode(bench, project_of(bench, *wheels), HATCH_DOCKER_THREADS="2")
         assert most == 2
+
+    def test_modules_of_several_wheels_share_an_interpreter(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[int] = []
+
+        def counted(text: bytes, **options: Any) -> Ended:
+            given.append(len(answers(text)[1::2]))
+            return talk(text, **options)
+
+        monkeypatch.setattr("hatch_docker.image.bytecode.host.talk", counted)
+        wheels = [bench.wheel(f"w{number}") for number in range(7)]
+        with_bytecode(bench, project_of(bench, *wheels), HATCH_DOCKER_MAX_LAYERS="3")
+        # The first is a trial; the others compile all modules but the project's own, and this.
+        assert given == [1, 7 + len(LIBRARY_FILES), 1]
 
     @pytest.mark.parametrize("most", [3, 5, 40])
     def test_do_not_exceed_max_layers(self, bench: Bench, most: int) -> None:

@@ -15,6 +15,7 @@ from mutations import many
 from wheel_maker import make_wheel
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.wheels.content import uses_of_file
 from hatch_docker.wheels.facts import WheelFacts, read_facts
 from hatch_docker.wheels.prune import RULES, Pruning, members_to_prune
 from hatch_docker.wheels.scan import imported_names, uses, uses_of_text
@@ -191,8 +192,7 @@ class TestUses:
             "DATA = Path(__file__).parent / 'tests' / 'data'",
             "DATA = os.path.join(os.path.dirname(__file__), 'tests')",
             "open('tests/' + name)",
-            "for each in pkgutil.iter_modules(__path__): import_module(each.name)",
-            "for each in pkgutil.walk_packages(__path__, 'demo.'): import_module(each.name)",
+            "for each in pkgutil.iter_modules(__path__): print(each.name)",
             "for path in resources.files('demo').rglob('*.json'): path.read_text()",
             "for folder in os.listdir(os.path.dirname(__file__)): load(folder)",
             "IGNORED = {'tests', 'docs'}",
@@ -222,7 +222,7 @@ class TestUses:
     @pytest.mark.parametrize("path", ["demo/main.py", "demo/sub/deep/x.py"])
     def test_hint_skips_no_module_that_uses_tests(self, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
         assert [
-            source for source in MENTIONS if not uses(source.encode(), path).holds | uses(source.encode(), path).beside
+            source for source in MENTIONS if not uses(source.encode(), path).holds | uses(source.encode(), path).names
         ] == []
         folders = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
         paths = sorted(each for folder in folders for each in folder.rglob("*.py"))
@@ -316,6 +316,133 @@ class TestUses:
         assert members_to_prune([demo], Pruning())[0] == members_to_prune([user, demo], keep)[1]
 
 
+class TestUsesInPieces:
+    """A module may put together the name of a folder of tests, of its own package or of one that it imports."""
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "import demo\nDATA = files(demo) / 'tests' / 'data.json'",
+            "from demo import x\nDATA = os.path.join(os.path.dirname(inspect.getfile(x)), 'tests')",
+            "import demo\nfrom .paths import data\ndata('tests')",
+            "DATA = resource('demo', 'tests')",
+            "DATA = os.path.join(SITE, 'demo', 'tests')",
+        ],
+    )
+    def test_package_of_another_wheel(self, folder: Path, source: str) -> None:
+        demo, user = facts(folder, SUITE), facts(folder, {"user.py": source}, "user")
+        assert set(members_to_prune([demo, user], Pruning())[0]) == TESTS
+        assert set(members_to_prune([demo], Pruning(used=uses(source.encode(), "app/main.py")))[0]) == TESTS
+        other = facts(folder, {"user.py": source.replace("demo", "other")}, "user")
+        assert set(members_to_prune([demo, other], Pruning())[0]) == WHOLE
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "'docs tests data'.split()",
+            "NAMES = '''\ndocs\ntests\n'''\nfor each in NAMES.splitlines(): pass",
+            "'docs,tests'.split(',')",
+            "'docs|tests|data'",
+            "'docs\\ntests\\ndata'",
+            "'tests\\ndata'",
+            "'{}/tests{}'.format(a, b)",
+            "'{}tests'.format(a)",
+            "'%stests' % a",
+            "'%(a)stests%(b)s' % names",
+            "'tests%s' % a",
+            "'%s/tests%s' % (a, b)",
+            "f'{a}tests'",
+            "f'tests{a}'",
+            "f'{a}/tests{b}/{c}'",
+            "'$a/tests$b'",
+            "folder.glob('tests*')",
+        ],
+    )
+    def test_part_of_a_string(self, folder: Path, text: str) -> None:
+        assert pruned(folder, {**SUITE, "demo/main.py": f"x = {text}"}) == TESTS
+        large = f"x = {text}\n" + "x = 1\n" * 50_000
+        assert pruned(folder, {**SUITE, "demo/main.py": large}) == TESTS
+
+    @pytest.mark.parametrize(
+        "text", ["'%d tests passed'", "'unit-tests'", "f'{n} tests'", "'contests'", "'Run the tests.'", "'demo_tests'"]
+    )
+    def test_other_words(self, folder: Path, text: str) -> None:
+        assert pruned(folder, {**SUITE, "demo/main.py": f"x = {text}\nx.split()"}) == WHOLE
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "import_module('%stests.test_x' % a)",
+            "import_module('.'.join([__package__, 'tests', name]))",
+            "FILE = Path(demo.__file__).parent / 'tests' / 'test_x.py'",
+        ],
+    )
+    def test_modules_of_tests(self, folder: Path, source: str) -> None:
+        assert pruned(folder, {**SUITE, "demo/main.py": source}) == set()
+
+
+class TestUsesByScriptsAndCompiledModules:
+    def test_shell_script_of_a_wheel(self, folder: Path) -> None:
+        for command in ("python -m demo.tests.helper", "exec python $SITE/demo/tests/helper.py"):
+            script = {"demo-1.0.data/scripts/smoke": f"#!/bin/sh\n{command}\n"}
+            assert pruned(folder, {**SUITE, **script}) == set(), command
+            user = facts(folder, {"user-1.0.data/scripts/smoke": f"#!/bin/sh\n{command}\n"}, "user")
+            assert members_to_prune([facts(folder, SUITE), user], Pruning(), own={"user"}) == [{}, {}], command
+        assert pruned(folder, {**SUITE, "demo/entry": "#!/bin/sh\npython -m demo.tests.helper"}) == set()
+        assert pruned(folder, {**SUITE, "demo-1.0.data/data/etc/run.sh": "python -m demo.tests.helper"}) == set()
+
+    @pytest.mark.parametrize("command", ["python -m unittest discover demo", "pytest --pyargs demo"])
+    def test_script_of_the_user_that_runs_tests(self, folder: Path, command: str) -> None:
+        user = facts(folder, {"user-1.0.data/scripts/smoke": f"#!/bin/sh\n{command}\n"}, "user")
+        assert members_to_prune([facts(folder, SUITE), user], Pruning(), own={"user"}) == [{}, {}]
+        assert members_to_prune([facts(folder, SUITE), user], Pruning())[0].keys() == WHOLE
+        used = uses_of_file("run/smoke", f"#!/bin/sh\n{command}\n".encode())
+        assert members_to_prune([facts(folder, SUITE)], Pruning(used=used)) == [{}]
+
+    @pytest.mark.parametrize(
+        "path", ["user/fast.cpython-313-x86_64-linux-gnu.so", "user/mod.pyc", "user-1.0.data/platlib/user/fast.abi3.so"]
+    )
+    def test_compiled_module_of_another_wheel(self, folder: Path, path: str) -> None:
+        user = facts(folder, {path: b"\0demo.tests\0"}, "user")
+        assert members_to_prune([facts(folder, SUITE), user], Pruning()) == [{}, {}]
+
+    @pytest.mark.parametrize("text", [b"unit tests\0", b"\n    tests of x\0", b"\0tests failed\0", b"src/tests.c\0"])
+    def test_prose_in_a_compiled_module(self, folder: Path, text: bytes) -> None:
+        assert pruned(folder, {**SUITE, "demo/fast.so": text}, prune=["tests"]) == WHOLE
+
+
+class TestPlugins:
+    """Modules named like tests stay if a module lists folders and imports what it finds."""
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "for each in pkgutil.iter_modules(__path__): import_module(each.name)",
+            "for each in pkgutil.walk_packages(__path__, 'demo.'): import_module(each.name)",
+            "for path in Path(__file__).parent.rglob('*.py'): exec(path.read_text())",
+            "for name in os.listdir(os.path.dirname(__file__)): __import__('demo.' + name[:-3])",
+            "for path in FOLDER.iterdir():\n    spec_from_file_location(path.stem, path).loader.load_module()",
+        ],
+    )
+    def test_of_the_same_wheel(self, folder: Path, source: str) -> None:
+        assert pruned(folder, {**SUITE, "demo/load/plugins.py": source}) == set()
+
+    def test_of_another_wheel(self, folder: Path) -> None:
+        source = "import demo\nfor each in iter_modules(demo.__path__): import_module(each.name)"
+        user = facts(folder, {"user.py": source}, "user")
+        assert members_to_prune([facts(folder, SUITE), user], Pruning()) == [{}, {}]
+
+    def test_of_what_the_users_own_imports(self, folder: Path) -> None:
+        source = "from demo import x\nfor each in iter_modules(x.where()): import_module(each.name)"
+        demo, user = facts(folder, SUITE), facts(folder, {"user.py": source}, "user")
+        assert members_to_prune([demo, user], Pruning(), own={"user"}) == [{}, {}]
+        assert members_to_prune([demo], Pruning(used=uses(source.encode(), "app/main.py"))) == [{}]
+
+    def test_what_imports_no_such_names(self, folder: Path) -> None:
+        source = "for path in glob(os.path.dirname(__file__) + '/*.so.*'): import_module('demo.' + x)"
+        assert pruned(folder, {**SUITE, "demo/load.py": source}) == TESTS
+
+
 MENTIONS = [
     "import tests",
     "lazy import tests",
@@ -390,6 +517,50 @@ class TestOtherRules:
         for source in ("compile('fast.c')", "# See fast.c", "glob('*.c')", "path.endswith('.c')", "f'{name}.c'"):
             assert pruned(folder, {**files, "demo/main.py": source}) == {*built} - {"demo/fast.c"}, source
         assert pruned(folder, {**files, "demo/main.py": "self.c = x.f90"}) == set(built)
+
+    @pytest.mark.parametrize(
+        ("path", "text"),
+        [
+            ("demo/fast.h", '#include "fast.c"'),
+            ("demo/driver.c", '#include "fast.c"'),
+            ("demo/kernels.json", '{"sources": ["fast.c"]}'),
+            ("demo/fast.yaml", "source: fast.c\n"),
+            ("demo/CMakeLists.txt", "add_library(fast fast.c)"),
+            ("demo-1.0.data/headers/demo.h", '#include "demo/fast.c"'),
+            ("demo-1.0.data/data/share/build.cfg", "fast.c"),
+            ("demo/kernel.cu", '#include "fast.c"'),
+        ],
+    )
+    def test_sources_that_other_files_name(self, folder: Path, path: str, text: str) -> None:
+        files: Files = {"demo/__init__.py": "", "demo/fast.c": "/* fast.c */", "demo/fast.pyx": "", "demo/fast.so": b""}
+        assert pruned(folder, files) == {"demo/fast.c", "demo/fast.pyx"}
+        assert pruned(folder, {**files, path: text}) == {"demo/fast.pyx"}
+
+    def test_sources_that_sources_name(self, folder: Path) -> None:
+        files: Files = {"demo/__init__.py": "", "demo/fast.h": '#include "a.c"', "demo/a.so": b"", "demo/b.so": b""}
+        assert pruned(folder, {**files, "demo/a.c": '#include "b.c"', "demo/b.c": ""}) == set()
+        assert pruned(folder, {**files, "demo/a.c": "", "demo/b.c": "/* a.c, b.c */"}) == {"demo/b.c"}
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "SOURCE = files('demo') / 'fast.c'",
+            "ffi.set_source('_x', '#include \\'fast.c\\'')",
+            "Extension('x', sources=[os.path.join(get_include(), \"demo/fast.c\")])",
+            "import demo\nfor path in files(demo).glob('*.c'): build(path)",
+            "for path in files('demo').iterdir():\n    if path.suffix == '.c': build(path)",
+        ],
+    )
+    def test_sources_that_other_wheels_name(self, folder: Path, source: str) -> None:
+        demo = facts(folder, {"demo/__init__.py": "", "demo/fast.c": "", "demo/old.pyx": "", "demo/fast.so": b""})
+        for path in ("user.py", "user-1.0.data/scripts/build"):
+            user = facts(folder, {path: f"#!python\n{source}"}, "user")
+            assert members_to_prune([demo, user], Pruning()) == [{}, {}], path
+        used = uses_of_file("app/main.py", source.encode())
+        assert members_to_prune([demo], Pruning(used=used)) == [{}]
+        unrelated = facts(folder, {"user.py": "import other\nx.endswith('.c')\nx.c"}, "user")
+        assert set(members_to_prune([demo, unrelated], Pruning())[0]) == {"demo/fast.c"}
+        assert members_to_prune([demo, unrelated], Pruning(), own={"user"}) == [{}, {}]
 
     def test_static_libraries_beside_shared_ones(self, folder: Path) -> None:
         files = ["demo/liba.a", "demo/liba.so.1.2", "demo/libb.a", "demo/lib/liba.a", "demo/libc.a", "demo/libc.so"]

@@ -13,12 +13,11 @@ from hatch_docker.config import ExtraFiles, Packages, Runtime
 from hatch_docker.project.model import SourceFiles
 from hatch_docker.project.unwanted import is_virtual_environment
 from hatch_docker.support.terminal import human
-from hatch_docker.wheels.content import TEXTS
+from hatch_docker.wheels.content import TEXT_BYTES, is_text, uses_of_file
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.prune import Pruning
-from hatch_docker.wheels.scan import Uses, uses, uses_of_text
+from hatch_docker.wheels.scan import NO_USES, Uses, uses_of_script
 
-_MOST_BYTES = 1 << 20
 _SHOWN = 2
 # Folders that no image gets, which may be large.
 _SKIPPED = {".git", ".hg", ".svn", "__pycache__", "node_modules"}
@@ -68,18 +67,15 @@ def pruning_of(
 ) -> Pruning:
     """What to prune of wheels, with what the other files of the image use of them.
 
-    `extra` are files below `root`, `sources` those of a project without a backend. Commands that name `unittest` may
-    run any tests.
+    `extra` are files below `root`, `sources` those of a project without a backend.
     """
-    commands = _commands(runtime)
-    rules = [each for each in packages.prune if each != "tests" or "unittest" not in commands]
     paths = [(f"app/{path}", sources.root / path) for path in sources.paths] if sources else []
     paths += [file for each in extra for file in _files(root / each.source)]
     read = [_uses(name, path) for name, path in paths]
     return Pruning(
-        prune=rules,
+        prune=packages.prune,
         keep=packages.keep,
-        used=Uses.joined([*read, uses_of_text(commands.encode("utf-8", "replace"))]),
+        used=Uses.joined([*read, uses_of_script(_commands(runtime).encode("utf-8", "replace"))]),
     )
 
 
@@ -105,9 +101,8 @@ def _uses(name: str, path: Path) -> Uses:
     """What a file uses. Nothing if it cannot be read: that is an error where it is added to the image."""
     try:
         status = path.stat()
-        if not (name.endswith((".py", *TEXTS)) and stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES):
-            return Uses()
-        source = path.read_bytes()
+        if not (is_text(name) and stat.S_ISREG(status.st_mode) and status.st_size <= TEXT_BYTES):
+            return NO_USES
+        return uses_of_file(name, path.read_bytes())
     except OSError:
-        return Uses()
-    return uses(source, name) if name.endswith(".py") else uses_of_text(source)
+        return NO_USES

@@ -14,29 +14,35 @@ from hatch_docker.wheels.opened import Opened, opened_libraries
 from hatch_docker.wheels.scan import (
     NO_USES,
     Uses,
+    folders_named,
     folders_with,
     imported_names,
     of_tests,
+    packages_of,
     test_directory,
     tests_of_module,
     uses,
     uses_by_import,
     uses_of_binary,
+    uses_of_script,
     uses_of_text,
 )
-from hatch_docker.wheels.sources import built_files, names_of, take_named
+from hatch_docker.wheels.sources import built_files, names_of, quoted, take_named
 from hatch_docker.wheels.suites import Suite, find_suites
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Files that may name a module or a path, though they are no modules; larger ones are data, or compiled programs.
 TEXTS = (".cfg", ".conf", ".ini", ".json", ".properties", ".pth", ".toml", ".txt", ".xml", ".yaml", ".yml")
+_SHELL = (".bash", ".env", ".ksh", ".service", ".sh", ".zsh")
 # What tools for development read, but no program.
 _DEVELOPMENT = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "mypy.ini"}
-_TEXT_BYTES = 1 << 20
+TEXT_BYTES = 1 << 20
+_BINARIES = (".a", ".gif", ".gz", ".jpg", ".mo", ".npy", ".npz", ".png", ".pyc", ".so")
 # Extension modules and modules without a source; not libraries, which import nothing.
 _COMPILED = re.compile(r"(?:^|/)(?!lib)[^/]*\.(?:so|pyd)$|^(?!(?:.*/)?__pycache__/).*\.pyc$")
-_WORD = re.compile(rb"[\w./\\]{5,4096}")
+# The byte in front tells a whole string: of C, or the length of one in bytecode. Others may be prose.
+_WORD = re.compile(rb"\x00tests(?=\x00)|\x05tests|[\w./\\]{5,4096}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +50,8 @@ class WheelContent:
     """What a wheel's modules use of tests, by their origin: the test folder that they are in, `""` outside of any, and
     `of_tests(folder)` for the modules of tests that `suites` name.
 
-    `suites` are the test suites by folder, `built` the sources and static libraries that no module names, `opens` the
-    shared libraries that modules open by name.
+    `suites` are the test suites by folder, `built` the sources and static libraries that no other file names,
+    `opens` the shared libraries that modules open by name.
     """
 
     uses: Mapping[str, Uses]
@@ -59,11 +65,10 @@ def read_content(wheel: WheelFile) -> WheelContent:
     places = dict(_places(wheel))
     sizes = {place: wheel.members[path].file_size for place, path in places.items()}
     suites = find_suites(sizes, lambda place: wheel.read(places[place]))
-    built = built_files(places)
-    names = names_of(built)
+    built = _unnamed(wheel, built_files(places), places)
     tests = {folder: frozenset(suite.tests) for folder, suite in suites.items()}
     entry_points = frozenset(tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel))
-    found = {"": [Uses(holds=entry_points - {""}), *_uses_of_others(wheel, places, compiled=bool(suites))]}
+    found = {"": [Uses(holds=entry_points - {""}), *_uses_of_others(wheel)]}
     opens: list[Opened] = []
     for folder, place, source in _sources(wheel, places):
         opens += opened_libraries(source, place) if not folder else []
@@ -73,9 +78,7 @@ def read_content(wheel: WheelFile) -> WheelContent:
         elif posixpath.basename(place) == "conftest.py":
             found.setdefault(folder, []).append(uses_by_import(imported_names(source), place))
         else:
-            found.setdefault(folder, []).append(uses(source, place))
-        if names:
-            built.difference_update(take_named(source, names))
+            found.setdefault(folder, []).append(uses_of_module(source, place))
     joined = {origin: _without(origin, _resolved(Uses.joined(each), places)) for origin, each in sorted(found.items())}
     return WheelContent(
         uses={origin: each for origin, each in joined.items() if each != NO_USES},
@@ -83,6 +86,28 @@ def read_content(wheel: WheelFile) -> WheelContent:
         built=frozenset(built),
         opens=tuple(sorted(opens, key=lambda each: each.place)),
     )
+
+
+def is_text(name: str) -> bool:
+    """Whether a file of this name may name a module or a path, be it a module, a script, or a configuration."""
+    suffix = posixpath.splitext(name)[1]
+    return suffix in {"", ".py", *TEXTS, *_SHELL}
+
+
+def uses_of_file(name: str, data: bytes) -> Uses:
+    """What a file uses; nothing if it is no text."""
+    if b"\0" in data:
+        return NO_USES
+    if name.endswith(".py"):
+        return uses_of_module(data, name)
+    if name.endswith(_SHELL) or data.startswith(b"#!"):
+        return Uses.joined([uses_of_script(data), uses_of_module(data, name)])
+    return uses_of_text(data)
+
+
+def uses_of_module(source: bytes, path: str) -> Uses:
+    """What the module at `path` uses."""
+    return replace(uses(source, path), sources=quoted(source, packages_of))
 
 
 def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
@@ -113,24 +138,43 @@ def _places(wheel: WheelFile) -> Iterator[tuple[str, str]]:
 def _sources(wheel: WheelFile, places: Mapping[str, str]) -> Iterator[tuple[str, str, bytes]]:
     """The test folder, path and source of each module and script."""
     for path, info in wheel.members.items():
-        if wheel.split(path)[0] == "scripts" and info.file_size <= _TEXT_BYTES:
+        if wheel.split(path)[0] == "scripts" and info.file_size <= TEXT_BYTES:
             yield "", f"bin/{posixpath.basename(path)}", wheel.read(path)
     for place, path in places.items():
         if place.endswith(".py") and wheel.members[path].file_size <= READ_LIMIT:
             yield test_directory(place), place, wheel.read(path)
 
 
-def _uses_of_others(wheel: WheelFile, places: Mapping[str, str], *, compiled: bool) -> Iterator[Uses]:
-    """What files use that are no modules with sources; those that are `compiled` are read, too, if that is wanted."""
-    for place, path in places.items():
-        if test_directory(place):
+def _uses_of_others(wheel: WheelFile) -> Iterator[Uses]:
+    """What files use that are no modules with sources."""
+    for path, info in wheel.members.items():
+        place = wheel.split(path)[1]
+        if test_directory(place) or path.startswith(f"{wheel.dist_info}/"):
             continue
         if posixpath.basename(place) in _DEVELOPMENT:
             continue
-        if place.endswith(TEXTS) and wheel.members[path].file_size <= _TEXT_BYTES:
-            yield uses_of_text(wheel.read(path))
-        elif compiled and _COMPILED.search(place):
+        if _COMPILED.search(place):
             yield uses_of_binary(_words(wheel, path), place)
+        elif not place.endswith(".py") and is_text(place) and info.file_size <= TEXT_BYTES:
+            yield uses_of_file(place, wheel.read(path))
+
+
+def _unnamed(wheel: WheelFile, built: set[str], places: Mapping[str, str]) -> set[str]:
+    """Those of the files that no other text of the wheel names, be it a module, a header or data."""
+    names = names_of(built)
+    of_package = (path for path in wheel.members if not path.startswith(f"{wheel.dist_info}/"))
+    waiting = [path for path in of_package if wheel.split(path)[1] not in built] if built else []
+    while waiting and names:
+        path = waiting.pop()
+        limit = READ_LIMIT if path.endswith(".py") else TEXT_BYTES
+        if path.endswith(_BINARIES) or wheel.members[path].file_size > limit:
+            continue
+        source = wheel.read(path)
+        if b"\0" not in source:
+            named = take_named(source, names)
+            built.difference_update(named)
+            waiting += [places[each] for each in named]
+    return built
 
 
 def _words(wheel: WheelFile, path: str) -> set[bytes]:
@@ -149,14 +193,10 @@ def _words(wheel: WheelFile, path: str) -> set[bytes]:
 
 
 def _resolved(found: Uses, paths: Collection[str]) -> Uses:
-    """The same with the test folders of this wheel that have one of the paths, or are in one of the `names`."""
-    tests = set(map(test_directory, paths)) - {""} if found.names else set()
-    named = {each for each in tests if posixpath.basename(posixpath.dirname(each)) in found.names}
-    return Uses(
-        holds=found.holds | frozenset(folders_with(found.holds, paths)),
-        touches=found.touches | named,
-        beside=found.beside,
-    )
+    """The same with the test folders of this wheel that have one of the paths, or are named."""
+    folders = set(map(test_directory, paths)) - {""} if found.loads else set()
+    named = folders_named(found.loads, folders)
+    return replace(found, holds=found.holds.union(folders_with(found.holds, paths), named))
 
 
 def _without(folder: str, found: Uses) -> Uses:

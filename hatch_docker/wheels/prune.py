@@ -7,7 +7,7 @@ is pruned from the user's own wheels. Metadata is always kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
@@ -16,7 +16,7 @@ from pathspec import GitIgnoreSpec
 from hatch_docker.errors import ConfigError
 from hatch_docker.wheels.facts import WheelFacts
 from hatch_docker.wheels.scan import NO_USES, Uses, test_directory
-from hatch_docker.wheels.sources import STATIC
+from hatch_docker.wheels.sources import STATIC, is_quoted
 from hatch_docker.wheels.unused import unused_suites
 
 # How files are reported that a glob of `prune` matches.
@@ -28,11 +28,14 @@ _METADATA = re.compile(r"[^/]+\.(?:dist|egg)-info(?:/|$)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _View:
-    """What rules know of a wheel: its facts, its paths relative to site-packages, and the suites to prune."""
+    """What rules know of a wheel: its facts, its paths relative to site-packages, the suites to prune, and the sources
+    that other wheels name.
+    """
 
     facts: WheelFacts
     places: Collection[str]
     suites: Mapping[str, Collection[str]]
+    sources: Set[str]
 
 
 # A file's path relative to site-packages, its wheel → whether it is pruned.
@@ -51,11 +54,11 @@ def _is_cache(path: str, view: _View) -> bool:
 
 
 def _is_source(path: str, view: _View) -> bool:
-    return path in view.facts.built and not path.endswith(STATIC)
+    return path in view.facts.built and not path.endswith(STATIC) and not is_quoted(path, view.sources)
 
 
 def _is_static(path: str, view: _View) -> bool:
-    return path in view.facts.built and path.endswith(STATIC)
+    return path in view.facts.built and path.endswith(STATIC) and not is_quoted(path, view.sources)
 
 
 RULES: dict[str, Rule] = {
@@ -95,8 +98,9 @@ def members_to_prune(
     whole = names | set(own)
     kept = [facts.files.keys() if facts.key in whole else _kept(facts, keep_globs) for facts in wheels]
     suites = unused_suites(wheels, kept, own, pruning.used) if "tests" in rules else {}
+    sources = _sources(wheels, own, pruning.used)
     return [
-        dict(_pruned(_view(facts, suites), rules, globs, kept_paths))
+        dict(_pruned(_view(facts, suites, sources), rules, globs, kept_paths))
         for facts, kept_paths in zip(wheels, kept, strict=True)
     ]
 
@@ -115,8 +119,15 @@ def _kept(facts: WheelFacts, globs: GitIgnoreSpec | None) -> Collection[str]:
     return frozenset(path for path in facts.files if (place := facts.site_path(path)) and globs.match_file(place))
 
 
-def _view(facts: WheelFacts, suites: Mapping[str, Collection[str]]) -> _View:
-    return _View(facts=facts, places=set(map(facts.site_path, facts.files)), suites=suites)
+def _sources(wheels: Sequence[WheelFacts], own: Collection[str], used: Uses) -> Set[str]:
+    """The sources that any wheel names; suffixes alone count in the user's own."""
+    theirs = [used, *(uses for facts in wheels if facts.key in own for uses in facts.uses.values())]
+    named = Uses.joined(uses for facts in wheels for uses in facts.uses.values()).sources
+    return {each for each in named if not each.startswith(".")} | Uses.joined(theirs).sources
+
+
+def _view(facts: WheelFacts, suites: Mapping[str, Collection[str]], sources: Set[str]) -> _View:
+    return _View(facts=facts, places=set(map(facts.site_path, facts.files)), suites=suites, sources=sources)
 
 
 def _pruned(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from hatch_docker.wheels.lexer import LETTER, read_module
@@ -24,37 +24,60 @@ ANYWHERE = "*/"
 # word in prose. The pattern begins with a literal, which makes re fast.
 _HINT = re.compile(
     rb"""tests(?:
-          [/\\]|[.:](?=[.{%"']|LETTER)                                # before a path or a module's name
-        | (?!LETTER)(?:
+          [/\\]|[.:](?=[^\s,;)\]}])                                   # before a path or a module's name
+        | (?![LETTERS-])(?:
               (?<=[./\\]tests)                                       # at the end of one
-            | (?:(?<=[(,{}"'\r\n\\]tests)|(?<=[\s,(.][\ \t\f]tests)   # in a list or an expression
-                |(?<=(?:from|port)[\ \t\f]tests))                     # after from or import
-              [\ \t\f\\]*(?:as\b|import\b|\.|[,)#;\r\n"'{]|\Z)
+            | (?<=[^\sLETTERS-]tests)(?=[^\s\])=:.\[(]|[)\]]|\Z)      # in a string
+            | (?<=[%)\\][A-Za-z]tests)                               # behind a placeholder or an escape
+            | (?:(?<=[(,{}"'\r\n\\]tests)|(?<=[\s,(.][ \t\f]tests)   # in a list or an expression
+                |(?<=(?:from|port)[ \t\f]tests))                     # after from or import
+              [ \t\f\\]*(?:as\b|import\b|\.|[,)\#;\r\n"'{]|\Z)
           )
-    )""".replace(b"LETTER", LETTER),
+    )""".replace(b"LETTERS", LETTER.strip(b"[]")),
     re.VERBOSE,
 )
+# In a string of words, which may be a list: what is before it, backwards, and behind it.
+_LONGEST_LIST = 400
+_IN_LIST = re.compile(rb"tests(?=[\w\s,;:|/.*\\-]{0,400}[\"'])")
+_IN_LIST_BEFORE = re.compile(rb"[\w\s,;:|/.*\\-]*[\"']")
+_LIST = re.compile(r"[\s,;:|\\]*(?:[\w./*-]*[\w/*-](?:[\s,;:|\\]+|\Z)){2,}")
+# Behind these, a word begins: a placeholder of % and an escape.
+_JOINT = re.compile(r"(?:\\[a-zA-Z0]|%(?:\(\w{0,80}\))?[-#0 +.\d]{0,9}[a-zA-Z])\Z")
 # The ways of a module to its own folder, or to that of a package.
 _HERE = (
     *(b"__file__", b"__path__", b"resources", b"find_spec", b"getfile", b"getsourcefile"),
     *(b"iter_modules", b"walk_packages"),
 )
+# `in` is much faster than a pattern that begins with alternatives: few modules have one of these words.
+_LISTING = (b"iter_modules", b"walk_packages", b"find_modules", b"dir", b"walk", b"glob", b"contents")
 _LISTS = re.compile(
     rb"\b(?:iter_modules|walk_packages|find_modules|listdir|f?walk|scandir|iterdir|r?glob|iglob|contents)\b"
     rb"(?=[ ]?\(|[ ]as\b)"
+)
+# What imports modules by names that it finds, and what finds these.
+_DYNAMIC = (b"_module", b"__import__", b"exec(", b"run_path(", b"load_source(")
+_IMPORTS_FOUND = re.compile(rb"(?:import|exec|load|run)_module\b|__import__|exec\(|run_path\(|load_source\(")
+_FINDS_MODULES = re.compile(
+    rb"\b(?:iter_modules|walk_packages|find_modules|listdir|scandir|iterdir|os\.f?walk|resources\.contents)\(|\.walk\(\)"
+    rb"|\b[ir]?glob\([^\n]{0,200}?(?:\.py|(?<!\.)\*)[\"']"
 )
 _IMPORT = re.compile(
     rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]*(\([^()]*\)|[^\n]*)|import[ \t]+([^\n]*))", re.MULTILINE
 )
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*")
 _COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")
-_RUNS = re.compile(rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(")
+_RUNS = re.compile(
+    rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(|[\"']unittest[\"']"
+)
+# In a script: a program that finds and runs tests by itself.
+_RUNNER = re.compile(rb"\b(?:unittest|pytest|py\.test|nose2?)\b")
 _TEST_MODULE = re.compile(r"test_|\w*_tests?\Z|conftest\Z")
 _PATTERNS = (b"test_*", b"test*", b"_test.py", b"_tests.py")
-_BINARY = re.compile(rb"(?:^|(?<=[./\\]))tests")
+_BINARY = re.compile(rb"(?<=[./\\])tests")
 # The folder in front of a folder of tests, in a path.
 _PARENT = re.compile(r"([\w-]{1,100})[/\\]+\Z")
 _TEST_FILES = re.compile(r"(?:^|[/\\])(?:test_?\*|\*_tests?\.py)")
+_NAMES_TEST = re.compile(r"(?:^|[./\\])(?:test_\w{1,80}|\w{1,80}_test)\.py\Z")
 _UP = re.compile(rb"\.parents?\b[ ]?[.\[]|dirname\([ \w.]{0,40}dirname|[\"']\.\.|\bpardir\b|_UP\b")
 _OF_PACKAGE = re.compile(rb"(?<![\w.])([A-Za-z_]\w{0,80})\.__(?:file|path)__")
 _ALIAS = re.compile(rb"import[ \t]+([\w.]{1,255})[ \t]+as[ \t]+(\w{1,80})")
@@ -63,6 +86,7 @@ _PACKAGE = re.compile(
     rb"\s{0,40}[\"']([\w.]{1,255})[\"']"
 )
 _FOLDER = re.compile(r"[A-Za-z_][\w/-]{0,100}")
+_WORDS = re.compile(r"\w+")
 _NAME_PART = re.compile(r"[\w.]*")
 # What ends the literal part of a path: a placeholder, a wildcard, white space, or a delimiter of some other syntax.
 _PATH_END = re.compile(r"[*?\[{%<$\s\"'|;,()]")
@@ -75,14 +99,18 @@ class Uses:
     `holds` are the folders whose tests stay as they are, or `*/tests/…`: the beginning of a path in a test folder of
     the same wheel, or of any if the wheel is the user's own.
     `touches` are those of which some file may be used, but no test module: their modules look at the folder, or may
-    reach it from theirs. `beside` are the folders of modules that name `tests` alone: it may be the one in any folder
-    around them, or in one of the `names` that they mention.
+    reach it from theirs.
+    `names` are all that modules name, import or are in that name `tests` alone: they touch a test folder if its package
+    and its top-level package are among these. `loads` are those of modules that may load a test module: they hold such
+    a folder of the same wheel, or of any if the wheel is the user's own. `demo/` holds all that are in `demo`.
+    `sources` are the sources and static libraries that modules name (`sources.quoted`).
     """
 
     holds: frozenset[str] = frozenset()
     touches: frozenset[str] = frozenset()
-    beside: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
+    loads: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
 
     @classmethod
     def joined(cls, several: Iterable[Uses]) -> Uses:
@@ -100,7 +128,7 @@ class Uses:
         return cls(**{name: frozenset(values) for name, values in document.items()})
 
 
-USES = ("holds", "touches", "beside", "names")
+USES = ("holds", "touches", "names", "loads", "sources")
 NO_USES = Uses()
 
 
@@ -125,37 +153,58 @@ def tests_of_module(name: str) -> str:
 def uses(source: bytes, path: str) -> Uses:
     """What the module at `path` uses: its imports and strings count, its docstrings and comments do not."""
     if len(path) > _LONGEST:
-        return Uses()
-    mentioned = bool(_HINT.search(source))
-    here, finds = (any(word in source for word in words) for words in (_HERE, _PATTERNS))
-    lists = (mentioned or here or finds) and bool(_LISTS.search(source))
+        return NO_USES
+    mentioned = bool(_HINT.search(source)) or _has_list(source)
+    here, finds = _has(source, _HERE), _has(source, _PATTERNS)
+    lists = (mentioned or here or finds) and _has(source, _LISTING) and bool(_LISTS.search(source))
     finds = finds and lists
     copies = here and bool(_COPIES.search(source))
     runs = b"unittest" in source and bool(_RUNS.search(source))
-    if not (mentioned or finds or runs or copies or (here and lists)):
-        return Uses()
-    scan, variables = _Scan(path), _OF_PACKAGE.findall(source)
-    for kind, value in read_module(source) if mentioned or finds or copies else ():
-        text = value.decode("utf-8", "replace")
-        if kind == "text":
-            scan.text(text)
-        elif len(value) <= _LONGEST:
-            scan.imported(text)
+    # Those in a folder of tests keep its tests (`suites`).
+    loads = loads_modules(source) and not test_directory(path)
+    if not (mentioned or finds or runs or copies or loads or (here and lists)):
+        return NO_USES
+    scan, packages = _Scan(path), _packages(source)
+    scan.read(source if mentioned or finds or copies or loads else b"")
     around = scan.top if _UP.search(source) else scan.folder
-    packages = _packages(source, variables) if variables else set()
     if runs or (finds and scan.runs) or scan.parts:
-        scan.holds |= {scan.top, *packages}
+        scan.holds |= {ANYWHERE, scan.top, *packages}
     elif copies:
         scan.holds |= {f"{folder}/{name}" for folder in {around, scan.folder} for name in scan.folders()}
+    if loads:
+        scan.holds |= {scan.top, *packages}
+        scan.loads |= {f"{name.partition('/')[0]}/" for name in scan.imports}
     if lists and (here or scan.alone):
-        scan.touches |= {around, *packages, *map(_path, _PACKAGE.findall(source))}
-    elif scan.alone or scan.below:
+        scan.touches |= {around}
+    if lists or scan.alone or scan.below:
         scan.touches |= {*packages, *map(_path, _PACKAGE.findall(source))}
     return Uses(
         holds=frozenset(scan.holds - {""}),
         touches=frozenset(scan.touches - {""}),
-        beside=frozenset({scan.folder} if scan.alone else ()),
-        names=frozenset(re.findall(r"\w+", " ".join(scan.texts)) if scan.alone else ()),
+        names=frozenset(scan.names),
+        loads=frozenset(scan.loads),
+    )
+
+
+def loads_modules(source: bytes) -> bool:
+    """Whether a module lists folders or modules, and imports by names that it finds."""
+    return _imports_found(source) and _has(source, _LISTING) and bool(_FINDS_MODULES.search(source))
+
+
+def _imports_found(source: bytes) -> bool:
+    """Whether a module may import others by names that it finds."""
+    return _has(source, _DYNAMIC) and bool(_IMPORTS_FOUND.search(source))
+
+
+def _has(source: bytes, words: Iterable[bytes]) -> bool:
+    return any(word in source for word in words)
+
+
+def _has_list(source: bytes) -> bool:
+    """Whether `tests` is in a string of words, which the module may split."""
+    found = _IN_LIST.finditer(source) if b"split" in source else ()
+    return any(
+        _IN_LIST_BEFORE.match(source[max(0, match.start() - _LONGEST_LIST) : match.start()][::-1]) for match in found
     )
 
 
@@ -197,6 +246,14 @@ def folders_with(beginnings: Iterable[str], paths: Iterable[str]) -> Iterator[st
                 at += 1
 
 
+def folders_named(names: Set[str], folders: Iterable[str]) -> Iterator[str]:
+    """The test folders of which the package and the top-level package are among `names`; with any, the topmost."""
+    for folder in folders if names else ():
+        parts = folder.split("/")
+        if len(parts) == 1 or f"{parts[0]}/" in names or names >= {parts[0], parts[-2]}:
+            yield folder
+
+
 def imported_names(source: bytes) -> Iterator[str]:
     """The names that a module imports, with leading dots if they are relative; those in its strings count, too."""
     for match in _IMPORT.finditer(source):
@@ -208,26 +265,38 @@ def imported_names(source: bytes) -> Iterator[str]:
             yield base + name
 
 
+def packages_of(source: bytes) -> Iterator[str]:
+    """The names that a module imports, and the packages that it opens files of."""
+    yield from imported_names(source)
+    yield from (name.decode() for name in _PACKAGE.findall(source))
+
+
 def uses_of_text(text: bytes) -> Uses:
     """What a file that is no module, such as a configuration, names: modules of tests, and paths in folders of them."""
     if b"tests" not in text:
-        return Uses()
+        return NO_USES
     scan = _Scan("")
     scan.text(text.decode("utf-8", "replace"))
     return Uses(holds=frozenset(scan.holds - {""}))
 
 
+def uses_of_script(text: bytes) -> Uses:
+    """What commands name; all tests if they run a program that finds these by itself."""
+    found = uses_of_text(text)
+    return Uses(holds=found.holds | {ANYWHERE}) if _RUNNER.search(text) else found
+
+
 def uses_of_binary(words: Iterable[bytes], path: str) -> Uses:
-    """What a compiled module names in its `words`. Anything may follow a name there, such as the type of a value."""
+    """What a compiled module names in its `words`. Anything may follow a name there, such as the type of a value.
+
+    A word that begins with the byte in front of it is a whole string.
+    """
     found = [uses_of_text(b"\n".join(sorted(words)))]
     for word in words:
-        for match in _BINARY.finditer(word):
-            name = word[: match.end()]
-            if b"/" in name or b"\\" in name or b"." in name.strip(b"."):
-                found.append(uses_of_text(name))
-            else:
-                # Relative to the module.
-                found.append(Uses(holds=frozenset({path.partition("/")[0]} if "/" in path else ())))
+        names = [word[: match.end()] for match in _BINARY.finditer(word)]
+        found += [uses_of_text(name) for name in names if name.strip(b".") != b"tests"]
+        if word.startswith((b"\0", b"\5", b".tests", b"..tests")) and "/" in path:
+            found.append(Uses(holds=frozenset({path.partition("/")[0]})))
     return Uses.joined(found)
 
 
@@ -235,18 +304,23 @@ def uses_of_binary(words: Iterable[bytes], path: str) -> Uses:
 class _Scan:
     """What the module at `path` mentions.
 
-    `alone`: `tests` without more; `below`: a path in it; `parts`: the end of a dotted name, without its beginning;
-    `runs`: a pattern of the names of test modules.
+    `alone`: `tests` without more; `listed`: among other words; `below`: a path in it; `parts`: the end of a dotted
+    name, without its beginning; `runs`: a pattern of the names of test modules; `tests`: the name of one.
     """
 
     path: str
     holds: set[str] = field(default_factory=set)
     touches: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    loads: set[str] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
+    imports: set[str] = field(default_factory=set)
     alone: bool = False
+    listed: bool = False
     below: bool = False
     parts: bool = False
     runs: bool = False
+    tests: bool = False
 
     @property
     def folder(self) -> str:
@@ -256,10 +330,25 @@ class _Scan:
     def top(self) -> str:
         return self.path.partition("/")[0] if "/" in self.path else ""
 
+    def read(self, source: bytes) -> None:
+        """Take the imports and strings of a module."""
+        for kind, value in read_module(source):
+            text = value.decode("utf-8", "replace")
+            if kind == "text":
+                self.text(text)
+            elif len(value) <= _LONGEST:
+                self.imported(text)
+        if self.alone or (self.listed and b"split" in source):
+            self.names = set(_WORDS.findall(" ".join([*self.texts, *self.imports, self.folder])))
+        if self.alone and (self.tests or _imports_found(source)):
+            self.loads |= self.names
+        self.alone = bool(self.names)
+
     def imported(self, name: str) -> None:
         """An import: `a.b`, or with leading dots."""
         base, rest = self.resolved(name)
         full = f"{base}/{rest}" if base else rest
+        self.imports.add(full)
         if "tests" in full:
             self.holds.add(test_directory(f"{full}/"))
 
@@ -268,22 +357,35 @@ class _Scan:
         if len(text) <= 255:
             self.texts.append(text)
         self.runs = self.runs or bool(_TEST_FILES.search(text))
+        self.tests = self.tests or bool(_NAMES_TEST.search(text))
         at = text.find("tests")
+        spaced = False
         while at >= 0:
-            at = text.find("tests", self._mention(text, at, at + len("tests")))
+            end = at + len("tests")
+            spaced = spaced or text[at - 1 : at].isspace() or text[end : end + 1].isspace()
+            at = text.find("tests", self._mention(text, at, end))
+        self.listed = self.listed or (spaced and bool(_LIST.fullmatch(text)))
 
     def _mention(self, text: str, at: int, end: int) -> int:
         """Take the word `tests` at this place; returns the position behind what was taken."""
-        before, after = text[at - 1 : at], text[end : end + 1]
-        if before == "." and not (after.isalnum() or after == "_"):
+        joined = bool(_JOINT.search(text, max(0, at - 100), at)) or text[at - 1 : at] == "}"
+        before, after = "" if joined else text[at - 1 : at], text[end : end + 1]
+        within = after.isalnum() or after in {"_", "-"}
+        if before.isalnum() or before in {"_", "-"}:
+            return end
+        if before == "." and not within:
             self._dotted(text, at, end)
-        elif (not before or before in "/\\\"'`=: \t\n,([") and after and after in "/\\":
+        elif after and after in "/\\":
+            self.alone = self.alone or after == "\\"
             return self._below(text, end + 1)
-        elif not before and after in {".", ":"}:
-            self._dotted(text, at, end)
-        elif (not before or before in "/\\") and not (after.isalnum() or after in {"_", "-", "."}):
+        elif after and after in ".:" and (not before or text[end + 1 : end + 2].isalpha()):
+            if not (before and before in "/\\"):
+                self._dotted(text, at, end)
+            self.parts = self.parts or joined
+            self.alone = self.alone or not before
+        elif not within and after != ".":
             self._folder(text, at)
-            self.alone = self.alone or not after
+            self.alone = self.alone or not (before.isspace() or after.isspace())
         return end
 
     def _folder(self, text: str, at: int) -> None:
@@ -328,8 +430,11 @@ class _Scan:
         return {text.strip("/") for text in self.texts if _FOLDER.fullmatch(text)}
 
 
-def _packages(source: bytes, variables: Iterable[bytes]) -> set[str]:
-    """The imported packages that variables of a module mean."""
+def _packages(source: bytes) -> set[str]:
+    """The imported packages of which a module asks for the folder."""
+    variables = _OF_PACKAGE.findall(source)
+    if not variables:
+        return set()
     aliases = {alias: name for name, alias in _ALIAS.findall(source)}
     meant = {aliases.get(variable, variable).decode().rpartition(".")[2] for variable in variables}
     names = (name for name in imported_names(source) if not name.startswith("."))

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 
 SOURCES = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".for")
 STATIC = ".a"
 
 _LIBRARY = re.compile(r"\.(?:so(?:\.\d[^/]*)?|pyd)$")
 _SUFFIX = re.compile(rb"\.(?:c|cc|cpp|cxx|pyx|f|f90|for|a)\b")
+# In other wheels, only the end of a string counts: `.c` is a common attribute.
+_QUOTED = re.compile(rb"\.(?:c|cc|cpp|cxx|pyx|f|f90|for|a)\\?[\"']")
 _STEM = re.compile(rb"[\w.+*?%{}\]-]*")
 _LONGEST = 255
 _WILD = re.compile(r"[*?%{}\]]")
@@ -41,14 +43,36 @@ def names_of(files: Iterable[str]) -> dict[str, list[str]]:
 
 
 def take_named(source: bytes, names: dict[str, list[str]]) -> list[str]:
-    """Take out of `names` the files that a module names, its comments included, or that a wildcard in it may mean."""
-    found = set()
-    for match in _SUFFIX.finditer(source):
-        stem = _STEM.match(source[max(0, match.start() - _LONGEST) : match.start()][::-1])
-        name = ((stem[0][::-1] if stem else b"") + match[0]).decode("utf-8", "replace")
-        quoted = source[match.start() - 1 : match.start()] in {b"'", b'"'}
-        found.add(match[0].decode() if quoted or _WILD.search(name) else name)
+    """Take out of `names` the files that a file names, its comments included, or that a wildcard in it may mean."""
+    found = set(_named(source, _SUFFIX))
     return [path for name in found & names.keys() for path in names.pop(name)]
+
+
+def quoted(source: bytes, imports: Callable[[bytes], Iterable[str]]) -> frozenset[str]:
+    """What a module's strings end with: the names of sources and static libraries, or a suffix alone.
+
+    A suffix is given alone, and behind each top-level package that the module imports: `.c`, `demo/.c`.
+    """
+    found = set(_named(source, _QUOTED)) if _QUOTED.search(source) else set()
+    suffixes = {each for each in found if each.startswith(".")}
+    tops = {name.partition(".")[0] for name in imports(source)} - {""} if suffixes else set()
+    return frozenset(found | {f"{top}/{suffix}" for top in tops for suffix in suffixes})
+
+
+def is_quoted(path: str, names: Set[str]) -> bool:
+    """Whether other wheels name a file, given what `quoted` found there."""
+    suffix = posixpath.splitext(path)[1]
+    return not names.isdisjoint((posixpath.basename(path), suffix, f"{path.partition('/')[0]}/{suffix}"))
+
+
+def _named(source: bytes, pattern: re.Pattern[bytes]) -> Iterator[str]:
+    """The names in front of the matches of `pattern`, which begins with a dot; the suffix alone for a wildcard."""
+    for match in pattern.finditer(source):
+        stem = _STEM.match(source[max(0, match.start() - _LONGEST) : match.start()][::-1])
+        suffix = match[0].rstrip(b"\\\"'").decode()
+        name = (stem[0][::-1] if stem else b"").decode("utf-8", "replace")
+        string = source[match.start() - 1 : match.start()] in {b"'", b'"'}
+        yield suffix if string or not name or _WILD.search(name) else name + suffix
 
 
 def _place(path: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.wheels.scan import imported_names, test_directory
+from hatch_docker.wheels.scan import imported_names, loads_modules, test_directory
 
 _NAMED = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
 _DEFINES = re.compile(
@@ -36,20 +36,24 @@ Read = Callable[[str], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """A test suite: its modules of `tests` that nothing else in it imports, and whether it is `whole`."""
+    """A test suite: its modules of `tests` that nothing else in it imports, and whether it is `whole`.
+
+    `loads` says that other modules in it list modules and import what they find, which may be these tests.
+    """
 
     tests: tuple[str, ...]
     whole: bool
+    loads: bool
 
     def to_json(self) -> list[Any]:
         """A compact JSON array."""
-        return [self.whole, list(self.tests)]
+        return [self.whole, self.loads, list(self.tests)]
 
     @classmethod
     def from_json(cls, document: Any) -> Suite:
         """The inverse of `to_json`; raises TypeError or ValueError for anything else."""
-        whole, tests = document
-        return cls(tests=tuple(tests), whole=bool(whole))
+        whole, loads, tests = document
+        return cls(tests=tuple(tests), whole=bool(whole), loads=bool(loads))
 
 
 def find_suites(sizes: Mapping[str, int], read: Read) -> dict[str, Suite]:
@@ -88,7 +92,7 @@ def _suite(
     if not any(map(_NAMED.search, sources)) or any(sizes[path] > _READABLE for path in sources):
         return None
     names = {_dotted(path): path for path in modules}
-    tests, idle, about_package = set(), set(), False
+    tests, idle, about_package, loads = set(), set(), False, False
     edges: dict[str, set[str]] = {}
     for path in sources:
         source = read(path)
@@ -97,7 +101,9 @@ def _suite(
         if _is_test(path, source):
             tests.add(path)
             about_package = about_package or any(name.partition(".")[0] in tops for name in imports)
-        elif _is_idle(source) and (path.endswith("/__init__.py") or not imports):
+            continue
+        loads = loads or loads_modules(source)
+        if _is_idle(source) and (path.endswith("/__init__.py") or not imports):
             idle.add(path)
     if not about_package:
         return None
@@ -105,7 +111,7 @@ def _suite(
     whole = modules <= idle | _closure(tests, edges) and (
         root not in modules or (root in idle and edges[root] == {root})
     )
-    return Suite(tests=tuple(sorted(tests - _closure(modules - tests, edges))), whole=whole)
+    return Suite(tests=tuple(sorted(tests - _closure(modules - tests, edges))), whole=whole, loads=loads)
 
 
 def _is_test(path: str, source: bytes) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hatch_docker.wheels.facts import WheelFacts
-from hatch_docker.wheels.scan import Uses, folders_with, of_tests, test_directory
-from hatch_docker.wheels.suites import DEEPEST
+from hatch_docker.wheels.scan import Uses, folders_named, folders_with, of_tests, test_directory
 
 # Programs that find and run tests by themselves: with one of them, any suite may be used, as by numpy.test().
 RUNNERS = ("pytest", "nose", "nose2")
@@ -26,6 +25,7 @@ def unused_suites(
     stay: set[str] = set()
     whole: dict[str, bool] = {}
     tests: dict[str, list[str]] = {}
+    loading: set[str] = set()
     for facts, kept_paths in zip(wheels, kept, strict=True):
         for path in facts.files:
             place = facts.site_path(path)
@@ -36,16 +36,18 @@ def unused_suites(
         for folder, suite in facts.suites.items():
             whole[folder] = whole.get(folder, True) and suite.whole
             tests.setdefault(folder, []).extend(suite.tests)
-    search = _Search({folder: paths for folder, paths in found.items() if folder not in stay})
+            loading.update({folder} if suite.loads else ())
+    search = _Search({folder: paths for folder, paths in found.items() if folder not in stay}, loading)
     search.hold(stay)
     search.touch(folder for folder, is_whole in whole.items() if not is_whole)
     search.use([used])
-    named = Uses.joined([used, *(facts.uses[""] for facts in wheels if facts.key in own and "" in facts.uses)]).holds
+    theirs = Uses.joined([used, *(facts.uses[""] for facts in wheels if facts.key in own and "" in facts.uses)])
     search.hold(
         folder
-        for folder in folders_with(named, (path for each in found.values() for path in each))
+        for folder in folders_with(theirs.holds, (path for each in found.values() for path in each))
         if folder not in stay
     )
+    search.hold(folders_named(theirs.loads, search.folders))
     search.follow(wheels)
     left = {folder: frozenset[str]() for folder in search.folders if folder not in search.held}
     touched = {folder: frozenset(tests[folder]) for folder in left if folder in search.touched}
@@ -58,10 +60,14 @@ def _modules(facts: WheelFacts) -> set[str]:
 
 
 class _Search:
-    """Finds the suites in `folders`, given with their files, that are used: `held` as they are, or `touched`."""
+    """Finds the suites in `folders`, given with their files, that are used: `held` as they are, or `touched`.
 
-    def __init__(self, folders: Mapping[str, Iterable[str]]) -> None:
+    Those that are `loading` their tests cannot be without them: what touches them holds them.
+    """
+
+    def __init__(self, folders: Mapping[str, Iterable[str]], loading: Collection[str]) -> None:
         self.folders = folders
+        self._loading = loading
         self.held: set[str] = set()
         self.touched: set[str] = set()
         self._origins = [""]
@@ -80,14 +86,13 @@ class _Search:
 
     def use(self, several: Iterable[Uses]) -> None:
         """Take what some modules use."""
-        uses = Uses.joined(several)
+        listed = list(several)
+        for each in listed:
+            self.touch(folders_named(each.names, self.folders))
+        uses = Uses.joined(listed)
         self.hold(folder for name in uses.holds for folder in self._within.pop(name, ()))
         self.touch(folder for name in uses.touches - self._touches for folder in self._within.get(name, ()))
         self._touches |= uses.touches
-        for place in uses.beside:
-            parts = place.split("/")[:DEEPEST] if place else []
-            around = ("/".join([*parts[:depth], "tests"]) for depth in range(len(parts) + 1))
-            self.touch(folder for folder in around if folder in self.folders)
 
     def hold(self, folders: Iterable[str]) -> None:
         """Let folders stay as they are."""
@@ -99,6 +104,8 @@ class _Search:
     def touch(self, folders: Iterable[str]) -> None:
         """Let all but the modules of tests stay."""
         for folder in folders:
-            if folder not in self.held and folder not in self.touched:
+            if folder in self._loading:
+                self.hold([folder])
+            elif folder not in self.held and folder not in self.touched:
                 self.touched.add(folder)
                 self._origins.append(folder)

@@ -668,7 +668,18 @@ class TestWork:
 
     @pytest.mark.parametrize(
         "line",
-        ["tests", "tests.", "tests/", ".tests", "'tests',", "from .tests import tests,", "a.tests.b ", "f(.c *.c"],
+        [
+            "tests",
+            "tests.",
+            "tests/",
+            ".tests",
+            "'tests',",
+            "from .tests import tests,",
+            "a.tests.b ",
+            "f(.c *.c",
+            "tests a ",
+            "%stests",
+        ],
     )
     def test_grows_with_a_line(self, line: str) -> None:
         counts = [steps(lambda size=size: uses(b"x = '" + line.encode() * size, "demo/x.py")) for size in (50, 500)]  # type: ignore[misc]
@@ -686,6 +697,10 @@ class TestWork:
             "assert ",
             "..",
             "*",
+            "'tests split ",
+            "iter_modules import_module",
+            "glob(import_module ",
+            "x.c' ",
         ):
             source = f"from demo import x\n{line * 20_000}\n" + f"{line}\n" * 5_000
             facts(

@@ -64,18 +64,18 @@ def read_content(wheel: WheelFile) -> WheelContent:
     """Read the content of a wheel. Raises WheelError for a damaged member or malformed entry points."""
     places = dict(_places(wheel))
     sizes = {place: wheel.members[path].file_size for place, path in places.items()}
-    suites = find_suites(sizes, lambda place: wheel.read(places[place]))
+    suites, imports = find_suites(sizes, lambda place: wheel.read(places[place]))
     built = _unnamed(wheel, built_files(places), places)
-    tests = {folder: frozenset(suite.tests) for folder, suite in suites.items()}
     entry_points = frozenset(tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel))
     found = {"": [Uses(holds=entry_points - {""}), *_uses_of_others(wheel)]}
+    # What modules of tests need, they import. They also search for tests, and their strings are data of tests.
+    for folder, suite in suites.items():
+        found[of_tests(folder)] = [uses_by_import(imports[place], place) for place in suite.tests]
+    tests = frozenset(place for suite in suites.values() for place in suite.tests)
     opens: list[Opened] = []
-    for folder, place, source in _sources(wheel, places):
+    for folder, place, source in _sources(wheel, places, tests):
         opens += opened_libraries(source, place) if not folder else []
-        # What modules of tests need, they import. They also search for tests, and their strings are data of tests.
-        if folder in suites and place in tests[folder]:
-            found.setdefault(of_tests(folder), []).append(uses_by_import(imported_names(source), place))
-        elif posixpath.basename(place) == "conftest.py":
+        if posixpath.basename(place) == "conftest.py":
             found.setdefault(folder, []).append(uses_by_import(imported_names(source), place))
         else:
             found.setdefault(folder, []).append(uses_of_module(source, place))
@@ -135,13 +135,13 @@ def _places(wheel: WheelFile) -> Iterator[tuple[str, str]]:
             yield place, path
 
 
-def _sources(wheel: WheelFile, places: Mapping[str, str]) -> Iterator[tuple[str, str, bytes]]:
-    """The test folder, path and source of each module and script."""
+def _sources(wheel: WheelFile, places: Mapping[str, str], tests: Collection[str]) -> Iterator[tuple[str, str, bytes]]:
+    """The test folder, path and source of each script and module, except `tests`."""
     for path, info in wheel.members.items():
         if wheel.split(path)[0] == "scripts" and info.file_size <= TEXT_BYTES:
             yield "", f"bin/{posixpath.basename(path)}", wheel.read(path)
     for place, path in places.items():
-        if place.endswith(".py") and wheel.members[path].file_size <= READ_LIMIT:
+        if place.endswith(".py") and place not in tests and wheel.members[path].file_size <= READ_LIMIT:
             yield test_directory(place), place, wheel.read(path)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from hatch_docker.wheels.lexer import read_module
 
-# Nearly all modules have none of these, and are not read further.
-_HINT = re.compile(rb"CDLL|dlopen|LoadLibrary|find_library")
+# Nearly all modules have none of these, and are not read further. `in` is faster than a pattern of alternatives.
+_HINTS = (b"CDLL", b"dlopen", b"LoadLibrary", b"find_library")
 _CALL = re.compile(rb"(?<!def )\b(?P<name>\w*(?:CDLL|dlopen|LoadLibrary|find_library))[ \t]*\(")
 _TOKEN = re.compile(rb"(['\"])((?:\\.|(?!\1)[^\\\r\n])*)\1|[()\[\]{}]|#[^\r\n]*")
 _NAME = re.compile(rb"[\w.+-]{1,80}")
@@ -50,7 +50,7 @@ class Opened:
 
 def opened_libraries(source: bytes, place: str) -> list[Opened]:
     """The libraries that a module opens, in the order of its lines."""
-    if not _HINT.search(source):
+    if not any(hint in source for hint in _HINTS):
         return []
     calls = [call for match in list(_CALL.finditer(source))[:_MOST] if (call := _call(source, match))]
     if not calls:

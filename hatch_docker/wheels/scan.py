@@ -48,15 +48,17 @@ _HERE = (
     *(b"__file__", b"__path__", b"resources", b"find_spec", b"getfile", b"getsourcefile"),
     *(b"iter_modules", b"walk_packages"),
 )
-# `in` is much faster than a pattern that begins with alternatives: few modules have one of these words.
-_LISTING = (b"iter_modules", b"walk_packages", b"find_modules", b"dir", b"walk", b"glob", b"contents")
+_LISTING = (b"_modules", b"_packages", b"listdir", b"scandir", b"iterdir", b"walk", b"glob", b"contents")
 _LISTS = re.compile(
     rb"\b(?:iter_modules|walk_packages|find_modules|listdir|f?walk|scandir|iterdir|r?glob|iglob|contents)\b"
     rb"(?=[ ]?\(|[ ]as\b)"
 )
 # What imports modules by names that it finds, and what finds these.
-_DYNAMIC = (b"_module", b"__import__", b"exec(", b"run_path(", b"load_source(")
-_IMPORTS_FOUND = re.compile(rb"(?:import|exec|load|run)_module\b|__import__|exec\(|run_path\(|load_source\(")
+_IMPORTS = (
+    *(b"import_module", b"exec_module", b"load_module", b"run_module"),
+    *(b"__import__", b"exec(", b"run_path", b"load_source"),
+)
+_FINDS = (b"_modules(", b"_packages(", b"dir(", b"walk(", b"glob(", b"contents(")
 _FINDS_MODULES = re.compile(
     rb"\b(?:iter_modules|walk_packages|find_modules|listdir|scandir|iterdir|os\.f?walk|resources\.contents)\(|\.walk\(\)"
     rb"|\b[ir]?glob\([^\n]{0,200}?(?:\.py|(?<!\.)\*)[\"']"
@@ -65,6 +67,7 @@ _IMPORT = re.compile(
     rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]*(\([^()]*\)|[^\n]*)|import[ \t]+([^\n]*))", re.MULTILINE
 )
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*")
+_COPYING = (b"copy", b"make_archive")
 _COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")
 _RUNS = re.compile(
     rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(|[\"']unittest[\"']"
@@ -158,7 +161,7 @@ def uses(source: bytes, path: str) -> Uses:
     here, finds = _has(source, _HERE), _has(source, _PATTERNS)
     lists = (mentioned or here or finds) and _has(source, _LISTING) and bool(_LISTS.search(source))
     finds = finds and lists
-    copies = here and bool(_COPIES.search(source))
+    copies = here and _has(source, _COPYING) and bool(_COPIES.search(source))
     runs = b"unittest" in source and bool(_RUNS.search(source))
     # Those in a folder of tests keep its tests (`suites`).
     loads = loads_modules(source) and not test_directory(path)
@@ -188,15 +191,11 @@ def uses(source: bytes, path: str) -> Uses:
 
 def loads_modules(source: bytes) -> bool:
     """Whether a module lists folders or modules, and imports by names that it finds."""
-    return _imports_found(source) and _has(source, _LISTING) and bool(_FINDS_MODULES.search(source))
-
-
-def _imports_found(source: bytes) -> bool:
-    """Whether a module may import others by names that it finds."""
-    return _has(source, _DYNAMIC) and bool(_IMPORTS_FOUND.search(source))
+    return _has(source, _FINDS) and _has(source, _IMPORTS) and bool(_FINDS_MODULES.search(source))
 
 
 def _has(source: bytes, words: Iterable[bytes]) -> bool:
+    """Whether any word occurs. This is much faster than a pattern of alternatives."""
     return any(word in source for word in words)
 
 
@@ -340,7 +339,7 @@ class _Scan:
                 self.imported(text)
         if self.alone or (self.listed and b"split" in source):
             self.names = set(_WORDS.findall(" ".join([*self.texts, *self.imports, self.folder])))
-        if self.alone and (self.tests or _imports_found(source)):
+        if self.alone and (self.tests or _has(source, _IMPORTS)):
             self.loads |= self.names
         self.alone = bool(self.names)
 
@@ -432,9 +431,9 @@ class _Scan:
 
 def _packages(source: bytes) -> set[str]:
     """The imported packages of which a module asks for the folder."""
-    variables = _OF_PACKAGE.findall(source)
-    if not variables:
+    if b".__file__" not in source and b".__path__" not in source:
         return set()
+    variables = _OF_PACKAGE.findall(source)
     aliases = {alias: name for name, alias in _ALIAS.findall(source)}
     meant = {aliases.get(variable, variable).decode().rpartition(".")[2] for variable in variables}
     names = (name for name in imported_names(source) if not name.startswith("."))

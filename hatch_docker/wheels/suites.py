@@ -32,6 +32,7 @@ DEEPEST = 20  # folders around a suite, far above real ones
 _READABLE = 4 << 20
 
 Read = Callable[[str], bytes]
+Imports = dict[str, Collection[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,11 @@ class Suite:
         return cls(tests=tuple(tests), whole=bool(whole), loads=bool(loads))
 
 
-def find_suites(sizes: Mapping[str, int], read: Read) -> dict[str, Suite]:
-    """The suites of a wheel by folder, given the sizes of its files; paths are relative to site-packages."""
+def find_suites(sizes: Mapping[str, int], read: Read) -> tuple[dict[str, Suite], Imports]:
+    """The suites of a wheel by folder, given the sizes of its files, and what their modules import.
+
+    Paths are relative to site-packages.
+    """
     packages = {posixpath.dirname(path) for path in sizes if path.endswith("/__init__.py")}
     folders: dict[str, list[str]] = {}
     elsewhere: set[str] = set()
@@ -67,11 +71,12 @@ def find_suites(sizes: Mapping[str, int], read: Read) -> dict[str, Suite]:
         elif _MODULE.search(path):
             elsewhere.add(path.partition("/")[0].partition(".")[0])
     found = {}
+    imports: Imports = {}
     for folder, paths in folders.items():
         tops = elsewhere - {"tests"} if folder == "tests" else {folder.partition("/")[0]} & elsewhere
-        if tops and _importable(folder, packages) and (suite := _suite(folder, paths, tops, sizes, read)):
+        if tops and _importable(folder, packages) and (suite := _suite(folder, paths, tops, sizes, read, imports)):
             found[folder] = suite
-    return found
+    return found, imports
 
 
 def _importable(folder: str, packages: Collection[str]) -> bool:
@@ -84,7 +89,7 @@ def _importable(folder: str, packages: Collection[str]) -> bool:
 
 
 def _suite(
-    folder: str, paths: Iterable[str], tops: Collection[str], sizes: Mapping[str, int], read: Read
+    folder: str, paths: Iterable[str], tops: Collection[str], sizes: Mapping[str, int], read: Read, imports: Imports
 ) -> Suite | None:
     packages = {posixpath.dirname(path) for path in paths if path.endswith("/__init__.py")} | {folder}
     modules = {path for path in paths if _MODULE.search(path) and posixpath.dirname(path) in packages}
@@ -96,14 +101,14 @@ def _suite(
     edges: dict[str, set[str]] = {}
     for path in sources:
         source = read(path)
-        imports = set(imported_names(source))
-        edges[path] = _inner(path, imports, folder, names)
+        imports[path] = set(imported_names(source))
+        edges[path] = _inner(path, imports[path], folder, names)
         if _is_test(path, source):
             tests.add(path)
-            about_package = about_package or any(name.partition(".")[0] in tops for name in imports)
+            about_package = about_package or any(name.partition(".")[0] in tops for name in imports[path])
             continue
         loads = loads or loads_modules(source)
-        if _is_idle(source) and (path.endswith("/__init__.py") or not imports):
+        if _is_idle(source) and (path.endswith("/__init__.py") or not imports[path]):
             idle.add(path)
     if not about_package:
         return None

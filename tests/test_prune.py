@@ -421,6 +421,7 @@ class TestPlugins:
             "for each in pkgutil.walk_packages(__path__, 'demo.'): import_module(each.name)",
             "for path in Path(__file__).parent.rglob('*.py'): exec(path.read_text())",
             "for name in os.listdir(os.path.dirname(__file__)): __import__('demo.' + name[:-3])",
+            "for root, folders, names in FOLDER.walk():\n    for each in names: import_module(each)",
             "for path in FOLDER.iterdir():\n    spec_from_file_location(path.stem, path).loader.load_module()",
         ],
     )
@@ -441,6 +442,14 @@ class TestPlugins:
     def test_what_imports_no_such_names(self, folder: Path) -> None:
         source = "for path in glob(os.path.dirname(__file__) + '/*.so.*'): import_module('demo.' + x)"
         assert pruned(folder, {**SUITE, "demo/load.py": source}) == TESTS
+        source = "for node in ast.walk(tree): import_module(node.name)\nfor node in model.walk(): use(node)"
+        assert pruned(folder, {**SUITE, "demo/load.py": source}) == WHOLE
+
+    def test_that_the_folder_itself_loads(self, folder: Path) -> None:
+        loading = {"demo/tests/load.py": "for each in iter_modules(HERE): import_module(each.name)"}
+        assert pruned(folder, {**SUITE, **loading, "demo/main.py": "x = 'tests'"}) == set()
+        # Nothing reaches it, though it is more than tests.
+        assert pruned(folder, {**SUITE, **loading}) == set()
 
 
 MENTIONS = [

@@ -60,7 +60,8 @@ _IMPORTS = (
 )
 _FINDS = (b"_modules(", b"_packages(", b"dir(", b"walk(", b"glob(", b"contents(")
 _FINDS_MODULES = re.compile(
-    rb"\b(?:iter_modules|walk_packages|find_modules|listdir|scandir|iterdir|os\.f?walk|resources\.contents)\(|\.walk\(\)"
+    rb"\b(?:iter_modules|walk_packages|find_modules|listdir|scandir|iterdir|os\.f?walk|resources\.contents)\("
+    rb"|\bfor \w{1,40}, ?\w{1,40}, ?\w{1,40} in [^\n]{0,100}?walk\("
     rb"|\b[ir]?glob\([^\n]{0,200}?(?:\.py|(?<!\.)\*)[\"']"
 )
 _IMPORT = re.compile(

@@ -3,7 +3,8 @@
 A source has the folder and the stem of an extension module, a static library those of a shared library: `fast.pyx` and
 `fast.c` beside `fast.cpython-313-x86_64-linux-gnu.so`, `libfast.a` beside `libfast.so.1`. Python imports the compiled
 module even where it could compile the source, and the loader takes no static libraries. Headers are no such files:
-compilers that run with the program, such as those of CUDA, cffi and Numba, read them from any package.
+compilers that run with the program, such as those of CUDA, cffi and Numba, read them from any package. For these, a
+source stays, too, if a text of its wheel names it, or the end of a string in another wheel.
 """
 
 from __future__ import annotations

@@ -16,14 +16,15 @@ from hatch_docker.config import OSPackages, Settings
 from hatch_docker.debian.archive import FRESH
 from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.lockfile import find_pins
-from hatch_docker.engine import Engine, Limits
+from hatch_docker.engine.client import Engine
+from hatch_docker.engine.limits import Limits
 from hatch_docker.index.access import IndexAccess, Indexes, NamedIndexes
 from hatch_docker.index.settings import ca_file_of
 from hatch_docker.index.sources import read_sources
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
-from hatch_docker.os_packages import Installer
+from hatch_docker.os_packages.install import Installer
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.certificates import Certificates, read_certificates
 from hatch_docker.support.directories import cache_directory, home_directory, usual_cache, uv_environment

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from apk_repository import ARCHITECTURE, BUILDER, run
 
-from hatch_docker.engine import Container, Engine, Limits
+from hatch_docker.engine.client import Engine
+from hatch_docker.engine.container import Container
+from hatch_docker.engine.limits import Limits
 
 _DEBIAN = "python:3.13"
 _DEBIAN_HEADERS = "/usr/include/x86_64-linux-gnu"

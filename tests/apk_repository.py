@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from hatch_docker.engine import Container, Engine, Limits
+from hatch_docker.engine.client import Engine
+from hatch_docker.engine.container import Container
+from hatch_docker.engine.limits import Limits
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Entry, Layer, write_layer

@@ -28,7 +28,7 @@ from containers import remove
 from docker import DockerClient
 from mutations import many
 
-from hatch_docker.engine import answers
+from hatch_docker.engine.client import answers
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from containers import PODMAN
 
-from hatch_docker.engine import answers
+from hatch_docker.engine.client import answers
 
 # Podman's default limits may exceed ours, and not every runtime supports the cgroups of every host.
 _SETTINGS = """

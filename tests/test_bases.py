@@ -18,7 +18,7 @@ from hatch_docker.base.image import Base, facts_of, open_base
 from hatch_docker.base.transports import BaseRequest, PulledBase, pull
 from hatch_docker.compiling.builder import builder_spec
 from hatch_docker.config import BaseSpec
-from hatch_docker.engine import Engine
+from hatch_docker.engine.client import Engine
 from hatch_docker.errors import BaseError, ImageError, RegistryError
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image, validate

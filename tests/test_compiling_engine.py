@@ -18,7 +18,7 @@ from containers import built, output
 from docker import DockerClient
 from real_sdists import sdist
 
-from hatch_docker.engine import Engine
+from hatch_docker.engine.client import Engine
 
 BASES = ("slim", "alpine")
 # It contains the sources of libyaml.

@@ -28,11 +28,11 @@ from fake_engine import FakeEngine
 from podman import podman
 from relay import Relay
 
-from hatch_docker.engine import Change, Container, Engine, Limits
 from hatch_docker.engine import container as container_module
-from hatch_docker.engine.client import sweep
-from hatch_docker.engine.container import LABEL, LIMIT
+from hatch_docker.engine.client import Engine, sweep
+from hatch_docker.engine.container import LABEL, LIMIT, Change, Container
 from hatch_docker.engine.files import packed
+from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.stream import Stream, parts_of
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.config import History, ImageConfig
@@ -364,7 +364,8 @@ class TestReal:
 
 VICTIM = """
 import os, signal, sys
-from hatch_docker.engine import Engine, Limits
+from hatch_docker.engine.client import Engine
+from hatch_docker.engine.limits import Limits
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def write(chunk):
     sys.stdout.buffer.write(chunk)

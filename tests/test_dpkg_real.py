@@ -26,7 +26,7 @@ from hatch_docker.dpkg.assemble import Assembled, added_files, needs_content, ro
 from hatch_docker.dpkg.generated import BUNDLE
 from hatch_docker.dpkg.ldcache import FLAGS, read_ld_so_cache
 from hatch_docker.dpkg.package_sets import base_assume_installed, base_packages, toolchain
-from hatch_docker.engine import Engine
+from hatch_docker.engine.client import Engine
 from hatch_docker.errors import PackageError
 from hatch_docker.index.settings import discover
 from hatch_docker.oci import source

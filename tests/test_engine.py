@@ -22,9 +22,11 @@ import pytest
 from fake_engine import CUT, FakeEngine
 from podman import podman
 
-from hatch_docker.engine import Engine, Limits, answers, missed
 from hatch_docker.engine import client as client_module
+from hatch_docker.engine.client import Engine, answers
+from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.probe import program
+from hatch_docker.engine.translate import missed
 from hatch_docker.errors import EngineError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.compression import BATCH

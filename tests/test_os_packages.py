@@ -25,7 +25,9 @@ from hypothesis import strategies as st
 from mutations import many
 from podman import podman
 
-from hatch_docker.engine import Change, Engine, Limits
+from hatch_docker.engine.client import Engine
+from hatch_docker.engine.container import Change
+from hatch_docker.engine.limits import Limits
 from hatch_docker.errors import EngineError, PackageError
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, decompressed, validate
@@ -35,8 +37,8 @@ from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import pull, registry_source
 from hatch_docker.oci.spec import Platform
-from hatch_docker.os_packages import Installed, Installer, InstallOptions, install
 from hatch_docker.os_packages.difference import Difference, difference
+from hatch_docker.os_packages.install import Installed, Installer, InstallOptions, install
 from hatch_docker.os_packages.managers import MANAGERS, arrived, hint
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http

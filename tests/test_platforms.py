@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from project_maker import lock_of
 from sdist_maker import make_compiled_sdist
 
-from hatch_docker.engine import Engine
+from hatch_docker.engine.client import Engine
 from hatch_docker.engine.translate import ForeignError
 from hatch_docker.errors import BaseError, EngineError, HatchDockerError, NetworkError, NoWheelError
 from hatch_docker.oci.spec import Platform

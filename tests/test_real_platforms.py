@@ -22,7 +22,7 @@ from docker import DockerClient
 from docker.models.containers import Container
 from project_maker import make_project
 
-from hatch_docker.engine import Engine
+from hatch_docker.engine.client import Engine
 from hatch_docker.oci.spec import Platform
 
 ROOT = Path(__file__).parent.parent

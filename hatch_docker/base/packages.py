@@ -20,7 +20,7 @@ from hatch_docker.errors import DebianError, DependencyError, PackageError
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
-from hatch_docker.os_packages import InstallOptions, cached_install, install
+from hatch_docker.os_packages.install import InstallOptions, cached_install, install
 from hatch_docker.services import Services
 
 

@@ -13,7 +13,7 @@ from hatch_docker.dpkg.archives import Archives
 from hatch_docker.dpkg.debian_image import base_request, debian_image, platforms_of
 from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.dpkg.provide import Request
-from hatch_docker.engine import Engine
+from hatch_docker.engine.client import Engine
 from hatch_docker.errors import BaseError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci import source
 from hatch_docker.oci.layout import open_files

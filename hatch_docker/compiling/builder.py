@@ -17,12 +17,14 @@ from hatch_docker.dpkg.debian_image import packages_request, with_debian_package
 from hatch_docker.dpkg.package_sets import ASSUME_INSTALLED
 from hatch_docker.dpkg.package_sets import toolchain as debian_toolchain
 from hatch_docker.dpkg.provide import Request
-from hatch_docker.engine import Container, Engine, Limits, local_name
+from hatch_docker.engine.client import Engine, local_name
+from hatch_docker.engine.container import Container
+from hatch_docker.engine.limits import Limits
 from hatch_docker.errors import BuilderError, PackageError
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
-from hatch_docker.os_packages import InstallOptions, install
+from hatch_docker.os_packages.install import InstallOptions, install
 from hatch_docker.services import Services
 from hatch_docker.support.threads import once
 

@@ -31,7 +31,7 @@ from hatch_docker.compiling.trees import (
     tree_place,
 )
 from hatch_docker.compiling.wheel_cache import LOCAL, BuiltWheel, CompiledWheel
-from hatch_docker.engine import missed
+from hatch_docker.engine.translate import missed
 from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile

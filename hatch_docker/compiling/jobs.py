@@ -18,7 +18,7 @@ from hatch_docker.compiling import container_main
 from hatch_docker.compiling.failure import guess, last_lines
 from hatch_docker.compiling.requirements import BuildLock, Resolve, parse, satisfies
 from hatch_docker.compiling.sdist import Sdist
-from hatch_docker.engine import Container
+from hatch_docker.engine.container import Container
 from hatch_docker.errors import BuilderError, CompileError, join_hints
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.dpkg.lockfile import write_pins
-from hatch_docker.engine import Engine, answers
+from hatch_docker.engine.client import Engine, answers
 from hatch_docker.errors import EngineError
 from hatch_docker.image.files import opened, shown_path
 from hatch_docker.image.report import Built, BuiltImage, document, how_to_run

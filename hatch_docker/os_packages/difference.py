@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from hatch_docker.engine import Change
+from hatch_docker.engine.container import Change
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.members import Member, members

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from hatch_docker.engine import Container, Engine, Limits, local_name, missed
+from hatch_docker.engine.client import Engine, local_name
+from hatch_docker.engine.container import Container
+from hatch_docker.engine.limits import Limits
+from hatch_docker.engine.translate import missed
 from hatch_docker.errors import EngineError, PackageError, join_hints
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append

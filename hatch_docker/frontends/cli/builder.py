@@ -13,7 +13,8 @@ from hatch_docker.compiling.builder import Builder, open_builder
 from hatch_docker.compiling.jobs import probe
 from hatch_docker.config import check_push, fail, gather
 from hatch_docker.config.naming import whole_reference
-from hatch_docker.engine import Engine, local_name, missed
+from hatch_docker.engine.client import Engine, local_name
+from hatch_docker.engine.translate import missed
 from hatch_docker.errors import BuilderError, EngineError
 from hatch_docker.oci.image import ImageIndex
 from hatch_docker.oci.reference import Reference

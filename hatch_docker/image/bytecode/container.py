@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from hatch_docker.base.image import Base
-from hatch_docker.engine import Container, Limits, local_name
+from hatch_docker.engine.client import local_name
+from hatch_docker.engine.container import Container
+from hatch_docker.engine.limits import Limits
 from hatch_docker.errors import BytecodeUnavailableError, EngineError
 from hatch_docker.image.bytecode.chunks import Ended, compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source

@@ -7,23 +7,20 @@ Source trees and sdists are built on the way from downloads to wheels, in a buil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from hatch_docker.base.additions import add_to_base
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.image import Base, files_of
-from hatch_docker.base.interpreter import BaseFacts
-from hatch_docker.compiling.compile import Collected, collect, compile_missing
-from hatch_docker.compiling.context import CompileContext, PureWheels, open_context
-from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.config import Runtime
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.accounts import Account, account_of
 from hatch_docker.image.assemble import Described, Start, assemble, config_of, skeleton, start_of
 from hatch_docker.image.bytecode.make import CodeMaker
 from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_options, stacked, with_bytecode
-from hatch_docker.image.bytecode.ways import open_compiler
 from hatch_docker.image.checks import check_wheels
 from hatch_docker.image.commands import Chosen
 from hatch_docker.image.extra_files import Beneath, directories_of, extra_entries, source_entries
@@ -38,7 +35,6 @@ from hatch_docker.image.runtime import index_annotations, with_lock
 from hatch_docker.image.runtime_checks import check_directories, check_runtime
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
-from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.locked import Locked
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
@@ -51,6 +47,16 @@ from hatch_docker.support.progress import Progress
 from hatch_docker.support.several import steps
 from hatch_docker.support.threads import once
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
+
+if TYPE_CHECKING:
+    from hatch_docker.base.transports import BaseRequest
+    from hatch_docker.compiling.context import PureWheels
+    from hatch_docker.compiling.wheel_cache import CompiledWheel
+    from hatch_docker.image.bytecode.compiler import Compiler
+    from hatch_docker.locks.build_requirements import BuildResolver
+
+# Compiles what is missing; returns all wheels, and how those of sdists were built.
+_Wheels: TypeAlias = "Callable[[], tuple[list[FetchedFile], list[CompiledWheel]]]"
 
 
 def build(plan: Plan, services: Services) -> Built:
@@ -78,13 +84,12 @@ def build(plan: Plan, services: Services) -> Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetched:
-    """The base of an image with what is added to it, and all files, of which some are to be compiled."""
+    """The base of an image with what is added to it, and all files, of which `wheels` compiles some."""
 
     plan: ImagePlan
     base: Base
     base_layers: list[MadeLayer]
-    context: CompileContext
-    collected: Collected
+    wheels: _Wheels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +143,25 @@ def _fetch(
     base, base_layers = add_to_base(
         image.base, image.additions, spec=config.base.spec, compression=config.output.compression, services=services
     )
+    wheels = _wheels(plan, own, services, built, image, base)
+    return _Fetched(plan=image, base=base, base_layers=base_layers, wheels=wheels)
+
+
+def _wheels(plan: Plan, own: Own, services: Services, built: PureWheels, image: ImagePlan, base: Base) -> _Wheels:
+    """Get the files of an image on `base`, and build what this machine can build."""
+    artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
+    files = [own] if isinstance(own, FetchedFile) else []
+    if all(each.is_wheel for each in (*artifacts, *(file.artifact for file in files))):
+        downloaded = services.indexes(image.locked.indexes).download(artifacts)
+        return lambda: ([*downloaded, *files], [])
+    from hatch_docker.compiling.compile import collect, compile_missing
+    from hatch_docker.compiling.context import open_context
+
+    config = plan.config
     resolver = build_resolver(plan, image, services)
     context = open_context(image.base, base, config.base.spec, config.compiling, resolver, services)
     context = replace(context, built=built)
-    artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
-    collected = collect(artifacts, context, own=[own] if isinstance(own, FetchedFile) else [])
-    return _Fetched(plan=image, base=base, base_layers=base_layers, context=context, collected=collected)
+    return partial(compile_missing, collect(artifacts, context, own=files), context)
 
 
 def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progress: Progress) -> _Inputs:
@@ -151,7 +169,7 @@ def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progr
     sources = own if isinstance(own, SourceFiles) else None
     config = plan.config
     pruning = pruning_of(config.packages, config.runtime, config.output.extra_files, plan.project.root, sources)
-    files, compiled = compile_missing(fetched.collected, fetched.context)
+    files, compiled = fetched.wheels()
     wheels = prepare_wheels(files, services.cache, pruning, own=sources is None, threads=services.threads)
     dependencies, own_wheel = (wheels, None) if sources is not None else (wheels[:-1], wheels[-1])
     return _Inputs(fetched=fetched, dependencies=dependencies, own=own_wheel, compiled=compiled)
@@ -249,7 +267,7 @@ def _make_bytecode(plan: Plan, services: Services, layered: _Layered, progress: 
     maker = CodeMaker(
         base=fetched.base,
         options=layered.code,
-        compiler=once(partial(open_compiler, fetched.base, request, services, optimization=level)),
+        compiler=once(partial(_compiler, fetched.base, request, services, optimization=level)),
         services=services,
     )
     try:
@@ -264,6 +282,12 @@ def _make_bytecode(plan: Plan, services: Services, layered: _Layered, progress: 
         return None
 
 
+def _compiler(base: Base, request: BaseRequest, services: Services, *, optimization: int) -> Compiler:
+    from hatch_docker.image.bytecode.ways import open_compiler
+
+    return open_compiler(base, request, services, optimization=optimization)
+
+
 def _runtime(plan: Plan, image: ImagePlan) -> Runtime:
     """How the image runs, with the annotation by which images of several machines are joined."""
     runtime, output = plan.config.runtime, plan.config.output
@@ -272,6 +296,8 @@ def _runtime(plan: Plan, image: ImagePlan) -> Runtime:
 
 def build_resolver(plan: Plan, image: ImagePlan, services: Services) -> BuildResolver:
     """The resolver of the requirements that sdists are built with."""
+    from hatch_docker.locks.build_requirements import BuildResolver
+
     constraints = plan.config.compiling.build_constraints
     return BuildResolver(
         target=image.request.target,

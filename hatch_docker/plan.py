@@ -10,19 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.base.additions import Additions, leftovers_to_prune, plan_init
+from hatch_docker.base.additions import leftovers_to_prune
 from hatch_docker.base.image import Base, open_base
-from hatch_docker.base.packages import PlannedPackages, plan_packages
-from hatch_docker.base.system_files import SystemFiles
+from hatch_docker.base.planned import Additions, PlannedPackages, SystemFiles
 from hatch_docker.base.target import is_supported
 from hatch_docker.base.transports import BaseRequest, locate
-from hatch_docker.compiling.builder import builder_name
-from hatch_docker.compiling.context import open_context
-from hatch_docker.compiling.dist_info import BuiltMetadata
-from hatch_docker.compiling.metadata import build_metadata
 from hatch_docker.config import (
     EVERY,
     BaseOptions,
@@ -32,14 +28,12 @@ from hatch_docker.config import (
     expand_tags,
     reference,
 )
-from hatch_docker.dpkg.lockfile import Selection, check_dates
 from hatch_docker.errors import BaseError, ConfigError
 from hatch_docker.image.layers import Budget, Demand, budget_of
 from hatch_docker.index.access import NamedIndexes
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest
-from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
 from hatch_docker.oci.reference import Reference
@@ -51,6 +45,10 @@ from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.several import for_each
 
+if TYPE_CHECKING:
+    from hatch_docker.compiling.dist_info import BuiltMetadata
+    from hatch_docker.dpkg.lockfile import Selection
+
 Lock = Callable[[InstallRequest, LockSource], Locked]
 
 
@@ -59,8 +57,7 @@ class ImagePlan:
     """The decisions for one image and platform.
 
     `base` is the base image without its `additions`, such as OS packages. `request` says what is installed and for
-    which Python, `locked` has the artifacts. `builder` is the display name of the image to compile in. `budget` divides
-    `max-layers`.
+    which Python, `locked` has the artifacts. `budget` divides `max-layers`.
     """
 
     platform: Platform
@@ -68,7 +65,6 @@ class ImagePlan:
     additions: Additions
     request: InstallRequest
     locked: Locked
-    builder: str
     budget: Budget
 
     @property
@@ -138,7 +134,6 @@ def plan_images(
 
     Platforms have one lock: a project without one is resolved once for all.
     """
-    spec, place = config.base.spec, config.place("runtime-installer")
     certificates = services.authorities()
     wanted = base_request(project, config, services.host.platform)
     source = locate(wanted, services)
@@ -150,8 +145,11 @@ def plan_images(
         here = replace(services, progress=progress)
         base = open_base(replace(wanted, platform=platform), here, source)
         request = request_for(target=base.facts.python)
-        packages = plan_packages(base, spec, config.os_packages, here, place=place)
-        init = plan_init(base, spec, packages, here) if config.runtime.init else None
+        packages, init = _os_packages(base, config, here), None
+        if config.runtime.init:
+            from hatch_docker.base.init import plan_init
+
+            init = plan_init(base, config.base.spec, packages, here)
         locked = lock(request, replace(locks, progress=progress))
         named = {
             canonicalize_name(each.name) for each in request.requirements if applies(each, request.target, extra="")
@@ -171,14 +169,24 @@ def plan_images(
             additions=additions,
             request=request,
             locked=locked,
-            builder=builder_name(base, spec, config.compiling),
             budget=_budget(config, additions, locked.artifacts),
         )
 
     images = for_each(platforms, plan_image, services.progress)
     if chosen := [each for image in images for each in image.selections]:
+        from hatch_docker.dpkg.lockfile import check_dates
+
         check_dates(chosen, services.archives.pins())
     return tuple(images)
+
+
+def _os_packages(base: Base, config: Config, services: Services) -> PlannedPackages:
+    if not config.os_packages.runtime_packages:
+        return PlannedPackages()
+    from hatch_docker.base.packages import plan_packages
+
+    place = config.place("runtime-installer")
+    return plan_packages(base, config.base.spec, config.os_packages, services, place=place)
 
 
 def _budget(config: Config, additions: Additions, artifacts: Sequence[Artifact]) -> Budget:
@@ -219,6 +227,10 @@ def make_metadata(config: Config, services: Services, artifact: Artifact, requir
     The first platform's base says which Python its build requirements are for, so that nothing of this machine decides
     their versions. Raises HatchDockerError if there is no base, or the backend fails.
     """
+    from hatch_docker.compiling.context import open_context
+    from hatch_docker.compiling.metadata import build_metadata
+    from hatch_docker.locks.build_requirements import BuildResolver
+
     known = Project(root=Path(services.root), name="", version="", requires_python=requires_python)
     request = base_request(known, config, services.host.platform)
     source = locate(request, services)

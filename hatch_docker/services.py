@@ -10,27 +10,30 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import getproxies
 
 from hatch_docker.config import OSPackages, Settings
-from hatch_docker.debian.archive import FRESH
+from hatch_docker.debian.suites import FRESH
 from hatch_docker.dpkg.archives import Archives
-from hatch_docker.dpkg.lockfile import find_pins
-from hatch_docker.engine.client import Engine
 from hatch_docker.engine.limits import Limits
 from hatch_docker.index.access import IndexAccess, Indexes, NamedIndexes
-from hatch_docker.index.settings import ca_file_of
 from hatch_docker.index.sources import read_sources
+from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
-from hatch_docker.os_packages.install import Installer
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.certificates import Certificates, read_certificates
 from hatch_docker.support.directories import cache_directory, home_directory, usual_cache, uv_environment
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
+
+if TYPE_CHECKING:
+    from hatch_docker.dpkg.lockfile import Pins
+    from hatch_docker.engine.client import Engine
+    from hatch_docker.os_packages.install import Installer
+    from hatch_docker.support.certificates import Certificates
 
 # Kinds of documents that --no-cache keeps: the newest Release file that was seen protects against older ones, and the
 # last digest of a tag is named in errors.
@@ -91,6 +94,8 @@ class Services:
     @property
     def installer(self) -> Installer:
         """The services that install OS packages by an engine."""
+        from hatch_docker.os_packages.install import Installer
+
         return Installer(engine=self.engine, limits=self.limits, cache=self.cache, progress=self.progress)
 
 
@@ -136,11 +141,11 @@ def open_services(
             mirror=debian.debian_mirror,
             place="debian-mirror",
             keyring=root / debian.debian_keyring if debian.debian_keyring else None,
-            pins=once(partial(find_pins, root)),
+            pins=once(partial(_pins, root)),
             fresh=timedelta(0) if settings.pull else FRESH,
             progress=progress,
         ),
-        engine=once(lambda: Engine.connect(host.environ)),
+        engine=once(partial(_engine, host.environ)),
         indexes=functools.cache(indexes.open),
         limits=Limits(memory=settings.build_memory, cpus=settings.build_cpus, seconds=settings.build_timeout),
         threads=threads,
@@ -149,5 +154,21 @@ def open_services(
     )
 
 
+def _engine(environ: Mapping[str, str]) -> Engine:
+    from hatch_docker.engine.client import Engine
+
+    return Engine.connect(environ)
+
+
+def _pins(root: Path) -> Pins:
+    from hatch_docker.dpkg.lockfile import find_pins
+
+    return find_pins(root)
+
+
 def _certificates(root: Path, configured: str) -> Certificates | None:
-    return read_certificates(root / configured, "ca-certificates") if configured else None
+    if not configured:
+        return None
+    from hatch_docker.support.certificates import read_certificates
+
+    return read_certificates(root / configured, "ca-certificates")

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
-from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.config import (
     EVERY,
     Config,
@@ -65,6 +64,9 @@ from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
 from hatch_docker.support.atomic import is_writable, replace_text
 from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
+
+if TYPE_CHECKING:
+    from hatch_docker.compiling.dist_info import BuiltMetadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from packaging.utils import parse_sdist_filename
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index
 from hatch_docker.index.download import download
-from hatch_docker.index.settings import ca_file_of, discover
+from hatch_docker.index.settings import discover
+from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
 

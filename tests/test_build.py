@@ -828,7 +828,7 @@ class TestRebuild:
             wheel.unlink()
         before = len(registry.requests)
         monkeypatch.setattr("hatch_docker.support.http.Http.request", _fail)
-        monkeypatch.setattr("hatch_docker.locks.locked.resolve", _fail)
+        monkeypatch.setattr("hatch_docker.locks.resolve.resolve", _fail)
         monkeypatch.setattr("hatch_docker.index.settings.Pip._run", _fail)
         (project / "src/shop/__init__.py").write_text("def main() -> None:\n    print('changed')\n")
         second = bench.made(project)

@@ -181,7 +181,7 @@ class TestLayers:
         def opened(*_arguments: Any, **_options: Any) -> Any:
             raise AssertionError("a compiler was opened")
 
-        monkeypatch.setattr("hatch_docker.build.open_compiler", opened)
+        monkeypatch.setattr("hatch_docker.image.bytecode.ways.open_compiler", opened)
         monkeypatch.setattr("hatch_docker.image.bytecode.make.standard_library", opened)
         again = with_bytecode(bench, project)
         assert again.manifest == first.manifest

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import many
 
-from hatch_docker.debian.archive import FRESH, Archive, Trust
+from hatch_docker.debian.archive import Archive, Trust
 from hatch_docker.debian.packages import Package, read_index
 from hatch_docker.debian.sources import Mirrors, find_mirrors, named_mirrors, suites_of
+from hatch_docker.debian.suites import FRESH
 from hatch_docker.errors import DebianError, HatchDockerError
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http

@@ -19,7 +19,8 @@ from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import Index
 from hatch_docker.index.credentials import Credentials, Login
 from hatch_docker.index.download import cached_file, download
-from hatch_docker.index.settings import ca_file_of, discover
+from hatch_docker.index.settings import discover
+from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from hatch_docker.debian.archive import Trust
-from hatch_docker.dpkg import archives as module
 from hatch_docker.dpkg.archives import Archives, architecture_of
 from hatch_docker.errors import BaseError, DebianError
 from hatch_docker.oci.spec import Platform
@@ -27,7 +26,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def archive(mirrors: object, trust: Trust, **options: object) -> None:
         seen.update(options, mirrors=mirrors, now=trust.now)
 
-    monkeypatch.setattr(module, "Archive", archive)
+    monkeypatch.setattr("hatch_docker.debian.archive.Archive", archive)
     return seen
 
 

@@ -31,9 +31,9 @@ from hatch_docker.errors import PackageError
 from hatch_docker.index.settings import discover
 from hatch_docker.oci import source
 from hatch_docker.oci.config import History, ImageConfig
-from hatch_docker.oci.filesystem import merge
 from hatch_docker.oci.image import Image, append, validate
 from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
+from hatch_docker.oci.merging import merge
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry

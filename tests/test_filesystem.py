@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from mutations import many
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci import filesystem, members, spec
-from hatch_docker.oci.filesystem import Filesystem, Node, merge
+from hatch_docker.oci import filesystem, members, merging, spec
+from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Layer
+from hatch_docker.oci.merging import merge
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.streams import digest_of
 
@@ -266,14 +267,14 @@ class TestHostileLayers:
             merged([file("a/" * 50_000 + "b")])
 
     def test_refuses_too_many_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(filesystem, "_MAX_MEMBERS", 5)
+        monkeypatch.setattr(merging, "_MAX_MEMBERS", 5)
         assert len(merged([file("a"), file("b")], [file("c/d/e")]).nodes) == 5
         for layers in ([[file("a")] * 6], [[file("a"), file("b")], [file("c/d/e/f")]]):
             with pytest.raises(ImageError, match="too many files"):
                 merged(*layers)
 
     def test_keeps_a_limited_amount_of_content(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(filesystem, "_MAX_CONTENT", 10)
+        monkeypatch.setattr(merging, "_MAX_CONTENT", 10)
         files = merged([file("a", "123456"), file("b", "12345"), file("c", "1234")], [file("d", "1")])
         assert [content(files, name) for name in "abcd"] == [b"123456", None, b"1234", None]
 

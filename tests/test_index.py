@@ -14,7 +14,8 @@ from hatch_docker.errors import ArtifactError, HatchDockerError, NetworkError
 from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.credentials import Credentials, Login
 from hatch_docker.index.pages import Page, files_of, parse_page
-from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
+from hatch_docker.index.settings import IndexSettings, discover
+from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 

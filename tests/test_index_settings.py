@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
 from hatch_docker.index.pip_config import Pip
-from hatch_docker.index.settings import IndexSettings, ca_file_of, discover
-from hatch_docker.index.tool_settings import ToolSettings, uv_settings
+from hatch_docker.index.settings import IndexSettings, discover
+from hatch_docker.index.tool_settings import ToolSettings, ca_file_of, uv_settings
 from hatch_docker.index.uv_config import UvFile, project_table
 from hatch_docker.support.progress import Progress
 

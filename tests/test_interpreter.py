@@ -11,12 +11,14 @@ from conftest import mirrors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts
+from hatch_docker.base.facts import BaseFacts
+from hatch_docker.base.interpreter import needs_content, read_facts
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.dpkg.ldcache import CacheEntry, ld_so_cache
 from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci.config import ImageConfig
-from hatch_docker.oci.filesystem import Filesystem, Node, merge
+from hatch_docker.oci.filesystem import Filesystem, Node
+from hatch_docker.oci.merging import merge
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry

@@ -27,9 +27,9 @@ from mutations import many
 from hatch_docker.errors import ContentError, DigestMismatchError, HatchDockerError, ImageError
 from hatch_docker.oci import tar
 from hatch_docker.oci.compression import COMPRESSIONS
-from hatch_docker.oci.filesystem import merge
 from hatch_docker.oci.image import decompressed
 from hatch_docker.oci.layer import Deflated, Entry, Layer, Plain, WriteOptions, Written, arrange, write_layer
+from hatch_docker.oci.merging import merge
 from hatch_docker.support.streams import CHUNK
 
 TEXT = b"".join(b"line %d of a file that compresses\n" % number for number in range(20_000))

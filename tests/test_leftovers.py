@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker.base.additions import leftovers_to_prune
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.image import Base
-from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.base.leftovers import leftovers_of, needed_leftovers, needs_record
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.oci.config import ImageConfig

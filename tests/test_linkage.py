@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prepared_maker import TARGET, make_prepared
 
-from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.target import MACHINES, Libc
 from hatch_docker.errors import LinkageError
 from hatch_docker.image.linkage import check_linkage, problems_of

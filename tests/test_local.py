@@ -24,7 +24,8 @@ from hatch_docker.errors import CompileError, OutputError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.client import Index
 from hatch_docker.index.download import FetchedFile, download
-from hatch_docker.index.settings import ca_file_of, discover
+from hatch_docker.index.settings import discover
+from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network

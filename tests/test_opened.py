@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from prepared_maker import TARGET, make_prepared
 
-from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.image.opened import check_opened
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.facts import WheelFacts
-from hatch_docker.wheels.opened import Opened, opened_libraries
+from hatch_docker.wheels.findings import Opened
+from hatch_docker.wheels.opened import opened_libraries
 
 BASE = BaseFacts(
     python=TARGET,

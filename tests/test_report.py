@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from image_maker import make_image
 from prepared_maker import TARGET
 
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.image import Base
-from hatch_docker.base.interpreter import BaseFacts
 from hatch_docker.errors import EngineError
 from hatch_docker.image.outputs import check_loadable
 from hatch_docker.image.report import Built, BuiltImage, document, how_to_run, table, tables

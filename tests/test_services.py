@@ -10,7 +10,7 @@ from services_maker import make_services
 
 from hatch_docker.config import Settings
 from hatch_docker.errors import EngineError
-from hatch_docker.index import access
+from hatch_docker.index import settings as settings_module
 from hatch_docker.index.settings import IndexSettings, discover
 from hatch_docker.locks import named_indexes
 from hatch_docker.oci.reference import Reference
@@ -26,7 +26,7 @@ def discoveries(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         recorded.append(options)
         return discover(**options)
 
-    monkeypatch.setattr(access, "discover", record)
+    monkeypatch.setattr(settings_module, "discover", record)
     return recorded
 
 

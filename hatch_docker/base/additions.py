@@ -7,25 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from hatch_docker.base.image import Base, files_of, grow
-from hatch_docker.base.packages import PlannedPackages, add_packages, cached_packages_layer, suite_of
-from hatch_docker.base.system_files import (
-    PlannedInit,
-    SystemFiles,
-    cached_system_layer,
-    cached_trusting,
-    system_layer,
-    trusting,
-)
+from hatch_docker.base.planned import Additions
 from hatch_docker.base.transports import locate_errors
-from hatch_docker.config import LEFTOVERS, SUITE, BaseSpec
-from hatch_docker.debian.sources import CODENAMES
-from hatch_docker.dpkg.provide import Request
-from hatch_docker.dpkg.tini import PACKAGE, PROGRAM, choose_init, init_request
-from hatch_docker.errors import DebianError, NetworkError
+from hatch_docker.config import LEFTOVERS, BaseSpec
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
@@ -35,20 +23,6 @@ from hatch_docker.support.package_names import requested_first
 # Part of the cache key: raise it when the same base and members give another layer.
 _FORMAT = 1
 _KIND = "pruned-bases"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Additions:
-    """The additions of an image: `pruned` are the members of LEFTOVERS that it loses."""
-
-    pruned: tuple[str, ...] = ()
-    packages: PlannedPackages = field(default_factory=PlannedPackages)
-    system: SystemFiles = field(default_factory=SystemFiles)
-
-    @property
-    def layers(self) -> int:
-        """The number of their layers."""
-        return bool(self.pruned) + self.packages.have_layer + bool(self.system)
 
 
 def leftovers_to_prune(configured: tuple[str, ...] | None, base: Base, required: Collection[str]) -> tuple[str, ...]:
@@ -64,59 +38,26 @@ def leftovers_to_prune(configured: tuple[str, ...] | None, base: Base, required:
     return tuple(name for name in LEFTOVERS if name in configured and name in facts.leftovers)
 
 
-def plan_init(base: Base, spec: BaseSpec, packages: PlannedPackages, services: Services) -> PlannedInit | None:
-    """The init process that an image gets; None if the base or its OS packages have it already.
-
-    Raises as `dpkg.provide` does, and BaseError for a platform that Debian does not have.
-    """
-    if not has_no_init(base, packages, services):
-        return None
-    request = init_request_of(base, spec)
-    try:
-        selection = choose_init(request, services.archives)
-    except (DebianError, NetworkError) as error:
-        error.add_hint(f"init takes {PACKAGE} from Debian's archive; without init, there is: docker run --init")
-        raise
-    return PlannedInit(request=request, selection=selection, status=bool(suite_of(base, spec)))
-
-
-def has_no_init(base: Base, packages: PlannedPackages, services: Services) -> bool:
-    """Whether neither the base nor its OS packages have the init process. Raises ImageError for a broken base."""
-    with locate_errors(base.name):
-        program = files_of(base.image, services.cache, services.threads).get(PROGRAM)
-    if program is not None and program.kind == "file" and program.mode & 0o111:
-        return False
-    named = {name.partition("=")[0] for name in packages.names} if base.facts.suite else set()
-    selected = {each.name for each in packages.selection.packages} if packages.selection else set()
-    return PACKAGE not in named | selected
-
-
-def init_request_of(base: Base, spec: BaseSpec) -> Request:
-    """The request for the init process: of the base's release of Debian, else of the newest stable one."""
-    suite = suite_of(base, spec)
-    image = base.image if base.facts.suite else None
-    return init_request(
-        suite if suite in CODENAMES else SUITE, base.image.config.platform, snapshot=spec.date, apt_sources=image
-    )
-
-
 def add_to_base(
     base: Base, additions: Additions, *, spec: BaseSpec, compression: str, services: Services
 ) -> tuple[Base, list[MadeLayer]]:
     """The base with its additions, and their layers, lowest first. Raises as the additions do."""
     base, layers = _pruned(base, additions, compression, services)
-    # The package manager may reach its archive only through a host that these certify.
-    certificates = additions.system.certificates if additions.packages.by_engine else None
-    base, added = add_packages(
-        base,
-        additions.packages,
-        spec=spec,
-        compression=compression,
-        services=services,
-        inside=trusting(base.merged, certificates, services) if certificates else None,
-    )
-    layers += added
+    if additions.packages.names:
+        from hatch_docker.base.packages import add_packages
+
+        base, added = add_packages(
+            base,
+            additions.packages,
+            spec=spec,
+            compression=compression,
+            services=services,
+            inside=_inside(base, additions, services),
+        )
+        layers += added
     if additions.system:
+        from hatch_docker.base.system_files import system_layer
+
         cache, threads = services.cache, services.threads
         listing = partial(files_of, base.merged, cache, threads)
         with locate_errors(base.name):
@@ -126,6 +67,17 @@ def add_to_base(
     if additions.system.init:
         base = replace(base, selections=(*base.selections, additions.system.init.selection))
     return base, layers
+
+
+def _inside(base: Base, additions: Additions, services: Services) -> Image | None:
+    """The image of the container that installs OS packages; None for the base, or if they are unpacked."""
+    certificates = additions.system.certificates
+    if certificates is None or not additions.packages.by_engine:
+        return None
+    from hatch_docker.base.system_files import trusting
+
+    # The package manager may reach its archive only through a host that these certify.
+    return trusting(base.merged, certificates, services)
 
 
 def preview_layers(
@@ -140,6 +92,8 @@ def preview_layers(
         yield contents, made
         below = replace(base.merged, layers=(*base.merged.layers, made.layer)) if made else None
     if additions.system:
+        from hatch_docker.base.system_files import cached_system_layer
+
         known = cached_system_layer(below, additions.system, compression, services) if below else None
         yield additions.system.contents, known
 
@@ -148,6 +102,9 @@ def _previewed_packages(
     base: Base, additions: Additions, compression: str, services: Services
 ) -> tuple[tuple[str, ...], MadeLayer | None]:
     """The contents of the layer of OS packages, and the layer if it is cached."""
+    from hatch_docker.base.packages import cached_packages_layer
+    from hatch_docker.base.system_files import cached_trusting
+
     packages = additions.packages
     certificates = additions.system.certificates if packages.by_engine else None
     inside = cached_trusting(base.merged, certificates, services) if certificates else base.merged

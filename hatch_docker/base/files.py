@@ -24,7 +24,7 @@ _SHEBANG_LIMIT = 256
 
 
 def needs_text(path: str) -> bool:
-    """Whether the listing has the content of a file (oci.filesystem.merge)."""
+    """Whether the listing has the content of a file (oci.merging.merge)."""
     return _TEXT.fullmatch(path) is not None
 
 

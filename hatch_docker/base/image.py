@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 
 from hatch_docker.base import files
-from hatch_docker.base.interpreter import BaseFacts, needs_content, read_facts, with_files
+from hatch_docker.base.facts import BaseFacts, with_files
 from hatch_docker.base.target import VENV
 from hatch_docker.base.transports import BaseRequest, BaseSource, locate, locate_errors, name_of
-from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.errors import BaseError, InvalidReferenceError
 from hatch_docker.oci.config import History
-from hatch_docker.oci.filesystem import Filesystem, merge
+from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+
+if TYPE_CHECKING:
+    from hatch_docker.config import BaseSpec
+    from hatch_docker.dpkg.lockfile import Selection
 
 _FACTS = "5"
 
@@ -69,6 +73,11 @@ def open_base(request: BaseRequest, services: Services, source: BaseSource | Non
     )
 
 
+def suite_of(base: Base, spec: BaseSpec) -> str:
+    """The Debian suite of a base; empty for other distributions. An image of unstable has the suite of testing."""
+    return spec.value if spec.transport == "debian" else base.facts.suite
+
+
 def facts_of(image: Image, cache: Cache, threads: int) -> BaseFacts:
     """The facts about an image's contents, read once and cached. Raises ImageError."""
     known = cache.get("bases", _key(image))
@@ -95,6 +104,8 @@ def grow(base: Base, made: MadeLayer, cache: Cache, threads: int) -> Base:
     below = base.merged
     image = append(below, (made.layer,), (History.of_layer(", ".join(made.contents)),), below.config)
     if cache.get("base-files", _key(image)) is None or cache.get("bases", _key(image)) is None:
+        from hatch_docker.oci.merging import merge
+
         merged = files.listing(merge((made.layer,), files.needs_text, files_of(below, cache, threads)))
         cache.put("bases", _key(image), with_files(base.facts, merged).to_json())
         cache.put("base-files", _key(image), files.to_json(merged))
@@ -107,6 +118,9 @@ def _key(image: Image) -> str:
 
 def _read(image: Image, cache: Cache, threads: int) -> tuple[BaseFacts, Filesystem]:
     """Read an image's layers once, for all that is cached about it."""
+    from hatch_docker.base.interpreter import needs_content, read_facts
+    from hatch_docker.oci.merging import merge
+
     fetch(image, threads=threads)
     merged = merge(image.layers, lambda path: needs_content(path) or files.needs_text(path))
     if linked := files.linked_accounts(merged):

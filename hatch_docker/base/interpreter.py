@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
 
+from hatch_docker.base.facts import BaseFacts, directories_of, links_of
 from hatch_docker.base.leftovers import leftovers_of, needed_leftovers, needs_record
 from hatch_docker.base.target import Libc, TargetPython, is_supported
 from hatch_docker.dpkg.ldcache import FLAGS
@@ -23,7 +22,6 @@ from hatch_docker.dpkg.loader import read_cache
 from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci.config import DEFAULT_PATH, ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
-from hatch_docker.oci.spec import Platform
 
 _INTERPRETER = re.compile(r"python(3\.([0-9]{1,3}))(t?)")
 _CONTENT = re.compile(
@@ -50,68 +48,8 @@ _MAX_TEXT = 1 << 16
 _LIBCS = (("musl", re.compile(r"lib/ld-musl-[^/]+$"), _MUSL), ("glibc", re.compile(r"lib.*/libc\.so\.6$"), _GLIBC))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseFacts:
-    """What a build needs to know about the contents of a base image; cached by its digest.
-
-    `links` are its symbolic links to directories, and `directories` its directories: no file may replace one.
-    `occupied` is whether the path of the virtual environment exists already. `libraries` are the names of the shared
-    libraries that the dynamic loader finds. `suite` is its release of Debian, such as `trixie`, or empty. `leftovers`
-    are the paths of what can be removed, by the members of LEFTOVERS; other packages in it require `leftovers_needed`.
-    """
-
-    python: TargetPython
-    links: Mapping[str, str]
-    directories: frozenset[str]
-    occupied: bool
-    libraries: frozenset[str] = frozenset()
-    suite: str = ""
-    leftovers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    leftovers_needed: frozenset[str] = frozenset()
-
-    def to_json(self) -> dict[str, Any]:
-        """Encode for the cache."""
-        python = self.python
-        return {
-            "version": python.version,
-            "interpreter": python.interpreter,
-            "platform": str(python.platform),
-            "libc": [python.libc.kind, *python.libc.version],
-            "free_threaded": python.free_threaded,
-            "links": dict(self.links),
-            "directories": sorted(self.directories),
-            "occupied": self.occupied,
-            "libraries": sorted(self.libraries),
-            "suite": self.suite,
-            "leftovers": {name: list(paths) for name, paths in self.leftovers.items()},
-            "leftovers-needed": sorted(self.leftovers_needed),
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> BaseFacts:
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for other documents."""
-        kind, major, minor = document["libc"]
-        python = TargetPython(
-            version=document["version"],
-            interpreter=document["interpreter"],
-            platform=Platform.parse(document["platform"]),
-            libc=Libc(kind=kind, version=(major, minor)),
-            free_threaded=document["free_threaded"],
-        )
-        return cls(
-            python=python,
-            links=dict(document["links"]),
-            directories=frozenset(document["directories"]),
-            occupied=bool(document["occupied"]),
-            libraries=frozenset(document["libraries"]),
-            suite=str(document["suite"]),
-            leftovers={str(name): tuple(map(str, paths)) for name, paths in document["leftovers"].items()},
-            leftovers_needed=frozenset(map(str, document["leftovers-needed"])),
-        )
-
-
 def needs_content(path: str) -> bool:
-    """Whether `read_facts` needs the content of a file (oci.filesystem.merge)."""
+    """Whether `read_facts` needs the content of a file (oci.merging.merge)."""
     return _CONTENT.fullmatch(path) is not None or needs_record(path)
 
 
@@ -129,8 +67,8 @@ def read_facts(files: Filesystem, config: ImageConfig, *, venv: str) -> BaseFact
     _check_machine(files, prefix, python)
     return BaseFacts(
         python=python,
-        links=_links(files),
-        directories=_directories(files),
+        links=links_of(files),
+        directories=directories_of(files),
         occupied=files.get(venv) is not None,
         libraries=_libraries(files, python, config),
         suite=_suite(files),
@@ -143,11 +81,6 @@ def library_directories(files: Filesystem, python: TargetPython, config: ImageCo
     """The directories that the dynamic loader searches, with links followed."""
     cached = (posixpath.dirname(entry.path) for entry in read_cache(files)) if python.libc.kind == "glibc" else ()
     return list(dict.fromkeys(_resolved(files, [*_searched(files, python, config), *cached])))
-
-
-def with_files(facts: BaseFacts, files: Filesystem) -> BaseFacts:
-    """The facts of an image with other files that are neither of its Python nor of its shared libraries."""
-    return replace(facts, links=_links(files), directories=_directories(files))
 
 
 def _interpreter(files: Filesystem, config: ImageConfig) -> tuple[str, str, str]:
@@ -210,19 +143,6 @@ def _check_machine(files: Filesystem, prefix: str, python: TargetPython) -> None
         )
     if not is_supported(python.platform):
         raise BaseError(f"wheels do not exist for the platform {python.platform}", hint='use "linux/amd64"')
-
-
-def _links(files: Filesystem) -> dict[str, str]:
-    return {name: node.link for name, node in files.nodes.items() if node.kind == "link" and _matters(files, name)}
-
-
-def _directories(files: Filesystem) -> frozenset[str]:
-    return frozenset(name for name, node in files.nodes.items() if node.kind == "dir")
-
-
-def _matters(files: Filesystem, link: str) -> bool:
-    """Whether a link leads to a directory, or is where files of the image may go."""
-    return link.count("/") <= 1 or files.is_directory(link)
 
 
 def _libraries(files: Filesystem, python: TargetPython, config: ImageConfig) -> frozenset[str]:

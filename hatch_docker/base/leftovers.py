@@ -50,7 +50,7 @@ _REQUIRES = re.compile(r"^Requires-Dist:[ \t]*([A-Za-z0-9][A-Za-z0-9._-]*)([^\n]
 
 
 def needs_record(path: str) -> bool:
-    """Whether the functions here need the content of a file (oci.filesystem.merge)."""
+    """Whether the functions here need the content of a file (oci.merging.merge)."""
     return path in _APK or _RECORDS.fullmatch(path) is not None or _DPKG.fullmatch(path) is not None
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from hatch_docker.base.image import Base, facts_of
+from hatch_docker.base.image import Base, facts_of, suite_of
+from hatch_docker.base.planned import PlannedPackages
 from hatch_docker.config import BaseSpec, OSPackages
 from hatch_docker.dpkg.debian_image import packages_request, with_debian_packages
-from hatch_docker.dpkg.lockfile import Selection
 from hatch_docker.dpkg.package_sets import ASSUME_INSTALLED
 from hatch_docker.dpkg.provide import Request, cached_layer, choose
 from hatch_docker.errors import DebianError, DependencyError, PackageError
@@ -22,29 +22,6 @@ from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.os_packages.install import InstallOptions, cached_install, install
 from hatch_docker.services import Services
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedPackages:
-    """The packages that an image gets.
-
-    `request` and `selection` are set if they are unpacked from Debian's archive; otherwise an engine installs them, and
-    their versions are known only then.
-    """
-
-    names: tuple[str, ...] = ()
-    request: Request | None = None
-    selection: Selection | None = None
-
-    @property
-    def by_engine(self) -> bool:
-        """Whether an engine installs them."""
-        return bool(self.names) and self.request is None
-
-    @property
-    def have_layer(self) -> bool:
-        """Whether they add a layer: not if the base has all of them already."""
-        return bool(self.selection.packages if self.selection else self.names)
 
 
 def plan_packages(
@@ -96,11 +73,6 @@ def _from_archive(base: Base, spec: BaseSpec, installer: str, place: str) -> boo
             hint='remove it: then packages are unpacked without an engine; or set base = "slim"',
         )
     return installer != "engine" and bool(suite_of(base, spec))
-
-
-def suite_of(base: Base, spec: BaseSpec) -> str:
-    """The Debian suite of a base; empty for other distributions. An image of unstable has the suite of testing."""
-    return spec.value if spec.transport == "debian" else base.facts.suite
 
 
 def add_packages(

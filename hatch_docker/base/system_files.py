@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import BinaryIO
 
+from hatch_docker.base.planned import PlannedInit, SystemFiles
 from hatch_docker.base.trust import trust_entries, trusted_files
 from hatch_docker.dpkg.archives import Archives
-from hatch_docker.dpkg.lockfile import Selection
-from hatch_docker.dpkg.provide import Request
-from hatch_docker.dpkg.tini import init_entries, package_of
+from hatch_docker.dpkg.tini import init_entries
 from hatch_docker.oci.config import History
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image, append
@@ -29,55 +28,21 @@ _FORMAT = 1
 _KIND = "system-layers"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedInit:
-    """The package with the init process, and the request that it was chosen for.
-
-    `status` is whether scanners find it where they look for Debian's packages.
-    """
-
-    request: Request
-    selection: Selection
-    status: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemFiles:
-    """What the layer has; it is made only if there is something."""
-
-    init: PlannedInit | None = None
-    certificates: Certificates | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.init or self.certificates)
-
-    @property
-    def contents(self) -> tuple[str, ...]:
-        """Display names of what the layer has."""
-        names = []
-        if self.init:
-            package = package_of(self.init.selection)
-            names.append(f"{package.name} {package.version}")
-        if self.certificates:
-            count = len(self.certificates.texts)
-            names.append(f"{count} certificate{'s' if count != 1 else ''} of {self.certificates.name}")
-        return tuple(names)
-
-    def cache_key(self, image: Image, compression: str) -> str:
-        """The cache key of the layer on top of `image`."""
-        shape = [
-            _FORMAT,
-            WriteOptions(compression=compression, splice=False).fingerprint,
-            [layer.diff_id for layer in image.layers],
-            [package_of(self.init.selection).sha256, self.init.status] if self.init else None,
-            self.certificates.digest if self.certificates else None,
-        ]
-        return json.dumps(shape)
+def _cache_key(image: Image, wanted: SystemFiles, compression: str) -> str:
+    """The cache key of the layer on top of `image`."""
+    shape = [
+        _FORMAT,
+        WriteOptions(compression=compression, splice=False).fingerprint,
+        [layer.diff_id for layer in image.layers],
+        [wanted.init.package.sha256, wanted.init.status] if wanted.init else None,
+        wanted.certificates.digest if wanted.certificates else None,
+    ]
+    return json.dumps(shape)
 
 
 def cached_system_layer(image: Image, wanted: SystemFiles, compression: str, services: Services) -> MadeLayer | None:
     """The layer that `system_layer` would make, if the cache has it."""
-    return recall(services.cache, _KIND, wanted.cache_key(image, compression))
+    return recall(services.cache, _KIND, _cache_key(image, wanted, compression))
 
 
 def system_layer(
@@ -102,7 +67,7 @@ def system_layer(
             contents=wanted.contents,
             present={path for path, node in files.nodes.items() if node.kind == "dir"},
         )
-    remember(cache, _KIND, wanted.cache_key(image, compression), made)
+    remember(cache, _KIND, _cache_key(image, wanted, compression), made)
     return made
 
 

@@ -6,14 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hatch_docker.base.families import BASES, PYTHONS, admitted_of, family_pythons
 from hatch_docker.config import BaseSpec
-from hatch_docker.dpkg.archives import Archives
-from hatch_docker.dpkg.debian_image import base_request, debian_image, platforms_of
-from hatch_docker.dpkg.lockfile import Selection
-from hatch_docker.dpkg.provide import Request
-from hatch_docker.engine.client import Engine
 from hatch_docker.errors import BaseError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci import source
 from hatch_docker.oci.layout import open_files
@@ -23,6 +19,12 @@ from hatch_docker.oci.source import Pulled, Source
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+
+if TYPE_CHECKING:
+    from hatch_docker.dpkg.archives import Archives
+    from hatch_docker.dpkg.lockfile import Selection
+    from hatch_docker.dpkg.provide import Request
+    from hatch_docker.engine.client import Engine
 
 _NO_REGISTRY = 'base = "debian" needs no registry: it is made from Debian\'s archive'
 
@@ -185,6 +187,8 @@ def _saved_by_engine(engine: Engine, name: str, platform: Platform, services: Se
 
 
 def _from_debian(request: BaseRequest, services: Services) -> BaseSource:
+    from hatch_docker.dpkg.debian_image import debian_image, platforms_of
+
     archives, spec = services.archives, request.spec
 
     def pulled(platform: Platform) -> PulledBase:
@@ -196,6 +200,8 @@ def _from_debian(request: BaseRequest, services: Services) -> BaseSource:
 
 def debian_request(request: BaseRequest, archives: Archives) -> Request:
     """The packages to make a base from Debian's archive of. Raises what `base_request` raises."""
+    from hatch_docker.dpkg.debian_image import base_request
+
     spec = request.spec
     return base_request(
         spec.value,

@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.filesystem import Filesystem, Node, merge
+from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.merging import merge
 from hatch_docker.oci.source import fetch
 from hatch_docker.support.certificates import Certificates, normalized
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hatch_docker.config.model import FAMILIES, SUITE, BaseSpec
 from hatch_docker.config.values import fail, nearest, nonempty, shown
-from hatch_docker.debian.sources import CODENAMES, named_mirrors
+from hatch_docker.debian.suites import CODENAMES
 from hatch_docker.errors import DebianError, InvalidReferenceError
 from hatch_docker.oci.reference import Reference
 
@@ -36,6 +36,8 @@ def base(value: object, place: str) -> BaseSpec:
 
 def debian_mirror(value: object, place: str) -> str:
     """One or two URLs of Debian mirrors. Messages do not show credentials in them."""
+    from hatch_docker.debian.sources import named_mirrors
+
     string = nonempty(value, place)
     try:
         named_mirrors(string, place=place)

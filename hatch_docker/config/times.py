@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from fractions import Fraction
 
 from hatch_docker.config.values import fail, shown
 
@@ -18,6 +17,8 @@ def nanoseconds(duration: str) -> int:
     """The length of a duration such as `1h30m` or `1.5s` (Go's time.ParseDuration). Raises ValueError."""
     if not _DURATION.fullmatch(duration) or len(duration) > 40:
         raise ValueError(duration)
+    from fractions import Fraction
+
     parts = re.findall(r"([0-9.]+)([a-z]+)", duration)
     return int(sum(Fraction(number) * _NANOSECONDS[unit] for number, unit in parts))
 

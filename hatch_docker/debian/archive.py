@@ -17,7 +17,8 @@ from typing import TypeVar
 from hatch_docker.debian.packages import Package
 from hatch_docker.debian.release import File, Release, check_not_older, check_release, packages_paths, parse_release
 from hatch_docker.debian.signature import detached_text, read_keyring, shipped_keyring, signed_text
-from hatch_docker.debian.sources import CODENAMES, SETTING, Mirror, Mirrors
+from hatch_docker.debian.sources import SETTING, Mirror, Mirrors
+from hatch_docker.debian.suites import CODENAMES, FRESH
 from hatch_docker.debian.transfer import AbsentError, Transfer, url_of
 from hatch_docker.errors import DebianError
 from hatch_docker.support.cache import Cache
@@ -31,7 +32,6 @@ _KIND = "debian-release"
 _THREADS = 4
 # The preferred one first; a Release lists those that exist.
 _SUFFIXES = (".xz", ".gz", "")
-FRESH = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import urllib3
 
 from hatch_docker.debian.aptsources import Source, image_sources, read_sources
+from hatch_docker.debian.suites import CODENAMES
 from hatch_docker.errors import DebianError
 
-CODENAMES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid")
 _ALIASES = ("oldoldstable", "oldstable", "stable", "testing", "unstable", "experimental")
 _SUITE = re.compile(
     rf"({'|'.join((*CODENAMES, *_ALIASES))})(-updates|-security|-backports|-proposed-updates|/updates)?"

@@ -6,21 +6,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hatch_docker.debian.archive import FRESH, Archive, Trust
-from hatch_docker.debian.release import Release
-from hatch_docker.debian.signature import read_keyring
-from hatch_docker.debian.sources import Mirrors, find_mirrors
+from hatch_docker.debian.suites import FRESH
 from hatch_docker.dpkg.architectures import ARCHITECTURES
-from hatch_docker.dpkg.lockfile import Pins
 from hatch_docker.errors import BaseError
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
+
+if TYPE_CHECKING:
+    from hatch_docker.debian.archive import Archive
+    from hatch_docker.debian.release import Release
+    from hatch_docker.dpkg.lockfile import Pins
+    from hatch_docker.support.http import Http
 
 # Delays between a Release file and the first snapshot with its packages, the most likely one first.
 _SNAPSHOT_DELAYS = (timedelta(hours=6), timedelta(days=1), timedelta(0))
+
+
+def _no_pins() -> Pins:
+    from hatch_docker.dpkg.lockfile import Pins
+
+    return Pins()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +50,17 @@ class Archives:
     keyring: Path | None = None
     root: Path = Path("/")
     fresh: timedelta = FRESH
-    pins: Callable[[], Pins] = Pins
+    pins: Callable[[], Pins] = _no_pins
     progress: Progress = field(default_factory=Progress)
     seen: dict[timedelta, dict[str, Release]] = field(default_factory=dict, compare=False, repr=False)
 
     def unpinned(self) -> Archives:
         """The same settings without pins."""
-        return replace(self, pins=Pins)
+        return replace(self, pins=_no_pins)
 
     def revalidated(self) -> Archives:
         """The same settings without pins, with every cached Release file checked against the mirror."""
-        return replace(self, pins=Pins, fresh=timedelta(0))
+        return replace(self, pins=_no_pins, fresh=timedelta(0))
 
     def of(
         self,
@@ -70,6 +78,10 @@ class Archives:
         is configured. Raises DebianError if no mirror is configured, or if `snapshot` is set and a mirror has no
         snapshots.
         """
+        from hatch_docker.debian.archive import Archive, Trust
+        from hatch_docker.debian.signature import read_keyring
+        from hatch_docker.debian.sources import Mirrors, find_mirrors
+
         mirrors = find_mirrors(
             self.mirror, suite=suite, architecture=architecture, root=self.root, place=self.place, image=image
         )

@@ -30,7 +30,7 @@ class Assembled:
 
 
 def needs_content(path: str) -> bool:
-    """Whether `added_files` needs the content of an image's file (oci.filesystem.merge)."""
+    """Whether `added_files` needs the content of an image's file (oci.merging.merge)."""
     return path.startswith("etc/") or bool(database.FILES.fullmatch(path) or generated.OWN_CERTIFICATES.fullmatch(path))
 
 

@@ -20,10 +20,11 @@ from hatch_docker.dpkg.assemble import Assembled, added_files, needs_content, ro
 from hatch_docker.dpkg.lockfile import FILE, UPGRADE, Selection
 from hatch_docker.dpkg.package_sets import PYTHON
 from hatch_docker.errors import DebianError, DependencyError, LockError
-from hatch_docker.oci.filesystem import Filesystem, merge
+from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.merging import merge
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.package_names import requested_first
 from hatch_docker.support.threads import once

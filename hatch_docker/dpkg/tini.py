@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,8 +24,6 @@ PACKAGE = "tini"
 PROGRAM = "usr/bin/tini-static"
 _COPYRIGHT = "usr/share/doc/tini/copyright"
 _WITHOUT = "leave init out, and run containers with: docker run --init"
-# Programs that are an init process themselves, by name.
-INITS = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
 
 
 def init_request(suite: str, platform: Platform, *, snapshot: str, apt_sources: Image | None) -> Request:
@@ -90,8 +87,3 @@ def init_entries(
         yield copyright_file
     if status:
         yield from database.database_files(unpacked, [deb], {}, None)
-
-
-def is_init(command: str) -> bool:
-    """Whether a program is an init process that would run another."""
-    return posixpath.basename(command) in INITS

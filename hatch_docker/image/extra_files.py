@@ -18,8 +18,6 @@ from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError, ImageError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.project.model import SourceFiles
-from hatch_docker.project.selection import leads_up
-from hatch_docker.project.unwanted import is_environment_file, is_virtual_environment, why_left_out
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.progress import Progress
 
@@ -66,6 +64,10 @@ def extra_entries(
     one of the image's directories, the virtual environment or the project's own files. Warns about files of secrets
     that are named, and notes what folders leave out.
     """
+    if not files:
+        return []
+    from hatch_docker.project.unwanted import is_environment_file, is_virtual_environment
+
     output = output.resolve()
     problems: list[tuple[str, str]] = []
     entries: dict[str, Entry] = {}
@@ -171,6 +173,8 @@ class _Folder:
 
     def leaves_out(self, path: Path, name: str, *, matches: bool) -> bool:
         """Whether a path is left out. What patterns leave out anyway (not `matches`) is not reported."""
+        from hatch_docker.project.unwanted import why_left_out
+
         reason = why_left_out(path.parent.resolve() / path.name, self.output, within_output=self.within)
         if reason and matches and reason not in _SILENT:
             self.left_out.setdefault(reason, []).append(name)
@@ -230,7 +234,11 @@ def _fail(error: OSError) -> None:
 
 def _is_cycle(root: Path, parent: str, name: str) -> bool:
     path = Path(parent, name)
-    return path.is_symlink() and leads_up(root, path)
+    if not path.is_symlink():
+        return False
+    from hatch_docker.project.selection import leads_up
+
+    return leads_up(root, path)
 
 
 def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LinkageError, join_hints
 from hatch_docker.os_packages.knowledge import MANAGERS, package_of
 from hatch_docker.support.elf import Library
 from hatch_docker.support.progress import Progress
-from hatch_docker.wheels.guards import guarded_imports
+from hatch_docker.wheels.findings import test_directory
 from hatch_docker.wheels.prepare import PreparedWheel
-from hatch_docker.wheels.scan import test_directory
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
@@ -138,6 +137,8 @@ def _optional(wheel: PreparedWheel, paths: Set[str]) -> set[str]:
     names = {_module(wheel.facts.site_path(path)): path for path in paths}
     ends = [name.rpartition(".")[2].encode() for name in names]
     imports: dict[str, list[bool]] = {}
+    from hatch_docker.wheels.guards import guarded_imports
+
     with WheelFile(wheel.path, wheel.filename) as file:
         for path, info in file.members.items():
             place = wheel.facts.site_path(path)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence, Set
 
-from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.image.linkage import is_of_system, manager_of, provided_by, setting
 from hatch_docker.os_packages.knowledge import LIBRARIES, package_of
 from hatch_docker.support.progress import Progress
-from hatch_docker.wheels.opened import Opened
+from hatch_docker.wheels.findings import Opened
 from hatch_docker.wheels.prepare import PreparedWheel
 
 # Modules for other systems.

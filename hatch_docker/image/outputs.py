@@ -12,20 +12,20 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from hatch_docker.dpkg.lockfile import write_pins
-from hatch_docker.engine.client import Engine, answers
 from hatch_docker.errors import EngineError
 from hatch_docker.image.files import opened, shown_path
 from hatch_docker.image.report import Built, BuiltImage, document, how_to_run
 from hatch_docker.oci.archive import archive, write_layout
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry.client import Registry
-from hatch_docker.oci.registry.joining import check_joint
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.atomic import is_writable, replace_text
 from hatch_docker.support.progress import Progress, counted
+
+if TYPE_CHECKING:
+    from hatch_docker.engine.client import Engine
+    from hatch_docker.oci.registry.client import Registry
 
 # Including the unfinished files of a build that was killed.
 _UNFINISHED = "hatch-docker-" + "[0-9a-f]" * 32
@@ -125,6 +125,18 @@ def to_index(built: Built, to: Destination) -> list[str]:
     return [str(reference.with_digest(digest)) for reference, digest in pairs]
 
 
+def _engine_answers(environ: Mapping[str, str]) -> bool:
+    from hatch_docker.engine.client import answers
+
+    return answers(environ)
+
+
+def _check_joint(references: Sequence[Reference]) -> None:
+    from hatch_docker.oci.registry.joining import check_joint
+
+    check_joint(references)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """An output. `write` returns what the result file records of it: the file's name if the output `is_file`.
@@ -147,9 +159,9 @@ class Output:
 OUTPUTS: Mapping[str, Output] = {
     "archive": Output(write=to_archive, is_default=lambda _environ: True, is_file=True),
     "oci": Output(write=to_layout, is_file=True),
-    "load": Output(write=to_engine, is_default=answers, needs_engine=True),
+    "load": Output(write=to_engine, is_default=_engine_answers, needs_engine=True),
     "push": Output(write=to_registry, needs_registry=True),
-    "update-index": Output(write=to_index, needs_registry=True, joins=True, check_names=check_joint),
+    "update-index": Output(write=to_index, needs_registry=True, joins=True, check_names=_check_joint),
 }
 
 
@@ -207,6 +219,8 @@ def write_selections(built: Built, directory: Path) -> None:
     """Write the image's packages from Debian's archive, for `debian.lock`; no file if there are none."""
     path = selections_path(built.name, directory)
     if selections := [selection for image in built.images for selection in image.base.selections]:
+        from hatch_docker.dpkg.lockfile import write_pins
+
         write_pins(path, selections)
     else:
         path.unlink(missing_ok=True)

@@ -11,12 +11,10 @@ from typing import Any
 
 from hatch_docker.config import ExtraFiles, Packages, Runtime
 from hatch_docker.project.model import SourceFiles
-from hatch_docker.project.unwanted import is_virtual_environment
 from hatch_docker.support.terminal import human
-from hatch_docker.wheels.content import TEXT_BYTES, is_text, uses_of_file
+from hatch_docker.wheels.findings import NO_USES, Uses
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.prune import Pruning
-from hatch_docker.wheels.scan import NO_USES, Uses, uses_of_script
 
 _SHOWN = 2
 # Folders that no image gets, which may be large.
@@ -71,12 +69,17 @@ def pruning_of(
     """
     paths = [(f"app/{path}", sources.root / path) for path in sources.paths] if sources else []
     paths += [file for each in extra for file in _files(root / each.source)]
+    return Pruning(prune=packages.prune, keep=packages.keep, used=_used(paths, _commands(runtime)))
+
+
+def _used(paths: Sequence[tuple[str, Path]], commands: str) -> Uses:
+    """What files and commands use of wheels."""
+    if not paths and not commands:
+        return NO_USES
+    from hatch_docker.wheels.scan import uses_of_script
+
     read = [_uses(name, path) for name, path in paths]
-    return Pruning(
-        prune=packages.prune,
-        keep=packages.keep,
-        used=Uses.joined([*read, uses_of_script(_commands(runtime).encode("utf-8", "replace"))]),
-    )
+    return Uses.joined([*read, uses_of_script(commands.encode("utf-8", "replace"))])
 
 
 def _commands(runtime: Runtime) -> str:
@@ -88,6 +91,8 @@ def _commands(runtime: Runtime) -> str:
 
 def _files(source: Path) -> Iterator[tuple[str, Path]]:
     """The files at or below a path that can be listed; those that an image leaves out may be among them."""
+    from hatch_docker.project.unwanted import is_virtual_environment
+
     if not source.is_dir():
         yield source.name, source
     for parent, folders, names in os.walk(source):
@@ -99,6 +104,8 @@ def _files(source: Path) -> Iterator[tuple[str, Path]]:
 
 def _uses(name: str, path: Path) -> Uses:
     """What a file uses. Nothing if it cannot be read: that is an error where it is added to the image."""
+    from hatch_docker.wheels.content import TEXT_BYTES, is_text, uses_of_file
+
     try:
         status = path.stat()
         if not (is_text(name) and stat.S_ISREG(status.st_mode) and status.st_size <= TEXT_BYTES):

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hatch_docker.base.interpreter import BaseFacts
+from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.target import VENV
 from hatch_docker.config import BaseSpec
 from hatch_docker.image.linkage import manager_of

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker.base.image import Base
-from hatch_docker.compiling.trees import tree_place
-from hatch_docker.compiling.wheel_cache import CompiledWheel
 from hatch_docker.image.bytecode.parts import is_code
 from hatch_docker.image.layers import LAYOUT
 from hatch_docker.image.pruning import PrunedWheel, summary
@@ -25,6 +23,9 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.terminal import human
 from hatch_docker.wheels.facts import WheelFacts
+
+if TYPE_CHECKING:
+    from hatch_docker.compiling.wheel_cache import CompiledWheel
 
 # Raise it if a reader of an earlier version would misread the result file.
 SCHEMA_VERSION = 1
@@ -44,6 +45,8 @@ class BuiltSource:
     @classmethod
     def of(cls, facts: WheelFacts, tree: SourceTree, root: Path) -> BuiltSource:
         """The distribution of a wheel that was built from a source tree, for a project at `root`."""
+        from hatch_docker.compiling.trees import tree_place
+
         return cls(name=facts.key, version=facts.version, place=tree_place(tree, root), tree=tree)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
-from hatch_docker.dpkg.tini import PROGRAM, is_init
 from hatch_docker.errors import ConfigError
 from hatch_docker.image.environment import environment
 from hatch_docker.oci import spec
@@ -20,6 +20,8 @@ _OCI = "org.opencontainers.image."
 # Line breaks, and characters that a terminal or a log should not get from a label. Not all that Unicode calls not
 # printable: its versions differ, and digests would with them.
 _NOT_IN_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Programs that are an init process, and would run another, by name.
+_INITS = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
 # That of a summary on PyPI.
 _LONGEST_DESCRIPTION = 512
 # Labels of [project.urls] for annotations of the specification (PyPA: well-known labels).
@@ -81,8 +83,10 @@ def configure(
 
 def with_init(config: ImageConfig) -> ImageConfig:
     """The same command, started by the init process; unchanged if an init process starts it already."""
+    from hatch_docker.dpkg.tini import PROGRAM
+
     command, *_ = (*(config.entrypoint or ()), *(config.cmd or ()), "")
-    if is_init(command):
+    if posixpath.basename(command) in _INITS:
         return config
     return replace(config, entrypoint=(f"/{PROGRAM}", "--", *(config.entrypoint or ())))
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.client import Index, IndexFile
 from hatch_docker.index.download import FetchedFile, download
-from hatch_docker.index.settings import IndexSettings, discover
 from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.tool_settings import ToolSettings
 from hatch_docker.index.uv_config import UvFile, uv_files
@@ -19,6 +18,11 @@ from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact_text
 from hatch_docker.support.threads import once
+
+if TYPE_CHECKING:
+    from hatch_docker.index.client import Index
+    from hatch_docker.index.pages import IndexFile
+    from hatch_docker.index.settings import IndexSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,8 @@ class IndexAccess:
         )
 
     def _discover(self, own: ToolSettings) -> IndexSettings:
+        from hatch_docker.index.settings import discover
+
         return discover(
             own=own,
             sources=self.sources(),
@@ -157,6 +163,8 @@ class IndexAccess:
         )
 
     def _connect(self, settings: IndexSettings) -> Index:
+        from hatch_docker.index.client import Index
+
         # pip's own certificate setting applies to indexes alone, and is known only after pip has run.
         http = Http(replace(self.network, ca_file=settings.ca_file))
         return Index(settings, http, sources=self.sources(), progress=self.progress)

@@ -10,9 +10,6 @@ from typing import Protocol
 
 from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.client import status_error
-from hatch_docker.index.credentials import split_login
-from hatch_docker.index.pages import local_path
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
@@ -200,6 +197,9 @@ class _Fetch:
         )
 
     def _remote(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
+        from hatch_docker.index.client import status_error
+        from hatch_docker.index.credentials import split_login
+
         url, _ = split_login(artifact.url)
         response = self.http.request("GET", url, headers=headers)
         if response.status in (401, 403) and (other := self.headers(artifact.url, refused=True)) not in ({}, headers):
@@ -217,6 +217,8 @@ class _Fetch:
 
 
 def _local(artifact: Artifact) -> Iterator[bytes]:
+    from hatch_docker.index.pages import local_path
+
     path = local_path(artifact.url)
     try:
         with path.open("rb") as file:

@@ -16,6 +16,7 @@ from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.stores import Keyring, read_uv_store
 from hatch_docker.index.tool_settings import (
     ToolSettings,
+    ca_file_of,
     clean_url,
     environment_settings,
     foreign_settings,
@@ -109,12 +110,6 @@ def discover(
         ca_file=ca_file_of(environ) or next((each.ca_file for each in used if each.ca_file), ""),
         pip=pip,
     )
-
-
-def ca_file_of(environ: Mapping[str, str]) -> str:
-    """The file of certificate authorities that the environment names for Python's tools; empty if it names none."""
-    names = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-    return next((environ[name] for name in names if environ.get(name)), "")
 
 
 def _in_order(

@@ -190,3 +190,9 @@ def environment_settings(environ: Mapping[str, str], root: Path) -> ToolSettings
 def clean_url(url: str) -> str:
     """The URL without its login."""
     return split_login(url)[0]
+
+
+def ca_file_of(environ: Mapping[str, str]) -> str:
+    """The file of certificate authorities that the environment names for Python's tools; empty if it names none."""
+    names = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    return next((environ[name] for name in names if environ.get(name)), "")

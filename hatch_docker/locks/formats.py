@@ -6,7 +6,9 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from packaging.pylock import Pylock
 
@@ -16,14 +18,6 @@ from hatch_docker.index.workspace import find_workspace
 from hatch_docker.locks import commands
 from hatch_docker.locks.inputs import changes_since
 from hatch_docker.locks.model import OWN_LOCK, InstallRequest
-from hatch_docker.locks.readers.pdm_lock import pdm_changes, read_pdm, refresh_pdm
-from hatch_docker.locks.readers.pipfile_lock import pipfile_changes, pipfile_indexes, read_pipfile, refresh_pipfile
-from hatch_docker.locks.readers.poetry_lock import poetry_changes, read_poetry, refresh_poetry
-from hatch_docker.locks.readers.pylock import read_pylock
-from hatch_docker.locks.readers.requirements import read_requirements
-from hatch_docker.locks.readers.requirements_file import index_options, is_lock
-from hatch_docker.locks.readers.uv_lock import read_uv
-from hatch_docker.locks.readers.uv_metadata import changes as uv_changes
 from hatch_docker.support.progress import Progress
 
 # Requirements files for development: used only if `lock` names them.
@@ -58,13 +52,22 @@ class LockFormat:
     writable: bool = False
 
 
+def _reader(module: str, name: str) -> Callable[..., Any]:
+    """A function of a reader, which is imported when it is called: a project has one lock."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(f"hatch_docker.locks.readers.{module}"), name)(*arguments)
+
+    return call
+
+
 # In the order of the search for a project's lock.
 LOCK_FORMATS = (
     LockFormat(
         name="pylock.toml",
         names=re.compile(r"pylock(\.[^.]+)?\.toml"),
         search=("pylock.docker.toml", "pylock.toml"),
-        read=read_pylock,
+        read=_reader("pylock", "read_pylock"),
         changes=changes_since,
         refresh=commands.refresh_pylock,
         is_complete=False,
@@ -74,8 +77,8 @@ LOCK_FORMATS = (
         name="uv.lock",
         names=re.compile(r"uv\.lock"),
         search=("uv.lock",),
-        read=read_uv,
-        changes=uv_changes,
+        read=_reader("uv_lock", "read_uv"),
+        changes=_reader("uv_metadata", "changes"),
         refresh=commands.refresh_uv,
         home=lambda root: find_workspace(root) or root,
     ),
@@ -83,38 +86,38 @@ LOCK_FORMATS = (
         name="poetry.lock",
         names=re.compile(r"poetry\.lock"),
         search=("poetry.lock",),
-        read=read_poetry,
-        changes=poetry_changes,
-        refresh=refresh_poetry,
+        read=_reader("poetry_lock", "read_poetry"),
+        changes=_reader("poetry_lock", "poetry_changes"),
+        refresh=_reader("poetry_lock", "refresh_poetry"),
         upgrade="poetry update --lock",
     ),
     LockFormat(
         name="pdm.lock",
         names=re.compile(r"pdm(\.[^.]+)?\.lock"),
         search=("pdm.lock",),
-        read=read_pdm,
-        changes=pdm_changes,
-        refresh=refresh_pdm,
+        read=_reader("pdm_lock", "read_pdm"),
+        changes=_reader("pdm_lock", "pdm_changes"),
+        refresh=_reader("pdm_lock", "refresh_pdm"),
         upgrade="pdm update --no-sync",
     ),
     LockFormat(
         name="Pipfile.lock",
         names=re.compile(r"Pipfile\.lock"),
         search=("Pipfile.lock",),
-        read=read_pipfile,
-        changes=pipfile_changes,
-        refresh=refresh_pipfile,
+        read=_reader("pipfile_lock", "read_pipfile"),
+        changes=_reader("pipfile_lock", "pipfile_changes"),
+        refresh=_reader("pipfile_lock", "refresh_pipfile"),
         upgrade="pipenv lock",
-        indexes=pipfile_indexes,
+        indexes=_reader("pipfile_lock", "pipfile_indexes"),
     ),
     LockFormat(
         name="requirements.txt",
         names=re.compile(r".*\.(txt|in)"),
         search=("requirements.txt", "requirements*.txt"),
-        read=read_requirements,
+        read=_reader("requirements", "read_requirements"),
         refresh=commands.refresh_requirements,
-        indexes=index_options,
-        is_lock=is_lock,
+        indexes=_reader("requirements_file", "index_options"),
+        is_lock=_reader("requirements_file", "is_lock"),
         is_complete=False,
     ),
 )

@@ -21,8 +21,6 @@ from hatch_docker.locks.environments import check_environments
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
 from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, as_file, is_own, read_text
-from hatch_docker.locks.readers.requirements_file import included_files, requirements_of
-from hatch_docker.locks.resolve import moved, resolve
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
 
@@ -147,6 +145,8 @@ def _with_files(request: InstallRequest, source: LockSource) -> InstallRequest:
 
     uv applies sources to what a project requires, and not to files: what has a source in these is the project's, too.
     """
+    from hatch_docker.locks.readers.requirements_file import included_files, requirements_of
+
     files = find_requirement_files(source.root, source.configured)
     listed = [each for file in files for each in requirements_of(file)]
     sourced = [each for each in listed if request.sources.of(canonicalize_name(each.name))]
@@ -191,6 +191,8 @@ def relock(upgrade: Collection[str], request: InstallRequest, source: LockSource
         why = f"{path.name} is stale: {'; '.join(changes)}" if is_ours(before) else f"{path.name} was empty"
         source.progress.note(f"{why}; packages keep their versions if possible")
     elif is_ours(earlier) and not upgrade and not changed_inputs(earlier, request, here=True):
+        from hatch_docker.locks.resolve import moved
+
         return Locked(path=path, resolved=True, text=moved(earlier, source.earlier.parent, path.parent))
     text = source.resolved[path] = resolve_request(
         request, source, directory=path.parent, before=before, upgrade=upgrade
@@ -240,6 +242,9 @@ def resolve_request(
     upgrade: Collection[str] = (),
 ) -> str:
     """Resolve a request now, to the text of a pylock.toml in `directory`; see `resolve`. Raises ResolveError."""
+    from hatch_docker.locks.readers.requirements_file import requirements_of
+    from hatch_docker.locks.resolve import resolve
+
     count = len(
         {*request.requirements, *(each for file in request.requirement_files for each in requirements_of(file))}
     )

@@ -1,34 +1,19 @@
 """The root file system of a stack of layers: paths, symbolic links, and the content of a few files.
 
-Layers are read, never unpacked. Whiteouts follow the image specification (layer.md).
+`oci.merging` reads it from the layers.
 """
 
 from __future__ import annotations
 
-import posixpath
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.image import plain_tar
-from hatch_docker.oci.layer import Entry, Layer
-from hatch_docker.oci.members import Member, members
-from hatch_docker.support.paths import SymlinkLoopError, parents, resolve, rooted
-from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
+from hatch_docker.oci.layer import Entry
+from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
-# A few hundred kilobytes of a hostile layer can inflate to gigabytes of names or files. Linux opens no longer path, and
-# no real image comes near the other limits. Contents are in bytes.
-_MAX_PATH = 4096
-_MAX_MEMBERS = 4_000_000
-_MAX_CONTENT = 512 << 20
-_MAX_FILE_CONTENT = 64 << 20
 # Of an executable file: a shebang, and the headers of an ELF file with the path of its interpreter.
 HEAD = 4096
-# Seconds since the epoch: the largest time that a tar without extended headers can have.
-_LATEST = 8**11 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,114 +100,3 @@ class Filesystem:
         for name in self.nodes:
             if name.startswith(prefix) and "/" not in name[len(prefix) :]:
                 yield name[len(prefix) :]
-
-
-def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool], onto: Filesystem | None = None) -> Filesystem:
-    """Merge the listings of `layers`, lowest first, with the content of the files for which `needs_content` is true.
-
-    They are on top of the files `onto`, if these are given, which stay as they are.
-    Files larger than 64 MiB, and those beyond 512 MiB in total, have no content. Parent directories without an entry
-    are listed too. Raises ImageError for layers that are invalid, too large to list, or have another diff ID.
-    """
-    nodes = dict(onto.nodes) if onto else {}
-    room = _MAX_CONTENT
-    for layer in layers:
-        changes = _read(layer, needs_content, room)
-        room -= sum(len(node.data or b"") + len(node.head) for node in changes.added.values())
-        nodes = changes.kept(nodes)
-        for path, node in changes.added.items():
-            nodes[path] = node
-            for parent in parents(path):
-                if parent not in nodes or nodes[parent].kind in ("file", "other"):
-                    nodes[parent] = Node(kind="dir")
-            if len(nodes) > _MAX_MEMBERS:
-                raise _unreadable(layer, "the image has too many files")
-    return Filesystem(nodes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    """A layer's entries, and its whiteouts for lower layers: paths to remove, directories to empty."""
-
-    added: dict[str, Node] = field(default_factory=dict)
-    removed: set[str] = field(default_factory=set)
-    emptied: set[str] = field(default_factory=set)
-
-    def kept(self, nodes: Mapping[str, Node]) -> dict[str, Node]:
-        """The nodes of lower layers that stay."""
-        removed = self.removed | {path for path, node in self.added.items() if node.kind != "dir"}
-        emptied = self.emptied | removed
-        if "" in emptied:
-            return {}
-        return {path: node for path, node in nodes.items() if path not in removed and emptied.isdisjoint(parents(path))}
-
-
-def _read(layer: Layer, needs_content: Callable[[str], bool], room: int) -> _Changes:
-    changes = _Changes()
-    try:
-        with layer.open() as blob:
-            plain = ChunkReader(plain_tar(chunks_of(blob), layer.descriptor.media_type, layer.diff_id))
-            with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
-                for member in members(tar, most=_MAX_MEMBERS):
-                    room -= _add(tar, member, changes, needs_content, room)
-            # The diff ID covers what follows the end of the tar.
-            while plain.read(CHUNK):
-                pass
-    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:
-        raise _unreadable(layer, str(error)) from None
-    return changes
-
-
-def _add(
-    tar: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    changes: _Changes,
-    needs_content: Callable[[str], bool],
-    room: int,
-) -> int:
-    """Add a member to `changes`; return how many of the `room` bytes its content takes."""
-    if len(member.name) > _MAX_PATH:
-        raise ValueError("it has too long a path")
-    path = rooted(member.name)
-    parent, name = posixpath.split(path)
-    if name == _OPAQUE:
-        changes.emptied.add(parent)
-    elif name.startswith(_WHITEOUT):
-        changes.removed.add(posixpath.join(parent, name[len(_WHITEOUT) :]))
-    elif path:
-        node = _node(tar, member, changes.added, with_content=member.size <= room and needs_content(path))
-        changes.added[path] = node
-        return len(node.data or b"") + len(node.head)
-    return 0
-
-
-def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: Mapping[str, Node], *, with_content: bool) -> Node:
-    if member.islnk():
-        return added.get(rooted(member.linkname), Node(kind="file"))
-    kinds = {tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
-    kind = "file" if member.isreg() else kinds.get(member.type, "other")
-    data, head = None, b""
-    if kind == "file" and (file := tar.extractfile(member)):
-        if with_content and member.size <= _MAX_FILE_CONTENT:
-            data = file.read()
-        if member.mode & 0o111:
-            head = _head(data[:HEAD] if data is not None else file.read(HEAD))
-    return Node(
-        kind=kind,
-        link=member.linkname if kind == "link" else "",
-        data=data,
-        mode=member.mode & 0o7777,
-        uid=member.uid,
-        gid=member.gid,
-        head=head,
-        mtime=int(member.mtime) if abs(member.mtime) <= _LATEST else 0,
-    )
-
-
-def _head(start: bytes) -> bytes:
-    """What is kept of the start of an executable file: all of it for a script or a program."""
-    return start if start.startswith((b"#!", b"\x7fELF")) else start[:4]
-
-
-def _unreadable(layer: Layer, reason: str) -> ImageError:
-    return ImageError(f"layer {layer.descriptor.digest} cannot be read: {reason}")

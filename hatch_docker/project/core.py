@@ -11,7 +11,7 @@ from email.headerregistry import HeaderRegistry
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatchling.metadata.core import CoreMetadata, HatchMetadataSettings
 from hatchling.plugin.manager import PluginManager
@@ -21,12 +21,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.errors import ConfigError
 from hatch_docker.project.groups import dependency_groups
 from hatch_docker.project.license import license_name
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.distinfo import parse_entry_points
+
+if TYPE_CHECKING:
+    from hatch_docker.compiling.dist_info import BuiltMetadata
 
 Table = Mapping[str, Any]
 

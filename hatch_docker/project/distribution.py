@@ -18,9 +18,6 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 from packaging.utils import InvalidWheelFilename
 
-from hatch_docker.compiling.directory import binaries
-from hatch_docker.compiling.local import compiled_sign
-from hatch_docker.compiling.repack import portable
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.support.cache import Cache
@@ -67,6 +64,8 @@ class OwnBuild:
             if known := self._known():
                 yield known
                 return
+            from hatch_docker.compiling.directory import binaries
+
             before = binaries(Path(self.builder.root))
             made = self._wheel(folder)
             if isinstance(made, FetchedFile):
@@ -81,6 +80,9 @@ class OwnBuild:
 
     def _wheel(self, folder: str) -> FetchedFile | _Refused:
         """The wheel, or why it must be built in the builder: it is not pure, or its build hooks fail."""
+        from hatch_docker.compiling.local import compiled_sign
+        from hatch_docker.compiling.repack import portable
+
         try:
             wheel = self._build(folder, WheelBuilder)
             sign = compiled_sign(wheel)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from packaging.dependency_groups import resolve_dependency_groups
 from packaging.errors import ExceptionGroup
@@ -14,12 +14,14 @@ from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from hatch_docker.compiling.dist_info import BuiltMetadata
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
+
+if TYPE_CHECKING:
+    from hatch_docker.compiling.dist_info import BuiltMetadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class SourceFiles:
 Own: TypeAlias = FetchedFile | Artifact | SourceFiles
 Distribution: TypeAlias = Callable[[], AbstractContextManager[Own]]
 # Makes the metadata of a source tree; the second argument is its Requires-Python, as far as that is known.
-BuildMetadata: TypeAlias = Callable[[Artifact, str], BuiltMetadata]
+BuildMetadata: TypeAlias = "Callable[[Artifact, str], BuiltMetadata]"
 
 
 def _no_distribution() -> AbstractContextManager[Own]:

@@ -16,8 +16,6 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.project.backend import BackendProject
-from hatch_docker.project.files import FilesProject
 from hatch_docker.project.hatchling import HatchlingProject, Target
 from hatch_docker.project.model import ProjectSource
 from hatch_docker.project.table import read_toml, subtable
@@ -39,9 +37,8 @@ def open_project(directory: str | Path) -> ProjectSource:
         what = "it is not a directory" if root.exists() else "there is no such directory"
         raise ConfigError([(str(root), f"{what}: name the directory of a Python project, or change to it")])
     document = read_toml(root / "pyproject.toml")
-    if not is_package(root, document):
-        return FilesProject(root)
-    return _in_process(root, document) or BackendProject(root)
+    found = _in_process(root, document) if is_package(root, document) else None
+    return found or _without_hatchling(root, document)
 
 
 def project_of_builder(builder: BuilderInterface[Any, Any]) -> ProjectSource:
@@ -49,7 +46,17 @@ def project_of_builder(builder: BuilderInterface[Any, Any]) -> ProjectSource:
     root, document = Path(builder.root), builder.metadata.config
     if of_hatchling(document):
         return HatchlingProject(builder)
-    return BackendProject(root) if is_package(root, document) else FilesProject(root)
+    return _without_hatchling(root, document)
+
+
+def _without_hatchling(root: Path, document: Table) -> ProjectSource:
+    if is_package(root, document):
+        from hatch_docker.project.backend import BackendProject
+
+        return BackendProject(root)
+    from hatch_docker.project.files import FilesProject
+
+    return FilesProject(root)
 
 
 def of_hatchling(document: Table) -> bool:

@@ -18,7 +18,6 @@ from hatch_docker.base.target import VENV
 from hatch_docker.config import default_script
 from hatch_docker.errors import ConfigError
 from hatch_docker.project.model import Project
-from hatch_docker.project.unwanted import is_unwanted_directory
 from hatch_docker.support import toml
 
 Command: TypeAlias = tuple[str, ...] | str | None
@@ -268,6 +267,8 @@ def _django(texts: Mapping[PurePosixPath, str], packages: Collection[str], copie
 
 def _python_files(root: Path) -> list[PurePosixPath]:
     """The modules of a project, the nearest to its root first; not all of a very large one."""
+    from hatch_docker.project.unwanted import is_unwanted_directory
+
     found: list[PurePosixPath] = []
     for parent, folders, names in os.walk(root):
         folder = Path(parent)

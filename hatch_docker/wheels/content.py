@@ -9,18 +9,21 @@ from dataclasses import dataclass, replace
 
 from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
-from hatch_docker.wheels.distinfo import EntryPoint, Script, parse_entry_points, script_of
-from hatch_docker.wheels.opened import Opened, opened_libraries
-from hatch_docker.wheels.scan import (
+from hatch_docker.wheels.findings import (
     NO_USES,
+    Opened,
+    Suite,
     Uses,
     folders_named,
     folders_with,
-    imported_names,
     of_tests,
-    packages_of,
     test_directory,
     tests_of_module,
+)
+from hatch_docker.wheels.opened import opened_libraries
+from hatch_docker.wheels.scan import (
+    imported_names,
+    packages_of,
     uses,
     uses_by_import,
     uses_of_binary,
@@ -28,8 +31,8 @@ from hatch_docker.wheels.scan import (
     uses_of_text,
 )
 from hatch_docker.wheels.sources import built_files, names_of, quoted, take_named
-from hatch_docker.wheels.suites import Suite, find_suites
-from hatch_docker.wheels.wheelfile import WheelFile
+from hatch_docker.wheels.suites import find_suites
+from hatch_docker.wheels.wheelfile import WheelFile, entry_points_of
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # Files that may name a module or a path, though they are no modules; larger ones are data, or compiled programs.
@@ -108,23 +111,6 @@ def uses_of_file(name: str, data: bytes) -> Uses:
 def uses_of_module(source: bytes, path: str) -> Uses:
     """What the module at `path` uses."""
     return replace(uses(source, path), sources=quoted(source, packages_of))
-
-
-def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
-    """The entry points of a wheel. Raises WheelError if they cannot be parsed."""
-    path = f"{wheel.dist_info}/entry_points.txt"
-    return parse_entry_points(wheel.read(path), wheel.filename) if path in wheel.members else ()
-
-
-def scripts_of(wheel: WheelFile) -> list[Script]:
-    """The scripts that an installer generates. Raises WheelError if one is malformed or declared twice."""
-    scripts: dict[str, Script] = {}
-    for entry in entry_points_of(wheel):
-        if entry.group in {"console_scripts", "gui_scripts"}:
-            if entry.name in scripts:
-                raise wheel.error(f"declares the script {entry.name!r} twice")
-            scripts[entry.name] = script_of(entry, wheel.filename)
-    return list(scripts.values())
 
 
 def _places(wheel: WheelFile) -> Iterator[tuple[str, str]]:

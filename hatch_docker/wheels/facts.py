@@ -13,11 +13,8 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.support.elf import Library, read_library
-from hatch_docker.wheels.content import read_content, scripts_of
-from hatch_docker.wheels.opened import Opened
-from hatch_docker.wheels.scan import Uses
-from hatch_docker.wheels.suites import Suite
-from hatch_docker.wheels.wheelfile import WheelFile, split_scheme
+from hatch_docker.wheels.findings import Opened, Suite, Uses
+from hatch_docker.wheels.wheelfile import WheelFile, scripts_of, split_scheme
 
 # Part of the cache key of facts: raise it if the facts, or the way to find them, change.
 FORMAT = 6
@@ -119,6 +116,8 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 
 def read_facts(wheel: WheelFile) -> WheelFacts:
     """Read a wheel's facts. Every module is read once. Raises WheelError for an invalid wheel."""
+    from hatch_docker.wheels.content import read_content
+
     if wheel.doubtful:
         wheel.correct()
     content = read_content(wheel)

@@ -15,10 +15,9 @@ from typing import NamedTuple
 from hatch_docker.base.target import TargetPython
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.progress import Progress
-from hatch_docker.wheels.content import scripts_of
 from hatch_docker.wheels.distinfo import Script, hash_text, write_record
 from hatch_docker.wheels.facts import WheelFacts
-from hatch_docker.wheels.wheelfile import WheelFile
+from hatch_docker.wheels.wheelfile import WheelFile, scripts_of
 from hatch_docker.wheels.zipmembers import file_below_file
 
 PREFIX = "app/.venv"

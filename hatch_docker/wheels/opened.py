@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
+from hatch_docker.wheels.findings import Opened
 from hatch_docker.wheels.lexer import read_module
 
 # Nearly all modules have none of these, and are not read further. `in` is faster than a pattern of alternatives.
@@ -24,28 +23,6 @@ _HEADER = re.compile(rb"([ \t]*)(\w+)")
 _PLAIN = frozenset((b"class", b"with", b"def", b"async"))
 # Far above real modules: calls, lines above a call, bytes of its arguments.
 _MOST, _HIGHEST, _LONGEST = 50, 2000, 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The alternative names of a library that the module at `place` opens, as sonames or `libNAME.so`.
-
-    `imported` is true if importing the module does it.
-    """
-
-    place: str
-    names: tuple[str, ...]
-    imported: bool
-
-    def to_json(self) -> list[Any]:
-        """A JSON array that `from_json` reads."""
-        return [self.place, list(self.names), self.imported]
-
-    @classmethod
-    def from_json(cls, document: Any) -> Opened:
-        """The inverse of `to_json`. Raises TypeError or ValueError for anything else."""
-        place, names, imported = document
-        return cls(str(place), tuple(map(str, names)), bool(imported))
 
 
 def opened_libraries(source: bytes, place: str) -> list[Opened]:

@@ -15,7 +15,7 @@ from pathspec import GitIgnoreSpec
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.wheels.facts import WheelFacts
-from hatch_docker.wheels.scan import NO_USES, Uses, test_directory
+from hatch_docker.wheels.findings import NO_USES, Uses, test_directory
 from hatch_docker.wheels.sources import STATIC, is_quoted
 from hatch_docker.wheels.unused import unused_suites
 

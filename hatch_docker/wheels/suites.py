@@ -13,10 +13,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from hatch_docker.wheels.scan import imported_names, loads_modules, test_directory
+from hatch_docker.wheels.findings import Suite, test_directory
+from hatch_docker.wheels.scan import imported_names, loads_modules
 
 _NAMED = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
 _DEFINES = re.compile(
@@ -33,28 +32,6 @@ _READABLE = 4 << 20
 
 Read = Callable[[str], bytes]
 Imports = dict[str, Collection[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
-    """A test suite: its modules of `tests` that nothing else in it imports, and whether it is `whole`.
-
-    `loads` says that other modules in it list modules and import what they find, which may be these tests.
-    """
-
-    tests: tuple[str, ...]
-    whole: bool
-    loads: bool
-
-    def to_json(self) -> list[Any]:
-        """A compact JSON array."""
-        return [self.whole, self.loads, list(self.tests)]
-
-    @classmethod
-    def from_json(cls, document: Any) -> Suite:
-        """The inverse of `to_json`; raises TypeError or ValueError for anything else."""
-        whole, loads, tests = document
-        return cls(tests=tuple(tests), whole=bool(whole), loads=bool(loads))
 
 
 def find_suites(sizes: Mapping[str, int], read: Read) -> tuple[dict[str, Suite], Imports]:

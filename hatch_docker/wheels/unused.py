@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hatch_docker.wheels.facts import WheelFacts
-from hatch_docker.wheels.scan import Uses, folders_named, folders_with, of_tests, test_directory
+from hatch_docker.wheels.findings import Uses, folders_named, folders_with, of_tests, test_directory
 
 # Programs that find and run tests by themselves: with one of them, any suite may be used, as by numpy.test().
 RUNNERS = ("pytest", "nose", "nose2")

@@ -16,13 +16,17 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Deflated, Plain
 from hatch_docker.wheels.distinfo import (
     BROKEN,
+    EntryPoint,
     Metadata,
     Record,
+    Script,
     check_wheel,
     checksum_of,
     hash_text,
+    parse_entry_points,
     parse_metadata,
     parse_record,
+    script_of,
 )
 from hatch_docker.wheels.zipmembers import READ_LIMIT, ZipMembers
 
@@ -194,3 +198,20 @@ def _same_version(text: str, version: Version) -> bool:
         return Version(text) == version
     except InvalidVersion:
         return False
+
+
+def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
+    """The entry points of a wheel. Raises WheelError if they cannot be parsed."""
+    path = f"{wheel.dist_info}/entry_points.txt"
+    return parse_entry_points(wheel.read(path), wheel.filename) if path in wheel.members else ()
+
+
+def scripts_of(wheel: WheelFile) -> list[Script]:
+    """The scripts that an installer generates. Raises WheelError if one is malformed or declared twice."""
+    scripts: dict[str, Script] = {}
+    for entry in entry_points_of(wheel):
+        if entry.group in {"console_scripts", "gui_scripts"}:
+            if entry.name in scripts:
+                raise wheel.error(f"declares the script {entry.name!r} twice")
+            scripts[entry.name] = script_of(entry, wheel.filename)
+    return list(scripts.values())

@@ -18,7 +18,7 @@ from packaging.tags import Tag
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from hatch_docker.base.packages import suite_of
+from hatch_docker.base.image import suite_of
 from hatch_docker.base.target import TargetPython
 from hatch_docker.config import BaseSpec
 from hatch_docker.debian.packages import Package, PackageIndex, read_index
@@ -41,7 +41,8 @@ from hatch_docker.locks.formats import upgrade_command
 from hatch_docker.locks.inputs import is_ours
 from hatch_docker.locks.locked import Locked
 from hatch_docker.locks.model import parse_filename, read_text
-from hatch_docker.oci.filesystem import Filesystem, merge
+from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.oci.merging import merge
 from hatch_docker.plan import ImagePlan
 from hatch_docker.services import Services
 from hatch_docker.session import Session

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hatch_docker.base.additions import has_no_init, init_request_of
 from hatch_docker.base.image import Base, open_base
+from hatch_docker.base.init import has_no_init, init_request_of
 from hatch_docker.base.packages import packages_request_of, plan_packages
 from hatch_docker.base.transports import BaseRequest, debian_request, locate
 from hatch_docker.compiling.builder import is_another_debian, toolchain_request

@@ -14,10 +14,10 @@ from hatch_docker.base.additions import add_to_base, preview_layers
 from hatch_docker.base.image import Base
 from hatch_docker.base.target import VENV
 from hatch_docker.build import build_resolver
+from hatch_docker.compiling.builder import builder_name
 from hatch_docker.compiling.compile import cached_wheel
 from hatch_docker.compiling.context import open_context
 from hatch_docker.compiling.trees import is_package, tree_place
-from hatch_docker.dpkg.tini import package_of
 from hatch_docker.image.bytecode.parts import code_label, code_options, joint_code
 from hatch_docker.image.preview import LayerPreview, PlannedLayer
 from hatch_docker.image.pruning import pruned_files, pruning_of
@@ -92,7 +92,7 @@ def _image(plan: Plan, image: ImagePlan, services: Services, *, pruned: bool) ->
         "lock": str(image.locked.path) if image.locked.path else None,
         "lock-resolved": image.locked.resolved,
         "distributions": [
-            _distribution(each, image, cached=each.name in files)
+            _distribution(each, plan, image, cached=each.name in files)
             | ({"pruned": pruned_files(wheels[each.name]) if each.name in wheels else UNKNOWN} if pruned else {})
             for each in artifacts
         ],
@@ -156,8 +156,7 @@ def _os_packages(image: ImagePlan) -> dict[str, Any]:
 def _init(image: ImagePlan) -> dict[str, Any] | None:
     """The package of the init process; None if the image gets none, or its base has it."""
     init = image.additions.system.init
-    package = package_of(init.selection) if init else None
-    return {"name": package.name, "version": package.version, "size": package.size} if package else None
+    return {"name": init.package.name, "version": init.package.version, "size": init.package.size} if init else None
 
 
 def _certificates(image: ImagePlan) -> int:
@@ -166,8 +165,9 @@ def _certificates(image: ImagePlan) -> int:
     return len(certificates.texts) if certificates else 0
 
 
-def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict[str, Any]:
+def _distribution(artifact: Artifact, plan: Plan, image: ImagePlan, *, cached: bool) -> dict[str, Any]:
     tree = artifact.tree
+    builder = builder_name(image.base, plan.config.base.spec, plan.config.compiling)
     hashes = [f"{algorithm}:{value}" for algorithm, value in sorted(artifact.hashes.items())]
     return {
         "name": artifact.name,
@@ -178,7 +178,7 @@ def _distribution(artifact: Artifact, image: ImagePlan, *, cached: bool) -> dict
         "hash": hashes[0] if hashes else None,
         "size": UNKNOWN if artifact.size is None else artifact.size,
         "cached": cached,
-        "compile": None if artifact.is_wheel else {"reason": artifact.reason, "builder": image.builder},
+        "compile": None if artifact.is_wheel else {"reason": artifact.reason, "builder": builder},
     }
 
 

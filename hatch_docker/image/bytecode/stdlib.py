@@ -9,8 +9,7 @@ from functools import partial
 from hatch_docker.base.image import Base
 from hatch_docker.base.target import TargetPython
 from hatch_docker.image.bytecode.compiler import Source
-from hatch_docker.image.bytecode.unpacked import stdlib_of
-from hatch_docker.oci.filesystem import Node, merge
+from hatch_docker.oci.filesystem import Node
 from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
 
@@ -25,6 +24,9 @@ def standard_library(base: Base, services: Services, *, optimization: int) -> li
 
     Links are followed in their paths. Raises ImageError for layers that cannot be read.
     """
+    from hatch_docker.image.bytecode.unpacked import stdlib_of
+    from hatch_docker.oci.merging import merge
+
     python, image = base.facts.python, base.merged
     fetch(image, threads=services.threads)
     files = merge(image.layers, partial(is_library_file, python=python))

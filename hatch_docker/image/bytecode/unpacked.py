@@ -18,8 +18,9 @@ from hatch_docker.base.interpreter import library_directories, needs_content
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import BytecodeUnavailableError, ImageError, readable
 from hatch_docker.image.bytecode.frames import joined
-from hatch_docker.oci.filesystem import Filesystem, merge
+from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image
+from hatch_docker.oci.merging import merge
 from hatch_docker.oci.source import fetch
 from hatch_docker.support.elf import Library, program_interpreter, read_library_at
 

@@ -14,8 +14,6 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import documents
 from hatch_docker.oci.registry.auth import Credentials
-from hatch_docker.oci.registry.joining import check_joint, images_of, join
-from hatch_docker.oci.registry.push import Destination, repositories, send
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.http import Http
@@ -98,6 +96,8 @@ class Registry:
         Content that a registry has is not sent; that of `mount_from`, images in the same registry, is mounted. Tags are
         set when all repositories have all content, and are read back. Raises RegistryError, ImageError.
         """
+        from hatch_docker.oci.registry.push import Destination, repositories, send
+
         targets = repositories(references)
         for number, target in enumerate(targets):
             # A repository that has everything by now comes first.
@@ -126,6 +126,8 @@ class Registry:
         an image or an index, with platforms in descriptors. Raises RegistryError, ImageError, and before anything is
         pushed InvalidReferenceError.
         """
+        from hatch_docker.oci.registry.joining import check_joint, images_of, join
+
         check_joint(references)
         images = images_of(root)
         for image in images:

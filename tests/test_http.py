@@ -18,6 +18,7 @@ from loopback import QuietServer
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ReadTimeoutError, SSLError
 
 from hatch_docker.errors import NetworkError
+from hatch_docker.support import connections
 from hatch_docker.support import http as http_module
 from hatch_docker.support.http import Http, Network, Sending, final_url
 from hatch_docker.support.network_errors import translate
@@ -143,7 +144,7 @@ class TestSlowness:
     @pytest.fixture(autouse=True)
     def _slow(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         server.pause = 0.3
-        monkeypatch.setattr(http_module, "_CONNECT_SECONDS", 0.1)
+        monkeypatch.setattr(connections, "_CONNECT_SECONDS", 0.1)
 
     @staticmethod
     def put(server: Server, body: bytes | list[bytes], patience: float = 0) -> int:
@@ -159,7 +160,7 @@ class TestSlowness:
         assert self.put(server, body) == 200
 
     def test_answer_may_be_late_if_the_caller_is_patient(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(http_module, "_READ_SECONDS", 0.1)
+        monkeypatch.setattr(connections, "_READ_SECONDS", 0.1)
         assert self.put(server, b"small", patience=60) == 200
         given_up = threading.Event()
         server.answers = [lambda _: given_up.wait(60)]

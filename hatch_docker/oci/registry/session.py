@@ -10,10 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
-from urllib3.util import parse_url
+from typing import TYPE_CHECKING
 
 from hatch_docker.errors import NetworkError, RegistryError
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
@@ -21,9 +18,11 @@ from hatch_docker.oci.registry import challenge
 from hatch_docker.oci.registry.auth import Credential, Credentials
 from hatch_docker.oci.registry.refusal import Attempt, refusal, unreachable
 from hatch_docker.oci.spec import DIGEST
-from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback, retry_after
-from hatch_docker.support.network_errors import translate
+from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback
 from hatch_docker.support.redaction import redact
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
 
 # In bytes. Registries must accept manifests of at least 4 MiB; no answer of the API is larger.
 LARGEST_ANSWER = 4 << 20
@@ -132,6 +131,11 @@ class Session:
 
     def read(self, response: BaseHTTPResponse, url: str, access: Access) -> Answer:
         """Read a response of `open`; raises RegistryError if it is larger than `LARGEST_ANSWER`."""
+        from urllib3.exceptions import HTTPError
+
+        from hatch_docker.support.connections import retry_after
+        from hatch_docker.support.network_errors import translate
+
         try:
             body = response.read(LARGEST_ANSWER + 1)
         except HTTPError as error:
@@ -254,6 +258,8 @@ def names_other(answer: Answer, digest: str) -> bool:
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
+    from urllib3.util import parse_url
+
     # By urllib3, which makes the connections: urllib.parse reads another host from some URLs.
     try:
         parts = parse_url(url)

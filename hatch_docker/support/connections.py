@@ -1,0 +1,149 @@
+"""Connections of urllib3 with our retries, times and certificate authorities, for `support.http`."""
+
+from __future__ import annotations
+
+import ssl
+from types import TracebackType
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import truststore
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import ConnectionPool
+from urllib3.exceptions import HTTPError, MaxRetryError
+
+from hatch_docker.errors import NetworkError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+ATTEMPTS = 5
+# In seconds.
+LONGEST_WAIT = 30.0
+_RETRIED = (429, 500, 502, 503, 504)
+# Few, so that a mistyped host is reported soon.
+_CONNECTION_ATTEMPTS = 2
+_CONNECT_SECONDS = 15
+_READ_SECONDS = 90
+# In bytes. Larger bodies of skipped answers are not read to keep the connection.
+_MAX_SKIPPED = 1 << 16
+
+
+class _Retry(urllib3.Retry):
+    """Retries, but fails if an answer requires a wait longer than `LONGEST_WAIT`.
+
+    An invalid Retry-After is ignored. Bodies of skipped answers may be endless, and are read in part only.
+    """
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        if response is not None and _pool and (self.get_retry_after(response) or 0) > LONGEST_WAIT:
+            raise MaxRetryError(_pool, url or "", None)
+        retry = super().increment(method, url, response, error, _pool, _stacktrace)
+        if response is not None:
+            _skip(response)
+        return retry
+
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        try:
+            return super().get_retry_after(response)
+        except (HTTPError, ValueError, OverflowError):
+            return None
+
+
+def retry_after(response: urllib3.BaseHTTPResponse) -> float:
+    """How many seconds an answer says to wait (RFC 9110, 10.2.3); 0 if it does not, or longer than we would."""
+    seconds = _Retry().get_retry_after(response) or 0
+    return seconds if seconds <= LONGEST_WAIT else 0
+
+
+def connect(proxy: str, ca_file: str) -> urllib3.PoolManager:
+    """The connections through a proxy, empty for none; `ca_file` is trusted besides the system's authorities.
+
+    Raises NetworkError if that cannot be read.
+    """
+    # On Linux, OpenSSL trusts SSL_CERT_FILE by default; on macOS and Windows, the system's store is used.
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca_file:
+            context.load_verify_locations(ca_file)
+    except OSError as error:
+        raise NetworkError(
+            f"the certificate authorities cannot be read: {error.strerror or error}",
+            place=ca_file,
+            hint="PIP_CERT, REQUESTS_CA_BUNDLE or pip's 'cert' setting names that file",
+        ) from None
+    if not proxy:
+        return _patient(urllib3.PoolManager(maxsize=16, ssl_context=context))
+    user = urlsplit(proxy)
+    auth = {}
+    if user.username:
+        auth = urllib3.make_headers(proxy_basic_auth=f"{unquote(user.username)}:{unquote(user.password or '')}")
+    return _patient(urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context))
+
+
+def timeout(patience: float) -> urllib3.Timeout:
+    """The limits of a request whose answer may begin `patience` seconds later than usual."""
+    return urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + patience)
+
+
+def retries(*, redirect: bool) -> _Retry:
+    """How often and when a request is sent again."""
+    return _Retry(
+        total=ATTEMPTS,
+        connect=_CONNECTION_ATTEMPTS,
+        redirect=10 if redirect else 0,
+        status_forcelist=_RETRIED,
+        allowed_methods=None,
+        backoff_factor=0.3,
+        backoff_max=LONGEST_WAIT,
+        backoff_jitter=0.2,
+        raise_on_status=False,
+        raise_on_redirect=False,
+    )
+
+
+def _skip(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a short body to its end, so that the connection can be reused; close the connection of a long one."""
+    try:
+        if len(response.read(_MAX_SKIPPED, decode_content=False)) == _MAX_SKIPPED:
+            response.close()
+    except HTTPError:
+        response.close()
+
+
+class _Connection(HTTPConnection):
+    """A connection that may send as slowly as it may receive. In urllib3, the time to connect limits each send, too."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(_READ_SECONDS)
+
+
+class _SecureConnection(HTTPSConnection):
+    """`_Connection` with TLS."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(_READ_SECONDS)
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+def _patient(manager: urllib3.PoolManager) -> urllib3.PoolManager:
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager

@@ -13,8 +13,8 @@ from hatch_docker.wheels.prepare import PreparedWheel
 
 # A module that the import system finds below a directory of sys.path: no part of its path has a dot or a hyphen. Parts
 # may begin with a digit, as those of Django's migrations, which are imported by name. Characters beyond ASCII are not
-# examined: what is an identifier depends on the version of Unicode. The set names the characters that are not in a part:
-# a range up to the last character of Unicode takes milliseconds to compile.
+# examined: what is an identifier depends on the version of Unicode. The set names what is not in a part: a range up
+# to the last character of Unicode takes milliseconds to compile.
 _PART = r"[^\x00-/:-@\[-^`{-\x7f]+"
 _MODULE = re.compile(rf"(?:{_PART}/)*{_PART}\.py")
 

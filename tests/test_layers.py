@@ -214,7 +214,7 @@ def test_progress_counts_files_that_are_not_pruned(cache: Cache, tmp_path: Path)
     (layer,) = made(cache, part, progress=notes)
     # The rest are parent directories and the end of the archive.
     ((_, _, total),) = notes.tasks
-    assert layer.unpacked - 20_000 < total <= layer.unpacked
+    assert layer.layer.unpacked - 20_000 < total <= layer.layer.unpacked
 
 
 class TestCaching:
@@ -228,7 +228,7 @@ class TestCaching:
         (again,) = made(Cache(cache.root), part)
         assert (first.reused, again.reused) == (False, True)
         assert again.layer.descriptor == first.layer.descriptor
-        assert (again.layer.diff_id, again.unpacked) == (first.layer.diff_id, first.unpacked)
+        assert (again.layer.diff_id, again.layer.unpacked) == (first.layer.diff_id, first.layer.unpacked)
         assert first.contents == ("one 1.0", "two 1.0")
 
     def test_does_not_depend_on_the_paths_of_wheels(self, tmp_path: Path, part: Part) -> None:

@@ -28,8 +28,10 @@ BUILT_IMAGE = BuiltImage(
     image=IMAGE,
     base=Base(name="python:3.13-slim", image=BASE, digest="sha256:" + "0" * 64, reference=None, facts=FACTS),
     layers=(
-        MadeLayer(layer=IMAGE.layers[2], contents=("numpy 2.0",), unpacked=5_000_000, reused=True),
-        MadeLayer(layer=IMAGE.layers[3], contents=tuple(f"p{n} 1.{n}" for n in range(9)), unpacked=999, reused=False),
+        MadeLayer(layer=replace(IMAGE.layers[2], unpacked=5_000_000), contents=("numpy 2.0",), reused=True),
+        MadeLayer(
+            layer=replace(IMAGE.layers[3], unpacked=999), contents=tuple(f"p{n} 1.{n}" for n in range(9)), reused=False
+        ),
     ),
     lock="uv.lock",
 )
@@ -80,7 +82,7 @@ class TestTable:
         numpy, small = BUILT_IMAGE.layers
         library = replace(small, contents=("bytecode of the standard library",))
         code = replace(numpy, contents=("bytecode of numpy",))
-        named = replace(small, contents=("bytecode 1.0",), unpacked=1)
+        named = replace(small, contents=("bytecode 1.0",))
         layers = (library, numpy, code, replace(code, contents=("bytecode of p0, p1 and 7 others",)), small, named)
         mixed = (code, replace(library, contents=("bytecode",)))
         rows = [line.split("  ")[1] for line in table(replace(BUILT_IMAGE, layers=layers))[3:-1]]

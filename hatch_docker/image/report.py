@@ -224,7 +224,7 @@ def _layer(made: MadeLayer) -> dict[str, Any]:
         "digest": made.layer.descriptor.digest,
         "diff-id": made.layer.diff_id,
         "size": made.layer.descriptor.size,
-        "unpacked": made.unpacked,
+        "unpacked": made.layer.unpacked,
         "contents": list(made.contents),
         "reused": made.reused,
     }
@@ -266,7 +266,7 @@ def _shared_rows(shared: Sequence[MadeLayer], seen: Mapping[str, str]) -> Iterat
     """A row for the layers of each platform that they are shared with."""
     for platform in dict.fromkeys(seen[made.layer.descriptor.digest] for made in shared):
         same = [made for made in shared if seen[made.layer.descriptor.digest] == platform]
-        unpacked = human(sum(made.unpacked for made in same))
+        unpacked = human(sum(made.layer.unpacked for made in same))
         yield f"{_layers(len(same))} of {platform}", human(_size([made.layer for made in same])), unpacked, "shared"
 
 
@@ -283,7 +283,7 @@ def _row(group: Sequence[MadeLayer]) -> tuple[str, ...]:
     contents = group[0].contents if len(group) == 1 else (f"bytecode of the above ({_layers(len(group))})",)
     reused = sum(made.reused for made in group)
     state = {0: "made", len(group): "reused"}.get(reused, f"{len(group) - reused} made, {reused} reused")
-    unpacked = human(sum(made.unpacked for made in group))
+    unpacked = human(sum(made.layer.unpacked for made in group))
     return shortened(contents), human(_size([made.layer for made in group])), unpacked, state
 
 

@@ -42,16 +42,20 @@ _WHITEOUT = ".wh."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer from a registry, an archive or the cache. `open` opens the compressed blob; nothing else does I/O."""
+    """A layer from a registry, an archive or the cache. `open` opens the compressed blob; nothing else does I/O.
+
+    `unpacked` is the size of the plain tar in bytes, 0 if it is unknown, as that of a base's layer is.
+    """
 
     descriptor: Descriptor
     diff_id: str
     open: Callable[[], BinaryIO]
+    unpacked: int = 0
 
     @classmethod
-    def of_file(cls, path: Path, descriptor: Descriptor, diff_id: str) -> Layer:
+    def of_file(cls, path: Path, descriptor: Descriptor, diff_id: str, unpacked: int = 0) -> Layer:
         """The layer whose blob is the file `path`."""
-        return cls(descriptor=descriptor, diff_id=diff_id, open=lambda: path.open("rb"))
+        return cls(descriptor=descriptor, diff_id=diff_id, open=lambda: path.open("rb"), unpacked=unpacked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

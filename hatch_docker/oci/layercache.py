@@ -15,14 +15,10 @@ from hatch_docker.support.progress import Advance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeLayer:
-    """A layer that we wrote: its contents as display names, and its uncompressed size in bytes.
-
-    `reused` is true if it came from the cache.
-    """
+    """A layer that we wrote, and its contents as display names. `reused` is true if it came from the cache."""
 
     layer: Layer
     contents: tuple[str, ...]
-    unpacked: int
     reused: bool
 
 
@@ -40,8 +36,8 @@ def make_layer(
         with cache.open(partial_file) as out:
             written = write_layer(entries, out, options, present=present, advance=advance)
         path = cache.adopt(partial_file, written.descriptor.digest)
-    layer = Layer.of_file(path, written.descriptor, written.diff_id)
-    return MadeLayer(layer=layer, contents=contents, unpacked=written.unpacked, reused=False)
+    layer = Layer.of_file(path, written.descriptor, written.diff_id, written.unpacked)
+    return MadeLayer(layer=layer, contents=contents, reused=False)
 
 
 def remember(cache: Cache, kind: str, key: str, made: MadeLayer) -> None:
@@ -49,7 +45,7 @@ def remember(cache: Cache, kind: str, key: str, made: MadeLayer) -> None:
     document = {
         "descriptor": made.layer.descriptor.to_json(),
         "diff_id": made.layer.diff_id,
-        "unpacked": made.unpacked,
+        "unpacked": made.layer.unpacked,
         "contents": list(made.contents),
     }
     cache.put(kind, key, document)
@@ -67,5 +63,5 @@ def recall(cache: Cache, kind: str, key: str) -> MadeLayer | None:
     path = cache.blob(descriptor.digest)
     if path is None:
         return None
-    layer = Layer.of_file(path, descriptor, diff_id)
-    return MadeLayer(layer=layer, contents=contents, unpacked=unpacked, reused=True)
+    layer = Layer.of_file(path, descriptor, diff_id, unpacked)
+    return MadeLayer(layer=layer, contents=contents, reused=True)

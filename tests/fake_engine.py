@@ -27,7 +27,10 @@ class FakeEngine(Loopback):
     answers: list[tuple[int, bytes] | str] = field(default_factory=list)
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     loads: list[set[str]] = field(default_factory=list)
+    sent: dict[str, bytes] = field(default_factory=dict)  # by the last load
+    driver: str = "overlay2"
     containerd: bool = False  # an image's ID is its manifest's digest, as in containerd's store
+    requests: list[str] = field(default_factory=list)
     saved: bytes = b""
     cut_saves: bool = False
     containers: Containers = field(default_factory=Containers)
@@ -42,6 +45,7 @@ class FakeEngine(Loopback):
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
         self.loads.append(set(members))
+        self.sent = members
         (entry,) = json.loads(members["manifest.json"])
         rootfs = json.loads(members[entry["Config"]])["rootfs"]["diff_ids"]
         present = {layer for image in self.images.values() for layer in image["RootFS"]["Layers"]}
@@ -51,7 +55,7 @@ class FakeEngine(Loopback):
         identity = "sha256:" + entry["Config"].rpartition("/")[2]
         if self.containerd:
             identity = json.loads(members["index.json"])["manifests"][0]["digest"]
-        image = {"Id": identity, "RootFS": {"Layers": rootfs}}
+        image = {"Id": identity, "RootFS": {"Layers": rootfs}, "RepoTags": entry["RepoTags"]}
         self.images |= dict.fromkeys([identity, *entry["RepoTags"]], image)
         return 200, b'{"stream":"Loaded image"}'
 
@@ -61,9 +65,14 @@ class _Handler(ContainersHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
+        self.fake.requests.append(path)
         if self.answer_container_request():
             return
-        if path == "/version":
+        if re.fullmatch(r"/v[\d.]+/info", path):
+            status = [["driver-type", "io.containerd.snapshotter.v1"]] if self.fake.containerd else []
+            driver = "overlayfs" if self.fake.containerd else self.fake.driver
+            self.answer(200, json.dumps({"Driver": driver, "DriverStatus": status}).encode())
+        elif path == "/version":
             self.answer(200, b'{"ApiVersion": "1.45", "Os": "linux", "Arch": "amd64"}')
         elif match := re.fullmatch(r"/v[\d.]+/images/(.+)/json", path):
             image = self.fake.images.get(unquote(match[1]))
@@ -73,6 +82,7 @@ class _Handler(ContainersHandler):
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
+        self.fake.requests.append(parts.path)
         if self.answer_container_request():
             return
         if parts.path.endswith("/images/load"):

@@ -10,8 +10,10 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from hatch_docker.engine.container import LABEL, LIMIT, MAIN, Container, new, opened
 from hatch_docker.engine.files import CHUNK
@@ -20,7 +22,7 @@ from hatch_docker.engine.probe import refusal
 from hatch_docker.engine.translate import ForeignError, hint, text, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
-from hatch_docker.oci.image import Image
+from hatch_docker.oci.image import Image, uncompressed
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress, counted
@@ -32,6 +34,8 @@ _CONNECT_SECONDS = 15
 _TIMEOUT_SECONDS = 600
 # Containers that did not start within this time belong to processes that were killed.
 _ABANDONED_SECONDS = 600
+# The SDK's names for sockets, and loopback. The network to another machine is slower than its decompression.
+_HERE = frozenset({"localhost", "localnpipe", "127.0.0.1"})
 _NO_ENGINE = (
     "start Docker, or name another engine with DOCKER_HOST (Podman's socket works too); an archive needs no engine: "
     "hatch-docker build -o type=oci,dest=FILE, or hatch build -t docker:archive"
@@ -109,34 +113,34 @@ class Engine:
         return Platform.of(*(str(facts.get(key) or "") for key in ("Os", "Architecture", "Variant")))
 
     def load(self, image: Image, references: Sequence[Reference], *, base: str = "", progress: Progress) -> None:
-        """Load `image` under all `references`. Layers that the engine has already are not sent.
+        """Load `image` under all `references`. Nothing is sent if the engine has it.
 
-        `base` is a name of the base image that the engine may know. If the engine refuses an archive without those
-        layers, it gets the whole image. Raises EngineError.
+        Layers that the engine has already are not sent, except to a containerd store. `base` is a name of the base
+        image that the engine may know. If the engine refuses an archive without those layers, it gets the whole image.
+        Raises EngineError.
         """
-        if self._has(image, image.config_descriptor.digest):
-            self._tag(image.config_descriptor.digest, references)
-            return
-        present = self._present_layers(image, [references[0].familiar, base])
-        try:
-            self._send(image, references, present, progress)
-        except EngineError:
-            if not present:
-                raise
-            self._send(image, references, frozenset(), progress)
-        self._tag(references[0].familiar, references[1:])
+        named = self._inspect(references[0].familiar)
+        found = named if _is(image, named) else self._find(image)
+        if not found:
+            others = [] if self._is_content_store else [named, self._inspect(base) if base else {}]
+            present = _present_layers(image, others)
+            try:
+                found = self._send(image, references, present, progress)
+            except EngineError:
+                if not present:
+                    raise
+                found = self._send(image, references, frozenset(), progress)
+        self._tag(found, references)
 
     def provide(self, image: Image, reference: Reference, *, base: str = "", progress: Progress) -> str:
         """Load `image` under `reference`, unless the engine has it under any name; return the ID to run it by.
 
         `base` is as in `load`. Raises EngineError.
         """
-        # In a containerd store, an image's ID is its manifest's digest.
-        for digest in (image.config_descriptor.digest, image.digest):
-            if self._has(image, digest):
-                return digest
-        self.load(image, [reference], base=base, progress=progress)
-        return self.image_id(reference.familiar)
+        if not (found := self._find(image)):
+            self.load(image, [reference], base=base, progress=progress)
+            found = self._inspect(reference.familiar)
+        return str(found.get("Id", ""))
 
     @contextlib.contextmanager
     def container(
@@ -165,43 +169,61 @@ class Engine:
         with opened(made, image, network=network, platform=platform, main=main) as container:
             yield container
 
-    def _send(self, image: Image, references: Sequence[Reference], without: frozenset[str], progress: Progress) -> None:
-        """Send the archive without some layers. Raises EngineError if the engine does not have the image then."""
-        total = sum(layer.descriptor.size for layer in image.layers if layer.descriptor.digest not in without)
+    def _send(
+        self, image: Image, references: Sequence[Reference], without: frozenset[str], progress: Progress
+    ) -> dict[str, Any]:
+        """Send the archive without some layers; return the image as the engine has it then.
+
+        Raises EngineError if the engine does not have it.
+        """
+        sent = image
+        if self._takes_plain_layers:
+            layers = (each if each.descriptor.digest in without else uncompressed(each) for each in image.layers)
+            sent = replace(image, layers=tuple(layers))
+        total = sum(layer.descriptor.size for layer in sent.layers if layer.descriptor.digest not in without)
         failure = ""
         with progress.task("load", references[0].familiar, total) as advance:
-            chunks = counted(archive(image.node, references, without=without), advance)
+            chunks = counted(archive(sent.node, references, without=without), advance)
             with translated("the engine does not load the image"):
                 for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
                     # An immediate refusal has a message; a failure while loading is an error in the stream.
                     failure = failure or str(message.get("error") or message.get("message") or "")
-        if failure or not self._has(image, references[0].familiar):
+        loaded = {} if failure else self._inspect(references[0].familiar)
+        if not _is(image, loaded):
             raise EngineError(
                 f"the engine does not load the image: {failure or 'it loaded another one'}", hint=hint(failure)
             )
+        return loaded
 
-    def _has(self, image: Image, name: str) -> bool:
-        """Whether `name` is this image: its ID is the config's digest, in a containerd store the manifest's."""
-        identity = self._inspect(name).get("Id")
-        return identity in {image.config_descriptor.digest, image.digest} and self._diff_ids(name) == [
-            layer.diff_id for layer in image.layers
-        ]
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        with translated("the engine does not answer"):
+            return dict(self._api.info())
 
-    def _present_layers(self, image: Image, names: list[str]) -> frozenset[str]:
-        """The digests of the lowest layers that `image` has in common with one of the named images."""
-        best = 0
-        for name in filter(None, names):
-            common = 0
-            for layer, diff_id in zip(image.layers, self._diff_ids(name), strict=False):
-                if layer.diff_id != diff_id:
-                    break
-                common += 1
-            best = max(best, common)
-        return frozenset(layer.descriptor.digest for layer in image.layers[:best])
+    @property
+    def _takes_plain_layers(self) -> bool:
+        """Whether layers are sent uncompressed: the engine is on this machine, and unpacks them anyway.
 
-    def _diff_ids(self, name: str) -> list[str]:
-        rootfs = self._inspect(name).get("RootFS") or {}
-        return list(rootfs.get("Layers") or ())
+        `overlay2` is Docker's graph driver, whose images have no manifest. Docker's containerd store and Podman keep
+        the manifest, by which the image is known in registries, so they need the blobs that it names.
+        """
+        host = urlsplit(self._api.base_url).hostname
+        return host in _HERE and self._info.get("Driver") == "overlay2"
+
+    @property
+    def _is_content_store(self) -> bool:
+        """Whether images are in containerd's store, which can push only those whose blobs it has all.
+
+        It accepts an image without the blob of a layer that it has with another compression, and may not tell.
+        """
+        return any("io.containerd.snapshotter.v1" in status for status in self._info.get("DriverStatus") or ())
+
+    def _find(self, image: Image) -> dict[str, Any]:
+        """The image, inspected by its ID; empty if the engine does not have all of it."""
+        for digest in (image.config_descriptor.digest, image.digest):
+            if _is(image, found := self._inspect(digest)):
+                return found
+        return {}
 
     def _inspect(self, name: str) -> dict[str, Any]:
         from docker.errors import NotFound
@@ -212,10 +234,38 @@ class Engine:
             except NotFound:
                 return {}
 
-    def _tag(self, name: str, references: Sequence[Reference]) -> None:
-        for reference in references:
+    def _tag(self, image: Mapping[str, Any], references: Sequence[Reference]) -> None:
+        """Give an inspected image the names that it lacks."""
+        names = set(image.get("RepoTags") or ())
+        # Podman's are whole.
+        for reference in (each for each in references if names.isdisjoint({each.familiar, str(each)})):
             with translated(f"the engine cannot tag {reference.familiar}"):
-                self._api.tag(name, reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag)
+                self._api.tag(image["Id"], reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag)
+
+
+def _is(image: Image, inspected: Mapping[str, Any]) -> bool:
+    """Whether the engine has `image` whole: its ID is the config's digest, in a containerd store the manifest's."""
+    return inspected.get("Id") in {image.config_descriptor.digest, image.digest} and _diff_ids(inspected) == [
+        layer.diff_id for layer in image.layers
+    ]
+
+
+def _present_layers(image: Image, others: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The digests of the lowest layers that `image` has in common with one of the inspected images."""
+    best = 0
+    for other in others:
+        common = 0
+        for layer, diff_id in zip(image.layers, _diff_ids(other), strict=False):
+            if layer.diff_id != diff_id:
+                break
+            common += 1
+        best = max(best, common)
+    return frozenset(layer.descriptor.digest for layer in image.layers[:best])
+
+
+def _diff_ids(inspected: Mapping[str, Any]) -> list[str]:
+    rootfs = inspected.get("RootFS") or {}
+    return list(rootfs.get("Layers") or ())
 
 
 def sweep(api: APIClient, *, before: float) -> None:

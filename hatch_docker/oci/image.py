@@ -173,6 +173,21 @@ def plain_tar(chunks: Iterator[bytes], media_type: str, diff_id: str) -> Iterato
     return verified(decompressed(chunks, media_type), diff_id, mismatch)
 
 
+def uncompressed(layer: Layer) -> Layer:
+    """The layer with its plain tar as blob. Reads a layer whose unpacked size is unknown. Raises ImageError.
+
+    Opened, it raises ImageError where the compressed blob is damaged; nothing else is verified.
+    """
+
+    def chunks() -> Iterator[bytes]:
+        with layer.open() as file:
+            yield from decompressed(chunks_of(file), layer.descriptor.media_type)
+
+    size = layer.unpacked or sum(map(len, chunks()))
+    descriptor = Descriptor(media_type=spec.LAYER_TAR, digest=layer.diff_id, size=size)
+    return Layer(descriptor=descriptor, diff_id=layer.diff_id, open=lambda: reader(chunks()), unpacked=size)
+
+
 def _zstd(source: io.BufferedReader) -> Iterator[bytes]:
     from hatch_docker.oci import zstd
 

@@ -173,6 +173,14 @@ class TestContract:
         assert (progress.sent[1] > LARGE) == engine._is_content_store
         assert saved(engine, name("1")) == [each.diff_id for each in changed.layers]
 
+    def test_sends_only_the_changed_layer_of_a_new_version(
+        self, engine: Engine, name: Callable[[str], Reference]
+    ) -> None:
+        common, progress = layer(LARGE), Counting()
+        engine.load(image(common, layer(SMALL)), [name("1"), name("latest")], progress=progress)
+        engine.load(image(common, layer(SMALL)), [name("2"), name("latest")], progress=progress)
+        assert (progress.sent[1] > LARGE) == engine._is_content_store
+
     def test_does_not_send_the_bases_layers(self, engine: Engine, name: Callable[[str], Reference]) -> None:
         base, progress = image(layer(LARGE)), Counting()
         engine.load(base, [name("base")], progress=progress)

@@ -122,8 +122,11 @@ class Engine:
         named = self._inspect(references[0].familiar)
         found = named if _is(image, named) else self._find(image)
         if not found:
-            others = [] if self._is_content_store else [named, self._inspect(base) if base else {}]
-            present = _present_layers(image, others)
+            # `latest` is in the engine more often than the name with a new version.
+            others = [base, *(each.familiar for each in references[1:])]
+            present: frozenset[str] = frozenset()
+            if not self._is_content_store:
+                present = _present_layers(image, [named, *map(self._inspect, filter(None, others))])
             try:
                 found = self._send(image, references, present, progress)
             except EngineError:

@@ -30,6 +30,7 @@ from mutations import many
 
 from hatch_docker.engine.client import answers
 from hatch_docker.errors import HatchDockerError
+from hatch_docker.index import pip_config
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
@@ -164,12 +165,13 @@ _ON_THE_INDEX = ("network", "pythons", "seeds")
 
 @pytest.fixture(autouse=True)
 def isolated_from_pip_and_uv(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave this machine's configuration of pip and uv out of tests."""
+    """Leave this machine's configuration of pip and uv out of tests, also of those with an environment of their own."""
     if any(request.node.get_closest_marker(each) for each in _ON_THE_INDEX):
         return
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_")) and name not in _NO_INDEX_SETTINGS]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setattr(pip_config, "system_files", lambda _environ: ())
 
 
 @pytest.fixture(scope="session", autouse=True)

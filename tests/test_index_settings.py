@@ -1,40 +1,41 @@
+import importlib.util
+import json
 import os
+import random
+import subprocess
 import sys
+import textwrap
+import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_index import Notes
-from fake_pip import use_fake_pip
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker.errors import ArtifactError
+from hatch_docker.index import pip_config
 from hatch_docker.index.credentials import Credentials, Login, read_netrc, split_login
-from hatch_docker.index.pip_config import Pip
+from hatch_docker.index.pip_config import Pip, read_pip_configuration
 from hatch_docker.index.settings import IndexSettings, discover
 from hatch_docker.index.tool_settings import ToolSettings, ca_file_of, uv_settings
 from hatch_docker.index.uv_config import UvFile, project_table
 from hatch_docker.support.progress import Progress
+
+# Before a fixture leaves them out.
+SYSTEM_FILES = pip_config.system_files
+MAIN = "https://main.example/simple"
 
 
 @pytest.fixture
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the test if pip is run."""
 
-    def run(self: Pip, *arguments: str) -> str:
-        raise AssertionError(arguments)
+    def run(self: Pip) -> str:
+        raise AssertionError
 
-    monkeypatch.setattr(Pip, "_run", run)
-
-
-def fake_pip(
-    monkeypatch: pytest.MonkeyPatch, listing: str, usage: str = "(default https://main.example/simple)"
-) -> None:
-    def run(self: Pip, *arguments: str) -> str:
-        return listing if arguments[0] == "config" else f"-i, --index-url <url>  Base URL of the index {usage}"
-
-    monkeypatch.setattr(Pip, "_run", run)
+    monkeypatch.setattr(Pip, "_help", run)
 
 
 def discovered(
@@ -102,11 +103,13 @@ def test_path_as_index_in_the_user_file_of_uv(tmp_path: Path) -> None:
 
 
 def test_broken_file_is_skipped_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_pip(monkeypatch, "")
+    monkeypatch.setattr(Pip, "_help", lambda _: f"-i, --index-url <url>  Base URL of the index (default {MAIN})")
     (tmp_path / "uv.toml").write_text("index-url = [")
+    write_pip(tmp_path / ".config/pip", "index-url = https://ann:secret@x.example/simple\n[global]\n")
     progress = Notes()
-    assert discovered(tmp_path, progress=progress).urls() == ("https://main.example/simple",)
-    assert "uv.toml" in progress.notes[0]
+    assert discovered(tmp_path, progress=progress).urls() == (MAIN,)
+    assert ["uv.toml" in progress.notes[0], "pip." in progress.notes[1], len(progress.notes)] == [True, True, 2]
+    assert "secret" not in progress.notes[1]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -115,18 +118,32 @@ def test_named_pipe_is_not_read(tmp_path: Path) -> None:
     assert project_table(tmp_path) == {}
 
 
-def test_configuration_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_pip(
-        monkeypatch,
-        r"""global.index-url='https://global.example/simple'
-global.cert='/corp.pem'
-install.index-url='https://ann:secret@install.example/simple'
-global.extra-index-url='\nhttps://a.example/simple\nhttps://b.example/simple'
-broken.line
-global.index-url=not python
-""",
+def write_pip(folder: Path, text: str) -> Path:
+    """Write a configuration file of pip, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ("pip.ini" if os.name == "nt" else "pip.conf")
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_configuration_of_pip(tmp_path: Path) -> None:
+    named = write_pip(
+        tmp_path / "named",
+        """
+        [global]
+        index-url = https://global.example/simple
+        cert = /corp.pem
+        extra_index_url =
+            https://a.example/simple
+            https://b.example/simple
+        [install]
+        index-url = https://ann:secret@install.example/simple
+        [freeze]
+        find-links = /nowhere
+        """,
     )
-    settings = discovered(tmp_path)
+    settings = discovered(tmp_path, PIP_CONFIG_FILE=str(named))
     assert settings.urls() == (
         "https://install.example/simple",
         "https://a.example/simple",
@@ -138,9 +155,20 @@ global.index-url=not python
     assert settings.credentials.headers("https://install.example:8443/x.whl") == {}
 
 
-def test_extra_indexes_of_uv_add_to_the_main_one_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_pip(monkeypatch, ":env:.index-url='https://pip.example/simple'\n")
-    settings = discovered(tmp_path, UV_INDEX="corp=https://corp.example/simple")
+@pytest.mark.usefixtures("no_pip")
+def test_no_program_is_run_for_the_login_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(subprocess, "Popen")
+    named = write_pip(tmp_path / "named", "[global]\nindex-url = https://ann:x@pip.example/simple\n")
+    settings = discovered(tmp_path, PIP_CONFIG_FILE=str(named))
+    assert settings.credentials.headers("https://pip.example/x.whl")
+    assert settings.credentials.headers("https://files.example/x.whl") == {}
+
+
+@pytest.mark.usefixtures("no_pip")
+def test_extra_indexes_of_uv_add_to_the_main_one_of_pip(tmp_path: Path) -> None:
+    settings = discovered(
+        tmp_path, PIP_INDEX_URL="https://pip.example/simple", UV_INDEX="corp=https://corp.example/simple"
+    )
     assert settings.urls() == ("https://pip.example/simple", "https://corp.example/simple")
 
 
@@ -157,19 +185,87 @@ def test_settings_of_the_real_pip(tmp_path: Path) -> None:
     assert settings.urls()[0].startswith("https://")
 
 
-def test_fake_pip_answers_like_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {
-        "PIP_INDEX_URL": "http://127.0.0.1:1/simple/",
-        "PIP_EXTRA_INDEX_URL": "http://u:p@127.0.0.1:1/simple/ http://127.0.0.1:2/simple/",
-        "PIP_FIND_LINKS": "wheels",
-        "PIP_NO_INDEX": "1",
+# Options in all spellings that pip reads.
+SPELLINGS = (("index-url", "INDEX_URL"), ("--extra-index-url", "extra_index_url"), ("find-links", "--Find-Links"))
+# Prints the settings of `pip install`, since `pip config list` does not say which of several counts.
+REAL = """
+import json
+from pip._internal.commands import create_command
+from pip._internal.models.index import PyPI
+found = vars(create_command("install").parser.get_default_values())
+names = ("index_url", "extra_index_urls", "find_links", "no_index")
+print(json.dumps({name: found[name] for name in names} | {"default": PyPI.simple_url}))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment_with_pip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A virtual environment, for a configuration file of its own, and the directory that has pip."""
+    folder = tmp_path_factory.mktemp("pip") / "venv"
+    venv.create(folder)
+    found = importlib.util.find_spec("pip")
+    assert found
+    assert found.origin
+    return folder, str(Path(found.origin).parent.parent)
+
+
+@pytest.mark.parametrize(
+    ("files", "variables"),
+    [
+        ("global global2 legacy user site named", {}),
+        ("global global2 legacy user site", {"PIP_EXTRA_INDEX_URL": "https://e.example/a https://e.example/b"}),
+        ("global2 user", {"PIP_INDEX_URL": "", "PIP_CONFIG_FILE": "missing"}),
+        ("global legacy named", {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "wheels", "PIP_FORMAT": "x"}),
+        ("global user site", {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "https://e.example/simple"}),
+    ],
+)
+def test_configuration_is_that_of_the_real_pip(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment_with_pip: tuple[Path, str],
+    files: str,
+    variables: dict[str, str],
+) -> None:
+    """Each file has some of the options in some of the sections: which of them count depends on all the others."""
+    folder, path = environment_with_pip
+    write_pip(folder, "")
+    folders = {
+        "global": tmp_path / "xdg1/pip",
+        "global2": tmp_path / "xdg2/pip",
+        "legacy": tmp_path / ("pip" if os.name == "nt" else ".pip"),
+        "user": tmp_path / ("config/pip" if sys.platform != "darwin" else ".config/pip"),
+        "site": folder,
+        "named": tmp_path / "named",
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    pip = {**kept, **settings, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
-    real = Pip(pip).configuration
-    use_fake_pip(monkeypatch)
-    assert Pip(pip).configuration == real
-    assert {f"PIP_{key.upper().replace('-', '_')}" for key in real} > settings.keys()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "XDG_"))}
+    system = "" if os.name == "nt" else f"{tmp_path / 'xdg1'}:{tmp_path / 'xdg2'}"
+    places = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "APPDATA": str(tmp_path / "config")}
+    environ = {**kept, **places, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "XDG_CONFIG_DIRS": system}
+    environ |= {"PYTHONPATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables}
+    chosen = random.Random(files)
+    for name in files.split():
+        lines = []
+        for section in ("install", "global", "wheel"):
+            lines.append(f"[{section}]")
+            for spellings in SPELLINGS:
+                if chosen.random() < 0.4:
+                    # The value says which one it is.
+                    value = chosen.choice(["", f"https://{name}.example/{section}", f"\n  {name}\n  {section}"])
+                    lines.append(f"{chosen.choice(spellings)} = {value}")
+        written = write_pip(folders[name], "\n".join(lines) + "\n")
+        if name == "named":
+            environ["PIP_CONFIG_FILE"] = str(written)
+    monkeypatch.setattr(pip_config, "system_files", SYSTEM_FILES)
+    monkeypatch.setattr(sys, "prefix", str(folder))
+    ours = read_pip_configuration(environ, home=tmp_path)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = subprocess.run([python, "-c", REAL], env=environ, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout)
+    assert ours.get("index-url", theirs["default"]) == theirs["index_url"]
+    assert ours.get("extra-index-url", "").split() == theirs["extra_index_urls"]
+    assert ours.get("find-links", "").split() == theirs["find_links"]
+    assert (ours.get("no-index", "0") == "1") == theirs["no_index"]
 
 
 def test_long_default_index_of_pip_is_read_completely(tmp_path: Path) -> None:
@@ -187,8 +283,7 @@ def test_pip_module_of_the_project_is_not_run(tmp_path: Path, monkeypatch: pytes
 def test_without_pip_the_hint_names_the_settings(executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = Pip({**os.environ, "PIP_NO_SUCH_THING": "1"}, executable=executable)
     if executable == sys.executable:
-        monkeypatch.setattr(Pip, "_run", lambda *_: "pip changed how its help looks")
-    assert pip.configuration == {}
+        monkeypatch.setattr(Pip, "_help", lambda _: "pip changed how its help looks")
     with pytest.raises(ArtifactError, match="HATCH_DOCKER_INDEX_URL"):
         _ = pip.default_index
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from fake_index import FakeIndex, Notes, serving
-from fake_pip import use_fake_pip
 from packaging.requirements import Requirement
 from prepared_maker import TARGET
 from wheel_maker import make_wheel
@@ -142,8 +141,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    use_fake_pip(monkeypatch)
+def bench(tmp_path: Path) -> Iterator[Bench]:
     with serving() as squatted, serving() as corp, serving() as files:
         for index, version in ((squatted, "9.0"), (corp, "1.0"), (files, "1.0")):
             wheel = make_wheel(tmp_path, NAME, version, requires=["other"])

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from fake_index import FakeIndex, serving
-from fake_pip import use_fake_pip
 from wheel_maker import make_wheel
 
 from hatch_docker.index.client import Index
@@ -86,8 +85,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    use_fake_pip(monkeypatch)
+def bench(tmp_path: Path) -> Iterator[Bench]:
     with serving() as right, serving() as wrong:
         for index, version in ((right, "1.0"), (wrong, "2.0")):
             wheel = make_wheel(tmp_path, "demo", version)

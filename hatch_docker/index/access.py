@@ -111,8 +111,8 @@ class IndexAccess:
     def open(self, named: NamedIndexes) -> Indexes:
         """The project's indexes, with those that its lock names.
 
-        The settings are discovered when they are first needed, since that may run pip, for half a second. Cache keys
-        contain only the URLs that are known without it: those of the project and of two environment variables.
+        The settings are discovered when they are first needed: most builds need none. Cache keys contain only the URLs
+        that are known without them: those of the project and of two environment variables.
         """
         own = ToolSettings(
             url=self.index_url or named.url,
@@ -165,6 +165,6 @@ class IndexAccess:
     def _connect(self, settings: IndexSettings) -> Index:
         from hatch_docker.index.client import Index
 
-        # pip's own certificate setting applies to indexes alone, and is known only after pip has run.
+        # pip's own certificate setting applies to indexes alone, and only if its other settings count.
         http = Http(replace(self.network, ca_file=settings.ca_file))
         return Index(settings, http, sources=self.sources(), progress=self.progress)

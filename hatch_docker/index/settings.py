@@ -6,12 +6,13 @@ or PDM, pip's settings. No index is built in: the last resort is the default of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.index.credentials import Credentials, read_netrc, split_login
-from hatch_docker.index.pip_config import Pip
+from hatch_docker.index.pip_config import Pip, read_pip_configuration
 from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.stores import Keyring, read_uv_store
 from hatch_docker.index.tool_settings import (
@@ -36,7 +37,7 @@ class IndexSettings:
 
     `url` is the main index, empty if none is configured: then `urls()` uses pip's default. `flat_urls` are directories
     or pages of files, which `no_index` says to use alone. `for_uv` are the settings that uv does not find by itself.
-    `ca_file` is the environment's, else pip's `cert` if pip was run.
+    `ca_file` is the environment's, else pip's `cert` if pip's settings count.
     """
 
     url: str = ""
@@ -91,11 +92,10 @@ def discover(
 
     `own` are its own `index-url` and the indexes that its lock names, without relative paths; `sources` has the named
     indexes of Poetry and PDM. The first of configuration, uv, these and pip that has a main index ends the search. The
-    extra indexes of those before it count, too. Files that cannot be read are skipped with a note. pip is run only if
-    nothing else has a main index, so call this only when an index is needed.
+    extra indexes of those before it count, too. Files that cannot be read are skipped with a note. No program is run.
     """
-    pip = Pip(environ)
     uv = uv_settings(environ, uv_files(root, environ, home=home, progress=progress), root)
+    pip = partial(read_pip_configuration, environ, home=home, progress=progress)
     used = [*_in_order(own, uv, foreign_settings(sources), pip, root)]
     found = [*used, uv, environment_settings(environ, root)]
     urls = [url for each in found for url in each.all_urls]
@@ -108,19 +108,19 @@ def discover(
         for_uv=_for_uv(own, uv, [_main_alone(each) if project_table(root) else each for each in used[2:]]),
         credentials=_credentials(urls, found, environ, home, progress),
         ca_file=ca_file_of(environ) or next((each.ca_file for each in used if each.ca_file), ""),
-        pip=pip,
+        pip=Pip(environ),
     )
 
 
 def _in_order(
-    own: ToolSettings, uv: ToolSettings, foreign: ToolSettings, pip: Pip, root: Path
+    own: ToolSettings, uv: ToolSettings, foreign: ToolSettings, pip: Callable[[], Mapping[str, str]], root: Path
 ) -> Iterator[ToolSettings]:
     """The settings by precedence, until there is a main index."""
     for settings in (own, uv, foreign):
         yield settings
         if settings.url or settings.no_index:
             return
-    yield pip_settings(pip, root)
+    yield pip_settings(pip(), root)
 
 
 def _for_uv(own: ToolSettings, uv: ToolSettings, others: Sequence[ToolSettings]) -> ToolSettings:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.index.credentials import Login, split_login, with_login
-from hatch_docker.index.pip_config import Pip
 from hatch_docker.index.source import Sources
 from hatch_docker.index.uv_config import UvFile
 from hatch_docker.index.uv_sources import absolute_url, list_of
@@ -163,9 +162,8 @@ def foreign_settings(sources: Sources) -> ToolSettings:
     )
 
 
-def pip_settings(pip: Pip, root: Path) -> ToolSettings:
-    """The settings of pip, without its built-in default."""
-    settings = pip.configuration
+def pip_settings(settings: Mapping[str, str], root: Path) -> ToolSettings:
+    """The settings of pip, given by the names of its options, without its built-in default."""
     return ToolSettings(
         url=absolute_url(settings.get("index-url", ""), root),
         extra_urls=tuple(absolute_url(each, root) for each in settings.get("extra-index-url", "").split()),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mutations import many
 from packaging.pylock import PackageVcs
 from packaging.requirements import Requirement
+from tool_locks import changes_of
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import HatchDockerError, LockError, NoWheelError, ResolveError
@@ -35,9 +36,8 @@ from hatch_docker.locks import (
 )
 from hatch_docker.locks.commands import uv_platform
 from hatch_docker.locks.formats import lock_format
-from hatch_docker.locks.model import Overrides, read_toml
+from hatch_docker.locks.model import Overrides, read_toml, recorded
 from hatch_docker.locks.readers.pylock import validated
-from hatch_docker.locks.readers.uv_metadata import changes as uv_changes
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
@@ -911,12 +911,12 @@ def test_changes_since_a_uv_lock_was_made(tmp_path: Path) -> None:
     document = uv_lock(root, uv_package("six", "1.16"))
     assert uv_selected(tmp_path, document, requirements=[Requirement("six >= 1.10")]) == {"six": "1.16"}
     request = request_for(SLIM, root=tmp_path, requirements=[Requirement("six>=1.11"), Requirement("new[a]")])
-    assert uv_changes(tmp_path / "uv.lock", request) == [
+    assert changes_of(tmp_path / "uv.lock", request) == [
         "requires new[a], which is not locked",
         "requires six>=1.11 instead of six>=1.10",
     ]
     request = replace(request, requirements=[])
-    assert uv_changes(tmp_path / "uv.lock", request) == ["no longer requires six>=1.10"]
+    assert changes_of(tmp_path / "uv.lock", request) == ["no longer requires six>=1.10"]
 
 
 @pytest.mark.parametrize(
@@ -999,7 +999,7 @@ def test_excluded_names_and_replaced_metadata_are_read(tmp_path: Path) -> None:
     manifest = {"excludes": ["zipp"], "dependency-metadata": [{"name": "six", "version": "1", "requires-dist": []}]}
     document = uv_lock(ROOT | {"dependencies": [{"name": "six"}]}, uv_package("six", "1"), manifest=manifest)
     found = read_lock(write(tmp_path / "uv.lock", document), request_for(SLIM), nothing())
-    excepted = overridden(found)
+    excepted = overridden(recorded(found))
     assert excepted == Overrides(names=frozenset({"zipp"}), packages=frozenset({"six"}))
     artifacts = select(found, request_for(SLIM), lock=tmp_path / "uv.lock")
     wants = request_for(SLIM, requirements=[Requirement("zipp"), Requirement("six")])
@@ -1030,9 +1030,9 @@ def test_own_extras_of_the_project_are_resolved(tmp_path: Path) -> None:
 def test_overridden_names_are_read(tmp_path: Path) -> None:
     document = uv_lock(ROOT, manifest={"overrides": [{"name": "zipp", "specifier": "<4"}]})
     found = read_lock(write(tmp_path / "uv.lock", document), InstallRequest(project="demo", target=SLIM), nothing())
-    assert overridden(found) == Overrides(names=frozenset({"zipp"}))
+    assert overridden(recorded(found)) == Overrides(names=frozenset({"zipp"}))
     wants = [Requirement("zipp>=99")]
-    assert check_complete([], {}, request_for(SLIM, requirements=wants), overridden=overridden(found)) == []
+    assert check_complete([], {}, request_for(SLIM, requirements=wants), overridden=overridden(recorded(found))) == []
 
 
 def test_missing_wheel_in_a_universal_lock_does_not_suggest_to_lock_again(tmp_path: Path) -> None:
@@ -1145,8 +1145,9 @@ def attempt(path: Path, finder: FileFinder) -> None:
     required = [Requirement("web[fast]>=0"), Requirement("numpy"), Requirement("url")]
     request = InstallRequest(project="demo", target=SLIM, requirements=required, groups=frozenset({"dev"}))
     try:
-        lock_format(path).changes(path, request)
-        select(read_lock(path, request, finder), request_for(SLIM), lock=path)
+        pylock = read_lock(path, request, finder)
+        lock_format(path).changes(path, request, recorded(pylock))
+        select(pylock, request_for(SLIM), lock=path)
     except HatchDockerError as error:
         assert str(path) in str(error) or error.place  # noqa: PT017
 

@@ -441,7 +441,7 @@ def test_packages_that_pipenv_did_not_resolve_must_not_apply(tmp_path: Path) -> 
     document = json.loads(lock.read_text())
     document["_meta"]["hash"] = {"sha256": pipfile_hash(read_toml(tmp_path / "Pipfile"), canonical=True)}
     lock.write_text(json.dumps(document))
-    assert lock_format(lock).changes(lock, request) == []
+    assert lock_format(lock).changes(lock, request, {}) == []
     (tmp_path / "Pipfile").unlink()
     with pytest.raises(LockError, match="not pinned: win") as caught:
         chosen(lock, request, finder)
@@ -483,14 +483,14 @@ def test_changes_name_the_requirements_that_are_not_locked(tmp_path: Path) -> No
     metadata = {"lock-version": "2.1", "content-hash": "0"}
     poetry = poetry_lock(tmp_path, poetry_package("a"), poetry_package("b"), metadata=metadata)
     request = request_for(tmp_path)
-    assert lock_format(poetry).changes(poetry, request) == [differs.format("pyproject.toml", "a>=2; c; linter ^3")]
+    assert lock_format(poetry).changes(poetry, request, {}) == [differs.format("pyproject.toml", "a>=2; c; linter ^3")]
     pdm = pdm_lock(tmp_path, package("a"), package("b"), content_hash="sha256:0")
-    assert lock_format(pdm).changes(pdm, request) == [differs.format("pyproject.toml", "a>=2; c")]
+    assert lock_format(pdm).changes(pdm, request, {}) == [differs.format("pyproject.toml", "a>=2; c")]
     meta = {"pipfile-spec": 6, "hash": {"sha256": "0"}}
     pipfile = pipfile_lock(tmp_path, _meta=meta, default={"a": pinned("a"), "b": pinned("b")})
-    assert lock_format(pipfile).changes(pipfile, request) == [differs.format("Pipfile", "a>=2")]
+    assert lock_format(pipfile).changes(pipfile, request, {}) == [differs.format("Pipfile", "a>=2")]
     (tmp_path / "Pipfile").write_text('[packages]\na = "*"\n')
-    assert lock_format(pipfile).changes(pipfile, request) == []
+    assert lock_format(pipfile).changes(pipfile, request, {}) == []
 
 
 def test_each_tool_has_its_command(tmp_path: Path) -> None:
@@ -640,7 +640,7 @@ def test_damaged_locks_are_errors_of_locks(tmp_path_factory: pytest.TempPathFact
         dump(lock, replaced(document, random.choice(list(places(document))), random.choice(ODD)))
         for attempt in (
             partial(chosen, lock, request, finder),
-            partial(lock_format(lock).changes, lock, request),
+            partial(lock_format(lock).changes, lock, request, {}),
             partial(named_indexes, lock),
         ):
             with contextlib.suppress(LockError):

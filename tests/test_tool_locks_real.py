@@ -26,7 +26,7 @@ from hatch_docker.index.client import Index
 from hatch_docker.index.settings import discover
 from hatch_docker.locks import read_lock, select
 from hatch_docker.locks.formats import lock_format
-from hatch_docker.locks.model import read_toml
+from hatch_docker.locks.model import read_toml, recorded
 from hatch_docker.locks.readers.pdm_project import content_hash as pdm_hash
 from hatch_docker.locks.readers.pipfile_lock import pipfile_hash
 from hatch_docker.locks.readers.poetry_project import content_hash as poetry_hash
@@ -78,8 +78,9 @@ def host() -> TargetPython:
 def artifacts(lock: Path, index: Index, extras: Sequence[str], groups: Sequence[str]) -> list[Artifact]:
     request = request_for(lock.parent, extras, groups, host())
     finder = FileFinder(files=index.files, files_at=lambda name, _urls: index.files(name))
-    assert list(lock_format(lock).changes(lock, request)) == []
-    return select(read_lock(lock, request, finder), request, lock=lock)
+    pylock = read_lock(lock, request, finder)
+    assert list(lock_format(lock).changes(lock, request, recorded(pylock))) == []
+    return select(pylock, request, lock=lock)
 
 
 def labels(chosen: Sequence[Artifact]) -> list[str]:
@@ -412,4 +413,4 @@ def test_hashes_are_those_of_pipenv(tools: Callable[..., str], tmp_path: Path) -
 def test_the_hash_of_a_pipfile_without_sources_is_that_of_pipenv(tools: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "Pipfile").write_text("[packages]\n")
     tools("pipenv", "lock", cwd=tmp_path)
-    assert lock_format(tmp_path / "Pipfile.lock").changes(tmp_path / "Pipfile.lock", request_for(tmp_path)) == []
+    assert lock_format(tmp_path / "Pipfile.lock").changes(tmp_path / "Pipfile.lock", request_for(tmp_path), {}) == []

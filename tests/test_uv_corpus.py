@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 
 import pytest
 from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageSdist, PackageVcs, PackageWheel
+from tool_locks import changes_of
 from uv_projects import UvProject, World, projects, request_of, serving_world
 
 from hatch_docker.base.target import Libc, TargetPython
@@ -18,8 +19,8 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder, ResolverSettings
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import check_fresh, overridden, read_lock, select
-from hatch_docker.locks.formats import find_lock, lock_format
-from hatch_docker.locks.model import InstallRequest
+from hatch_docker.locks.formats import find_lock
+from hatch_docker.locks.model import InstallRequest, recorded
 from hatch_docker.locks.resolve import resolve
 from hatch_docker.oci.spec import Platform
 
@@ -85,7 +86,7 @@ def check_lock(world: World, project: UvProject) -> None:
                 continue
             ours, theirs = chosen(lock, request), expected(exported, to)
             assert ours == theirs
-            assert not list(lock_format(lock).changes(lock, request))
+            assert not list(changes_of(lock, request))
             if project.name not in OVERRIDING:
                 assert chosen(exported, request) == theirs
 
@@ -144,7 +145,7 @@ def chosen(lock: Path, request: InstallRequest, *, resolved: bool = False) -> di
     pylock = read_lock(lock, request, FileFinder(files=lambda _: []))
     found = select(pylock, request, lock=lock)
     if not resolved:
-        check_fresh(found, request, lock=lock, refresh="", overridden=overridden(pylock))
+        check_fresh(found, request, lock=lock, refresh="", overridden=overridden(recorded(pylock)))
     return {each.name: _comparable(each) for each in found}
 
 
@@ -255,7 +256,7 @@ def test_changes_are_noticed_that_uv_notices(
         change
         for choice in project.choices
         for to in TARGETS
-        for change in lock_format(lock).changes(lock, request_of(world, folder, to, *choice))
+        for change in changes_of(lock, request_of(world, folder, to, *choice))
     }
     assert any(phrase in each for each in found) if phrase else not found
 

@@ -17,7 +17,8 @@ from hatch_docker.index.access import FileFinder
 from hatch_docker.index.client import IndexFile
 from hatch_docker.index.pip_config import Pip
 from hatch_docker.locks import InstallRequest, read_lock, select
-from hatch_docker.locks.model import read_toml
+from hatch_docker.locks.formats import lock_format
+from hatch_docker.locks.model import read_toml, recorded
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
 
@@ -115,3 +116,9 @@ def serving(lock: Path, asked: list[tuple[str, tuple[str, ...]]] | None = None) 
 def parsed(*requirements: str) -> list[Requirement]:
     """Requirements from their texts."""
     return [Requirement(each) for each in requirements]
+
+
+def changes_of(lock: Path, request: InstallRequest) -> list[str]:
+    """What has changed since a lock with URLs was made."""
+    record = recorded(read_lock(lock, request, FileFinder(files=lambda _: [])))
+    return list(lock_format(lock).changes(lock, request, record))

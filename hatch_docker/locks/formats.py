@@ -17,7 +17,7 @@ from hatch_docker.index.access import FileFinder, NamedIndexes
 from hatch_docker.index.workspace import find_workspace
 from hatch_docker.locks import commands
 from hatch_docker.locks.inputs import changes_since
-from hatch_docker.locks.model import OWN_LOCK, InstallRequest
+from hatch_docker.locks.model import OWN_LOCK, InstallRequest, Record
 from hatch_docker.support.progress import Progress
 
 # Requirements files for development: used only if `lock` names them.
@@ -30,12 +30,14 @@ class LockFormat:
 
     `name` is its name in messages, `names` matches the file names that it may have. `search` are the glob patterns by
     which `find_lock` searches a project, the preferred one first, in the directory that `home` returns. `read` reads a
-    file. `changes` compares a file with the project: what changed since it was made, one phrase each (`the project
-    requires idna>=3, which is not locked`). `refresh` returns the command that makes or refreshes a file; `upgrade` is
-    the command for the newest versions, empty if that is the same with `--upgrade`. `indexes` returns the package
-    indexes that a file names. `is_lock` is false for a file without hashes, which is input to resolving. `is_complete`
-    says that a lock has all that its packages require, except what it says to be overridden; other formats may be
-    exported without that. `writable` says whether `hatch-docker lock` may create a file.
+    file. `changes` compares a file with the project, given what reading it recorded: what changed since it was made,
+    one phrase each (`the project requires idna>=3, which is not locked`). `refresh` returns the command that makes or
+    refreshes a file; `upgrade` is the command for the newest versions, empty if that is the same with `--upgrade`.
+    `indexes` returns the package indexes that a file names. `is_lock` is false for a file without hashes, which is
+    input to resolving. `is_complete` says that a lock has all that its packages require, except what it says to be
+    overridden; other formats may be exported without that. `is_pure` says, given the record, whether `read` depended on
+    nothing but the file's text and the request's `scope`, so that the result may be cached; None if it never does.
+    `writable` says whether `hatch-docker lock` may create a file.
     """
 
     name: str
@@ -44,11 +46,12 @@ class LockFormat:
     read: Callable[[Path, InstallRequest, FileFinder], Pylock]
     refresh: Callable[[Path, InstallRequest], str]
     upgrade: str = ""
-    changes: Callable[[Path, InstallRequest], Sequence[str]] = lambda _path, _request: ()
+    changes: Callable[[Path, InstallRequest, Record], Sequence[str]] = lambda _path, _request, _record: ()
     indexes: Callable[[Path], NamedIndexes] = lambda _: NamedIndexes()
     home: Callable[[Path], Path] = lambda root: root
     is_lock: Callable[[Path], bool] = lambda _: True
     is_complete: bool = True
+    is_pure: Callable[[Record], bool] | None = None
     writable: bool = False
 
 
@@ -61,6 +64,11 @@ def _reader(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+def _without_record(changes: Callable[[Path, InstallRequest], Sequence[str]]) -> Callable[..., Sequence[str]]:
+    """The `changes` of a format whose reader records nothing that they need."""
+    return lambda path, request, _record: changes(path, request)
+
+
 # In the order of the search for a project's lock.
 LOCK_FORMATS = (
     LockFormat(
@@ -68,9 +76,10 @@ LOCK_FORMATS = (
         names=re.compile(r"pylock(\.[^.]+)?\.toml"),
         search=("pylock.docker.toml", "pylock.toml"),
         read=_reader("pylock", "read_pylock"),
-        changes=changes_since,
+        changes=_without_record(changes_since),
         refresh=commands.refresh_pylock,
         is_complete=False,
+        is_pure=lambda _: True,
         writable=True,
     ),
     LockFormat(
@@ -80,6 +89,7 @@ LOCK_FORMATS = (
         read=_reader("uv_lock", "read_uv"),
         changes=_reader("uv_metadata", "changes"),
         refresh=commands.refresh_uv,
+        is_pure=_reader("uv_lock", "is_read_here"),
         home=lambda root: find_workspace(root) or root,
     ),
     LockFormat(
@@ -87,7 +97,7 @@ LOCK_FORMATS = (
         names=re.compile(r"poetry\.lock"),
         search=("poetry.lock",),
         read=_reader("poetry_lock", "read_poetry"),
-        changes=_reader("poetry_lock", "poetry_changes"),
+        changes=_without_record(_reader("poetry_lock", "poetry_changes")),
         refresh=_reader("poetry_lock", "refresh_poetry"),
         upgrade="poetry update --lock",
     ),
@@ -96,7 +106,7 @@ LOCK_FORMATS = (
         names=re.compile(r"pdm(\.[^.]+)?\.lock"),
         search=("pdm.lock",),
         read=_reader("pdm_lock", "read_pdm"),
-        changes=_reader("pdm_lock", "pdm_changes"),
+        changes=_without_record(_reader("pdm_lock", "pdm_changes")),
         refresh=_reader("pdm_lock", "refresh_pdm"),
         upgrade="pdm update --no-sync",
     ),
@@ -105,7 +115,7 @@ LOCK_FORMATS = (
         names=re.compile(r"Pipfile\.lock"),
         search=("Pipfile.lock",),
         read=_reader("pipfile_lock", "read_pipfile"),
-        changes=_reader("pipfile_lock", "pipfile_changes"),
+        changes=_without_record(_reader("pipfile_lock", "pipfile_changes")),
         refresh=_reader("pipfile_lock", "refresh_pipfile"),
         upgrade="pipenv lock",
         indexes=_reader("pipfile_lock", "pipfile_indexes"),

@@ -7,20 +7,20 @@ from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
 from hatch_docker.config import ALL
 from hatch_docker.errors import LockError
-from hatch_docker.index.access import Indexes, NamedIndexes
+from hatch_docker.index.access import FileFinder, Indexes, NamedIndexes
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import InstallRequest, check_fresh, find_lock, overridden, read_lock, select
 from hatch_docker.locks.check import applies
+from hatch_docker.locks.choice import Choice, cached_choice
 from hatch_docker.locks.commands import shown
 from hatch_docker.locks.environments import check_environments
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
-from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, as_file, is_own, read_text
+from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, Record, as_file, is_own, read_text, recorded
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
 
@@ -92,16 +92,15 @@ def read_artifacts(
         applying = request.sources.applying(request.target.environment, extras=request.extras, groups=request.groups)
         named = _indexes_of(request) if request.requirement_files else named_indexes(path)
         finder = source.indexes(named).finder.with_sources(applying)
-        return _selected(read_lock(path, request, finder), request, source, Locked(path=path, indexes=named))
+        return _chosen(path, request, source, Locked(path=path, indexes=named), finder)
     if not request.requirements and not request.requirement_files:
         return Locked()
     check_environments(request)
     locked = replace(_resolved(request, source, keep, renew=renew), indexes=_indexes_of(request))
-    with as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
-        pylock = read_lock(file, request, source.indexes(locked.indexes).finder)
     # A resolution contains the chosen extras and groups as plain packages.
     plain = replace(request, extras=frozenset(), groups=frozenset())
-    return _selected(pylock, plain, source, locked)
+    with as_file(locked.text or read_text(source.earlier), str(source.earlier)) as file:
+        return _chosen(file, plain, source, locked, source.indexes(locked.indexes).finder)
 
 
 def _indexes_of(request: InstallRequest) -> NamedIndexes:
@@ -208,29 +207,38 @@ def writable_lock(root: Path, configured: str, *, progress: Progress | None = No
     return find_lock(root, configured, progress=progress) or root / OWN_LOCK
 
 
-def _selected(pylock: Pylock, request: InstallRequest, source: LockSource, locked: Locked) -> Locked:
-    """`locked` with the artifacts for the request, checked against its requirements."""
-    path = locked.path
-    if path is None:
-        return locked
-    kind = lock_format(path)
+def _chosen(file: Path, request: InstallRequest, source: LockSource, locked: Locked, finder: FileFinder) -> Locked:
+    """`locked` with the artifacts that `file` names for the request, checked against its requirements."""
+    path = locked.path or file
+    kind, no_binary = lock_format(path), source.no_binary
     refresh = f"delete {path.name}" if locked.resolved else kind.refresh(path, request)
-    if changes := () if locked.resolved else kind.changes(path, request):
-        raise LockError(f"the lock is stale: {'; '.join(changes)}", place=str(path), hint=f"refresh it: {refresh}")
-    artifacts = select(
-        pylock,
-        request,
-        lock=path,
-        no_binary=source.no_binary,
-        refresh=refresh,
-        complete=locked.resolved,
-    )
-    for name in sorted(source.no_binary - {ALL, *(artifact.name for artifact in artifacts)}):
+
+    def check_changes(record: Record) -> None:
+        if changes := () if locked.resolved else kind.changes(path, request, record):
+            raise LockError(f"the lock is stale: {'; '.join(changes)}", place=str(path), hint=f"refresh it: {refresh}")
+
+    # The reader and the selection know no more than the key of the cache.
+    scope = request.scope if kind.is_pure else request
+    cached = cached_choice(file, kind, scope, no_binary=no_binary, complete=locked.resolved, cache=finder.cache)
+    choice = cached.find()
+    if choice:
+        check_changes(choice.record)
+    else:
+        pylock = read_lock(file, scope, finder)
+        check_changes(recorded(pylock))
+        found = select(pylock, scope, lock=path, no_binary=no_binary, refresh=refresh, complete=locked.resolved)
+        choice = Choice(artifacts=tuple(found), record=recorded(pylock))
+        cached.keep(choice)
+    for name in sorted(source.no_binary - {ALL, *(artifact.name for artifact in choice.artifacts)}):
         source.progress.note(f"no-binary names {name}, which is not a dependency")
-    overrides = overridden(pylock) | project_overrides(request)
-    check_fresh(artifacts, request, lock=path, refresh=refresh, overridden=overrides)
-    complete = kind.is_complete or is_own(pylock)
-    return replace(locked, artifacts=tuple(artifacts), overridden=overrides, is_complete=complete)
+    overrides = overridden(choice.record) | project_overrides(request)
+    check_fresh(choice.artifacts, request, lock=path, refresh=refresh, overridden=overrides)
+    return replace(
+        locked,
+        artifacts=choice.artifacts,
+        overridden=overrides,
+        is_complete=kind.is_complete or is_own(choice.record),
+    )
 
 
 def resolve_request(

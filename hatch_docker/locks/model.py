@@ -22,6 +22,9 @@ from hatch_docker.errors import HatchDockerError, LockError
 from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
 
+# The table `tool.hatch-docker` of a Pylock (PyPA: pylock.toml, `tool`).
+Record = Mapping[str, Any]
+
 # The lock that `hatch-docker lock` writes.
 OWN_LOCK = "pylock.docker.toml"
 # The first line of a conflict that Git could not merge.
@@ -57,6 +60,11 @@ class InstallRequest:
     groups: frozenset[str] = frozenset()
     universal: bool = False
 
+    @property
+    def scope(self) -> InstallRequest:
+        """The request as far as a lock's text is read for it: without what the project says besides."""
+        return InstallRequest(project=self.project, target=self.target, extras=self.extras, groups=self.groups)
+
     def chosen_sources(self, names: Iterable[str] = ()) -> list[Source]:
         """The sources that apply to the chosen extras and groups, sorted by name; also those of the packages `names`,
         by the patterns of indexes.
@@ -87,10 +95,9 @@ class Overrides:
 NO_OVERRIDES = Overrides()
 
 
-def overridden(pylock: Pylock) -> Overrides:
+def overridden(record: Record) -> Overrides:
     """What the lock's tool was configured to override."""
-    table = _own_table(pylock)
-    return Overrides(names=_names(table.get("overridden")), packages=_names(table.get("replaced")))
+    return Overrides(names=_names(record.get("overridden")), packages=_names(record.get("replaced")))
 
 
 def _names(value: object) -> frozenset[str]:
@@ -99,15 +106,16 @@ def _names(value: object) -> frozenset[str]:
 
 def is_universal(pylock: Pylock) -> bool:
     """Whether a lock is known to list the wheels for all platforms, so that locking again adds none."""
-    return _own_table(pylock).get("universal") is True
+    return recorded(pylock).get("universal") is True
 
 
-def is_own(pylock: Pylock) -> bool:
+def is_own(record: Record) -> bool:
     """Whether hatch-docker wrote a pylock.toml."""
-    return "python" in _own_table(pylock)
+    return "python" in record
 
 
-def _own_table(pylock: Pylock) -> Mapping[str, Any]:
+def recorded(pylock: Pylock) -> Record:
+    """What a reader, or hatch-docker itself in a pylock.toml of its own, recorded of a lock; empty if nothing."""
     table = (pylock.tool or {}).get("hatch-docker")
     return table if isinstance(table, Mapping) else {}
 

@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from hatch_docker.errors import LockError, ResolveError
 from hatch_docker.index.access import FileFinder
-from hatch_docker.locks.model import InstallRequest, filename_of, is_file_of, read_toml
+from hatch_docker.locks.model import InstallRequest, Record, filename_of, is_file_of, read_toml
 from hatch_docker.locks.readers.pylock import validated
 from hatch_docker.locks.readers.uv_graph import LOCAL, Reached, reach
 from hatch_docker.locks.uv import find_uv, run_uv
@@ -29,7 +29,7 @@ Table = Mapping[str, Any]
 
 # The version of the format that is read here, and its newest known revision. Later revisions can be read, too (uv:
 # lockfile versioning), but uv may know better.
-VERSION = 1
+_VERSION = 1
 _REVISION = 5
 _REFRESH = "refresh it: uv lock"
 
@@ -37,17 +37,25 @@ _REFRESH = "refresh it: uv lock"
 def read_uv(path: Path, request: InstallRequest, finder: FileFinder) -> Pylock:  # noqa: ARG001
     """Read a uv.lock for a target, with the project's chosen extras and groups.
 
-    The Pylock's `tool.hatch-docker` says that the lock is for all platforms, and which requirements `tool.uv` replaces.
-    Raises LockError if the lock is invalid, or if the chosen extras and groups conflict.
+    The Pylock's record says that the lock is for all platforms, which requirements `tool.uv` replaces, and in `lock`
+    what `uv_metadata.changes` compares with the project; in `exported` if uv read the lock. Raises LockError if the
+    lock is invalid, or if the chosen extras and groups conflict.
     """
     document = read_toml(path)
     with translated(path):
-        if document.get("version") != VERSION:
+        if document.get("version") != _VERSION:
             return _exported(path, request, document)
+        root, reached = reach(document, request)
+        compared = _compared(document, root, reached)
         if document.get("revision", 0) > _REVISION:
             with contextlib.suppress(ResolveError):
-                return _exported(path, request, document)
-        return _read(document, request)
+                return _exported(path, request, document, lock=compared)
+        return _read(document, reached, compared)
+
+
+def is_read_here(record: Record) -> bool:
+    """Whether a uv.lock was read here, given its record, so that the result does not depend on the installed uv."""
+    return "exported" not in record
 
 
 @contextlib.contextmanager
@@ -67,7 +75,7 @@ def translated(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _exported(path: Path, request: InstallRequest, document: Table) -> Pylock:
+def _exported(path: Path, request: InstallRequest, document: Table, **record: Table) -> Pylock:
     """Let uv read a lock of a version that is not known here. Raises ResolveError."""
     version = f"version {document.get('version')!r} of uv.lock"
     try:
@@ -90,12 +98,29 @@ def _exported(path: Path, request: InstallRequest, document: Table) -> Pylock:
     except ResolveError as error:
         error.hint = error.hint or "use the version of uv that made it, or remove the file and lock again: uv lock"
         raise
-    table = {"hatch-docker": {"universal": True}}
+    table = {"hatch-docker": {"universal": True, "exported": True, **record}}
     return validated({**toml.loads(text), "tool": table}, place=str(path))
 
 
-def _read(document: Table, request: InstallRequest) -> Pylock:
-    _, reached = reach(document, request)
+def _compared(document: Table, root: Table, reached: Sequence[Reached]) -> dict[str, Any]:
+    """What a lock says of the project and of the directories that it depends on, as far as the request reaches."""
+    local = [each for each in reached if not each.package["source"].keys().isdisjoint(LOCAL)]
+    return {
+        "requires-python": document.get("requires-python"),
+        "manifest": document.get("manifest", {}),
+        "names": sorted({str(package["name"]) for package in document.get("package", [])}),
+        "metadata": root.get("metadata", {}),
+        "directories": [
+            {
+                **{key: each.package[key] for key in ("name", "source", "metadata") if key in each.package},
+                "extras": sorted(each.extras),
+            }
+            for each in local
+        ],
+    }
+
+
+def _read(document: Table, reached: Sequence[Reached], compared: Table) -> Pylock:
     # The values are those of the file, or None: validation checks their types.
     pylock = {
         "lock-version": "1.0",
@@ -103,7 +128,13 @@ def _read(document: Table, request: InstallRequest) -> Pylock:
         "packages": [_package(each.package) for each in reached if "virtual" not in each.package["source"]],
         "environments": document.get("supported-markers"),
         "requires-python": document.get("requires-python"),
-        "tool": {"hatch-docker": {"universal": True, **_replaced(document.get("manifest", {}), reached)}},
+        "tool": {
+            "hatch-docker": {
+                "universal": True,
+                **_replaced(document.get("manifest", {}), reached),
+                "lock": compared,
+            }
+        },
     }
     return validated(pylock, place="")
 

@@ -17,29 +17,29 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.index.sources import NO_SOURCES, Sources, read_sources
 from hatch_docker.index.uv_sources import list_of, read_document, table_of
 from hatch_docker.index.workspace import members
-from hatch_docker.locks.model import InstallRequest, read_toml
+from hatch_docker.locks.model import InstallRequest, Record
 from hatch_docker.locks.origins import Origin, allowed_origins, shown_origin
-from hatch_docker.locks.readers.uv_graph import LOCAL, Reached, Table, reach
-from hatch_docker.locks.readers.uv_lock import VERSION, translated
+from hatch_docker.locks.readers.uv_graph import LOCAL, Table
+from hatch_docker.locks.readers.uv_lock import translated
 from hatch_docker.locks.readers.uv_requirements import Required, locked_requirements, project_requirements
 
 
-def changes(path: Path, request: InstallRequest) -> list[str]:
+def changes(path: Path, request: InstallRequest, record: Record) -> list[str]:
     """What has changed in the project since a uv.lock was made, one phrase each; as far as the request reaches.
 
     Compared are the requirements of the project and of the directories that it depends on, their sources, the bound on
-    Python, and the settings that choose versions. A lock of an unknown version is not compared.
+    Python, and the settings that choose versions. `record` is what reading the lock recorded; a lock of an unknown
+    version is not compared.
     """
-    document = read_toml(path)
-    if document.get("version") != VERSION:
+    lock = record.get("lock")
+    if lock is None:
         return []
     with translated(path):
-        root, reached = reach(document, request)
         return [
-            *_of_project(root.get("metadata", {}), request, path.parent),
-            *(phrase for each in reached for phrase in _of_directory(each, document, request, path.parent)),
-            *_of_python(document, request, path.parent),
-            *_of_settings(document, request, path.parent),
+            *_of_project(lock["metadata"], request, path.parent),
+            *(phrase for each in lock["directories"] for phrase in _of_directory(each, lock, request, path.parent)),
+            *_of_python(lock, request, path.parent),
+            *_of_settings(lock, request, path.parent),
         ]
 
 
@@ -57,13 +57,10 @@ def _of_project(metadata: Table, request: InstallRequest, folder: Path) -> Itera
     yield from _compare(locked, [each for each in current if each.name != request.project], allowed)
 
 
-def _of_directory(reached: Reached, document: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
+def _of_directory(package: Table, lock: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
     """The changes of a directory that the project depends on, if its pyproject.toml tells its requirements."""
-    package = reached.package
     source, name = package["source"], str(canonicalize_name(package["name"]))
-    kind = next((kind for kind in LOCAL if kind in source), "")
-    if not kind:
-        return
+    kind = next(kind for kind in LOCAL if kind in source)
     directory = folder / source[kind]
     now = _document(directory)
     table = table_of(now, "project")
@@ -71,10 +68,10 @@ def _of_directory(reached: Reached, document: Table, request: InstallRequest, fo
         return
     is_package = table_of(now, "tool", "uv").get("package")
     # Whoever requires the directory of another project may decide otherwise.
-    if name in document.get("manifest", {}).get("members", []) and is_package is (kind == "virtual"):
+    if name in lock["manifest"].get("members", []) and is_package is (kind == "virtual"):
         yield f"{name} is {'now' if is_package else 'no longer'} a package"
     locked, extras = locked_requirements(
-        package.get("metadata", {}).get("requires-dist", []), name, reached.extras, request.target, folder
+        package.get("metadata", {}).get("requires-dist", []), name, frozenset(package["extras"]), request.target, folder
     )
     optional = {str(canonicalize_name(extra)): each for extra, each in table_of(table, "optional-dependencies").items()}
     texts = [*list_of(table.get("dependencies")), *(text for extra in extras for text in list_of(optional.get(extra)))]
@@ -134,11 +131,11 @@ def _shown(key: _Key) -> str:
     return name + (f"[{','.join(extras)}]" if extras else "") + str(specifier or "")
 
 
-def _of_python(document: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
+def _of_python(lock: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
     """A changed bound on Python. That of a workspace is the intersection of its members'."""
-    locked = document.get("requires-python")
+    locked = lock["requires-python"]
     texts: list[object] = [request.requires_python]
-    if document.get("manifest", {}).get("members"):
+    if lock["manifest"].get("members"):
         try:
             texts = [table_of(_document(each), "project").get("requires-python") for each in members(folder).values()]
         except ConfigError:
@@ -159,18 +156,18 @@ def _pythons(bound: SpecifierSet) -> list[bool]:
     return [bound.contains(Version(f"3.{minor}.{micro}")) for minor in range(25) for micro in (0, 1, 4, 9, 20)]
 
 
-def _of_settings(document: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
+def _of_settings(lock: Table, request: InstallRequest, folder: Path) -> Iterator[str]:
     """The changed settings of the workspace's root, the only place from which uv reads them.
 
     uv records those for packages that occur, and does not notice a new one for any other.
     """
     if not (folder / "pyproject.toml").is_file():
         return
-    uv, manifest = _uv(folder), document.get("manifest", {})
+    uv, manifest = _uv(folder), lock["manifest"]
     for setting, (key, read) in _SETTINGS.items():
         before = read(manifest.get(key, []), request, folder)
         now = read(list_of(uv.get(setting)), request, folder)
-        occurring = {str(package["name"]) for package in document.get("package", [])} | before.keys()
+        occurring = {*lock["names"], *before}
         if before != {name: value for name, value in now.items() if name in occurring}:
             yield f"has another tool.uv.{setting}"
 

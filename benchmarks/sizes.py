@@ -111,7 +111,8 @@ def hatch_docker(folder: Path, *options: str, **settings: str) -> None:
     caches = {"HATCH_DOCKER_CACHE_DIR": str(folder / "cache"), "UV_CACHE_DIR": str(folder / "uv")}
     keys = [option for key, value in settings.items() for option in ("--set", f"{key}={value}")]
     program = Path(sys.executable).with_name("hatch-docker")
-    run(program, "build", *options, *keys, cwd=folder / "app", env={**os.environ, **caches})
+    environ = {**os.environ, **caches, "HATCH_DOCKER_BYTECODE": "false"}
+    run(program, "build", *options, *keys, cwd=folder / "app", env=environ)
 
 
 def warmed(base: str, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def image(
     server: tuple[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    name = f"additions-{request.param}"
+    name = f"hatch-docker-test-{secrets.token_hex(6)}"
     project = make_project(
         tmp_path_factory.mktemp("project") / "probe",
         name="probe",

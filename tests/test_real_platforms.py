@@ -9,7 +9,6 @@ import platform
 import shutil
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,12 +183,3 @@ def test_compiles_for_arm64_in_an_emulation(shared_cache: Path, tmp_path: Path) 
     members = builds.read(builds.archive_of(project)).contents
     (module,) = (data for path, data in members.items() if "_speedups" in path and path.endswith(".so"))
     assert struct.unpack_from("<H", module, 18)[0] == CPUS["linux/arm64"]
-
-
-def test_another_platform_costs_less_than_a_third_more(shared_cache: Path) -> None:
-    environ = environment(shared_cache)
-    subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "platforms.py", "--most", "1.3", "--rounds", "3"],
-        env={**environ, "PYTHONPATH": str(ROOT)},
-        check=True,
-    )

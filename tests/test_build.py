@@ -829,7 +829,7 @@ class TestRebuild:
         before = len(registry.requests)
         monkeypatch.setattr("hatch_docker.support.http.Http.request", _fail)
         monkeypatch.setattr("hatch_docker.locks.resolve.resolve", _fail)
-        monkeypatch.setattr("hatch_docker.index.settings.Pip._run", _fail)
+        monkeypatch.setattr("hatch_docker.index.settings.Pip._help", _fail)
         (project / "src/shop/__init__.py").write_text("def main() -> None:\n    print('changed')\n")
         second = bench.made(project)
         layers = result_of(project)["layers"]

@@ -35,7 +35,6 @@ from wheel_maker import WHEEL, make_wheel
 from hatch_docker.compiling.jobs import WORK
 from hatch_docker.compiling.requirements import TOOLS, BuildLock, satisfies
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.pip_config import Pip
 
 SITE = "app/.venv/lib/python3.13/site-packages"
 IN_TREE = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -174,8 +173,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileBe
         for name in (each.partition(">")[0].replace("-", "_") for each in TOOLS):
             wheel = make_wheel(tools, name, "99.0", {f"{name}.py": ""})
             index.add(name.replace("_", "-"), wheel.name, wheel.read_bytes())
-        # test_index_settings.py runs the real pip: here, that would take half of the time.
-        monkeypatch.setattr(Pip, "configuration", {"index-url": index.url})
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
         yield CompileBench(Bench(tmp_path), engine, index, script)
 
 

@@ -416,9 +416,12 @@ def test_errors_of_the_real_uv(tmp_path: Path, requirement: str, environ: Mappin
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_folder_of_files_cannot_be_required(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", range(1, 80, 13))
+def test_a_folder_of_files_cannot_be_required(tmp_path: Path, length: int) -> None:
+    folder = tmp_path / ("x" * length)
+    folder.mkdir()
     with pytest.raises(ResolveError) as caught:
-        run(find_uv(os.environ), [f"app @ {tmp_path.as_uri()}"], root=tmp_path)
+        run(find_uv(os.environ), [f"app @ {folder.as_uri()}"], root=folder)
     assert "remove the requirement" in caught.value.hint
 
 

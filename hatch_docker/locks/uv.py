@@ -103,5 +103,7 @@ def _failure(stderr: str, purpose: str) -> ResolveError:
         # A failed build has its reason at the end, a failed resolution at the beginning.
         shown = [*shown[: _LINES_SHOWN // 2], f"… {more} more lines …", *shown[-(_LINES_SHOWN // 2) :]]
     explanation = "\n  ".join(shown) or "uv gave no reason"
-    hint = next((hint for words, hint in _HINTS if words in explanation.lower()), "")
+    # uv wraps its messages.
+    text = " ".join(explanation.lower().split())
+    hint = next((hint for words, hint in _HINTS if words in text), "")
     return ResolveError(f"{purpose}\n  {explanation}", hint=hint)

@@ -1,4 +1,4 @@
-"""The init process of an image: which package of Debian's archive it comes from, unless the base has it."""
+"""Choose the package that gives an image its init process, unless the base has one."""
 
 from __future__ import annotations
 

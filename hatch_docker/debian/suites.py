@@ -1,9 +1,8 @@
-"""The names of Debian's releases, and how long what they publish is current."""
+"""The names of Debian's releases, and the age up to which a cached Release file is used."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 CODENAMES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid")
-# A cached Release file that is younger is not requested again.
 FRESH = timedelta(hours=1)

@@ -98,7 +98,7 @@ def image(
     server: tuple[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    name = f"hatch-docker-test-{secrets.token_hex(6)}"
+    name = f"hatch-docker-test-{request.param}-{secrets.token_hex(6)}"
     project = make_project(
         tmp_path_factory.mktemp("project") / "probe",
         name="probe",

@@ -1,4 +1,4 @@
-"""A build imports what it runs: a build without changes imports nothing that downloads, resolves, compiles or pushes."""
+"""A build imports only what it runs: without changes, nothing that downloads, resolves, compiles or pushes."""
 
 from __future__ import annotations
 

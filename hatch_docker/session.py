@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_docker.base.families import family_pythons
@@ -30,6 +31,8 @@ from hatch_docker.config import (
     parse,
     refuse,
 )
+from hatch_docker.dependence import all_inputs, asked, has_stamp, project_inputs, valid_until
+from hatch_docker.engine.inspection import plain_address
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.image.extra_files import check_sources
 from hatch_docker.image.files import shown_path
@@ -38,10 +41,13 @@ from hatch_docker.image.outputs import (
     Destination,
     check_loadable,
     how_to_start,
+    record_paths,
     remove_outputs,
+    result_path,
+    result_text,
     write_records,
 )
-from hatch_docker.image.report import Built, tables
+from hatch_docker.image.report import Built, again, tables
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
@@ -62,7 +68,9 @@ from hatch_docker.plan import (
 from hatch_docker.project.commit import Commit, head_of
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
+from hatch_docker.stamps.stamp import Inputs, Result, Stamp
 from hatch_docker.support.atomic import is_writable, replace_text
+from hatch_docker.support.directories import home_directory
 from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
 
 if TYPE_CHECKING:
@@ -86,10 +94,19 @@ class RunOptions:
 class Session:
     """One run for one project."""
 
-    def __init__(self, source: ProjectSource, console: Console, options: RunOptions | None = None) -> None:
+    def __init__(
+        self,
+        source: ProjectSource,
+        console: Console,
+        options: RunOptions | None = None,
+        *,
+        stamp: Stamp | None = None,
+    ) -> None:
         self._source = source
         self._console = console
         self._options = options or RunOptions()
+        self._stamp = stamp
+        self._planned: Plan | None = None
         self._outputs: dict[str, list[str]] = {}
         self._joined = False
         self._built: Built | None = None
@@ -282,8 +299,62 @@ class Session:
                 lock = partial(read_artifacts, keep=keep, renew=self._options.no_cache)
                 config = replace(self.config, output=replace(self.config.output, joined=self._joined))
                 planned = plan(project, config, self.services, directory=directory, lock=lock)
-                self._built = build(planned, self.services)
+                self._planned, self._built = planned, build(planned, self.services)
         return self._built
+
+    def begin(self) -> None:
+        """Take the states of the project's files before anything reads them, for the stamp."""
+        _ = self._inputs
+
+    @cached_property
+    def _inputs(self) -> Inputs | None:
+        """The files that are known before the project is read, taken for the stamp; None if there will be none."""
+        reads = self._source.reads if self._stamp else None
+        if self._stamp is None or reads is None:
+            return None
+        root = self._source.root
+        inputs = project_inputs(root, reads, home=home_directory(), output=self.directory)
+        self._stamp.begin(inputs)
+        return inputs
+
+    def leave_stamp(self, text: str, texts: Mapping[Path, str] = MappingProxyType({})) -> None:
+        """Leave a stamp of this build, which printed `text` to standard output and wrote `texts` by path.
+
+        Nothing is left if it is not known what all the build depended on, or if that cannot be stored.
+        """
+        inputs, plan, outputs = self._inputs, self._planned, self._outputs
+        if self._stamp is None or inputs is None or plan is None or not has_stamp(plan, self.services, outputs):
+            return
+        if not all(path.is_file() for path in texts):
+            # What is written to a pipe cannot be compared.
+            return
+        engine = plain_address(self.services.host.environ)
+        with contextlib.suppress(HatchDockerError, OSError, ValueError):
+            self._stamp.leave(
+                all_inputs(inputs, plan, self.services, written=[*self._files(), *texts]),
+                asked(plan, self.built, self.services, outputs, engine),
+                self._result(text, texts),
+                until=valid_until(self.services),
+            )
+
+    def _files(self) -> list[Path]:
+        """The files that outputs wrote."""
+        named = [name for kind, names in self._outputs.items() if OUTPUTS[kind].is_file for name in names]
+        return [self._directory / name for name in named]
+
+    def _result(self, text: str, texts: Mapping[Path, str]) -> Result:
+        """What the stamp has of this build's result: what the next one would say of it."""
+        built, directory = again(self.built), self._directory
+        records = {path: path.read_text("utf-8") for path in record_paths(built, directory) if path.is_file()}
+        if is_writable(directory):
+            records[result_path(built, directory)] = result_text(built, self._outputs)
+        lines = [("info", line) for line in self._lines(built)]
+        return Result(
+            files=tuple(map(os.path.abspath, self._files())),
+            texts={os.path.abspath(path): content for path, content in (records | dict(texts)).items()},
+            messages=[*self.terminal.messages, *lines],
+            output=text,
+        )
 
     def clean(self, directory: Path) -> None:
         """Remove the files that builds left in `directory`."""
@@ -308,17 +379,21 @@ class Session:
         if self._built:
             self.report()
             self._console.display(self._built.digest_reference)
+            self.leave_stamp(self._built.digest_reference)
 
     def report(self) -> None:
         """Show the report of a build."""
-        built = self.built
+        self.terminal.show(self._lines(self.built))
+
+    def _lines(self, built: Built) -> list[str]:
         run = how_to_start(built, self._outputs, self._directory)
-        self.terminal.show(["", *tables(built), *(["", f"  {run}"] if run else [])])
+        return ["", *tables(built), *(["", f"  {run}"] if run else [])]
 
     def run(self, command: Callable[[Session], tuple[str, int]]) -> int:
         """Run a command that does not build, after its own checks; it returns a text to print and the exit status."""
         status = 0
         with self.reporting():
+            self.begin()
             self._source.check()
             text, status = command(self)
             self.terminal.close()

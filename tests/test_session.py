@@ -66,6 +66,10 @@ class Source:
     def directory(self) -> Path:
         return self.root / "out"
 
+    @property
+    def reads(self) -> None:
+        return None
+
     def check(self) -> None:
         if self.problem:
             raise ConfigError([("pyproject.toml", self.problem)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import stat
@@ -21,7 +20,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.compiling.build_system import BuildSystem, read_build_system
 from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.errors import SourceError
-from hatch_docker.support import toml
+from hatch_docker.support import sources, toml
 from hatch_docker.support.streams import file_digest
 
 POETRY = "poetry.core.masonry.api"
@@ -44,12 +43,6 @@ _HARMLESS = frozenset(("dev-dependencies", "envs", "group", "scripts", "source")
 _CODE = frozenset(("build", "hooks", "custom-hook", "run-setuptools", "script"))
 _BUILD_FILES = ("pyproject.toml", "hatch.toml", "setup.py", "setup.cfg")
 _IGNORE_FILES = (".gitignore", ".hgignore")
-# Not sources: version control, environments, caches of tools. Outputs of builds may be: a wheel may contain a frontend
-# from `dist`.
-_LEFT_OUT = frozenset(
-    (".git", ".hg", ".svn", ".bzr", ".venv", ".tox", ".nox", "__pycache__", ".mypy_cache", ".pytest_cache",
-     ".ruff_cache", ".hypothesis", ".import_linter_cache", ".pdm-build")
-)  # fmt: skip
 # Extension modules and shared libraries: a wheel with one is not pure, even if its tags say so.
 BINARY = re.compile(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")
 
@@ -121,7 +114,7 @@ def read_directory(path: Path, name: str) -> Directory:
         path=path,
         system=system,
         is_declarative=declarative,
-        is_closed=declarative and tables is not None and not _is_dynamic(document) and not _leaves(tables),
+        is_closed=declarative and tables is not None and not _is_dynamic(document) and not leaves(tables),
         is_package=_table(_table(document, "tool"), "uv").get("package") is not False,
         configuration=hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest(),
         version=str(_table(document, "project").get("version", "")),
@@ -184,11 +177,8 @@ def binaries(directory: Path) -> frozenset[Path]:
 
 
 def source_files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The source files below a directory, each with its relative path: no caches, environments or repositories.
-
-    Raises OSError.
-    """
-    return _files(directory, "", frozenset())
+    """The source files below a directory, each with its relative path; see `support.sources`. Raises OSError."""
+    return ((relative, Path(path)) for relative, path in sources.source_files(directory))
 
 
 def _content(path: Path, name: str) -> bytes | None:
@@ -249,12 +239,12 @@ def _has_version(document: Mapping[str, Any]) -> bool:
     return "version" in _table(document, "project") or "version" in poetry
 
 
-def _leaves(value: object) -> bool:
+def leaves(value: object) -> bool:
     """Whether a table names a path outside of the directory."""
     if isinstance(value, Mapping):
-        return any(_is_outside(str(key), absolute=True) or _leaves(each) for key, each in value.items())
+        return any(_is_outside(str(key), absolute=True) or leaves(each) for key, each in value.items())
     if isinstance(value, list):
-        return any(map(_leaves, value))
+        return any(map(leaves, value))
     return isinstance(value, str) and _is_outside(value, absolute=False)
 
 
@@ -273,15 +263,3 @@ def _ignore_files(directory: Path) -> Iterator[tuple[str, Path]]:
             exclude = parent / ".git" / "info" / "exclude"
             yield from [(f"{number} exclude", exclude)] if exclude.is_file() else []
             return
-
-
-def _files(directory: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """All source files below a directory, sorted. Links are followed, but not to a directory that contains them."""
-    real = os.path.realpath(directory)
-    for path in sorted(directory.iterdir()) if real not in above else ():
-        name = path.name
-        if path.is_dir():
-            if name not in _LEFT_OUT and not (path / "pyvenv.cfg").exists():
-                yield from _files(path, f"{prefix}{name}/", above | {real})
-        elif path.is_file() and not name.endswith((".pyc", ".pyo")):
-            yield f"{prefix}{name}", path

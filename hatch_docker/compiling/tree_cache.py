@@ -22,13 +22,12 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.sources import OUTPUT
 
 # Part of every cache key: raise it if builds change.
 _FORMAT = 1
 # The outputs and other files that builds write, in an sdist.
-_OUTPUT = re.compile(
-    r"[^/]+/dist/(?:[^/]+\.docker\.(?:json|tar)|pylock\.[^/]+\.toml|build-constraints\.[^/]+\.txt|debian\.[^/]+\.lock)"
-)
+_OUTPUT = re.compile(rf"[^/]+/dist/(?:{OUTPUT.pattern})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

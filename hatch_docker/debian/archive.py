@@ -56,13 +56,13 @@ class Trust:
 
     They must be valid at `now`: the current time, or that of a snapshot. `keyring` replaces Debian's own keys if it is
     not empty. Cached Release files younger than `fresh` are not requested again. `seen` has those of this run, by
-    mirror and suite: all its images, for any architecture, are made from the same ones.
+    mirror and suite, and when each was received: all its images, for any architecture, are made from the same ones.
     """
 
     now: datetime
     keyring: tuple[bytes, ...] = ()
     fresh: timedelta = FRESH
-    seen: dict[str, Release] = field(default_factory=dict, compare=False)
+    seen: dict[str, tuple[Release, datetime]] = field(default_factory=dict, compare=False)
 
 
 class Archive:
@@ -154,21 +154,22 @@ class Archive:
         key = f"{mirror.url} {suite}"
         if key not in self._trust.seen:
             self._trust.seen[key] = self._fresh_release(mirror, suite, key)
-        return _Located(release=self._trust.seen[key], mirror=mirror)
+        return _Located(release=self._trust.seen[key][0], mirror=mirror)
 
-    def _fresh_release(self, mirror: Mirror, suite: str, key: str) -> Release:
+    def _fresh_release(self, mirror: Mirror, suite: str, key: str) -> tuple[Release, datetime]:
+        """A Release, and the time of the request."""
         cached = _CachedRelease.of(self._cache.get(_KIND, key))
         if cached is not None and timedelta(0) <= self._trust.now - cached.received < self._trust.fresh:
             # Request it again if it expired, or was signed by a key that is not trusted now.
             with contextlib.suppress(DebianError):
-                return self._checked(mirror, suite, cached.text, cached.signature)
+                return self._checked(mirror, suite, cached.text, cached.signature), cached.received
         text, signature = _download(self._transfer(), mirror, suite)
         release = self._checked(mirror, suite, text, signature)
         if cached is not None:
             check_not_older(release, cached.date, place=_place(mirror, suite))
         received = _CachedRelease(text=text, signature=signature, date=release.date, received=self._trust.now)
         self._cache.put(_KIND, key, received.document())
-        return release
+        return release, received.received
 
     def _checked(self, mirror: Mirror, suite: str, text: bytes, signature: bytes) -> Release:
         place = _place(mirror, suite)

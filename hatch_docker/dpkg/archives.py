@@ -52,7 +52,7 @@ class Archives:
     fresh: timedelta = FRESH
     pins: Callable[[], Pins] = _no_pins
     progress: Progress = field(default_factory=Progress)
-    seen: dict[timedelta, dict[str, Release]] = field(default_factory=dict, compare=False, repr=False)
+    seen: dict[timedelta, dict[str, tuple[Release, datetime]]] = field(default_factory=dict, compare=False, repr=False)
 
     def unpinned(self) -> Archives:
         """The same settings without pins."""

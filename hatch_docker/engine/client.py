@@ -103,11 +103,11 @@ class Engine:
 
     def image_id(self, name: str) -> str:
         """The ID of an image, by any name or ID; empty if the engine does not have it."""
-        return str(self._inspect(name).get("Id", ""))
+        return str(self.inspect(name).get("Id", ""))
 
     def image_platform(self, name: str) -> Platform:
         """The platform of an image. Raises EngineError if the engine does not have it."""
-        facts = self._inspect(name)
+        facts = self.inspect(name)
         if not facts:
             raise EngineError(f"the engine has no image {name}")
         return Platform.of(*(str(facts.get(key) or "") for key in ("Os", "Architecture", "Variant")))
@@ -119,14 +119,14 @@ class Engine:
         image that the engine may know. If the engine refuses an archive without those layers, it gets the whole image.
         Raises EngineError.
         """
-        named = self._inspect(references[0].familiar)
+        named = self.inspect(references[0].familiar)
         found = named if _is(image, named) else self._find(image)
         if not found:
             # `latest` is in the engine more often than the name with a new version.
             others = [base, *(each.familiar for each in references[1:])]
             present: frozenset[str] = frozenset()
             if not self._is_content_store:
-                present = _present_layers(image, [named, *map(self._inspect, filter(None, others))])
+                present = _present_layers(image, [named, *map(self.inspect, filter(None, others))])
             try:
                 found = self._send(image, references, present, progress)
             except EngineError:
@@ -142,7 +142,7 @@ class Engine:
         """
         if not (found := self._find(image)):
             self.load(image, [reference], base=base, progress=progress)
-            found = self._inspect(reference.familiar)
+            found = self.inspect(reference.familiar)
         return str(found.get("Id", ""))
 
     @contextlib.contextmanager
@@ -191,7 +191,7 @@ class Engine:
                 for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
                     # An immediate refusal has a message; a failure while loading is an error in the stream.
                     failure = failure or str(message.get("error") or message.get("message") or "")
-        loaded = {} if failure else self._inspect(references[0].familiar)
+        loaded = {} if failure else self.inspect(references[0].familiar)
         if not _is(image, loaded):
             raise EngineError(
                 f"the engine does not load the image: {failure or 'it loaded another one'}", hint=hint(failure)
@@ -224,11 +224,12 @@ class Engine:
     def _find(self, image: Image) -> dict[str, Any]:
         """The image, inspected by its ID; empty if the engine does not have all of it."""
         for digest in (image.config_descriptor.digest, image.digest):
-            if _is(image, found := self._inspect(digest)):
+            if _is(image, found := self.inspect(digest)):
                 return found
         return {}
 
-    def _inspect(self, name: str) -> dict[str, Any]:
+    def inspect(self, name: str) -> dict[str, Any]:
+        """An image as the engine describes it, by any name or ID; empty if it does not have it. Raises EngineError."""
         from docker.errors import NotFound
 
         with translated("the engine does not answer"):

@@ -186,9 +186,19 @@ def write_records(built: Built, outputs: Mapping[str, Sequence[str]], directory:
     return write_result(built, outputs, directory)
 
 
+def record_paths(built: Built, directory: Path) -> list[Path]:
+    """The files that `write_records` writes, without the result file; they need not exist."""
+    return [constraints_path(built.name, directory), selections_path(built.name, directory)]
+
+
+def result_path(built: Built, directory: Path) -> Path:
+    """The result file, `<name>-<version>.docker.json`."""
+    return directory / f"{stem(built)}.docker.json"
+
+
 def write_result(built: Built, outputs: Mapping[str, Sequence[str]], directory: Path) -> Path:
-    """Write the result file, `<name>-<version>.docker.json`; returns its path."""
-    path = directory / f"{stem(built)}.docker.json"
+    """Write the result file; returns its path."""
+    path = result_path(built, directory)
     replace_text(path, result_text(built, outputs))
     return path
 

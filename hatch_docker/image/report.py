@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -133,6 +133,12 @@ class Built:
     def image_id(self) -> str:
         """What BuildKit calls the image's ID: the digest of the config, or that of an index of several images."""
         return self.images[0].image.config_descriptor.digest if len(self.images) == 1 else self.digest
+
+
+def again(built: Built) -> Built:
+    """The result of the same build if nothing changed: all layers are reused."""
+    images = [replace(each, layers=tuple(replace(made, reused=True) for made in each.layers)) for each in built.images]
+    return replace(built, images=tuple(images))
 
 
 def document(built: Built, outputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:

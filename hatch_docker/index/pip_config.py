@@ -27,7 +27,7 @@ def read_pip_configuration(environ: Mapping[str, str], *, home: Path, progress: 
     configuration)
     """
     sections: dict[str, dict[str, str]] = {"global": {}, "download": {}, "install": {}}
-    for path in _files(environ, home):
+    for path in configuration_files(environ, home):
         parser = _read(path, progress)
         for section in sections.keys() & parser.sections():
             sections[section] |= {_normalized(name): value for name, value in parser.items(section)}
@@ -39,7 +39,7 @@ def _normalized(name: str) -> str:
     return name.lower().replace("_", "-").removeprefix("--")
 
 
-def _files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
+def configuration_files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
     """The files that may exist, the weakest first: of the system, the user, the interpreter, and the environment."""
     named = environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:

@@ -89,6 +89,14 @@ def _file(path: Path, progress: Progress) -> UvFile | None:
     return None if table is None else UvFile(folder=path.absolute().parent, table=table)
 
 
+def configuration_files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
+    """The files besides the project's that may exist."""
+    if environ.get("UV_CONFIG_FILE"):
+        yield Path(environ["UV_CONFIG_FILE"])
+    yield _user_file(environ, home)
+    yield from _system_files(environ)
+
+
 def _user_file(environ: Mapping[str, str], home: Path) -> Path:
     folder = environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
     return (Path(folder) if folder else home / ".config") / "uv" / "uv.toml"

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.compiling.build_system import BuildSystem, system_of
+from hatch_docker.compiling.directory import read_directory
 from hatch_docker.compiling.sdist import looks_compiled
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.project.core import built_project, normalized_version, project_of, read_core
-from hatch_docker.project.model import BuildMetadata, Own, Project
+from hatch_docker.project.model import BuildMetadata, Own, Project, Reads
 from hatch_docker.project.table import configuration, output_directory, read_toml
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -50,6 +51,14 @@ class BackendProject:
     def directory(self) -> Path:
         """The directory that builds write to."""
         return output_directory(self.root, self._document)
+
+    @property
+    def reads(self) -> Reads | None:
+        """The files, if the backend is known to read nothing else."""
+        try:
+            return Reads() if read_directory(self.root, self.read("").name).is_closed else None
+        except HatchDockerError:
+            return None
 
     def check(self) -> None:
         """Raise ConfigError if `[build-system]` or `[project]` is not valid, or no build frontend would build it."""

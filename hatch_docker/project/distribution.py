@@ -20,6 +20,8 @@ from packaging.utils import InvalidWheelFilename
 
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.index.download import FetchedFile, own_file
+from hatch_docker.project.model import Reads
+from hatch_docker.stamps.repository import is_top
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import file_digest
@@ -199,6 +201,29 @@ class OwnBuild:
         licenses = [[path, _digest(Path(builder.root, path))] for path in metadata.core.license_files]
         core = builder.config.core_metadata_constructor(metadata)
         return _json([_FORMAT, version_of("hatchling"), core, project, self._tables, sorted(files, key=str), licenses])
+
+
+def reads_of(builder: BuilderInterface[Any, Any]) -> Reads | None:
+    """What the metadata and the distribution of a hatchling project are made of; None if it may be anything.
+
+    Raises TypeError, ValueError and OSError for a configuration that is not valid.
+    """
+    from hatch_docker.compiling.directory import leaves
+
+    metadata = builder.metadata
+    hooks = (
+        builder.config.hook_config.keys() | WheelBuilder(builder.root, metadata=metadata).config.hook_config.keys(),
+        metadata.hatch.metadata.hook_config.keys(),
+    )
+    dynamic = {*metadata.config.get("project", {}).get("dynamic", ())}
+    built = {key: value for key, value in metadata.hatch.config.items() if key != "envs"}
+    if any(each - {builder.PLUGIN_NAME} for each in hooks) or dynamic - {"version"} or leaves(built):
+        return None
+    source = metadata.hatch.version.source_name if dynamic else "regex"
+    if source == "vcs":
+        # Whether the checkout is clean depends on files outside of the project otherwise.
+        return Reads(is_tracked=True) if is_top(str(builder.root)) else None
+    return Reads() if source == "regex" else None
 
 
 def _scripts(hooks: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.project.core import normalized_version, project_of, read_core
-from hatch_docker.project.model import BuildMetadata, Project, SourceFiles
+from hatch_docker.project.model import BuildMetadata, Project, Reads, SourceFiles
 from hatch_docker.project.selection import Selection, select_files
 from hatch_docker.project.starts import main_of
 from hatch_docker.project.static import stated
@@ -51,6 +51,11 @@ class FilesProject:
     def directory(self) -> Path:
         """The directory that builds write to."""
         return output_directory(self.root, self._document)
+
+    @property
+    def reads(self) -> Reads:
+        """The files, of which Git says what is ignored."""
+        return Reads(is_tracked=True)
 
     def check(self) -> None:
         """Raise ConfigError for a directory without a project, and for a pyproject.toml that is not valid."""

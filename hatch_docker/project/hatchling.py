@@ -20,8 +20,8 @@ from hatch_docker.config import TABLE
 from hatch_docker.errors import ConfigError
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.project.core import project_of
-from hatch_docker.project.distribution import OwnBuild
-from hatch_docker.project.model import BuildMetadata, Project
+from hatch_docker.project.distribution import OwnBuild, reads_of
+from hatch_docker.project.model import BuildMetadata, Project, Reads
 from hatch_docker.project.table import configuration
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
@@ -62,6 +62,14 @@ class HatchlingProject:
     def directory(self) -> Path:
         """The directory that builds write to."""
         return Path(self._builder.config.directory)
+
+    @property
+    def reads(self) -> Reads | None:
+        """The files, and tags if they give the version, unless a hook runs code or the configuration leaves them."""
+        try:
+            return reads_of(self._builder)
+        except (TypeError, ValueError, OSError):
+            return None
 
     def check(self) -> None:
         """Raise ConfigError for a pyproject.toml that does not exist or that hatchling cannot read."""

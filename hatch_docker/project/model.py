@@ -43,6 +43,13 @@ Distribution: TypeAlias = Callable[[], AbstractContextManager[Own]]
 BuildMetadata: TypeAlias = "Callable[[Artifact, str], BuiltMetadata]"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reads:
+    """What a project's metadata and distribution are made of: its files, and what Git tracks of it if `is_tracked`."""
+
+    is_tracked: bool = False
+
+
 def _no_distribution() -> AbstractContextManager[Own]:
     raise HatchDockerError("the project has nothing to install")
 
@@ -146,6 +153,10 @@ class ProjectSource(Protocol):
     @property
     def directory(self) -> Path:
         """The directory that builds write to."""
+
+    @property
+    def reads(self) -> Reads | None:
+        """What metadata and distribution are made of; None if it may be more, since a backend runs code."""
 
     def check(self) -> None:
         """Raise ConfigError if the project cannot be read."""

@@ -36,6 +36,10 @@ class SdistProject:
         """The directory of the sdist."""
         return self._path.parent
 
+    @property
+    def reads(self) -> None:
+        """Unknown: where the sdist is, builds write it again."""
+
     def check(self) -> None:
         """Raise ConfigError if the project cannot be read."""
         self._project.check()

@@ -100,6 +100,10 @@ class WheelProject:
         """The directory of the wheel."""
         return self._path.parent
 
+    @property
+    def reads(self) -> None:
+        """Unknown: where the wheel is, builds write it again."""
+
     def check(self) -> None:
         """Raise HatchDockerError unless the file is a wheel of this project."""
         check_wheel_file(self._path)

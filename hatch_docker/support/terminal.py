@@ -87,7 +87,8 @@ class Terminal(Progress):
         self._stream = stream
         # Held while lines are printed and while the area is drawn, not while tasks count.
         self._lock = threading.Lock()
-        self._said: set[str] = set()
+        # The notes and warnings that were shown, each as "info" or "warning" and its line.
+        self.messages: list[tuple[str, str]] = []
         self._steps: dict[str, Step] = {}
         self._next = 0
         self._area: LiveArea | None = None
@@ -127,11 +128,11 @@ class Terminal(Progress):
 
     def note(self, text: str) -> None:
         """See Progress."""
-        self._between(self._line, text)
+        self._between("info", text)
 
     def warn(self, text: str) -> None:
         """See Progress."""
-        self._between(self._warning, f"warning: {text}")
+        self._between("warning", f"warning: {text}")
 
     def close(self) -> None:
         """End all steps, and print their lines."""
@@ -149,12 +150,13 @@ class Terminal(Progress):
             with contextlib.suppress(OSError, ValueError):
                 self._line(line)
 
-    def _between(self, line: Callable[[str], None], text: str) -> None:
+    def _between(self, kind: str, text: str) -> None:
+        message = (kind, f"  {readable(text)}")
         with self._lock:
-            if text not in self._said:
-                self._said.add(text)
+            if message not in self.messages:
+                self.messages.append(message)
                 self._end([each for each in self._steps.values() if not each.running])
-                self._print(line, [text])
+                self._print(self._warning if kind == "warning" else self._line, [text])
 
     def _end(self, steps: Sequence[Step]) -> None:
         for step in steps:

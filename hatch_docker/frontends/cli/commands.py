@@ -57,7 +57,8 @@ class Command:
     """A subcommand. `help` is its whole help text, or else `description` a part of it.
 
     `module` of this package has `command`, a function from the arguments to what `Session.run` runs, or `prepare`, one
-    that returns the run's options, too. Without a project, the session has no configuration but the host's.
+    that returns the run's options, too. Without a project, the session has no configuration but the host's. With a
+    stamp (`stamps`), it is not run again without changes.
     """
 
     summary: str
@@ -66,6 +67,7 @@ class Command:
     help: str = ""
     description: str = ""
     needs_project: bool = True
+    has_stamp: bool = False
 
 
 def _add_push(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +122,7 @@ COMMANDS: Mapping[str, Command] = {
         module="make",
         add_arguments=build.add_arguments,
         help=build.HELP,
+        has_stamp=True,
     ),
     "push": Command(
         summary="push the image of an archive or layout, as it is",

@@ -23,6 +23,10 @@ from hatch_docker.frontends.cli.signals import ended_by_signals
 
 if TYPE_CHECKING:
     from hatch_docker.project.model import ProjectSource
+    from hatch_docker.stamps.stamp import Stamp
+
+# Options that decide how a build is made and shown, and not what it makes.
+_WITHOUT_INFLUENCE = frozenset(("no_cache", "progress", "pull", "quiet"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,6 +62,11 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _run_command(command: Command, parser: Parser, chosen: argparse.Namespace) -> int:
+    console = CommandConsole(verbosity=-1 if chosen.quiet or chosen.progress == "quiet" else 0)
+    stamp = _stamp(command, chosen)
+    if stamp and not chosen.no_cache and not chosen.pull and (text := stamp.replay(console)) is not None:
+        console.display(text)
+        return 0
     # Everything large is imported here: only the module of the command that runs.
     from hatch_docker.frontends.cli.options import run_options
     from hatch_docker.session import Session
@@ -70,14 +79,23 @@ def _run_command(command: Command, parser: Parser, chosen: argparse.Namespace) -
             options, run = run_options(chosen), module.command(chosen)
     except ConfigError as error:
         parser.error("\n  ".join(f"{place}: {message}" for place, message in error.problems))
-    console = CommandConsole(verbosity=-1 if chosen.quiet or chosen.progress == "quiet" else 0)
     if getattr(chosen, "no_sources", False):
         os.environ["UV_NO_SOURCES"] = "1"
     try:
         source = _source(chosen) if command.needs_project else _no_project()
     except HatchDockerError as error:
         console.abort(str(error))
-    return Session(source, console, options).run(run)
+    return Session(source, console, options, stamp=stamp).run(run)
+
+
+def _stamp(command: Command, chosen: argparse.Namespace) -> Stamp | None:
+    """The stamp of a command that has one; options without influence on its result are not among its words."""
+    if not command.has_stamp:
+        return None
+    from hatch_docker.stamps.stamp import Stamp, stamp_folder
+
+    words = {name: value for name, value in vars(chosen).items() if name not in _WITHOUT_INFLUENCE}
+    return Stamp(stamp_folder(os.environ), ["hatch-docker", words], os.environ)
 
 
 def help_text() -> str:

@@ -17,6 +17,7 @@ from hatch_docker.frontends.cli.exports import STANDARD_OUTPUT, Export, parse_ex
 from hatch_docker.frontends.cli.options import run_options
 from hatch_docker.image.files import check_folder, check_writable, shown_path, write_text
 from hatch_docker.image.outputs import OUTPUTS, result_text
+from hatch_docker.image.report import Built, again
 from hatch_docker.session import RunOptions, Session
 
 
@@ -82,10 +83,15 @@ def build(request: Request, session: Session) -> tuple[str, int]:
         if OUTPUTS[export.output].is_file:
             files.append(export.dest or shown_path(made))
     session.report()
-    _write_files(request, session)
+    for path, content in _texts(request, session, session.built).items():
+        write_text(path, content)
     if any(export.dest == STANDARD_OUTPUT for export in exports):
         return "", 0
-    return "\n".join(_pushed(session) or [*session.outputs.get("load", ())] or files), 0
+    text = "\n".join(_pushed(session) or [*session.outputs.get("load", ())] or files)
+    # Without an engine, another one may answer next time.
+    if request.exports or session.config.output.outputs or "load" in session.outputs:
+        session.leave_stamp(text, _texts(request, session, again(session.built)))
+    return text, 0
 
 
 def _write(export: Export, session: Session) -> Path:
@@ -143,12 +149,15 @@ def _twice(named: Sequence[tuple[str, Path, bool]]) -> Iterator[Callable[[], Non
         seen.add(whole)
 
 
-def _write_files(request: Request, session: Session) -> None:
-    built, outputs = session.built, session.outputs
+def _texts(request: Request, session: Session, built: Built) -> dict[Path, str]:
+    """The contents of the files that options ask for."""
+    outputs = session.outputs
+    texts = {}
     if request.metadata_file:
-        write_text(request.metadata_file, result_text(built, outputs))
+        texts[request.metadata_file] = result_text(built, outputs)
     if request.iid_file:
         # In a containerd store, an image has another ID.
         loaded = session.services.engine().image_id(outputs["load"][0]) if "load" in outputs else ""
         # Without a newline, as buildx writes it.
-        write_text(request.iid_file, loaded or built.image_id)
+        texts[request.iid_file] = loaded or built.image_id
+    return texts

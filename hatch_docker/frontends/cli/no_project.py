@@ -29,6 +29,10 @@ class NoProject:
         """The current directory."""
         return self.root
 
+    @property
+    def reads(self) -> None:
+        """Nothing is built."""
+
     def check(self) -> None:
         """Nothing can be wrong."""
 

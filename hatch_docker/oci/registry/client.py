@@ -34,6 +34,8 @@ class Registry:
     `mirrors` maps a registry to the host, or `host/prefix`, that its images are pulled from first. The registry itself
     is used if the mirror lacks an image or cannot be reached. Nothing is pushed to a mirror, and a mirror gets its own
     credentials, never those of the registry. `insecure` names the hosts that use plain HTTP.
+
+    `answers` are the digests that tags were found to name, empty for a tag that does not exist.
     """
 
     def __init__(
@@ -46,15 +48,17 @@ class Registry:
     ) -> None:
         self._http = http
         self._session = Session(http, credentials, insecure)
-        self._mirrors = dict(mirrors or {})
+        self.mirrors, self.insecure = dict(mirrors or {}), insecure
         self._unreachable: dict[str, RegistryError] = {}
+        # What tags named when they were asked for: a digest, or nothing.
+        self.answers: dict[str, str] = {}
 
     def resolve(self, reference: Reference) -> Descriptor:
         """The media type, digest and size of the manifest or index that a tag or digest names now.
 
         The digest is not verified: `manifest` does that. Raises RegistryError, or ImageError if it is not an image.
         """
-        return self._pull(reference, self._resolve)
+        return self._answer(reference, lambda: (self._pull(reference, self._resolve), b""))[0]
 
     def manifest(self, reference: Reference, *, known: Known | None = None) -> tuple[Descriptor, bytes]:
         """The manifest or index that a tag or digest names, with its descriptor, whose digest is verified.
@@ -62,9 +66,8 @@ class Registry:
         With `known`, which returns the documents that the caller has by digest, only others are requested. Raises
         RegistryError, DigestMismatchError, or ImageError if it is not an image.
         """
-        if known:
-            return self._pull(reference, lambda place: self._known(place, known))
-        return self._pull(reference, self._manifest)
+        fetch = partial(self._known, known=known) if known else self._manifest
+        return self._answer(reference, lambda: self._pull(reference, fetch))
 
     def blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
         """A blob of the image's repository in chunks, resumed if the connection breaks.
@@ -135,6 +138,17 @@ class Registry:
             self.push(image, tags, mount_from=mount_from, threads=threads, progress=progress)
         return [join(self._session, images, reference, threads=threads) for reference in references]
 
+    def _answer(self, reference: Reference, ask: Callable[[], tuple[Descriptor, bytes]]) -> tuple[Descriptor, bytes]:
+        try:
+            found = ask()
+        except RegistryError as error:
+            if error.status == 404:
+                self.answers[str(reference)] = ""
+            raise
+        if not reference.digest:
+            self.answers[str(reference)] = found[0].digest
+        return found
+
     def _resolve(self, reference: Reference) -> Descriptor:
         return self._head(reference) or self._manifest(reference)[0]
 
@@ -204,7 +218,7 @@ class Registry:
             raise
 
     def _mirror(self, reference: Reference) -> Reference | None:
-        host, _, prefix = self._mirrors.get(reference.registry, "").partition("/")
+        host, _, prefix = self.mirrors.get(reference.registry, "").partition("/")
         repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
         return replace(reference, registry=host, repository=repository) if host else None
 

@@ -1,0 +1,141 @@
+"""What a build depended on: the files, and the answers of registries and the engine; for its stamp."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from hatch_docker.compiling.directory import read_directory
+from hatch_docker.compiling.trees import tree_path
+from hatch_docker.errors import SourceError
+from hatch_docker.image.report import Built
+from hatch_docker.index.artifact import SourceTree
+from hatch_docker.index.pip_config import configuration_files as pip_files
+from hatch_docker.index.tool_settings import ca_file_of
+from hatch_docker.index.uv_config import configuration_files as uv_files
+from hatch_docker.index.workspace import find_workspace, members
+from hatch_docker.locks.formats import find_requirement_files
+from hatch_docker.locks.readers.requirements_file import included_files
+from hatch_docker.plan import ImagePlan, Plan
+from hatch_docker.project.model import Reads
+from hatch_docker.services import Services
+from hatch_docker.stamps.questions import Asked, images_in_engine
+from hatch_docker.stamps.repository import commit_files, tracking_files
+from hatch_docker.stamps.stamp import Inputs
+
+# Of each directory above, too: settings, and what is ignored.
+_ABOVE = ("pyproject.toml", "uv.toml", ".gitignore", ".hgignore")
+# Bases that are files of this machine.
+_FILES = frozenset(("oci", "oci-archive", "docker-archive"))
+# The outputs whose results a stamp can check.
+_CHECKED = frozenset(("archive", "load", "push"))
+_DAEMON = "docker-daemon"
+
+
+def project_inputs(root: Path, reads: Reads, *, home: Path, output: Path) -> Inputs:
+    """The files that are known before the project at `root` is read; builds write to the directory `output`."""
+    root = root.absolute()
+    above = [str(parent / name) for parent in root.parents for name in _ABOVE]
+    tracked = tracking_files(str(root), str(home)) if reads.is_tracked else ()
+    return Inputs(
+        directories=[str(root)], paths=[*above, *commit_files(str(root)), *tracked], output=str(output.absolute())
+    )
+
+
+def has_stamp(plan: Plan, services: Services, outputs: Collection[str]) -> bool:
+    """Whether all that a build with these outputs depends on can be known."""
+    if not _CHECKED.issuperset(outputs):
+        return False
+    if plan.config.output.created == "now" and not services.host.environ.get("SOURCE_DATE_EPOCH"):
+        return False
+    builder = plan.config.compiling.builder
+    sources = [each for image in plan.images for each in image.locked.artifacts if not each.is_wheel]
+    if builder and builder.transport == _DAEMON and sources:
+        return False
+    return all(_is_closed(each.tree, each.name) for each in sources if each.tree and each.tree.is_local)
+
+
+def all_inputs(inputs: Inputs, plan: Plan, services: Services, *, written: Iterable[Path]) -> Inputs:
+    """The same, and the files that a plan names; the build has `written` some itself."""
+    artifacts = [each for image in plan.images for each in image.locked.artifacts]
+    trees = [str(tree_path(each.tree)) for each in artifacts if each.tree and each.tree.is_local]
+    paths = [os.path.abspath(path) for path in _paths(plan, services)]
+    below = [path for path in paths if os.path.isdir(path)]
+    return replace(
+        inputs,
+        directories=[*dict.fromkeys([*inputs.directories, *trees, *below])],
+        paths=[*dict.fromkeys([*inputs.paths, *(path for path in paths if path not in below)])],
+        written=[os.path.abspath(path) for path in written],
+    )
+
+
+def asked(plan: Plan, built: Built, services: Services, outputs: Collection[str], engine: str) -> Asked:
+    """The answers of registries and the engine at `engine`. Raises EngineError."""
+    tags = dict(services.registry.answers)
+    if "push" in outputs:
+        tags |= {str(reference): built.digest for reference in built.references}
+    names = [built.references[0].familiar] if "load" in outputs else []
+    if plan.config.base.spec.transport == _DAEMON:
+        names.append(plan.config.base.spec.value)
+    return Asked(
+        tags=tags,
+        images=images_in_engine(names, engine, services.host.environ),
+        engine=engine,
+        network={
+            "ca-file": ca_file_of(services.host.environ),
+            "mirrors": dict(services.registry.mirrors),
+            "insecure": sorted(services.registry.insecure),
+        },
+    )
+
+
+def valid_until(services: Services) -> int:
+    """The time, in nanoseconds since the epoch, from which a build asks Debian's archive for news."""
+    archives = services.archives
+    received = [when for seen in archives.seen.values() for _, when in seen.values()]
+    if not received:
+        return 2**63 - 1
+    age = archives.now - min(received)
+    return time.time_ns() + int((archives.fresh - age).total_seconds() * 10**9)
+
+
+def _paths(plan: Plan, services: Services) -> Iterator[Path]:
+    """Files and directories that the configuration and the lock name, which may be outside of the project."""
+    root, config = plan.project.root, plan.config
+    compiling, packages = config.compiling, config.os_packages
+    named = [compiling.build_constraints, packages.ca_certificates, packages.debian_keyring]
+    named += [each.source for each in config.output.extra_files]
+    if config.base.spec.transport in _FILES:
+        named.append(config.base.spec.value)
+    builder = compiling.builder
+    if builder and builder.transport in _FILES:
+        named.append(builder.value)
+    yield from (root / each for each in named if each)
+    for image in plan.images:
+        yield from _lock_paths(image, services, config.packages.lock)
+
+
+def _lock_paths(image: ImagePlan, services: Services, configured: str) -> Iterator[Path]:
+    locked, environ, home = image.locked, services.host.environ, services.host.home
+    if locked.path:
+        yield locked.path
+    if locked.resolved:
+        # A resolution depends on the settings of indexes.
+        yield from pip_files(environ, home)
+        yield from uv_files(environ, home)
+    files = find_requirement_files(services.root, configured)
+    yield from files
+    listed = [each for each in (*files, locked.path) if each and each.suffix == ".txt"]
+    yield from (each for file in listed for each in included_files(file))
+    if workspace := find_workspace(services.root):
+        yield from (folder / "pyproject.toml" for folder in members(workspace).values())
+
+
+def _is_closed(tree: SourceTree, name: str) -> bool:
+    try:
+        return read_directory(tree_path(tree), name).is_closed
+    except SourceError:
+        return False

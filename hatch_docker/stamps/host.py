@@ -1,0 +1,47 @@
+"""What of the machine can shape a build: the environment, and the code that runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+
+# Variables that differ from terminal to terminal, and shape only how text is shown.
+_VOLATILE = frozenset(
+    ("_", "COLORTERM", "COLUMNS", "DISPLAY", "FORCE_COLOR", "LINES", "LS_COLORS", "NO_COLOR", "OLDPWD", "PWD", "SHLVL",
+     "STY", "TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TERM_SESSION_ID", "TMUX", "TMUX_PANE", "VTE_VERSION",
+     "WAYLAND_DISPLAY", "WINDOWID", "XDG_SESSION_ID")
+)  # fmt: skip
+
+
+def environment_digest(environ: Mapping[str, str]) -> str:
+    """A digest of the environment; it is the whole of it, since a build backend may read any variable."""
+    digest = hashlib.sha256()
+    for name, value in sorted(environ.items()):
+        if name not in _VOLATILE:
+            digest.update(f"{name}={value}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def code_digest() -> str:
+    """A digest of the Python that runs, its packages, and this one's files, also of an editable installation.
+
+    An installer that adds or removes a package changes the time of the directory that has the packages.
+    """
+    digest = hashlib.sha256(f"{sys.version}\0{sys.executable}\0{sys.flags}".encode())
+    for folder in sys.path:
+        digest.update(f"{folder}\0{_time(folder)}\0".encode(errors="surrogateescape"))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for directory, _, files in os.walk(package):
+        for name in sorted(files):
+            if name.endswith(".py"):
+                digest.update(f"{name}\0{_time(os.path.join(directory, name))}\0".encode())
+    return digest.hexdigest()
+
+
+def _time(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,95 @@
+"""The questions of a build to registries and the engine, which are asked again: what tags name, what an engine has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
+
+from hatch_docker.support.threads import together
+
+if TYPE_CHECKING:
+    from hatch_docker.oci.registry.client import Registry
+
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The answers to a build's questions.
+
+    `tags` are digests by reference, empty for a tag that did not exist. `images` are the IDs and names of images in the
+    engine at `engine` (`plain_address`), by the name that they were asked for. `network` has the settings of registries.
+    """
+
+    tags: Mapping[str, str]
+    images: Mapping[str, Any]
+    engine: str
+    network: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document for a stamp, which holds no credentials."""
+        return {
+            "tags": dict(self.tags),
+            "images": dict(self.images),
+            "engine": self.engine,
+            "network": dict(self.network),
+        }
+
+
+def still_answered(document: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+    """Whether registries and the engine answer as they did. Any failure is another answer."""
+    asked = Asked(**document)
+    if images_in_engine(asked.images, asked.engine, environ) != asked.images:
+        return False
+    if not asked.tags:
+        return True
+    registry = _registry(asked.network, environ)
+    answers = together(lambda tag: _digest(registry, tag), [*asked.tags], threads=_THREADS)
+    return answers == [*asked.tags.values()]
+
+
+def images_in_engine(names: Iterable[str], engine: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The IDs and names of images in the engine, by the names that are asked for. Raises EngineError.
+
+    `engine` is its `plain_address`; without one, the SDK finds it.
+    """
+    found = {name: _inspect(name, engine, environ) for name in names}
+    return {name: [image.get("Id", ""), sorted(image.get("RepoTags") or ())] for name, image in found.items()}
+
+
+def _inspect(name: str, engine: str, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    if engine:
+        from hatch_docker.engine.inspection import inspect_image
+
+        return inspect_image(engine, name)
+    from hatch_docker.engine.client import Engine
+
+    return Engine.connect(environ).inspect(name)
+
+
+def _registry(network: Mapping[str, Any], environ: Mapping[str, str]) -> Registry:
+    from hatch_docker.oci.registry.auth import Credentials
+    from hatch_docker.oci.registry.client import Registry
+    from hatch_docker.support.directories import home_directory
+    from hatch_docker.support.http import Http, Network
+
+    return Registry(
+        Http(Network(ca_file=network["ca-file"], proxies=getproxies())),
+        credentials=Credentials.from_environment(environ, home_directory()),
+        mirrors=network["mirrors"],
+        insecure=frozenset(network["insecure"]),
+    )
+
+
+def _digest(registry: Registry, tag: str) -> str:
+    from hatch_docker.errors import HatchDockerError, RegistryError
+    from hatch_docker.oci.reference import Reference
+
+    try:
+        return registry.resolve(Reference.parse(tag)).digest
+    except RegistryError as error:
+        return "" if error.status == 404 else "unknown"
+    except HatchDockerError:
+        return "unknown"

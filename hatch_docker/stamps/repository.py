@@ -1,0 +1,75 @@
+"""The files of a Git repository that say which commit is checked out, without running Git (gitrepository-layout)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+
+def commit_files(root: str) -> Iterator[str]:
+    """The paths of the files by which the commit in `root` is known; they need not exist.
+
+    Those of each directory above are among them: a repository may be made there.
+    """
+    for place in _places(root):
+        yield place
+        if os.path.exists(place):
+            repository = _repository(place)
+            head, common = os.path.join(repository, "HEAD"), _common(repository)
+            yield head
+            yield os.path.join(common, "packed-refs")
+            kind, _, reference = _line(head).partition(": ")
+            if kind == "ref":
+                yield os.path.join(common, *reference.split("/"))
+
+
+def tracking_files(root: str, home: str) -> Iterator[str]:
+    """The paths of the files besides, by which Git knows tags, which files it tracks, and which it ignores."""
+    yield os.path.join(home, ".gitconfig")
+    yield from (os.path.join(home, ".config", "git", name) for name in ("config", "ignore"))
+    for place in filter(os.path.exists, _places(root)):
+        repository = _repository(place)
+        common = _common(repository)
+        yield from (os.path.join(repository, name) for name in ("index", "shallow"))
+        yield from (os.path.join(common, *names) for names in (("config",), ("info", "exclude")))
+        for directory, _, names in os.walk(os.path.join(common, "refs", "tags")):
+            yield from (os.path.join(directory, name) for name in sorted(names))
+
+
+def is_top(root: str) -> bool:
+    """Whether a directory is the top of a Git repository."""
+    return os.path.exists(os.path.join(root, ".git"))
+
+
+def _places(root: str) -> Iterator[str]:
+    """Where the repository of `root` may be, up to the first that exists."""
+    directory = os.path.realpath(root)
+    while True:
+        place = os.path.join(directory, ".git")
+        yield place
+        above = os.path.dirname(directory)
+        if above == directory or os.path.exists(place):
+            return
+        directory = above
+
+
+def _repository(place: str) -> str:
+    """The directory of a repository; that of a worktree is named in a file."""
+    if os.path.isdir(place):
+        return place
+    named = _line(place).partition("gitdir:")[2].strip()
+    return os.path.join(os.path.dirname(place), named)
+
+
+def _common(repository: str) -> str:
+    """The directory that a worktree shares with the others."""
+    return os.path.normpath(os.path.join(repository, _line(os.path.join(repository, "commondir")) or "."))
+
+
+def _line(path: str) -> str:
+    """The first line of a file; empty if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readline(4096).strip()
+    except OSError:
+        return ""

@@ -62,13 +62,13 @@ def all_inputs(inputs: Inputs, plan: Plan, services: Services, *, written: Itera
     """The same, and the files that a plan names; the build has `written` some itself."""
     artifacts = [each for image in plan.images for each in image.locked.artifacts]
     trees = [str(tree_path(each.tree)) for each in artifacts if each.tree and each.tree.is_local]
-    paths = [os.path.abspath(path) for path in _paths(plan, services)]
-    below = [path for path in paths if os.path.isdir(path)]
+    paths = [os.path.abspath(path) for path in _paths(plan, services)]  # noqa: PTH100 (links are kept)
+    below = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 (these are strings)
     return replace(
         inputs,
         directories=[*dict.fromkeys([*inputs.directories, *trees, *below])],
         paths=[*dict.fromkeys([*inputs.paths, *(path for path in paths if path not in below)])],
-        written=[os.path.abspath(path) for path in written],
+        written=[os.path.abspath(path) for path in written],  # noqa: PTH100
     )
 
 

@@ -350,8 +350,8 @@ class Session:
             records[result_path(built, directory)] = result_text(built, self._outputs)
         lines = [("info", line) for line in self._lines(built)]
         return Result(
-            files=tuple(map(os.path.abspath, self._files())),
-            texts={os.path.abspath(path): content for path, content in (records | dict(texts)).items()},
+            files=tuple(str(path.absolute()) for path in self._files()),
+            texts={str(path.absolute()): content for path, content in (records | dict(texts)).items()},
             messages=[*self.terminal.messages, *lines],
             output=text,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.request import getproxies
 
 from hatch_docker.support.threads import together
 
@@ -20,7 +19,8 @@ class Asked:
     """The answers to a build's questions.
 
     `tags` are digests by reference, empty for a tag that did not exist. `images` are the IDs and names of images in the
-    engine at `engine` (`plain_address`), by the name that they were asked for. `network` has the settings of registries.
+    engine at `engine` (`plain_address`), by the name that they were asked for. `network` has the settings for
+    registries.
     """
 
     tags: Mapping[str, str]
@@ -70,6 +70,8 @@ def _inspect(name: str, engine: str, environ: Mapping[str, str]) -> Mapping[str,
 
 
 def _registry(network: Mapping[str, Any], environ: Mapping[str, str]) -> Registry:
+    from urllib.request import getproxies
+
     from hatch_docker.oci.registry.auth import Credentials
     from hatch_docker.oci.registry.client import Registry
     from hatch_docker.support.directories import home_directory

@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -114,7 +113,7 @@ def replace_text(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def partial_file(directory: Path, prefix: str = "") -> Iterator[Path]:
     """A new file with a name for `sweep` in `directory`. It is removed at the end of the block unless it was moved."""
-    partial = directory / f"{prefix}hatch-docker-{uuid.uuid4().hex}"
+    partial = directory / f"{prefix}hatch-docker-{os.urandom(16).hex()}"
     # Unlike mkstemp's file, it has the umask's permissions: a cache or dist directory may be shared.
     partial.touch(exist_ok=False)
     try:

@@ -32,6 +32,12 @@ class Identity:
     free_threaded: bool
     magic: bytes
 
+    @property
+    def answer(self) -> bytes:
+        """The answer that `identity_of` reads."""
+        about = (self.version, self.implementation, str(self.free_threaded), self.magic.hex())
+        return "\n".join(about).encode()
+
     def difference(self, python: TargetPython) -> str:
         """How it differs from `python`, so that its bytecode may differ; empty if it does not."""
         if (self.version, self.implementation, self.free_threaded) == (python.version, "cpython", python.free_threaded):

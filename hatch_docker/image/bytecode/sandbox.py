@@ -3,22 +3,19 @@
 Arguments: an archive of files, the variables of an environment, and a command, whose program is one of the files. It
 sees nothing but these files, on a read-only file system in memory, has no network and no privileges, and cannot gain
 any. It ends when this process ends. The exit status is the command's, 128 + n after signal n, or FAILED if it cannot be
-started.
+started. It starts for each chunk of modules, so it imports little.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
-import re
 import resource
 import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 FAILED = 125
 _NOBODY = 65534
@@ -68,17 +65,19 @@ def _enter() -> None:
     """
     if os.geteuid() == 0:
         # Some containers have no such user.
-        with contextlib.suppress(OSError):
+        try:
             os.setgroups([])
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        except OSError:
+            pass
         # Else the files in /proc/self belong to root.
         _control(_DUMPABLE, 1)
     _leave_keyring()
     user, group = os.geteuid(), os.getegid()
     _call("unshare", _NAMESPACES)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{_NOBODY} {user} 1"), ("gid_map", f"{_NOBODY} {group} 1")):
-        Path(f"/proc/self/{name}").write_bytes(text.encode())
+        _write(f"/proc/self/{name}", text.encode())
     # A change of the user resets it.
     _control(_DEATH_SIGNAL, signal.SIGKILL)
 
@@ -104,12 +103,24 @@ def _fill(archive: bytes) -> None:
     os.chdir("/")
     os.umask(0o022)
     frames = _frames(archive)
+    made = {""}
     for name in frames:
-        path = Path("/", os.fsdecode(bytes(name)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(next(frames))
-        path.chmod(0o755)
+        path = os.fsdecode(bytes(name))
+        folder = os.path.dirname(path)
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+        _write(path, next(frames), 0o755)
     _call("mount", b"hatch-docker", b"/", b"tmpfs", options | _REMOUNT | _READ_ONLY, None)
+
+
+def _write(path: str, content: bytes | memoryview, mode: int = 0o666) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        while content:
+            content = content[os.write(file, content) :]
+    finally:
+        os.close(file)
 
 
 def _frames(data: bytes) -> Iterator[memoryview]:
@@ -148,7 +159,7 @@ def _reported(work: Callable[[], int]) -> int:
 
 
 def _run(command: list[str], environ: dict[str, str]) -> int:
-    release = tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2] if part.isdecimal())
     processes = {resource.RLIMIT_NPROC: _PROCESSES} if release >= _COUNTED_SINCE else {}
     for kind, most in {**_LIMITS, **processes}.items():
         hard = resource.getrlimit(kind)[1]
@@ -170,7 +181,8 @@ def main(archive: str, arguments: list[str]) -> int:
         return _in_child(partial(_run, arguments[count:], environ))
 
     def enter() -> int:
-        data = Path(archive).read_bytes()
+        with open(archive, "rb") as file:
+            data = file.read()
         _enter()
         return _in_child(partial(start, data))
 

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import sys
 import threading
@@ -21,13 +23,15 @@ from hatch_docker.base.image import Base, open_base
 from hatch_docker.base.target import TargetPython
 from hatch_docker.base.transports import BaseRequest
 from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
-from hatch_docker.image.bytecode.chunks import compiler_of, identify
+from hatch_docker.image.bytecode.chunks import Talk, compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.container import open_container
+from hatch_docker.image.bytecode.frames import Identity, identity_of
 from hatch_docker.image.bytecode.host import open_host
 from hatch_docker.image.bytecode.process import talk
 from hatch_docker.image.bytecode.unpacked import FORMAT, archive, environ
 from hatch_docker.services import Services
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import at_most
 
 # The CPUs whose programs a CPU runs, besides its own.
@@ -124,9 +128,10 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
         base, of_other = _for_this_machine(wanted), f" for {host}"
     services = wanted.services
     arguments = ("-S", "-s", "-B", "-c", script())
-    command = sandboxed(_stored(base, services), base.facts.python.interpreter, *arguments)
+    files = _stored(base, services)
+    command = sandboxed(files, base.facts.python.interpreter, *arguments)
     run = at_most(services.threads, partial(talk, command=command, environ=os.environ))
-    identity = identify(partial(run, patience=_ANSWER_SECONDS), python)
+    identity = _identity(f"{files.name} {script()}", partial(run, patience=_ANSWER_SECONDS), python, services.cache)
     optimization, threads = wanted.optimization, services.threads
     return compiler_of(f"the base's Python{of_other}", run, identity, optimization=optimization, threads=threads)
 
@@ -158,6 +163,21 @@ def _stored(base: Base, services: Services) -> Path:
         path = store.add([data], digest, what="the base's interpreter")
         store.put(_KIND, key, {"archive": digest})
     return path
+
+
+def _identity(interpreter: str, run: Talk, python: TargetPython, cache: Cache) -> Identity:
+    """The Python that a sandbox runs, which was seen on this machine before, or is tried.
+
+    Trying takes as long as compiling a few modules. Raises BytecodeUnavailableError.
+    """
+    machine = json.dumps([*os.uname(), os.geteuid()])
+    known = cache.get("identities", f"{machine} {interpreter}")
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        if known and not (identity := identity_of(str(known["answer"]).encode())).difference(python):
+            return identity
+    identity = identify(run, python)
+    cache.put("identities", f"{machine} {interpreter}", {"answer": identity.answer.decode()})
+    return identity
 
 
 def _in_container(wanted: _Wanted) -> Compiler:

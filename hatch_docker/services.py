@@ -111,7 +111,7 @@ def open_services(
     network = Network(ca_file=ca_file_of(host.environ), proxies=host.proxies)
     http = Http(network)
     folder = Path(settings.cache_dir) if settings.cache_dir else cache_directory(host.cache_dir, progress)
-    cache = Cache(folder, kinds=_KEPT if settings.no_cache else None)
+    cache = Cache(folder, kinds=_KEPT if settings.no_cache else None, verify=settings.verify)
     threads = settings.threads or host.processors
     indexes = IndexAccess(
         root=root,

@@ -185,6 +185,11 @@ def files_below(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG"}
 
 
+def entries_below(cache: Path) -> set[Path]:
+    """The blobs and documents in a cache's directory, and partial ones, without what it notes about them."""
+    return {path for path in files_below(cache) if path.relative_to(cache).parts[0] != "verified"}
+
+
 def archive_of(project: Path) -> Path:
     """The only archive in the project's dist."""
     (path,) = (project / "dist").glob("*.docker.tar")

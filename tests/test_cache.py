@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
-from builds import files_below
+from builds import entries_below, files_below
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def files(cache: Cache) -> list[Path]:
-    return list(files_below(cache.root))
+    return list(entries_below(cache.root))
 
 
 def chunks_then(error: BaseException) -> Iterator[bytes]:
@@ -155,6 +156,80 @@ class TestBlobs:
         created.touch()
         path = cache.add([DATA], DIGEST, what="it")
         assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(created.stat().st_mode)
+
+
+class TestVerifiedOnce:
+    """A blob whose file did not change since it was verified is not hashed again."""
+
+    @pytest.fixture
+    def hashed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The digests of the files that caches hash."""
+        digests: list[str] = []
+
+        def count(file: BinaryIO, algorithm: str) -> str:
+            digests.append(file_digest(file, algorithm))
+            return digests[-1]
+
+        monkeypatch.setattr("hatch_docker.support.cache.file_digest", count)
+        return digests
+
+    @pytest.fixture
+    def blob(self, cache: Cache) -> Path:
+        """A blob that was written a while ago, and read since."""
+        path = aged(cache.add([DATA], DIGEST, what="it"))
+        assert Cache(cache.root).blob(DIGEST) == path
+        return path
+
+    def test_unchanged_blob_is_not_hashed(self, cache: Cache, blob: Path, hashed: list[str]) -> None:
+        assert Cache(cache.root).blob(DIGEST) == blob
+        assert hashed == []
+
+    def test_blob_that_was_just_written_is_hashed_once_at_most(self, cache: Cache, hashed: list[str]) -> None:
+        path = cache.add([DATA], DIGEST, what="it")
+        # The next timestamp of the file system: what was written before is old now.
+        while (cache.root / "clock").write_bytes(b"") or (cache.root / "clock").stat().st_mtime <= path.stat().st_mtime:
+            pass
+        assert [Cache(cache.root).blob(DIGEST) for _ in range(3)] == [path] * 3
+        assert len(hashed) <= 1
+
+    @pytest.mark.parametrize("change", ["content", "size", "time", "file"])
+    def test_changed_file_is_hashed(self, cache: Cache, blob: Path, hashed: list[str], change: str) -> None:
+        before = blob.stat()
+        data = {"content": b"x" + DATA[1:], "size": DATA + b"x"}.get(change, DATA)
+        if change == "file":
+            blob.rename(cache.root / "other")
+        if change != "time":
+            blob.write_bytes(data)
+        os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns + (change == "time")))
+        found = Cache(cache.root).blob(DIGEST)
+        assert (found is None) == (data != DATA)
+        assert hashed == [digest_of(data)]
+
+    def test_file_that_may_have_changed_in_the_instant_of_its_seal_is_hashed(
+        self, cache: Cache, blob: Path, hashed: list[str]
+    ) -> None:
+        later = time.time() + 3600
+        os.utime(blob, (later, later))
+        assert [Cache(cache.root).blob(DIGEST) for _ in range(3)] == [blob] * 3
+        assert len(hashed) == 3
+
+    def test_verify_hashes_always(self, cache: Cache, blob: Path, hashed: list[str]) -> None:
+        assert Cache(cache.root, verify=True).blob(DIGEST) == blob
+        assert hashed == [DIGEST]
+
+    @pytest.mark.parametrize("damage", [b"", b"\n", b"\xff\n", b"1 2 3 4\n"])
+    def test_damaged_seal_is_made_anew(self, cache: Cache, blob: Path, hashed: list[str], damage: bytes) -> None:
+        (seal,) = files_below(cache.root / "verified")
+        seal.write_bytes(damage)
+        assert Cache(cache.root).blob(DIGEST) == Cache(cache.root).blob(DIGEST) == blob
+        assert hashed == [DIGEST]
+
+    def test_blob_is_found_where_no_seal_can_be_written(self, cache: Cache, blob: Path, hashed: list[str]) -> None:
+        (seal,) = files_below(cache.root / "verified")
+        seal.unlink()
+        seal.mkdir()
+        assert Cache(cache.root).blob(DIGEST) == Cache(cache.root).blob(DIGEST) == blob
+        assert hashed == [DIGEST] * 2
 
 
 class TestTemporaryFiles:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from builds import files_below
+from builds import entries_below
 from debian_maker import NOW, WEEK, DebianArchive, keyring, signer, written
 from fake_index import Notes
 from hypothesis import given, settings
@@ -67,7 +67,7 @@ def names(found: Archive, *suites: str, architecture: str = "amd64") -> list[lis
 
 
 def blobs(cache: Cache) -> list[Path]:
-    return [path for path in files_below(cache.root) if "debian-release" not in path.parts]
+    return [path for path in entries_below(cache.root) if "debian-release" not in path.parts]
 
 
 def refusal(found: Archive, *suites: str) -> DebianError:

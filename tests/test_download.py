@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import files_below
+from builds import entries_below
 from fake_index import FakeIndex, Notes, serving
 
 from hatch_docker.errors import ArtifactError, DigestMismatchError, HatchDockerError, NetworkError, OutputError
@@ -60,7 +60,7 @@ def get(cache: Cache, *artifacts: Artifact, **options: Any) -> list[bytes]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    return list(files_below(folder))
+    return list(entries_below(folder))
 
 
 def test_files_are_in_the_order_of_the_artifacts(fake: FakeIndex, cache: Cache) -> None:

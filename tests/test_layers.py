@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import files_below
+from builds import entries_below
 from fake_index import Notes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -341,4 +341,4 @@ class TestContent:
         damaged.path.write_bytes(data)
         with pytest.raises(ContentError, match=r"demo-1\.0-py3-none-any\.whl: .*demo\.bin. is damaged"):
             made(cache, *group([damaged], 1))
-        assert not files_below(cache.root)
+        assert not entries_below(cache.root)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import files_below
+from builds import entries_below
 from fake_registry import FakeRegistry
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +69,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def cached(cache: Cache) -> list[Path]:
-    return list(files_below(cache.root))
+    return list(entries_below(cache.root))
 
 
 class TestPull:

@@ -129,6 +129,7 @@ SETTINGS: dict[str, Key] = {
     "registry-mirrors": Key("registry_mirrors", table_of(host, mirror), env.TABLE),
     "insecure-registries": Key("insecure_registries", list_of(host), env.LIST),
     "cache-dir": Key("cache_dir", nonempty, env.TEXT),
+    "verify": Key("verify", boolean, env.BOOLEAN),
     "threads": Key("threads", integer(1, 1024), env.INTEGER),
     "build-memory": Key("build_memory", memory, env.TEXT),
     "build-cpus": Key("build_cpus", cpus, env.TEXT),

@@ -1,9 +1,10 @@
 """The cache on disk: blobs by digest, and small JSON documents by key.
 
 Entries are written to a temporary file, flushed, and renamed, so that a killed process or concurrent processes never
-leave half an entry. Entries are verified when they are read: a corrupt one is a miss. Temporary files of killed
-processes are removed after a day, if the directory has our CACHEDIR.TAG, which also excludes it from backups (Cache
-Directory Tagging Specification).
+leave half an entry. A blob is hashed when it is written, and again only if its file changed since; a document has a
+checksum, which is verified whenever it is read. A corrupt entry is a miss. Temporary files of killed processes are
+removed after a day, if the directory has our CACHEDIR.TAG, which also excludes it from backups (Cache Directory Tagging
+Specification).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 from hatch_docker.errors import DigestMismatchError
 from hatch_docker.support.atomic import partial_file, publish, spool, sweep, writing
 from hatch_docker.support.directories import CACHE_ELSEWHERE
+from hatch_docker.support.seals import is_sealed, make_seal
 from hatch_docker.support.streams import file_digest, verified
 
 _TAG = """\
@@ -30,31 +33,34 @@ class Cache:
     """A directory of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>`).
 
     The first line of a document's file is the checksum of the rest. If `kinds` is given, documents of other kinds are
-    found only if this object stored them: results of earlier runs are not used, but replaced.
+    found only if this object stored them: results of earlier runs are not used, but replaced. With `verify`, every blob
+    is hashed, whether or not its file changed since it was verified (`verified/<algorithm>/<hex>`).
     """
 
-    def __init__(self, root: Path, *, kinds: frozenset[str] | None = None) -> None:
+    def __init__(self, root: Path, *, kinds: frozenset[str] | None = None, verify: bool = False) -> None:
         self.root = root
         self._kinds = kinds
+        self._verify = verify
         self._stored: set[Path] = set()
         self._temporary = root / "tmp"
         self._verified: set[str] = set()
         self._partials: set[Path] = set()
 
     def blob(self, digest: str) -> Path | None:
-        """The path of a blob, verified once per process; None if it is missing or corrupt."""
+        """The path of a blob, as it was verified; None if it is missing or corrupt."""
         path = self._place(digest)
-        if digest in self._verified and path.exists():
-            return path
         try:
-            with path.open("rb") as file:
-                actual = file_digest(file, digest.partition(":")[0])
+            status = path.stat()
+            if digest not in self._verified:
+                if self._verify or not is_sealed(self._seal(digest), status):
+                    with path.open("rb") as file:
+                        if file_digest(file, digest.partition(":")[0]) != digest:
+                            # `add` replaces it. Another process may have done so meanwhile.
+                            return None
+                    self._make_seal(digest, status)
+                self._verified.add(digest)
         except OSError:
             return None
-        if actual != digest:
-            # `add` replaces it. Another process may have done so meanwhile.
-            return None
-        self._verified.add(digest)
         return path
 
     def add(self, chunks: Iterable[bytes], digest: str, *, what: str) -> Path:
@@ -151,8 +157,21 @@ class Cache:
         with writing(path, otherwise=CACHE_ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
             _publish(partial, path, lambda: self.blob(digest) is not None)
+        with contextlib.suppress(OSError):
+            self._make_seal(digest, path.stat())
         self._verified.add(digest)
         return path
+
+    def _make_seal(self, digest: str, status: os.stat_result) -> None:
+        """Record that a blob was verified. Where that cannot be written, it is verified again by the next process."""
+        seal = self._seal(digest)
+        with contextlib.suppress(OSError):
+            seal.parent.mkdir(parents=True, exist_ok=True)
+            make_seal(seal, status)
+
+    def _seal(self, digest: str) -> Path:
+        algorithm, _, value = digest.partition(":")
+        return self.root / "verified" / algorithm / value
 
     def _place(self, digest: str) -> Path:
         algorithm, _, value = digest.partition(":")

@@ -24,7 +24,7 @@ from hatch_docker.oci.registry.session import Access, Answer, Request, Session, 
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.http import Sending
 from hatch_docker.support.progress import Advance, Progress
-from hatch_docker.support.streams import CHUNK
+from hatch_docker.support.streams import CHUNK, Digester
 
 _ATTEMPTS = 5
 _FIRST_WAIT = 0.5
@@ -41,6 +41,7 @@ _CHUNK_ACCEPTED = (202, 201, 204)
 # A registry may store a blob elsewhere before it answers: how long that takes, in seconds and in bytes each second.
 _STORING_SECONDS = 60
 _STORED_PER_SECOND = 1 << 20
+_DAMAGED = "its file was damaged after it was written; if it is in the cache, build with HATCH_DOCKER_VERIFY=1"
 
 
 class Outcome(Enum):
@@ -146,11 +147,12 @@ class Uploads:
         location = self._location(start)
         # Before the request: no registry waits for a download.
         with self._opened(blob) as file:
+            content = _Content(descriptor, file)
             if size:
-                location = self._patch(descriptor, file, location, _chunk_size(start, size), advance)
+                location = self._patch(content, location, _chunk_size(start, size), advance)
                 self._finish(location, descriptor, b"", 0)
             else:
-                self._finish(location, descriptor, self._pieces(descriptor, file, advance), descriptor.size)
+                self._finish(location, descriptor, self._pieces(content, descriptor.size, advance), descriptor.size)
 
     def _opened(self, blob: Node) -> BinaryIO:
         try:
@@ -167,16 +169,17 @@ class Uploads:
         if names_other(answer, descriptor.digest):
             raise not_stored(f"the blob {descriptor.digest} under another digest", self.target, answer.status)
 
-    def _patch(self, descriptor: Descriptor, file: BinaryIO, location: str, size: int, advance: Advance) -> str:
+    def _patch(self, content: _Content, location: str, size: int, advance: Advance) -> str:
         """Send the blob in chunks; return the URL to finish the upload at."""
-        for offset in range(0, descriptor.size, size):
-            length = min(size, descriptor.size - offset)
+        whole = content.descriptor.size
+        for offset in range(0, whole, size):
+            length = min(size, whole - offset)
             headers = {
                 "Content-Type": "application/octet-stream",
                 "Content-Length": str(length),
                 "Content-Range": f"{offset}-{offset + length - 1}",
             }
-            pieces = tuple(self._pieces(descriptor, file, lambda _: None, length))
+            pieces = tuple(self._pieces(content, length, lambda _: None))
             body = _Chunk(pieces, advance)
             request = Request("PATCH", location, headers, body, Sending(retry=False, patience=_patience(length)))
             answer = self._transmit(request, *_CHUNK_ACCEPTED)
@@ -195,22 +198,12 @@ class Uploads:
             raise self.session.refusal(answer, self._access)
         return answer
 
-    def _pieces(
-        self, descriptor: Descriptor, file: BinaryIO, advance: Advance, length: int | None = None
-    ) -> Iterator[bytes]:
-        """`length` bytes of the blob, or all. Raises ImageError if there are fewer, as the registry would wait."""
-        left = descriptor.size if length is None else length
-        while left:
+    def _pieces(self, content: _Content, length: int, advance: Advance) -> Iterator[bytes]:
+        """The next `length` bytes of the blob. Raises ImageError if there are fewer, as the registry would wait."""
+        while length:
             self._check()
-            try:
-                piece = file.read(min(CHUNK, left))
-            except OSError as error:
-                raise _unreadable(descriptor, error) from None
-            if not piece:
-                raise ImageError(
-                    f"the blob {descriptor.digest} is shorter than the {descriptor.size} bytes it should be"
-                )
-            left -= len(piece)
+            piece = content.read(min(CHUNK, length))
+            length -= len(piece)
             yield piece
             advance(len(piece))
 
@@ -234,6 +227,32 @@ class Uploads:
     def _check(self) -> None:
         if self.stopped.is_set():
             raise CancelledError
+
+
+class _Content:
+    """The content of a blob, read once from its `file` and hashed on the way: nothing else did since it was written.
+
+    Its last bytes are read only if the blob has its digest, so that no registry gets all of a damaged one.
+    """
+
+    def __init__(self, descriptor: Descriptor, file: BinaryIO) -> None:
+        self.descriptor = descriptor
+        self._file = file
+        self._digester = Digester(descriptor.digest.partition(":")[0])
+
+    def read(self, most: int) -> bytes:
+        """The next bytes, at least one. Raises ImageError if there are none, or the blob is damaged."""
+        try:
+            piece = self._file.read(most)
+        except OSError as error:
+            raise _unreadable(self.descriptor, error) from None
+        digest, size = self.descriptor.digest, self.descriptor.size
+        if not piece:
+            raise ImageError(f"the blob {digest} is shorter than the {size} bytes it should be", hint=_DAMAGED)
+        self._digester.update(piece)
+        if self._digester.size == size and self._digester.digest != digest:
+            raise ImageError(f"the blob {digest} is damaged: its content is {self._digester.digest}", hint=_DAMAGED)
+        return piece
 
 
 class _Chunk:

@@ -319,6 +319,14 @@ def test_cached_file_must_match_all_hashes_too(fake: FakeIndex, cache: Cache) ->
     assert cached_file(artifact(fake, hashes=both()), cache)
 
 
+def test_several_hashes_are_compared_once(fake: FakeIndex, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    pkg = artifact(fake, hashes=both())
+    get(cache, pkg)
+    get(cache, pkg)
+    monkeypatch.setattr("hatch_docker.index.download.chunks_of", lambda _: pytest.fail("it is read again"))
+    assert cached_file(pkg, Cache(cache.root))
+
+
 def test_source_tree_is_not_downloaded(cache: Cache) -> None:
     tree = Artifact(name="demo", version="1", tree=SourceTree(url="file:///demo"))
     with pytest.raises(ValueError, match="demo is a source tree"):

@@ -19,6 +19,8 @@ from hatch_docker.support.threads import together
 
 # In order of preference: the cache knows a file by one hash.
 _ALGORITHMS = ("sha256", "sha512", "sha384")
+# Documents about files of which several hashes were compared.
+_KIND = "hashes"
 
 
 class Headers(Protocol):
@@ -61,7 +63,7 @@ def download(
     by_digest = {_digest(artifact): artifact for artifact in artifacts}
     cached = together(cache.blob, list(by_digest), threads=threads)
     paths = {digest: path for digest, path in zip(by_digest, cached, strict=True) if isinstance(path, Path)}
-    _raise_all([error for digest, path in paths.items() if (error := _cached_error(by_digest[digest], path))])
+    _raise_all([error for digest, path in paths.items() if (error := _cached_error(by_digest[digest], path, cache))])
     # The largest first: at the end, one large file would occupy one thread alone.
     missing = sorted(by_digest.keys() - paths.keys(), key=lambda digest: (-(by_digest[digest].size or 0), digest))
     remote = [digest for digest in missing if by_digest[digest].url.startswith("http")]
@@ -94,14 +96,16 @@ def cached_file(artifact: Artifact, cache: Cache) -> FetchedFile | None:
     """An artifact's file, if the cache has it. Raises DigestMismatchError if it matches only some of the hashes."""
     digest = _digest(artifact)
     path = cache.blob(digest)
-    if path and (error := _cached_error(artifact, path)):
+    if path and (error := _cached_error(artifact, path, cache)):
         raise error
     return FetchedFile(artifact=artifact, path=path, digest=digest) if path else None
 
 
-def _cached_error(artifact: Artifact, path: Path) -> DigestMismatchError | None:
-    """The error for a cached file that does not match all hashes of an artifact."""
-    if len(artifact.hashes) < 2:
+def _cached_error(artifact: Artifact, path: Path, cache: Cache) -> DigestMismatchError | None:
+    """The error for a cached file that does not match all hashes of an artifact, which is computed once."""
+    hashes = sorted(f"{algorithm}:{artifact.hashes[algorithm]}" for algorithm in artifact.hashes.keys() & _ALGORITHMS)
+    key = " ".join(hashes)
+    if len(hashes) < 2 or cache.get(_KIND, key) is not None:
         return None
     with path.open("rb") as file:
         try:
@@ -109,6 +113,7 @@ def _cached_error(artifact: Artifact, path: Path) -> DigestMismatchError | None:
                 pass
         except DigestMismatchError as error:
             return error
+    cache.put(_KIND, key, {})
     return None
 
 

@@ -43,6 +43,7 @@ from hatch_docker.plan import ImagePlan, Plan, base_request, references_of
 from hatch_docker.project.model import Own, Project, SourceFiles
 from hatch_docker.project.starts import advice, suggestions
 from hatch_docker.services import Services
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.several import steps
 from hatch_docker.support.threads import once
@@ -148,12 +149,12 @@ def _fetch(
 
 
 def _wheels(plan: Plan, own: Own, services: Services, built: PureWheels, image: ImagePlan, base: Base) -> _Wheels:
-    """Get the files of an image on `base`, and build what this machine can build."""
+    """Locate the files of an image on `base`, and build what this machine can build."""
     artifacts = [*image.locked.artifacts, *([own] if isinstance(own, Artifact) else [])]
     files = [own] if isinstance(own, FetchedFile) else []
     if all(each.is_wheel for each in (*artifacts, *(file.artifact for file in files))):
-        downloaded = services.indexes(image.locked.indexes).download(artifacts)
-        return lambda: ([*downloaded, *files], [])
+        located = services.indexes(image.locked.indexes).locate(artifacts)
+        return lambda: ([*located, *files], [])
     from hatch_docker.compiling.compile import collect, compile_missing
     from hatch_docker.compiling.context import open_context
 
@@ -178,7 +179,7 @@ def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progr
 def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> _Layered:
     """Check an image's wheels and how it would run, and make its layers, except those of bytecode."""
     config, fetched = plan.config, inputs.fetched
-    _check_wheels(plan, inputs, progress)
+    _check_wheels(plan, inputs, services.cache, progress)
     contents = _contents(plan, own, services, inputs, progress)
     target = fetched.plan.request.target
     code = code_options(fetched.base, config.runtime, target, config.output.compression)
@@ -194,12 +195,13 @@ def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, prog
     return _Layered(inputs=inputs, contents=contents, code=code, parts=parts, made=made)
 
 
-def _check_wheels(plan: Plan, inputs: _Inputs, progress: Progress) -> None:
+def _check_wheels(plan: Plan, inputs: _Inputs, cache: Cache, progress: Progress) -> None:
     """Check that the wheels are what the lock names, and that the image has the libraries that they load."""
     image, facts = inputs.fetched.plan, inputs.fetched.base.facts
     locked = _with_versions(image.locked, inputs.dependencies)
     check_wheels(inputs.dependencies, inputs.own, locked, image.request, progress, version=plan.project.version)
-    check_linkage(inputs.wheels, facts, compiled={each.name for each in inputs.compiled}, progress=progress)
+    compiled = {each.name for each in inputs.compiled}
+    check_linkage(inputs.wheels, facts, compiled=compiled, cache=cache, progress=progress)
     check_opened(inputs.wheels, facts, progress)
 
 
@@ -218,7 +220,7 @@ def _contents(plan: Plan, own: Own, services: Services, inputs: _Inputs, progres
     highest = files.with_directories([*needed(account), *sources])
     start = _start(plan, inputs, project, progress)
     described = config_of(base, project, _runtime(plan, inputs.fetched.plan), start, created=plan.created)
-    merged = merge_files(files, wheels, [*extra, *highest], base.facts.python)
+    merged = merge_files(files, wheels, [*extra, *highest], base.facts.python, services.cache)
     identity = Identity(uid=account.user.uid, groups=account.groups)
     check_runtime(described.config, merged, identity, _chosen(plan, base, start, extra), config.place, progress)
     return _Contents(project=project, described=described, extra=extra, highest=highest)

@@ -30,4 +30,5 @@ def make_prepared(
     folder.mkdir(parents=True, exist_ok=True)
     path = make_wheel(folder, name, files=files or {f"{name}.py": f"# {name}"}, **more)
     with WheelFile(path, path.name) as wheel, path.open("rb") as file:
-        return PreparedWheel(facts=read_facts(wheel), filename=path.name, path=path, digest=file_digest(file))
+        digest = file_digest(file)
+        return PreparedWheel(facts=read_facts(wheel), filename=path.name, digest=digest, get=lambda _stop: path)

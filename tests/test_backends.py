@@ -633,7 +633,7 @@ class TestFilesForThisMachine:
             indexes=Indexes(
                 finder=FileFinder(files=lambda _name: files),
                 resolver=ResolverSettings(environ={}, configured=()),
-                download=lambda _artifacts: [],
+                locate=lambda _artifacts: [],
             ),
             constraints=constraints,
         )
@@ -672,7 +672,7 @@ class TestFilesForThisMachine:
         resolver = BuildResolver(
             target=TARGET,
             root=Path(),
-            indexes=Indexes(finder=cached, resolver=resolver.indexes.resolver, download=resolver.indexes.download),
+            indexes=Indexes(finder=cached, resolver=resolver.indexes.resolver, locate=resolver.indexes.locate),
         )
         asked: list[Any] = []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import stat
@@ -854,6 +856,31 @@ class TestRebuild:
         new = [layer["contents"] for layer in result_of(project)["layers"] if not layer["reused"]]
         assert len(new) == 2
         assert any("pkg11 1.0" in contents for contents in new)
+
+    def test_cached_facts_and_layers_need_no_file_of_a_wheel(self, bench: Bench) -> None:
+        big = {
+            "lib/big.bin": random.Random(1).randbytes(1_100_000),
+            "big-1.0.data/scripts/big": "#!python\nimport big\n",
+        }
+        wheels = [bench.wheel("alpha"), bench.wheel("big", files=big)]
+        project = bench.project(wheels=wheels, docker='entrypoint = ["big"]')
+        first = bench.made(project)
+        blobs = {path: bench.cache / "blobs/sha256" / hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels}
+        for path, blob in blobs.items():
+            blob.unlink()
+            path.rename(path.with_suffix(".away"))
+        assert bench.made(project).manifest == first.manifest
+        assert not any(blob.exists() for blob in blobs.values())
+
+        # What needs one fetches it: here the layer of the big wheel.
+        (of_big,) = [each["digest"] for each in result_of(project)["layers"] if each["contents"] == ["big 1.0"]]
+        (bench.cache / "blobs" / of_big.replace(":", "/")).unlink()
+        outcome = bench.build(project)
+        assert outcome.code != 0
+        assert "big-1.0-py3-none-any.whl cannot be read" in outcome.err
+        wheels[1].with_suffix(".away").rename(wheels[1])
+        assert bench.made(project).manifest == first.manifest
+        assert [blob.exists() for blob in blobs.values()] == [False, True]
 
     def test_damaged_cache_is_like_an_empty_one(self, bench: Bench) -> None:
         project = bench.project(wheels=[bench.wheel("alpha")])

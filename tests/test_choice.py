@@ -142,7 +142,7 @@ class Bench:
 
     def run(self, request: InstallRequest = REQUEST, *no_binary: str, cached: bool = True) -> Locked:
         finder = FileFinder(files=lambda _: [], cache=self.cache if cached else None)
-        indexes = Indexes(finder=finder, resolver=ResolverSettings(environ={}, configured=()), download=lambda _: [])
+        indexes = Indexes(finder=finder, resolver=ResolverSettings(environ={}, configured=()), locate=lambda _: [])
         self.notes = Notes()
         source = LockSource(
             root=self.root,

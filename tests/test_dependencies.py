@@ -73,7 +73,7 @@ class Project:
             configured=(),
         )
         finder = FileFinder(files=lambda _name: pytest.fail("these locks hold URLs"))
-        indexes = Indexes(finder=finder, resolver=resolver, download=lambda _: [])
+        indexes = Indexes(finder=finder, resolver=resolver, locate=lambda _: [])
         source = LockSource(
             root=self.root,
             configured=str(lock or ""),

@@ -18,7 +18,7 @@ from hatch_docker.errors import ArtifactError, DigestMismatchError, HatchDockerE
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.client import Index
 from hatch_docker.index.credentials import Credentials, Login
-from hatch_docker.index.download import cached_file, download
+from hatch_docker.index.download import cached_file, download, locate
 from hatch_docker.index.settings import discover
 from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.support.cache import Cache
@@ -93,6 +93,23 @@ def test_duplicate_artifacts_are_downloaded_once(fake: FakeIndex, cache: Cache) 
     pkg = artifact(fake)
     assert get(cache, pkg, pkg) == [CONTENT, CONTENT]
     assert len(fake.requests) == 1
+
+
+def test_located_files_are_downloaded_when_they_are_needed(fake: FakeIndex, cache: Cache) -> None:
+    pkg, other = artifact(fake), artifact(fake, "other")
+    first, second, _ = locate([pkg, pkg, other], cache=cache, http=Http())
+    assert fake.requests == []
+    assert first.path.read_bytes() == second.path.read_bytes() == CONTENT
+    assert len(fake.requests) == 1
+
+
+def test_facts_are_of_a_file_that_has_all_hashes(fake: FakeIndex, cache: Cache) -> None:
+    both = {"sha256": "0" * 64, "sha512": "1" * 128}
+    one, two = locate(
+        [artifact(fake, hashes={"sha256": "0" * 64}), artifact(fake, hashes=both)], cache=cache, http=Http()
+    )
+    assert one.digest == two.digest
+    assert one.identity == one.digest != two.identity
 
 
 def test_no_artifacts(cache: Cache) -> None:

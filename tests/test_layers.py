@@ -32,23 +32,14 @@ VENV = "app/.venv"
 SMALL, BIG = 10_000, 2_000_000
 
 
-def sparse_file(folder: Path, size: int) -> Path:
-    """A sparse file of this size."""
-    path = folder / str(size)
-    if not path.exists():
-        with path.open("wb") as file:
-            file.truncate(size)
-    return path
-
-
 @functools.cache
 def _facts(folder: Path) -> WheelFacts:
     return make_prepared(folder / "wheel").facts
 
 
 def wheel(folder: Path, name: str, size: int) -> PreparedWheel:
-    facts = replace(_facts(folder), name=name)
-    return PreparedWheel(facts=facts, filename=f"{name}.whl", path=sparse_file(folder, size), digest=f"sha256:{name}")
+    facts = replace(_facts(folder), name=name, zipped=size)
+    return PreparedWheel(facts=facts, filename=f"{name}.whl", digest=f"sha256:{name}", get=lambda _stop: Path(name))
 
 
 @pytest.fixture(scope="session")

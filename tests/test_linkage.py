@@ -16,6 +16,7 @@ from hatch_docker.base.target import MACHINES, Libc
 from hatch_docker.errors import LinkageError
 from hatch_docker.image.linkage import check_linkage, problems_of
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.elf import Library
 from hatch_docker.wheels.prepare import PreparedWheel
 
@@ -106,6 +107,11 @@ class TestSearch:
         assert missing(SLIM, wheel(tmp_path, files, platform="any")) == ["libb.so"]
 
 
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
 class TestMismatch:
     @pytest.mark.parametrize(
         ("base", "library", "message"),
@@ -129,7 +135,7 @@ class TestMismatch:
         one = make(libraries={"a.so": Library(machine=cpu)})
         assert bool(problems_of([one, make()], base)) == (cpu != machine[1])
 
-    def test_accepts_ready_made_wheels_with_libraries_for_several_systems(self, tmp_path: Path) -> None:
+    def test_accepts_ready_made_wheels_with_libraries_for_several_systems(self, tmp_path: Path, cache: Cache) -> None:
         files = {
             "demo/a.so": make_library(),
             "demo/x86.so": make_library(machine="i686"),
@@ -137,10 +143,10 @@ class TestMismatch:
         }
         one, notes = wheel(tmp_path, files), Notes()
         assert [each.mixed for each in problems_of([one], SLIM)] == [True, True]
-        check_linkage([one], SLIM, compiled=set(), progress=notes)
+        check_linkage([one], SLIM, cache=cache, compiled=set(), progress=notes)
         assert notes.notes == []
         # A wheel that was compiled for the image should be for one system.
-        check_linkage([one], SLIM, compiled={"demo"}, progress=notes)
+        check_linkage([one], SLIM, cache=cache, compiled={"demo"}, progress=notes)
         assert notes.notes == ["warning: demo: demo/m.so is linked to musl, and the image has glibc (and 1 more)"]
 
 
@@ -157,12 +163,13 @@ def make(libraries: Mapping[str, Library] = {}) -> PreparedWheel:
         data="demo-1.data",
         files=dict.fromkeys(libraries, ""),
         sizes=(),
+        zipped=0,
         uses={},
         suites={},
         built=frozenset(),
         libraries=libraries,
     )
-    return PreparedWheel(facts=facts, filename=f"demo-1-cp313-cp313-{GLIBC}.whl", path=Path(), digest="")
+    return PreparedWheel(facts=facts, filename=f"demo-1-cp313-cp313-{GLIBC}.whl", digest="", get=lambda _stop: Path())
 
 
 class TestSeverity:
@@ -171,47 +178,51 @@ class TestSeverity:
         "cv/b.so": make_library(["libGL.so.1"]),
     }
 
-    def test_warns_once_about_a_ready_made_wheel_with_the_setting_to_add(self, tmp_path: Path) -> None:
+    def test_warns_once_about_a_ready_made_wheel_with_the_setting_to_add(self, tmp_path: Path, cache: Cache) -> None:
         notes = Notes()
-        check_linkage([wheel(tmp_path, self.LACKING, "Open_CV")], SLIM, compiled={"app"}, progress=notes)
+        check_linkage([wheel(tmp_path, self.LACKING, "Open_CV")], SLIM, cache=cache, compiled={"app"}, progress=notes)
         (note,) = notes.notes
         assert note.startswith("warning: open-cv needs libGL.so.1, libX11.so.6, which the image lacks: ")
         assert note.endswith('runtime-packages = ["libgl1", "libx11-6"]')
 
-    def test_suggests_alpine_s_packages_on_alpine(self, tmp_path: Path) -> None:
+    def test_suggests_alpine_s_packages_on_alpine(self, tmp_path: Path, cache: Cache) -> None:
         notes, library = Notes(), make_library(["libstdc++.so.6", "libc.musl-x86_64.so.1"])
-        check_linkage([wheel(tmp_path, {"a.so": library}, platform=MUSL)], ALPINE, compiled=set(), progress=notes)
+        check_linkage(
+            [wheel(tmp_path, {"a.so": library}, platform=MUSL)], ALPINE, cache=cache, compiled=set(), progress=notes
+        )
         assert notes.notes == [
             'warning: demo needs libstdc++.so.6, which the image lacks: runtime-packages = ["libstdc++"]'
         ]
 
-    def test_suggests_debian_s_packages_on_a_debian_without_apt(self, tmp_path: Path) -> None:
+    def test_suggests_debian_s_packages_on_a_debian_without_apt(self, tmp_path: Path, cache: Cache) -> None:
         notes, base = Notes(), replace(SLIM, directories=frozenset(), suite="trixie")
         library = make_library(["libgomp.so.1.0.0", "libtbb.so.12"])
-        check_linkage([wheel(tmp_path, {"a.so": library})], base, compiled=set(), progress=notes)
+        check_linkage([wheel(tmp_path, {"a.so": library})], base, cache=cache, compiled=set(), progress=notes)
         assert notes.notes[0].endswith('which the image lacks: runtime-packages = ["libgomp1", "libtbb12"]')
 
-    def test_suggests_nothing_without_a_package_manager(self, tmp_path: Path) -> None:
+    def test_suggests_nothing_without_a_package_manager(self, tmp_path: Path, cache: Cache) -> None:
         notes, base = Notes(), replace(SLIM, directories=frozenset())
-        check_linkage([wheel(tmp_path, self.LACKING)], base, compiled=set(), progress=notes)
+        check_linkage([wheel(tmp_path, self.LACKING)], base, cache=cache, compiled=set(), progress=notes)
         assert notes.notes == ["warning: demo needs libGL.so.1, libX11.so.6, which the image lacks"]
 
-    def test_limits_the_libraries_of_a_warning_to_those_that_most_files_need(self, tmp_path: Path) -> None:
+    def test_limits_the_libraries_of_a_warning_to_those_that_most_files_need(
+        self, tmp_path: Path, cache: Cache
+    ) -> None:
         libraries = [f"libunheard{number}.so.1" for number in range(50)]
         files = {"a.so": make_library([*libraries, "libpq.so.5"]), "b.so": make_library(["libpq.so.5"])}
         notes = Notes()
-        check_linkage([wheel(tmp_path, files)], SLIM, compiled=set(), progress=notes)
+        check_linkage([wheel(tmp_path, files)], SLIM, cache=cache, compiled=set(), progress=notes)
         (note,) = notes.notes
         assert note.startswith("warning: demo needs libpq.so.5, libunheard0.so.1, libunheard1.so.1 and 48 more, which")
         assert note.endswith(': runtime-packages = ["libpq5"]')
 
-    def test_reports_all_problems_of_compiled_wheels_as_one_error(self, tmp_path: Path) -> None:
+    def test_reports_all_problems_of_compiled_wheels_as_one_error(self, tmp_path: Path, cache: Cache) -> None:
         one = wheel(tmp_path, {"one/a.so": make_library(["libpq.so.5", "libodd.so.1"])}, "one")
         own = wheel(tmp_path, {"app/_x.so": make_library(["libffi.so.8", "libpq.so.5"])}, "app")
         other = wheel(tmp_path, self.LACKING, "other")
         notes = Notes()
         with pytest.raises(LinkageError) as caught:
-            check_linkage([one, other, own], SLIM, compiled={"one", "app"}, progress=notes)
+            check_linkage([one, other, own], SLIM, cache=cache, compiled={"one", "app"}, progress=notes)
         assert caught.value.message.splitlines()[1:] == [
             "  one: one/a.so needs libpq.so.5, which the image lacks",
             "  one: one/a.so needs libodd.so.1, which the image lacks",
@@ -222,10 +233,10 @@ class TestSeverity:
         assert "has libodd.so.1" in caught.value.hint
         assert [note.split()[1] for note in notes.notes] == ["other"]
 
-    def test_reports_a_compiled_wheel_with_another_c_library(self, tmp_path: Path) -> None:
+    def test_reports_a_compiled_wheel_with_another_c_library(self, tmp_path: Path, cache: Cache) -> None:
         one = wheel(tmp_path, {"one/a.so": make_library(["libc.so.6"])}, "one")
         with pytest.raises(LinkageError, match=r"one: one/a\.so is linked to glibc, and the image has musl") as caught:
-            check_linkage([one], ALPINE, compiled={"one"}, progress=Notes())
+            check_linkage([one], ALPINE, cache=cache, compiled={"one"}, progress=Notes())
         assert "builder with the image's libc" in caught.value.hint
 
     OPTIONAL: Mapping[str, bytes] = {
@@ -237,20 +248,20 @@ class TestSeverity:
     }
 
     @pytest.mark.parametrize("compiled", [set(), {"demo"}])
-    def test_notes_what_only_optional_modules_need(self, tmp_path: Path, compiled: set[str]) -> None:
+    def test_notes_what_only_optional_modules_need(self, tmp_path: Path, cache: Cache, compiled: set[str]) -> None:
         notes = Notes()
-        check_linkage([wheel(tmp_path, self.OPTIONAL)], SLIM, compiled=compiled, progress=notes)
+        check_linkage([wheel(tmp_path, self.OPTIONAL)], SLIM, cache=cache, compiled=compiled, progress=notes)
         what = "demo has optional modules that need libgomp.so.1, libtbb.so.12, which the image lacks"
         assert notes.notes == [f'{what}: runtime-packages = ["libgomp1", "libtbb12"]']
 
-    def test_warns_about_a_module_that_is_needed_elsewhere(self, tmp_path: Path) -> None:
+    def test_warns_about_a_module_that_is_needed_elsewhere(self, tmp_path: Path, cache: Cache) -> None:
         notes = Notes()
         files = {**self.OPTIONAL, "demo/main.py": b"from .np.omp import run\n"}
-        check_linkage([wheel(tmp_path, files)], SLIM, compiled=set(), progress=notes)
+        check_linkage([wheel(tmp_path, files)], SLIM, cache=cache, compiled=set(), progress=notes)
         assert [each.startswith("warning: demo needs libgomp.so.1, which") for each in notes.notes] == [False, True]
 
-    def test_reports_nothing_without_a_problem(self, tmp_path: Path) -> None:
+    def test_reports_nothing_without_a_problem(self, tmp_path: Path, cache: Cache) -> None:
         own = wheel(tmp_path, {"app/_x.so": make_library(["libz.so.1"])}, "app")
         notes = Notes()
-        check_linkage([make_prepared(tmp_path, "pure"), own], SLIM, compiled={"app"}, progress=notes)
+        check_linkage([make_prepared(tmp_path, "pure"), own], SLIM, cache=cache, compiled={"app"}, progress=notes)
         assert notes.notes == []

@@ -82,7 +82,7 @@ def in_cache(path: Path) -> FetchedFile:
     path.rename(cached)
     name, version = path.name.split("-")[:2]
     artifact = Artifact(name=name, version=version, filename=path.name, url="", hashes={"sha256": digest})
-    return FetchedFile(artifact=artifact, path=cached, digest=f"sha256:{digest}")
+    return FetchedFile.at(cached, artifact, f"sha256:{digest}")
 
 
 def build(
@@ -105,7 +105,7 @@ def build(
 def job_of(path: Path, filename: str = "") -> Job:
     sdist = read_sdist(path, filename or path.name)
     artifact = Artifact(name=sdist.name, version=sdist.version, filename=sdist.filename, url="", hashes={})
-    return Job(sdist=sdist, file=FetchedFile(artifact=artifact, path=path, digest=""), reason="")
+    return Job(sdist=sdist, file=FetchedFile.at(path, artifact, ""), reason="")
 
 
 def seen(wheel: Path) -> dict[str, object]:

@@ -186,7 +186,7 @@ class TestPrepareWheels:
             wheel = make_prepared(
                 tmp_path, name, {f"{name}/__init__.py": "", f"{name}/tests/test_x.py": SUITE.format(name)}
             )
-            files.append(FetchedFile(artifact=artifact(wheel), path=wheel.path, digest=wheel.digest))
+            files.append(FetchedFile.at(wheel.path, artifact(wheel), wheel.digest))
         own = make_wheel(tmp_path, "app", files={"app.py": "import one.tests.test_x"})
         *others, own_wheel = prepare_wheels(
             [*files, own_file(own, "app", "1.0")], cache, Pruning(prune=["tests"]), own=True, threads=2

@@ -282,7 +282,7 @@ def resolved(
 ) -> tuple[dict[str, Artifact], list[str]]:
     """The artifacts of a project without a lock, by name, and the notes."""
     notes = Notes()
-    indexes = Indexes(finder=unused(), resolver=settings(uv), download=lambda _: [])
+    indexes = Indexes(finder=unused(), resolver=settings(uv), locate=lambda _: [])
     source = LockSource(
         root=folder,
         configured="",
@@ -343,7 +343,7 @@ def test_no_binary_does_not_resolve_again(tmp_path: Path) -> None:
 )
 def test_build_requirements_by_url_are_refused_before_uv_runs(tmp_path: Path, requirement: str, problem: str) -> None:
     uv = fake_uv(tmp_path, "open('ran', 'w')")
-    indexes = Indexes(finder=unused(), resolver=settings(uv), download=lambda _: [])
+    indexes = Indexes(finder=unused(), resolver=settings(uv), locate=lambda _: [])
     with pytest.raises(LockError) as caught:
         BuildResolver(target=SLIM, root=tmp_path, indexes=indexes)(["six", requirement])
     assert problem in caught.value.message

@@ -17,6 +17,7 @@ from hatch_docker.image.runtime_checks import check_directories, check_runtime
 from hatch_docker.oci.config import Healthcheck, ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.prepare import PreparedWheel
@@ -114,7 +115,9 @@ class Image:
             healthcheck=Healthcheck(test=tuple(healthcheck)) if healthcheck else None,
         )
         skeleton = [*venv_skeleton(TARGET), Entry(path="app", mode=0o755, uid=self.uid), *self.files, *self.project]
-        merged = merge_files(Filesystem(dict(self.base)), self.wheels, skeleton, TARGET)
+        # Only files of wheels are cached.
+        cache = Cache(self.wheels[0].path.parent / "cache") if self.wheels else Cache(Path("unused"))
+        merged = merge_files(Filesystem(dict(self.base)), self.wheels, skeleton, TARGET, cache)
         chosen = Chosen(
             keys=frozenset({"entrypoint", "cmd", "healthcheck"}) - self.inherited,
             env=self.env,

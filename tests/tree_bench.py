@@ -146,7 +146,7 @@ class TreeBench:
             resolve=self._resolver(Path()),
             resolve_for=self._resolver,
             scope="",
-            download=lambda artifacts: [self._file(each) for each in artifacts],
+            locate=lambda artifacts: [self._file(each) for each in artifacts],
             environ={**ISOLATED, **environ},
             exclude=(),
             network=frozenset(),
@@ -178,7 +178,7 @@ class TreeBench:
 
     def _file(self, artifact: Artifact) -> FetchedFile:
         path = self.wheels[artifact.name]
-        return FetchedFile(artifact=artifact, path=path, digest=f"sha256:{artifact.hashes['sha256']}")
+        return FetchedFile.at(path, artifact, f"sha256:{artifact.hashes['sha256']}")
 
     def _closure(self, name: str) -> list[str]:
         """The package, and all that are installed for it."""

@@ -18,7 +18,7 @@ from hatch_docker.compiling.directory import read_directory
 from hatch_docker.compiling.jobs import BuildInputs, Compiled, ContainerBuild, Job, Origin
 from hatch_docker.compiling.local import build_locally, is_pure
 from hatch_docker.compiling.requirements import TOOLS, BuildLock, with_context
-from hatch_docker.compiling.sdist import read_sdist
+from hatch_docker.compiling.sdist import known_sdist, read_sdist, remember_sdist
 from hatch_docker.compiling.tree_build import Obtain
 from hatch_docker.compiling.trees import (
     BuiltTree,
@@ -34,7 +34,7 @@ from hatch_docker.compiling.wheel_cache import LOCAL, BuiltWheel, CompiledWheel
 from hatch_docker.engine.translate import missed
 from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.download import FetchedFile
+from hatch_docker.index.download import FetchedFile, fetch_files
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.logs import logging_to
 from hatch_docker.support.threads import together
@@ -64,12 +64,15 @@ def obtain(
     own: Sequence[FetchedFile] = (),
     within: tuple[str, ...] = (),
 ) -> tuple[list[FetchedFile], list[CompiledWheel]]:
-    """The wheels of artifacts, in their order, and how those of sdists were built; directories without a package lack.
+    """The wheels of artifacts, fetched, in their order, and how those of sdists were built; directories without a
+    package lack.
 
     `own` are files of the project itself, which come last. `within` has the names of the packages whose build
     requirements these are, each built with the next. Raises as `collect` and `compile_missing`.
     """
-    return compile_missing(collect(artifacts, context, own=own, within=within), context, within=within)
+    wheels, compiled = compile_missing(collect(artifacts, context, own=own, within=within), context, within=within)
+    fetch_files(wheels)
+    return wheels, compiled
 
 
 def collect(
@@ -79,7 +82,9 @@ def collect(
     own: Sequence[FetchedFile] = (),
     within: tuple[str, ...] = (),
 ) -> Collected:
-    """Download artifacts, build what this machine can build, and find out what is left to compile; as `obtain`.
+    """Locate artifacts, build what this machine can build, and find out what is left to compile; as `obtain`.
+
+    Wheels are not fetched here, and sdists only if they must be read or built.
 
     Raises what downloading and building source trees raise; CompileError, for all failures at once; EngineError if a
     container is needed and no engine runs one, BuilderError if there is no such builder.
@@ -87,8 +92,8 @@ def collect(
     _check_cycle(artifacts, context, within)
     if not within and (directories := describe_directories(artifacts, context)):
         context.progress.note(f"local directories are taken as they are: {directories}")
-    downloaded = context.download([each for each in artifacts if not each.tree])
-    files: dict[str, FetchedFile] = {file.artifact.name: file for file in downloaded}
+    located = context.locate([each for each in artifacts if not each.tree])
+    files: dict[str, FetchedFile] = {file.artifact.name: file for file in located}
     trees = _trees([each for each in artifacts if each.tree], context, within)
     files |= {tree.file.artifact.name: tree.file for tree in trees}
     present = [files[each.name] for each in artifacts if each.name in files]
@@ -97,7 +102,7 @@ def collect(
         context.wheels.mark_impure(file.digest, LOCAL)
     origins = {file.digest: _origin(file.artifact, context) for file in sdists}
     origins |= {tree.file.digest: _origin(tree.file.artifact, context, tree.lock) for tree in trees}
-    jobs = [_job(file, origins.get(file.digest)) for file in (*present, *own) if not file.artifact.is_wheel]
+    jobs = _jobs([file for file in (*present, *own) if not file.artifact.is_wheel], origins, context)
     pure = [job for job in jobs if _looks_pure(job, context)]
     made = _all(partial(_build_locally, context=context, within=within), pure, context)
     collected = Collected(files=(*present, *own), trees=trees, made=made)
@@ -132,7 +137,8 @@ def cached_wheel(artifact: Artifact, file: FetchedFile | None, context: CompileC
     file = cached_tree(artifact, context) if artifact.tree else file
     if file is None or file.artifact.is_wheel:
         return file
-    job = _job(file, _origin(artifact, context) if artifact.tree else None)
+    origins = {file.digest: _origin(artifact, context)} if artifact.tree else {}
+    (job,) = _jobs([file], origins, context)
     made = context.wheels.find(job, LOCAL) if _looks_pure(job, context) else None
     if made is None:
         builder = context.builder()
@@ -184,9 +190,20 @@ def _origin(artifact: Artifact, context: CompileContext, lock: BuildLock | None 
     return Origin(directory=path, scope=scope, requirements=lock.requirements if lock else None)
 
 
-def _job(file: FetchedFile, origin: Origin | None = None) -> Job:
-    artifact = file.artifact
-    return Job(sdist=read_sdist(file.path, artifact.filename), file=file, reason=artifact.reason, origin=origin)
+def _jobs(files: Sequence[FetchedFile], origins: Mapping[str, Origin], context: CompileContext) -> list[Job]:
+    """The jobs of sdists, which are fetched if it is not cached what they are built with; `origins` by digest."""
+    cache = context.cache
+    fetch_files(file for file in files if known_sdist(cache, file.identity) is None)
+    return [
+        Job(
+            sdist=known_sdist(cache, file.identity)
+            or remember_sdist(cache, file.identity, read_sdist(file.path, file.artifact.filename)),
+            file=file,
+            reason=file.artifact.reason,
+            origin=origins.get(file.digest),
+        )
+        for file in files
+    ]
 
 
 def _looks_pure(job: Job, context: CompileContext) -> bool:

@@ -46,7 +46,7 @@ class CompileContext:
     resolve: Resolve
     resolve_for: Callable[[Path], Resolve]
     scope: str
-    download: Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
+    locate: Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
     environ: Mapping[str, str]
     exclude: tuple[str, ...]
     network: Set[str]
@@ -83,7 +83,7 @@ def open_context(
         resolve_for=resolver.for_tree,
         for_host=resolver.for_host,
         scope=resolver.scope,
-        download=resolver.indexes.download,
+        locate=resolver.indexes.locate,
         environ=services.host.environ,
         exclude=tuple(sorted(base.facts.libraries - bare.facts.libraries)),
         network=frozenset(options.build_network),

@@ -9,8 +9,9 @@ import re
 import tarfile
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from isal import igzip, isal_zlib
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
@@ -18,11 +19,15 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from hatch_docker.compiling.build_system import BuildSystem, read_build_system
 from hatch_docker.errors import CompileError, WheelError
 from hatch_docker.oci.members import Member, members
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers
 
 _BROKEN = "the sdist is broken: lock another version, or report it to its authors"
+_KIND = "sdists"
+# Part of the cache key: raise it if another sdist looks compiled, or more is read of one.
+_FORMAT = 1
 # Limits far above real sdists: bytes of a file read completely, members, bytes of all names, bytes of the tar.
 _LARGEST_READ = 1 << 20
 _MOST_MEMBERS = 500_000
@@ -100,6 +105,21 @@ def read_sdist(path: Path, filename: str) -> Sdist:
         backend_path=system.backend_path,
         compiled=contents.compiled or looks_compiled((), system.requires, system.backend),
     )
+
+
+def known_sdist(cache: Cache, identity: str) -> Sdist | None:
+    """What the cache has of the sdist with these hashes; None if that is nothing, or of another version."""
+    document: dict[str, Any] = cache.get(_KIND, f"{_FORMAT} {identity}") or {}
+    if document.keys() != {each.name for each in fields(Sdist)}:
+        return None
+    values: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in document.items()}
+    return Sdist(**values)
+
+
+def remember_sdist(cache: Cache, identity: str, sdist: Sdist) -> Sdist:
+    """Store an sdist for `known_sdist`, and return it."""
+    cache.put(_KIND, f"{_FORMAT} {identity}", asdict(sdist))
+    return sdist
 
 
 def looks_compiled(names: Iterable[str], requires: Iterable[str], backend: str) -> str:

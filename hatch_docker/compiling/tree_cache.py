@@ -145,7 +145,7 @@ def _fetched(artifact: Artifact, filename: str, path: Path, digest: str) -> Fetc
     version = str(found[1]) if found else artifact.version
     version = "" if version == UNKNOWN_VERSION else version
     built = replace(artifact, version=version, filename=filename, hashes={algorithm: value}, size=path.stat().st_size)
-    return FetchedFile(artifact=built, path=path, digest=digest)
+    return FetchedFile.at(path, built, digest)
 
 
 def _normalize(sdist: Path, file: BinaryIO) -> None:

@@ -161,4 +161,4 @@ def _built(job: Job, path: Path, digest: str, compiled: Compiled, builder: str) 
         packages=compiled.packages,
         requirements=tuple(compiled.lock.lines),
     )
-    return BuiltWheel(file=FetchedFile(artifact=artifact, path=path, digest=digest), record=record)
+    return BuiltWheel(file=FetchedFile.at(path, artifact, digest), record=record)

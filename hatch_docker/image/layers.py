@@ -21,7 +21,7 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.install import correct_records, lay_out
-from hatch_docker.wheels.prepare import PreparedWheel
+from hatch_docker.wheels.prepare import PreparedWheel, fetch_wheels
 from hatch_docker.wheels.wheelfile import WheelFile
 
 # Part of the cache key: raise it when the layout of a wheel in a layer changes.
@@ -114,7 +114,7 @@ def distribute(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
 def group(wheels: Sequence[PreparedWheel], budget: int) -> list[Part]:
     """The parts that `distribute` makes of wheels."""
     by_name = {wheel.facts.key: wheel for wheel in wheels}
-    sizes = {name: wheel.path.stat().st_size for name, wheel in by_name.items()}
+    sizes = {name: wheel.facts.zipped for name, wheel in by_name.items()}
     return [_part([by_name[name] for name in names]) for names in distribute(sizes, budget)]
 
 
@@ -147,12 +147,17 @@ def make_layers(
     threads: int,
     progress: Progress,
 ) -> list[MadeLayer]:
-    """The layers of `parts`, in their order: from the cache, or made, several at once.
+    """The layers of `parts`, in their order: from the cache, or made, several at once. Only those need their wheels.
 
-    Raises ContentError or DigestMismatchError for a damaged wheel, OutputError if the cache cannot be written.
+    Raises ContentError or DigestMismatchError for a damaged wheel, OutputError if the cache cannot be written, and as
+    `fetch_wheels`.
     """
+    recalled = together(lambda part: (cached_layer(part, target, compression, cache),), parts, threads=threads)
+    missing = [part for part, (known,) in zip(parts, recalled, strict=True) if known is None]
+    fetch_wheels(wheel for part in missing for wheel in part.wheels)
     make = partial(_make, target=target, compression=compression, cache=cache, progress=progress)
-    return together(make, parts, threads=threads)
+    made = iter(together(make, missing, threads=threads))
+    return [known or next(made) for (known,) in recalled]
 
 
 def _part(wheels: Sequence[PreparedWheel]) -> Part:
@@ -160,8 +165,6 @@ def _part(wheels: Sequence[PreparedWheel]) -> Part:
 
 
 def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:
-    if known := cached_layer(part, target, compression, cache):
-        return known
     with ExitStack() as stack:
         files = [stack.enter_context(WheelFile(wheel.path, wheel.filename)) for wheel in part.wheels]
         correct_records(files, progress)

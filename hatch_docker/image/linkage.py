@@ -21,6 +21,7 @@ from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LinkageError, join_hints
 from hatch_docker.os_packages.knowledge import MANAGERS, package_of
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.elf import Library
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.findings import test_directory
@@ -36,6 +37,9 @@ _LIBC = {
 # Mounted into the container by the host's GPU driver, since its version must match the kernel: never in an image.
 _DRIVERS = re.compile(r"lib(?:cuda|nvcuvid|nvoptix|cudadebugger|nvidia-[\w-]+)\.so(?:\.\d+)*")
 _SEARCHED = re.compile(r"/(?:usr/|usr/local/)?lib(?:64)?(?:/[^/]+-linux-[^/]+)?")
+_KIND = "optional"
+# Part of the cache key of optional modules: raise it if the way to find them changes.
+_FORMAT = 1
 # How many missing libraries and suggested packages a warning names.
 _MAX_NAMES, _MAX_PACKAGES = 3, 8
 
@@ -58,7 +62,9 @@ class Problem:
         return f"{self.distribution}: {self.path} {self.message}"
 
 
-def check_linkage(wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled: Set[str], progress: Progress) -> None:
+def check_linkage(
+    wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled: Set[str], cache: Cache, progress: Progress
+) -> None:
     """Check that the shared libraries of all wheels would load in an image of `base`.
 
     `compiled` has the normalized names of the wheels that were compiled for this image. Raises LinkageError with all
@@ -67,7 +73,7 @@ def check_linkage(wheels: Sequence[PreparedWheel], base: BaseFacts, *, compiled:
     problems, manager = problems_of(wheels, base), manager_of(base)
     for wheel in wheels:
         lacking = {each.path for each in problems if each.distribution == wheel.facts.key and each.library}
-        unneeded = _optional(wheel, lacking) if lacking else set()
+        unneeded = _optional(wheel, lacking, cache) if lacking else set()
         optional = [each for each in problems if each.distribution == wheel.facts.key and each.path in unneeded]
         problems = [each for each in problems if each not in optional]
         if optional:
@@ -132,8 +138,17 @@ def _problems(wheel: PreparedWheel, base: BaseFacts, provided: Set[str]) -> Iter
             yield Problem(distribution=wheel.facts.key, path=path, message=mismatches[path], mixed=mixed)
 
 
-def _optional(wheel: PreparedWheel, paths: Set[str]) -> set[str]:
+def _optional(wheel: PreparedWheel, paths: Set[str], cache: Cache) -> set[str]:
     """The extension modules among `paths` that modules of their wheel import, and only where that may fail."""
+    key = json.dumps([_FORMAT, wheel.digest, sorted(paths)])
+    known = cache.get(_KIND, key)
+    if known is None:
+        known = {"paths": sorted(_guarded(wheel, paths))}
+        cache.put(_KIND, key, known)
+    return {*known["paths"]}
+
+
+def _guarded(wheel: PreparedWheel, paths: Set[str]) -> set[str]:
     names = {_module(wheel.facts.site_path(path)): path for path in paths}
     ends = [name.rpartition(".")[2].encode() for name in names]
     imports: dict[str, list[bool]] = {}

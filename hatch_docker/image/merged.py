@@ -6,21 +6,26 @@ Only listings are read, and the first bytes of the files that a check asks for. 
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.filesystem import HEAD, Filesystem, Node
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import correct_records, installed, lay_out
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile
 
+_KIND = "programs"
+# Part of the cache key of what is read of a wheel's file: raise it if that changes.
+_FORMAT = 1
 READ, WRITE, SEARCH = 4, 2, 1
 _DIRECTORY = Node(kind="dir")
 # Whether a wheel's file is executable is known when it is looked at.
@@ -52,10 +57,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """The files of an image. `entries` and `wheels` have the origin of those that are not the base's, by path."""
+    """The files of an image. `entries` and `wheels` have the origin of those that are not the base's, by path.
+
+    `cache` remembers what was read of files of wheels.
+    """
 
     files: Filesystem
     target: TargetPython
+    cache: Cache
     entries: Mapping[str, Entry]
     wheels: Mapping[str, PreparedWheel]
 
@@ -64,12 +73,22 @@ class Merged:
         if entry := self.entries.get(path):
             return node_of(entry), _head(entry)
         if wheel := self.wheels.get(path):
+            return self._of_wheel(path, wheel)
+        node = self.files.nodes[path]
+        return node, node.head or None
+
+    def _of_wheel(self, path: str, wheel: PreparedWheel) -> tuple[Node, bytes | None]:
+        key = json.dumps([_FORMAT, wheel.digest, self.target.lib_name, path])
+        known = self.cache.get(_KIND, key)
+        if known is None:
             with WheelFile(wheel.path, wheel.filename) as file:
                 correct_records([file], Progress())
                 found = next(each for each in lay_out(file, self.target, pruned=wheel.pruned) if each.path == path)
-                return node_of(found), _head(found)
-        node = self.files.nodes[path]
-        return node, node.head or None
+                head = _head(found)
+            known = {"mode": found.mode, "head": None if head is None else head.decode("latin-1")}
+            self.cache.put(_KIND, key, known)
+        text: str | None = known["head"]
+        return replace(_OF_WHEEL, mode=known["mode"]), None if text is None else text.encode("latin-1")
 
     def reach(self, path: str, identity: Identity) -> tuple[str, Node]:
         """`reach` in these files."""
@@ -106,7 +125,7 @@ def reach(files: Filesystem, path: str, identity: Identity) -> tuple[str, Node]:
 
 
 def merge_files(
-    base: Filesystem, wheels: Sequence[PreparedWheel], entries: Iterable[Entry], target: TargetPython
+    base: Filesystem, wheels: Sequence[PreparedWheel], entries: Iterable[Entry], target: TargetPython, cache: Cache
 ) -> Merged:
     """The files of an image: a base with its OS packages, wheels over it, and `entries` of other layers over both."""
     nodes = dict(base.nodes)
@@ -126,7 +145,7 @@ def merge_files(
         for each in (folder, *parents(folder)):
             if each and (each not in nodes or nodes[each].kind not in ("dir", "link")):
                 nodes[each] = _DIRECTORY
-    return Merged(files=Filesystem(nodes), target=target, entries=made, wheels=owners)
+    return Merged(files=Filesystem(nodes), target=target, cache=cache, entries=made, wheels=owners)
 
 
 def node_of(entry: Entry) -> Node:

@@ -69,7 +69,7 @@ class LayerPreview:
         labels = {each.name: f"{each.name} {each.version}".rstrip() for each in artifacts}
         labels |= {name: f"{wheel.facts.name} {wheel.facts.version}" for name, wheel in wheels.items()}
         sizes = {each.name: (each.size or 0) if each.is_wheel else 0 for each in artifacts}
-        sizes |= {name: wheel.path.stat().st_size for name, wheel in wheels.items()}
+        sizes |= {name: wheel.facts.zipped for name, wheel in wheels.items()}
         local = {each.name: each.tree is not None and each.tree.is_local for each in artifacts}
         below = names_below_project(local, budget.wheels)
         groups = distribute({name: size for name, size in sizes.items() if name not in below}, budget.wheels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.index.artifact import Artifact
-from hatch_docker.index.download import FetchedFile, download
+from hatch_docker.index.download import FetchedFile, locate
 from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.tool_settings import ToolSettings
 from hatch_docker.index.uv_config import UvFile, uv_files
@@ -85,11 +85,14 @@ class ResolverSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexes:
-    """The package indexes of a project, as three steps use them: reading a lock, resolving, and downloading."""
+    """The package indexes of a project, as three steps use them: reading a lock, resolving, and downloading.
+
+    `locate` gives the files of artifacts, which are downloaded when they are needed.
+    """
 
     finder: FileFinder
     resolver: ResolverSettings
-    download: Callable[[Sequence[Artifact]], list[FetchedFile]]
+    locate: Callable[[Sequence[Artifact]], list[FetchedFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +144,8 @@ class IndexAccess:
                 default_url=lambda: settings().credentials.embed(settings().default_url),
                 uv_files=partial(uv_files, self.root, self.environ, home=self.home),
             ),
-            download=partial(
-                download,
+            locate=partial(
+                locate,
                 cache=self.cache,
                 http=Http(self.network),
                 headers=lambda url, *, refused=False: settings().credentials.headers(url, refused=refused),

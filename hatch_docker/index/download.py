@@ -1,12 +1,13 @@
-"""Download the files of a lock into the cache, and check their hashes."""
+"""The files of a lock: downloaded into the cache when they are needed, and checked against their hashes."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.index.artifact import Artifact
@@ -21,6 +22,10 @@ from hatch_docker.support.threads import together
 _ALGORITHMS = ("sha256", "sha512", "sha384")
 # Documents about files of which several hashes were compared.
 _KIND = "hashes"
+_AT_ONCE = 8
+
+# Gives the path of a file, which is fetched first if it is missing. Setting the event ends that early.
+Get: TypeAlias = Callable[["threading.Event | None"], Path]
 
 
 class Headers(Protocol):
@@ -36,11 +41,69 @@ def _no_headers(_url: str, *, refused: bool = False) -> Mapping[str, str]:  # no
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedFile:
-    """A file with the content that the lock names. `path` is in the cache, `digest` is `algorithm:hex`."""
+    """A file with the content that the lock names, fetched by `get` when it is needed. `digest` is `algorithm:hex`."""
 
     artifact: Artifact
-    path: Path
     digest: str
+    get: Get = field(repr=False, compare=False)
+
+    @classmethod
+    def at(cls, path: Path, artifact: Artifact, digest: str) -> FetchedFile:
+        """The file at `path`."""
+        return cls(artifact=artifact, digest=digest, get=lambda _stop: path)
+
+    @property
+    def path(self) -> Path:
+        """The file's path in the cache. Raises ArtifactError, NetworkError and OutputError if it cannot be fetched."""
+        return self.get(None)
+
+    @property
+    def identity(self) -> str:
+        """All hashes that the content must have, as a cache key: facts are those of a file which has them all."""
+        hashes = self.artifact.hashes
+        others = [f"{each}:{hashes[each]}" for each in _ALGORITHMS if each in hashes]
+        return " ".join(dict.fromkeys([self.digest, *others]))
+
+
+def locate(
+    artifacts: Sequence[Artifact],
+    *,
+    cache: Cache,
+    http: Http,
+    headers: Headers = _no_headers,
+    progress: Progress | None = None,
+) -> list[FetchedFile]:
+    """The files of `artifacts`, in their order. Nothing is read or downloaded before it is needed.
+
+    Files at file URLs are copied. `headers` returns the request headers for a URL (Authorization); it is called only
+    for downloads. A file must match all hashes of its artifact.
+
+    Raises ArtifactError for an artifact without a hash. Getting a file raises ArtifactError (DigestMismatchError for
+    another content), NetworkError and OutputError. Nothing of a failed download is kept.
+    """
+    fetch = _Fetch(cache=cache, http=http, headers=headers, progress=progress or Progress())
+    by_digest = {_digest(artifact): artifact for artifact in artifacts}
+    gets = {digest: _alone(partial(fetch, artifact, digest)) for digest, artifact in by_digest.items()}
+    return [FetchedFile(artifact=each, digest=_digest(each), get=gets[_digest(each)]) for each in artifacts]
+
+
+def fetch_all(gets: Iterable[Get], *, threads: int = _AT_ONCE) -> None:
+    """Get all these files at once, by `threads` threads, the first ones first.
+
+    Raises ArtifactError that names all artifacts that failed, or DigestMismatchError if all failures are mismatches;
+    NetworkError and OutputError at the first.
+    """
+    stop = threading.Event()
+
+    def attempt(get: Get) -> ArtifactError | None:
+        try:
+            get(stop)
+        except ArtifactError as error:
+            return error
+        return None
+
+    outcomes = together(attempt, list(dict.fromkeys(gets)), threads=threads, stop=stop)
+    _raise_all([outcome for outcome in outcomes if outcome])
 
 
 def download(
@@ -49,37 +112,31 @@ def download(
     cache: Cache,
     http: Http,
     headers: Headers = _no_headers,
-    threads: int = 8,
+    threads: int = _AT_ONCE,
     progress: Progress | None = None,
 ) -> list[FetchedFile]:
-    """The files of `artifacts`, in their order, downloaded by `threads` threads unless they are cached.
+    """The files of `artifacts`, in their order, as `locate` gives them, all of them fetched; raises as `fetch_all`."""
+    files = locate(artifacts, cache=cache, http=http, headers=headers, progress=progress)
+    fetch_files(files, threads=threads)
+    return files
 
-    Files at file URLs are copied. `headers` returns the request headers for a URL (Authorization); it is called only
-    for downloads. A file must match all hashes of its artifact.
 
-    Raises ArtifactError that names all artifacts that failed, or DigestMismatchError if all failures are mismatches;
-    NetworkError and OutputError at the first. Nothing of a failed download is kept.
-    """
-    by_digest = {_digest(artifact): artifact for artifact in artifacts}
-    cached = together(cache.blob, list(by_digest), threads=threads)
-    paths = {digest: path for digest, path in zip(by_digest, cached, strict=True) if isinstance(path, Path)}
-    _raise_all([error for digest, path in paths.items() if (error := _cached_error(by_digest[digest], path, cache))])
+def fetch_files(files: Iterable[FetchedFile], *, threads: int = _AT_ONCE) -> None:
+    """Get all these files at once; raises as `fetch_all`."""
     # The largest first: at the end, one large file would occupy one thread alone.
-    missing = sorted(by_digest.keys() - paths.keys(), key=lambda digest: (-(by_digest[digest].size or 0), digest))
-    remote = [digest for digest in missing if by_digest[digest].url.startswith("http")]
-    sent = {digest: headers(by_digest[digest].url) for digest in remote}
-    fetch = _Fetch(cache=cache, http=http, headers=headers, progress=progress or Progress(), stop=threading.Event())
+    ordered = sorted(files, key=lambda file: (-(file.artifact.size or 0), file.digest))
+    fetch_all([file.get for file in ordered], threads=threads)
 
-    def attempt(digest: str) -> Path | ArtifactError:
-        try:
-            return fetch(by_digest[digest], digest, sent.get(digest, {}))
-        except ArtifactError as error:
-            return error
 
-    fetched = together(attempt, missing, threads=threads, stop=fetch.stop)
-    _raise_all([outcome for outcome in fetched if isinstance(outcome, ArtifactError)])
-    paths |= {digest: path for digest, path in zip(missing, fetched, strict=True) if isinstance(path, Path)}
-    return [FetchedFile(artifact=each, path=paths[_digest(each)], digest=_digest(each)) for each in artifacts]
+def _alone(get: Get) -> Get:
+    """`get`, called by one thread after the other: the others find what the first one has fetched."""
+    lock = threading.Lock()
+
+    def run(stop: threading.Event | None) -> Path:
+        with lock:
+            return get(stop)
+
+    return run
 
 
 def _digest(artifact: Artifact) -> str:
@@ -98,7 +155,7 @@ def cached_file(artifact: Artifact, cache: Cache) -> FetchedFile | None:
     path = cache.blob(digest)
     if path and (error := _cached_error(artifact, path, cache)):
         raise error
-    return FetchedFile(artifact=artifact, path=path, digest=digest) if path else None
+    return FetchedFile.at(path, artifact, digest) if path else None
 
 
 def _cached_error(artifact: Artifact, path: Path, cache: Cache) -> DigestMismatchError | None:
@@ -149,34 +206,41 @@ def own_file(path: Path, name: str, version: str) -> FetchedFile:
         hashes={algorithm: value},
         size=path.stat().st_size,
     )
-    return FetchedFile(artifact=artifact, path=path, digest=digest)
+    return FetchedFile.at(path, artifact, digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetch:
-    """Downloads one artifact into the cache. Setting `stop` ends a download between two chunks."""
+    """Gets files from the cache, or downloads them. `checked` has those that match all hashes of their artifacts."""
 
     cache: Cache
     http: Http
     headers: Headers
     progress: Progress
-    stop: threading.Event
+    checked: set[str] = field(default_factory=set)
 
-    def __call__(self, artifact: Artifact, digest: str, headers: Mapping[str, str]) -> Path:
+    def __call__(self, artifact: Artifact, digest: str, stop: threading.Event | None) -> Path:
+        path = self.cache.blob(digest)
+        if path is None:
+            path = self._download(artifact, digest, stop or threading.Event())
+        elif digest not in self.checked and (error := _cached_error(artifact, path, self.cache)):
+            raise error
+        self.checked.add(digest)
+        return path
+
+    def _download(self, artifact: Artifact, digest: str, stop: threading.Event) -> Path:
         what = f"{artifact.filename} from {redact(artifact.url)}"
         with self.progress.task("download", f"{artifact.name} {artifact.version}", artifact.size or 0) as advance:
-            chunks = self._checked(artifact, headers, advance)
+            chunks = self._checked(artifact, advance, stop)
             if len(artifact.hashes) > 1:
                 chunks = _matching(artifact, chunks)
             return self.cache.add(chunks, digest, what=what)
 
-    def _checked(
-        self, artifact: Artifact, headers: Mapping[str, str], advance: Callable[[int], None]
-    ) -> Iterator[bytes]:
+    def _checked(self, artifact: Artifact, advance: Callable[[int], None], stop: threading.Event) -> Iterator[bytes]:
         """The chunks of an artifact. Raises DigestMismatchError for another size than the lock's."""
         received = 0
-        for chunk in self._chunks(artifact, headers):
-            if self.stop.is_set():
+        for chunk in self._chunks(artifact):
+            if stop.is_set():
                 raise _StoppedError
             received += len(chunk)
             if artifact.size is not None and received > artifact.size:
@@ -190,22 +254,23 @@ class _Fetch:
                 hint="it was changed after it was locked, or damaged in transit; nothing of it was kept",
             )
 
-    def _chunks(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
+    def _chunks(self, artifact: Artifact) -> Iterator[bytes]:
         scheme = artifact.url.partition(":")[0].lower()
         if scheme == "file":
             return _local(artifact)
         if scheme in ("http", "https"):
-            return self._remote(artifact, headers)
+            return self._remote(artifact)
         raise ArtifactError(
             f"{artifact.filename} cannot be downloaded from this kind of URL: {redact(artifact.url)}",
             hint="use http, https or file URLs",
         )
 
-    def _remote(self, artifact: Artifact, headers: Mapping[str, str]) -> Iterator[bytes]:
+    def _remote(self, artifact: Artifact) -> Iterator[bytes]:
         from hatch_docker.index.client import status_error
         from hatch_docker.index.credentials import split_login
 
         url, _ = split_login(artifact.url)
+        headers = self.headers(artifact.url)
         response = self.http.request("GET", url, headers=headers)
         if response.status in (401, 403) and (other := self.headers(artifact.url, refused=True)) not in ({}, headers):
             response.close()

@@ -17,7 +17,7 @@ from hatch_docker.wheels.findings import Opened, Suite, Uses
 from hatch_docker.wheels.wheelfile import WheelFile, scripts_of, split_scheme
 
 # Part of the cache key of facts: raise it if the facts, or the way to find them, change.
-FORMAT = 6
+FORMAT = 7
 
 _LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
 
@@ -28,10 +28,11 @@ class WheelFacts:
 
     `name` and the other strings of METADATA are as written there. `scripts` are those to generate: the object reference
     (`module:attribute`) by file name. `files` has the hash of every member (as RECORD writes it, empty if RECORD has
-    none) by its path in the wheel, and `sizes` has their sizes in bytes, in the same order. `uses` are what modules use
-    of tests, by their origin (`content.WheelContent`). `suites` are the test suites by folder, and `built` the sources
-    and static libraries that nothing reads at run time, both relative to site-packages. `libraries` are the shared
-    libraries and extension modules, by path in the wheel, and `opens` those that modules open by name.
+    none) by its path in the wheel, and `sizes` has their sizes in bytes, in the same order; `zipped` is that of the
+    wheel. `uses` are what modules use of tests, by their origin (`content.WheelContent`). `suites` are the test suites
+    by folder, and `built` the sources and static libraries that nothing reads at run time, both relative to
+    site-packages. `libraries` are the shared libraries and extension modules, by path in the wheel, and `opens` those
+    that modules open by name.
     """
 
     name: str
@@ -42,6 +43,7 @@ class WheelFacts:
     data: str
     files: Mapping[str, str]
     sizes: tuple[int, ...]
+    zipped: int
     uses: Mapping[str, Uses]
     suites: Mapping[str, Suite]
     built: frozenset[str]
@@ -106,6 +108,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "data": str,
     "files": dict,
     "sizes": (list, tuple),
+    "zipped": int,
     "uses": dict,
     "suites": dict,
     "built": list,
@@ -130,6 +133,7 @@ def read_facts(wheel: WheelFile) -> WheelFacts:
         data=wheel.data,
         files={path: wheel.records[path].hash if path in wheel.records else "" for path in sorted(wheel.members)},
         sizes=tuple(wheel.members[path].file_size for path in sorted(wheel.members)),
+        zipped=wheel.size,
         uses=content.uses,
         suites=content.suites,
         built=content.built,

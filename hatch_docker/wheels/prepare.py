@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hatch_docker.index.artifact import SourceTree
-from hatch_docker.index.download import FetchedFile
+from hatch_docker.index.download import FetchedFile, Get, fetch_all, fetch_files
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.facts import FORMAT, WheelFacts, read_facts
@@ -17,18 +17,24 @@ from hatch_docker.wheels.wheelfile import WheelFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedWheel:
-    """A wheel: its facts, the file at `path` with its `digest`, and the members that are `pruned`, each with its rule.
+    """A wheel: its facts, and the members that are `pruned`, each with its rule.
 
-    `tree` is what it was built from, if that was a source tree. `locked_name` is the name that the lock has for it.
+    `get` fetches its file, which has this `digest`, if something needs more than facts. `tree` is what it was built
+    from, if that was a source tree. `locked_name` is the name that the lock has for it.
     """
 
     facts: WheelFacts
     filename: str
-    path: Path
     digest: str
+    get: Get = field(repr=False, compare=False)
     pruned: Mapping[str, str] = field(default_factory=dict)
     tree: SourceTree | None = None
     locked_name: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The wheel's file. Raises as `FetchedFile.path`."""
+        return self.get(None)
 
     @property
     def is_local(self) -> bool:
@@ -50,14 +56,14 @@ def prepare_wheels(
 ) -> list[PreparedWheel]:
     """The wheels in `files`, in their order; the members to prune are chosen for all of them together.
 
-    `own` says that the last is the project's. Raises WheelError for an invalid wheel.
+    Files are fetched if their facts are not cached. `own` says that the last is the project's. Raises WheelError for an
+    invalid wheel, and as `fetch_files`.
     """
-    named = [(file.artifact.filename, file.path, file.digest) for file in files]
-    wheels = together(lambda each: _prepared(*each, cache), named, threads=threads)
-    wheels = [
-        replace(wheel, tree=file.artifact.tree, locked_name=file.artifact.name)
-        for wheel, file in zip(wheels, files, strict=True)
-    ]
+    facts = {file.identity: _known(file, cache) for file in files}
+    unknown = list({file.identity: file for file in files if facts[file.identity] is None}.values())
+    fetch_files(unknown)
+    facts |= dict(together(lambda file: (file.identity, _read(file, cache)), unknown, threads=threads))
+    wheels = [_prepared(file, found) for file in files if (found := facts[file.identity])]
     theirs = {wheel.facts.key for wheel in wheels if wheel.is_local} | {wheel.facts.key for wheel in wheels[-1:] if own}
     pruned = members_to_prune([wheel.facts for wheel in wheels], pruning, own=theirs)
     return [replace(wheel, pruned=members) for wheel, members in zip(wheels, pruned, strict=True)]
@@ -80,12 +86,30 @@ def main_of(wheel: PreparedWheel) -> str:
     return packages[0].replace("/", ".") if len(packages) == 1 else ""
 
 
-def _prepared(filename: str, path: Path, digest: str, cache: Cache) -> PreparedWheel:
-    key = f"{FORMAT} {digest}"
-    known = cache.get("wheels", key)
-    facts = WheelFacts.from_json(known) if known else None
-    if facts is None:
-        with WheelFile(path, filename) as wheel:
-            facts = read_facts(wheel)
-        cache.put("wheels", key, facts.to_json())
-    return PreparedWheel(facts=facts, filename=filename, path=path, digest=digest)
+def fetch_wheels(wheels: Iterable[PreparedWheel]) -> None:
+    """Fetch the files of wheels that are missing, all at once; raises as `fetch_files`."""
+    fetch_all([wheel.get for wheel in sorted(wheels, key=lambda wheel: (-wheel.facts.zipped, wheel.digest))])
+
+
+def _known(file: FetchedFile, cache: Cache) -> WheelFacts | None:
+    known = cache.get("wheels", f"{FORMAT} {file.identity}")
+    return WheelFacts.from_json(known) if known else None
+
+
+def _read(file: FetchedFile, cache: Cache) -> WheelFacts:
+    with WheelFile(file.path, file.artifact.filename) as wheel:
+        facts = read_facts(wheel)
+    cache.put("wheels", f"{FORMAT} {file.identity}", facts.to_json())
+    return facts
+
+
+def _prepared(file: FetchedFile, facts: WheelFacts) -> PreparedWheel:
+    artifact = file.artifact
+    return PreparedWheel(
+        facts=facts,
+        filename=artifact.filename,
+        digest=file.digest,
+        get=file.get,
+        tree=artifact.tree,
+        locked_name=artifact.name,
+    )

@@ -73,6 +73,11 @@ class WheelFile:
         """A WheelError about this wheel."""
         return WheelError(message, place=self.filename, hint=hint)
 
+    @property
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        return self._zip.size
+
     def close(self) -> None:
         """Close the file. Content that was returned before cannot be read any longer."""
         self._zip.close()

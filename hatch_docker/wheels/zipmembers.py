@@ -46,7 +46,8 @@ Read = Callable[[int, int], bytes]
 class ZipMembers:
     """The files of an open zip: `members` by path, every path safe and relative. `place` is the zip's name in errors.
 
-    Content may be read from several threads until `close`. Raises WheelError for an invalid or hostile file.
+    `size` is that of the zip in bytes. Content may be read from several threads until `close`. Raises WheelError for an
+    invalid or hostile file.
     """
 
     def __init__(self, path: Path, place: str) -> None:
@@ -57,6 +58,7 @@ class ZipMembers:
             try:
                 self._file = self._closing.enter_context(path.open("rb"))
                 self._pread = _pread(self._file)
+                self.size = os.fstat(self._file.fileno()).st_size
                 infos, self._end = _central_directory(self._file, place)
             except OSError as error:
                 raise self._error(f"cannot be read: {error.strerror or error}", hint="") from None

@@ -23,6 +23,7 @@ from hatch_docker.services import Services
 from hatch_docker.support.paths import parents
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.install import lay_out
+from hatch_docker.wheels.prepare import fetch_wheels
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
@@ -102,6 +103,7 @@ class CodeMaker:
     def _made(self, part: CodePart, compiler: Compiler, others: Sequence[_Module]) -> MadeLayer:
         entries: list[Entry] = []
         modules = list(others)
+        fetch_wheels(each.wheel for each in part.modules)
         for each in part.modules:
             modules += self._of_wheel(each)
         with self.services.progress.task("bytecode", ", ".join(part.contents)):

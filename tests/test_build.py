@@ -858,7 +858,7 @@ class TestRebuild:
         assert any("pkg11 1.0" in contents for contents in new)
 
     def test_cached_facts_and_layers_need_no_file_of_a_wheel(self, bench: Bench) -> None:
-        big = {
+        big: dict[str, str | bytes] = {
             "lib/big.bin": random.Random(1).randbytes(1_100_000),
             "big-1.0.data/scripts/big": "#!python\nimport big\n",
         }

@@ -74,7 +74,7 @@ class _Handler(ContainersHandler):
             self.answer(200, json.dumps({"Driver": driver, "DriverStatus": status}).encode())
         elif path == "/version":
             self.answer(200, b'{"ApiVersion": "1.45", "Os": "linux", "Arch": "amd64"}')
-        elif match := re.fullmatch(r"/v[\d.]+/images/(.+)/json", path):
+        elif match := re.fullmatch(r"(?:/v[\d.]+)?/images/(.+)/json", path):
             image = self.fake.images.get(unquote(match[1]))
             self.answer(200 if image else 404, json.dumps(image or {"message": "No such image"}).encode())
         elif re.fullmatch(r"/v[\d.]+/images/(.+)/get", path):

@@ -317,13 +317,17 @@ class Session:
         self._stamp.begin(inputs)
         return inputs
 
-    def leave_stamp(self, text: str, texts: Mapping[Path, str] = MappingProxyType({})) -> None:
+    def leave_stamp(self, text: str, texts: Mapping[Path, str] = MappingProxyType({}), *, chosen: bool) -> None:
         """Leave a stamp of this build, which printed `text` to standard output and wrote `texts` by path.
 
-        Nothing is left if it is not known what all the build depended on, or if that cannot be stored.
+        `chosen` says that the outputs were asked for. Nothing is left if it is not known what all the build depended
+        on, or if that cannot be stored.
         """
         inputs, plan, outputs = self._inputs, self._planned, self._outputs
         if self._stamp is None or inputs is None or plan is None or not has_stamp(plan, self.services, outputs):
+            return
+        if not (chosen or self.config.output.outputs or "load" in outputs):
+            # An engine may answer next time.
             return
         if not all(path.is_file() for path in texts):
             # What is written to a pipe cannot be compared.
@@ -379,7 +383,6 @@ class Session:
         if self._built:
             self.report()
             self._console.display(self._built.digest_reference)
-            self.leave_stamp(self._built.digest_reference)
 
     def report(self) -> None:
         """Show the report of a build."""

@@ -49,7 +49,7 @@ class Runs:
         # The files of this test are older than any build.
         with (
             mock.patch("hatch_docker.session.plan", plan),
-            mock.patch("time.time_ns", lambda: now() + HOUR),
+            mock.patch("time.time_ns", side_effect=lambda: now() + HOUR),
         ):
             outcome = builds.command("build", *arguments, env=environ, folder=self.project)
         assert outcome.code == 0, outcome.err
@@ -341,3 +341,17 @@ class TestARepository:
 
     def test_a_directory_without_one_may_get_one(self, tmp_path: Path) -> None:
         assert str(tmp_path / ".git") in [*commit_files(str(tmp_path))]
+
+
+class TestWithHatch:
+    def test_a_build_without_changes_is_not_run_again(self, bench: Bench) -> None:
+        project, now = bench.project(wheels=[bench.wheel("alpha")]), time.time_ns
+        with mock.patch("time.time_ns", side_effect=lambda: now() + HOUR):
+            first = bench.build(project)
+            with mock.patch("hatch_docker.session.plan", side_effect=AssertionError("it is run")):
+                second = bench.build(project)
+            assert second.code == 0, second.err
+            assert second.out == first.out
+            assert second.err.count("reused") == first.err.count(" made\n")
+            _append(source(project))
+            assert bench.build(project).out != first.out

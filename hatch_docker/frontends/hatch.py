@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,10 @@ from hatch_docker.errors import ConfigError, HatchDockerError
 if TYPE_CHECKING:
     from hatch_docker.frontends.hook import DockerHook
     from hatch_docker.session import Session
+    from hatch_docker.stamps.stamp import Stamp
+
+# Nanoseconds for hatchling to read the project before it calls a builder.
+_LATE = 10**9
 
 
 @hookimpl
@@ -45,16 +49,42 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     PLUGIN_NAME = "docker"
     _hooks_only = False
+    _stamp: Stamp | None = None
 
     def build(self, **options: Any) -> Generator[str, None, None]:
         """Build as Hatch does; then show the report, and print the image's name by digest to standard output."""
+        self._stamp = self._open_stamp(options)
+        if self._stamp and (text := self._stamp.replay(self.app)) is not None:
+            *paths, name = text.splitlines()
+            yield from paths
+            self.app.display(name)
+            return
         with self.session.reporting():
+            self.session.begin()
             outputs = self._check(options.get("versions") or [])
             self._hooks_only = bool(options.get("hooks_only") or env_var_enabled(BuildEnvVars.HOOKS_ONLY))
             if not options.get("clean_only") and not options.get("hooks_only"):
                 self.session.check(outputs)
-            yield from super().build(**options) if self._is_hatchlings else self._build(outputs, **options)
+            made = super().build(**options) if self._is_hatchlings else self._build(outputs, **options)
+            paths = []
+            for path in made:
+                paths.append(path)
+                yield path
             self.session.show()
+            if paths:
+                text = "\n".join([*paths, self.session.built.digest_reference])
+                self.session.leave_stamp(text, chosen=bool(options.get("versions")))
+
+    def _open_stamp(self, options: Mapping[str, Any]) -> Stamp | None:
+        """The stamp of a build that does nothing but build."""
+        if any(options.get(name) for name in ("clean", "clean_only", "hooks_only")):
+            return None
+        if any(env_var_enabled(name) for name in (BuildEnvVars.CLEAN, BuildEnvVars.HOOKS_ONLY)):
+            return None
+        from hatch_docker.stamps.stamp import Stamp, stamp_folder
+
+        words = ["hatch", self.root, options.get("directory"), options.get("versions")]
+        return Stamp(stamp_folder(os.environ), words, os.environ, late=_LATE)
 
     def _build(self, outputs: list[str], **options: Any) -> Generator[str, None, None]:
         """Build a project of another build backend, whose metadata hatchling need not be able to read."""
@@ -97,7 +127,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             from hatch_docker.project.open import project_of_builder
             from hatch_docker.session import Session
 
-            return Session(project_of_builder(self), self.app)
+            return Session(project_of_builder(self), self.app, stamp=self._stamp)
         except KeyboardInterrupt:
             self.app.abort("interrupted", code=130)
             raise

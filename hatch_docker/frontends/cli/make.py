@@ -88,9 +88,7 @@ def build(request: Request, session: Session) -> tuple[str, int]:
     if any(export.dest == STANDARD_OUTPUT for export in exports):
         return "", 0
     text = "\n".join(_pushed(session) or [*session.outputs.get("load", ())] or files)
-    # Without an engine, another one may answer next time.
-    if request.exports or session.config.output.outputs or "load" in session.outputs:
-        session.leave_stamp(text, _texts(request, session, again(session.built)))
+    session.leave_stamp(text, _texts(request, session, again(session.built)), chosen=bool(request.exports))
     return text, 0
 
 

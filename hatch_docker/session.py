@@ -32,7 +32,7 @@ from hatch_docker.config import (
     refuse,
 )
 from hatch_docker.dependence import all_inputs, asked, has_stamp, project_inputs, valid_until
-from hatch_docker.engine.inspection import plain_address
+from hatch_docker.engine.plain import plain_address
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.image.extra_files import check_sources
 from hatch_docker.image.files import shown_path

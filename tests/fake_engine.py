@@ -68,7 +68,7 @@ class _Handler(ContainersHandler):
         self.fake.requests.append(path)
         if self.answer_container_request():
             return
-        if re.fullmatch(r"/v[\d.]+/info", path):
+        if re.fullmatch(r"(?:/v[\d.]+)?/info", path):
             status = [["driver-type", "io.containerd.snapshotter.v1"]] if self.fake.containerd else []
             driver = "overlayfs" if self.fake.containerd else self.fake.driver
             self.answer(200, json.dumps({"Driver": driver, "DriverStatus": status}).encode())
@@ -77,7 +77,7 @@ class _Handler(ContainersHandler):
         elif match := re.fullmatch(r"(?:/v[\d.]+)?/images/(.+)/json", path):
             image = self.fake.images.get(unquote(match[1]))
             self.answer(200 if image else 404, json.dumps(image or {"message": "No such image"}).encode())
-        elif re.fullmatch(r"/v[\d.]+/images/(.+)/get", path):
+        elif re.fullmatch(r"(?:/v[\d.]+)?/images/(.+)/get", path):
             self._save()
 
     def do_POST(self) -> None:
@@ -87,7 +87,7 @@ class _Handler(ContainersHandler):
             return
         if parts.path.endswith("/images/load"):
             self._load()
-        elif match := re.fullmatch(r"/v[\d.]+/images/(.+)/tag", parts.path):
+        elif match := re.fullmatch(r"(?:/v[\d.]+)?/images/(.+)/tag", parts.path):
             query = parse_qs(parts.query)
             self.fake.images[f"{query['repo'][0]}:{query['tag'][0]}"] = self.fake.images[unquote(match[1])]
             self.answer(201)
@@ -112,7 +112,7 @@ class _Handler(ContainersHandler):
     def do_DELETE(self) -> None:
         if self.answer_container_request():
             return
-        if match := re.fullmatch(r"/v[\d.]+/images/(.+)", urlsplit(self.path).path):
+        if match := re.fullmatch(r"(?:/v[\d.]+)?/images/(.+)", urlsplit(self.path).path):
             self.fake.images.pop(unquote(match[1]), None)
             self.answer(200, b"[]")
 

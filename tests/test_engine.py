@@ -287,7 +287,7 @@ class TestStores:
         client.load(one, [APP, APP.with_tag("latest")], progress=Progress())
         fake.requests.clear()
         client.load(one, [APP, APP.with_tag("latest")], progress=Progress())
-        assert fake.requests == ["/v1.45/images/app:1/json"]
+        assert fake.requests == ["/images/app:1/json"]
 
     @pytest.mark.parametrize("compression", ["gzip", "zstd"])
     @pytest.mark.parametrize("is_known", [True, False])
@@ -458,7 +458,7 @@ class TestConnecting:
         (tmp_path / "config.json").write_text('{"currentContext": "colima"}')
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         fake.images["app:1"] = {"Id": "sha256:1"}
-        assert Engine.connect({}).image_id("app:1") == "sha256:1"
+        assert Engine.connect({"DOCKER_CONFIG": str(tmp_path)}).image_id("app:1") == "sha256:1"
 
     def test_docker_context_names_another_context(
         self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -468,7 +468,7 @@ class TestConnecting:
         (tmp_path / "config.json").write_text('{"currentContext": "colima"}')
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
         assert answers({"DOCKER_CONTEXT": "remote"})
-        assert not answers({})
+        assert not answers({"DOCKER_CONFIG": str(tmp_path)})
 
     def test_docker_host_takes_precedence_over_contexts(
         self, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

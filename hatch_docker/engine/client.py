@@ -1,6 +1,6 @@
-"""A client of the container engine on top of the Docker SDK. Podman's socket has the same API.
+"""A client of the container engine: by the Docker SDK, but for images by `plain` if that reaches the engine.
 
-The SDK is imported when it is used, since that takes a tenth of a second and most builds do not need it.
+Podman's socket has the same API. The SDK is imported when it is used, since that takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -9,29 +9,32 @@ import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hatch_docker.engine.container import LABEL, LIMIT, MAIN, Container, new, opened
 from hatch_docker.engine.files import CHUNK
 from hatch_docker.engine.limits import Limits
+from hatch_docker.engine.plain import PlainApi, plain_address
 from hatch_docker.engine.probe import refusal
-from hatch_docker.engine.translate import ForeignError, hint, text, translated
+from hatch_docker.engine.translate import ForeignError, hint, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image, uncompressed
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress, counted
+from hatch_docker.support.threads import once
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 _CONNECT_SECONDS = 15
 _TIMEOUT_SECONDS = 600
+_NOT_FOUND = 404
 # Containers that did not start within this time belong to processes that were killed.
 _ABANDONED_SECONDS = 600
 # The SDK's names for sockets, and loopback. The network to another machine is slower than its decompression.
@@ -49,8 +52,10 @@ _FOREIGN = (
 class Engine:
     """A connection to one engine. It is closed when the object is garbage-collected."""
 
-    def __init__(self, api: APIClient) -> None:
-        self._api = api
+    def __init__(self, api: APIClient | PlainApi, connect: Callable[[], APIClient], facts: Mapping[str, Any]) -> None:
+        self._images = api
+        self._connect = connect
+        self._facts = facts
         self._asking = threading.Lock()
         self._refusals: dict[Platform, str] = {}
         weakref.finalize(self, api.close)
@@ -61,27 +66,22 @@ class Engine:
 
         Raises EngineError if none answers.
         """
-        from docker import APIClient
-        from docker.errors import DockerException
-        from docker.utils import kwargs_from_env
+        connect = once(partial(_connect, environ))
+        address = plain_address(environ)
+        api = PlainApi(address, timeout=_CONNECT_SECONDS) if address else connect()
+        with _answering(environ):
+            facts = dict(api.version(api_version=False))
+        api.timeout = _TIMEOUT_SECONDS
+        return cls(api, connect, facts)
 
-        try:
-            settings: dict[str, Any] = dict(kwargs_from_env(environment=dict(environ)))
-            if not environ.get("DOCKER_HOST"):
-                settings |= _context(environ.get("DOCKER_CONTEXT", ""))
-            api = APIClient(version="auto", timeout=_CONNECT_SECONDS, use_ssh_client=True, **settings)
-            api.timeout = _TIMEOUT_SECONDS
-        except (DockerException, OSError, ValueError) as error:
-            place = environ.get("DOCKER_HOST", "").rpartition("@")[2] or "the default socket"
-            raise EngineError(f"no container engine answers: {text(error)}", place=place, hint=_NO_ENGINE) from None
-        return cls(api)
+    @property
+    def _api(self) -> APIClient:
+        return self._connect()
 
-    @cached_property
+    @property
     def platform(self) -> Platform:
-        """The platform of the engine's machine. Raises EngineError."""
-        with translated("the engine does not answer"):
-            facts = self._api.version(api_version=False)
-        return Platform.of(str(facts.get("Os") or "linux"), str(facts.get("Arch") or ""))
+        """The platform of the engine's machine."""
+        return Platform.of(str(self._facts.get("Os") or "linux"), str(self._facts.get("Arch") or ""))
 
     def require(self, platform: Platform) -> None:
         """Raise EngineError if the engine runs no containers of a platform, neither as they are nor in an emulation."""
@@ -99,7 +99,7 @@ class Engine:
     def save(self, name: str) -> Iterator[bytes]:
         """An image as `docker save` writes it, in chunks; raises EngineError if the engine has no such image."""
         with translated(f"the engine has no image {name}, or cannot save it"):
-            yield from self._api.get_image(name, chunk_size=CHUNK)
+            yield from self._images.get_image(name, chunk_size=CHUNK)
 
     def image_id(self, name: str) -> str:
         """The ID of an image, by any name or ID; empty if the engine does not have it."""
@@ -188,7 +188,7 @@ class Engine:
         with progress.task("load", references[0].familiar, total) as advance:
             chunks = counted(archive(sent.node, references, without=without), advance)
             with translated("the engine does not load the image"):
-                for message in self._api.load_image(chunks):  # type: ignore[no-untyped-call]
+                for message in self._images.load_image(chunks):
                     # An immediate refusal has a message; a failure while loading is an error in the stream.
                     failure = failure or str(message.get("error") or message.get("message") or "")
         loaded = {} if failure else self.inspect(references[0].familiar)
@@ -201,7 +201,7 @@ class Engine:
     @cached_property
     def _info(self) -> dict[str, Any]:
         with translated("the engine does not answer"):
-            return dict(self._api.info())
+            return dict(self._images.info())
 
     @property
     def _takes_plain_layers(self) -> bool:
@@ -210,7 +210,7 @@ class Engine:
         `overlay2` is Docker's graph driver, whose images have no manifest. Docker's containerd store and Podman keep
         the manifest, by which the image is known in registries, so they need the blobs that it names.
         """
-        host = urlsplit(self._api.base_url).hostname
+        host = urlsplit(self._images.base_url).hostname
         return host in _HERE and self._info.get("Driver") == "overlay2"
 
     @property
@@ -230,13 +230,13 @@ class Engine:
 
     def inspect(self, name: str) -> dict[str, Any]:
         """An image as the engine describes it, by any name or ID; empty if it does not have it. Raises EngineError."""
-        from docker.errors import NotFound
-
         with translated("the engine does not answer"):
             try:
-                return dict(self._api.inspect_image(name))  # type: ignore[no-untyped-call]
-            except NotFound:
-                return {}
+                return dict(self._images.inspect_image(name))
+            except Exception as error:  # the SDK's classes would have to be imported
+                if getattr(error, "status_code", None) == _NOT_FOUND:
+                    return {}
+                raise
 
     def _tag(self, image: Mapping[str, Any], references: Sequence[Reference]) -> None:
         """Give an inspected image the names that it lacks."""
@@ -244,7 +244,9 @@ class Engine:
         # Podman's are whole.
         for reference in (each for each in references if names.isdisjoint({each.familiar, str(each)})):
             with translated(f"the engine cannot tag {reference.familiar}"):
-                self._api.tag(image["Id"], reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag)
+                self._images.tag(
+                    image["Id"], reference.with_tag(reference.tag).familiar.rpartition(":")[0], reference.tag
+                )
 
 
 def _is(image: Image, inspected: Mapping[str, Any]) -> bool:
@@ -293,6 +295,27 @@ def answers(environ: Mapping[str, str]) -> bool:
     except EngineError:
         return False
     return True
+
+
+def _connect(environ: Mapping[str, str]) -> APIClient:
+    """The engine's API by the SDK. Raises EngineError if none answers."""
+    from docker import APIClient
+    from docker.utils import kwargs_from_env
+
+    with _answering(environ):
+        settings: dict[str, Any] = dict(kwargs_from_env(environment=dict(environ)))
+        if not environ.get("DOCKER_HOST"):
+            settings |= _context(environ.get("DOCKER_CONTEXT", ""))
+        api = APIClient(version="auto", timeout=_CONNECT_SECONDS, use_ssh_client=True, **settings)
+    api.timeout = _TIMEOUT_SECONDS
+    return api
+
+
+@contextlib.contextmanager
+def _answering(environ: Mapping[str, str]) -> Iterator[None]:
+    place = environ.get("DOCKER_HOST", "").rpartition("@")[2] or "the default socket"
+    with translated("no container engine answers", place=place, advice=_NO_ENGINE):
+        yield
 
 
 def _context(name: str) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""Translates the exceptions of the SDK and its HTTP library to EngineError."""
+"""Translates the exceptions of requests to an engine to EngineError."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 from http.client import HTTPException
 
+from hatch_docker.engine.plain import RefusedError
 from hatch_docker.errors import EngineError
 
 # Hints by parts of engines' messages.
@@ -42,20 +44,31 @@ def missed(error: EngineError, what: str, *, instead: str = "") -> EngineError:
 
 
 @contextlib.contextmanager
-def translated(what: str, *, away: str = "") -> Iterator[None]:
-    """Turn exceptions of the SDK and its HTTP library into EngineErrors of the form `what`: reason.
+def translated(what: str, *, away: str = "", place: str = "", advice: str = "") -> Iterator[None]:
+    """Turn exceptions of `plain`, the SDK and its HTTP library into EngineErrors of the form `what`: reason.
 
-    `away`, if given, replaces `what` if the engine did not answer at all.
+    `away`, if given, replaces `what` if the engine did not answer at all. `advice` is the hint for reasons without one.
     """
-    import requests
-    import urllib3
-    from docker.errors import APIError, DockerException
-
     try:
         yield
-    except (DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        problem = what if isinstance(error, APIError) or not away else away
-        raise EngineError(f"{problem}: {text(error)}", hint=hint(str(error))) from None
+    except EngineError:
+        raise
+    except Exception as error:
+        if not isinstance(error, (RefusedError, HTTPException, OSError, ValueError, *_of_sdk())):
+            raise
+        problem = what if hasattr(error, "explanation") or not away else away
+        raise EngineError(f"{problem}: {text(error)}", place=place, hint=hint(str(error)) or advice) from None
+
+
+def _of_sdk() -> tuple[type[BaseException], ...]:
+    """The exceptions of the SDK and its HTTP library, if that is imported."""
+    if "docker" not in sys.modules:
+        return ()
+    import requests
+    import urllib3
+    from docker.errors import DockerException
+
+    return DockerException, requests.RequestException, urllib3.exceptions.HTTPError
 
 
 def text(error: BaseException) -> str:

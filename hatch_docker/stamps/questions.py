@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from hatch_docker.oci.registry.client import Registry
 
 _THREADS = 8
+# For the engine's answer.
+_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +63,14 @@ def images_in_engine(names: Iterable[str], engine: str, environ: Mapping[str, st
 
 def _inspect(name: str, engine: str, environ: Mapping[str, str]) -> Mapping[str, Any]:
     if engine:
-        from hatch_docker.engine.inspection import inspect_image
+        from http.client import HTTPException
 
-        return inspect_image(engine, name)
+        from hatch_docker.engine.plain import PlainApi, RefusedError
+
+        try:
+            return PlainApi(engine, timeout=_SECONDS).inspect_image(name)
+        except (RefusedError, HTTPException, OSError, ValueError):
+            return {}
     from hatch_docker.engine.client import Engine
 
     return Engine.connect(environ).inspect(name)

@@ -1,0 +1,167 @@
+"""The part of the engine's API that is about images, over a Unix socket or loopback, without the SDK.
+
+Importing the SDK takes longer than what most builds ask an engine. The methods are those of its `APIClient`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+_DEFAULT = "unix:///var/run/docker.sock"
+_PORT = 2375
+# Other hosts may be reached through proxies.
+_LOOPBACK = frozenset(("127.0.0.1", "localhost"))
+_MOST = 1 << 26
+
+
+class RefusedError(Exception):
+    """The engine's answer to a request that it refuses. The attributes are those of the SDK's APIError."""
+
+    def __init__(self, status: int, explanation: str) -> None:
+        super().__init__(explanation)
+        self.status_code = status
+        self.explanation = explanation
+
+
+def plain_address(environ: Mapping[str, str]) -> str:
+    """The address of the engine if it is a Unix socket or on loopback without TLS; empty for any other."""
+    if environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"):
+        return ""
+    host = environ.get("DOCKER_HOST", "")
+    if not host and (os.name == "nt" or _names_context(environ)):
+        return ""
+    address = host or _DEFAULT
+    if address.startswith("unix:///"):
+        return address
+    return address if address.startswith("tcp://") and urlsplit(address).hostname in _LOOPBACK else ""
+
+
+class PlainApi:
+    """The engine at a `plain_address`. Thread-safe: each request has a connection of its own.
+
+    `timeout` is for how many seconds the engine may be silent. All methods raise OSError, HTTPException, ValueError or
+    RefusedError.
+    """
+
+    def __init__(self, address: str, *, timeout: float) -> None:
+        self._address = address
+        self.timeout = timeout
+        parts = urlsplit(address)
+        # As the SDK has it.
+        self.base_url = "http+docker://localhost" if parts.scheme == "unix" else f"http://{parts.netloc}"
+
+    def version(self, *, api_version: bool = False) -> dict[str, Any]:  # noqa: ARG002
+        """The versions of the engine and of its API, and its platform."""
+        return self._json("GET", "/version")
+
+    def info(self) -> dict[str, Any]:
+        """The engine's configuration and store."""
+        return self._json("GET", "/info")
+
+    def inspect_image(self, image: str) -> dict[str, Any]:
+        """An image, by any name or ID."""
+        return self._json("GET", f"/images/{_name(image)}/json")
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        """Give an image a name."""
+        with self._open("POST", f"/images/{_name(image)}/tag?{urlencode({'repo': repository, 'tag': tag})}") as answer:
+            answer.read(_MOST)
+
+    def get_image(self, image: str, chunk_size: int) -> Iterator[bytes]:
+        """An image as `docker save` writes it, in chunks."""
+        with self._open("GET", f"/images/{_name(image)}/get") as answer:
+            while chunk := answer.read(chunk_size):
+                yield chunk
+            if answer.length:
+                raise IncompleteRead(b"", answer.length)
+
+    def load_image(self, data: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        """Load an archive as `docker load` does; returns the engine's messages."""
+        with self._open("POST", "/images/load", data, refused=False) as answer:
+            text = answer.read(_MOST).decode("utf-8", "replace")
+        decoder, start = json.JSONDecoder(), 0
+        while (start := len(text) - len(text[start:].lstrip())) < len(text):
+            message, start = decoder.raw_decode(text, start)
+            yield message
+
+    def close(self) -> None:
+        """Nothing: no connection stays open."""
+
+    def _json(self, method: str, path: str) -> dict[str, Any]:
+        with self._open(method, path) as answer:
+            document = json.loads(answer.read(_MOST))
+        if not isinstance(document, dict):
+            raise ValueError("the answer is not an object")
+        return document
+
+    @contextlib.contextmanager
+    def _open(
+        self, method: str, path: str, body: Iterable[bytes] | None = None, *, refused: bool = True
+    ) -> Iterator[HTTPResponse]:
+        """The answer to a request; one that refuses it is an error if `refused` is given."""
+        connection = _connection(self._address, self.timeout)
+        try:
+            try:
+                connection.request(method, path, body, {"Content-Type": "application/x-tar"} if body else {})
+            except (BrokenPipeError, ConnectionResetError):
+                # The engine may have said why it reads no more.
+                if body is None:
+                    raise
+            answer = connection.getresponse()
+            if refused and answer.status >= 400:
+                raise RefusedError(answer.status, _message(answer))
+            yield answer
+        finally:
+            connection.close()
+
+
+class _Unix(HTTPConnection):
+    """A connection to a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(address: str, timeout: float) -> HTTPConnection:
+    if address.startswith("unix://"):
+        return _Unix(address.removeprefix("unix://"), timeout)
+    parts = urlsplit(address)
+    return HTTPConnection(parts.hostname or "", parts.port or _PORT, timeout=timeout)
+
+
+def _name(image: str) -> str:
+    return quote(image, safe="/:@")
+
+
+def _message(answer: HTTPResponse) -> str:
+    text = answer.read(_MOST).decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, AttributeError):
+        return str(json.loads(text).get("message") or text)
+    return text or f"{answer.status} {answer.reason}"
+
+
+def _names_context(environ: Mapping[str, str]) -> bool:
+    """Whether the engine is that of a Docker context."""
+    if environ.get("DOCKER_CONTEXT"):
+        return environ["DOCKER_CONTEXT"] != "default"
+    folder = environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            return json.load(file).get("currentContext", "default") not in ("", "default")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        return True

@@ -8,17 +8,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.compiling.directory import read_directory
-from hatch_docker.compiling.trees import tree_path
 from hatch_docker.errors import SourceError
 from hatch_docker.image.report import Built
 from hatch_docker.index.artifact import SourceTree
-from hatch_docker.index.pip_config import configuration_files as pip_files
 from hatch_docker.index.tool_settings import ca_file_of
-from hatch_docker.index.uv_config import configuration_files as uv_files
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.formats import find_requirement_files
-from hatch_docker.locks.readers.requirements_file import included_files
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Reads
 from hatch_docker.services import Services
@@ -61,7 +56,7 @@ def has_stamp(plan: Plan, services: Services, outputs: Collection[str]) -> bool:
 def all_inputs(inputs: Inputs, plan: Plan, services: Services, *, written: Iterable[Path]) -> Inputs:
     """The same, and the files that a plan names; the build has `written` some itself."""
     artifacts = [each for image in plan.images for each in image.locked.artifacts]
-    trees = [str(tree_path(each.tree)) for each in artifacts if each.tree and each.tree.is_local]
+    trees = [str(_directory(each.tree)) for each in artifacts if each.tree and each.tree.is_local]
     paths = [os.path.abspath(path) for path in _paths(plan, services)]  # noqa: PTH100 (links are kept)
     below = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 (these are strings)
     return replace(
@@ -123,19 +118,33 @@ def _lock_paths(image: ImagePlan, services: Services, configured: str) -> Iterat
     if locked.path:
         yield locked.path
     if locked.resolved:
+        from hatch_docker.index.pip_config import configuration_files as pip_files
+        from hatch_docker.index.uv_config import configuration_files as uv_files
+
         # A resolution depends on the settings of indexes.
         yield from pip_files(environ, home)
         yield from uv_files(environ, home)
     files = find_requirement_files(services.root, configured)
     yield from files
     listed = [each for each in (*files, locked.path) if each and each.suffix == ".txt"]
-    yield from (each for file in listed for each in included_files(file))
+    if listed:
+        from hatch_docker.locks.readers.requirements_file import included_files
+
+        yield from (each for file in listed for each in included_files(file))
     if workspace := find_workspace(services.root):
         yield from (folder / "pyproject.toml" for folder in members(workspace).values())
 
 
+def _directory(tree: SourceTree) -> Path:
+    from hatch_docker.compiling.trees import tree_path
+
+    return tree_path(tree)
+
+
 def _is_closed(tree: SourceTree, name: str) -> bool:
+    from hatch_docker.compiling.directory import read_directory
+
     try:
-        return read_directory(tree_path(tree), name).is_closed
+        return read_directory(_directory(tree), name).is_closed
     except SourceError:
         return False

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.errors import SourceError
+from hatch_docker.image.bytecode.parts import is_code
 from hatch_docker.image.report import Built
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.tool_settings import ca_file_of
@@ -30,19 +31,22 @@ _CHECKED = frozenset(("archive", "load", "push"))
 _DAEMON = "docker-daemon"
 
 
-def project_inputs(root: Path, reads: Reads, *, home: Path, output: Path) -> Inputs:
-    """The files that are known before the project at `root` is read; builds write to the directory `output`."""
+def project_inputs(root: Path, reads: Reads, *, home: Path, output: Path, cache: Path) -> Inputs:
+    """The files that are known before the project at `root` is read; builds write to `output` and `cache`."""
     root = root.absolute()
     above = [str(parent / name) for parent in root.parents for name in _ABOVE]
     tracked = tracking_files(str(root), str(home)) if reads.is_tracked else ()
     return Inputs(
-        directories=[str(root)], paths=[*above, *commit_files(str(root)), *tracked], output=str(output.absolute())
+        directories=[str(root)],
+        paths=[*above, *commit_files(str(root)), *tracked],
+        besides=[str(cache.absolute())],
+        output=str(output.absolute()),
     )
 
 
-def has_stamp(plan: Plan, services: Services, outputs: Collection[str]) -> bool:
+def has_stamp(plan: Plan, built: Built, services: Services, outputs: Collection[str]) -> bool:
     """Whether all that a build with these outputs depends on can be known."""
-    if not _CHECKED.issuperset(outputs):
+    if not _CHECKED.issuperset(outputs) or _lacks_bytecode(plan, built):
         return False
     if plan.config.output.created == "now" and not services.host.environ.get("SOURCE_DATE_EPOCH"):
         return False
@@ -53,30 +57,36 @@ def has_stamp(plan: Plan, services: Services, outputs: Collection[str]) -> bool:
     return all(_is_closed(each.tree, each.name) for each in sources if each.tree and each.tree.is_local)
 
 
+def _lacks_bytecode(plan: Plan, built: Built) -> bool:
+    """Whether nothing could compile: another time something may."""
+    layers = [made for image in built.images for made in image.layers]
+    return plan.config.packages.bytecode is not False and not any(is_code(made.contents) for made in layers)
+
+
 def all_inputs(inputs: Inputs, plan: Plan, services: Services, *, written: Iterable[Path]) -> Inputs:
     """The same, and the files that a plan names; the build has `written` some itself."""
     artifacts = [each for image in plan.images for each in image.locked.artifacts]
     trees = [str(_directory(each.tree)) for each in artifacts if each.tree and each.tree.is_local]
     paths = [os.path.abspath(path) for path in _paths(plan, services)]  # noqa: PTH100 (links are kept)
-    below = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 (these are strings)
+    folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 (these are strings)
     return replace(
         inputs,
-        directories=[*dict.fromkeys([*inputs.directories, *trees, *below])],
-        paths=[*dict.fromkeys([*inputs.paths, *(path for path in paths if path not in below)])],
-        written=[os.path.abspath(path) for path in written],  # noqa: PTH100
+        directories=[*dict.fromkeys([*inputs.directories, *trees])],
+        folders=folders,
+        paths=[*dict.fromkeys([*inputs.paths, *(path for path in paths if path not in folders)])],
+        besides=[*inputs.besides, *(os.path.abspath(path) for path in written)],  # noqa: PTH100
     )
 
 
 def asked(plan: Plan, built: Built, services: Services, outputs: Collection[str], engine: str) -> Asked:
     """The answers of registries and the engine at `engine`. Raises EngineError."""
-    tags = dict(services.registry.answers)
-    if "push" in outputs:
-        tags |= {str(reference): built.digest for reference in built.references}
+    pushed = {str(each): built.digest for each in built.references} if "push" in outputs else {}
     names = [built.references[0].familiar] if "load" in outputs else []
     if plan.config.base.spec.transport == _DAEMON:
         names.append(plan.config.base.spec.value)
     return Asked(
-        tags=tags,
+        tags=dict(services.registry.answers),
+        pushed=pushed,
         images=images_in_engine(names, engine, services.host.environ),
         engine=engine,
         network={

@@ -313,7 +313,7 @@ class Session:
         if self._stamp is None or reads is None:
             return None
         root = self._source.root
-        inputs = project_inputs(root, reads, home=home_directory(), output=self.directory)
+        inputs = project_inputs(root, reads, home=home_directory(), output=self.directory, cache=self._stamp.folder)
         self._stamp.begin(inputs)
         return inputs
 
@@ -324,7 +324,9 @@ class Session:
         on, or if that cannot be stored.
         """
         inputs, plan, outputs = self._inputs, self._planned, self._outputs
-        if self._stamp is None or inputs is None or plan is None or not has_stamp(plan, self.services, outputs):
+        if self._stamp is None or inputs is None or plan is None:
+            return
+        if not has_stamp(plan, self.built, self.services, outputs):
             return
         if not (chosen or self.config.output.outputs or "load" in outputs):
             # An engine may answer next time.

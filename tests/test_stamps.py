@@ -129,6 +129,11 @@ class TestWithoutChanges:
             path.touch()
         assert not run.built()
 
+    def test_the_cache_may_be_in_the_project(self, run: Runs) -> None:
+        cache = str(run.project / ".cache")
+        run(HATCH_DOCKER_CACHE_DIR=cache)
+        assert not run.built(HATCH_DOCKER_CACHE_DIR=cache)
+
     def test_files_that_options_ask_for_are_written_again(self, run: Runs) -> None:
         arguments = ("--metadata-file", "meta.json", "--iidfile", "iid")
         run(*arguments)
@@ -167,6 +172,7 @@ CHANGES: dict[str, Callable[[Runs], object]] = {
     "settings of uv above the project": lambda run: (run.project.parent / "uv.toml").write_text("offline = true\n"),
     "the base": lambda run: serve(run.bench.base(FakeBase(python="3.12.1")), run.registry, "team/base", "1"),
     "no image in the engine": lambda run: run.engine.images.clear(),
+    "an extra file that is no source": lambda run: (run.project / "data" / "a.pyc").write_bytes(b"2"),
     "a commit": lambda run: _commit(run.project),
 }
 
@@ -189,6 +195,11 @@ class TestAfter:
     @pytest.mark.parametrize("change", CHANGES)
     def test_a_build_is_run(self, run: Runs, change: str) -> None:
         (run.project / "README.md").write_text("# App\n")
+        (run.project / "data").mkdir()
+        (run.project / "data" / "a.pyc").write_bytes(b"1")
+        text = (run.project / "pyproject.toml").read_text()
+        extra = '[[tool.hatch.build.targets.docker.extra-files]]\nfrom = "data"\ninto = "/data"\n'
+        (run.project / "pyproject.toml").write_text(f"{text}\n{extra}")
         run()
         assert not run.built()
         CHANGES[change](run)
@@ -270,6 +281,14 @@ class TestWithoutAStamp:
         run()
         assert run.built()
 
+    def test_a_project_that_includes_what_is_not_compared(self, run: Runs) -> None:
+        table = '[tool.hatch.build.targets.wheel.force-include]\n".tox/data" = "shop/data"\n'
+        (run.project / ".tox").mkdir()
+        (run.project / ".tox" / "data").write_text("1")
+        (run.project / "pyproject.toml").write_text((run.project / "pyproject.toml").read_text() + table)
+        run()
+        assert run.built()
+
     def test_a_time_that_is_now_is_new_each_time(self, run: Runs) -> None:
         run("--set", "created=now")
         assert run.built("--set", "created=now")
@@ -338,6 +357,11 @@ class TestARepository:
         before = states_of(tracking_files(str(tmp_path), str(tmp_path)), {}, 0)
         subprocess.run(["git", "tag", "v1"], cwd=tmp_path, check=True)
         assert not are_same(before, states_of(tracking_files(str(tmp_path), str(tmp_path)), before, NEVER))
+
+    def test_a_repository_with_reftables_is_known(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_text("1")
+        _commit(tmp_path)
+        assert str(tmp_path / ".git" / "reftable" / "tables.list") in [*commit_files(str(tmp_path))]
 
     def test_a_directory_without_one_may_get_one(self, tmp_path: Path) -> None:
         assert str(tmp_path / ".git") in [*commit_files(str(tmp_path))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from hatch_docker.project.model import Reads
 from hatch_docker.stamps.repository import is_top
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.sources import LEFT_OUT
 from hatch_docker.support.streams import file_digest
 
 # Part of every cache key: raise it if builds change.
@@ -219,11 +221,25 @@ def reads_of(builder: BuilderInterface[Any, Any]) -> Reads | None:
     built = {key: value for key, value in metadata.hatch.config.items() if key != "envs"}
     if any(each - {builder.PLUGIN_NAME} for each in hooks) or dynamic - {"version"} or leaves(built):
         return None
+    added = [
+        table[key] for table in _subtables(built) for key in (*_MORE_FILES, "artifacts", "include") if key in table
+    ]
+    if not LEFT_OUT.isdisjoint(re.split(r"[^\w.-]", json.dumps(added, default=str))):
+        # It may add files that are not looked at.
+        return None
     source = metadata.hatch.version.source_name if dynamic else "regex"
     if source == "vcs":
         # Whether the checkout is clean depends on files outside of the project otherwise.
         return Reads(is_tracked=True) if is_top(str(builder.root)) else None
     return Reads() if source == "regex" else None
+
+
+def _subtables(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A table, and all tables in it."""
+    yield table
+    for each in table.values():
+        if isinstance(each, Mapping):
+            yield from _subtables(each)
 
 
 def _scripts(hooks: Mapping[str, Any]) -> list[str]:

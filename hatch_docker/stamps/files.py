@@ -72,17 +72,15 @@ def is_newer(state: State, time: int) -> bool:
     return max(int(state[2]), int(state[3])) > time
 
 
-def files_below(directories: Iterable[str], output: str, written: Collection[str]) -> Iterator[str]:
-    """The paths of the source files of directories. Raises OSError.
+def files_below(directory: str, output: str, besides: Collection[str], *, everything: bool = False) -> Iterator[str]:
+    """The paths of the source files of a directory; with `everything`, of all its files. Raises OSError.
 
-    What builds write is left out: `written` are such paths, `output` is the directory that has the others.
+    What builds write is left out: their usual files in the directory `output`, and paths `besides`.
     """
     below = os.path.join(output, "")
-    for directory in directories:
-        for _, path in source_files(directory):
-            is_output = path.startswith(below) and OUTPUT.fullmatch(path[len(below) :].replace(os.sep, "/"))
-            if not is_output and path not in written:
-                yield path
+    for _, path in source_files(directory, besides=besides, everything=everything):
+        if not (path.startswith(below) and OUTPUT.fullmatch(path[len(below) :].replace(os.sep, "/"))):
+            yield path
 
 
 def _identity(state: State) -> tuple[object, object]:
@@ -91,10 +89,11 @@ def _identity(state: State) -> tuple[object, object]:
 
 def _state(path: str) -> State:
     try:
-        found = os.stat(path)
+        found, link = os.lstat(path), ""
+        if stat.S_ISLNK(found.st_mode):
+            found, link = os.stat(path), os.readlink(path)
     except (FileNotFoundError, NotADirectoryError):
         return [*_ABSENT]
-    link = os.readlink(path) if os.path.islink(path) else ""
     # A directory is there or not: its files are compared by themselves.
     if stat.S_ISDIR(found.st_mode):
         return [found.st_mode, 0, 0, 0, 0, link]

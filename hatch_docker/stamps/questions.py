@@ -20,12 +20,14 @@ _SECONDS = 15
 class Asked:
     """The answers to a build's questions.
 
-    `tags` are digests by reference, empty for a tag that did not exist. `images` are the IDs and names of images in the
+    `tags` are digests by reference, empty for a tag that did not exist, and `pushed` those that the build pushed, of
+    which no mirror is asked. `images` are the IDs and names of images in the
     engine at `engine` (`plain_address`), by the name that they were asked for. `network` has the settings for
     registries.
     """
 
     tags: Mapping[str, str]
+    pushed: Mapping[str, str]
     images: Mapping[str, Any]
     engine: str
     network: Mapping[str, Any]
@@ -34,6 +36,7 @@ class Asked:
         """The document for a stamp, which holds no credentials."""
         return {
             "tags": dict(self.tags),
+            "pushed": dict(self.pushed),
             "images": dict(self.images),
             "engine": self.engine,
             "network": dict(self.network),
@@ -45,11 +48,12 @@ def still_answered(document: Mapping[str, Any], environ: Mapping[str, str]) -> b
     asked = Asked(**document)
     if images_in_engine(asked.images, asked.engine, environ) != asked.images:
         return False
-    if not asked.tags:
+    expected = [*((tag, digest, True) for tag, digest in asked.tags.items())]
+    expected += [(tag, digest, False) for tag, digest in asked.pushed.items()]
+    if not expected:
         return True
-    registry = _registry(asked.network, environ)
-    answers = together(lambda tag: _digest(registry, tag), [*asked.tags], threads=_THREADS)
-    return answers == [*asked.tags.values()]
+    registries = {mirrored: _registry(asked.network, environ, mirrored=mirrored) for mirrored in (True, False)}
+    return all(together(lambda each: _digest(registries[each[2]], each[0]) == each[1], expected, threads=_THREADS))
 
 
 def images_in_engine(names: Iterable[str], engine: str, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def _inspect(name: str, engine: str, environ: Mapping[str, str]) -> Mapping[str,
     return Engine.connect(environ).inspect(name)
 
 
-def _registry(network: Mapping[str, Any], environ: Mapping[str, str]) -> Registry:
+def _registry(network: Mapping[str, Any], environ: Mapping[str, str], *, mirrored: bool) -> Registry:
     from urllib.request import getproxies
 
     from hatch_docker.oci.registry.auth import Credentials
@@ -87,7 +91,7 @@ def _registry(network: Mapping[str, Any], environ: Mapping[str, str]) -> Registr
     return Registry(
         Http(Network(ca_file=network["ca-file"], proxies=getproxies())),
         credentials=Credentials.from_environment(environ, home_directory()),
-        mirrors=network["mirrors"],
+        mirrors=network["mirrors"] if mirrored else {},
         insecure=frozenset(network["insecure"]),
     )
 

@@ -18,6 +18,7 @@ def commit_files(root: str) -> Iterator[str]:
             head, common = os.path.join(repository, "HEAD"), _common(repository)
             yield head
             yield os.path.join(common, "packed-refs")
+            yield os.path.join(repository, "reftable", "tables.list")
             kind, _, reference = _line(head).partition(": ")
             if kind == "ref":
                 yield os.path.join(common, *reference.split("/"))

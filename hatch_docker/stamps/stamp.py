@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -42,20 +42,28 @@ class Console(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """The files that a build depends on: those below `directories`, and those at `paths`, which need not exist.
+    """The files that a build depends on: the sources below `directories`, all files below `folders`, and those at
+    `paths`, which need not exist.
 
-    `written` are files that it writes itself, besides those with the usual names in the directory `output`. All paths
+    What builds write is not among them: the usual files in the directory `output`, and the paths `besides`. All paths
     are absolute.
     """
 
     directories: Sequence[str] = ()
+    folders: Sequence[str] = ()
     paths: Sequence[str] = ()
-    written: Sequence[str] = ()
+    besides: Sequence[str] = ()
     output: str = ""
 
     def states(self, known: States, taken: int) -> dict[str, list[int | str]]:
         """Their states; see `states_of`. Raises OSError, TooLargeError."""
-        return states_of([*files_below(self.directories, self.output, self.written), *self.paths], known, taken)
+        return states_of([*self._files(), *self.paths], known, taken)
+
+    def _files(self) -> Iterator[str]:
+        for directory in self.directories:
+            yield from files_below(directory, self.output, self.besides)
+        for folder in self.folders:
+            yield from files_below(folder, self.output, self.besides, everything=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,7 @@ class Stamp:
     """
 
     def __init__(self, folder: Path, words: Sequence[object], environ: Mapping[str, str], *, late: int = 0) -> None:
+        self.folder = folder
         self._cache, self._environ = Cache(folder), environ
         self._key = json.dumps([_FORMAT, os.getcwd(), *words], sort_keys=True, default=str)
         self._document = self._cache.get(_KIND, self._key) or {}
@@ -91,7 +100,12 @@ class Stamp:
         """Say what the build said, if nothing changed since; returns its standard output, None if it has to be run."""
         try:
             document = self._document
-            if not document or time.time_ns() >= document["until"] or document["machine"] != self._machine:
+            if (
+                self._environ.get("HATCH_DOCKER_VERIFY")
+                or not document
+                or time.time_ns() >= document["until"]
+                or document["machine"] != self._machine
+            ):
                 return None
             states = Inputs(**document["inputs"]).states(*self._known)
             self._known = states, self._began
@@ -136,7 +150,7 @@ class Stamp:
         document = {
             "inputs": asdict(inputs),
             "taken": self._began,
-            "states": {path: state for path, state in states.items() if path not in inputs.written},
+            "states": {path: state for path, state in states.items() if path not in inputs.besides},
             "machine": self._machine,
             "asked": asked.to_json(),
             "until": until,

@@ -15,8 +15,6 @@ from peers.methods import BY_HATCH, OURS, Build, Workplace
 from peers.results import Value
 from peers.scenarios import SCENARIOS, UV
 
-DOCKERFILES = sorted(Path(rendering.__file__).parent.glob("*.Dockerfile"))
-
 
 def seconds(method: str, *rounds: float, scenario: str = "line-load", application: str = "S") -> list[Value]:
     """Times of rounds 1, 2 …"""
@@ -132,6 +130,11 @@ def test_aims_and_applications_of_a_scenario_agree(name: str) -> None:
     assert set(SCENARIOS[name].aims) <= set(SCENARIOS[name].applications) <= set(applications.APPLICATIONS)
 
 
+def test_each_round_has_dependencies_of_its_own() -> None:
+    for kind in (applications.SMALL, applications.BIG):
+        assert len(set(kind)) == len(kind) >= 2 * (applications.MOST_ROUNDS + 1)
+
+
 @pytest.mark.parametrize("name", ["F", "G", "T"])
 def test_dockerfile_of_a_workplace_has_its_own_cache_mounts(tmp_path: Path, name: str) -> None:
     methods.METHODS[name](work(tmp_path), Build())
@@ -147,6 +150,12 @@ def test_registry_cache_uses_linked_copies_in_the_last_stage_only(tmp_path: Path
     assert "--link" not in builder
     assert last.count("COPY --link ") == last.count("COPY ") > 0
     assert "--cache-to=type=registry,ref=127.0.0.1:5000/cache,mode=max" in command.arguments
+
+
+def test_push_that_keeps_no_image_is_left_to_buildkit(tmp_path: Path) -> None:
+    arguments = methods.METHODS["F"](work(tmp_path), Build(push=True, cache="read", kept=False)).arguments
+    assert "--push" not in arguments
+    assert "--output=type=image,name=127.0.0.1:5000/app-s:latest,push=,store=false" in arguments
 
 
 def test_registry_cache_of_ours_is_configured_by_the_environment(tmp_path: Path) -> None:

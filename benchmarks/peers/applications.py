@@ -50,7 +50,7 @@ if __name__ == "__main__":
 """
 
 # Pure packages of at most 100 kB without dependencies, which none of the applications has.
-_SMALL = (
+SMALL = (
     "toolz",
     "tabulate",
     "cachetools",
@@ -77,7 +77,7 @@ _SMALL = (
     "pathspec",
 )
 # Packages of 10 to 100 MB, with few dependencies that are not in L.
-_BIG = (
+BIG = (
     "polars",
     "duckdb",
     "llvmlite",
@@ -96,7 +96,7 @@ _BIG = (
     "ray",
 )
 # Each round adds two of a kind, one for each output, and round 0 does, too: what was built before is not new.
-MOST_ROUNDS = min(len(_SMALL), len(_BIG)) // 2 - 1
+MOST_ROUNDS = min(len(SMALL), len(BIG)) // 2 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +177,11 @@ class Projects:
 
     def small(self, app: Application, number: int) -> Path:
         """The application with another small dependency for each number."""
-        return self._with(app, _SMALL[number])
+        return self._with(app, SMALL[number])
 
     def big(self, app: Application, number: int) -> Path:
         """The application with another big dependency for each number."""
-        return self._with(app, _BIG[number])
+        return self._with(app, BIG[number])
 
     def second(self, app: Application) -> Path:
         """Another project, which requires the same and some more."""

@@ -66,8 +66,8 @@ class Engine:
         self.docker("builder", "prune", "--all", "--force", *([] if downloads else ["--filter=type=regular"])).run()
 
 
-# For builds that need none: an address where nothing answers.
-NO_ENGINE = Engine({"DOCKER_HOST": "tcp://127.0.0.1:1"}, 0)
+# For builds that need none: an address where nothing answers, and no process.
+NO_ENGINE = Engine({"DOCKER_HOST": "tcp://127.0.0.1:1"}, -1)
 
 
 @contextmanager

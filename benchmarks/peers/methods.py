@@ -24,7 +24,8 @@ class Build:
     """What a build is asked for. `cache` is how the registry is used as a cache: "", "read" or "write".
 
     `base` replaces the default base, and is looked up again. `anew` makes all layers again, from what was downloaded.
-    `other` names another repository than the application's.
+    `other` names another repository than the application's. Unless `kept`, a push from a Dockerfile leaves no image in
+    the engine.
     """
 
     push: bool = False
@@ -33,6 +34,7 @@ class Build:
     cache: str = ""
     platforms: str = ""
     other: str = ""
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,10 @@ def _outputs(work: Workplace, build: Build) -> list[str]:
     reference = f"type=registry,ref={work.shared}"
     options = [f"--cache-from={reference}"]
     options += [f"--cache-to={reference},mode=max"] if build.cache == "write" else []
-    return [*options, "--push"]
+    # To BuildKit, an empty `push` is true, so it pushes, as it does in a docker-container builder. To buildx it is not:
+    # otherwise, it would make the engine push an image, too.
+    alone = f"--output=type=image,name={work.image(build)},push=,store=false"
+    return [*options, "--push" if build.kept else alone]
 
 
 # The order is that of the tables.

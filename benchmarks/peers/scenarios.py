@@ -119,7 +119,7 @@ def _empty(place: Place) -> None:
     place.forget()
 
 
-def fresh_machine(place: Place, _number: int) -> Command:
+def fresh_machine(build: Build, place: Place, _number: int) -> Command:
     """A machine that has nothing, and a registry that has the image and the cache of an earlier build."""
     if not place.filled:
         place.new_machine()
@@ -127,7 +127,7 @@ def fresh_machine(place: Place, _number: int) -> Command:
         place.filled = True
     place.new_machine()
     change_line(place.project)
-    return place.build(Build(push=True, cache="read"))
+    return place.build(build)
 
 
 def start(place: Place, _number: int) -> Command:
@@ -202,11 +202,18 @@ SCENARIOS: Mapping[str, Scenario] = {
     "base": Scenario(title="base updated → load", prepare=base_updated),
     "fresh": Scenario(
         title="fresh machine, one line → push",
-        prepare=fresh_machine,
+        prepare=partial(fresh_machine, Build(push=True, cache="read")),
         group="fresh",
         methods=(OURS, "F", "G"),
         counted=True,
         aims=_each(0.5, 0.25, 0.1),
+    ),
+    "fresh-builder": Scenario(
+        title="fresh machine, beside a builder alone",
+        prepare=partial(fresh_machine, Build(push=True, cache="read", kept=False)),
+        group="fresh",
+        methods=(OURS, "F", "G"),
+        counted=True,
     ),
     "second-load": Scenario(
         title="second project → load", prepare=partial(second_project, LOAD), group="emptied", counted=True

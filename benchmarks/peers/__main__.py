@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from functools import partial
@@ -38,7 +39,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="write the tables and the plot of results, and measure nothing",
+        help="measure nothing; write the tables and the plot of results",
     )
     options = parser.parse_args()
     if options.render:
@@ -55,6 +56,8 @@ def main() -> None:
         bytecode=not options.no_bytecode,
         record=partial(results.append, options.out),
     )
+    # The engine and the registries end with this process, however it is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory(prefix="hatch-docker-peers-") as scratch:
             measure(run, Path(scratch))

@@ -24,6 +24,8 @@ from pathlib import Path
 from .processes import Command, CommandError
 
 _CHUNK = 1 << 18
+# Of cached steps; those of one state of L take a third of it.
+_STEPS = "15GB"
 _MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -59,11 +61,21 @@ class Engine:
         listed = self.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").run().splitlines()
         return [image if "<none>" not in image else identifier for image, identifier in map(str.split, listed)]
 
-    def forget(self, *keep: str, downloads: bool) -> None:
-        """Remove all images but `keep`, and the build cache, with `downloads` the cache mounts, too."""
+    def forget(self, *keep: str, keep_downloads: bool) -> None:
+        """Remove all images but `keep`, and the build cache; `keep_downloads` keeps the cache mounts."""
         if names := [name for name in self.images() if name not in keep]:
             self.docker("image", "rm", "--force", *names).run()
-        self.docker("builder", "prune", "--all", "--force", *([] if downloads else ["--filter=type=regular"])).run()
+        self.docker(
+            "builder", "prune", "--all", "--force", *(["--filter=type=regular"] if keep_downloads else [])
+        ).run()
+
+    def tidy(self) -> None:
+        """Remove images without a name, and the steps that were used least recently, beyond what one state takes.
+
+        Each new dependency leaves a gigabyte for each Dockerfile.
+        """
+        self.docker("image", "prune", "--force").run()
+        self.docker("builder", "prune", "--all", "--force", "--filter=type=regular", f"--keep-storage={_STEPS}").run()
 
 
 # For builds that need none: an address where nothing answers, and no process.

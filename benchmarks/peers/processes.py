@@ -12,7 +12,16 @@ from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Python's start is part of what is measured: it must not compile every module again.
-_UNSET = ("PYTHONDONTWRITEBYTECODE",)
+_UNSET = {"PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without what Hatch and Python add for the environment that the benchmark itself runs in."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _UNSET and (not name.startswith("HATCH_") or name.startswith("HATCH_DOCKER_"))
+    }
 
 
 class CommandError(Exception):
@@ -33,11 +42,10 @@ class Command:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the process, with both of its outputs in one pipe."""
-        environ = {name: value for name, value in os.environ.items() if name not in _UNSET}
         return subprocess.Popen(
             self.arguments,
             cwd=self.cwd,
-            env={**environ, **self.environ},
+            env={**_inherited(), **self.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -161,6 +161,8 @@ def _group(run: Run, shared: Setting, application: str, names: Sequence[str]) ->
             for scenario, method in _turns(names, methods, by_method=group == "emptied"):
                 if method in SCENARIOS[scenario].methods and (number or SCENARIOS[scenario].counted):
                     record(scenario, method, number, _values(scenario, places[method], number))
+                    if group == "warm":
+                        engine.tidy()
         if group == "warm" and run.counted:
             for method in {OURS, *PEERS} & set(methods):
                 record("size", method, 0, _sizes(places[method]))

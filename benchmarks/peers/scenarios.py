@@ -102,7 +102,7 @@ def cold(place: Place, _number: int) -> Command:
 def relayered(place: Place, _number: int) -> Command:
     """All downloads are present, but no layer and no result of an earlier step."""
     place.settle(Build())
-    place.engine.forget(*place.setting.present, downloads=True)
+    place.engine.forget(*place.setting.present, keep_downloads=True)
     return place.build(Build(anew=True))
 
 
@@ -115,7 +115,7 @@ def second_project(build: Build, place: Place, _number: int) -> Command:
 
 
 def _empty(place: Place) -> None:
-    place.engine.forget(*place.setting.present, downloads=False)
+    place.engine.forget(*place.setting.present, keep_downloads=False)
     place.forget()
 
 

@@ -107,6 +107,17 @@ def test_interrupted_run_keeps_its_results(tmp_path: Path) -> None:
     assert results.read([path]) == [*seconds(OURS, 1), *seconds("F", 2)]
 
 
+def test_later_value_of_a_round_replaces_the_earlier_one() -> None:
+    (made,) = results.comparisons([*seconds(OURS, 9), *seconds("F", 2), *seconds(OURS, 1)], "classic")
+    assert made.ratios == (0.5,)
+
+
+def test_tables_say_of_how_many_rounds_they_are() -> None:
+    values = [*seconds(OURS, 2, 2, 2), *seconds("F", 1, 1, 1), *seconds(OURS, 1, scenario="cold")]
+    values += seconds("G", 4, scenario="cold")
+    assert list(rendering.summary(values))[-1] == "\nMedians of 1–3 rounds."
+
+
 def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- peers: written by hatch run peers --render -->\nold\n<!-- end of peers -->\nafter\n")

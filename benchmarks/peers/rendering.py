@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,13 @@ def summary(values: Sequence[Value]) -> Iterator[str]:
         row = [made.get((name, application)) for application in applications]
         if any(row):
             yield f"| {scenario.title} | {' | '.join(_short(each) if each else '' for each in row)} |"
+    yield f"\n{_rounds(made.values())}."
+
+
+def _rounds(made: Collection[Comparison]) -> str:
+    """How many rounds the ratios are medians of."""
+    numbers = sorted({len(each.ratios) for each in made})
+    return f"Medians of {'–'.join(str(number) for number in (numbers[:1] + numbers[1:][-1:]))} rounds"
 
 
 def _short(made: Comparison) -> str:
@@ -69,8 +76,7 @@ def details(values: Sequence[Value]) -> Iterator[str]:
     """All tables: times beside the best peer for each kind of store, times of all methods, bytes and memory, sizes."""
     for store in _STORES:
         if made := comparisons(values, store):
-            rounds = max(len(each.ratios) for each in made)
-            yield f"\nEngine with the {store} store, {_count(rounds, 'round')}, medians of seconds:\n"
+            yield f"\nEngine with the {store} store, seconds. {_rounds(made)}:\n"
             yield from best_table(made)
             if beside := comparisons(values, store, BY_HATCH):
                 yield "\n`hatch build -t docker` in the same run:\n"
@@ -84,10 +90,6 @@ def details(values: Sequence[Value]) -> Iterator[str]:
     if rows := list(sizes_table(values)):
         yield "\nSizes of the images, MB, unpacked in the engine and compressed in the registry, with the base:\n"
         yield from rows
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def best_table(made: Sequence[Comparison], *, aims: bool = True) -> Iterator[str]:

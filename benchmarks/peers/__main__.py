@@ -63,6 +63,8 @@ def main() -> None:
             measure(run, Path(scratch))
     except CommandError as error:
         sys.exit(str(error))
+    if run.failed:
+        sys.exit("\n".join(["failed:", *run.failed]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import machine
@@ -35,7 +35,10 @@ CMD ["python3"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What is measured. Round 0 counts bytes and memory; the times are those of the rounds from 1."""
+    """What is measured. Round 0 counts bytes and memory; the times are those of the rounds from 1.
+
+    `record` gets the values of each scenario as soon as they are there; `failed` names what has none.
+    """
 
     applications: Sequence[str]
     scenarios: Sequence[str]
@@ -45,6 +48,7 @@ class Run:
     containerd_store: bool
     bytecode: bool
     record: Callable[[list[Value]], None]
+    failed: list[str] = field(default_factory=list)
 
     @property
     def store(self) -> str:
@@ -52,7 +56,7 @@ class Run:
 
 
 def measure(run: Run, scratch: Path) -> None:
-    """Measure everything, and record the values of each scenario as soon as they are there."""
+    """Measure everything."""
     with setting(run, scratch) as shared:
         for application in run.applications:
             for group in ("warm", "emptied", "fresh"):
@@ -137,35 +141,52 @@ def _group(run: Run, shared: Setting, application: str, names: Sequence[str]) ->
     print(f"{application}: {', '.join(names)}", file=sys.stderr)
     methods = [name for name in (*run.methods, UV) if any(name in SCENARIOS[each].methods for each in names)]
     group = SCENARIOS[names[0]].group
+    with _places(shared, application, methods, own_engines=group == "fresh") as places:
+        for number in range(0 if run.counted else 1, run.rounds + 1):
+            for scenario, method in _turns(names, methods, by_method=group == "emptied"):
+                if method in SCENARIOS[scenario].methods and (number or SCENARIOS[scenario].counted):
+                    _record(run, places[method], scenario, number, _values)
+                    if group == "warm":
+                        places[method].engine.tidy()
+        if group == "warm" and run.counted:
+            for method in {OURS, *PEERS} & set(methods):
+                _record(run, places[method], "size", 0, _sizes)
+
+
+@contextmanager
+def _places(
+    shared: Setting, application: str, methods: Sequence[str], *, own_engines: bool
+) -> Iterator[Mapping[str, Place]]:
+    """A place for each method, with one engine for all that has the base and the image of uv, or without one."""
     with ExitStack() as stack:
         engine = machine.NO_ENGINE
-        if group != "fresh":
+        if not own_engines:
             made = machine.engine(
                 shared.scratch / "engine", containerd_store=shared.containerd_store, mirror=shared.mirror
             )
             engine = stack.enter_context(made)
             for image in shared.present:
                 engine.docker("pull", "--quiet", image).run()
-        places = {
-            method: Place(
-                method=method, application=APPLICATIONS[application], setting=shared, engine=engine, stack=stack
-            )
-            for method in methods
+        app = APPLICATIONS[application]
+        yield {
+            name: Place(method=name, application=app, setting=shared, engine=engine, stack=stack) for name in methods
         }
 
-        def record(scenario: str, method: str, number: int, values: Mapping[str, float]) -> None:
-            where = {"store": run.store, "application": application, "scenario": scenario, "method": method}
-            run.record([Value(**where, round=number, kind=kind, value=value) for kind, value in values.items()])
 
-        for number in range(0 if run.counted else 1, run.rounds + 1):
-            for scenario, method in _turns(names, methods, by_method=group == "emptied"):
-                if method in SCENARIOS[scenario].methods and (number or SCENARIOS[scenario].counted):
-                    record(scenario, method, number, _values(scenario, places[method], number))
-                    if group == "warm":
-                        engine.tidy()
-        if group == "warm" and run.counted:
-            for method in {OURS, *PEERS} & set(methods):
-                record("size", method, 0, _sizes(places[method]))
+def _record(
+    run: Run, place: Place, scenario: str, number: int, measured: Callable[[str, Place, int], Mapping[str, float]]
+) -> None:
+    """Record what `measured` returns. What fails is told, and the run goes on."""
+    label = next(name for name, each in APPLICATIONS.items() if each == place.application)
+    try:
+        values = measured(scenario, place, number)
+    except CommandError as error:
+        run.failed.append(f"{label}: {scenario}, {place.method}, round {number}")
+        print(f"  {number} {scenario} {place.method}: {error}", file=sys.stderr)
+        return
+    print(f"  {number} {scenario} {place.method}: {values}", file=sys.stderr)
+    where = {"store": run.store, "application": label, "scenario": scenario, "method": place.method}
+    run.record([Value(**where, round=number, kind=kind, value=value) for kind, value in values.items()])
 
 
 def _turns(scenarios: Sequence[str], methods: Sequence[str], *, by_method: bool) -> Iterator[tuple[str, str]]:
@@ -185,9 +206,7 @@ def _values(scenario: str, place: Place, number: int) -> Mapping[str, float]:
     """Run a scenario once: its seconds, or in round 0 what is counted."""
     place.counted = number == 0
     command = SCENARIOS[scenario].prepare(place, number)
-    values = _counts(command, place) if place.counted else {"seconds": command.seconds()}
-    print(f"  {number} {scenario} {place.method}: {values}", file=sys.stderr)
-    return values
+    return _counts(command, place) if place.counted else {"seconds": command.seconds()}
 
 
 def _counts(command: Command, place: Place) -> Mapping[str, float]:
@@ -199,7 +218,7 @@ def _counts(command: Command, place: Place) -> Mapping[str, float]:
     return {"up": up, "down": down, "client": client, "engine": engine}
 
 
-def _sizes(place: Place) -> Mapping[str, float]:
+def _sizes(_scenario: str, place: Place, _number: int) -> Mapping[str, float]:
     """The size of the image of the application as it is at first."""
     place.settle(Build())
     unpacked = int(place.engine.docker("image", "inspect", "--format", "{{.Size}}", place.work.image(Build())).run())

@@ -60,6 +60,8 @@ def summary(values: Sequence[Value]) -> Iterator[str]:
 def _rounds(made: Collection[Comparison]) -> str:
     """How many rounds the ratios are medians of."""
     numbers = sorted({len(each.ratios) for each in made})
+    if numbers == [1]:
+        return "A single round"
     return f"Medians of {'–'.join(str(number) for number in (numbers[:1] + numbers[1:][-1:]))} rounds"
 
 
@@ -188,7 +190,7 @@ def plot(made: Sequence[Comparison], path: Path) -> None:
     panels[0][0].invert_yaxis()
     figure.suptitle("Time of hatch-docker, divided by that of the best Dockerfile", fontsize=11)
     explained = (
-        "left of 1: hatch-docker is faster  ·  bars: lowest to highest round  ·  grey ticks: aims  ·  F, G, T: faster"
+        "left of 1: hatch-docker is faster  ·  bars: lowest to highest round\ngrey ticks: aims  ·  F, G, T: faster"
     )
     figure.supxlabel(explained, fontsize=8)
     figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -121,7 +121,7 @@ APPLICATIONS = {
         name="app-s",
         dependencies=("requests", "cryptography"),
         imports="import requests\nfrom cryptography.fernet import Fernet\n",
-        second=("attrs", "python-dateutil"),
+        second=("attrs", "six"),
     ),
     "M": Application(
         name="app-m",

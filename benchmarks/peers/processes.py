@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import threading
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # Python's start is part of what is measured: it must not compile every module again.
 _UNSET = {"PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
 
@@ -119,6 +119,6 @@ def _family(root: int) -> Iterator[int]:
 def _resident(process: int) -> int:
     """The resident memory of a process in bytes; 0 if it has ended."""
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * mmap.PAGESIZE
     except (OSError, IndexError):
         return 0

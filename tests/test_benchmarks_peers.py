@@ -18,7 +18,7 @@ from peers.scenarios import SCENARIOS, UV
 
 def seconds(method: str, *rounds: float, scenario: str = "line-load", application: str = "S") -> list[Value]:
     """Times of rounds 1, 2 …"""
-    where = {"store": "classic", "application": application, "scenario": scenario, "method": method}
+    where = {"run": "first", "store": "classic", "application": application, "scenario": scenario, "method": method}
     return [Value(**where, round=number, kind="seconds", value=each) for number, each in enumerate(rounds, 1)]
 
 
@@ -107,9 +107,10 @@ def test_interrupted_run_keeps_its_results(tmp_path: Path) -> None:
     assert results.read([path]) == [*seconds(OURS, 1), *seconds("F", 2)]
 
 
-def test_later_value_of_a_round_replaces_the_earlier_one() -> None:
-    (made,) = results.comparisons([*seconds(OURS, 9), *seconds("F", 2), *seconds(OURS, 1)], "classic")
-    assert made.ratios == (0.5,)
+def test_rounds_of_several_runs_count_together_and_are_not_mixed() -> None:
+    second = [dataclasses.replace(each, run="later") for each in [*seconds(OURS, 9), *seconds("F", 3)]]
+    (made,) = results.comparisons([*seconds(OURS, 1), *seconds("F", 2), *second], "classic")
+    assert made.ratios == (0.5, 3.0)
 
 
 def test_tables_say_of_how_many_rounds_they_are() -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -42,8 +41,12 @@ def _serving(arguments: list[str], log: Path, answers: Callable[[], bool]) -> It
             time.sleep(0.05)
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,9 +41,10 @@ class Command:
     def of(cls, *arguments: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Command:
         return cls(tuple(map(str, arguments)), cwd, environ or {})
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the process, with both of its outputs in one pipe."""
-        return subprocess.Popen(
+    @contextmanager
+    def started(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The running process, with both of its outputs in one pipe. It is ended if the block is left early."""
+        process = subprocess.Popen(
             self.arguments,
             cwd=self.cwd,
             env={**_inherited(), **self.environ},
@@ -50,6 +52,12 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        with process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
 
     def run(self) -> str:
         """Run the command, and return its output.
@@ -57,7 +65,7 @@ class Command:
         Raises:
             CommandError: it failed.
         """
-        with self.start() as process:
+        with self.started() as process:
             output = process.communicate()[0].decode(errors="replace")
         if process.returncode != 0:
             raise CommandError(f"{' '.join(self.arguments)} failed:\n{output}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .methods import BY_HATCH, METHODS, OURS
-from .results import Comparison, Value, comparisons, single, times
+from .results import Comparison, Round, Value, comparisons, single, times
 from .scenarios import PEERS, SCENARIOS
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _others(found: Mapping[tuple[str, str], Mapping[str, object]]) -> list[str]:
     return sorted({name for methods in found.values() for name in methods} - set(METHODS))
 
 
-def _median(rounds: Mapping[int, float]) -> float:
+def _median(rounds: Mapping[Round, float]) -> float:
     return statistics.median(rounds.values())
 
 

@@ -15,12 +15,13 @@ from .scenarios import SCENARIOS, Aim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """One measured value: what it is of, and `kind`, which also says its unit.
+    """One measured value: the time at which its run began, what it is of, and `kind`, which also says its unit.
 
     "seconds" of a whole process; bytes "up" and "down" of all connections to registries and the index; resident bytes
     of the "client" and of the "engine"; bytes of an image, "unpacked" in an engine and "packed" in a registry.
     """
 
+    run: str
     store: str
     application: str
     scenario: str
@@ -79,15 +80,17 @@ class Comparison:
         return self.aim is not None and self.within > 1
 
 
-Times = Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]]
+# The beginning of the run, and the number in it.
+Round = tuple[str, int]
+Times = Mapping[tuple[str, str], Mapping[str, Mapping[Round, float]]]
 
 
 def times(values: Iterable[Value], store: str) -> Times:
     """Seconds by (scenario, application), method and round, for one kind of store."""
-    found: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[tuple[str, str], dict[str, dict[Round, float]]] = defaultdict(lambda: defaultdict(dict))
     for value in values:
         if value.kind == "seconds" and value.store == store:
-            found[value.scenario, value.application][value.method][value.round] = value.value
+            found[value.scenario, value.application][value.method][value.run, value.round] = value.value
     return found
 
 
@@ -103,7 +106,7 @@ def comparisons(values: Sequence[Value], store: str, ours: str = OURS) -> list[C
 
 
 def _compare(
-    scenario: str, application: str, methods: Mapping[str, Mapping[int, float]], ours: str
+    scenario: str, application: str, methods: Mapping[str, Mapping[Round, float]], ours: str
 ) -> Comparison | None:
     peers = {name: rounds for name, rounds in methods.items() if name not in {OURS, BY_HATCH}}
     if ours not in methods or not peers:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 from . import machine
@@ -49,6 +50,7 @@ class Run:
     bytecode: bool
     record: Callable[[list[Value]], None]
     failed: list[str] = field(default_factory=list)
+    begun: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     @property
     def store(self) -> str:
@@ -185,7 +187,7 @@ def _record(
         print(f"  {number} {scenario} {place.method}: {error}", file=sys.stderr)
         return
     print(f"  {number} {scenario} {place.method}: {values}", file=sys.stderr)
-    where = {"store": run.store, "application": label, "scenario": scenario, "method": place.method}
+    where = {"run": run.begun, "store": run.store, "application": label, "scenario": scenario, "method": place.method}
     run.record([Value(**where, round=number, kind=kind, value=value) for kind, value in values.items()])
 
 
@@ -232,7 +234,7 @@ def watched(command: Command, engine: int) -> tuple[int, int]:
     Raises:
         CommandError: it failed.
     """
-    with command.start() as process, MemoryWatch(process.pid) as client, MemoryWatch(engine) as served:
+    with command.started() as process, MemoryWatch(process.pid) as client, MemoryWatch(engine) as served:
         output = process.communicate()[0]
     if process.returncode != 0:
         raise CommandError(f"{' '.join(command.arguments)} failed:\n{output.decode(errors='replace')}")

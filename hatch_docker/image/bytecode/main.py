@@ -13,6 +13,7 @@ import _io
 import _signal  # type: ignore[import-not-found]
 import _thread
 import _warnings
+import gc
 import marshal
 import sys
 
@@ -31,26 +32,38 @@ STACK = 64 << 20
 MARK = b"\xf8\x9d\x0e\x86\x1c\xb3\x5fhatch-docker"
 
 
-def strings_of(code: "CodeType") -> list[str]:
-    """All strings in a code object.
+def strings_of(code: "CodeType") -> "tuple[list[str], bool]":
+    """All strings in a code object, and whether it is to be compiled again, now that they are interned.
 
     `marshal` marks an object for later references if it has more than one owner. Strings are interned, so that other
     modules may be owners, too. While this list exists, each string has two owners in any process.
+
+    Two equal frozensets are one object unless their strings were interned before. A constant that equals a name of
+    another object, such as the qualified name of a class, is that name's object unless the name was interned before.
+    The latter matters only beside a frozenset: without any, all modules are compiled once.
     """
-    found: list[str] = []
+    names: list[str] = []
+    constants: list[str] = []
+    sets: list[frozenset[Any]] = []
     waiting: list[object] = [code]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, CODE):
-            found += [value.co_name, value.co_filename, getattr(value, "co_qualname", "")]
-            for names in (value.co_names, value.co_varnames, value.co_cellvars, value.co_freevars):
-                found += names
+        if isinstance(value, str):
+            constants.append(value)
+        elif isinstance(value, CODE):
+            names += [value.co_name, value.co_filename, getattr(value, "co_qualname", "")]
+            for each in (value.co_names, value.co_varnames, value.co_cellvars, value.co_freevars):
+                names += each
             waiting += value.co_consts
-        elif isinstance(value, (tuple, frozenset)):
+        elif isinstance(value, frozenset):
+            sets.append(value)
             waiting += value
-        elif isinstance(value, str):
-            found.append(value)
-    return found
+        elif isinstance(value, tuple):
+            waiting += value
+    again = len(set(sets)) < len(sets)
+    if sets and not again:
+        again = not set(names).isdisjoint([each for each in constants if not each.isidentifier()])
+    return names + constants, again
 
 
 def has_sets(code: "CodeType") -> bool:
@@ -89,13 +102,11 @@ def with_sets(data: bytes) -> bytes:
 def compiled(path: str, text: bytes, optimize: int, magic: bytes) -> bytes:
     """The hash of a module's source, as importlib makes it, and its marshalled code."""
     code = compile(text, path, "exec", dont_inherit=True, optimize=optimize)
-    strings = strings_of(code)
-    sets = has_sets(code)
-    if sets:
-        # Two equal sets are one object unless their strings were interned before, which now they are.
+    strings, again = strings_of(code)
+    if again:
         code = compile(text, path, "exec", dont_inherit=True, optimize=optimize)
-        strings += strings_of(code)
-    by_hash = sets and sys.version_info < (3, 11)
+        strings += strings_of(code)[0]
+    by_hash = sys.version_info < (3, 11) and has_sets(code)
     data = marshal.dumps(ordered(code) if by_hash else code)
     del strings
     return _imp.source_hash(int.from_bytes(magic, "little"), text) + (with_sets(data) if by_hash else data)
@@ -152,6 +163,8 @@ def main() -> None:
     # Which object stands for a character depends on which was there first.
     characters = [sys.intern(chr(each)) for each in range(256)]
     _warnings.filters.insert(0, ("ignore", None, Warning, None, 0))
+    # Compiling leaves no cycles, and looking for them takes a twentieth of the time.
+    gc.disable()
     done = _thread.allocate_lock()
     done.acquire()
 

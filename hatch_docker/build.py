@@ -67,7 +67,7 @@ def build(plan: Plan, services: Services) -> Built:
         fetched = step(partial(_fetch, plan, own, services, {}), plan.images)
         inputs = step(partial(_compile, plan, own, services), fetched)
         layered = step(partial(_make_layers, plan, own, services), inputs)
-        bytecode = step(partial(_make_bytecode, plan, services), layered)
+        bytecode = step(partial(_make_bytecode, plan), layered)
     # All platforms have bytecode, or none.
     if None in bytecode:
         bytecode = [None for _ in layered]
@@ -85,12 +85,16 @@ def build(plan: Plan, services: Services) -> Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetched:
-    """The base of an image with what is added to it, and all files, of which `wheels` compiles some."""
+    """The base of an image with what is added to it, and all files, of which `wheels` compiles some.
+
+    `code` makes bytecode for the base.
+    """
 
     plan: ImagePlan
     base: Base
     base_layers: list[MadeLayer]
     wheels: _Wheels
+    code: CodeMaker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +131,6 @@ class _Layered:
 
     inputs: _Inputs
     contents: _Contents
-    code: CodeOptions
     parts: list[Part | CodePart]
     made: list[MadeLayer]
 
@@ -145,7 +148,8 @@ def _fetch(
         image.base, image.additions, spec=config.base.spec, compression=config.output.compression, services=services
     )
     wheels = _wheels(plan, own, services, built, image, base)
-    return _Fetched(plan=image, base=base, base_layers=base_layers, wheels=wheels)
+    code = _code_maker(plan, image, base, services)
+    return _Fetched(plan=image, base=base, base_layers=base_layers, wheels=wheels, code=code)
 
 
 def _wheels(plan: Plan, own: Own, services: Services, built: PureWheels, image: ImagePlan, base: Base) -> _Wheels:
@@ -181,18 +185,16 @@ def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, prog
     config, fetched = plan.config, inputs.fetched
     _check_wheels(plan, inputs, services.cache, progress)
     contents = _contents(plan, own, services, inputs, progress)
-    target = fetched.plan.request.target
-    code = code_options(fetched.base, config.runtime, target, config.output.compression)
-    parts = _parts(plan, inputs, contents, code)
+    parts = _parts(plan, inputs, contents, fetched.code.options)
     made = make_layers(
         [part for part in parts if isinstance(part, Part)],
-        target=target,
+        target=fetched.plan.request.target,
         compression=config.output.compression,
         cache=services.cache,
         threads=services.threads,
         progress=progress,
     )
-    return _Layered(inputs=inputs, contents=contents, code=code, parts=parts, made=made)
+    return _Layered(inputs=inputs, contents=contents, parts=parts, made=made)
 
 
 def _check_wheels(plan: Plan, inputs: _Inputs, cache: Cache, progress: Progress) -> None:
@@ -261,17 +263,24 @@ def _image(plan: Plan, own: Own, layered: _Layered, bytecode: Sequence[MadeLayer
     )
 
 
-def _make_bytecode(plan: Plan, services: Services, layered: _Layered, progress: Progress) -> list[MadeLayer] | None:
+def _code_maker(plan: Plan, image: ImagePlan, base: Base, services: Services) -> CodeMaker:
+    """The maker of bytecode for an image on `base`, which begins with the standard library's while files are fetched.
+
+    Not for several platforms, whose messages have the name of the one that a step is at, nor if files of the project
+    may replace some of its modules.
+    """
+    packages, output, target = plan.config.packages, plan.config.output, image.request.target
+    options = code_options(base, plan.config.runtime, target, output.compression)
+    request = base_request(plan.project, plan.config, image.platform)
+    compiler = once(partial(_compiler, base, request, services, optimization=options.optimization))
+    maker = CodeMaker(base=base, options=options, compiler=compiler, services=services)
+    certain = len(plan.images) == 1 and not image.budget.joint and not output.extra_files
+    return maker.begin_library() if certain and packages.bytecode is not False else maker
+
+
+def _make_bytecode(plan: Plan, layered: _Layered, progress: Progress) -> list[MadeLayer] | None:
     """The layers of an image's bytecode; None, with a warning, if nothing can compile it and it is not required."""
-    services = replace(services, progress=progress)
-    fetched, level = layered.inputs.fetched, layered.code.optimization
-    request = base_request(plan.project, plan.config, fetched.plan.platform)
-    maker = CodeMaker(
-        base=fetched.base,
-        options=layered.code,
-        compiler=once(partial(_compiler, fetched.base, request, services, optimization=level)),
-        services=services,
-    )
+    maker = layered.inputs.fetched.code
     try:
         return maker.layers([part for part in layered.parts if isinstance(part, CodePart)])
     except BytecodeUnavailableError as error:

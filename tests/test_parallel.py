@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.support.threads import together
+from hatch_docker.support.threads import begun, together
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 8))
@@ -54,3 +54,27 @@ def test_error_does_not_wait_for_an_endless_thread(monkeypatch: pytest.MonkeyPat
     with pytest.raises(KeyError):
         together(work, [0, 1], threads=2)
     never.set()
+
+
+def test_what_was_begun_runs_beside_and_is_waited_for() -> None:
+    started, may_end = threading.Event(), threading.Event()
+
+    def work() -> str:
+        started.set()
+        assert may_end.wait(10)
+        return "done"
+
+    result = begun(work)
+    assert started.wait(10)
+    may_end.set()
+    assert result() == result() == "done"
+
+
+def test_error_of_what_was_begun_is_raised_where_it_is_waited_for() -> None:
+    def work() -> None:
+        raise ValueError("failed")
+
+    result = begun(work)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="failed"):
+            result()

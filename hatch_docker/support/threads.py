@@ -72,6 +72,33 @@ def ended_by_interrupt(end: Callable[[], object]) -> Iterator[None]:
         _enders.remove(end)
 
 
+def begun(work: Callable[[], _R]) -> Callable[[], _R]:
+    """Begin `work` in another thread; the function that is returned waits for its result, or raises its error.
+
+    The thread is a daemon: it holds up neither an error of what runs beside it, nor Ctrl-C.
+    """
+    results: list[_R] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    worker = threading.Thread(target=run, daemon=True)
+    worker.start()
+
+    def result() -> _R:
+        while worker.is_alive():
+            worker.join(0.1)
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    return result
+
+
 def once(make: Callable[[], _T]) -> Callable[[], _T]:
     """`make`, called once for all threads, and again only if it raised an exception."""
     lock = threading.Lock()

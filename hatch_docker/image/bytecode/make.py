@@ -6,12 +6,13 @@ import hashlib
 import posixpath
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 
 from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.target import VENV
 from hatch_docker.image.bytecode.compiler import Compiler, Source
-from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key
+from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, library_code
 from hatch_docker.image.bytecode.select import Modules, cache_name
 from hatch_docker.image.bytecode.stdlib import standard_library
 from hatch_docker.image.extra_files import through
@@ -21,7 +22,7 @@ from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.services import Services
 from hatch_docker.support.paths import parents
-from hatch_docker.support.threads import together
+from hatch_docker.support.threads import begun, together
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.prepare import fetch_wheels
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -45,12 +46,21 @@ class _Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeMaker:
-    """Makes layers of bytecode for a base. `compiler` is called when something is to be compiled."""
+    """Makes layers of bytecode for a base. `compiler` is called when something is to be compiled.
+
+    `ahead` is a part whose layer was begun earlier, and waits for that.
+    """
 
     base: Base
     options: CodeOptions
     compiler: Callable[[], Compiler]
     services: Services
+    ahead: tuple[CodePart, Callable[[], MadeLayer]] | None = None
+
+    def begin_library(self) -> CodeMaker:
+        """Begin the layer of the standard library, which needs no wheel; the same maker gives it later."""
+        part = library_code()
+        return replace(self, ahead=(part, begun(partial(self._layer, part))))
 
     def layers(self, parts: Sequence[CodePart]) -> list[MadeLayer]:
         """The layers of `parts`, in their order: from the cache, or made.
@@ -62,6 +72,8 @@ class CodeMaker:
         return together(self._layer, parts, threads=min(self.services.threads, _AT_ONCE))
 
     def _layer(self, part: CodePart) -> MadeLayer:
+        if self.ahead and part == self.ahead[0]:
+            return self.ahead[1]()
         cache, options = self.services.cache, self.options
         files = [_of_file(entry, options) for entry in part.files]
         texts = _digest(files)

@@ -153,8 +153,8 @@ class TestLayers:
         assert contents(project) == [
             LIBRARY,
             "big 1.0",
-            "small 1.0",
             "bytecode of big",
+            "small 1.0",
             "bytecode of small",
             "extra files",
             "shop 1.0",

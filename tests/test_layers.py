@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from prepared_maker import TARGET, make_prepared
 
 from hatch_docker.errors import ConfigError, ContentError
-from hatch_docker.image.layers import Demand, Part, arrange, budget_of, digest_of, group, make_layers
+from hatch_docker.image.layers import Demand, Part, arrange, budget_of, digest_of, distribute, group, make_layers
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
@@ -157,6 +157,12 @@ class TestGrouping:
     def test_big_wheels_have_their_own_layers_below_the_groups(self, sizes: Path) -> None:
         prepared = [wheel(sizes, name, size) for name, size in {"z": BIG, "a": SMALL, "m": 3 * BIG, "b": SMALL}.items()]
         assert names(group(prepared, 40))[:2] == [("m",), ("z",)]
+
+    def test_bigger_wheels_are_lower_and_stay_there_if_they_grow_a_little(self) -> None:
+        sizes = {"a": BIG, "b": 5 * BIG, "c": 5 * BIG + 1, "d": 30 * BIG, "e": SMALL}
+        grown = sizes | {"b": 6 * BIG, "c": 4 * BIG + SMALL * 20}
+        for each in (sizes, grown):
+            assert [found.names for found in distribute(each, 40)] == [("d",), ("b",), ("c",), ("a",), ("e",)]
 
     def test_biggest_wheels_come_first_if_the_budget_is_small(self, sizes: Path) -> None:
         prepared = [wheel(sizes, name, size) for name, size in {"a": BIG, "b": 3 * BIG, "c": BIG, "d": SMALL}.items()]

@@ -15,6 +15,7 @@ from functools import partial
 
 from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.errors import ConfigError, ContentError, DigestMismatchError
+from hatch_docker.image.pieces import Piece, number_of_pieces, pieces_of
 from hatch_docker.oci.layer import Entry, Plain, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.support.cache import Cache
@@ -29,7 +30,7 @@ LAYOUT = 2
 # A wheel of this size (bytes, zipped) gets its own layer. From about there, one more request to a registry costs less
 # than to upload the wheel again because another one in its group has changed.
 _BIG = 1_000_000
-_GROUPS = 6
+_GROUPS = 8
 # The kind of cached documents that say of a wheel, by its digest, that the hashes in its RECORD may be wrong.
 _RECORDS = "records"
 
@@ -38,8 +39,9 @@ _RECORDS = "records"
 class Part:
     """The content of one layer: wheels, and other entries; `contents` describes it in reports.
 
-    `present` are the base's directories, which the layer does not write. `splice` copies compressed members unchanged;
-    it is off for wheels that were built on this machine, since another machine's zlib compresses to other bytes.
+    Of a wheel that is too large for a layer, it has one `piece`. `present` are the base's directories, which the layer
+    does not write. `splice` copies compressed members unchanged; it is off for wheels that were built on this machine,
+    since another machine's zlib compresses to other bytes.
     """
 
     contents: tuple[str, ...]
@@ -47,6 +49,20 @@ class Part:
     entries: tuple[Entry, ...] = ()
     present: frozenset[str] = frozenset()
     splice: bool = True
+    piece: Piece | None = None
+
+    @property
+    def completes(self) -> bool:
+        """Whether its wheels are complete with the layers up to it."""
+        return self.piece is None or self.piece.is_last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The names of wheels that share a layer; or of one that is too large, and has several layers."""
+
+    names: tuple[str, ...]
+    pieces: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,27 +111,62 @@ def budget_of(most: int, demand: Demand, place: str) -> Budget:
     return Budget(wheels=most - fixed - 1, joint=True)
 
 
-def distribute(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
+def distribute(sizes: Mapping[str, int], budget: int) -> list[Group]:
     """Distribute wheels, given their names and sizes, over at most `budget` layers, the lowest first.
 
     Big wheels get a layer of their own, the biggest first if the budget is small; the others share groups. A group
-    follows from the name alone, so that a new dependency changes one group. The order is the same in all projects,
-    since engines share layers from the lowest up.
+    follows from the name alone, so that a new dependency changes one group. If there are layers left, the largest
+    wheels get several.
+
+    An engine unpacks a layer again if one below it has changed. So big wheels are lower, by powers of two: another
+    version, a little larger, stays where it is. The groups, of which each has many wheels that may change, are on top.
     """
     groups = max(1, min(_GROUPS, budget - 1))
     by_size = sorted(sizes, key=lambda name: (-sizes[name], name))
-    alone = {name for name in by_size[: max(0, budget - groups)] if sizes[name] >= _BIG}
+    alone = [name for name in by_size[: max(0, budget - groups)] if sizes[name] >= _BIG]
+    pieces = _pieces({name: sizes[name] for name in alone}, budget - groups - len(alone))
     shared: dict[int, list[str]] = {}
-    for name in sorted(sizes.keys() - alone):
+    for name in sorted(sizes.keys() - set(alone)):
         shared.setdefault(hashlib.sha256(name.encode()).digest()[0] % groups, []).append(name)
-    return [*([name] for name in sorted(alone)), *(shared[number] for number in sorted(shared))]
+    return [
+        *(Group(names=(name,), pieces=pieces[name]) for name in sorted(alone, key=lambda name: _place(sizes, name))),
+        *(Group(names=tuple(shared[number])) for number in sorted(shared)),
+    ]
+
+
+def _pieces(sizes: Mapping[str, int], left: int) -> dict[str, int]:
+    """The number of layers of each wheel, with `left` more layers than wheels; each has all its pieces, or one."""
+    pieces = {}
+    for name, size in sizes.items():
+        wanted = number_of_pieces(size)
+        pieces[name] = wanted if wanted - 1 <= left else 1
+        left -= pieces[name] - 1
+    return pieces
+
+
+def _place(sizes: Mapping[str, int], name: str) -> tuple[int, str]:
+    """Sorts wheels with layers of their own, the lowest first."""
+    return -sizes[name].bit_length(), name
 
 
 def group(wheels: Sequence[PreparedWheel], budget: int) -> list[Part]:
     """The parts that `distribute` makes of wheels."""
     by_name = {wheel.facts.key: wheel for wheel in wheels}
     sizes = {name: wheel.facts.zipped for name, wheel in by_name.items()}
-    return [_part([by_name[name] for name in names]) for names in distribute(sizes, budget)]
+    groups = distribute(sizes, budget)
+    return [part for each in groups for part in parts_of([by_name[name] for name in each.names], each.pieces)]
+
+
+def parts_of(wheels: Sequence[PreparedWheel], pieces: int = 1) -> list[Part]:
+    """The part of some wheels; or, the lowest first, those of one wheel that has several pieces."""
+    part = Part(wheels=tuple(wheels), contents=tuple(f"{wheel.facts.name} {wheel.facts.version}" for wheel in wheels))
+    if pieces == 1:
+        return [part]
+    found = pieces_of(part.wheels[0], pieces)
+    return [
+        replace(part, piece=piece, contents=(f"{part.contents[0]} ({number} of {len(found)})",))
+        for number, piece in enumerate(found, 1)
+    ]
 
 
 def arrange(wheels: Sequence[PreparedWheel], project: Part, *, extra: Sequence[Entry], budget: int) -> list[Part]:
@@ -128,7 +179,7 @@ def arrange(wheels: Sequence[PreparedWheel], project: Part, *, extra: Sequence[E
     below = sorted((wheel for wheel in wheels if wheel.facts.key in local), key=lambda wheel: wheel.facts.key)
     files = replace(project, contents=("extra files",), wheels=(), entries=tuple(extra))
     others = [wheel for wheel in wheels if wheel.facts.key not in local]
-    return [*group(others, budget), *([files] if extra else []), *([_part(below)] if below else []), project]
+    return [*group(others, budget), *([files] if extra else []), *(parts_of(below) if below else []), project]
 
 
 def names_below_project(local: Mapping[str, bool], budget: int) -> frozenset[str]:
@@ -156,25 +207,29 @@ def make_layers(
     missing = [part for part, (known,) in zip(parts, recalled, strict=True) if known is None]
     fetch_wheels(wheel for part in missing for wheel in part.wheels)
     make = partial(_make, target=target, compression=compression, cache=cache, progress=progress)
-    made = iter(together(make, missing, threads=threads))
-    return [known or next(made) for (known,) in recalled]
-
-
-def _part(wheels: Sequence[PreparedWheel]) -> Part:
-    return Part(wheels=tuple(wheels), contents=tuple(f"{wheel.facts.name} {wheel.facts.version}" for wheel in wheels))
+    # RECORD is in the last piece of a wheel. Whether it is right is seen when the others are written.
+    last = [part for part in missing if part.piece and part.completes]
+    made = iter(together(make, [part for part in missing if part not in last], threads=threads))
+    highest = iter(together(make, last, threads=threads))
+    return [
+        known or next(highest if part in last else made) for part, (known,) in zip(parts, recalled, strict=True)
+    ]
 
 
 def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:
     with ExitStack() as stack:
         files = [stack.enter_context(WheelFile(wheel.path, wheel.filename)) for wheel in part.wheels]
-        correct_records(files, progress)
+        wrong = any(part.piece and cache.get(_RECORDS, wheel.digest) for wheel in part.wheels)
+        # A warning for a wheel, not for each of its pieces.
+        told = progress if part.completes else Progress()
+        correct_records(files, told, every=wrong)
         write = partial(_write, part, files, target=target, compression=compression, cache=cache, progress=progress)
         with _named(part):
             try:
                 made = write()
             except DigestMismatchError:
                 # RECORD is wrong. That is seen only now, since nothing else reads all files.
-                if not correct_records(files, progress, every=True):
+                if not correct_records(files, told, every=True):
                     raise
                 for wheel in part.wheels:
                     cache.put(_RECORDS, wheel.digest, {"wrong": True})
@@ -190,7 +245,7 @@ def _write(
     entries = [*part.entries]
     for wheel, file in zip(part.wheels, files, strict=True):
         entries += lay_out(file, target, prefix=VENV, pruned=wheel.pruned)
-    entries = _last_of_each(entries)
+    entries = [entry for entry in _last_of_each(entries) if part.piece is None or part.piece.has(entry.path)]
     size = sum(entry.unpacked for entry in entries)
     with progress.task("layer", ", ".join(part.contents), size) as advance:
         return make_layer(
@@ -231,7 +286,8 @@ def _cache_key(part: Part, target: TargetPython, compression: str) -> str:
     wheels = [[wheel.digest, digest_of(sorted(wheel.pruned))] for wheel in part.wheels]
     others = digest_of([*map(repr, part.entries), *sorted(part.present)]) if part.entries else ""
     options = WriteOptions(compression=compression, splice=part.splice)
-    shape = [LAYOUT, options.fingerprint, VENV, target.lib_name, wheels, others]
+    piece = [[part.piece.number, part.piece.count, part.piece.alone]] if part.piece else []
+    shape = [LAYOUT, options.fingerprint, VENV, target.lib_name, wheels, others, *piece]
     return json.dumps(shape, separators=(",", ":"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hatch_docker.config import Packages
@@ -15,7 +15,7 @@ from hatch_docker.image.bytecode.parts import (
     wheels_code,
 )
 from hatch_docker.image.bytecode.select import modules_of
-from hatch_docker.image.layers import Budget, Part, cached_layer, distribute, names_below_project
+from hatch_docker.image.layers import Budget, Group, Part, cached_layer, distribute, names_below_project, parts_of
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile, cached_file
 from hatch_docker.oci.layercache import MadeLayer
@@ -38,10 +38,10 @@ class PlannedLayer:
 class LayerPreview:
     """Previews the layers of wheels for a target. `built` finds the cached wheel of an sdist or a source tree.
 
-    A wheel that is not cached leaves its layer unknown. If its size is not in the lock either, it counts as small,
-    although a big wheel has a layer of its own. Pruning is decided by the cached wheels alone: another wheel of the
-    image, or the project's own, may keep files that are counted as pruned here. `code` has the target, and how bytecode
-    is made.
+    A wheel that is not cached leaves its layer unknown, and counts as one layer. If its size is not in the lock either,
+    it counts as small, although a big wheel has a layer of its own, and a very large one several. Pruning is decided by
+    the cached wheels alone: another wheel of the image, or the project's own, may keep files that are counted as pruned
+    here. `code` has the target, and how bytecode is made.
     """
 
     code: CodeOptions
@@ -73,16 +73,20 @@ class LayerPreview:
         local = {each.name: each.tree is not None and each.tree.is_local for each in artifacts}
         below = names_below_project(local, budget.wheels)
         groups = distribute({name: size for name, size in sizes.items() if name not in below}, budget.wheels)
-
-        def layer(names: Sequence[str]) -> PlannedLayer:
-            known = [wheels[name] for name in names if name in wheels]
-            return self._layer(tuple(labels[name] for name in names), known if len(known) == len(names) else ())
-
-        order = [name for names in (*groups, sorted(below)) for name in names]
+        own = [Group(names=tuple(sorted(below)))] if below else []
+        order = [name for each in (*groups, *own) for name in each.names]
         code = self._code([wheels[name] for name in order if name in wheels], local, budget)
-        above, own = [layer(names) for names in groups], [layer(sorted(below))] if below else []
-        above += [found for names in groups if (found := code(names))]
-        return above, [*own, *([found] if own and (found := code(sorted(below))) else [])]
+
+        def layers(group: Group) -> Iterator[PlannedLayer]:
+            known = [wheels[name] for name in group.names if name in wheels]
+            if len(known) == len(group.names):
+                yield from map(self._layer, parts_of(known, group.pieces))
+            else:
+                yield PlannedLayer(contents=tuple(map(labels.__getitem__, group.names)))
+            if found := code(group.names):
+                yield found
+
+        return [each for group in groups for each in layers(group)], [each for group in own for each in layers(group)]
 
     def library(self) -> PlannedLayer:
         """The layer with the standard library's bytecode, unless `extra-files` replace some of its modules."""
@@ -119,10 +123,7 @@ class LayerPreview:
             return file
         return self.built(artifact, file) if file or artifact.tree else None
 
-    def _layer(self, contents: tuple[str, ...], wheels: Sequence[PreparedWheel]) -> PlannedLayer:
-        if not wheels:
-            return PlannedLayer(contents=contents)
-        part = Part(contents=contents, wheels=tuple(wheels))
+    def _layer(self, part: Part) -> PlannedLayer:
         return _planned(part, cached_layer(part, self.code.target, self.code.compression, self.cache))
 
 

@@ -74,8 +74,8 @@ def with_bytecode(parts: Sequence[Part], budget: Budget, options: CodeOptions) -
 
     The project's part is the last one.
     """
-    *others, project = parts
-    wheels = [wheel for part in parts for wheel in part.wheels]
+    project = parts[-1]
+    wheels = [wheel for part in parts if part.completes for wheel in part.wheels]
     checked = [*(wheel.facts.key for wheel in project.wheels), *(wheel.facts.key for wheel in wheels if wheel.is_local)]
     modules = modules_of(wheels, options.target, options.optimization, checked)
     files = tuple(entry for entry in project.entries if _is_project_module(entry))
@@ -90,6 +90,8 @@ def with_bytecode(parts: Sequence[Part], budget: Budget, options: CodeOptions) -
     )
 
     def code(part: Part) -> list[CodePart]:
+        if not part.completes:
+            return []
         found = wheels_code([modules[wheel.facts.key] for wheel in part.wheels])
         if part is not project:
             return [found] if found else []
@@ -102,11 +104,9 @@ def with_bytecode(parts: Sequence[Part], budget: Budget, options: CodeOptions) -
         everything = tuple(each for wheel in wheels if (each := modules[wheel.facts.key]).members)
         joint = joint_code(everything, files)
         return [*parts, replace(joint, replaced=library.replaced, present=below, directories=owned)]
-    groups = [part for part in others if part.wheels and not any(wheel.is_local for wheel in part.wheels)]
-    stack: list[Part | CodePart] = [library, *groups]
-    for part in groups:
-        stack += code(part)
-    for part in [*(part for part in others if part not in groups), project]:
+    # Each as low as it can be: an engine unpacks the bytecode of a wheel again if something below it has changed.
+    stack: list[Part | CodePart] = [library]
+    for part in parts:
         stack += [part, *code(part)]
     return stack
 

@@ -78,7 +78,7 @@ class TestTable:
         assert made.naming.image is None
         assert made.naming.tags == ("{version}", "latest")
         assert made.base.spec == BaseSpec(transport="family", value="slim")
-        assert (made.runtime.user, made.runtime.working_dir, made.output.max_layers) == ("65532:65532", "/app", 40)
+        assert (made.runtime.user, made.runtime.working_dir, made.output.max_layers) == ("65532:65532", "/app", 80)
         assert (made.output.created, made.output.compression, made.packages.prune) == ("commit", "gzip", PRUNED)
         assert made.runtime.entrypoint is None
 

@@ -181,7 +181,7 @@ class Output:
 
     extra_files: tuple[ExtraFiles, ...] = ()
     compression: str = "gzip"
-    max_layers: int = 40
+    max_layers: int = 80
     created: str = "commit"
     outputs: tuple[str, ...] = ()
     joined: bool = False

@@ -193,6 +193,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry without waiting. Only HTTP's clock is replaced, since other threads sleep."""
     monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda _retry, _response=None: None)
     monkeypatch.setattr("hatch_docker.support.http.time", SimpleNamespace(sleep=lambda _seconds: None))
+    monkeypatch.setattr("hatch_docker.oci.registry.pace.sleep", lambda _seconds: None)
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,8 @@ class FakeRegistry(Loopback):
     digest_header: str | None = None
     cut_uploads: int = 0
     cut_downloads: int = 0
+    stalled: str = ""  # requests for paths that contain it wait for `release`
+    release: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event | None = None  # downloads of blobs pause after a byte until it is set
     failures: list[Failure] = field(default_factory=list)
 
@@ -143,6 +145,8 @@ class _Handler(QuietHandler):
                 failure.times -= 1
             number, kind = fake.fault
             faulty = len(fake.requests) == number
+        if fake.stalled and fake.stalled in parts.path:
+            fake.release.wait(60)
         self.is_cut = faulty and kind == "cut"
         if faulty and kind.isdigit():
             self._answer(int(kind))

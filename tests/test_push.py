@@ -24,6 +24,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import upload
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
+from hatch_docker.oci.registry.presence import Presence
 from hatch_docker.oci.registry.session import Session
 from hatch_docker.oci.registry.upload import Uploads
 from hatch_docker.oci.spec import Descriptor
@@ -391,9 +392,11 @@ class TestChunks:
             fake.failures = [Failure("PUT", "/blobs/", status, headers={"Retry-After": value})]
             fake.blobs.clear()
             waits.clear()
+            session = Session(Http(), Credentials())
             Uploads(
-                session=Session(Http(), Credentials()),
+                session=session,
                 target=at(fake),
+                presence=Presence(session, at(fake)),
                 mount_from=(),
                 stopped=Stopped(),
                 progress=Progress(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 # In seconds.
 LONGEST_WAIT = 30.0
-_RETRIED = (429, 500, 502, 503, 504)
+_BUSY = 429
+_RETRIED = (_BUSY, 500, 502, 503, 504)
 # Few, so that a mistyped host is reported soon.
 _CONNECTION_ATTEMPTS = 2
 _CONNECT_SECONDS = 15
@@ -65,6 +67,16 @@ def retry_after(response: urllib3.BaseHTTPResponse) -> float:
     return seconds if seconds <= LONGEST_WAIT else 0
 
 
+def backoff(attempt: int) -> float:
+    """How many seconds to wait before a request is sent again that was refused so many times before."""
+    return min(LONGEST_WAIT, 0.3 * (1 << attempt) + random.uniform(0, 0.2))  # noqa: S311 (jitter)
+
+
+def is_too_long(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether an answer says to wait longer than we would."""
+    return (_Retry().get_retry_after(response) or 0) > LONGEST_WAIT
+
+
 def connect(proxy: str, ca_file: str) -> urllib3.PoolManager:
     """The connections through a proxy, empty for none; `ca_file` is trusted besides the system's authorities.
 
@@ -95,13 +107,20 @@ def timeout(patience: float) -> urllib3.Timeout:
     return urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + patience)
 
 
-def retries(*, redirect: bool) -> _Retry:
-    """How often and when a request is sent again."""
-    return _Retry(
+class _PacedRetry(_Retry):
+    """Retries of a request whose sender decides when to repeat it after a 429."""
+
+    RETRY_AFTER_STATUS_CODES = _Retry.RETRY_AFTER_STATUS_CODES - {_BUSY}
+
+
+def retries(*, redirect: bool, paced: bool = False) -> _Retry:
+    """How often and when a request is sent again, if it is `paced` not after a 429."""
+    kind = _PacedRetry if paced else _Retry
+    return kind(
         total=ATTEMPTS,
         connect=_CONNECTION_ATTEMPTS,
         redirect=10 if redirect else 0,
-        status_forcelist=_RETRIED,
+        status_forcelist=[status for status in _RETRIED if not (paced and status == _BUSY)],
         allowed_methods=None,
         backoff_factor=0.3,
         backoff_max=LONGEST_WAIT,

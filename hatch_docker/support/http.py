@@ -6,7 +6,6 @@ It knows neither API. Callers add credentials; no error shows a URL's user part 
 from __future__ import annotations
 
 import ipaddress
-import random
 import sys
 import threading
 import time
@@ -48,6 +47,7 @@ class Sending:
 
     redirect: bool = True
     retry: bool = True
+    paced: bool = False
     patience: float = 0
 
 
@@ -90,7 +90,7 @@ class Http:
                 headers={**self._headers, **(headers or {})},
                 body=body,
                 redirect=sending.redirect,
-                retries=retries(redirect=sending.redirect) if sending.retry else False,
+                retries=retries(redirect=sending.redirect, paced=sending.paced) if sending.retry else False,
                 preload_content=False,
                 timeout=timeout(sending.patience),
             )
@@ -132,7 +132,7 @@ class Http:
         """
         from urllib3.exceptions import HTTPError
 
-        from hatch_docker.support.connections import ATTEMPTS, LONGEST_WAIT
+        from hatch_docker.support.connections import ATTEMPTS, backoff
         from hatch_docker.support.network_errors import translate
 
         again = again or (lambda changed: self.request("GET", url, headers=changed))
@@ -146,7 +146,7 @@ class Http:
             except HTTPError as error:
                 if attempt == ATTEMPTS - 1:
                     raise translate(error, url) from None
-                time.sleep(min(LONGEST_WAIT, 0.3 * 2**attempt + random.random() * 0.2))  # noqa: S311 (jitter)
+                time.sleep(backoff(attempt))
             finally:
                 # The connection is in the pool again if the body was read to its end; otherwise it is useless.
                 response.close()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hatch_docker.errors import DigestMismatchError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci import spec
@@ -20,12 +20,21 @@ from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
 
+if TYPE_CHECKING:
+    from hatch_docker.oci.registry.presence import Presence
+
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _SILENT = Progress()
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _T = TypeVar("_T")
 Known = Callable[[str], "bytes | None"]
+# The repository that has a blob, by its digest, as far as that is known.
+Place = Callable[[str], "Reference | None"]
+
+
+def _nowhere(_digest: str) -> None:
+    return None
 
 
 class Registry:
@@ -47,8 +56,9 @@ class Registry:
         insecure: frozenset[str] = frozenset(),
     ) -> None:
         self._http = http
-        self._session = Session(http, credentials, insecure)
+        self.session = Session(http, credentials, insecure)
         self.mirrors, self.insecure = dict(mirrors or {}), insecure
+        self._presences: dict[Reference, Presence] = {}
         self._unreachable: dict[str, RegistryError] = {}
         # What tags named when they were asked for: a digest, or nothing.
         self.answers: dict[str, str] = {}
@@ -85,19 +95,28 @@ class Registry:
                 )
             yield chunk
 
+    def expect(self, references: Sequence[Reference], blobs: Sequence[Descriptor]) -> None:
+        """Ask the repositories of references whether they have blobs that will be pushed; `push` takes the answers."""
+        from hatch_docker.oci.registry.push import repositories
+
+        for target in repositories(references):
+            self._presence_of(target).expect(blobs)
+
     def push(
         self,
         root: Node,
         references: Sequence[Reference],
         *,
         mount_from: Sequence[Reference] = (),
+        place: Place = _nowhere,
         threads: int = 4,
         progress: Progress = _SILENT,
     ) -> str:
         """Push a graph under `references`, tags of any registries; return the digest of its root.
 
-        Content that a registry has is not sent; that of `mount_from`, images in the same registry, is mounted. Tags are
-        set when all repositories have all content, and are read back. Raises RegistryError, ImageError.
+        Content that a registry has is not sent. What another repository of it has is mounted: that of `mount_from`,
+        images, and what has a `place`. Tags are set when all repositories have all content, and are read back. Raises
+        RegistryError, ImageError.
         """
         from hatch_docker.oci.registry.push import Destination, repositories, send
 
@@ -106,10 +125,15 @@ class Registry:
             # A repository that has everything by now comes first.
             sources = [*(each for each in targets[:number] if each.registry == target.registry), *mount_from]
             mountable = dict.fromkeys(filter(None, (self._mountable(source, target) for source in sources)))
-            to = Destination(target=target, mount_from=tuple(mountable))
-            send(self._session, root, to, threads=threads, progress=progress)
+            to = Destination(
+                target=target,
+                presence=self._presence_of(target),
+                mount_from=tuple(mountable),
+                place=partial(self._held, place, target),
+            )
+            send(self.session, root, to, threads=threads, progress=progress)
         for reference in references:
-            if not documents.tag(self._session, reference, root):
+            if not documents.tag(self.session, reference, root):
                 progress.note(f"{reference.familiar} is this image already")
         return root.descriptor.digest
 
@@ -119,6 +143,7 @@ class Registry:
         references: Sequence[Reference],
         *,
         mount_from: Sequence[Reference] = (),
+        place: Place = _nowhere,
         threads: int = 4,
         progress: Progress = _SILENT,
     ) -> list[str]:
@@ -135,8 +160,8 @@ class Registry:
         images = images_of(root)
         for image in images:
             tags = [each.for_platform(image.descriptor.platform) for each in references if image.descriptor.platform]
-            self.push(image, tags, mount_from=mount_from, threads=threads, progress=progress)
-        return [join(self._session, images, reference, threads=threads) for reference in references]
+            self.push(image, tags, mount_from=mount_from, place=place, threads=threads, progress=progress)
+        return [join(self.session, images, reference, threads=threads) for reference in references]
 
     def _answer(self, reference: Reference, ask: Callable[[], tuple[Descriptor, bytes]]) -> tuple[Descriptor, bytes]:
         try:
@@ -161,8 +186,8 @@ class Registry:
     def _head(self, reference: Reference) -> Descriptor | None:
         """What a tag or digest names, by a HEAD: registries that limit pulls do not count it. None if that fails."""
         access = Access(reference=reference)
-        url = self._session.url(reference, f"manifests/{reference.identifier}")
-        answer = self._session.call(Request("HEAD", url, {"Accept": documents.ACCEPT}), access)
+        url = self.session.url(reference, f"manifests/{reference.identifier}")
+        answer = self.session.call(Request("HEAD", url, {"Accept": documents.ACCEPT}), access)
         digest = reference.digest or answer.headers.get("Docker-Content-Digest", "")
         media_type, size = _content_type(answer), answer.headers.get("Content-Length", "")
         is_image = media_type in (*spec.MANIFESTS, *spec.INDEXES)
@@ -172,22 +197,22 @@ class Registry:
 
     def _manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
         access = Access(reference=reference)
-        url = self._session.url(reference, f"manifests/{reference.identifier}")
-        answer = self._session.call(Request("GET", url, {"Accept": documents.ACCEPT}), access)
+        url = self.session.url(reference, f"manifests/{reference.identifier}")
+        answer = self.session.call(Request("GET", url, {"Accept": documents.ACCEPT}), access)
         if answer.status != 200:
-            raise self._session.refusal(answer, access)
+            raise self.session.refusal(answer, access)
         media_type = _media_type(answer, reference)
         digest = _verified_digest(answer, reference)
         return Descriptor(media_type=media_type, digest=digest, size=len(answer.body)), answer.body
 
     def _blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
         access = Access(reference=reference)
-        url = self._session.url(reference, f"blobs/{descriptor.digest}")
-        response = self._session.open(Request("GET", url), access)
+        url = self.session.url(reference, f"blobs/{descriptor.digest}")
+        response = self.session.open(Request("GET", url), access)
         if response.status != 200:
-            raise self._session.refusal(self._session.read(response, url, access), access)
+            raise self.session.refusal(self.session.read(response, url, access), access)
         again = partial(Request, "GET", url)
-        return self._http.resume(response, url, {}, again=lambda headers: self._session.open(again(headers), access))
+        return self._http.resume(response, url, {}, again=lambda headers: self.session.open(again(headers), access))
 
     def _pull(self, reference: Reference, fetch: Callable[[Reference], _T]) -> _T:
         """The result of `fetch` from the registry's mirror, else from the registry."""
@@ -221,6 +246,18 @@ class Registry:
         host, _, prefix = self.mirrors.get(reference.registry, "").partition("/")
         repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
         return replace(reference, registry=host, repository=repository) if host else None
+
+    def _presence_of(self, target: Reference) -> Presence:
+        from hatch_docker.oci.registry.presence import Presence
+
+        if target not in self._presences:
+            self._presences[target] = Presence(self.session, target)
+        return self._presences[target]
+
+    def _held(self, place: Place, target: Reference, digest: str) -> str:
+        """The repository of the target's registry that is known to have a blob; empty if none is."""
+        source = place(digest)
+        return self._mountable(source, target) if source else ""
 
     def _mountable(self, source: Reference, target: Reference) -> str:
         """The repository of the target's registry to mount blobs of `source` from; empty if there is none."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hatch_docker.errors import RegistryError
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import documents
+from hatch_docker.oci.registry.presence import Presence
 from hatch_docker.oci.registry.refusal import UNKNOWN_CONTENT
 from hatch_docker.oci.registry.session import Session
 from hatch_docker.oci.registry.upload import Outcome, Uploads
@@ -23,10 +24,16 @@ from hatch_docker.support.threads import together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A repository to push to, `target`; `mount_from` are repositories of the same registry that may have blobs."""
+    """A repository to push to, `target`; `mount_from` are repositories of the same registry that may have blobs.
+
+    `place` returns the one that is known to have a blob, by its digest, or an empty string; `presence` is what `target`
+    has itself.
+    """
 
     target: Reference
+    presence: Presence
     mount_from: tuple[str, ...] = ()
+    place: Callable[[str], str] = lambda _digest: ""
 
 
 def repositories(references: Sequence[Reference]) -> list[Reference]:
@@ -53,10 +60,19 @@ def _send(
     """Push content; without `ask`, content that the registry says it has, too."""
     stopped = threading.Event()
     uploads = Uploads(
-        session=session, target=to.target, mount_from=to.mount_from, stopped=stopped, progress=progress, ask=ask
+        session=session,
+        target=to.target,
+        presence=to.presence,
+        mount_from=to.mount_from,
+        place=to.place,
+        stopped=stopped,
+        progress=progress,
+        ask=ask,
     )
     nodes = list(root.walk())
     blobs = [node for node in nodes if not node.is_document]
+    if ask:
+        to.presence.expect(blob.descriptor for blob in blobs)
     # The first one, a small config, goes alone: missing permissions are reported after one request.
     outcomes = Counter(map(uploads.send, blobs[:1]))
     outcomes.update(together(uploads.send, blobs[1:], threads=threads, stop=stopped))

@@ -9,13 +9,15 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import NetworkError, RegistryError
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 from hatch_docker.oci.registry import challenge
 from hatch_docker.oci.registry.auth import Credential, Credentials
+from hatch_docker.oci.registry.pace import Pace
 from hatch_docker.oci.registry.refusal import Attempt, refusal, unreachable
 from hatch_docker.oci.spec import DIGEST
 from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 # In bytes. Registries must accept manifests of at least 4 MiB; no answer of the API is larger.
 LARGEST_ANSWER = 4 << 20
+_BUSY = 429
 _HUB_HOST = "registry-1.docker.io"
 _READ_ATTEMPTS = 2
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -86,6 +89,7 @@ class Session:
         self._credentials = credentials
         self._insecure = insecure
         self._lock = threading.Lock()
+        self._paces: dict[str, Pace] = {}
         self._authorizations: dict[tuple[str, tuple[str, ...]], str] = {}
         self._credential_of: dict[tuple[str, str], Credential] = {}
         self._secrets: set[str] = set()
@@ -145,7 +149,8 @@ class Session:
             # The connection is in the pool again if the response was read to its end; otherwise it is useless.
             response.close()
         if len(body) > LARGEST_ANSWER:
-            raise RegistryError("the registry's answer is larger than any can be", place=redact(url))
+            message = "the registry's answer is larger than any can be"
+            raise RegistryError(message, status=response.status, place=redact(url))
         return Answer(
             status=response.status,
             headers=response.headers,
@@ -174,17 +179,33 @@ class Session:
         return is_loopback(host) or not self._insecure.isdisjoint({reference.registry, host})
 
     def _send(self, request: Request, access: Access, authorization: str) -> BaseHTTPResponse:
+        """Send a request as soon as the registry may get one more, and again after a 429."""
+        from hatch_docker.support.connections import ATTEMPTS, backoff, is_too_long, retry_after
+
         headers = {**request.headers, **({"Authorization": authorization} if authorization else {})}
-        try:
-            return self._http.request(
-                request.method,
-                request.url,
-                headers=headers,
-                body=request.body,
-                sending=request.sending,
-            )
-        except NetworkError as error:
-            raise unreachable(error, access.reference) from None
+        sending = replace(request.sending, paced=True)
+        pace = self._pace_of(access.reference.registry)
+        for attempt in count(1):
+            with pace.slot() as began:
+                try:
+                    response = self._http.request(
+                        request.method, request.url, headers=headers, body=request.body, sending=sending
+                    )
+                except NetworkError as error:
+                    raise unreachable(error, access.reference) from None
+            if response.status != _BUSY:
+                pace.accepted()
+                break
+            last = attempt == ATTEMPTS or not sending.retry or is_too_long(response)
+            pace.refused(began, retry_after(response) or (0 if last else backoff(attempt)))
+            if last:
+                break
+            response.close()
+        return response
+
+    def _pace_of(self, registry: str) -> Pace:
+        with self._lock:
+            return self._paces.setdefault(registry, Pace())
 
     def _authorize(self, header: str, access: Access, refused: str) -> str:
         """The Authorization header for a challenge; empty if there is no other than `refused`."""

@@ -9,7 +9,7 @@ import contextlib
 import random
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +19,7 @@ from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
 from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry.presence import Presence, exists
 from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
 from hatch_docker.oci.spec import Descriptor
@@ -56,15 +57,17 @@ class Outcome(Enum):
 class Uploads:
     """The uploads to one repository, `target`. They raise CancelledError once `stopped` is set.
 
-    `mount_from` are repositories of the same registry that may have the blobs. With `ask`, blobs that the registry
-    says it has are not sent.
+    `mount_from` are repositories of the same registry that may have the blobs, and `place` returns the one that is said
+    to have a blob, by its digest. With `ask`, blobs that the registry says it has are not sent.
     """
 
     session: Session
     target: Reference
+    presence: Presence
     mount_from: tuple[str, ...]
     stopped: threading.Event
     progress: Progress
+    place: Callable[[str], str] = lambda _digest: ""
     ask: bool = True
 
     def send(self, blob: Node) -> Outcome:
@@ -73,10 +76,15 @@ class Uploads:
         A registry that refuses the size of a request gets smaller ones, and at last the whole blob in one again.
         Raises RegistryError if the registry refuses it, ImageError if the blob does not match its descriptor.
         """
-        if self.ask and self._exists(blob.descriptor):
+        if self.ask and self.presence.has(blob.descriptor):
             return Outcome.PRESENT
+        outcome = self._send(blob)
+        self.presence.got(blob.descriptor)
+        return outcome
+
+    def _send(self, blob: Node) -> Outcome:
         start = self._start(blob.descriptor)
-        if start.status == 201:
+        if start.status == 201 and self._is_whole(blob.descriptor):
             return Outcome.MOUNTED
         with self._opened(blob):
             # Before its bytes are counted: opening a base's layer may download it.
@@ -103,7 +111,7 @@ class Uploads:
                 else:
                     broken += 1
                     self._wait(broken, error.retry_after)
-                    if self._exists(blob.descriptor):
+                    if exists(self.session, self.target, blob.descriptor):
                         return
                     # A proxy that limits the size or time of requests may cut the connection instead of answering.
                     if broken > 1 and len(smaller) > 1:
@@ -114,21 +122,17 @@ class Uploads:
     def _access(self) -> Access:
         return Access(reference=self.target, push=True)
 
-    def _exists(self, descriptor: Descriptor) -> bool:
-        """Whether the registry says that it has the blob, and of this size: any server answers 200 to something."""
-        url = self.session.url(self.target, f"blobs/{descriptor.digest}")
-        answer = self.session.call(Request("HEAD", url), self._access)
-        length = answer.headers.get("Content-Length", "")
-        if answer.status != 200 or names_other(answer, descriptor.digest):
-            return False
-        return length == str(descriptor.size) if length else "Docker-Content-Digest" in answer.headers
+    def _is_whole(self, descriptor: Descriptor) -> bool:
+        """Whether a mounted blob has its size: who said that another repository has it may be wrong about that."""
+        return not self.place(descriptor.digest) or exists(self.session, self.target, descriptor)
 
     def _start(self, descriptor: Descriptor) -> Answer:
         """Mount the blob (status 201), or begin an upload (202)."""
         self._check()
         url = self.session.url(self.target, "blobs/uploads/")
         started = None
-        for source in self.mount_from if self.ask else ():
+        known = self.place(descriptor.digest)
+        for source in ((known,) if known else self.mount_from) if self.ask else ():
             query = urlencode({"mount": descriptor.digest, "from": source})
             access = Access(reference=self.target, push=True, mount_from=source)
             # The account may be allowed to push to the target, but not to pull from the other repository.

@@ -23,6 +23,7 @@ HatchDockerError
 │   └── RegistryError      a registry that refuses: 401, 403, 404, 429, 5xx
 ├── DebianError            Debian's archive: unreachable, not signed as expected, or breaks Debian policy
 │   └── DependencyError    packages that are unknown, or whose dependencies cannot be satisfied
+├── RemoteCacheError       a registry cache that does not have what it says; the build goes on without it
 ├── EngineError            no container engine answers, or it refuses a request
 └── OutputError            the result cannot be written (disk full, permissions)
 ```
@@ -162,6 +163,10 @@ class DebianError(HatchDockerError):
 
 class DependencyError(DebianError):
     """Packages that are unknown, or whose dependencies cannot be satisfied. The message shows the dependency chain."""
+
+
+class RemoteCacheError(HatchDockerError):
+    """A registry cache whose content is gone or is not what the cache says. A build without the cache is right."""
 
 
 class EngineError(HatchDockerError):

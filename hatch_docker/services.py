@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import getproxies
 
-from hatch_docker.config import OSPackages, Settings
+from hatch_docker.config import OSPackages, Settings, variable
 from hatch_docker.debian.suites import FRESH
 from hatch_docker.dpkg.archives import Archives
 from hatch_docker.engine.limits import Limits
@@ -30,6 +30,7 @@ from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
 
 if TYPE_CHECKING:
+    from hatch_docker.caching.tier import RegistryCache
     from hatch_docker.dpkg.lockfile import Pins
     from hatch_docker.engine.client import Engine
     from hatch_docker.os_packages.install import Installer
@@ -76,7 +77,8 @@ class Services:
 
     `engine` connects when it is called, since most builds need none; `limits` are those of each container. `indexes`
     opens the package indexes, once for those that a lock names itself. `authorities` reads the certificates that images
-    and builders trust besides their own, None if there are none; it raises ConfigError.
+    and builders trust besides their own, None if there are none; it raises ConfigError. `caches` are the registry
+    caches behind `cache`.
     """
 
     host: Host
@@ -89,6 +91,7 @@ class Services:
     limits: Limits
     threads: int
     progress: Progress
+    caches: RegistryCache | None = None
     authorities: Callable[[], Certificates | None] = lambda: None
 
     @property
@@ -107,12 +110,19 @@ def open_services(
     No connection is made and no program is run before it is needed. Raises OutputError if there is no directory for
     the cache.
     """
-    host = replace(host, environ=uv_environment(host.environ, host.home))
+    host = replace(host, environ=uv_environment(_without_key(host.environ), host.home))
     network = Network(ca_file=ca_file_of(host.environ), proxies=host.proxies)
     http = Http(network)
     folder = Path(settings.cache_dir) if settings.cache_dir else cache_directory(host.cache_dir, progress)
     cache = Cache(folder, kinds=_KEPT if settings.no_cache else None, verify=settings.verify)
     threads = settings.threads or host.processors
+    registry = Registry(
+        http,
+        credentials=Credentials.from_environment(host.environ, host.home),
+        mirrors=settings.registry_mirrors,
+        insecure=settings.insecure_registries,
+    )
+    caches = _open_caches(settings, registry, cache, progress) if settings.caching.repositories else None
     indexes = IndexAccess(
         root=root,
         home=host.home,
@@ -127,12 +137,8 @@ def open_services(
         host=host,
         root=root,
         cache=cache,
-        registry=Registry(
-            http,
-            credentials=Credentials.from_environment(host.environ, host.home),
-            mirrors=settings.registry_mirrors,
-            insecure=settings.insecure_registries,
-        ),
+        registry=registry,
+        caches=caches,
         archives=Archives(
             http=http,
             cache=cache,
@@ -152,6 +158,19 @@ def open_services(
         progress=progress,
         authorities=once(partial(_certificates, root, debian.ca_certificates)),
     )
+
+
+def _without_key(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment for other programs: the key of registry caches is for this process alone."""
+    secret = variable("cache-key")
+    return {name: value for name, value in environ.items() if name != secret} if secret in environ else environ
+
+
+def _open_caches(settings: Settings, registry: Registry, cache: Cache, progress: Progress) -> RegistryCache:
+    from hatch_docker.caching.opening import open_caches
+
+    cache.remote = caches = open_caches(settings, registry.session, cache, progress)
+    return caches
 
 
 def _engine(environ: Mapping[str, str]) -> Engine:

@@ -6,6 +6,7 @@ Frontends share it. It knows the environment and the clock, and neither Hatch no
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
@@ -33,7 +34,7 @@ from hatch_docker.config import (
 )
 from hatch_docker.dependence import all_inputs, asked, has_stamp, project_inputs, valid_until
 from hatch_docker.engine.plain import plain_address
-from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.errors import ConfigError, HatchDockerError, RemoteCacheError
 from hatch_docker.image.extra_files import check_sources
 from hatch_docker.image.files import shown_path
 from hatch_docker.image.outputs import (
@@ -76,6 +77,8 @@ from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_
 if TYPE_CHECKING:
     from hatch_docker.compiling.dist_info import BuiltMetadata
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -89,6 +92,10 @@ class RunOptions:
     progress: ProgressMode = "auto"
     no_cache: bool = False
     pull: bool = False
+
+
+def _nowhere(_digest: str) -> None:
+    return None
 
 
 class Session:
@@ -108,7 +115,7 @@ class Session:
         self._stamp = stamp
         self._planned: Plan | None = None
         self._outputs: dict[str, list[str]] = {}
-        self._joined = False
+        self._joined = self._pushes = False
         self._built: Built | None = None
         self._directory = Path()
 
@@ -117,7 +124,8 @@ class Session:
         source, host = self._source, this_host()
         name, table = source.table
         config, settings, mistakes = parse(table, host.environ, name=name, options=self._options.keys)
-        settings = replace(settings, no_cache=self._options.no_cache, pull=self._options.pull)
+        options = self._options
+        settings = replace(settings, caching=config.caching, no_cache=options.no_cache, pull=options.pull)
         services = open_services(
             settings,
             host,
@@ -209,6 +217,7 @@ class Session:
             checks.append(partial(entrypoint_of, project, config))
         chosen = [OUTPUTS[name] for name in outputs]
         self._joined = any(output.joins for output in chosen)
+        self._pushes = any(output.needs_registry for output in chosen)
         if any(output.needs_registry for output in chosen) and "image" not in mistakes:
             checks += [partial(check_push, image, where) for image, where in self._names()]
         gather(checks)
@@ -258,7 +267,8 @@ class Session:
 
     def plan(self) -> Plan:
         """The plan of a build; nothing is written but the cache."""
-        return plan(self.project, self.config, self.services, directory=self.directory)
+        self._begin_caches()
+        return self._trusting(lambda: plan(self.project, self.config, self.services, directory=self.directory))
 
     def plan_images(self, *, services: Services | None = None, lock: Lock = read_artifacts) -> tuple[ImagePlan, ...]:
         """The plans of the images alone, without the project's version and names; see `plan.plan_images`."""
@@ -279,17 +289,54 @@ class Session:
             progress=services.progress,
             path=path,
             stream=stream,
+            place=services.caches.place if services.caches else _nowhere,
         )
-        built = self._build(directory)
-        made = OUTPUTS[name].write(built, destination)
+        built, made = self._trusting(partial(self._made, name, destination))
         known = self._outputs.get(name, [])
         self._outputs[name] = known + [each for each in made if each not in known]
+        if services.caches:
+            from hatch_docker.caching.writing import write
+
+            pushed = built.references if OUTPUTS[name].needs_registry else ()
+            write(services.caches, services.cache, pushed, services.host.now, services.progress)
         self.terminal.close()
         result = write_records(built, self._outputs, directory)
         return directory / made[0] if OUTPUTS[name].is_file and not stream else result or directory
 
+    def _made(self, name: str, destination: Destination) -> tuple[Built, list[str]]:
+        """The build, and what an output makes of it."""
+        built = self._build(destination.directory)
+        return built, OUTPUTS[name].write(built, destination)
+
+    def _trusting(self, work: Callable[[], _T]) -> _T:
+        """What work returns; if a registry cache turns out to be wrong meanwhile, it is done again without it."""
+        caches = self.services.caches
+        if caches is None:
+            return work()
+        try:
+            return work()
+        except RemoteCacheError as error:
+            caches.distrust(error.message)
+            self._built = None
+        return work()
+
+    def _expect(self, planned: Plan) -> None:
+        """If the image will be pushed, ask the registries already which layers they have."""
+        if self._pushes and planned.references:
+            blobs = [layer.descriptor for image in planned.images for layer in image.base.image.layers]
+            caches = self.services.caches
+            self.services.registry.expect(planned.references, [*blobs, *(caches.layers() if caches else ())])
+
+    def _begin_caches(self) -> None:
+        """Ask the registry caches for what the project used last; the answer comes while other things are done."""
+        if self.services.caches:
+            base = self.config.base
+            scope = repr((self.metadata.normalized_name, base.spec, base.python, base.platforms))
+            self.services.caches.begin(hashlib.sha256(scope.encode()).hexdigest())
+
     def _build(self, directory: Path) -> Built:
         if self._built is None:
+            self._begin_caches()
             # The project's own wheel comes first: if that fails, nothing has been downloaded yet.
             with self.project.distribution() as own:
                 project = replace(self.project, distribution=lambda: contextlib.nullcontext(own))
@@ -299,6 +346,7 @@ class Session:
                 lock = partial(read_artifacts, keep=keep, renew=self._options.no_cache)
                 config = replace(self.config, output=replace(self.config.output, joined=self._joined))
                 planned = plan(project, config, self.services, directory=directory, lock=lock)
+                self._expect(planned)
                 self._planned, self._built = planned, build(planned, self.services)
         return self._built
 

@@ -33,7 +33,7 @@ from hatch_docker.config import (
 from hatch_docker.config import parse as parse_leniently
 from hatch_docker.config.checks import check_outputs
 from hatch_docker.config.keys import HATCHLING, KEYS, SETTINGS
-from hatch_docker.config.model import FAMILIES, variable
+from hatch_docker.config.model import FAMILIES, Caching, variable
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.config import Healthcheck
 from hatch_docker.oci.reference import Reference, check_tag
@@ -981,6 +981,34 @@ class TestImage:
         written = created_time("now", source_date_epoch=str(seconds), commit_time=None, now=0)
         assert config(created=written).output.created == written
         assert datetime.datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp() == seconds
+
+
+class TestCaching:
+    def test_one_repository_or_several(self) -> None:
+        one, two = (Reference.parse(f"registry.example/team/{name}") for name in ("cache", "other"))
+        assert config().caching == Caching()
+        assert config(cache=str(one)).caching == Caching(repositories=(one,), mode="read-write")
+        assert config(cache=[str(one), str(two), str(one)]).caching.repositories == (one, two)
+        assert config({"HATCH_DOCKER_CACHE": f"{one}, {two}"}).caching.repositories == (one, two)
+        assert config({"HATCH_DOCKER_CACHE": "[]"}, cache=str(one)).caching.repositories == ()
+        assert config({"HATCH_DOCKER_CACHE_MODE": "read"}, cache=str(one)).caching.mode == "read"
+
+    @pytest.mark.parametrize(
+        "wrong", ["", 1, ["a", 1], "registry.example/cache:1", f"c@sha256:{'0' * 64}", "https://x/y"]
+    )
+    def test_other_values_are_mistakes(self, wrong: object) -> None:
+        assert problems(cache=wrong)
+
+    def test_modes(self) -> None:
+        assert problems(**{"cache-mode": "write"})
+
+    def test_the_key_is_a_long_secret_that_is_not_shown(self) -> None:
+        assert host_settings(HATCH_DOCKER_CACHE_KEY="k" * 32).cache_key == "k" * 32
+        assert "kkkk" not in repr(host_settings(HATCH_DOCKER_CACHE_KEY="k" * 32))
+        for short in ("s3cret", "[s3cret", "{s3cret"):
+            ((place, message),) = problems({"HATCH_DOCKER_CACHE_KEY": short})
+            assert place == "HATCH_DOCKER_CACHE_KEY"
+            assert "s3cret" not in message
 
 
 class TestOptions:

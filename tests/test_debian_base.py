@@ -15,6 +15,7 @@ from builds import archive_of, environment, files_below, read, result_of, start,
 from debian_bench import DebianBench, FakeDebian, fake_debian, program
 from debian_maker import NOW, WEEK, signer, written
 from dpkg_maker import file
+from fake_registry import FakeRegistry
 from urllib3 import BaseHTTPResponse
 
 from hatch_docker.support.http import Http
@@ -39,6 +40,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> FakeDebian:
 def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
     with made.copy() as archive:
         yield DebianBench(tmp_path, archive)
+
+
+def test_a_fresh_machine_with_a_registry_cache_fetches_no_package_and_no_index(bench: DebianBench) -> None:
+    with FakeRegistry() as registry:
+        project = bench.project(docker='runtime-packages = ["libpq5"]', scripts={})
+        cache = f"{registry.host}/team/cache"
+        bench.made(project, HATCH_DOCKER_CACHE=cache)
+        first = result_of(project)
+        bench.archive.requests.clear()
+        fresh = replace(bench, root=bench.root / "fresh")
+        (fresh.root / "scratch").mkdir(parents=True)
+        fresh.made(project, HATCH_DOCKER_CACHE=cache)
+    assert result_of(project)["digest"] == first["digest"]
+    assert {path.rpartition("/")[2] for path in bench.archive.requests} == {"InRelease"}
 
 
 class TestTheImage:

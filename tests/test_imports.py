@@ -51,8 +51,21 @@ _PROJECTS = {
     "hatch_docker.project.gitignore",
     "hatch_docker.project.unwanted",
 }
+_CACHES = {"hatch_docker.caching", "hatch_docker.support.lanes"}
 _SHOWS = {"rich", "hatch_docker.frontends.cli.plan", "hatch_docker.frontends.cli.lock"}
-_UNUSED = {*_DOWNLOADS, *_PULLS, *_PUSHES, *_ENGINE, *_DEBIAN, *_COMPILES, *_LOCKS, *_WHEELS, *_PROJECTS, *_SHOWS}
+_UNUSED = {
+    *_DOWNLOADS,
+    *_PULLS,
+    *_PUSHES,
+    *_ENGINE,
+    *_DEBIAN,
+    *_COMPILES,
+    *_LOCKS,
+    *_WHEELS,
+    *_PROJECTS,
+    *_CACHES,
+    *_SHOWS,
+}
 
 
 @pytest.fixture

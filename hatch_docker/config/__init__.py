@@ -25,6 +25,7 @@ from hatch_docker.config.model import (
     TABLE,
     BaseOptions,
     BaseSpec,
+    Caching,
     Compiling,
     Config,
     ExtraFiles,
@@ -34,6 +35,7 @@ from hatch_docker.config.model import (
     Packages,
     Runtime,
     Settings,
+    variable,
 )
 from hatch_docker.config.times import created_time
 from hatch_docker.config.values import fail, gather
@@ -50,6 +52,7 @@ __all__ = [
     "TABLE",
     "BaseOptions",
     "BaseSpec",
+    "Caching",
     "Compiling",
     "Config",
     "ExtraFiles",
@@ -76,4 +79,5 @@ __all__ = [
     "reference",
     "refuse",
     "set_option",
+    "variable",
 ]

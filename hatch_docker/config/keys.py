@@ -13,6 +13,7 @@ from hatch_docker.config.base import base, debian_mirror
 from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
 from hatch_docker.config.model import (
+    CACHE_MODES,
     HATCH_FILE_TABLE,
     HATCH_TABLE,
     INSTALLERS,
@@ -20,6 +21,7 @@ from hatch_docker.config.model import (
     PREFIX,
     TABLE,
     BaseOptions,
+    Caching,
     Compiling,
     Config,
     Naming,
@@ -31,6 +33,8 @@ from hatch_docker.config.model import (
     variable,
 )
 from hatch_docker.config.naming import (
+    cache_key,
+    caches,
     created,
     host,
     image,
@@ -123,11 +127,14 @@ KEYS: dict[str, Key] = {
     "max-layers": Key("output.max_layers", integer(3, 100), env.INTEGER),
     "created": Key("output.created", created, env.TEXT),
     "outputs": Key("output.outputs", list_of(nonempty, empty=False), env.LIST),
+    "cache": Key("caching.repositories", caches, env.LIST),
+    "cache-mode": Key("caching.mode", choice(*CACHE_MODES), env.TEXT),
 }
 
 SETTINGS: dict[str, Key] = {
     "registry-mirrors": Key("registry_mirrors", table_of(host, mirror), env.TABLE),
     "insecure-registries": Key("insecure_registries", list_of(host), env.LIST),
+    "cache-key": Key("cache_key", cache_key, env.TEXT),
     "cache-dir": Key("cache_dir", nonempty, env.TEXT),
     "verify": Key("verify", boolean, env.BOOLEAN),
     "threads": Key("threads", integer(1, 1024), env.INTEGER),
@@ -144,6 +151,7 @@ GROUPS: Mapping[str, Callable[..., Any]] = {
     "os_packages": OSPackages,
     "runtime": Runtime,
     "output": Output,
+    "caching": Caching,
 }
 
 # The keys that hatchling reads in the table of any target (hatchling.builders.config.BuilderConfig).

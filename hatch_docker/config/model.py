@@ -19,6 +19,7 @@ FAMILIES = ("alpine", "slim")
 SUITE = "trixie"  # the suite of the base `debian`
 INSTALLERS = ("archive", "engine")
 ALL = ":all:"  # all distributions, as in pip
+CACHE_MODES = ("read", "read-write")
 EVERY: Literal["all"] = "all"  # all platforms of the base
 PRUNED = ("tests", "caches", "c-sources", "static-libraries")
 LEFTOVERS = ("pip", "setuptools", "wheel", "ensurepip")  # what `prune-base` can remove
@@ -188,6 +189,17 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caching:
+    """The registry caches: `repositories`, without tag or digest. `mode` is one of CACHE_MODES, for the first of them.
+
+    The others are only read.
+    """
+
+    repositories: tuple[Reference, ...] = ()
+    mode: str = "read-write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The project's table with the overrides of the environment and the command line, in groups.
 
@@ -202,6 +214,7 @@ class Config:
     os_packages: OSPackages = OSPackages()
     runtime: Runtime = field(default_factory=Runtime)
     output: Output = Output()
+    caching: Caching = Caching()
     overridden: Mapping[str, str] = field(default_factory=dict)
     table: str = TABLE
 
@@ -217,7 +230,8 @@ class Settings:
     `registry_mirrors` maps the host of a registry to its mirror, `host[:port][/path]`; `insecure_registries` are hosts
     to contact over plain HTTP; `cache_dir` is empty for the user's cache directory, `threads` None for the number of
     processors. With `verify`, the cache hashes every file that it gives. `build_memory` (bytes), `build_cpus` and
-    `build_timeout` (seconds) limit each container; 0 is no limit. `no_cache` and `pull` are as in `session.RunOptions`.
+    `build_timeout` (seconds) limit each container; 0 is no limit. `cache_key` signs entries of registry caches, which
+    are `caching`. `no_cache` and `pull` are as in `session.RunOptions`.
     """
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
@@ -228,6 +242,8 @@ class Settings:
     build_memory: int = 0
     build_cpus: float = 0.0
     build_timeout: int = 3600
+    cache_key: str = field(default="", repr=False)
+    caching: Caching = Caching()
     no_cache: bool = False
     pull: bool = False
 

@@ -18,6 +18,7 @@ from hatch_docker.oci.reference import Reference, check_host, check_tag
 from hatch_docker.oci.spec import Platform
 
 PLACEHOLDERS = ("version", "name", "git-sha")
+_SHORTEST_KEY = 16
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -29,6 +30,29 @@ def image(value: object, place: str) -> Reference:
     if parsed.digest:
         fail(place, "an image has no digest before it is built: write the repository alone")
     return parsed
+
+
+def _cache(value: object, place: str) -> Reference:
+    parsed = reference(nonempty(value, place), place)
+    if parsed.tag or parsed.digest:
+        fail(place, f"{shown(value)} has a tag or digest: a cache has tags of its own, so write the repository alone")
+    return parsed
+
+
+def caches(value: object, place: str) -> tuple[Reference, ...]:
+    """Repositories for caches, each once; one may be a string, and none is none."""
+    return list_of(_cache, "repositories")([value] if isinstance(value, str) else value, place)
+
+
+def cache_key(value: object, place: str) -> str:
+    """A secret that is hard to guess. Messages do not show it."""
+    string = nonempty(value, place)
+    if len(string) < _SHORTEST_KEY:
+        fail(
+            place,
+            f"a key needs at least {_SHORTEST_KEY} characters; `openssl rand -hex 32` makes one",
+        )
+    return string
 
 
 def whole_reference(value: object, place: str) -> Reference:

@@ -31,8 +31,8 @@ LAYOUT = 2
 # than to upload the wheel again because another one in its group has changed.
 _BIG = 1_000_000
 _GROUPS = 8
-# The kind of cached documents that say of a wheel, by its digest, that the hashes in its RECORD may be wrong.
-_RECORDS = "records"
+# The kinds of cached layers: of packages, and of what changes with each version of the project.
+SHARED, OWN = "layers", "own-layers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +203,8 @@ def make_layers(
     Raises ContentError or DigestMismatchError for a damaged wheel, OutputError if the cache cannot be written, and as
     `fetch_wheels`.
     """
+    keys = [_cache_key(part, target, compression) for part in parts if _kind(part) == SHARED]
+    cache.expect(SHARED, keys)
     recalled = together(lambda part: (cached_layer(part, target, compression, cache),), parts, threads=threads)
     missing = [part for part, (known,) in zip(parts, recalled, strict=True) if known is None]
     fetch_wheels(wheel for part in missing for wheel in part.wheels)
@@ -211,15 +213,13 @@ def make_layers(
     last = [part for part in missing if part.piece and part.completes]
     made = iter(together(make, [part for part in missing if part not in last], threads=threads))
     highest = iter(together(make, last, threads=threads))
-    return [
-        known or next(highest if part in last else made) for part, (known,) in zip(parts, recalled, strict=True)
-    ]
+    return [known or next(highest if part in last else made) for part, (known,) in zip(parts, recalled, strict=True)]
 
 
 def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:
     with ExitStack() as stack:
         files = [stack.enter_context(WheelFile(wheel.path, wheel.filename)) for wheel in part.wheels]
-        wrong = any(part.piece and cache.get(_RECORDS, wheel.digest) for wheel in part.wheels)
+        wrong = any(part.piece and cache.get(_records(wheel), wheel.digest) for wheel in part.wheels)
         # A warning for a wheel, not for each of its pieces.
         told = progress if part.completes else Progress()
         correct_records(files, told, every=wrong)
@@ -232,10 +232,10 @@ def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, p
                 if not correct_records(files, told, every=True):
                     raise
                 for wheel in part.wheels:
-                    cache.put(_RECORDS, wheel.digest, {"wrong": True})
+                    cache.put(_records(wheel), wheel.digest, {"wrong": True})
                 made = write()
     if key := _cache_key(part, target, compression):
-        remember(cache, "layers", key, made)
+        remember(cache, _kind(part), key, made)
     return made
 
 
@@ -260,7 +260,12 @@ def _write(
 
 def corrected(file: WheelFile, wheel: PreparedWheel, cache: Cache) -> None:
     """Correct the RECORD of an open wheel as its layer has it, without a warning: making the layer gave that."""
-    correct_records([file], Progress(), every=cache.get(_RECORDS, wheel.digest) is not None)
+    correct_records([file], Progress(), every=cache.get(_records(wheel), wheel.digest) is not None)
+
+
+def _records(wheel: PreparedWheel) -> str:
+    """The kind of cached documents that say of a wheel, by its digest, that the hashes in its RECORD may be wrong."""
+    return "own-records" if wheel.own else "records"
 
 
 @contextmanager
@@ -276,7 +281,12 @@ def _named(part: Part) -> Iterator[None]:
 def cached_layer(part: Part, target: TargetPython, compression: str, cache: Cache) -> MadeLayer | None:
     """The layer of a part, if the cache has it."""
     key = _cache_key(part, target, compression)
-    return recall(cache, "layers", key) if key else None
+    return recall(cache, _kind(part), key) if key else None
+
+
+def _kind(part: Part) -> str:
+    """The kind of a layer's document: machines need not share layers that change with each version of the project."""
+    return SHARED if part.splice and not any(wheel.own for wheel in part.wheels) else OWN
 
 
 def _cache_key(part: Part, target: TargetPython, compression: str) -> str:

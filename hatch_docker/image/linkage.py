@@ -37,7 +37,7 @@ _LIBC = {
 # Mounted into the container by the host's GPU driver, since its version must match the kernel: never in an image.
 _DRIVERS = re.compile(r"lib(?:cuda|nvcuvid|nvoptix|cudadebugger|nvidia-[\w-]+)\.so(?:\.\d+)*")
 _SEARCHED = re.compile(r"/(?:usr/|usr/local/)?lib(?:64)?(?:/[^/]+-linux-[^/]+)?")
-_KIND = "optional"
+_KIND, _OWN_KIND = "optional", "own-optional"
 # Part of the cache key of optional modules: raise it if the way to find them changes.
 _FORMAT = 1
 # How many missing libraries and suggested packages a warning names.
@@ -141,10 +141,11 @@ def _problems(wheel: PreparedWheel, base: BaseFacts, provided: Set[str]) -> Iter
 def _optional(wheel: PreparedWheel, paths: Set[str], cache: Cache) -> set[str]:
     """The extension modules among `paths` that modules of their wheel import, and only where that may fail."""
     key = json.dumps([_FORMAT, wheel.digest, sorted(paths)])
-    known = cache.get(_KIND, key)
+    kind = _OWN_KIND if wheel.own else _KIND
+    known = cache.get(kind, key)
     if known is None:
         known = {"paths": sorted(_guarded(wheel, paths))}
-        cache.put(_KIND, key, known)
+        cache.put(kind, key, known)
     return {*known["paths"]}
 
 

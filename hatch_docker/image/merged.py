@@ -23,7 +23,7 @@ from hatch_docker.wheels.install import correct_records, installed, lay_out
 from hatch_docker.wheels.prepare import PreparedWheel
 from hatch_docker.wheels.wheelfile import WheelFile
 
-_KIND = "programs"
+_KIND, _OWN_KIND = "programs", "own-programs"
 # Part of the cache key of what is read of a wheel's file: raise it if that changes.
 _FORMAT = 1
 READ, WRITE, SEARCH = 4, 2, 1
@@ -79,14 +79,15 @@ class Merged:
 
     def _of_wheel(self, path: str, wheel: PreparedWheel) -> tuple[Node, bytes | None]:
         key = json.dumps([_FORMAT, wheel.digest, self.target.lib_name, path])
-        known = self.cache.get(_KIND, key)
+        kind = _OWN_KIND if wheel.own else _KIND
+        known = self.cache.get(kind, key)
         if known is None:
             with WheelFile(wheel.path, wheel.filename) as file:
                 correct_records([file], Progress())
                 found = next(each for each in lay_out(file, self.target, pruned=wheel.pruned) if each.path == path)
                 head = _head(found)
             known = {"mode": found.mode, "head": None if head is None else head.decode("latin-1")}
-            self.cache.put(_KIND, key, known)
+            self.cache.put(kind, key, known)
         text: str | None = known["head"]
         return replace(_OF_WHEEL, mode=known["mode"]), None if text is None else text.encode("latin-1")
 

@@ -19,6 +19,7 @@ from hatch_docker.image.files import opened, shown_path
 from hatch_docker.image.report import Built, BuiltImage, document, how_to_run
 from hatch_docker.oci.archive import archive, write_layout
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.source import fetch
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.atomic import is_writable, replace_text
 from hatch_docker.support.progress import Progress, counted
@@ -39,7 +40,7 @@ class Destination:
     """The clients that outputs write with. `engine` connects when it is called; `directory` is usually `dist/`.
 
     `path` is the file or folder to write, None for the default name in `directory`; an archive is written to `stream`
-    instead, if that is given.
+    instead, if that is given. `place` returns the repository of a registry cache that has a blob, by its digest.
     """
 
     directory: Path
@@ -49,6 +50,7 @@ class Destination:
     progress: Progress
     path: Path | None = None
     stream: BinaryIO | None = None
+    place: Callable[[str], Reference | None] = lambda _digest: None
 
     def named(self, name: str) -> Path:
         """The path to write: `name` in `directory` unless another one is given."""
@@ -61,6 +63,7 @@ class Destination:
 
 def to_archive(built: Built, to: Destination) -> list[str]:
     """Write one tar for `docker load`, `podman load` and skopeo's `oci-archive:`; returns its name."""
+    _fetch(built, to)
     path = to.named(f"{stem(built)}.docker.tar")
     total = sum(node.descriptor.size for node in built.node.walk())
     name = "standard output" if to.stream else path.name
@@ -72,11 +75,18 @@ def to_archive(built: Built, to: Destination) -> list[str]:
 
 def to_layout(built: Built, to: Destination) -> list[str]:
     """Write an image layout in a folder, for skopeo's `oci:` and others; returns its name."""
+    _fetch(built, to)
     path = to.named(f"{stem(built)}.oci")
     total = sum(node.descriptor.size for node in built.node.walk())
     with to.progress.task("archive", path.name, total) as advance:
         write_layout(path, built.node, built.references, advance=advance)
     return [to.recorded(path)]
+
+
+def _fetch(built: Built, to: Destination) -> None:
+    """Get all layers at the same time, before anything is written: one of a registry cache may turn out to be wrong."""
+    for each in built.images:
+        fetch(each.image, threads=to.threads)
 
 
 def to_engine(built: Built, to: Destination) -> list[str]:
@@ -111,7 +121,9 @@ def check_loadable(platforms: Collection[Platform], engine: Platform) -> None:
 def to_registry(built: Built, to: Destination) -> list[str]:
     """Push the image to the registries that its names have; returns the names by digest."""
     bases = [each.base.reference for each in built.images if each.base.reference]
-    to.registry.push(built.node, built.references, mount_from=bases, threads=to.threads, progress=to.progress)
+    to.registry.push(
+        built.node, built.references, mount_from=bases, place=to.place, threads=to.threads, progress=to.progress
+    )
     return built.digest_references
 
 
@@ -119,7 +131,7 @@ def to_index(built: Built, to: Destination) -> list[str]:
     """Push the image and join it with those of other machines; returns the name by digest of each index."""
     bases = [each.base.reference for each in built.images if each.base.reference]
     digests = to.registry.update_index(
-        built.node, built.references, mount_from=bases, threads=to.threads, progress=to.progress
+        built.node, built.references, mount_from=bases, place=to.place, threads=to.threads, progress=to.progress
     )
     pairs = zip(built.references, digests, strict=True)
     return [str(reference.with_digest(digest)) for reference, digest in pairs]

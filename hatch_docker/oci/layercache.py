@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any
+import io
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, BinaryIO
 
-from hatch_docker.errors import ImageError
+from hatch_docker.errors import ImageError, InvalidReferenceError, RemoteCacheError
+from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
-from hatch_docker.oci.spec import Descriptor
+from hatch_docker.oci.spec import Descriptor, check_digest
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Advance
+from hatch_docker.support.streams import chunks_of
+from hatch_docker.support.threads import once
+
+_WITHOUT = "HATCH_DOCKER_CACHE=[] switches the cache off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +59,59 @@ def remember(cache: Cache, kind: str, key: str, made: MadeLayer) -> None:
 
 
 def recall(cache: Cache, kind: str, key: str) -> MadeLayer | None:
-    """The layer of a cache key; None if it is not cached, or its blob is missing or damaged."""
-    document: dict[str, Any] = cache.get(kind, key) or {}
+    """The layer of a cache key; None if it is not cached, or its blob is missing or damaged.
+
+    A layer of the remote cache is fetched when it is opened, which raises RemoteCacheError unless it is what the cache
+    says it is.
+    """
+    made = _described(cache.stored(kind, key))
+    if made and (path := cache.blob(made.layer.descriptor.digest)):
+        return replace(made, layer=replace(made.layer, open=lambda: path.open("rb")))
+    document = cache.distant(kind, key)
+    made = _described(document)
+    if document is None or made is None or not (cache.remote and cache.remote.has(made.layer.descriptor.digest)):
+        return None
+    # It is stored when it has been verified: until then it is only what somebody says.
+    opened = partial(_fetched, cache, made.layer, once(lambda: cache.put(kind, key, document)))
+    return replace(made, layer=replace(made.layer, open=opened))
+
+
+def _described(document: dict[str, Any] | None) -> MadeLayer | None:
+    """What a document says of a layer, which cannot be opened yet."""
+    found = document or {}
     try:
-        descriptor = Descriptor.from_json(document["descriptor"])
-        diff_id, unpacked = str(document["diff_id"]), int(document["unpacked"])
-        contents = tuple(map(str, document["contents"]))
-    except (KeyError, TypeError, ValueError, ImageError):
+        layer = Layer(
+            descriptor=Descriptor.from_json(found["descriptor"]),
+            diff_id=check_digest(str(found["diff_id"])),
+            unpacked=int(found["unpacked"]),
+            open=io.BytesIO,
+        )
+        return MadeLayer(layer=layer, contents=tuple(map(str, found["contents"])), reused=True)
+    except (KeyError, TypeError, ValueError, ImageError, InvalidReferenceError):
         return None
-    path = cache.blob(descriptor.digest)
+
+
+def _fetched(cache: Cache, layer: Layer, verified: Callable[[], object]) -> BinaryIO:
+    """Open a layer of the remote cache, after all that this says of it has been compared with its content."""
+    path = cache.fetch(layer.descriptor.digest)
     if path is None:
-        return None
-    layer = Layer.of_file(path, descriptor, diff_id, unpacked)
-    return MadeLayer(layer=layer, contents=contents, reused=True)
+        raise RemoteCacheError(
+            f"the registry cache does not give {layer.descriptor.digest}, which it says it has", hint=_WITHOUT
+        )
+    with path.open("rb") as file:
+        left = layer.unpacked if path.stat().st_size == layer.descriptor.size else -1
+        try:
+            for chunk in plain_tar(chunks_of(file), layer.descriptor.media_type, layer.diff_id):
+                left -= len(chunk)
+                if left < 0:
+                    break
+        except ImageError as error:
+            raise _wrong(layer, error.message) from None
+    if left:
+        raise _wrong(layer, "it has another size")
+    verified()
+    return path.open("rb")
+
+
+def _wrong(layer: Layer, why: str) -> RemoteCacheError:
+    return RemoteCacheError(f"{layer.descriptor.digest} is not what the registry cache says: {why}", hint=_WITHOUT)

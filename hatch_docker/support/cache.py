@@ -15,18 +15,42 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from hatch_docker.errors import DigestMismatchError
+from hatch_docker.errors import ArtifactError, DigestMismatchError, NetworkError
 from hatch_docker.support.atomic import partial_file, publish, spool, sweep, writing
 from hatch_docker.support.directories import CACHE_ELSEWHERE
 from hatch_docker.support.seals import is_sealed, make_seal
 from hatch_docker.support.streams import file_digest, verified
 
+# How often a blob of a remote cache is requested.
+_ATTEMPTS = 2
 _TAG = """\
 Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of hatch-docker, made anew when it is missing.
 """
+
+
+class Remote(Protocol):
+    """Another cache behind the one on disk, which has some kinds of documents and the blobs that they name.
+
+    Only `chunks` raises, NetworkError or DigestMismatchError.
+    """
+
+    def get(self, kind: str, key: str, /) -> dict[str, Any] | None:
+        """A document."""
+
+    def expect(self, kind: str, keys: Iterable[str], /) -> None:
+        """Prepare for `get` of several documents."""
+
+    def use(self, kind: str, key: str, /) -> None:
+        """Note that a document was used that the cache on disk has."""
+
+    def has(self, digest: str, /) -> bool:
+        """Whether a document that `get` returned names a blob, and the cache that it is from still answers."""
+
+    def chunks(self, digest: str, /) -> Iterator[bytes]:
+        """The content of such a blob, not verified."""
 
 
 class Cache:
@@ -34,11 +58,13 @@ class Cache:
 
     The first line of a document's file is the checksum of the rest. If `kinds` is given, documents of other kinds are
     found only if this object stored them: results of earlier runs are not used, but replaced. With `verify`, every blob
-    is hashed, whether or not its file changed since it was verified (`verified/<algorithm>/<hex>`).
+    is hashed, whether or not its file changed since it was verified (`verified/<algorithm>/<hex>`). What is not on disk
+    is looked for in `remote`, if there is one.
     """
 
     def __init__(self, root: Path, *, kinds: frozenset[str] | None = None, verify: bool = False) -> None:
         self.root = root
+        self.remote: Remote | None = None
         self._kinds = kinds
         self._verify = verify
         self._stored: set[Path] = set()
@@ -127,6 +153,29 @@ class Cache:
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
         """A JSON document; None if it is missing or corrupt."""
+        value = self.stored(kind, key)
+        return value if value is not None else self.distant(kind, key)
+
+    def distant(self, kind: str, key: str) -> dict[str, Any] | None:
+        """A JSON document of the remote cache, which is not stored: it can be had again. None without one."""
+        return self.remote.get(kind, key) if self.remote is not None and self._kinds is None else None
+
+    def expect(self, kind: str, keys: Iterable[str]) -> None:
+        """Let the remote cache look at once for several documents that are not on disk."""
+        if self.remote is not None and self._kinds is None:
+            self.remote.expect(kind, [key for key in keys if not self._document(kind, key).exists()])
+
+    def fetch(self, digest: str) -> Path | None:
+        """`blob`, or the blob from the remote cache; None if that fails."""
+        path = self.blob(digest)
+        for _ in range(_ATTEMPTS):
+            if path is None and self.remote is not None and self.remote.has(digest):
+                with contextlib.suppress(ArtifactError, NetworkError):
+                    path = self.add(self.remote.chunks(digest), digest, what="a blob of the remote cache")
+        return path
+
+    def stored(self, kind: str, key: str) -> dict[str, Any] | None:
+        """A JSON document on disk; None if it is missing or corrupt."""
         path = self._document(kind, key)
         if self._kinds is not None and kind not in self._kinds and path not in self._stored:
             return None
@@ -138,7 +187,11 @@ class Cache:
         if not isinstance(document, dict) or document.get("key") != key:
             return None
         value = document.get("value")
-        return value if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            return None
+        if self.remote is not None:
+            self.remote.use(kind, key)
+        return value
 
     def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
         """Store a JSON document under its cache key, which covers everything that shapes it."""
@@ -149,8 +202,10 @@ class Cache:
                 file.write(_checksum(data) + b"\n" + data)
             with writing(path, otherwise=CACHE_ELSEWHERE):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _publish(partial, path, lambda: self.get(kind, key) is not None)
+                _publish(partial, path, lambda: self.stored(kind, key) is not None)
         self._stored.add(path)
+        if self.remote is not None:
+            self.remote.use(kind, key)
 
     def _publish(self, partial: Path, digest: str) -> Path:
         path = self._place(digest)

@@ -14,13 +14,18 @@ from hatch_docker.wheels.facts import FORMAT, WheelFacts, read_facts
 from hatch_docker.wheels.prune import Pruning, members_to_prune
 from hatch_docker.wheels.wheelfile import WheelFile
 
+# The kinds of cached facts: of wheels of packages, and of the project's and local directories', which machines need not
+# share since these change with each version.
+_KIND, _OWN = "wheels", "own-facts"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedWheel:
     """A wheel: its facts, and the members that are `pruned`, each with its rule.
 
     `get` fetches its file, which has this `digest`, if something needs more than facts. `tree` is what it was built
-    from, if that was a source tree. `locked_name` is the name that the lock has for it.
+    from, if that was a source tree. `locked_name` is the name that the lock has for it. `own` says that
+    it changes with the project: its own wheel, or one of a local directory.
     """
 
     facts: WheelFacts
@@ -30,6 +35,7 @@ class PreparedWheel:
     pruned: Mapping[str, str] = field(default_factory=dict)
     tree: SourceTree | None = None
     locked_name: str = ""
+    own: bool = False
 
     @property
     def path(self) -> Path:
@@ -59,11 +65,17 @@ def prepare_wheels(
     Files are fetched if their facts are not cached. `own` says that the last is the project's. Raises WheelError for an
     invalid wheel, and as `fetch_files`.
     """
-    facts = {file.identity: _known(file, cache) for file in files}
+    kinds = {file.identity: _OWN if file.artifact.tree and file.artifact.tree.is_local else _KIND for file in files}
+    kinds |= {file.identity: _OWN for file in files[-1:] if own}
+    cache.expect(_KIND, [_key(file) for file in files if kinds[file.identity] == _KIND])
+    facts = {file.identity: _known(file, kinds[file.identity], cache) for file in files}
     unknown = list({file.identity: file for file in files if facts[file.identity] is None}.values())
     fetch_files(unknown)
-    facts |= dict(together(lambda file: (file.identity, _read(file, cache)), unknown, threads=threads))
-    wheels = [_prepared(file, found) for file in files if (found := facts[file.identity])]
+    read = together(lambda file: _read(file, kinds[file.identity], cache), unknown, threads=threads)
+    facts |= {file.identity: found for file, found in zip(unknown, read, strict=True)}
+    wheels = [
+        _prepared(file, found, own=kinds[file.identity] == _OWN) for file in files if (found := facts[file.identity])
+    ]
     theirs = {wheel.facts.key for wheel in wheels if wheel.is_local} | {wheel.facts.key for wheel in wheels[-1:] if own}
     pruned = members_to_prune([wheel.facts for wheel in wheels], pruning, own=theirs)
     return [replace(wheel, pruned=members) for wheel, members in zip(wheels, pruned, strict=True)]
@@ -91,19 +103,23 @@ def fetch_wheels(wheels: Iterable[PreparedWheel]) -> None:
     fetch_all([wheel.get for wheel in sorted(wheels, key=lambda wheel: (-wheel.facts.zipped, wheel.digest))])
 
 
-def _known(file: FetchedFile, cache: Cache) -> WheelFacts | None:
-    known = cache.get("wheels", f"{FORMAT} {file.identity}")
+def _key(file: FetchedFile) -> str:
+    return f"{FORMAT} {file.identity}"
+
+
+def _known(file: FetchedFile, kind: str, cache: Cache) -> WheelFacts | None:
+    known = cache.get(kind, _key(file))
     return WheelFacts.from_json(known) if known else None
 
 
-def _read(file: FetchedFile, cache: Cache) -> WheelFacts:
+def _read(file: FetchedFile, kind: str, cache: Cache) -> WheelFacts:
     with WheelFile(file.path, file.artifact.filename) as wheel:
         facts = read_facts(wheel)
-    cache.put("wheels", f"{FORMAT} {file.identity}", facts.to_json())
+    cache.put(kind, _key(file), facts.to_json())
     return facts
 
 
-def _prepared(file: FetchedFile, facts: WheelFacts) -> PreparedWheel:
+def _prepared(file: FetchedFile, facts: WheelFacts, *, own: bool) -> PreparedWheel:
     artifact = file.artifact
     return PreparedWheel(
         facts=facts,
@@ -112,4 +128,5 @@ def _prepared(file: FetchedFile, facts: WheelFacts) -> PreparedWheel:
         get=file.get,
         tree=artifact.tree,
         locked_name=artifact.name,
+        own=own,
     )

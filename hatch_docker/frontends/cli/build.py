@@ -32,6 +32,8 @@ Content:
   --no-sources              ignore tool.uv.sources, like UV_NO_SOURCES=1
 
 Build:
+  --cache REPOSITORY      * a registry cache, like registry.example/team/cache
+  --cache-mode MODE         read, or read-write (the first cache)
   --no-cache                use no result of an earlier build
   --pull                    ask for the newest files of the base again
   --progress MODE           auto, plain, tty or quiet
@@ -47,10 +49,11 @@ Examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command. HELP describes them."""
-    for names in (["-t", "--tag"], ["-o", "--output"], ["--platform"], ["--label"], ["--annotation"]):
+    for names in (["-t", "--tag"], ["-o", "--output"], ["--platform"], ["--label"], ["--annotation"], ["--cache"]):
         parser.add_argument(*names, action="append", default=[])
     for name in ("--push", "--load", "--update-index", "--no-cache", "--pull"):
         parser.add_argument(name, action="store_true")
+    parser.add_argument("--cache-mode", default="")
     for name in ("--metadata-file", "--iidfile", "--wheel"):
         parser.add_argument(name, type=_path, default=None)
 

@@ -33,6 +33,8 @@ def run_options(chosen: argparse.Namespace, *, names: Sequence[str] = ()) -> Run
         partial(add, _platforms, "platform"),
         partial(add, _labels, "label"),
         partial(add, _annotations, "annotation"),
+        partial(add, _caches, "cache"),
+        partial(add, _cache_mode, "cache_mode"),
         # The last one, with the others' options.
         lambda: check_options(keys),
     ]
@@ -52,6 +54,16 @@ def _sets(texts: Sequence[str]) -> Iterable[tuple[str, Option]]:
 def _names(names: Sequence[str]) -> Iterator[tuple[str, Option]]:
     if names:
         yield "references", Option(place="--tag", value=list(names))
+
+
+def _caches(names: Sequence[str]) -> Iterator[tuple[str, Option]]:
+    if names:
+        yield "cache", Option(place="--cache", value=list(names))
+
+
+def _cache_mode(mode: Sequence[str]) -> Iterator[tuple[str, Option]]:
+    if mode:
+        yield "cache-mode", Option(place="--cache-mode", value=mode)
 
 
 def _platforms(lists: Sequence[str]) -> Iterator[tuple[str, Option]]:

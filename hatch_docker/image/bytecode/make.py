@@ -12,11 +12,11 @@ from itertools import groupby
 from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.target import VENV
 from hatch_docker.image.bytecode.compiler import Compiler, Source
-from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, library_code
+from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, code_kind, library_code
 from hatch_docker.image.bytecode.select import Modules, cache_name
 from hatch_docker.image.bytecode.stdlib import standard_library
 from hatch_docker.image.extra_files import through
-from hatch_docker.image.layers import corrected, digest_of
+from hatch_docker.image.layers import SHARED, corrected, digest_of
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
@@ -68,6 +68,8 @@ class CodeMaker:
         The layers of their wheels must have been made, which finds out whether RECORD is right. Raises
         BytecodeUnavailableError if something is to be compiled and nothing can, and what reading raises.
         """
+        shared = [part for part in parts if code_kind(part) == SHARED and not part.library]
+        self.services.cache.expect(SHARED, [code_key(part, self.options) for part in shared])
         # Each compiles several chunks at once itself.
         return together(self._layer, parts, threads=min(self.services.threads, _AT_ONCE))
 
@@ -78,17 +80,18 @@ class CodeMaker:
         files = [_of_file(entry, options) for entry in part.files]
         texts = _digest(files)
         key = code_key(part, options, library=options.library if part.library else "", texts=texts)
-        if known := recall(cache, "layers", key):
+        kind = code_kind(part)
+        if known := recall(cache, kind, key):
             return replace(known, contents=part.contents)
         library = [*self._library(part.replaced)] if part.library else []
         if part.library:
             part = self._on_base(part, library)
         content_key = code_key(part, options, library=_digest(library), texts=texts)
-        made = recall(cache, "layers", content_key) if part.library else None
+        made = recall(cache, kind, content_key) if part.library else None
         if made is None:
             made = self._made(part, self.compiler(), [*library, *files])
-            remember(cache, "layers", content_key, made)
-        remember(cache, "layers", key, made)
+            remember(cache, kind, content_key, made)
+        remember(cache, kind, key, made)
         return replace(made, contents=part.contents)
 
     def _on_base(self, part: CodePart, library: Sequence[_Module]) -> CodePart:

@@ -14,7 +14,7 @@ from hatch_docker.image.bytecode.select import Modules, is_module, modules_of
 from hatch_docker.image.bytecode.stdlib import is_library_file
 from hatch_docker.image.environment import environment
 from hatch_docker.image.extra_files import directories_of
-from hatch_docker.image.layers import LAYOUT, Budget, Part, digest_of
+from hatch_docker.image.layers import LAYOUT, OWN, SHARED, Budget, Part, digest_of
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, recall
 from hatch_docker.support.cache import Cache
@@ -166,10 +166,15 @@ def code_key(part: CodePart, options: CodeOptions, *, library: str = "", texts: 
     return json.dumps(shape, separators=(",", ":"))
 
 
+def code_kind(part: CodePart) -> str:
+    """The kind of the layer's document: bytecode that is checked is the project's, or that of local directories."""
+    return OWN if part.files or any(each.checked for each in part.modules) else SHARED
+
+
 def cached_code(part: CodePart, options: CodeOptions, cache: Cache) -> MadeLayer | None:
     """The layer of bytecode that the cache has for wheels, or for the standard library."""
     library = options.library if part.library else ""
-    return recall(cache, "layers", code_key(part, options, library=library))
+    return recall(cache, code_kind(part), code_key(part, options, library=library))
 
 
 def _is_project_module(entry: Entry) -> bool:

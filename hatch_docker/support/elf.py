@@ -1,7 +1,8 @@
 """The requirements of shared libraries, from their dynamic sections (System V ABI, chapter 5), read as streams.
 
-A library may have hundreds of megabytes, and is inflated while it is read, so only the requested bytes are kept. Most
-libraries are read twice: the dynamic section is near the end, the names that it refers to are near the start.
+A library may have hundreds of megabytes, and is inflated while it is read, so only its start and the requested bytes
+are kept. The dynamic section is near the end, and the names that it refers to are near the start: if that is not
+enough, the library is read again.
 """
 
 from __future__ import annotations
@@ -133,13 +134,16 @@ def machine_of(head: bytes) -> str:
 
 
 class _Rewindable:
-    """Random access to a forward-only stream; reading backwards restarts it."""
+    """Random access to a forward-only stream, of which the start is kept; reading backwards restarts it."""
 
+    # The names of most libraries are in these first bytes.
+    _KEPT = 1 << 20
     # Names are close together, and may overlap: this many bytes before the last read are kept.
     _BEHIND = _LONGEST_NAME
 
     def __init__(self, chunks: Callable[[], Chunks]) -> None:
         self._open = chunks
+        self._head = bytearray()
         self._rewind()
 
     def _rewind(self) -> None:
@@ -150,11 +154,15 @@ class _Rewindable:
     def read_at(self, start: int, length: int) -> bytes:
         """The bytes from `start`; fewer than `length` only at the end of the stream."""
         if start < self._start:
+            if start + length <= len(self._head):
+                return bytes(self._head[start : start + length])
             self._rewind()
         while self._start + len(self._held) < start + length:
             chunk = next(self._chunks, None)
             if chunk is None:
                 break
+            if self._start + len(self._held) == len(self._head) < self._KEPT:
+                self._head += chunk
             passed = min(start - self._start, len(self._held)) - self._BEHIND
             if passed > 0:
                 del self._held[:passed]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 
 from hatch_docker.errors import ContentError
-from hatch_docker.oci.content import plain_chunks
+from hatch_docker.oci.content import Chunk, plain_chunks
+from hatch_docker.support.elf import Library, read_library
 from hatch_docker.wheels.findings import (
     NO_USES,
     Opened,
@@ -42,6 +45,7 @@ _SHELL = (".bash", ".env", ".ksh", ".service", ".sh", ".zsh")
 _DEVELOPMENT = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "mypy.ini"}
 TEXT_BYTES = 1 << 20
 _BINARIES = (".a", ".gif", ".gz", ".jpg", ".mo", ".npy", ".npz", ".png", ".pyc", ".so")
+_LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
 # Extension modules and modules without a source; not libraries, which import nothing.
 _COMPILED = re.compile(r"(?:^|/)(?!lib)[^/]*\.(?:so|pyd)$|^(?!(?:.*/)?__pycache__/).*\.pyc$")
 # The byte in front tells a whole string: of C, or the length of one in bytecode. Others may be prose.
@@ -54,13 +58,14 @@ class WheelContent:
     `of_tests(folder)` for the modules of tests that `suites` name.
 
     `suites` are the test suites by folder, `built` the sources and static libraries that no other file names,
-    `opens` the shared libraries that modules open by name.
+    `opens` the shared libraries that modules open by name, `libraries` those that the wheel has, by path in it.
     """
 
     uses: Mapping[str, Uses]
     suites: Mapping[str, Suite]
     built: frozenset[str]
     opens: tuple[Opened, ...] = ()
+    libraries: Mapping[str, Library] = field(default_factory=dict)
 
 
 def read_content(wheel: WheelFile) -> WheelContent:
@@ -70,7 +75,9 @@ def read_content(wheel: WheelFile) -> WheelContent:
     suites, imports = find_suites(sizes, lambda place: wheel.read(places[place]))
     built = _unnamed(wheel, built_files(places), places)
     entry_points = frozenset(tests_of_module(entry.value.partition(":")[0]) for entry in entry_points_of(wheel))
-    found = {"": [Uses(holds=entry_points - {""}), *_uses_of_others(wheel)]}
+    binaries = {path: _read_binary(wheel, path) for path in sorted(wheel.members) if _is_binary(wheel, path)}
+    words = {path: found for path, (found, _) in binaries.items()}
+    found = {"": [Uses(holds=entry_points - {""}), *_uses_of_others(wheel, words)]}
     # What modules of tests need, they import. They also search for tests, and their strings are data of tests.
     for folder, suite in suites.items():
         found[of_tests(folder)] = [uses_by_import(imports[place], place) for place in suite.tests]
@@ -88,6 +95,7 @@ def read_content(wheel: WheelFile) -> WheelContent:
         suites=dict(sorted(suites.items())),
         built=frozenset(built),
         opens=tuple(sorted(opens, key=lambda each: each.place)),
+        libraries={path: library for path, (_, library) in binaries.items() if library},
     )
 
 
@@ -131,8 +139,8 @@ def _sources(wheel: WheelFile, places: Mapping[str, str], tests: Collection[str]
             yield test_directory(place), place, wheel.read(path)
 
 
-def _uses_of_others(wheel: WheelFile) -> Iterator[Uses]:
-    """What files use that are no modules with sources."""
+def _uses_of_others(wheel: WheelFile, words: Mapping[str, Set[bytes]]) -> Iterator[Uses]:
+    """What files use that are no modules with sources; `words` are those of binary files."""
     for path, info in wheel.members.items():
         place = wheel.split(path)[1]
         if test_directory(place) or path.startswith(f"{wheel.dist_info}/"):
@@ -140,7 +148,7 @@ def _uses_of_others(wheel: WheelFile) -> Iterator[Uses]:
         if posixpath.basename(place) in _DEVELOPMENT:
             continue
         if _COMPILED.search(place):
-            yield uses_of_binary(_words(wheel, path), place)
+            yield uses_of_binary(words[path], place)
         elif not place.endswith(".py") and is_text(place) and info.file_size <= TEXT_BYTES:
             yield uses_of_file(place, wheel.read(path))
 
@@ -163,19 +171,40 @@ def _unnamed(wheel: WheelFile, built: set[str], places: Mapping[str, str]) -> se
     return built
 
 
-def _words(wheel: WheelFile, path: str) -> set[bytes]:
-    """The words in a binary file that have `tests` in them, and may be names or paths."""
+def _is_binary(wheel: WheelFile, path: str) -> bool:
+    """Whether a member is an extension module, a shared library, or a module without its source."""
+    return bool(_LIBRARY.search(path) or _COMPILED.search(wheel.split(path)[1]))
+
+
+def _read_binary(wheel: WheelFile, path: str) -> tuple[set[bytes], Library | None]:
+    """The words in a binary file, as `_words` finds them, and what it is if that is a shared library.
+
+    It is not verified: that happens when its content is written. Both are found in one pass, since it may be large.
+    """
     found: set[bytes] = set()
-    tail = b""
+    content = wheel.content(path)
+    first = plain_chunks(path, content)
+    if _COMPILED.search(wheel.split(path)[1]):
+        first = _words(first, found)
+    passes = chain([first], repeat(None))
     try:
-        for chunk in plain_chunks(path, wheel.content(path)):
-            data = tail + chunk
-            if b"tests" in data:
-                found.update(word for word in _WORD.findall(data) if b"tests" in word)
-            tail = data[-256:]
+        library = read_library(lambda: next(passes) or plain_chunks(path, content)) if _LIBRARY.search(path) else None
+        # What is left of the words, if they are read.
+        deque(first if _COMPILED.search(wheel.split(path)[1]) else (), maxlen=0)
     except ContentError as error:
         raise wheel.error(error.message, hint=error.hint) from None
-    return found
+    return found, library
+
+
+def _words(chunks: Iterable[Chunk], found: set[bytes]) -> Iterator[Chunk]:
+    """The same chunks; adds their words to `found` that have `tests` in them, and may be names or paths."""
+    tail = b""
+    for chunk in chunks:
+        data = tail + chunk
+        if b"tests" in data:
+            found.update(word for word in _WORD.findall(data) if b"tests" in word)
+        tail = data[-256:]
+        yield chunk
 
 
 def _resolved(found: Uses, paths: Collection[str]) -> Uses:

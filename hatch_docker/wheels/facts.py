@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.errors import ContentError
-from hatch_docker.oci.content import plain_chunks
-from hatch_docker.support.elf import Library, read_library
+from hatch_docker.support.elf import Library
 from hatch_docker.wheels.findings import Opened, Suite, Uses
 from hatch_docker.wheels.wheelfile import WheelFile, scripts_of, split_scheme
 
 # Part of the cache key of facts: raise it if the facts, or the way to find them, change.
 FORMAT = 7
-
-_LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +132,5 @@ def read_facts(wheel: WheelFile) -> WheelFacts:
         suites=content.suites,
         built=content.built,
         opens=content.opens,
-        libraries=dict(_libraries(wheel)),
+        libraries=content.libraries,
     )
-
-
-def _libraries(wheel: WheelFile) -> Iterator[tuple[str, Library]]:
-    """The shared libraries of a wheel, not verified: that happens when their content is written."""
-    for path in sorted(path for path in wheel.members if _LIBRARY.search(path)):
-        try:
-            library = read_library(partial(plain_chunks, path, wheel.content(path)))
-        except ContentError as error:
-            raise wheel.error(error.message, hint=error.hint) from None
-        if library is not None:
-            yield path, library

@@ -121,11 +121,19 @@ def download(
     return files
 
 
-def fetch_files(files: Iterable[FetchedFile], *, threads: int = _AT_ONCE) -> None:
-    """Get all these files at once; raises as `fetch_all`."""
+def fetch_files(
+    files: Iterable[FetchedFile], *, threads: int = _AT_ONCE, then: Callable[[FetchedFile], None] = lambda _file: None
+) -> None:
+    """Get all these files at once, and call `then` with each as soon as it is there; raises as `fetch_all`."""
+
+    def get(file: FetchedFile, stop: threading.Event | None) -> Path:
+        path = file.get(stop)
+        then(file)
+        return path
+
     # The largest first: at the end, one large file would occupy one thread alone.
     ordered = sorted(files, key=lambda file: (-(file.artifact.size or 0), file.digest))
-    fetch_all([file.get for file in ordered], threads=threads)
+    fetch_all([partial(get, file) for file in ordered], threads=threads)
 
 
 def _alone(get: Get) -> Get:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.download import FetchedFile, Get, fetch_all, fetch_files
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.threads import together
+from hatch_docker.support.threads import at_most
 from hatch_docker.wheels.facts import FORMAT, WheelFacts, read_facts
 from hatch_docker.wheels.prune import Pruning, members_to_prune
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -68,14 +68,16 @@ def prepare_wheels(
     kinds = {file.identity: _OWN if file.artifact.tree and file.artifact.tree.is_local else _KIND for file in files}
     kinds |= {file.identity: _OWN for file in files[-1:] if own}
     cache.expect(_KIND, [_key(file) for file in files if kinds[file.identity] == _KIND])
-    facts = {file.identity: _known(file, kinds[file.identity], cache) for file in files}
-    unknown = list({file.identity: file for file in files if facts[file.identity] is None}.values())
-    fetch_files(unknown)
-    read = together(lambda file: _read(file, kinds[file.identity], cache), unknown, threads=threads)
-    facts |= {file.identity: found for file, found in zip(unknown, read, strict=True)}
-    wheels = [
-        _prepared(file, found, own=kinds[file.identity] == _OWN) for file in files if (found := facts[file.identity])
-    ]
+    facts = {file.identity: known for file in files if (known := _known(file, kinds[file.identity], cache))}
+    read = at_most(threads, _read)
+
+    def add(file: FetchedFile) -> None:
+        facts[file.identity] = read(file, kinds[file.identity], cache)
+
+    unknown = {file.identity: file for file in files if file.identity not in facts}
+    # While some are read, others are fetched.
+    fetch_files(unknown.values(), then=add)
+    wheels = [_prepared(file, facts[file.identity], own=kinds[file.identity] == _OWN) for file in files]
     theirs = {wheel.facts.key for wheel in wheels if wheel.is_local} | {wheel.facts.key for wheel in wheels[-1:] if own}
     pruned = members_to_prune([wheel.facts for wheel in wheels], pruning, own=theirs)
     return [replace(wheel, pruned=members) for wheel, members in zip(wheels, pruned, strict=True)]

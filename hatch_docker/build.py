@@ -1,8 +1,9 @@
 """The build: a plan becomes images.
 
-plan ─▶ OS packages ─▶ downloads ─▶ wheels ─▶ checks ─▶ layers ─▶ bytecode ─▶ image, each for each platform
+plan ─▶ OS packages ─▶ wheels ─▶ checks ─▶ layers ─▶ bytecode ─▶ image, each for each platform
 
-Source trees and sdists are built on the way from downloads to wheels, in a builder container if they compile.
+Files are downloaded by the step that needs them. Source trees and sdists are built on the way to wheels, in a builder
+container if they compile. The bytecode of the standard library is begun as soon as the base is complete.
 """
 
 from __future__ import annotations

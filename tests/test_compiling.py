@@ -275,6 +275,16 @@ class TestCache:
         assert len(bench.containers) == 1
         assert result_of(other)["compiled"] == result_of(first)["compiled"]
 
+    def test_cached_wheel_needs_no_sdist(self, bench: CompileBench) -> None:
+        sdist = bench.sdist("alpha")
+        project = bench.project(sdist)
+        bench.succeed(project)
+        first = result_of(project)["digest"]
+        (bench.projects.cache / "blobs/sha256" / hashlib.sha256(sdist.read_bytes()).hexdigest()).unlink()
+        sdist.unlink()
+        bench.succeed(project, DOCKER_HOST=NOWHERE)
+        assert result_of(project)["digest"] == first
+
     @pytest.mark.parametrize(
         "settings",
         [

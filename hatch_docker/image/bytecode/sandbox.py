@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import BufferedReader
 
 FAILED = 125
 _NOBODY = 65534
@@ -92,12 +93,12 @@ def _leave_keyring() -> None:
         _libc.syscall(number, _JOIN_SESSION, None)
 
 
-def _fill(archive: bytes) -> None:
+def _fill(archive: BufferedReader) -> None:
     """Write the archive's files to a file system in memory, which becomes the root and is read-only then."""
     _call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
     options = _NO_SETUID | _NO_DEVICES
     # Any directory will do, and this one is there.
-    size = 2 * len(archive) + _ROOM
+    size = 2 * os.fstat(archive.fileno()).st_size + _ROOM
     _call("mount", b"hatch-docker", b"/proc", b"tmpfs", options, f"mode=755,size={size}".encode())
     os.chroot("/proc")
     os.chdir("/")
@@ -123,12 +124,9 @@ def _write(path: str, content: bytes | memoryview, mode: int = 0o666) -> None:
         os.close(file)
 
 
-def _frames(data: bytes) -> Iterator[memoryview]:
-    view, start = memoryview(data), 0
-    while start < len(view):
-        end = start + 4 + int.from_bytes(view[start : start + 4], "little")
-        yield view[start + 4 : end]
-        start = end
+def _frames(file: BufferedReader) -> Iterator[memoryview]:
+    while length := file.read(4):
+        yield memoryview(file.read(int.from_bytes(length, "little")))
 
 
 def _in_child(work: Callable[[], int]) -> int:
@@ -175,16 +173,16 @@ def main(archive: str, arguments: list[str]) -> int:
     count = next(number for number, each in enumerate(arguments) if "=" not in each)
     environ = dict(each.split("=", 1) for each in arguments[:count])
 
-    def start(data: bytes) -> int:
-        _fill(data)
+    def start(files: BufferedReader) -> int:
+        _fill(files)
         # The first process of a namespace ignores signals, such as that of a time limit: so it only waits.
         return _in_child(partial(_run, arguments[count:], environ))
 
     def enter() -> int:
-        with open(archive, "rb") as file:
-            data = file.read()
-        _enter()
-        return _in_child(partial(start, data))
+        # The user that this becomes may not be able to open it.
+        with open(archive, "rb") as files:
+            _enter()
+            return _in_child(partial(start, files))
 
     return _reported(enter)
 

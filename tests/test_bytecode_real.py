@@ -80,7 +80,7 @@ def install(base: Base, services: Services, folder: Path) -> TargetPython:
     root = folder / "python"
     loader = ""
     for name, content in zip(frames[::2], frames[1::2], strict=True):
-        path = root / name.decode()
+        path = root / bytes(name).decode()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod(0o755)

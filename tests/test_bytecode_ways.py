@@ -174,7 +174,7 @@ def fake(*ended: Ended) -> tuple[Talk, list[list[str]]]:
     waiting, given = [*ended], []
 
     def run(text: bytes) -> Ended:
-        given.append([each.decode() for each in answers(text)[1::2]])
+        given.append([bytes(each).decode() for each in answers(text)[1::2]])
         return waiting.pop(0)
 
     return run, given

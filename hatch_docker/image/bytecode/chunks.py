@@ -29,7 +29,7 @@ _SHOWN = 300
 class Ended:
     """A process that ended: its standard output, its exit status or 128 + its signal, the end of its messages."""
 
-    output: bytes
+    output: bytes | bytearray
     status: int
     messages: str = ""
 
@@ -80,7 +80,7 @@ def _compile_chunk(
 
 def _read(ended: Ended) -> tuple[Identity, list[Code | None]]:
     """What a process answered. Raises BytecodeUnavailableError for an answer that `main` does not give."""
-    first, *others = answers(ended.output) or [b""]
+    first, *others = answers(ended.output) or [memoryview(b"")]
     try:
         if not first:
             raise _failure(ended)

@@ -27,7 +27,7 @@ class Code:
     """A compiled module: the hash of its source as importlib makes it, and its marshalled code object."""
 
     source_hash: bytes
-    marshalled: bytes
+    marshalled: bytes | memoryview
 
 
 # Compiles each chunk in a process of its own, in the order given. None stands for a source that does not compile.
@@ -55,10 +55,11 @@ class Compiler:
         """
         flags = _HASH_BASED | (_CHECK_SOURCE if checked else 0)
         head = self.magic + flags.to_bytes(4, "little")
-        return [
-            [head + code.source_hash + code.marshalled if code else None for code in codes]
-            for codes in self.run(chunks)
-        ]
+        found, made = self.run(chunks)[::-1], []
+        while found:
+            # The output of a process is released as soon as it was copied.
+            made.append([b"".join((head, code.source_hash, code.marshalled)) if code else None for code in found.pop()])
+        return made
 
 
 def optimization_of(environ: Mapping[str, str]) -> int:

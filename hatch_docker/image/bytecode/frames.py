@@ -59,21 +59,21 @@ def joined(parts: Iterable[bytes]) -> bytes:
     return b"".join(each for part in parts for each in (len(part).to_bytes(4, "little"), part))
 
 
-def answers(output: bytes) -> list[bytes]:
-    """The complete frames of an output."""
-    found, start = [], 0
-    while len(output) - start >= 4:
-        end = start + 4 + int.from_bytes(output[start : start + 4], "little")
-        if end > len(output):
+def answers(output: bytes | bytearray) -> list[memoryview]:
+    """The complete frames of an output, which are not copied."""
+    view, found, start = memoryview(output), [], 0
+    while len(view) - start >= 4:
+        end = start + 4 + int.from_bytes(view[start : start + 4], "little")
+        if end > len(view):
             break
-        found.append(output[start + 4 : end])
+        found.append(view[start + 4 : end])
         start = end
     return found
 
 
-def identity_of(answer: bytes) -> Identity:
+def identity_of(answer: bytes | memoryview) -> Identity:
     """The Python that sent the first answer. Raises ValueError for one that `main` does not give."""
-    version, implementation, free_threaded, magic = answer[:200].decode("ascii").split("\n")
+    version, implementation, free_threaded, magic = bytes(answer[:200]).decode("ascii").split("\n")
     if not _MAGIC.fullmatch(magic):
         raise ValueError("it does not say which Python it is")
     return Identity(
@@ -81,13 +81,13 @@ def identity_of(answer: bytes) -> Identity:
     )
 
 
-def code_of(answer: bytes) -> Code | None:
+def code_of(answer: bytes | memoryview) -> Code | None:
     """The code in an answer; None if the source does not compile. Raises ValueError if it is none."""
     if not answer:
         return None
     if answer[_HASH : _HASH + 1] not in _CODE:
         raise ValueError("its answer is not bytecode")
-    return Code(answer[:_HASH], answer[_HASH:])
+    return Code(bytes(answer[:_HASH]), answer[_HASH:])
 
 
 def compilable(sources: Sequence[Source]) -> list[int]:

@@ -21,6 +21,7 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
 from hatch_docker.services import Services
+from hatch_docker.support.memory import return_large_blocks
 from hatch_docker.support.paths import parents
 from hatch_docker.support.threads import begun, together
 from hatch_docker.wheels.install import lay_out
@@ -83,6 +84,8 @@ class CodeMaker:
         kind = code_kind(part)
         if known := recall(cache, kind, key):
             return replace(known, contents=part.contents)
+        # Sources and bytecode of the standard library come in blocks of some megabytes.
+        return_large_blocks()
         library = [*self._library(part.replaced)] if part.library else []
         if part.library:
             part = self._on_base(part, library)

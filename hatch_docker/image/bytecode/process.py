@@ -85,17 +85,15 @@ def _watched(process: subprocess.Popen[bytes], patience: float) -> Iterator[_Wat
         done.set()
 
 
-def _output(process: subprocess.Popen[bytes], watch: _Watch) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
+def _output(process: subprocess.Popen[bytes], watch: _Watch) -> bytearray:
+    output = bytearray()
     if process.stdout is None:
-        return b""
+        return output
     while chunk := process.stdout.read1(_READ):  # type: ignore[attr-defined]
         watch.heard = time.monotonic()
-        size += len(chunk)
-        if size > LARGEST_OUTPUT:
+        output += chunk
+        if len(output) > LARGEST_OUTPUT:
             watch.reason = "it writes without end"
             process.kill()
             break
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return output

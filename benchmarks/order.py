@@ -314,6 +314,9 @@ def rows(odds: Callable[[Wheel], float]) -> dict[str, Callable[[Lock], list[Laye
         "by changes known afterwards and size": lambda each: (odds(each) / each.size, each.name),
     }
     made: dict[str, Callable[[Lock], list[Layer]]] = {
+        "by name, 12 alone, 6 groups, all bytecode on top": lambda lock: layers_of(
+            ordered(lock, key=keys["by name"], alone=12, groups=6), above=True
+        ),
         "by name, all bytecode on top": lambda lock: layers_of(ordered(lock, key=keys["by name"]), above=True),
         "by powers of 2, all bytecode on top": lambda lock: layers_of(ordered(lock, key=_by_class), above=True),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,11 @@ _MB = 1e6
 def render(values: Sequence[Value]) -> None:
     """Rewrite the tables in README.md and benchmarks/README.md, and the plot."""
     plot(comparisons(values, "classic"), PLOT)
-    replace(_ROOT / "README.md", "peers", summary(values))
+    replace(_ROOT / "README.md", "peers", [_SECTION, *summary(values)])
     replace(_ROOT / "benchmarks" / "README.md", "peers", details(values))
 
 
-def replace(path: Path, name: str, lines: Iterator[str]) -> None:
+def replace(path: Path, name: str, lines: Iterable[str]) -> None:
     """Replace what is between the markers of `name` in a file.
 
     Raises:
@@ -42,6 +42,18 @@ def replace(path: Path, name: str, lines: Iterator[str]) -> None:
         raise ValueError(f"{path} has no lines {begin!r} and {end!r}")
     text = "\n".join(lines)
     path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+# The section of the README, which the table ends.
+_SECTION = """\
+## How fast it is
+
+![Time of hatch-docker beside the best Dockerfile](benchmarks/peers.png)
+
+Time of `hatch-docker build`, divided by that of the best of three Dockerfiles with the same lock, engine and registry;
+in parentheses the lowest and the highest of all rounds. Below 1, hatch-docker is faster. S, M and L are applications
+with 8, 89 and 33 packages ([how this was measured](benchmarks/README.md#beside-dockerfiles)).
+"""
 
 
 def summary(values: Sequence[Value]) -> Iterator[str]:

@@ -204,13 +204,11 @@ def measure(options: argparse.Namespace, scratch: Path) -> None:
         show("push of the archive", partial(run, environ, project, "push", "-q", archive, f"{host}/{NAME}:archive"))
         Path(archive).unlink()
     with registry(scratch / "registry", options.port) as host:
-        show("build to a registry", partial(run, environ, project, *build, f"{host}/{NAME}", "--push"))
-    show(
-        "nothing changed, to an archive", partial(run, environ, project, *build, NAME, "-o", f"type=oci,dest={archive}")
-    )
+        show("build to a registry, layers cached", partial(run, environ, project, *build, f"{host}/{NAME}", "--push"))
+    show("the same to an archive", partial(run, environ, project, *build, NAME, "-o", f"type=oci,dest={archive}"))
     Path(archive).unlink()
     try:
-        show("build to the engine", partial(run, environ, project, *build, NAME, "--load"))
+        show("the same to the engine", partial(run, environ, project, *build, NAME, "--load"))
     finally:
         subprocess.run(["docker", "rmi", "--force", NAME], check=False, stdout=subprocess.DEVNULL)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -205,6 +206,19 @@ class TestLayers:
             results.append([made.layer.diff_id for made in make_layers(group([wheel], 20), cache=cache, **options)])
         assert results[0] == results[1]
         assert len([note for note in notes.notes if "wrong RECORD" in str(note)]) == 1
+
+    def test_a_wrong_record_is_corrected_if_only_the_other_pieces_are_cached(self, tmp_path: Path) -> None:
+        def wrong(rows: Rows) -> Rows:
+            return [(*row(each[0], b"other")[:2], each[2]) if "big.so" in each[0] else each for each in rows]
+
+        wheel = make_prepared(tmp_path / "demo", files=FILES, method=0, record=wrong)
+        parts = group([wheel], 20)
+        whole = layers(tmp_path / "whole", *parts)
+        layers(tmp_path, *parts[:-1])
+        shutil.rmtree(tmp_path / "cache/records")
+        found = layers(tmp_path, *parts)
+        assert [made.reused for made in found] == [True, True, False]
+        assert [made.layer.diff_id for made in found] == [made.layer.diff_id for made in whole]
 
 
 @pytest.mark.usefixtures("small")

@@ -209,8 +209,12 @@ def make_layers(
     missing = [part for part, (known,) in zip(parts, recalled, strict=True) if known is None]
     fetch_wheels(wheel for part in missing for wheel in part.wheels)
     make = partial(_make, target=target, compression=compression, cache=cache, progress=progress)
-    # RECORD is in the last piece of a wheel. Whether it is right is seen when the others are written.
+    # RECORD is in the last piece of a wheel. Whether it is right is seen when the others are written: here before it,
+    # or by an earlier build, whose note may be gone.
     last = [part for part in missing if part.piece and part.completes]
+    unseen = {wheel.digest for part, (known,) in zip(parts, recalled, strict=True) if known for wheel in part.wheels}
+    for wheel in (wheel for part in last for wheel in part.wheels if wheel.digest in unseen):
+        cache.put(_records(wheel), wheel.digest, {"wrong": True})
     made = iter(together(make, [part for part in missing if part not in last], threads=threads))
     highest = iter(together(make, last, threads=threads))
     return [known or next(highest if part in last else made) for part, (known,) in zip(parts, recalled, strict=True)]

@@ -357,12 +357,17 @@ class Session:
     @cached_property
     def _inputs(self) -> Inputs | None:
         """The files that are known before the project is read, taken for the stamp; None if there will be none."""
-        reads = self._source.reads if self._stamp else None
-        if self._stamp is None or reads is None:
+        stamp, root = self._stamp, self._source.root
+        reads = self._source.reads if stamp else None
+        if stamp is None or reads is None:
             return None
-        root = self._source.root
-        inputs = project_inputs(root, reads, home=home_directory(), output=self.directory, cache=self._stamp.folder)
-        self._stamp.begin(inputs)
+        try:
+            directory = self.directory
+        except (HatchDockerError, TypeError, ValueError, OSError):
+            # The project's own check says what is wrong.
+            return None
+        inputs = project_inputs(root, reads, home=home_directory(), output=directory, cache=stamp.folder)
+        stamp.begin(inputs)
         return inputs
 
     def leave_stamp(self, text: str, texts: Mapping[Path, str] = MappingProxyType({}), *, chosen: bool) -> None:

@@ -664,6 +664,8 @@ TESTED_ELSEWHERE = {
     "builder",
     "bytecode",
     "ca-certificates",
+    "cache",
+    "cache-mode",
     "debian-keyring",
     "debian-mirror",
     "init",

@@ -114,7 +114,13 @@ def open_services(
     network = Network(ca_file=ca_file_of(host.environ), proxies=host.proxies)
     http = Http(network)
     folder = Path(settings.cache_dir) if settings.cache_dir else cache_directory(host.cache_dir, progress)
-    cache = Cache(folder, kinds=_KEPT if settings.no_cache else None, verify=settings.verify)
+    cache = Cache(
+        folder,
+        kinds=_KEPT if settings.no_cache else None,
+        verify=settings.verify,
+        most=settings.cache_size,
+        warn=progress.warn,
+    )
     threads = settings.threads or host.processors
     registry = Registry(
         http,

@@ -476,7 +476,7 @@ class Session:
             self._abort(f"{place}{error.strerror or error}")
         finally:
             if "_configuration" in self.__dict__:
-                self.services.cache.abandon()
+                self.services.cache.close()
 
     def _abort(self, message: str, code: int = 1) -> None:
         # The error may be that nothing can be drawn.

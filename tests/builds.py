@@ -187,7 +187,8 @@ def files_below(folder: Path) -> set[Path]:
 
 def entries_below(cache: Path) -> set[Path]:
     """The blobs and documents in a cache's directory, and partial ones, without what it notes about them."""
-    return {path for path in files_below(cache) if path.relative_to(cache).parts[0] != "verified"}
+    others = {"verified", "running", "locks", "size"}
+    return {path for path in files_below(cache) if path.relative_to(cache).parts[0] not in others}
 
 
 def archive_of(project: Path) -> Path:

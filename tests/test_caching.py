@@ -297,7 +297,7 @@ class TestWriting:
         two = machine("2")
         assert two.cache.get("compiled", "c") == document
         assert two.cache.blob(digest) is None
-        fetched = two.cache.fetch(digest)
+        fetched = two.cache.obtain(digest)
         assert fetched is not None
         assert fetched.read_bytes() == b"wheel"
 
@@ -311,7 +311,7 @@ class TestWriting:
         made = two.layer("a")
         assert two.cache.blob(made.layer.descriptor.digest) is None
         fake.blobs = {key: data + bytes(1 << 22) for key, data in fake.blobs.items()}
-        assert two.cache.fetch(made.layer.descriptor.digest) is None
+        assert two.cache.obtain(made.layer.descriptor.digest) is None
         assert list((two.cache.root / "blobs").rglob("*")) == []
 
 

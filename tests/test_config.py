@@ -334,6 +334,7 @@ class TestEnvironment:
             HATCH_DOCKER_REGISTRY_MIRRORS="docker.io=127.0.0.1:5000, hub.example=mirror.example/proxy",
             HATCH_DOCKER_INSECURE_REGISTRIES="registry.example:5000",
             HATCH_DOCKER_CACHE_DIR="/cache",
+            HATCH_DOCKER_CACHE_SIZE="1.5GB",
             HATCH_DOCKER_VERIFY="1",
             HATCH_DOCKER_THREADS="3",
             HATCH_DOCKER_BUILD_MEMORY="2g",
@@ -344,6 +345,7 @@ class TestEnvironment:
             registry_mirrors={"docker.io": "127.0.0.1:5000", "hub.example": "mirror.example/proxy"},
             insecure_registries=frozenset({"registry.example:5000"}),
             cache_dir="/cache",
+            cache_size=1_500_000_000,
             verify=True,
             threads=3,
             build_memory=2 << 30,
@@ -351,6 +353,19 @@ class TestEnvironment:
             build_timeout=1800,
         )
         assert host_settings() == Settings()
+
+    def test_a_cache_may_have_no_limit(self) -> None:
+        assert host_settings(HATCH_DOCKER_CACHE_SIZE="0").cache_size == 0
+
+    @pytest.mark.parametrize(("text", "size"), [("5GB", 5 * 10**9), ("500 mb", 5 * 10**8), ("2GiB", 2 << 30), ("7", 7)])
+    def test_sizes_of_the_cache(self, text: str, size: int) -> None:
+        assert host_settings(HATCH_DOCKER_CACHE_SIZE=text).cache_size == size
+
+    @pytest.mark.parametrize("size", ["-1", "5 apples", "1e9", "GB", "9999999T"])
+    def test_invalid_size_of_the_cache(self, size: str) -> None:
+        place, message = problem({"HATCH_DOCKER_CACHE_SIZE": size})
+        assert place == "HATCH_DOCKER_CACHE_SIZE"
+        assert "'500MB' or '5GB'" in message or "out of range" in message
 
     def test_invalid_path_of_a_mirror(self) -> None:
         _, message = problem({"HATCH_DOCKER_REGISTRY_MIRRORS": "docker.io=mirror.example/A//"})

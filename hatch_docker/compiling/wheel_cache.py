@@ -85,7 +85,7 @@ class WheelCache:
             return None
         filename, digest = str(document.get("filename")), str(document.get("digest"))
         compiled = Compiled(filename=filename, lock=lock, packages=tuple(map(str, document.get("packages", ()))))
-        path = self.cache.fetch(digest)
+        path = self.cache.obtain(digest)
         return _built(job, path, digest, compiled, builder) if path else None
 
     def store(self, job: Job, place: str, builder: str, wheel: Path, compiled: Compiled) -> BuiltWheel:

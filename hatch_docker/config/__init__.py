@@ -13,6 +13,7 @@ from hatch_docker.config.checks import (
     default_script,
     expand_tags,
 )
+from hatch_docker.config.compiling import disk_size
 from hatch_docker.config.keys import HATCHLING, Mistakes, Option, check_options, parse, refuse, set_option
 from hatch_docker.config.model import (
     ALL,
@@ -72,6 +73,7 @@ __all__ = [
     "check_push",
     "created_time",
     "default_script",
+    "disk_size",
     "expand_tags",
     "fail",
     "gather",

@@ -14,6 +14,7 @@ from hatch_docker.support.package_names import OS_PACKAGE
 _NONE = ":none:"
 # As Docker parses --memory: all units are powers of 1024.
 _BYTES = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)i?b?", re.IGNORECASE)
+_DISK = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MIN_MEMORY = 6 << 20  # engines refuse less
 _CPUS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,9})?")
@@ -35,6 +36,18 @@ def distributions(value: object, place: str) -> tuple[str, ...]:
         if special in names and len(names) > 1:
             fail(place, f"{special!r} cannot be combined with other names")
     return () if names == (_NONE,) else names
+
+
+def disk_size(value: object, place: str) -> int:
+    """A number of bytes on disk: `500MB`, `5GB`, `1.5GiB`; 0 is no limit. Units without an `i` are powers of 1000."""
+    string = text(value, place)
+    parts = _DISK.fullmatch(string)
+    if not parts:
+        fail(place, f"{shown(string)} is not a size: write it like '500MB' or '5GB'")
+    size = int(Fraction(parts[1]) * (1024 if parts[3] else 1000) ** " kmgt".index(parts[2].lower() or " "))
+    if size >= 2**63:
+        fail(place, f"{shown(string)} is out of range; 0 is no limit")
+    return size
 
 
 def memory(value: object, place: str) -> int:

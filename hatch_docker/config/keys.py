@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from hatch_docker.config import environment as env
 from hatch_docker.config.base import base, debian_mirror
-from hatch_docker.config.compiling import cpus, distributions, memory, os_package, timeout
+from hatch_docker.config.compiling import cpus, disk_size, distributions, memory, os_package, timeout
 from hatch_docker.config.files import extra_files, glob, pruned
 from hatch_docker.config.model import (
     CACHE_MODES,
@@ -136,6 +136,7 @@ SETTINGS: dict[str, Key] = {
     "insecure-registries": Key("insecure_registries", list_of(host), env.LIST),
     "cache-key": Key("cache_key", cache_key, env.TEXT),
     "cache-dir": Key("cache_dir", nonempty, env.TEXT),
+    "cache-size": Key("cache_size", disk_size, env.TEXT),
     "verify": Key("verify", boolean, env.BOOLEAN),
     "threads": Key("threads", integer(1, 1024), env.INTEGER),
     "build-memory": Key("build_memory", memory, env.TEXT),

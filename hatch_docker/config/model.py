@@ -229,14 +229,16 @@ class Settings:
 
     `registry_mirrors` maps the host of a registry to its mirror, `host[:port][/path]`; `insecure_registries` are hosts
     to contact over plain HTTP; `cache_dir` is empty for the user's cache directory, `threads` None for the number of
-    processors. With `verify`, the cache hashes every file that it gives. `build_memory` (bytes), `build_cpus` and
-    `build_timeout` (seconds) limit each container; 0 is no limit. `cache_key` signs entries of registry caches, which
-    are `caching`. `no_cache` and `pull` are as in `session.RunOptions`.
+    processors. `cache_size` is how many bytes the cache may have on disk, and with `verify`, it hashes every file that
+    it gives. `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit each container; 0 is no limit.
+    `cache_key` signs entries of registry caches, which are `caching`. `no_cache` and `pull` are as in
+    `session.RunOptions`.
     """
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     insecure_registries: frozenset[str] = frozenset()
     cache_dir: str = ""
+    cache_size: int = 10 * 10**9
     verify: bool = False
     threads: int | None = None
     build_memory: int = 0

@@ -17,10 +17,13 @@ from hatch_docker.oci import spec
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.layout import CONTAINERD_NAME, REF_NAME, blob_name, digests_of, open_files
 from hatch_docker.oci.reference import Reference
-from hatch_docker.support.atomic import locked, replacing, writing
+from hatch_docker.support.atomic import replacing, writing
+from hatch_docker.support.flocks import locked
 from hatch_docker.support.progress import Advance
 from hatch_docker.support.streams import chunks_of, file_digest, verified
 
+# In seconds: how long others wait for one that writes a layout and seems to be stuck.
+_PATIENCE = 3600
 _MARKER = "oci-layout", spec.dump({"imageLayoutVersion": "1.0.0"})
 
 
@@ -54,7 +57,7 @@ def write_layout(path: Path, root: Node, references: Sequence[Reference], *, adv
     with writing(path):
         if not path.exists():
             path.mkdir(parents=True, exist_ok=True)
-    with locked(path):
+    with locked(path, patience=_PATIENCE):
         _write_layout(path, root, references, advance)
 
 

@@ -93,7 +93,7 @@ def _described(document: dict[str, Any] | None) -> MadeLayer | None:
 
 def _fetched(cache: Cache, layer: Layer, verified: Callable[[], object]) -> BinaryIO:
     """Open a layer of the remote cache, after all that this says of it has been compared with its content."""
-    path = cache.fetch(layer.descriptor.digest)
+    path = cache.obtain(layer.descriptor.digest)
     if path is None:
         raise RemoteCacheError(
             f"the registry cache does not give {layer.descriptor.digest}, which it says it has", hint=_WITHOUT

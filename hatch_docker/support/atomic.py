@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from hatch_docker.errors import OutputError
 
 _STALE_SECONDS = 24 * 3600
-_PARTIAL = re.compile(r"hatch-docker-[0-9a-f]{32}")
+_PARTIAL = re.compile(r"(?:[0-9a-f]{32}-)?hatch-docker-[0-9a-f]{32}")
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "your quota is used up: free some space",
@@ -55,7 +55,10 @@ def writing(place: Path, *, otherwise: str = "") -> Iterator[None]:
 class _Writable(io.FileIO):
     """A file, or an open descriptor, to write to. Its errors are OutputErrors at `place`."""
 
-    def __init__(self, file: Path | int, mode: str, place: Path, otherwise: str) -> None:
+    def __init__(
+        self, file: Path | int, mode: str, place: Path, otherwise: str, wrote: Callable[[], object] = lambda: None
+    ) -> None:
+        self._wrote = wrote
         self._refusals: Callable[[], AbstractContextManager[None]] = functools.partial(
             writing, place, otherwise=otherwise
         )
@@ -63,6 +66,7 @@ class _Writable(io.FileIO):
             super().__init__(file, mode)
 
     def write(self, data: Any) -> int:
+        self._wrote()
         with self._refusals():
             return super().write(data)
 
@@ -81,9 +85,9 @@ def writable(file: Path | int, place: Path, *, otherwise: str = "") -> BinaryIO:
     return io.BufferedWriter(_Writable(file, "wb", place, otherwise))
 
 
-def spool(path: Path, place: Path, *, otherwise: str = "") -> BinaryIO:
-    """Open an empty file as `writable` does, which can be read, too."""
-    return io.BufferedRandom(_Writable(path, "w+b", place, otherwise))
+def spool(path: Path, place: Path, *, otherwise: str = "", wrote: Callable[[], object] = lambda: None) -> BinaryIO:
+    """Open an empty file as `writable` does, which can be read, too; `wrote` is called for each write to it."""
+    return io.BufferedRandom(_Writable(path, "w+b", place, otherwise, wrote))
 
 
 @contextlib.contextmanager
@@ -131,33 +135,12 @@ def publish(partial: Path, path: Path) -> None:
     partial.replace(path)
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Wait until nobody else is in such a block for `directory`, in any process.
-
-    Nobody waits where directories cannot be locked: on Windows, and on some network file systems.
-    """
-    try:
-        import fcntl
-
-        descriptor = os.open(directory, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def sweep(directory: Path, prefix: str = "") -> None:
-    """Remove files of `partial_file` that are a day old: their processes were killed.
+def sweep(directory: Path, prefix: str = "", *, seconds: float = _STALE_SECONDS) -> None:
+    """Remove files of `partial_file` that nobody wrote for a day, or so many `seconds`: their processes were killed.
 
     Nothing is removed if `directory` is a symbolic link: the target may belong to another user.
     """
-    oldest = time.time() - _STALE_SECONDS
+    oldest = time.time() - seconds
     with contextlib.suppress(OSError):
         # On Windows, junctions are links too.
         if directory.is_symlink() or getattr(directory.lstat(), "st_reparse_tag", False):
@@ -166,5 +149,5 @@ def sweep(directory: Path, prefix: str = "") -> None:
             if path.name.startswith(prefix) and _PARTIAL.fullmatch(path.name, len(prefix)):
                 with contextlib.suppress(OSError):
                     status = path.lstat()
-                    if stat.S_ISREG(status.st_mode) and status.st_mtime < oldest:
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime <= oldest:
                         path.unlink()

@@ -156,7 +156,7 @@ def _stored(base: Base, services: Services) -> Path:
     """The archive of the base's interpreter, in the cache. Raises HatchDockerError."""
     store, key = services.cache, f"{FORMAT} {base.merged.config_descriptor.digest}"
     known = store.get(_KIND, key)
-    path = store.fetch(str(known.get("archive"))) if known else None
+    path = store.obtain(str(known.get("archive"))) if known else None
     if path is None:
         data = archive(base.merged, base.facts.python, threads=services.threads)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -156,7 +156,7 @@ class TestCaching:
         server.publish("trixie", [server.add("git", b"1")])
         names(archive(server, cache))
         server.requests.clear()
-        names(archive(server, cache, later=-SECOND))
+        names(archive(server, cache, later=-timedelta(hours=2)))
         assert server.requests == ["debian/dists/trixie/InRelease"]
 
     def test_verifies_cached_releases_again(self, server: DebianArchive, cache: Cache) -> None:

@@ -202,6 +202,22 @@ class TestOffline:
         with pytest.raises(RegistryError, match="cannot be reached"):
             self.pull(reference, Cache(cache.root / "another"))
 
+    def test_builds_that_begin_together_ask_once_what_a_tag_names(self, cache: Cache) -> None:
+        first, second = Cache(cache.root), Cache(cache.root)
+        with FakeRegistry() as fake:
+            reference = Reference(registry=fake.host, repository="app", tag="latest")
+            fake.add_manifest("app", "latest", IMAGE.manifest_bytes, spec.MANIFEST)
+            fake.add_blob("app", IMAGE.config_bytes)
+            assert self.pull(reference, first).digest == IMAGE.digest
+            asked = len(fake.requests)
+            registry = Registry(Http(), credentials=Credentials())
+            assert registry_source(registry, reference, second).root() == IMAGE.manifest_bytes
+            # A stamp asks again what this build was told.
+            assert registry.answers == {str(reference): IMAGE.digest}
+            assert len(fake.requests) == asked
+            self.pull(reference, Cache(cache.root))
+            assert len(fake.requests) == asked + 1
+
     def test_tag_costs_a_head_if_its_manifest_is_cached(self, cache: Cache) -> None:
         """Registries that limit pulls count each GET of a manifest."""
         with FakeRegistry() as fake:
@@ -210,12 +226,12 @@ class TestOffline:
                 fake.add_manifest("app", "latest", image.manifest_bytes, spec.MANIFEST)
                 fake.add_blob("app", image.config_bytes)
                 for _ in range(2):
-                    assert self.pull(reference, cache).digest == image.digest
+                    assert self.pull(reference, Cache(cache.root)).digest == image.digest
                 assert len(fake.sent("GET", "/manifests/")) == 1
                 fake.requests.clear()
             # Without the digest in an answer to a HEAD, nobody knows what the tag names.
             fake.digest_header = ""
-            assert self.pull(reference, cache).digest == make_image("newer").digest
+            assert self.pull(reference, Cache(cache.root)).digest == make_image("newer").digest
             assert len(fake.sent("GET", "/manifests/")) == 1
 
     @staticmethod

@@ -16,7 +16,7 @@ from hatch_docker.base.transports import locate_errors
 from hatch_docker.config import LEFTOVERS, BaseSpec
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, WriteOptions
-from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once
 from hatch_docker.services import Services
 from hatch_docker.support.package_names import requested_first
 
@@ -122,17 +122,18 @@ def _pruned(base: Base, additions: Additions, compression: str, services: Servic
         return base, []
     options = WriteOptions(compression=compression, splice=False)
     key = json.dumps([_FORMAT, options.fingerprint, base.image.config_descriptor.digest, members])
-    made = recall(cache, _KIND, key)
-    if made is None:
+
+    def make() -> MadeLayer:
         paths = {path for member in members for path in base.facts.leftovers[member]}
         with locate_errors(base.name):
             listing = files_of(base.image, cache, services.threads)
-        made = make_layer(
+        return make_layer(
             listing.with_directories(Entry(path=path, removed=True) for path in sorted(paths)),
             cache,
             options,
             contents=(f"without the base's {', '.join(members)}",),
             present=base.facts.directories,
         )
-        remember(cache, _KIND, key, made)
+
+    made = make_once(cache, _KIND, key, make)
     return grow(base, made, cache, services.threads), [made]

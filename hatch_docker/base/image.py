@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
@@ -80,20 +81,26 @@ def suite_of(base: Base, spec: BaseSpec) -> str:
 
 def facts_of(image: Image, cache: Cache, threads: int) -> BaseFacts:
     """The facts about an image's contents, read once and cached. Raises ImageError."""
-    known = cache.get("bases", _key(image))
-    if known is not None:
-        with contextlib.suppress(KeyError, TypeError, ValueError, InvalidReferenceError):
-            return BaseFacts.from_json(known)
-    return _read(image, cache, threads)[0]
+    return cache.once(f"bases {_key(image)}", partial(_facts, image, cache), lambda: _read(image, cache, threads)[0])
 
 
 def files_of(image: Image, cache: Cache, threads: int) -> Filesystem:
     """The listing of an image's files (base.files), read once and cached. Raises as `facts_of`."""
+    return cache.once(f"bases {_key(image)}", partial(_files, image, cache), lambda: _read(image, cache, threads)[1])
+
+
+def _facts(image: Image, cache: Cache) -> BaseFacts | None:
+    known = cache.get("bases", _key(image))
+    with contextlib.suppress(KeyError, TypeError, ValueError, InvalidReferenceError):
+        return BaseFacts.from_json(known) if known is not None else None
+    return None
+
+
+def _files(image: Image, cache: Cache) -> Filesystem | None:
     known = cache.get("base-files", _key(image))
-    if known is not None:
-        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-            return files.from_json(known)
-    return _read(image, cache, threads)[1]
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        return files.from_json(known) if known is not None else None
+    return None
 
 
 def grow(base: Base, made: MadeLayer, cache: Cache, threads: int) -> Base:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
 from hatch_docker.base.planned import PlannedInit, SystemFiles
@@ -19,7 +20,7 @@ from hatch_docker.oci.config import History
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Entry, WriteOptions
-from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall
 from hatch_docker.services import Services
 from hatch_docker.support.certificates import Certificates
 
@@ -52,23 +53,26 @@ def system_layer(
 
     Raises as `dpkg.tini` and `base.trust` do, and OutputError if the cache cannot be written.
     """
-    if known := cached_system_layer(image, wanted, compression, services):
-        return known
+    make = partial(_made, image, wanted, compression, services, listing=listing)
+    return make_once(services.cache, _KIND, _cache_key(image, wanted, compression), make)
+
+
+def _made(
+    image: Image, wanted: SystemFiles, compression: str, services: Services, *, listing: Callable[[], Filesystem]
+) -> MadeLayer:
     cache, certificates = services.cache, wanted.certificates
     files = trusted_files(image, threads=services.threads) if certificates else listing()
     with cache.temporary() as contents, cache.open(contents) as spool:
         entries = list(_init(files, wanted.init, services.archives, spool)) if wanted.init else []
         if certificates:
             entries += trust_entries(image, files, certificates)
-        made = make_layer(
+        return make_layer(
             files.with_directories(entries),
             cache,
             WriteOptions(compression=compression, splice=False),
             contents=wanted.contents,
             present={path for path, node in files.nodes.items() if node.kind == "dir"},
         )
-    remember(cache, _KIND, _cache_key(image, wanted, compression), made)
-    return made
 
 
 def trusting(image: Image, certificates: Certificates, services: Services) -> Image:

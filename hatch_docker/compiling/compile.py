@@ -41,6 +41,8 @@ from hatch_docker.support.threads import together
 
 # Compilers start several processes themselves.
 _AT_ONCE = 4
+# In seconds: nothing is written while a package compiles.
+_PATIENCE = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,9 +238,19 @@ def _raise_all(errors: Sequence[CompileError | SourceError]) -> None:
 
 def _build_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -> BuiltWheel | None:
     """Build a sdist that looks pure on this machine; None if its wheel is not pure, which is cached, too."""
+    cache, digest = context.wheels, job.file.digest
+
+    def find() -> tuple[BuiltWheel | None] | None:
+        if known := cache.find(job, LOCAL):
+            return (known,)
+        return (None,) if cache.is_impure(digest, LOCAL) else None
+
+    key = f"compiled {digest} {LOCAL}"
+    return context.cache.once(key, find, lambda: (_built_locally(job, context, within),), patience=_PATIENCE)[0]
+
+
+def _built_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -> BuiltWheel | None:
     cache = context.wheels
-    if known := cache.find(job, LOCAL):
-        return known
     context.progress.note(f"{job.label}: {job.reason}, building a pure wheel on this machine")
     lock = BuildLock(requirements=tuple(with_context(context.resolve, job.label)(job.sdist.requires)))
     wheels = _requirements(context, job.sdist.name, within)(context.for_host(lock.requirements))
@@ -304,6 +316,17 @@ def _place(builder: Builder, network: bool) -> str:
 
 
 def _compile(job: Job, context: CompileContext, builder: Builder, within: tuple[str, ...]) -> BuiltWheel:
+    cache = context.wheels
+    place = _place(builder, context.has_network(job))
+    return context.cache.once(
+        f"compiled {job.file.digest} {place}",
+        lambda: cache.find(job, place, builder.reference),
+        partial(_compiled, job, context, builder, within),
+        patience=_PATIENCE,
+    )
+
+
+def _compiled(job: Job, context: CompileContext, builder: Builder, within: tuple[str, ...]) -> BuiltWheel:
     cache, network = context.wheels, context.has_network(job)
     place = _place(builder, network)
     with context.progress.task("compile", job.label) as task:

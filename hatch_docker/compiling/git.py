@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.compiling.wheel_cache import adopt
@@ -32,6 +33,8 @@ _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"
 # The user's settings that would change the files, or run the user's hooks.
 _SETTINGS = ("core.autocrlf=false", "core.hooksPath=/dev/null", "init.templateDir=", "advice.detachedHead=false")
 _SHOWN = 6
+# In seconds: nothing is written while Git fetches.
+_PATIENCE = 600
 _REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
 _VERSIONING = re.compile(r"scm|vcs|version")
 
@@ -68,8 +71,10 @@ class Git:
 
     def _archive(self, tree: SourceTree, name: str) -> Path:
         """The archive of a commit, from the cache or fetched."""
-        if known := self._known(tree):
-            return known
+        key = f"git {self._key(tree, shallow=False)}"
+        return self.cache.once(key, partial(self._known, tree), partial(self._fetched, tree, name), patience=_PATIENCE)
+
+    def _fetched(self, tree: SourceTree, name: str) -> Path:
         with (
             self.progress.task("fetch", f"{name} {tree.commit[:12]}"),
             tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,

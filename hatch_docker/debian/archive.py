@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -135,9 +136,11 @@ class Archive:
         # The largest first, so that no large download runs alone at the end.
         missing = sorted(by_digest.keys() - paths.keys(), key=lambda digest: (-by_digest[digest].size, digest))
         transfer = self._transfer()
-        fetched = together(
-            lambda digest: self._file(transfer, by_digest[digest]), missing, threads=_THREADS, stop=transfer.stop
-        )
+
+        def fetch(digest: str) -> Path:
+            return self._cache.fetch(digest, partial(self._file, transfer, by_digest[digest]))
+
+        fetched = together(fetch, missing, threads=_THREADS, stop=transfer.stop)
         paths |= dict(zip(missing, fetched, strict=True))
         return [paths[f"sha256:{package.sha256}"] for package in packages]
 
@@ -158,11 +161,20 @@ class Archive:
 
     def _fresh_release(self, mirror: Mirror, suite: str, key: str) -> tuple[Release, datetime]:
         """A Release, and the time of the request."""
+        kept, new = partial(self._kept_release, mirror, suite, key), partial(self._new_release, mirror, suite, key)
+        return self._cache.once(f"{_KIND} {key}", kept, new)
+
+    def _kept_release(self, mirror: Mirror, suite: str, key: str) -> tuple[Release, datetime] | None:
         cached = _CachedRelease.of(self._cache.get(_KIND, key))
-        if cached is not None and timedelta(0) <= self._trust.now - cached.received < self._trust.fresh:
+        # Another build may have requested it after this one began.
+        if cached is not None and abs(self._trust.now - cached.received) < self._trust.fresh:
             # Request it again if it expired, or was signed by a key that is not trusted now.
             with contextlib.suppress(DebianError):
                 return self._checked(mirror, suite, cached.text, cached.signature), cached.received
+        return None
+
+    def _new_release(self, mirror: Mirror, suite: str, key: str) -> tuple[Release, datetime]:
+        cached = _CachedRelease.of(self._cache.get(_KIND, key))
         text, signature = _download(self._transfer(), mirror, suite)
         release = self._checked(mirror, suite, text, signature)
         if cached is not None:
@@ -184,12 +196,13 @@ class Archive:
 
     def _index(self, transfer: Transfer, suite: str, located: _Located, path: str) -> Path:
         """Download an index; the cache has it by the hash of its uncompressed text, which the Release lists."""
+        digest = f"sha256:{located.release.files[path].sha256}"
+        return self._cache.fetch(digest, partial(self._new_index, transfer, suite, located, path))
+
+    def _new_index(self, transfer: Transfer, suite: str, located: _Located, path: str) -> Path:
         plain = located.release.files[path]
-        digest = f"sha256:{plain.sha256}"
-        if (cached := self._cache.blob(digest)) is not None:
-            return cached
         if not plain.size:
-            return self._cache.add([], digest, what=path)
+            return self._cache.add([], f"sha256:{plain.sha256}", what=path)
         suffix = next(suffix for suffix in _SUFFIXES if f"{path}{suffix}" in located.release.files)
         packed = located.release.files[f"{path}{suffix}"]
         paths = [f"dists/{suite}/{path}{suffix}"]

@@ -23,7 +23,7 @@ from hatch_docker.errors import DebianError, DependencyError, LockError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import WriteOptions
-from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall
 from hatch_docker.oci.merging import merge
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.package_names import requested_first
@@ -79,13 +79,14 @@ def provide(
         if pins:
             _check_pins(request, [], pins, parent_files)
         return Provided(made=None, selection=selection)
-    made = cached_layer(request, selection, archives.cache, compression=compression)
-    if made is None:
+
+    def make() -> MadeLayer:
         debs = _opened(selection.packages, archive().fetch(selection.packages))
         if pins:
             _check_pins(request, debs, selection, parent_files)
-        made = _made(request, debs, parent_files, archives, compression)
-        remember(archives.cache, "debian-layers", _key(request, selection, compression), made)
+        return _made(request, debs, parent_files, archives, compression)
+
+    made = make_once(archives.cache, "debian-layers", _key(request, selection, compression), make)
     return Provided(made=made, selection=selection)
 
 
@@ -159,12 +160,7 @@ def pythons(suite: str, architecture: str, archive: Archive, cache: Cache) -> li
 
 def _cached(cache: Cache, kind: str, key: Sequence[object], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `make` derives from indexes, whose state is part of the key."""
-    text = json.dumps(key)
-    document = cache.get(kind, text)
-    if document is None:
-        document = make()
-        cache.put(kind, text, document)
-    return document
+    return cache.document(kind, json.dumps(key), make)
 
 
 def archive_for(

@@ -17,7 +17,7 @@ from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.errors import ConfigError, ContentError, DigestMismatchError
 from hatch_docker.image.pieces import Piece, number_of_pieces, pieces_of
 from hatch_docker.oci.layer import Entry, Plain, WriteOptions
-from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
@@ -221,6 +221,12 @@ def make_layers(
 
 
 def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:
+    make = partial(_made, part, target=target, compression=compression, cache=cache, progress=progress)
+    key = _cache_key(part, target, compression)
+    return make_once(cache, _kind(part), key, make) if key else make()
+
+
+def _made(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:
     with ExitStack() as stack:
         files = [stack.enter_context(WheelFile(wheel.path, wheel.filename)) for wheel in part.wheels]
         wrong = any(part.piece and cache.get(_records(wheel), wheel.digest) for wheel in part.wheels)
@@ -238,8 +244,6 @@ def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, p
                 for wheel in part.wheels:
                     cache.put(_records(wheel), wheel.digest, {"wrong": True})
                 made = write()
-    if key := _cache_key(part, target, compression):
-        remember(cache, _kind(part), key, made)
     return made
 
 

@@ -228,10 +228,8 @@ class _Fetch:
     checked: set[str] = field(default_factory=set)
 
     def __call__(self, artifact: Artifact, digest: str, stop: threading.Event | None) -> Path:
-        path = self.cache.blob(digest)
-        if path is None:
-            path = self._download(artifact, digest, stop or threading.Event())
-        elif digest not in self.checked and (error := _cached_error(artifact, path, self.cache)):
+        path = self.cache.fetch(digest, partial(self._download, artifact, digest, stop or threading.Event()))
+        if digest not in self.checked and (error := _cached_error(artifact, path, self.cache)):
             raise error
         self.checked.add(digest)
         return path
@@ -242,7 +240,9 @@ class _Fetch:
             chunks = self._checked(artifact, advance, stop)
             if len(artifact.hashes) > 1:
                 chunks = _matching(artifact, chunks)
-            return self.cache.add(chunks, digest, what=what)
+            path = self.cache.add(chunks, digest, what=what)
+        self.checked.add(digest)
+        return path
 
     def _checked(self, artifact: Artifact, advance: Callable[[int], None], stop: threading.Event) -> Iterator[bytes]:
         """The chunks of an artifact. Raises DigestMismatchError for another size than the lock's."""

@@ -13,6 +13,7 @@ from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
 from hatch_docker.oci.spec import Descriptor, check_digest
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.flocks import PATIENCE
 from hatch_docker.support.progress import Advance
 from hatch_docker.support.streams import chunks_of
 from hatch_docker.support.threads import once
@@ -45,6 +46,19 @@ def make_layer(
         path = cache.adopt(partial_file, written.descriptor.digest)
     layer = Layer.of_file(path, written.descriptor, written.diff_id, written.unpacked)
     return MadeLayer(layer=layer, contents=contents, reused=False)
+
+
+def make_once(
+    cache: Cache, kind: str, key: str, make: Callable[[], MadeLayer], *, patience: float = PATIENCE
+) -> MadeLayer:
+    """The layer of a cache key; if it is not cached, the one that `make` makes, as `Cache.once` does, remembered."""
+
+    def made() -> MadeLayer:
+        layer = make()
+        remember(cache, kind, key, layer)
+        return layer
+
+    return cache.once(f"{kind} {key}", lambda: recall(cache, kind, key), made, patience=patience)
 
 
 def remember(cache: Cache, kind: str, key: str, made: MadeLayer) -> None:

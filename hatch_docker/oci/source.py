@@ -5,10 +5,12 @@ Documents and blobs are cached by digest, so an image that is named by digest ne
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from hatch_docker.errors import BaseError, ImageError
@@ -27,6 +29,8 @@ from hatch_docker.support.progress import Progress, counted
 from hatch_docker.support.streams import Digester, digest_of
 from hatch_docker.support.threads import together
 
+# The kind of documents that say what a tag named, and when that was requested.
+_ASKED = "tags-asked"
 _MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
 
 
@@ -52,15 +56,37 @@ class Pulled:
 
 
 def registry_source(registry: Registry, reference: Reference, cache: Cache) -> Source:
-    """An image in a registry. A cached manifest is not requested again: a tag costs a HEAD, a digest nothing."""
+    """An image in a registry. A cached manifest is not requested again: a tag costs a HEAD, a digest nothing.
+
+    Builds that begin at the same time share the answer for a tag: it was requested after each of them began.
+    """
 
     def cached(digest: str) -> bytes | None:
         path = cache.blob(digest)
         return path.read_bytes() if path else None
 
+    key = f"{reference} {sorted(registry.mirrors.items())}"
+
+    def ask() -> bytes:
+        now = time.time_ns()
+        data = registry.manifest(reference, known=None if reference.digest else cached)[1]
+        _remember(cache, data, reference.familiar)
+        if not reference.digest:
+            cache.put(_ASKED, key, {"digest": digest_of(data), "at": now})
+        return data
+
+    def known() -> bytes | None:
+        if reference.digest:
+            return cached(reference.digest)
+        asked = cache.get(_ASKED, key) or {}
+        digest, at = str(asked.get("digest")), asked.get("at")
+        data = cached(digest) if isinstance(at, int) and cache.opened <= at <= time.time_ns() else None
+        if data is not None:
+            registry.answers[str(reference)] = digest
+        return data
+
     def root() -> bytes:
-        known = cached(reference.digest) if reference.digest else None
-        return known or registry.manifest(reference, known=None if reference.digest else cached)[1]
+        return cache.once(f"{_ASKED} {key}", known, ask)
 
     return Source(
         name=reference.familiar,
@@ -214,26 +240,27 @@ def _lacks(name: str, platform: Platform, available: list[str]) -> BaseError:
 
 
 def _remember(cache: Cache, data: bytes, name: str) -> bytes:
-    cache.add([data], digest_of(data), what=name)
+    digest = digest_of(data)
+    cache.fetch(digest, lambda: cache.add([data], digest, what=name))
     return data
 
 
 def _cached(cache: Cache, source: Source, descriptor: Descriptor) -> bytes:
     if descriptor.size > spec.LARGEST_DOCUMENT:
         raise ImageError(f"{descriptor.digest} is larger than such a document can be", place=source.name)
-    path = cache.blob(descriptor.digest)
-    if path is None:
-        path = cache.add([source.document(descriptor)], descriptor.digest, what=f"a document of {source.name}")
-    return path.read_bytes()
+    what = f"a document of {source.name}"
+    make = lambda: cache.add([source.document(descriptor)], descriptor.digest, what=what)  # noqa: E731
+    return cache.fetch(descriptor.digest, make).read_bytes()
 
 
 def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progress) -> BinaryIO:
-    path = cache.blob(descriptor.digest)
-    if path is None:
+    def make() -> Path:
         with progress.task("pull", f"{source.name} {descriptor.digest[7:19]}", descriptor.size) as advance:
-            path = cache.add(
+            return cache.add(
                 counted(source.blob(descriptor), advance), descriptor.digest, what=f"a layer of {source.name}"
             )
+
+    path = cache.fetch(descriptor.digest, make)
     size = path.stat().st_size
     if size != descriptor.size:
         # Our manifest would have the same wrong size, and engines would refuse to pull the layer.

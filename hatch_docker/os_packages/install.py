@@ -20,7 +20,7 @@ from hatch_docker.errors import EngineError, PackageError, join_hints
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import WriteOptions
-from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall
 from hatch_docker.oci.spec import Platform
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.os_packages.difference import difference
@@ -33,6 +33,8 @@ from hatch_docker.support.progress import Progress
 # Part of the cache key: raise it when the same packages give another layer.
 _FORMAT = 1
 _KIND = "packages"
+# In seconds: nothing is written while the container runs.
+_PATIENCE = 3600
 _SHADOW = "etc/shadow"
 _DAY = str(MTIME // 86400).encode()
 _LINES = 12
@@ -90,10 +92,8 @@ def install(image: Image, options: InstallOptions, installer: Installer) -> Inst
     Raises PackageError for packages that cannot be installed, EngineError, and OutputError if the cache cannot be
     written.
     """
-    made = cached_install(image, options, installer.cache)
-    if made is None:
-        made = _installed(image, options, installer)
-        remember(installer.cache, _KIND, options.cache_key(image), made)
+    make = partial(_installed, image, options, installer)
+    made = make_once(installer.cache, _KIND, options.cache_key(image), make, patience=_PATIENCE)
     history = History.of_layer(options.summary)
     return Installed(image=append(image, (made.layer,), (history,), image.config), made=made)
 

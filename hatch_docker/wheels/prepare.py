@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.index.artifact import SourceTree
@@ -69,7 +70,7 @@ def prepare_wheels(
     kinds |= {file.identity: _OWN for file in files[-1:] if own}
     cache.expect(_KIND, [_key(file) for file in files if kinds[file.identity] == _KIND])
     facts = {file.identity: known for file in files if (known := _known(file, kinds[file.identity], cache))}
-    read = at_most(threads, _read)
+    read = at_most(threads, _facts)
 
     def add(file: FetchedFile) -> None:
         facts[file.identity] = read(file, kinds[file.identity], cache)
@@ -112,6 +113,11 @@ def _key(file: FetchedFile) -> str:
 def _known(file: FetchedFile, kind: str, cache: Cache) -> WheelFacts | None:
     known = cache.get(kind, _key(file))
     return WheelFacts.from_json(known) if known else None
+
+
+def _facts(file: FetchedFile, kind: str, cache: Cache) -> WheelFacts:
+    key = f"{kind} {_key(file)}"
+    return cache.once(key, partial(_known, file, kind, cache), partial(_read, file, kind, cache))
 
 
 def _read(file: FetchedFile, kind: str, cache: Cache) -> WheelFacts:

@@ -19,7 +19,7 @@ from hatch_docker.image.extra_files import through
 from hatch_docker.image.layers import SHARED, corrected, digest_of
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
-from hatch_docker.oci.layercache import MadeLayer, make_layer, recall, remember
+from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once
 from hatch_docker.services import Services
 from hatch_docker.support.memory import return_large_blocks
 from hatch_docker.support.paths import parents
@@ -33,6 +33,8 @@ from hatch_docker.wheels.zipmembers import READ_LIMIT
 _CHUNK = 400
 # How many layers are made at once: some are compressed while others are compiled.
 _AT_ONCE = 4
+# In seconds: nothing is written while modules compile, and one of them may take a minute.
+_PATIENCE = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,21 +83,19 @@ class CodeMaker:
         files = [_of_file(entry, options) for entry in part.files]
         texts = _digest(files)
         key = code_key(part, options, library=options.library if part.library else "", texts=texts)
-        kind = code_kind(part)
-        if known := recall(cache, kind, key):
-            return replace(known, contents=part.contents)
+        make = partial(self._of_library, part, texts, files) if part.library else partial(self._made, part, files)
+        made = make_once(cache, code_kind(part), key, make, patience=_PATIENCE)
+        return replace(made, contents=part.contents)
+
+    def _of_library(self, part: CodePart, texts: str, files: Sequence[_Module]) -> MadeLayer:
+        """The layer with the standard library, which other bases may have, too."""
         # Sources and bytecode of the standard library come in blocks of some megabytes.
         return_large_blocks()
-        library = [*self._library(part.replaced)] if part.library else []
-        if part.library:
-            part = self._on_base(part, library)
-        content_key = code_key(part, options, library=_digest(library), texts=texts)
-        made = recall(cache, kind, content_key) if part.library else None
-        if made is None:
-            made = self._made(part, self.compiler(), [*library, *files])
-            remember(cache, kind, content_key, made)
-        remember(cache, kind, key, made)
-        return replace(made, contents=part.contents)
+        library = [*self._library(part.replaced)]
+        part = self._on_base(part, library)
+        key = code_key(part, self.options, library=_digest(library), texts=texts)
+        make = partial(self._made, part, [*library, *files])
+        return make_once(self.services.cache, code_kind(part), key, make, patience=_PATIENCE)
 
     def _on_base(self, part: CodePart, library: Sequence[_Module]) -> CodePart:
         """A part with what matters of the base for the standard library, of which many bases have the same."""
@@ -118,7 +118,8 @@ class CodeMaker:
                 if path not in replaced and bytecode not in replaced:
                     yield _Module(source=source, path=bytecode)
 
-    def _made(self, part: CodePart, compiler: Compiler, others: Sequence[_Module]) -> MadeLayer:
+    def _made(self, part: CodePart, others: Sequence[_Module]) -> MadeLayer:
+        compiler = self.compiler()
         entries: list[Entry] = []
         modules = list(others)
         fetch_wheels(each.wheel for each in part.modules)

@@ -155,14 +155,19 @@ def _for_this_machine(wanted: _Wanted) -> Base:
 def _stored(base: Base, services: Services) -> Path:
     """The archive of the base's interpreter, in the cache. Raises HatchDockerError."""
     store, key = services.cache, f"{FORMAT} {base.merged.config_descriptor.digest}"
-    known = store.get(_KIND, key)
-    path = store.obtain(str(known.get("archive"))) if known else None
-    if path is None:
+
+    def find() -> Path | None:
+        known = store.get(_KIND, key)
+        return store.obtain(str(known.get("archive"))) if known else None
+
+    def make() -> Path:
         data = archive(base.merged, base.facts.python, threads=services.threads)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         path = store.add([data], digest, what="the base's interpreter")
         store.put(_KIND, key, {"archive": digest})
-    return path
+        return path
+
+    return store.once(f"{_KIND} {key}", find, make)
 
 
 def _identity(interpreter: str, run: Talk, python: TargetPython, cache: Cache) -> Identity:

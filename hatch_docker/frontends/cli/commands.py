@@ -48,6 +48,21 @@ If there are several images in it, FILE:NAME chooses one, by its name, tag or di
 Standard output has one line for each REF: its name by digest.
 """
 
+_CACHE = """\
+Show or clean the cache, which all projects share: info (the default) shows its sizes, and dir its path alone. prune
+removes what was not used for some time, and what is more than its limit (HATCH_DOCKER_CACHE_SIZE), the least recently
+used first. clear removes everything, or some kinds. What a running build uses stays.
+"""
+
+# The kinds of what is in the cache, and what they are.
+CACHE_KINDS: Mapping[str, str] = {
+    "downloads": "wheels, source distributions, Debian packages and indexes",
+    "bases": "layers of bases, their documents and interpreters",
+    "layers": "layers that were made",
+    "built": "compiled wheels, and what is built from directories and commits",
+    "facts": "what is known of the others: small documents",
+    "logs": "logs of containers and builds",
+}
 # What `lock --upgrade` chooses anew; without a kind, everything.
 _UPGRADES = ("base", "python")
 
@@ -109,6 +124,24 @@ def _add_outdated(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    actions = ("info", "dir", "prune", "clear")
+    parser.add_argument("action", nargs="?", default="info", choices=actions, metavar="ACTION", help="|".join(actions))
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=CACHE_KINDS,
+        metavar="KIND",
+        help=f"{', '.join(CACHE_KINDS)}; may be repeated",
+    )
+    parser.add_argument(
+        "--unused-for", type=int, metavar="DAYS", help="prune: what was not used for so long (default: 30)"
+    )
+    parser.add_argument("--size", metavar="SIZE", help="prune: another limit, like 5GB")
+    parser.add_argument("--dry-run", action="store_true", help="prune, clear: show what would be removed")
+    parser.add_argument("--json", action="store_true", help="print a JSON document instead of text")
+
+
 def _add_builder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t", "--tag", action="append", default=[], metavar="NAME", help="a name of the image; may be repeated"
@@ -146,5 +179,12 @@ COMMANDS: Mapping[str, Command] = {
         module="builder",
         add_arguments=_add_builder,
         description=_BUILDER,
+    ),
+    "cache": Command(
+        summary="show or clean the cache",
+        module="cache",
+        add_arguments=_add_cache,
+        description=_CACHE,
+        needs_project=False,
     ),
 }

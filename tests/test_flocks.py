@@ -170,6 +170,12 @@ def test_threads_take_turns_where_files_have_no_locks(
     assert other.is_set()
 
 
+def test_a_thread_does_not_wait_for_itself(lock: Path) -> None:
+    with alone(lock), alone(lock), locked(lock, patience=0) as free:
+        assert free is False
+    assert not lock.exists()
+
+
 def test_a_lock_may_be_shared(lock: Path) -> None:
     with locked(lock, shared=True) as one, locked(lock, shared=True) as two:
         assert one

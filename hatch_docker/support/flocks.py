@@ -30,10 +30,10 @@ class _ThreadLock:
 
 
 class _Held(threading.local):
-    """The descriptors of the locks that a thread holds, and when it showed progress last."""
+    """The locks that a thread holds, with their descriptors, and when it showed progress last."""
 
     def __init__(self) -> None:
-        self.descriptors: list[int] = []
+        self.descriptors: dict[Path, int] = {}
         self.shown = 0.0
 
 
@@ -60,6 +60,10 @@ def alone(path: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     If the other one is killed, one of those that wait takes its place at once. Nobody waits any longer once it ended,
     even if it failed, nor after it has not `progressed` for `patience` seconds.
     """
+    if path in _held.descriptors:
+        # It would wait for itself.
+        yield
+        return
     descriptor = _taken(path, patience)
     if descriptor is None:
         with _among_threads(path, patience):
@@ -68,11 +72,11 @@ def alone(path: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     if descriptor < 0:
         yield
         return
-    _held.descriptors.append(descriptor)
+    _held.descriptors[path] = descriptor
     try:
         yield
     finally:
-        _held.descriptors.remove(descriptor)
+        del _held.descriptors[path]
         # While it is locked, so that nobody locks a file that is gone: who waits sees that its holder ended by itself.
         with contextlib.suppress(OSError):
             path.unlink()
@@ -84,7 +88,7 @@ def progressed() -> None:
     now = time.monotonic()
     if _held.descriptors and now - _held.shown > _SIGN_SECONDS:
         _held.shown = now
-        for descriptor in _held.descriptors:
+        for descriptor in _held.descriptors.values():
             with contextlib.suppress(OSError):
                 os.utime(descriptor)
 

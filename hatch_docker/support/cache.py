@@ -219,12 +219,17 @@ class Cache:
 
     def obtain(self, digest: str) -> Path | None:
         """`blob`, or the blob from the remote cache; None if that fails."""
-        path = self.blob(digest)
+        path, remote = self.blob(digest), self.remote
+        if path is not None or remote is None or not remote.has(digest):
+            return path
+        return self.once(digest, lambda: self.blob(digest), lambda: self._received(remote, digest))
+
+    def _received(self, remote: Remote, digest: str) -> Path | None:
         for _ in range(_ATTEMPTS):
-            if path is None and self.remote is not None and self.remote.has(digest):
+            if remote.has(digest):
                 with contextlib.suppress(ArtifactError, NetworkError):
-                    path = self.add(self.remote.chunks(digest), digest, what="a blob of the remote cache")
-        return path
+                    return self.add(remote.chunks(digest), digest, what="a blob of the remote cache")
+        return None
 
     def stored(self, kind: str, key: str) -> dict[str, Any] | None:
         """A JSON document on disk; None if it is missing or corrupt."""

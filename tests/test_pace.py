@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -145,7 +146,6 @@ class TestLanes:
         assert lanes.result(good) == 1
         with pytest.raises(ZeroDivisionError):
             lanes.result(bad)
-        lanes.close()
 
     def test_all_callers_together_wait_no_longer_than_the_limit(self) -> None:
         gate, lanes = threading.Event(), Lanes(0.05)
@@ -154,13 +154,20 @@ class TestLanes:
             with pytest.raises(TookTooLongError):
                 lanes.result(future)
         gate.set()
-        lanes.close()
         assert lanes._left <= 0.001
 
     def test_more_work_than_threads(self) -> None:
         lanes = Lanes()
         assert [lanes.result(each) for each in [lanes.start(lambda n=n: n) for n in range(50)]] == [*range(50)]  # type: ignore[misc]
-        lanes.close()
+
+    def test_threads_end_when_nothing_is_left(self) -> None:
+        before, lanes = threading.active_count(), Lanes()
+        for future in [lanes.start(lambda: None) for _ in range(5)]:
+            lanes.result(future)
+        deadline = time.monotonic() + 30
+        while threading.active_count() > before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert threading.active_count() <= before
 
 
 class TestHurried:

@@ -153,8 +153,6 @@ class _Writer:
             if isinstance(error, TookTooLongError):
                 raise HatchDockerError("it is too slow") from None
             raise
-        finally:
-            lanes.close()
 
 
 def _has_logins(value: Mapping[str, Any]) -> bool:

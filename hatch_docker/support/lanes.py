@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -23,14 +24,14 @@ class TookTooLongError(Exception):
 
 
 class Lanes:
-    """Daemon threads, which end with the process even if a host never answers. Thread-safe.
+    """Daemon threads, which end when there is nothing to do, or with the process if a host never answers. Thread-safe.
 
     All callers together wait at most `patience` seconds, not counting the time in which none waits.
     """
 
     def __init__(self, patience: float = _FOREVER) -> None:
         self._left = patience
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._lock = threading.Lock()
         self._threads = 0
         self._waiting = 0
@@ -39,8 +40,8 @@ class Lanes:
     def start(self, work: Callable[[], _T]) -> Future[_T]:
         """Begin work as soon as a thread is free."""
         future: Future[_T] = Future()
-        self._jobs.put((future, work))
         with self._lock:
+            self._jobs.append((future, work))
             if self._threads < _MOST:
                 self._threads += 1
                 threading.Thread(target=self._run, daemon=True).start()
@@ -66,18 +67,20 @@ class Lanes:
                 if not self._waiting:
                     self._left -= time.monotonic() - self._since
 
-    def close(self) -> None:
-        """Let the threads end when all work is done."""
-        for _ in range(_MOST):
-            self._jobs.put(None)
-
     def _run(self) -> None:
-        while job := self._jobs.get():
+        while job := self._next():
             future, work = job
             try:
                 future.set_result(work())
             except BaseException as error:
                 future.set_exception(error)
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._lock:
+            if self._jobs:
+                return self._jobs.popleft()
+            self._threads -= 1
+            return None
 
 
 def hurried(chunks: Iterator[bytes], seconds: float) -> Iterator[bytes]:

@@ -50,10 +50,6 @@ class Presence:
         with self._lock:
             self._answers[blob.digest, blob.size] = done
 
-    def close(self) -> None:
-        """Ask nothing any more."""
-        self._lanes.close()
-
 
 def exists(session: Session, target: Reference, blob: Descriptor) -> bool:
     """Whether a repository says that it has a blob, and of this size: any server answers 200 to something."""

@@ -236,8 +236,10 @@ class TestTheArchive:
     def test_is_rolled_back(self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch) -> None:
         project = bench.project()
         bench.made(project)
-        monkeypatch.setattr("hatch_docker.debian.archive.timedelta", lambda *_arguments: NOW - NOW + WEEK)
+        monkeypatch.setattr("hatch_docker.services.FRESH", timedelta(0))
         bench.archive.release(Date=written(NOW - timedelta(days=1)))
+        # Without a change, the archive is not asked within an hour.
+        (project / "src" / "shop" / "more.py").write_text("")
         bench.refused(project, "older than an earlier one", "someone withholds updates")
 
     def test_is_of_another_suite(self, bench: DebianBench) -> None:

@@ -131,7 +131,8 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
     files = _stored(base, services)
     command = sandboxed(files, base.facts.python.interpreter, *arguments)
     run = at_most(services.threads, partial(talk, command=command, environ=os.environ))
-    identity = _identity(f"{files.name} {script()}", partial(run, patience=_ANSWER_SECONDS), python, services.cache)
+    programs = script() + (_FOLDER / "sandbox.py").read_text(encoding="utf-8")
+    identity = _identity(f"{files.name} {programs}", partial(run, patience=_ANSWER_SECONDS), python, services.cache)
     optimization, threads = wanted.optimization, services.threads
     return compiler_of(f"the base's Python{of_other}", run, identity, optimization=optimization, threads=threads)
 

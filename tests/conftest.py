@@ -6,6 +6,7 @@ that nothing is skipped unnoticed.
 
 from __future__ import annotations
 
+import compileall
 import functools
 import gc
 import os
@@ -28,6 +29,7 @@ from containers import remove
 from docker import DockerClient
 from mutations import many
 
+import hatch_docker
 from hatch_docker.engine.client import answers
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.index import pip_config
@@ -43,6 +45,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests compare what builds leave in projects, whose modules some of them import here or in a child process.
 sys.dont_write_bytecode = True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # Child processes would compile it again, each for itself.
+    compileall.compile_dir(Path(hatch_docker.__file__).parent, quiet=2)
+
+# Half of the time of builds with small files is the disk's: the tests' files are in memory if there is much of it.
+_MEMORY = Path("/dev/shm")
+_ENOUGH_BYTES = 12 * 10**9
+
+
+def _is_large(folder: Path) -> bool:
+    """Whether a file system has room for the files of all tests, and runs programs."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize > _ENOUGH_BYTES and not found.f_flag & getattr(os, "ST_NOEXEC", 8)
+
+
+if "TMPDIR" not in os.environ and _is_large(_MEMORY):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 # Slow machines are no failure, and the examples of a test overwrite what they leave in its fixtures.
 _CHECKS = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]

@@ -533,8 +533,9 @@ def test_mounts_nothing_from_another_registry(fake: FakeRegistry) -> None:
 
 
 def test_renews_an_expired_token(fake: FakeRegistry, tmp_path: Path) -> None:
-    fake.auth, fake.token_uses = "bearer", 3
-    push(fake, image(*(layer(str(number)) for number in range(5))), credentials_for(tmp_path, fake.host), threads=1)
+    # More uses than there are requests at the same time, which share a token.
+    fake.auth, fake.token_uses = "bearer", 20
+    push(fake, image(*(layer(str(number)) for number in range(25))), credentials_for(tmp_path, fake.host), threads=1)
     assert len(fake.tokens) > 2
 
 

@@ -1,6 +1,8 @@
 """The part of the engine's API that is about images, over a Unix socket or loopback, without the SDK.
 
-Importing the SDK takes longer than what most builds ask an engine. The methods are those of its `APIClient`.
+Importing the SDK takes longer than what most builds ask an engine, and so does http.client (`connection`): only what
+sends or receives images uses it, and answers that `plain_http` does not understand. The methods are those of the SDK's
+`APIClient`.
 """
 
 from __future__ import annotations
@@ -8,16 +10,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from http.client import HTTPConnection, HTTPResponse, IncompleteRead
-from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+import re
+
+from hatch_docker.support.plain_http import UnusualAnswerError, ask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from http.client import HTTPResponse
+    from typing import Any
+
+    from hatch_docker.support.plain_http import Place
 
 _DEFAULT = "unix:///var/run/docker.sock"
-_PORT = 2375
 # Other hosts may be reached through proxies.
-_LOOPBACK = frozenset(("127.0.0.1", "localhost"))
+_LOOPBACK = re.compile(r"tcp://(127\.0\.0\.1|localhost)(?::([0-9]{1,5}))?/?")
+_PORT = 2375
+# What needs no quoting in a URL.
+_USUAL_NAME = re.compile(r"[\w./:@-]+", re.ASCII)
+# In bytes: no answer is larger.
 _MOST = 1 << 26
 
 
@@ -40,7 +51,7 @@ def plain_address(environ: Mapping[str, str]) -> str:
     address = host or _DEFAULT
     if address.startswith("unix:///"):
         return address
-    return address if address.startswith("tcp://") and urlsplit(address).hostname in _LOOPBACK else ""
+    return address if _LOOPBACK.fullmatch(address) else ""
 
 
 class PlainApi:
@@ -51,26 +62,28 @@ class PlainApi:
     """
 
     def __init__(self, address: str, *, timeout: float) -> None:
-        self._address = address
+        self._place = _place(address)
         self.timeout = timeout
-        parts = urlsplit(address)
         # As the SDK has it.
-        self.base_url = "http+docker://localhost" if parts.scheme == "unix" else f"http://{parts.netloc}"
+        tcp = address.removeprefix("tcp://")
+        self.base_url = f"http://{tcp.rstrip('/')}" if tcp != address else "http+docker://localhost"
 
     def version(self, *, api_version: bool = False) -> dict[str, Any]:  # noqa: ARG002
         """The versions of the engine and of its API, and its platform."""
-        return self._json("GET", "/version")
+        return self._json("/version")
 
     def info(self) -> dict[str, Any]:
         """The engine's configuration and store."""
-        return self._json("GET", "/info")
+        return self._json("/info")
 
     def inspect_image(self, image: str) -> dict[str, Any]:
         """An image, by any name or ID."""
-        return self._json("GET", f"/images/{_name(image)}/json")
+        return self._json(f"/images/{_name(image)}/json")
 
     def tag(self, image: str, repository: str, tag: str) -> None:
         """Give an image a name."""
+        from urllib.parse import urlencode
+
         with self._open("POST", f"/images/{_name(image)}/tag?{urlencode({'repo': repository, 'tag': tag})}") as answer:
             answer.read(_MOST)
 
@@ -80,6 +93,8 @@ class PlainApi:
             while chunk := answer.read(chunk_size):
                 yield chunk
             if answer.length:
+                from http.client import IncompleteRead
+
                 raise IncompleteRead(b"", answer.length)
 
     def load_image(self, data: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -94,9 +109,15 @@ class PlainApi:
     def close(self) -> None:
         """Nothing: no connection stays open."""
 
-    def _json(self, method: str, path: str) -> dict[str, Any]:
-        with self._open(method, path) as answer:
-            document = json.loads(answer.read(_MOST))
+    def _json(self, path: str) -> dict[str, Any]:
+        try:
+            status, _, data = ask(self._place, "GET", path, {"Host": "localhost"}, seconds=self.timeout, most=_MOST)
+            if status >= 400:
+                raise RefusedError(status, _explanation(status, data))
+        except UnusualAnswerError:
+            with self._open("GET", path) as answer:
+                data = answer.read(_MOST)
+        document = json.loads(data)
         if not isinstance(document, dict):
             raise ValueError("the answer is not an object")
         return document
@@ -106,7 +127,9 @@ class PlainApi:
         self, method: str, path: str, body: Iterable[bytes] | None = None, *, refused: bool = True
     ) -> Iterator[HTTPResponse]:
         """The answer to a request; one that refuses it is an error if `refused` is given."""
-        connection = _connection(self._address, self.timeout)
+        from hatch_docker.engine.connection import connect
+
+        connection = connect(self._place, self.timeout)
         try:
             try:
                 connection.request(method, path, body, {"Content-Type": "application/x-tar"} if body else {})
@@ -116,41 +139,30 @@ class PlainApi:
                     raise
             answer = connection.getresponse()
             if refused and answer.status >= 400:
-                raise RefusedError(answer.status, _message(answer))
+                raise RefusedError(answer.status, _explanation(answer.status, answer.read(_MOST)))
             yield answer
         finally:
             connection.close()
 
 
-class _Unix(HTTPConnection):
-    """A connection to a Unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def _connection(address: str, timeout: float) -> HTTPConnection:
-    if address.startswith("unix://"):
-        return _Unix(address.removeprefix("unix://"), timeout)
-    parts = urlsplit(address)
-    return HTTPConnection(parts.hostname or "", parts.port or _PORT, timeout=timeout)
+def _place(address: str) -> Place:
+    found = _LOOPBACK.fullmatch(address)
+    return (found[1], int(found[2] or _PORT)) if found else address.removeprefix("unix://")
 
 
 def _name(image: str) -> str:
+    if _USUAL_NAME.fullmatch(image):
+        return image
+    from urllib.parse import quote
+
     return quote(image, safe="/:@")
 
 
-def _message(answer: HTTPResponse) -> str:
-    text = answer.read(_MOST).decode("utf-8", "replace")
+def _explanation(status: int, data: bytes) -> str:
+    text = data.decode("utf-8", "replace")
     with contextlib.suppress(ValueError, AttributeError):
         return str(json.loads(text).get("message") or text)
-    return text or f"{answer.status} {answer.reason}"
+    return text or f"HTTP status {status}"
 
 
 def _names_context(environ: Mapping[str, str]) -> bool:

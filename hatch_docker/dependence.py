@@ -15,12 +15,13 @@ from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.formats import find_requirement_files
+from hatch_docker.oci.registry.documents import ACCEPT
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Reads
 from hatch_docker.services import Services
-from hatch_docker.stamps.questions import Asked, images_in_engine
+from hatch_docker.stamps.questions import images_in_engine
 from hatch_docker.stamps.repository import commit_files, tracking_files
-from hatch_docker.stamps.stamp import Inputs
+from hatch_docker.stamps.values import Asked, Inputs
 
 # Of each directory above, too: settings, and what is ignored.
 _ABOVE = ("pyproject.toml", "uv.toml", ".gitignore", ".hgignore")
@@ -93,6 +94,7 @@ def asked(plan: Plan, built: Built, services: Services, outputs: Collection[str]
             "ca-file": ca_file_of(services.host.environ),
             "mirrors": dict(services.registry.mirrors),
             "insecure": sorted(services.registry.insecure),
+            "accept": ACCEPT,
         },
     )
 

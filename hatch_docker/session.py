@@ -69,7 +69,8 @@ from hatch_docker.plan import (
 from hatch_docker.project.commit import Commit, head_of
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
-from hatch_docker.stamps.stamp import Inputs, Result, Stamp
+from hatch_docker.stamps.stamp import Stamp
+from hatch_docker.stamps.values import Inputs, Result
 from hatch_docker.support.atomic import is_writable, replace_text
 from hatch_docker.support.directories import home_directory
 from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
@@ -366,7 +367,7 @@ class Session:
         except (HatchDockerError, TypeError, ValueError, OSError):
             # The project's own check says what is wrong.
             return None
-        inputs = project_inputs(root, reads, home=home_directory(), output=directory, cache=stamp.folder)
+        inputs = project_inputs(root, reads, home=home_directory(), output=directory, cache=Path(stamp.folder))
         stamp.begin(inputs)
         return inputs
 
@@ -413,6 +414,7 @@ class Session:
             texts={str(path.absolute()): content for path, content in (records | dict(texts)).items()},
             messages=[*self.terminal.messages, *lines],
             output=text,
+            entries=self.services.cache.used(),
         )
 
     def clean(self, directory: Path) -> None:

@@ -57,8 +57,8 @@ def plain_address(environ: Mapping[str, str]) -> str:
 class PlainApi:
     """The engine at a `plain_address`. Thread-safe: each request has a connection of its own.
 
-    `timeout` is for how many seconds the engine may be silent. All methods raise OSError, HTTPException, ValueError or
-    RefusedError.
+    `timeout` is for how many seconds the engine may be silent. All methods raise OSError, ValueError or RefusedError,
+    and those that send or receive images HTTPException.
     """
 
     def __init__(self, address: str, *, timeout: float) -> None:
@@ -115,12 +115,20 @@ class PlainApi:
             if status >= 400:
                 raise RefusedError(status, _explanation(status, data))
         except UnusualAnswerError:
-            with self._open("GET", path) as answer:
-                data = answer.read(_MOST)
+            data = self._data(path)
         document = json.loads(data)
         if not isinstance(document, dict):
             raise ValueError("the answer is not an object")
         return document
+
+    def _data(self, path: str) -> bytes:
+        from http.client import HTTPException
+
+        try:
+            with self._open("GET", path) as answer:
+                return answer.read(_MOST)
+        except HTTPException as error:
+            raise ValueError(f"the answer breaks HTTP: {error!r}") from None
 
     @contextlib.contextmanager
     def _open(

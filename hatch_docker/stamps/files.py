@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 
 from hatch_docker.support.sources import OUTPUT, source_files
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
 # Mode, size, mtime and ctime in nanoseconds, inode, and the SHA-256 of the content followed by the target of a link; a
 # list, as JSON has it. Mode and hash say whether the file is the same, the others whether it has to be read for that.
-State: TypeAlias = list[int | str]
-States: TypeAlias = Mapping[str, State]
+State = list[int | str]
+States = Mapping[str, State]
 
 # A file system may round times to two seconds: what is newer may have changed again without another time.
 _RACY_NANOSECONDS = 2 * 10**9
@@ -52,6 +56,15 @@ def states_of(paths: Iterable[str], known: States, taken: int) -> dict[str, Stat
     return states
 
 
+def paths_of(inputs: Mapping[str, Any]) -> Iterator[str]:
+    """The paths of a build's inputs, by the document of `values.Inputs`. Raises OSError."""
+    for directory in inputs["directories"]:
+        yield from _below(directory, inputs)
+    for folder in inputs["folders"]:
+        yield from _below(folder, inputs, everything=True)
+    yield from inputs["paths"]
+
+
 def are_same(some: States, others: States) -> bool:
     """Whether files have the same paths, modes and contents."""
     return some.keys() == others.keys() and not changed(some, others)
@@ -72,14 +85,11 @@ def is_newer(state: State, time: int) -> bool:
     return max(int(state[2]), int(state[3])) > time
 
 
-def files_below(directory: str, output: str, besides: Collection[str], *, everything: bool = False) -> Iterator[str]:
-    """The paths of the source files of a directory; with `everything`, of all its files. Raises OSError.
-
-    What builds write is left out: their usual files in the directory `output`, and paths `besides`.
-    """
-    below = os.path.join(output, "")
-    for _, path in source_files(directory, besides=besides, everything=everything):
-        if not (path.startswith(below) and OUTPUT.fullmatch(path[len(below) :].replace(os.sep, "/"))):
+def _below(directory: str, inputs: Mapping[str, Any], *, everything: bool = False) -> Iterator[str]:
+    """The paths of the source files of a directory; with `everything`, of all its files."""
+    output = os.path.join(inputs["output"], "")
+    for _, path in source_files(directory, besides=inputs["besides"], everything=everything):
+        if not (path.startswith(output) and OUTPUT.fullmatch(path[len(output) :].replace(os.sep, "/"))):
             yield path
 
 

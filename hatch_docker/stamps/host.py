@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 # Variables that differ from terminal to terminal, and shape only how text is shown.
 _VOLATILE = frozenset(
@@ -32,12 +35,32 @@ def code_digest() -> str:
     digest = hashlib.sha256(f"{sys.version}\0{sys.executable}\0{sys.flags}".encode())
     for folder in sys.path:
         digest.update(f"{folder}\0{_time(folder)}\0".encode(errors="surrogateescape"))
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    for directory, _, files in os.walk(package):
-        for name in sorted(files):
-            if name.endswith(".py"):
-                digest.update(f"{name}\0{_time(os.path.join(directory, name))}\0".encode())
+    for path in _modules(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))):
+        digest.update(f"{path}\0{_time(path)}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def cache_folder(environ: Mapping[str, str]) -> str:
+    """The same as `support.directories.usual_cache`, in most cases without importing platformdirs.
+
+    It is in XDG_CACHE_HOME, else in ~/.cache (XDG Base Directory Specification), except on macOS, Windows and Android.
+    """
+    usual = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or "~", ".cache")
+    if sys.platform != "linux" or "ANDROID_DATA" in environ or not os.path.isabs(usual) or usual != usual.strip():
+        from hatch_docker.support.directories import usual_cache
+
+        return str(usual_cache())
+    return os.path.join(usual, "hatch-docker")
+
+
+def _modules(directory: str) -> Iterator[str]:
+    with os.scandir(directory) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.endswith(".py"):
+            yield entry.path
+        elif entry.name != "__pycache__" and entry.is_dir():
+            yield from _modules(entry.path)
 
 
 def _time(path: str) -> int:

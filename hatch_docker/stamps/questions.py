@@ -2,58 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import os
+import re
+import sys
+from functools import partial
 
-from hatch_docker.support.threads import together
+from hatch_docker.support.plain_http import UnusualAnswerError, ask
+from hatch_docker.support.threads import once, together
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
     from hatch_docker.oci.registry.client import Registry
 
 _THREADS = 8
-# For the engine's answer.
+# For the answer of the engine, and for that of a registry which is not asked by its client.
 _SECONDS = 15
+# A name that has all parts: a host, which may have a port, a repository and a tag.
+_TAG = re.compile(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?/([a-z0-9._/-]+):([\w.-]+)", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LENGTH = re.compile(r"[0-9]{1,9}")
+_LOOPBACK = frozenset(("127.0.0.1", "localhost"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The answers to a build's questions.
+def still_answered(asked: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+    """Whether registries and the engine answer as the document of a `values.Asked` has it, all asked at once.
 
-    `tags` are digests by reference, empty for a tag that did not exist, and `pushed` those that the build pushed, of
-    which no mirror is asked. `images` are the IDs and names of images in the
-    engine at `engine` (`plain_address`), by the name that they were asked for. `network` has the settings for
-    registries.
+    Any failure is another answer. Raises EngineError.
     """
-
-    tags: Mapping[str, str]
-    pushed: Mapping[str, str]
-    images: Mapping[str, Any]
-    engine: str
-    network: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """The document for a stamp, which holds no credentials."""
-        return {
-            "tags": dict(self.tags),
-            "pushed": dict(self.pushed),
-            "images": dict(self.images),
-            "engine": self.engine,
-            "network": dict(self.network),
-        }
-
-
-def still_answered(document: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
-    """Whether registries and the engine answer as they did. Any failure is another answer."""
-    asked = Asked(**document)
-    if images_in_engine(asked.images, asked.engine, environ) != asked.images:
-        return False
-    expected = [*((tag, digest, True) for tag, digest in asked.tags.items())]
-    expected += [(tag, digest, False) for tag, digest in asked.pushed.items()]
-    if not expected:
-        return True
-    registries = {mirrored: _registry(asked.network, environ, mirrored=mirrored) for mirrored in (True, False)}
-    return all(together(lambda each: _digest(registries[each[2]], each[0]) == each[1], expected, threads=_THREADS))
+    engine, network = asked["engine"], asked["network"]
+    mirrored = once(lambda: _registry(network, environ, network["mirrors"]))
+    direct = once(lambda: _registry(network, environ, {}))
+    checks: list[tuple[Callable[[], object], object]] = [
+        (partial(_identity, name, engine, environ), identity) for name, identity in asked["images"].items()
+    ]
+    for tag, digest in asked["tags"].items():
+        checks.append((partial(_named, tag, network, network["mirrors"], mirrored), digest))
+    for tag, digest in asked["pushed"].items():
+        checks.append((partial(_named, tag, network, {}, direct), digest))
+    return all(together(lambda check: bool(check[0]() == check[1]), checks, threads=_THREADS))
 
 
 def images_in_engine(names: Iterable[str], engine: str, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -61,26 +50,67 @@ def images_in_engine(names: Iterable[str], engine: str, environ: Mapping[str, st
 
     `engine` is its `plain_address`; without one, the SDK finds it.
     """
-    found = {name: _inspect(name, engine, environ) for name in names}
-    return {name: [image.get("Id", ""), sorted(image.get("RepoTags") or ())] for name, image in found.items()}
+    return {name: _identity(name, engine, environ) for name in names}
+
+
+def _identity(name: str, engine: str, environ: Mapping[str, str]) -> list[Any]:
+    image = _inspect(name, engine, environ)
+    return [image.get("Id", ""), sorted(image.get("RepoTags") or ())]
 
 
 def _inspect(name: str, engine: str, environ: Mapping[str, str]) -> Mapping[str, Any]:
-    if engine:
-        from http.client import HTTPException
+    if not engine:
+        from hatch_docker.engine.client import Engine
 
-        from hatch_docker.engine.plain import PlainApi, RefusedError
+        return Engine.connect(environ).inspect(name)
+    from hatch_docker.engine.plain import PlainApi, RefusedError
 
-        try:
-            return PlainApi(engine, timeout=_SECONDS).inspect_image(name)
-        except (RefusedError, HTTPException, OSError, ValueError):
-            return {}
-    from hatch_docker.engine.client import Engine
-
-    return Engine.connect(environ).inspect(name)
+    try:
+        return PlainApi(engine, timeout=_SECONDS).inspect_image(name)
+    except (RefusedError, OSError, ValueError):
+        return {}
 
 
-def _registry(network: Mapping[str, Any], environ: Mapping[str, str], *, mirrored: bool) -> Registry:
+def _named(tag: str, network: Mapping[str, Any], mirrors: Mapping[str, str], registry: Callable[[], Registry]) -> str:
+    """The digest that a tag names: empty if there is no such tag, and "unknown" if that is not known."""
+    return _found(tag, network, mirrors) or _resolved(registry(), tag)
+
+
+def _found(tag: str, network: Mapping[str, Any], mirrors: Mapping[str, str]) -> str:
+    """The digest that a tag names, if a registry with plain HTTP says so at once; empty for a `Registry` to find out.
+
+    As there, a mirror is asked in place of the registry, credentials are sent only if the answer is that they are
+    needed, and loopback hosts have plain HTTP and no proxy.
+    """
+    host, _, rest = tag.partition("/")
+    mirror = mirrors.get(host, "").rstrip("/")
+    parts = _TAG.fullmatch(f"{mirror or host}/{rest}")
+    if parts is None or not _is_plain(parts[1], parts[2], network["insecure"]):
+        return ""
+    name = f"{parts[1]}:{parts[2]}" if parts[2] else parts[1]
+    headers = {"Host": name, "Accept": network["accept"], "User-Agent": "hatch-docker"}
+    try:
+        status, found, _ = ask(
+            (parts[1], int(parts[2] or 80)), "HEAD", f"/v2/{parts[3]}/manifests/{parts[4]}", headers, seconds=_SECONDS
+        )
+    except (UnusualAnswerError, OSError):
+        return ""
+    digest, kind = found.get("docker-content-digest", ""), found.get("content-type", "").partition(";")[0]
+    is_image = kind.strip().lower() in network["accept"].split(", ")
+    is_usual = _DIGEST.fullmatch(digest) and _LENGTH.fullmatch(found.get("content-length", ""))
+    return digest if status == 200 and is_image and is_usual else ""
+
+
+def _is_plain(host: str, port: str | None, insecure: Iterable[str]) -> bool:
+    """Whether a host is reached by plain HTTP, and without a proxy."""
+    if host in _LOOPBACK:
+        return True
+    # Elsewhere, the system's settings may name a proxy.
+    proxied = sys.platform in ("darwin", "win32") or any(name.lower().endswith("_proxy") for name in os.environ)
+    return not proxied and not {host, f"{host}:{port}"}.isdisjoint(insecure)
+
+
+def _registry(network: Mapping[str, Any], environ: Mapping[str, str], mirrors: Mapping[str, str]) -> Registry:
     from urllib.request import getproxies
 
     from hatch_docker.oci.registry.auth import Credentials
@@ -91,12 +121,12 @@ def _registry(network: Mapping[str, Any], environ: Mapping[str, str], *, mirrore
     return Registry(
         Http(Network(ca_file=network["ca-file"], proxies=getproxies())),
         credentials=Credentials.from_environment(environ, home_directory()),
-        mirrors=network["mirrors"] if mirrored else {},
+        mirrors=mirrors,
         insecure=frozenset(network["insecure"]),
     )
 
 
-def _digest(registry: Registry, tag: str) -> str:
+def _resolved(registry: Registry, tag: str) -> str:
     from hatch_docker.errors import HatchDockerError, RegistryError
     from hatch_docker.oci.reference import Reference
 

@@ -10,74 +10,39 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 from hatch_docker.errors import HatchDockerError
-from hatch_docker.stamps.files import States, TooLargeError, are_same, files_below, is_newer, is_recent, states_of
-from hatch_docker.stamps.host import code_digest, environment_digest
-from hatch_docker.stamps.questions import Asked, still_answered
-from hatch_docker.support.atomic import replace_text
-from hatch_docker.support.cache import Cache
-from hatch_docker.support.directories import usual_cache
+from hatch_docker.stamps.files import TooLargeError, are_same, is_newer, is_recent, paths_of, states_of
+from hatch_docker.stamps.host import cache_folder, code_digest, environment_digest
+from hatch_docker.stamps.questions import still_answered
+from hatch_docker.support.documents import decoded, document_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Protocol
+
+    from hatch_docker.stamps.files import States
+    from hatch_docker.stamps.values import Asked, Inputs, Result
+
+    class Console(Protocol):
+        """Where a stamp is replayed; that of a frontend (`support.terminal`)."""
+
+        def display_info(self, message: str = "") -> None:
+            """Print a line to standard error, unless quiet."""
+
+        def display_warning(self, message: str = "") -> None:
+            """Print a warning to standard error."""
+
 
 # Part of every key: raise it if stamps change.
-_FORMAT = 1
+_FORMAT = 2
 _KIND = "stamps"
+# What of the cache a build used, under the key of its stamp.
+_ENTRIES = "stamp-entries"
 # File systems take the time of a file from a clock that ticks up to a hundred times in a second.
 _CLOCK_NANOSECONDS = 20 * 10**6
-
-
-class Console(Protocol):
-    """Where a stamp is replayed; that of a frontend (`support.terminal`)."""
-
-    def display_info(self, message: str = "") -> None:
-        """Print a line to standard error, unless quiet."""
-
-    def display_warning(self, message: str = "") -> None:
-        """Print a warning to standard error."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """The files that a build depends on: the sources below `directories`, all files below `folders`, and those at
-    `paths`, which need not exist.
-
-    What builds write is not among them: the usual files in the directory `output`, and the paths `besides`. All paths
-    are absolute.
-    """
-
-    directories: Sequence[str] = ()
-    folders: Sequence[str] = ()
-    paths: Sequence[str] = ()
-    besides: Sequence[str] = ()
-    output: str = ""
-
-    def states(self, known: States, taken: int) -> dict[str, list[int | str]]:
-        """Their states; see `states_of`. Raises OSError, TooLargeError."""
-        return states_of([*self._files(), *self.paths], known, taken)
-
-    def _files(self) -> Iterator[str]:
-        for directory in self.directories:
-            yield from files_below(directory, self.output, self.besides)
-        for folder in self.folders:
-            yield from files_below(folder, self.output, self.besides, everything=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a build made and said.
-
-    `files` are those that it wrote, which must still be as they are, and `texts` small ones by path, which are written
-    again. `messages` are pairs of a kind, "info" or "warning", and a line; `output` is for standard output.
-    """
-
-    files: tuple[str, ...] = ()
-    texts: Mapping[str, str] = field(default_factory=dict)
-    messages: Sequence[tuple[str, str]] = ()
-    output: str = ""
+_DAY_NANOSECONDS = 24 * 3600 * 10**9
 
 
 class Stamp:
@@ -86,11 +51,11 @@ class Stamp:
     The object is made before the command reads any file, or `late` nanoseconds after that.
     """
 
-    def __init__(self, folder: Path, words: Sequence[object], environ: Mapping[str, str], *, late: int = 0) -> None:
+    def __init__(self, folder: str, words: Sequence[object], environ: Mapping[str, str], *, late: int = 0) -> None:
         self.folder = folder
-        self._cache, self._environ = Cache(folder), environ
+        self._environ = environ
         self._key = json.dumps([_FORMAT, os.getcwd(), *words], sort_keys=True, default=str)
-        self._document = self._cache.get(_KIND, self._key) or {}
+        self._document = self._stored(_KIND) or {}
         self._began = time.time_ns() - late
         self._machine = [code_digest(), environment_digest(environ)]
         self._known: tuple[States, int] = (self._document.get("states", {}), self._document.get("taken", 0))
@@ -107,7 +72,7 @@ class Stamp:
                 or document["machine"] != self._machine
             ):
                 return None
-            states = Inputs(**document["inputs"]).states(*self._known)
+            states = states_of(paths_of(document["inputs"]), *self._known)
             self._known = states, self._began
             if not are_same(document["states"], states) or not _are_unchanged(document["files"]):
                 return None
@@ -116,6 +81,7 @@ class Stamp:
             for path, text in document["texts"].items():
                 _restore(path, text)
             self._refresh(states)
+            self._record_use()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, TooLargeError, HatchDockerError):
             return None
         for kind, line in document["messages"]:
@@ -148,7 +114,7 @@ class Stamp:
         if late:
             return
         document = {
-            "inputs": asdict(inputs),
+            "inputs": inputs.to_json(),
             "taken": self._began,
             "states": {path: state for path, state in states.items() if path not in inputs.besides},
             "machine": self._machine,
@@ -159,18 +125,44 @@ class Stamp:
             "messages": [list(each) for each in result.messages],
             "output": result.output,
         }
-        self._cache.put(_KIND, self._key, document)
+        self._store({_KIND: document, _ENTRIES: {"entries": list(result.entries)}})
 
     def _refresh(self, states: States) -> None:
         """Store new states of the same files, so that they are not read again."""
         earlier, taken = self._document["states"], self._document["taken"]
         if states != earlier or any(is_recent(state, taken) for state in states.values()):
-            self._cache.put(_KIND, self._key, {**self._document, "states": dict(states), "taken": self._began})
+            self._store({_KIND: {**self._document, "states": dict(states), "taken": self._began}})
+
+    def _record_use(self) -> None:
+        """Record once a day that the cache's entries are used from which the image would be made again."""
+        with contextlib.suppress(OSError):
+            if time.time_ns() - os.stat(document_path(self.folder, _ENTRIES, self._key)).st_mtime_ns < _DAY_NANOSECONDS:
+                return
+        used = [document_path("", kind, self._key) for kind in (_KIND, _ENTRIES)]
+        for entry in [*used, *(self._stored(_ENTRIES) or {"entries": ()})["entries"]]:
+            with contextlib.suppress(OSError):
+                os.utime(os.path.join(self.folder, entry))
+
+    def _stored(self, kind: str) -> dict[str, Any] | None:
+        try:
+            with open(document_path(self.folder, kind, self._key), "rb") as file:
+                return decoded(file.read(), self._key)
+        except OSError:
+            return None
+
+    def _store(self, documents: Mapping[str, dict[str, Any]]) -> None:
+        from pathlib import Path
+
+        from hatch_docker.support.cache import Cache
+
+        cache = Cache(Path(self.folder))
+        for kind, document in documents.items():
+            cache.put(kind, self._key, document)
 
 
-def stamp_folder(environ: Mapping[str, str]) -> Path:
+def stamp_folder(environ: Mapping[str, str]) -> str:
     """The directory of the cache that has stamps."""
-    return Path(environ.get("HATCH_DOCKER_CACHE_DIR") or usual_cache())
+    return environ.get("HATCH_DOCKER_CACHE_DIR") or cache_folder(environ)
 
 
 def _are_unchanged(files: Mapping[str, Sequence[int]]) -> bool:
@@ -190,4 +182,8 @@ def _restore(path: str, text: str) -> None:
                 return
     except (OSError, ValueError):
         pass
+    from pathlib import Path
+
+    from hatch_docker.support.atomic import replace_text
+
     replace_text(Path(path), text)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -30,6 +29,7 @@ from hatch_docker.errors import ArtifactError, DigestMismatchError, NetworkError
 from hatch_docker.support import room, runs
 from hatch_docker.support.atomic import existing_part, partial_file, publish, spool, sweep, writing
 from hatch_docker.support.directories import CACHE_ELSEWHERE, private_directory
+from hatch_docker.support.documents import decoded, document_path, encoded
 from hatch_docker.support.flocks import PATIENCE, alone, progressed, remove_free
 from hatch_docker.support.room import BLOBS, LOCKS, RUNS, SEALS, TEMPORARY
 from hatch_docker.support.seals import is_sealed, make_seal
@@ -77,7 +77,7 @@ class Remote(Protocol):
 class Cache:
     """A directory of content-addressed blobs (`blobs/<algorithm>/<hex>`) and JSON documents (`<kind>/<hash>`).
 
-    The first line of a document's file is the checksum of the rest. If `kinds` is given, documents of other kinds are
+    A document's file is as `support.documents` has it. If `kinds` is given, documents of other kinds are
     found only if this object stored them: results of earlier runs are not used, but replaced. With `verify`, every blob
     is hashed, whether or not its file changed since it was verified (`verified/<algorithm>/<hex>`). `most` is how many
     bytes the entries may have on disk, 0 for any number. `warn` says where entries are kept if not in the directory.
@@ -107,6 +107,7 @@ class Cache:
         self._ours = False
         self._guard, self._beginning = threading.Lock(), threading.Lock()
         self._stored: set[Path] = set()
+        self._used: set[Path] = set()
         self._verified: dict[str, Path] = {}
         self._partials: set[Path] = set()
         # In bytes: since it was noted, and whether there was anything.
@@ -121,6 +122,7 @@ class Cache:
         for folder in self._folders:
             with contextlib.suppress(OSError):
                 if self._is_right(folder, digest):
+                    self._used.add(_seal(folder, digest))
                     self._verified[digest] = _blob(folder, digest)
                     return self._verified[digest]
         return None
@@ -182,6 +184,7 @@ class Cache:
         with contextlib.suppress(OSError):
             _make_seal(_seal(path.parents[2], digest), path.stat())
         self._note(room.BLOCK)
+        self._used.add(_seal(path.parents[2], digest))
         self._verified[digest] = path
         return path
 
@@ -239,13 +242,12 @@ class Cache:
             if self._kinds is not None and kind not in self._kinds and path not in self._stored:
                 continue
             try:
-                checksum, _, data = path.read_bytes().partition(b"\n")
-                document = json.loads(data) if checksum == _checksum(data) else None
+                value = decoded(path.read_bytes(), key)
                 _use(path, self._run().began)
-            except (OSError, ValueError, RecursionError):
+            except OSError:
                 continue
-            if isinstance(document, dict) and document.get("key") == key and isinstance(document.get("value"), dict):
-                value: dict[str, Any] = document["value"]
+            if value is not None:
+                self._used.add(path)
                 if self.remote is not None:
                     self.remote.use(kind, key)
                 return value
@@ -253,15 +255,19 @@ class Cache:
 
     def put(self, kind: str, key: str, value: dict[str, Any]) -> None:
         """Store a JSON document under its cache key, which covers everything that shapes it."""
-        data = json.dumps({"key": key, "value": value}, sort_keys=True).encode()
         with self.temporary() as partial:
             with self.open(partial) as file:
-                file.write(_checksum(data) + b"\n" + data)
+                file.write(encoded(key, value))
             exists = lambda: self.stored(kind, key) is not None  # noqa: E731
             path = self._store(partial, lambda folder: _document(folder, kind, key), exists)
         self._stored.add(path)
+        self._used.add(path)
         if self.remote is not None:
             self.remote.use(kind, key)
+
+    def used(self) -> list[str]:
+        """The entries in the directory that were used or stored: the relative paths of the files with their times."""
+        return sorted(str(path.relative_to(self.root)) for path in list(self._used) if self.root in path.parents)
 
     def document(self, kind: str, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A JSON document, which `make` makes if it is missing or corrupt, as `once` does."""
@@ -424,11 +430,7 @@ def _seal(folder: Path, digest: str) -> Path:
 
 
 def _document(folder: Path, kind: str, key: str) -> Path:
-    return folder / kind / hashlib.sha256(key.encode()).hexdigest()
-
-
-def _checksum(data: bytes) -> bytes:
-    return hashlib.sha256(data).hexdigest().encode()
+    return Path(document_path(str(folder), kind, key))
 
 
 def _sweep_spares(folder: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 # Not sources: version control, environments, caches of tools. Outputs of builds may be: a wheel may contain a frontend
 # from `dist`.

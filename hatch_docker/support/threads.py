@@ -6,12 +6,16 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import ParamSpec, TypeVar
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import ParamSpec, TypeVar
+
+    _P = ParamSpec("_P")
+    _T = TypeVar("_T")
+    _R = TypeVar("_R")
+
 _GRACE_SECONDS = 1.0
 # What ends the programs that threads wait for.
 _enders: list[Callable[[], object]] = []

@@ -35,9 +35,9 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.frontends.cli import build as build_command
 from hatch_docker.frontends.cli.commands import COMMANDS
 from hatch_docker.frontends.cli.exports import Export, parse_export
-from hatch_docker.frontends.cli.main import help_text
 from hatch_docker.frontends.cli.options import run_options
 from hatch_docker.frontends.cli.parser import Parser, add_common_options, add_project_options
+from hatch_docker.frontends.cli.program import help_text
 from hatch_docker.image.layers import LAYOUT
 
 _PRINTABLE = st.characters(exclude_categories=["C", "Zl", "Zp"])

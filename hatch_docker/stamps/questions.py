@@ -38,10 +38,8 @@ def still_answered(asked: Mapping[str, Any], environ: Mapping[str, str]) -> bool
     checks: list[tuple[Callable[[], object], object]] = [
         (partial(_identity, name, engine, environ), identity) for name, identity in asked["images"].items()
     ]
-    for tag, digest in asked["tags"].items():
-        checks.append((partial(_named, tag, network, network["mirrors"], mirrored), digest))
-    for tag, digest in asked["pushed"].items():
-        checks.append((partial(_named, tag, network, {}, direct), digest))
+    for tags, mirrors, registry in ((asked["tags"], network["mirrors"], mirrored), (asked["pushed"], {}, direct)):
+        checks += [(partial(_named, tag, network, mirrors, registry), digest) for tag, digest in tags.items()]
     return all(together(lambda check: bool(check[0]() == check[1]), checks, threads=_THREADS))
 
 

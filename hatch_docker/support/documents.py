@@ -1,4 +1,4 @@
-"""Small JSON documents by key, each in a file with a checksum, as the cache has them on disk. It imports nothing.
+"""Small JSON documents by key, each in a file with a checksum, as the cache keeps them. It imports nothing of ours.
 
 The first line of a file is the checksum of the rest.
 """

@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TextIO
 
 from hatch_docker.errors import OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
 
 _STYLES = {"error": "31;1", "warning": "33;1", "hint": "36;1"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandConsole:
     """A Console of `support.terminal`. `verbosity` is negative for quiet.
 
     Colours follow NO_COLOR (no-color.org), FORCE_COLOR and TERM.
     """
 
-    verbosity: int = 0
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    def __init__(self, *, verbosity: int = 0, environ: Mapping[str, str] = os.environ) -> None:
+        self.verbosity, self.environ = verbosity, environ
 
     def display(self, message: str = "") -> None:
         """Print a result to standard output. Raises OutputError if that is closed."""
@@ -92,7 +92,7 @@ def open_streams() -> None:
             # It gets the lowest number that is free. Processes that are started get it, too.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def abandon(stream: TextIO) -> None:

@@ -7,8 +7,11 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
 
 # As names, since Windows has no SIGHUP.
 _SIGNALS = ("SIGTERM", "SIGHUP")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import builds
 import pytest
 from base_maker import serve
 from builds import Bench
+from fake_engine import FakeEngine
 from fake_registry import FakeRegistry
 
 import hatch_docker
 
 _PROGRAM = """
-import sys
+import sys, time
+now = time.time_ns
+# The files of this test are older than any build.
+time.time_ns = lambda: now() + 3600 * 10**9
 from hatch_docker.frontends.cli.main import main
 main(sys.argv[1:])
 print(*sys.modules, file=sys.stderr)
@@ -66,6 +71,30 @@ _UNUSED = {
     *_CACHES,
     *_SHOWS,
 }
+# A replay compares files and asks two questions: it imports next to nothing.
+_NOT_REPLAYED = {
+    "argparse",
+    "dataclasses",
+    "email",
+    "hatchling",
+    "http.client",
+    "inspect",
+    "packaging",
+    "pathlib",
+    "platformdirs",
+    "shutil",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "typing",
+    "urllib.parse",
+    "urllib.request",
+    "hatch_docker.frontends.cli.program",
+    "hatch_docker.oci.reference",
+    "hatch_docker.session",
+    "hatch_docker.stamps.values",
+    "hatch_docker.support.cache",
+}
 
 
 @pytest.fixture
@@ -81,20 +110,44 @@ def test_of_a_build_without_news(bench: Bench) -> None:
         arguments = ["build", "-q", "-o", f"type=oci,dest={bench.root / 'image.tar'}", str(project)]
         first = builds.command(*arguments, env=builds.environment(bench.cache), folder=bench.root)
         assert first.code == 0, first.err
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *arguments],
-        env=builds.environment(bench.cache, PYTHONPATH=str(Path(hatch_docker.__file__).parents[1])),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(done.stderr.split())
+    loaded = _modules_of(arguments, builds.environment(bench.cache), bench.root)
     assert "hatch_docker.image.report" in loaded
     assert not _UNUSED & loaded
 
 
+def test_of_a_replay(bench: Bench) -> None:
+    with FakeRegistry() as registry, FakeEngine() as engine:
+        serve(bench.base(), registry, "team/base", "1")
+        project = bench.project(
+            base="", wheels=[bench.wheel("alpha")], docker=f'base = "{registry.host}/team/base:1"', folder="project"
+        )
+        environ = builds.environment(bench.cache, DOCKER_HOST=engine.address)
+        del environ["HATCH_DOCKER_CACHE_DIR"]
+        assert "hatch_docker.session" in _modules_of(["build", "-q"], environ, project)
+        # The first replay writes the result file, in which nothing is new any more.
+        _modules_of(["build", "-q"], environ, project)
+        registry.requests.clear()
+        engine.requests.clear()
+        loaded = _modules_of(["build", "-q"], environ, project)
+        assert ([request.method for request in registry.requests], len(engine.requests)) == (["HEAD"], 1)
+    assert (_UNUSED | _NOT_REPLAYED) & loaded == set()
+
+
+def _modules_of(arguments: list[str], environ: Mapping[str, str], folder: Path) -> set[str]:
+    """The modules that a command imported, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        cwd=folder,
+        env={**environ, "PYTHONPATH": str(Path(hatch_docker.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.split())
+
+
 def test_named_modules_exist() -> None:
     # A module that was renamed would no longer be looked for.
-    names = [name for name in _UNUSED if name.startswith("hatch_docker.")]
+    names = [name for name in _UNUSED | _NOT_REPLAYED if name.startswith("hatch_docker.")]
     program = "import sys, importlib.util\nfor name in sys.argv[1:]: assert importlib.util.find_spec(name), name"
     subprocess.run([sys.executable, "-c", program, *names], check=True)

@@ -23,6 +23,7 @@ from .processes import Command
 
 # The innermost function on the stack that belongs to one of these packages decides.
 STEPS = {
+    "hatch_docker.stamps": "stamp and its questions",
     "hatch_docker.engine": "engine",
     "hatch_docker.oci.registry": "registry",
     "hatch_docker.base": "base",

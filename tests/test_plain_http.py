@@ -72,6 +72,7 @@ class TestUsualAnswers:
         status, headers, body = answered(listener, answer, "HEAD", stays=True)
         assert (status, headers["docker-content-digest"], body) == (200, _DIGEST, b"")
 
+    @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
     def test_come_from_unix_sockets(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         # The path of a socket is short.
         monkeypatch.chdir(tmp_path)
@@ -116,6 +117,11 @@ class TestOtherAnswers:
         listener.close()
         with pytest.raises(OSError, match="refused"):
             ask(place, "GET", "/", {}, seconds=5)
+
+    @pytest.mark.parametrize("port", [0, 65536 + 80])
+    def test_of_no_port_are_errors_too(self, port: int) -> None:
+        with pytest.raises(OSError, match="is no port"):
+            ask(("127.0.0.1", port), "GET", "/", {}, seconds=5)
 
     @given(
         st.lists(

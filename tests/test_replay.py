@@ -252,6 +252,26 @@ class TestAReplay:
         assert done.stderr.startswith("error: standard output: cannot write: ")
         assert done.stderr.count("\n") == 1
 
+    @pytest.mark.skipif(os.name == "nt", reason="Windows removes no directory that is in use")
+    @pytest.mark.parametrize("command", ["build", "plan"])
+    def test_needs_a_working_directory(self, tmp_path: Path, command: str) -> None:
+        program = (
+            "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir(os.path.abspath('.'))\n"
+            "from hatch_docker.frontends.cli.main import main\n"
+            f"main(['{command}'])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=builds.environment(tmp_path / "cache"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: the working directory: ")
+        assert "Traceback" not in done.stderr
+
     def test_records_that_its_layers_are_used(self, build: Builds) -> None:
         before = time.time() - 2 * _DAY
         for path in build.times():

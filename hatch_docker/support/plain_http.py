@@ -102,6 +102,8 @@ def _connected(place: Place, seconds: float) -> socket.socket:
         if family is None:
             raise OSError("there are no Unix sockets here")
         return _opened(family, place, seconds)
+    if not 0 < place[1] < 1 << 16:
+        raise OSError(f"{place[1]} is no port")
     # As bytes: a text would be encoded by `idna`, which takes another import.
     for family, *_, address in socket.getaddrinfo(place[0].encode("ascii"), place[1], type=socket.SOCK_STREAM):
         try:

@@ -6,9 +6,10 @@ interrupted. A build that its stamp replays ends before argparse, or anything la
 
 from __future__ import annotations
 
+import os
 import sys
 
-from hatch_docker.frontends.cli.console import open_streams, print_error
+from hatch_docker.frontends.cli.console import CommandConsole, open_streams, print_error
 from hatch_docker.frontends.cli.replay import is_replayed, read_build, stamp_of
 from hatch_docker.frontends.cli.signals import ended_by_signals
 
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    try:
+        os.getcwd()  # noqa: PTH109 (pathlib is not imported yet)
+    except OSError as error:
+        CommandConsole().abort(f"the working directory: {error.strerror}\n  hint: go to a directory that exists")
     chosen = read_build(arguments)
     stamp = None if chosen is None else stamp_of(chosen)
     if chosen is not None and stamp is not None and is_replayed(stamp, chosen):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.errors import SourceError
-from hatch_docker.image.bytecode.parts import is_code
+from hatch_docker.image.bytecode.labels import is_code
 from hatch_docker.image.report import Built
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.tool_settings import ca_file_of

@@ -15,10 +15,10 @@ from mutations import many
 from wheel_maker import make_wheel
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.wheels.content import uses_of_file
 from hatch_docker.wheels.facts import WheelFacts, read_facts
 from hatch_docker.wheels.prune import RULES, Pruning, members_to_prune
 from hatch_docker.wheels.scan import imported_names, uses, uses_of_text
+from hatch_docker.wheels.texts import uses_of_file
 from hatch_docker.wheels.wheelfile import WheelFile
 
 Files = Mapping[str, str | bytes]

@@ -6,14 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hatch_docker.config import Packages
-from hatch_docker.image.bytecode.parts import (
-    CodeOptions,
-    CodePart,
-    cached_code,
-    code_label,
-    library_code,
-    wheels_code,
-)
+from hatch_docker.image.bytecode.labels import code_label
+from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, cached_code, library_code, wheels_code
 from hatch_docker.image.bytecode.select import modules_of
 from hatch_docker.image.layers import Budget, Group, Part, cached_layer, distribute, names_below_project, parts_of
 from hatch_docker.index.artifact import Artifact

@@ -104,7 +104,7 @@ def _files(source: Path) -> Iterator[tuple[str, Path]]:
 
 def _uses(name: str, path: Path) -> Uses:
     """What a file uses. Nothing if it cannot be read: that is an error where it is added to the image."""
-    from hatch_docker.wheels.content import TEXT_BYTES, is_text, uses_of_file
+    from hatch_docker.wheels.texts import TEXT_BYTES, is_text, uses_of_file
 
     try:
         status = path.stat()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.base.image import Base
-from hatch_docker.image.bytecode.parts import is_code
 from hatch_docker.image.layers import LAYOUT
 from hatch_docker.image.pruning import PrunedWheel, summary
+from hatch_docker.image.table import Beneath, Row, layer_table
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.image import Image, ImageIndex
@@ -21,7 +19,6 @@ from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
-from hatch_docker.support.terminal import human
 from hatch_docker.wheels.facts import WheelFacts
 
 if TYPE_CHECKING:
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 
 # Raise it if a reader of an earlier version would misread the result file.
 SCHEMA_VERSION = 1
-_SHOWN = 3
-_WIDTH = 58
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,57 +248,30 @@ def table(built: BuiltImage, seen: Mapping[str, str] = MappingProxyType({})) -> 
 
     `seen` maps the digests of layers that were shown already to the platform that they were shown for.
     """
-    ours = [made.layer for made in built.layers]
-    below = built.image.layers[: len(built.image.layers) - len(ours)]
-    base = re.sub(r"(?<=@sha256:[0-9a-f]{12})[0-9a-f]{52}", "…", built.base.name)
-    new = [made for made in built.layers if made.layer.descriptor.digest not in seen]
-    rows = [
-        (f"{base} (base, {_layers(len(below))})", human(_size(below)), "", ""),
-        *_shared_rows([made for made in built.layers if made.layer.descriptor.digest in seen], seen),
-        *(_row(list(group)) for _, group in groupby(new, key=_group)),
-        (f"total, {human(_size(ours))} above the base", human(_size(built.image.layers)), "", ""),
-    ]
-    head, *lines = aligned([("layer", "size", "unpacked", ""), *rows], right=(1, 2))
-    pruned = [f"  {summary(built.pruned)}"] if built.pruned else []
-    return [head, "  " + "─" * (max(map(len, [head, *lines])) - 2), *lines, *pruned]
+    below = built.image.layers[: len(built.image.layers) - len(built.layers)]
+    shared = [made for made in built.layers if made.layer.descriptor.digest in seen]
+    return layer_table(
+        Beneath(name=built.base.name, layers=len(below), size=_size(below)),
+        [_row(made) for made in built.layers if made.layer.descriptor.digest not in seen],
+        pruned=pruned_line(built),
+        shared=[*_shared(shared, seen)],
+    )
 
 
-def _shared_rows(shared: Sequence[MadeLayer], seen: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """A row for the layers of each platform that they are shared with."""
+def pruned_line(built: BuiltImage) -> str:
+    """What the table says of pruned files; empty if there are none."""
+    return summary(built.pruned) if built.pruned else ""
+
+
+def _shared(shared: Sequence[MadeLayer], seen: Mapping[str, str]) -> Iterator[tuple[str, list[Row]]]:
+    """The layers of each platform that they are shared with."""
     for platform in dict.fromkeys(seen[made.layer.descriptor.digest] for made in shared):
-        same = [made for made in shared if seen[made.layer.descriptor.digest] == platform]
-        unpacked = human(sum(made.layer.unpacked for made in same))
-        yield f"{_layers(len(same))} of {platform}", human(_size([made.layer for made in same])), unpacked, "shared"
+        yield platform, [_row(made) for made in shared if seen[made.layer.descriptor.digest] == platform]
 
 
-def _layers(count: int) -> str:
-    return f"{count} layer{'s' if count != 1 else ''}"
-
-
-def _group(made: MadeLayer) -> object:
-    """What the layers of one row have in common: consecutive layers of bytecode are one row."""
-    return "bytecode" if is_code(made.contents) else made
-
-
-def _row(group: Sequence[MadeLayer]) -> tuple[str, ...]:
-    contents = group[0].contents if len(group) == 1 else (f"bytecode of the above ({_layers(len(group))})",)
-    reused = sum(made.reused for made in group)
-    state = {0: "made", len(group): "reused"}.get(reused, f"{len(group) - reused} made, {reused} reused")
-    unpacked = human(sum(made.layer.unpacked for made in group))
-    return shortened(contents), human(_size([made.layer for made in group])), unpacked, state
-
-
-def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
-    """The lines of a table, indented; the columns `right` are aligned to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  "
-        + "  ".join(
-            f"{cell:>{width}}" if column in right else f"{cell:<{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+def _row(made: MadeLayer) -> Row:
+    layer = made.layer
+    return Row(contents=made.contents, size=layer.descriptor.size, unpacked=layer.unpacked, reused=made.reused)
 
 
 def how_to_run(built: Built) -> str:
@@ -313,16 +281,6 @@ def how_to_run(built: Built) -> str:
     published = "".join(f" -p {port}:{port}" for port in ports)
     interactive = "" if config.entrypoint else " -it"
     return f"docker run --rm{interactive}{published} {built.references[0].familiar}"
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first of some names, in a width that fits a terminal, and the number of the others."""
-    shown = " · ".join(names[:_SHOWN])
-    while len(shown) > _WIDTH and "·" in shown:
-        shown = shown.rpartition(" · ")[0]
-    more = len(names) - shown.count(" · ") - 1
-    shown = shown if len(shown) <= _WIDTH else shown[: _WIDTH - 1] + "…"
-    return f"{shown} · {more} more" if more else shown
 
 
 def _size(layers: Sequence[Layer]) -> int:

@@ -24,26 +24,15 @@ from hatch_docker.wheels.findings import (
     tests_of_module,
 )
 from hatch_docker.wheels.opened import opened_libraries
-from hatch_docker.wheels.scan import (
-    imported_names,
-    packages_of,
-    uses,
-    uses_by_import,
-    uses_of_binary,
-    uses_of_script,
-    uses_of_text,
-)
-from hatch_docker.wheels.sources import built_files, names_of, quoted, take_named
+from hatch_docker.wheels.scan import imported_names, uses_by_import, uses_of_binary
+from hatch_docker.wheels.sources import built_files, names_of, take_named
 from hatch_docker.wheels.suites import find_suites
+from hatch_docker.wheels.texts import TEXT_BYTES, is_text, uses_of_file, uses_of_module
 from hatch_docker.wheels.wheelfile import WheelFile, entry_points_of
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
-# Files that may name a module or a path, though they are no modules; larger ones are data, or compiled programs.
-TEXTS = (".cfg", ".conf", ".ini", ".json", ".properties", ".pth", ".toml", ".txt", ".xml", ".yaml", ".yml")
-_SHELL = (".bash", ".env", ".ksh", ".service", ".sh", ".zsh")
 # What tools for development read, but no program.
 _DEVELOPMENT = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "mypy.ini"}
-TEXT_BYTES = 1 << 20
 _BINARIES = (".a", ".gif", ".gz", ".jpg", ".mo", ".npy", ".npz", ".png", ".pyc", ".so")
 _LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
 # Extension modules and modules without a source; not libraries, which import nothing.
@@ -97,28 +86,6 @@ def read_content(wheel: WheelFile) -> WheelContent:
         opens=tuple(sorted(opens, key=lambda each: each.place)),
         libraries={path: library for path, (_, library) in binaries.items() if library},
     )
-
-
-def is_text(name: str) -> bool:
-    """Whether a file of this name may name a module or a path, be it a module, a script, or a configuration."""
-    suffix = posixpath.splitext(name)[1]
-    return suffix in {"", ".py", *TEXTS, *_SHELL}
-
-
-def uses_of_file(name: str, data: bytes) -> Uses:
-    """What a file uses; nothing if it is no text."""
-    if b"\0" in data:
-        return NO_USES
-    if name.endswith(".py"):
-        return uses_of_module(data, name)
-    if name.endswith(_SHELL) or data.startswith(b"#!"):
-        return Uses.joined([uses_of_script(data), uses_of_module(data, name)])
-    return uses_of_text(data)
-
-
-def uses_of_module(source: bytes, path: str) -> Uses:
-    """What the module at `path` uses."""
-    return replace(uses(source, path), sources=quoted(source, packages_of))
 
 
 def _places(wheel: WheelFile) -> Iterator[tuple[str, str]]:

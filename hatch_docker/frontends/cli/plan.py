@@ -18,11 +18,12 @@ from hatch_docker.compiling.builder import builder_name
 from hatch_docker.compiling.compile import cached_wheel
 from hatch_docker.compiling.context import open_context
 from hatch_docker.compiling.trees import is_package, tree_place
-from hatch_docker.image.bytecode.parts import code_label, code_options, joint_code
+from hatch_docker.image.bytecode.labels import code_label
+from hatch_docker.image.bytecode.parts import code_options, joint_code
 from hatch_docker.image.preview import LayerPreview, PlannedLayer
 from hatch_docker.image.pruning import pruned_files, pruning_of
-from hatch_docker.image.report import aligned, shortened
 from hatch_docker.image.runtime import with_init
+from hatch_docker.image.table import aligned, shortened
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.oci.reference import Reference

@@ -10,6 +10,7 @@ from hatch_docker.base.image import Base
 from hatch_docker.base.target import VENV, TargetPython
 from hatch_docker.config import Runtime
 from hatch_docker.image.bytecode.compiler import optimization_of
+from hatch_docker.image.bytecode.labels import LABEL, code_label
 from hatch_docker.image.bytecode.select import Modules, is_module, modules_of
 from hatch_docker.image.bytecode.stdlib import is_library_file
 from hatch_docker.image.environment import environment
@@ -21,8 +22,6 @@ from hatch_docker.support.cache import Cache
 
 # Part of the cache key: raise it if other modules are compiled, or to other bytes.
 FORMAT = 1
-_NAMED = 2
-_LABEL = "bytecode"
 _APP = "app/"
 
 
@@ -124,18 +123,7 @@ def library_code(replaced: Iterable[str] = ()) -> CodePart:
 
 def joint_code(modules: tuple[Modules, ...] = (), files: tuple[Entry, ...] = ()) -> CodePart:
     """The only part of bytecode in an image with few layers."""
-    return CodePart(contents=(_LABEL,), modules=modules, files=files, library=True)
-
-
-def code_label(names: Sequence[str]) -> str:
-    """What a layer of bytecode is called in reports: `bytecode of numpy, pandas and 3 others`."""
-    shown = [*names] if len(names) <= _NAMED + 1 else [*names[:_NAMED], f"{len(names) - _NAMED} others"]
-    return f"{_LABEL} of {' and '.join(filter(None, (', '.join(shown[:-1]), shown[-1])))}"
-
-
-def is_code(contents: Sequence[str]) -> bool:
-    """Whether a layer with these contents is one of bytecode."""
-    return len(contents) == 1 and (contents[0] == _LABEL or contents[0].startswith(f"{_LABEL} of "))
+    return CodePart(contents=(LABEL,), modules=modules, files=files, library=True)
 
 
 def stacked(

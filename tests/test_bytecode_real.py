@@ -17,11 +17,12 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.base.transports import BaseRequest
 from hatch_docker.config import BaseSpec, Settings
 from hatch_docker.errors import BytecodeUnavailableError
-from hatch_docker.image.bytecode import ways
+from hatch_docker.image.bytecode import start, ways
 from hatch_docker.image.bytecode.compiler import Compiler, Source
 from hatch_docker.image.bytecode.frames import answers
+from hatch_docker.image.bytecode.start import LIBRARIES
 from hatch_docker.image.bytecode.stdlib import standard_library
-from hatch_docker.image.bytecode.unpacked import LIBRARIES, archive
+from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.image.bytecode.ways import WAYS, open_compiler
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
@@ -86,8 +87,8 @@ def install(base: Base, services: Services, folder: Path) -> TargetPython:
         path.chmod(0o755)
         loader = str(path) if path.name.startswith("ld-") else loader
     program = folder / f"python{python.minor}"
-    start = f'exec {loader} --library-path {root / LIBRARIES} {root}{python.interpreter} "$@"'
-    program.write_text(f"#!/bin/sh\n{start}\n")
+    script = f'exec {loader} --library-path {root / LIBRARIES} {root}{python.interpreter} "$@"'
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     return python
 
@@ -128,8 +129,7 @@ def test_no_way_is_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = bench.services.root / "scripts"
     folder.mkdir()
     (folder / "sandbox.py").write_text(text)
-    (folder / "main.py").write_text(ways.script())
-    monkeypatch.setattr(ways, "_FOLDER", folder)
+    monkeypatch.setattr(start, "_FOLDER", folder)
     bench.services = make_services(bench.services.root, Settings(cache_dir=str(bench.services.cache.root)))
     with pytest.raises(BytecodeUnavailableError) as raised:
         bench.open(base, *WAYS)

@@ -25,9 +25,9 @@ from hatch_docker.image.bytecode.chunks import Ended, Talk, compiler_of, identif
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source, optimization_of
 from hatch_docker.image.bytecode.frames import LARGEST_SOURCE, answers, joined
 from hatch_docker.image.bytecode.host import open_host
-from hatch_docker.image.bytecode.process import talk
+from hatch_docker.image.bytecode.process import script, talk
 from hatch_docker.image.bytecode.stdlib import _has_bytecode, _is_importable
-from hatch_docker.image.bytecode.ways import open_compiler, script
+from hatch_docker.image.bytecode.ways import open_compiler
 from hatch_docker.oci.filesystem import Node
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress
@@ -261,12 +261,11 @@ class TestProcesses:
             talk(b"", command=(str(tmp_path / "none"),), environ={})
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer of CPU time")
-    def test_a_module_has_limited_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ways, "script", lambda: script().replace("SECONDS = 60", "SECONDS = 0.2"))
+    def test_a_module_has_limited_time(self) -> None:
         # The body of `finally` is compiled twice.
         nested = "".join("  " * n + "try: pass\n" + "  " * n + "finally:\n" for n in range(18)) + "  " * 18 + "pass\n"
         slow = nested.replace("pass\n", "x\n", 1).encode() * 40
-        command = (sys.executable, "-S", "-s", "-B", "-c", ways.script())
+        command = (sys.executable, "-S", "-s", "-B", "-c", script().replace("SECONDS = 60", "SECONDS = 0.2"))
         run = partial(talk, command=command, environ={**os.environ, "PYTHONHASHSEED": "0"})
         compiler = compiler_of("x", run, identify(run, this_python()), optimization=0, threads=1)
         ((first, second, third),) = compiler.compile([sources_of(a=b"1", b=slow, c=b"2")], checked=False)

@@ -6,12 +6,15 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import BytecodeUnavailableError, readable
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.frames import Identity, answers, code_of, compilable, identity_of, request
 from hatch_docker.support.threads import together
+
+if TYPE_CHECKING:
+    from hatch_docker.base.target import TargetPython
 
 # How a module may end the interpreter: it overflows the stack, or is not compiled in time (ITIMER_PROF). A process that
 # ends in another way was ended by somebody else.

@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import readable
 from hatch_docker.image.bytecode.compiler import Code, Source
+
+if TYPE_CHECKING:
+    from hatch_docker.base.target import TargetPython
 
 # No real module comes near it: the largest have 2 MiB. A larger one stays a source, on every machine.
 LARGEST_SOURCE = 8 << 20

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode.chunks import Ended
@@ -22,6 +24,12 @@ _SECONDS = 3600.0
 _READ = 1 << 20
 _MESSAGES = 1 << 14
 _POLL_SECONDS = 0.5
+
+
+@cache
+def script() -> str:
+    """The text of `main`, for an interpreter's `-c`."""
+    return (Path(__file__).parent / "main.py").read_text(encoding="utf-8")
 
 
 def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str], patience: float = PATIENCE) -> Ended:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,16 +18,13 @@ from hatch_docker.base.interpreter import library_directories, needs_content
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import BytecodeUnavailableError, ImageError, readable
 from hatch_docker.image.bytecode.frames import joined
+from hatch_docker.image.bytecode.start import LIBRARIES
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge
 from hatch_docker.oci.source import fetch
 from hatch_docker.support.elf import Library, program_interpreter, read_library_at
 
-# Part of the archive's cache key: raise it when the same image gives another archive.
-FORMAT = 1
-# The directory of all shared libraries, for LD_LIBRARY_PATH.
-LIBRARIES = "hatch-docker"
 # What an interpreter loads to start, and to read sources: modules of encodings, and the names of characters.
 _MODULES = r"[^/]+\.py|(?:collections|encodings|importlib|re)/[^/]+\.py"
 _EXTENSIONS = r"lib-dynload/(?:unicodedata|_multibytecodec|_codecs_[a-z0-9]+)\.[^/]*so"
@@ -174,8 +171,3 @@ def _checked(path: str) -> str:
 
 def _shown(path: str) -> str:
     return readable(path if len(path) <= 100 else f"{path[:100]}…")
-
-
-def environ() -> Mapping[str, str]:
-    """The whole environment of the interpreter."""
-    return {"LD_LIBRARY_PATH": f"/{LIBRARIES}", "PYTHONHASHSEED": "0"}

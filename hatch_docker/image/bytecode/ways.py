@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.base.image import Base, open_base
@@ -28,18 +27,23 @@ from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.container import open_container
 from hatch_docker.image.bytecode.frames import Identity, identity_of
 from hatch_docker.image.bytecode.host import open_host
-from hatch_docker.image.bytecode.process import talk
-from hatch_docker.image.bytecode.unpacked import FORMAT, archive, environ
+from hatch_docker.image.bytecode.process import script, talk
+from hatch_docker.image.bytecode.start import (
+    ARCHIVES,
+    IDENTITIES,
+    archive_key,
+    identity_key,
+    interpreter_command,
+)
+from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.threads import at_most
 
 # The CPUs whose programs a CPU runs, besides its own.
 _ALSO_RUNS: Mapping[str, frozenset[str]] = {"amd64": frozenset({"386"})}
-_FOLDER = Path(__file__).parent
 # For the first answer, of an interpreter that may be damaged.
 _ANSWER_SECONDS = 60
-_KIND = "interpreters"
 _HINT = (
     "run an engine, or install exactly that Python, or build on a Linux machine of the image's CPU that allows user "
     "namespaces; or set bytecode = false"
@@ -127,20 +131,12 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
     if python.platform.architecture not in {host.architecture, *_ALSO_RUNS.get(host.architecture, ())}:
         base, of_other = _for_this_machine(wanted), f" for {host}"
     services = wanted.services
-    arguments = ("-S", "-s", "-B", "-c", script())
     files = _stored(base, services)
-    command = sandboxed(files, base.facts.python.interpreter, *arguments)
+    command = (*interpreter_command(files, base), script())
     run = at_most(services.threads, partial(talk, command=command, environ=os.environ))
-    programs = script() + (_FOLDER / "sandbox.py").read_text(encoding="utf-8")
-    identity = _identity(f"{files.name} {programs}", partial(run, patience=_ANSWER_SECONDS), python, services.cache)
+    identity = _identity(identity_key(files), partial(run, patience=_ANSWER_SECONDS), python, services.cache)
     optimization, threads = wanted.optimization, services.threads
     return compiler_of(f"the base's Python{of_other}", run, identity, optimization=optimization, threads=threads)
-
-
-def sandboxed(files: Path, program: str, *arguments: str) -> tuple[str, ...]:
-    """The command that runs a program of an archive of files in a sandbox."""
-    variables = [f"{name}={value}" for name, value in environ().items()]
-    return (sys.executable, "-I", "-S", str(_FOLDER / "sandbox.py"), str(files), *variables, program, *arguments)
 
 
 def _for_this_machine(wanted: _Wanted) -> Base:
@@ -155,34 +151,33 @@ def _for_this_machine(wanted: _Wanted) -> Base:
 
 def _stored(base: Base, services: Services) -> Path:
     """The archive of the base's interpreter, in the cache. Raises HatchDockerError."""
-    store, key = services.cache, f"{FORMAT} {base.merged.config_descriptor.digest}"
+    store, key = services.cache, archive_key(base)
 
     def find() -> Path | None:
-        known = store.get(_KIND, key)
+        known = store.get(ARCHIVES, key)
         return store.obtain(str(known.get("archive"))) if known else None
 
     def make() -> Path:
         data = archive(base.merged, base.facts.python, threads=services.threads)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         path = store.add([data], digest, what="the base's interpreter")
-        store.put(_KIND, key, {"archive": digest})
+        store.put(ARCHIVES, key, {"archive": digest})
         return path
 
-    return store.once(f"{_KIND} {key}", find, make)
+    return store.once(f"{ARCHIVES} {key}", find, make)
 
 
-def _identity(interpreter: str, run: Talk, python: TargetPython, cache: Cache) -> Identity:
+def _identity(key: str, run: Talk, python: TargetPython, cache: Cache) -> Identity:
     """The Python that a sandbox runs, which was seen on this machine before, or is tried.
 
     Trying takes as long as compiling a few modules. Raises BytecodeUnavailableError.
     """
-    machine = json.dumps([*os.uname(), os.geteuid()])
-    known = cache.get("identities", f"{machine} {interpreter}")
+    known = cache.get(IDENTITIES, key)
     with contextlib.suppress(KeyError, TypeError, ValueError):
         if known and not (identity := identity_of(str(known["answer"]).encode())).difference(python):
             return identity
     identity = identify(run, python)
-    cache.put("identities", f"{machine} {interpreter}", {"answer": identity.answer.decode()})
+    cache.put(IDENTITIES, key, {"answer": identity.answer.decode()})
     return identity
 
 
@@ -200,12 +195,6 @@ def _on_this_machine(wanted: _Wanted) -> Compiler:
         optimization=wanted.optimization,
         threads=services.threads,
     )
-
-
-@cache
-def script() -> str:
-    """The text of `main`, for an interpreter's `-c`."""
-    return (_FOLDER / "main.py").read_text(encoding="utf-8")
 
 
 Way = Callable[[_Wanted], Compiler]

@@ -15,11 +15,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hatch_docker.engine.container import LABEL, LIMIT, MAIN, Container, new, opened
-from hatch_docker.engine.files import CHUNK
-from hatch_docker.engine.limits import Limits
 from hatch_docker.engine.plain import PlainApi, plain_address
-from hatch_docker.engine.probe import refusal
 from hatch_docker.engine.translate import ForeignError, hint, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.archive import archive
@@ -31,6 +27,9 @@ from hatch_docker.support.threads import once
 
 if TYPE_CHECKING:
     from docker import APIClient
+
+    from hatch_docker.engine.container import Container
+    from hatch_docker.engine.limits import Limits
 
 _CONNECT_SECONDS = 15
 _TIMEOUT_SECONDS = 600
@@ -89,6 +88,8 @@ class Engine:
             return
         with self._asking:
             if platform not in self._refusals:
+                from hatch_docker.engine.probe import refusal
+
                 self._refusals[platform] = refusal(self._api, platform)
         if reason := self._refusals[platform]:
             raise ForeignError(
@@ -98,6 +99,8 @@ class Engine:
 
     def save(self, name: str) -> Iterator[bytes]:
         """An image as `docker save` writes it, in chunks; raises EngineError if the engine has no such image."""
+        from hatch_docker.engine.files import CHUNK
+
         with translated(f"the engine has no image {name}, or cannot save it"):
             yield from self._images.get_image(name, chunk_size=CHUNK)
 
@@ -154,22 +157,24 @@ class Engine:
         network: bool,
         limits: Limits,
         platform: Platform | None = None,
-        main: Sequence[str] = MAIN,
+        main: Sequence[str] = (),
     ) -> Iterator[Container]:
         """A container of an image that the engine has. It is removed at the end of the block, or of this process.
 
         `what` is its purpose, such as "compiling psutil", for messages. With `network` it has the engine's default
         network and the proxies of Docker's configuration; without, it has no network, and only the capabilities that
         root needs for files. `limits` hold for the whole life of the container. `platform` is the image's. Its main
-        process, `main`, prints an empty line, and waits for the end of its input.
+        process, `main` or `container.MAIN`, prints an empty line, and waits for the end of its input.
 
         Raises EngineError if it does not start, which a foreign platform may be a reason for, or reaches a limit.
         """
+        from hatch_docker.engine.container import MAIN, new, opened
+
         if platform:
             self.require(platform)
         sweep(self._api, before=time.time() - _ABANDONED_SECONDS)
         made = new(self._api, what, limits)
-        with opened(made, image, network=network, platform=platform, main=main) as container:
+        with opened(made, image, network=network, platform=platform, main=main or MAIN) as container:
             yield container
 
     def _send(
@@ -280,6 +285,8 @@ def sweep(api: APIClient, *, before: float) -> None:
     A running container ends with its process, but the process may have been killed before it started the container.
     Containers whose time limit ended `before` are removed too: a command in them may keep its input open.
     """
+    from hatch_docker.engine.container import LABEL, LIMIT
+
     with contextlib.suppress(EngineError), translated("old containers cannot be removed"):
         for container in api.containers(all=True, filters={"label": LABEL}):
             limit = (container.get("Labels") or {}).get(LIMIT, "")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from hatch_docker.base.additions import add_to_base
 from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.image import Base, files_of
+from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.accounts import Account, account_of
@@ -48,6 +49,7 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.several import steps
 from hatch_docker.support.threads import once
+from hatch_docker.wheels.editable import editable_members
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 
 if TYPE_CHECKING:
@@ -260,8 +262,18 @@ def _image(plan: Plan, own: Own, layered: _Layered, bytecode: Sequence[MadeLayer
             if wheel.tree
         ),
         wheel=_wheel_file(own, inputs.own) if inputs.own else None,
+        editable=_editable(inputs, contents),
         pruned=pruned_of(inputs.wheels),
     )
+
+
+def _editable(inputs: _Inputs, contents: _Contents) -> frozenset[str]:
+    """The members of the project's wheel on whose contents nothing else of the image depends."""
+    if inputs.own is None:
+        return frozenset()
+    site = f"{VENV}/lib/{inputs.fetched.base.facts.python.lib_name}/site-packages/"
+    places = [entry.path.removeprefix(site) for entry in (*contents.extra, *contents.highest)]
+    return editable_members(inputs.own.facts, [wheel.facts for wheel in inputs.dependencies], places)
 
 
 def _code_maker(plan: Plan, image: ImagePlan, base: Base, services: Services) -> CodeMaker:

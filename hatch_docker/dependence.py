@@ -79,6 +79,18 @@ def all_inputs(inputs: Inputs, plan: Plan, services: Services, *, written: Itera
     )
 
 
+def editable_files(reads: Reads, built: Built, inputs: Inputs) -> dict[str, str]:
+    """The files that nothing but the members of the project's wheel depends on: these, by absolute path."""
+    named = {*inputs.paths, *inputs.besides}
+    below = tuple(f"{each}{os.sep}" for each in (*inputs.directories[1:], *inputs.folders))
+    members = built.images[0].editable
+    return {
+        path: member
+        for path, member in reads.copies().items()
+        if member in members and path not in named and not path.startswith(below)
+    }
+
+
 def asked(plan: Plan, built: Built, services: Services, outputs: Collection[str], engine: str) -> Asked:
     """The answers of registries and the engine at `engine`. Raises EngineError."""
     pushed = {str(each): built.digest for each in built.references} if "push" in outputs else {}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
@@ -32,7 +32,9 @@ from hatch_docker.config import (
     parse,
     refuse,
 )
-from hatch_docker.dependence import all_inputs, asked, has_stamp, project_inputs, valid_until
+from hatch_docker.dependence import all_inputs, asked, editable_files, has_stamp, project_inputs, valid_until
+from hatch_docker.edits.record import MessageRecord, OutputRecord
+from hatch_docker.edits.recording import record_of
 from hatch_docker.engine.plain import plain_address
 from hatch_docker.errors import ConfigError, HatchDockerError, RemoteCacheError
 from hatch_docker.image.extra_files import check_sources
@@ -48,7 +50,7 @@ from hatch_docker.image.outputs import (
     result_text,
     write_records,
 )
-from hatch_docker.image.report import Built, again, tables
+from hatch_docker.image.report import Built, again, pruned_line, tables
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
@@ -119,6 +121,8 @@ class Session:
         self._joined = self._pushes = False
         self._built: Built | None = None
         self._directory = Path()
+        # The notes and warnings before anything was written.
+        self._notes: list[tuple[str, str]] = []
 
     @cached_property
     def _configuration(self) -> tuple[Config, Mistakes, Services]:
@@ -307,6 +311,7 @@ class Session:
     def _made(self, name: str, destination: Destination) -> tuple[Built, list[str]]:
         """The build, and what an output makes of it."""
         built = self._build(destination.directory)
+        self._notes = self._notes if self._outputs else [*self.terminal.messages]
         return built, OUTPUTS[name].write(built, destination)
 
     def _trusting(self, work: Callable[[], _T]) -> _T:
@@ -390,16 +395,37 @@ class Session:
             return
         engine = plain_address(self.services.host.environ)
         with contextlib.suppress(HatchDockerError, OSError, ValueError):
+            inputs = all_inputs(inputs, plan, self.services, written=[*self._files(), *texts])
             self._stamp.leave(
-                all_inputs(inputs, plan, self.services, written=[*self._files(), *texts]),
+                inputs,
                 asked(plan, self.built, self.services, outputs, engine),
                 self._result(text, texts),
                 until=valid_until(self.services),
+                edits=None if texts else self._edits(inputs, plan),
             )
 
-    def _files(self) -> list[Path]:
-        """The files that outputs wrote."""
-        named = [name for kind, names in self._outputs.items() if OUTPUTS[kind].is_file for name in names]
+    def _edits(self, inputs: Inputs, plan: Plan) -> dict[str, Any] | None:
+        """What the stamp records for builds after which only contents of the project's files change."""
+        built, reads = again(self.built), self._source.reads
+        with contextlib.suppress(HatchDockerError, TypeError, ValueError, OSError):
+            files = editable_files(reads, built, inputs) if reads else {}
+            paths = {kind: [str(path.absolute()) for path in self._files([kind])] for kind in self._outputs}
+            output = OutputRecord(
+                outputs=[(kind, path) for kind in self._outputs for path in paths[kind] or [""]],
+                references=list(map(str, built.references)),
+                result=str(result_path(built, self._directory).absolute()),
+                document=result_text(built, self._outputs),
+            )
+            run = how_to_start(built, self._outputs, self._directory)
+            message = MessageRecord(notes=self._notes, pruned=pruned_line(built.images[0]), run=run)
+            record = record_of(plan, built, self.services, files, output, message)
+            return record.to_json() if record else None
+        return None
+
+    def _files(self, kinds: Collection[str] = OUTPUTS) -> list[Path]:
+        """The files that outputs of these kinds wrote."""
+        made = [names for kind, names in self._outputs.items() if OUTPUTS[kind].is_file and kind in kinds]
+        named = [name for names in made for name in names]
         return [self._directory / name for name in named]
 
     def _result(self, text: str, texts: Mapping[Path, str]) -> Result:

@@ -20,6 +20,7 @@ from fake_engine import FakeEngine
 from fake_registry import Failure, FakeRegistry
 
 from hatch_docker.build import build as make
+from hatch_docker.edits.make import make as make_edited
 from hatch_docker.plan import plan as decide
 from hatch_docker.stamps.files import TooLargeError, are_same, changed, states_of
 from hatch_docker.stamps.repository import commit_files, tracking_files
@@ -46,9 +47,14 @@ class Runs:
             self.plans.append(1)
             return decide(*given, **options)
 
+        def edited(*given: Any, **options: Any) -> Any:
+            self.plans.append(1)
+            return make_edited(*given, **options)
+
         # The files of this test are older than any build.
         with (
             mock.patch("hatch_docker.session.plan", plan),
+            mock.patch("hatch_docker.edits.finish.make", edited),
             mock.patch("time.time_ns", side_effect=lambda: now() + HOUR),
         ):
             outcome = builds.command("build", *arguments, env=environ, folder=self.project)

@@ -54,7 +54,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def build(self, **options: Any) -> Generator[str, None, None]:
         """Build as Hatch does; then show the report, and print the image's name by digest to standard output."""
         self._stamp = self._open_stamp(options)
-        if self._stamp and (text := self._stamp.replay(self.app)) is not None:
+        if self._stamp and (text := self._replay(self._stamp)) is not None:
             *paths, name = text.splitlines()
             yield from paths
             self.app.display(name)
@@ -74,6 +74,19 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             if paths:
                 text = "\n".join([*paths, self.session.built.digest_reference])
                 self.session.leave_stamp(text, chosen=bool(options.get("versions")))
+
+    def _replay(self, stamp: Stamp) -> str | None:
+        """The standard output of a build that has nothing to do, or little; None if a whole one has to run."""
+        text = stamp.replay(self.app)
+        if text is None and stamp.edits:
+            from hatch_docker.edits.run import run
+
+            try:
+                return run(stamp, self.app)
+            except KeyboardInterrupt:
+                self.app.abort("interrupted", code=130)
+                raise
+        return text
 
     def _open_stamp(self, options: Mapping[str, Any]) -> Stamp | None:
         """The stamp of a build that does nothing but build."""

@@ -63,7 +63,8 @@ class BuiltImage:
     """An image for one platform, and the facts for its report.
 
     `version` is that of the project's wheel. `layers` are those above the base. `lock` is the file name of the lock.
-    `wheel` is the project's own, None if it has none. `pruned` are the wheels of which files are left out.
+    `wheel` is the project's own, None if it has none, and `editable` its members on whose contents nothing else of the
+    image depends. `pruned` are the wheels of which files are left out.
     """
 
     version: str
@@ -74,6 +75,7 @@ class BuiltImage:
     compiled: tuple[CompiledWheel, ...] = ()
     sources: tuple[BuiltSource, ...] = ()
     wheel: BuiltFile | None = None
+    editable: frozenset[str] = frozenset()
     pruned: tuple[PrunedWheel, ...] = ()
 
     @property

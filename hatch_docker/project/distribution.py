@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -192,9 +193,10 @@ class OwnBuild:
     def _inputs(self) -> str:
         builder = self._other(WheelBuilder)
         metadata, project = builder.metadata, builder.metadata.config.get("project", {})
-        if self._has_hooks() or project.get("dynamic") or metadata.hatch.metadata.hook_config:
+        # The version is in the core metadata, wherever it comes from.
+        if self._has_hooks() or {*project.get("dynamic", ())} - {"version"} or metadata.hatch.metadata.hook_config:
             return ""
-        if any(name in builder.target_config or name in builder.build_config for name in _MORE_FILES):
+        if _adds_files(builder):
             return ""
         files = [
             [file.distribution_path, os.access(file.path, os.X_OK), _digest(Path(file.path))]
@@ -231,7 +233,28 @@ def reads_of(builder: BuilderInterface[Any, Any]) -> Reads | None:
     if source == "vcs":
         # Whether the checkout is clean depends on files outside of the project otherwise.
         return Reads(is_tracked=True) if is_top(str(builder.root)) else None
-    return Reads() if source == "regex" else None
+    return Reads(copies=partial(_copies, builder)) if source == "regex" else None
+
+
+def _copies(builder: BuilderInterface[Any, Any]) -> dict[str, str]:
+    """The members of the wheel that are files as they are, by the absolute path of these; see `Reads`."""
+    wheel, root = WheelBuilder(builder.root, metadata=builder.metadata), Path(builder.root)
+    # Otherwise, a member has the time of its file.
+    if not wheel.config.reproducible or _adds_files(wheel):
+        return {}
+    core, metadata = builder.metadata.core, builder.metadata
+    read = [core.readme_path, *core.license_files, "pyproject.toml"]
+    if "version" in metadata.config.get("project", {}).get("dynamic", ()):
+        read.append(str(metadata.hatch.version.config.get("path", "")))
+    found: dict[str, list[str]] = {}
+    for file in wheel.recurse_included_files():
+        found.setdefault(str(root / file.path), []).append(file.distribution_path.replace(os.sep, "/"))
+    others = {os.path.normpath(root / each) for each in read if each}
+    return {path: members[0] for path, members in found.items() if len(members) == 1 and path not in others}
+
+
+def _adds_files(builder: BuilderInterface[Any, Any]) -> bool:
+    return any(name in builder.target_config or name in builder.build_config for name in _MORE_FILES)
 
 
 def _subtables(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

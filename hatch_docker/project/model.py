@@ -45,9 +45,14 @@ BuildMetadata: TypeAlias = "Callable[[Artifact, str], BuiltMetadata]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """What a project's metadata and distribution are made of: its files, and what Git tracks of it if `is_tracked`."""
+    """What a project's metadata and distribution are made of: its files, and what Git tracks of it if `is_tracked`.
+
+    `copies` lists files, by absolute path, whose contents are members of the project's wheel, and shape nothing else of
+    it but its RECORD: the members' paths. It is called after the wheel was built, and raises what reading raises.
+    """
 
     is_tracked: bool = False
+    copies: Callable[[], Mapping[str, str]] = dict
 
 
 def _no_distribution() -> AbstractContextManager[Own]:

@@ -25,6 +25,7 @@ _RACY_NANOSECONDS = 2 * 10**9
 _MOST_FILES = 20_000
 _MOST_BYTES = 512 * 10**6
 _CHUNK = 1 << 20
+_HEX_DIGITS = 64
 _ABSENT: State = [0, 0, 0, 0, 0, ""]
 
 
@@ -75,6 +76,17 @@ def changed(some: States, others: States) -> list[str]:
     return [path for path, state in some.items() if path in others and _identity(state) != _identity(others[path])]
 
 
+def edited(earlier: States, now: States) -> list[str]:
+    """The files whose contents alone changed; none if anything else did: modes, links, or which files there are."""
+    if earlier.keys() != now.keys():
+        return []
+    paths = changed(earlier, now)
+    plain = all(
+        earlier[path][0] == now[path][0] and _is_plain(earlier[path]) and _is_plain(now[path]) for path in paths
+    )
+    return paths if plain else []
+
+
 def is_recent(state: State, taken: int) -> bool:
     """Whether a file may have changed since its state was taken, although its times are the same."""
     return is_newer(state, taken - _RACY_NANOSECONDS)
@@ -91,6 +103,12 @@ def _below(directory: str, inputs: Mapping[str, Any], *, everything: bool = Fals
     for _, path in source_files(directory, besides=inputs["besides"], everything=everything):
         if not (path.startswith(output) and OUTPUT.fullmatch(path[len(output) :].replace(os.sep, "/"))):
             yield path
+
+
+def _is_plain(state: State) -> bool:
+    """Whether a file is one that nobody executes, and no link."""
+    mode = int(state[0])
+    return stat.S_ISREG(mode) and not mode & 0o111 and len(str(state[5])) == _HEX_DIGITS
 
 
 def _identity(state: State) -> tuple[object, object]:

@@ -33,8 +33,8 @@ def still_answered(asked: Mapping[str, Any], environ: Mapping[str, str]) -> bool
     Any failure is another answer. Raises EngineError.
     """
     engine, network = asked["engine"], asked["network"]
-    mirrored = once(lambda: _registry(network, environ, network["mirrors"]))
-    direct = once(lambda: _registry(network, environ, {}))
+    mirrored = once(lambda: registry_of(network, environ, network["mirrors"]))
+    direct = once(lambda: registry_of(network, environ, {}))
     checks: list[tuple[Callable[[], object], object]] = [
         (partial(_identity, name, engine, environ), identity) for name, identity in asked["images"].items()
     ]
@@ -108,7 +108,8 @@ def _is_plain(host: str, port: str | None, insecure: Iterable[str]) -> bool:
     return not proxied and not {host, f"{host}:{port}"}.isdisjoint(insecure)
 
 
-def _registry(network: Mapping[str, Any], environ: Mapping[str, str], mirrors: Mapping[str, str]) -> Registry:
+def registry_of(network: Mapping[str, Any], environ: Mapping[str, str], mirrors: Mapping[str, str]) -> Registry:
+    """The client for registries with the settings of a `values.Asked`, and these mirrors."""
     from urllib.request import getproxies
 
     from hatch_docker.oci.registry.auth import Credentials

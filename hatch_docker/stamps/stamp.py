@@ -12,7 +12,7 @@ import os
 import time
 
 from hatch_docker.errors import HatchDockerError
-from hatch_docker.stamps.files import TooLargeError, are_same, is_newer, is_recent, paths_of, states_of
+from hatch_docker.stamps.files import TooLargeError, are_same, edited, is_newer, is_recent, paths_of, states_of
 from hatch_docker.stamps.host import cache_folder, code_digest, environment_digest
 from hatch_docker.stamps.questions import still_answered
 from hatch_docker.support.documents import decoded, document_path
@@ -60,6 +60,8 @@ class Stamp:
         self._machine = [code_digest(), environment_digest(environ)]
         self._known: tuple[States, int] = (self._document.get("states", {}), self._document.get("taken", 0))
         self._states: States | None = None
+        # What changed, if nothing else but contents did.
+        self._edited: list[str] = []
 
     def replay(self, console: Console) -> str | None:
         """Say what the build said, if nothing changed since; returns its standard output, None if it has to be run."""
@@ -74,6 +76,7 @@ class Stamp:
                 return None
             states = states_of(paths_of(document["inputs"]), *self._known)
             self._known = states, self._began
+            self._edited = edited(document["states"], states)
             if not are_same(document["states"], states) or not _are_unchanged(document["files"]):
                 return None
             if not still_answered(document["asked"], self._environ):
@@ -96,18 +99,50 @@ class Stamp:
             if not any(is_newer(state, self._began - _CLOCK_NANOSECONDS) for state in states.values()):
                 self._states = states
 
-    def leave(self, inputs: Inputs, asked: Asked, result: Result, *, until: int) -> None:
+    @property
+    def edits(self) -> dict[str, Any] | None:
+        """What is recorded for edits, if since the build only contents of files changed, as `replay` saw; else None."""
+        recorded: dict[str, Any] = self._document.get("edits") or {}
+        return recorded if self._edited and recorded else None
+
+    @property
+    def changes(self) -> dict[str, tuple[str, str]]:
+        """The files whose contents changed, each with the SHA-256 of the earlier and of the new one."""
+        earlier, now = self._document["states"], self._known[0]
+        return {path: (str(earlier[path][5]), str(now[path][5])) for path in self._edited}
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The stamp as it is stored."""
+        return self._document
+
+    @property
+    def entries(self) -> list[str]:
+        """What of the cache the build used, as `values.Result` has it."""
+        return list((self._stored(_ENTRIES) or {}).get("entries") or ())
+
+    def renew(self, asked: Asked, result: Result, edits: Mapping[str, Any]) -> None:
+        """Store what was made after an edit, as `leave` does; `edits` are recorded for the next one."""
+        with contextlib.suppress(OSError, HatchDockerError):
+            states, taken = self._known
+            found = {"states": dict(states), "taken": taken, "asked": asked.to_json(), "edits": dict(edits)}
+            document = {**self._document, **found, **_document_of(result)}
+            self._store({_KIND: document, _ENTRIES: {"entries": list(result.entries)}})
+
+    def leave(
+        self, inputs: Inputs, asked: Asked, result: Result, *, until: int, edits: Mapping[str, Any] | None = None
+    ) -> None:
         """Store the stamp of a build that ended, valid `until` a time in nanoseconds since the epoch.
 
         `inputs` has those of `begin`, and others. Nothing is stored if one of the others may have changed since the
-        build began.
+        build began. `edits` is what `edits` gives later.
         """
         if self._states is None:
             return
         try:
             now = inputs.states(self._states, self._began)
             late = [path for path in now if path not in self._states and is_recent(now[path], self._began)]
-            files = {path: _mark(path) for path in result.files}
+            made = _document_of(result)
             states = {**now, **self._states}
         except (OSError, TooLargeError):
             return
@@ -120,10 +155,8 @@ class Stamp:
             "machine": self._machine,
             "asked": asked.to_json(),
             "until": until,
-            "files": files,
-            "texts": dict(result.texts),
-            "messages": [list(each) for each in result.messages],
-            "output": result.output,
+            "edits": edits or {},
+            **made,
         }
         self._store({_KIND: document, _ENTRIES: {"entries": list(result.entries)}})
 
@@ -158,6 +191,16 @@ class Stamp:
         cache = Cache(Path(self.folder))
         for kind, document in documents.items():
             cache.put(kind, self._key, document)
+
+
+def _document_of(result: Result) -> dict[str, Any]:
+    """What a stamp has of a result. Raises OSError."""
+    return {
+        "files": {path: _mark(path) for path in result.files},
+        "texts": dict(result.texts),
+        "messages": [list(each) for each in result.messages],
+        "output": result.output,
+    }
 
 
 def stamp_folder(environ: Mapping[str, str]) -> str:

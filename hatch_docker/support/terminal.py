@@ -134,6 +134,11 @@ class Terminal(Progress):
         """See Progress."""
         self._between("warning", f"warning: {text}")
 
+    def repeat(self, messages: Iterable[tuple[str, str]]) -> None:
+        """Show the notes and warnings of another run, as its `messages` has them."""
+        for kind, line in messages:
+            self._between(kind, line.removeprefix("  "))
+
     def close(self) -> None:
         """End all steps, and print their lines."""
         with self._lock:

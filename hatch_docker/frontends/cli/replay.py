@@ -60,11 +60,18 @@ def stamp_of(chosen: Mapping[str, Any]) -> Stamp:
 
 
 def is_replayed(stamp: Stamp, chosen: Mapping[str, Any]) -> bool:
-    """Say what the build said, if it would make the same again: whether that is so. Exits if nothing can be said."""
+    """Say what the build said, if it would make the same again, or make what an edit changes: whether that was done.
+
+    Exits if nothing can be said.
+    """
     if chosen["no_cache"] or chosen["pull"]:
         return False
     console = console_of(chosen)
     text = stamp.replay(console)
+    if text is None and stamp.edits:
+        from hatch_docker.edits.run import run
+
+        text = run(stamp, console, chosen["progress"])
     if text is None:
         return False
     try:

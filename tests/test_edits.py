@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import platform
 import re
 import subprocess
@@ -293,7 +294,10 @@ class TestAnEdit:
         run.arguments = ("-t", f"{run.registry.host}/team/shop:1", "--push")
         run()
         run.edit("src/shop/cart.py", appended(b"# more\n"))
+        run.registry.requests.clear()
         planned, said = run.planned()
+        # The tag that is there vouches for the other blobs.
+        assert len(run.registry.sent("HEAD", "/blobs/")) == 2
         assert not planned
         digest = said.result["digest"]
         assert said.out.strip().endswith(digest)
@@ -301,6 +305,20 @@ class TestAnEdit:
         assert run.registry.manifests["team/shop", "1"] == run.registry.manifests["team/shop", digest]
         assert run.planned() == (False, said)
         assert said.result == run.whole().result
+
+    @pytest.mark.parametrize("gone", [("manifests", "blobs"), ("blobs",)])
+    def test_is_pushed_whole_if_the_registry_lost_it(self, run: Runs, gone: tuple[str, ...]) -> None:
+        run.arguments = ("-t", f"{run.registry.host}/team/shop:1", "--push")
+        run()
+        for name in gone:
+            found = getattr(run.registry, name)
+            for key in [key for key in found if key[0] == "team/shop"]:
+                del found[key]
+        run.edit("src/shop/cart.py", appended(b"# more\n"))
+        run()
+        manifest = json.loads(run.registry.manifests["team/shop", "1"][1])
+        for each in (manifest["config"], *manifest["layers"]):
+            assert ("team/shop", each["digest"]) in run.registry.blobs
 
     def test_is_written_to_an_archive(self, run: Runs) -> None:
         run.arguments = ("-o", "type=oci,dest=shop.tar")

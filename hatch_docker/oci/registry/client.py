@@ -102,6 +102,14 @@ class Registry:
         for target in repositories(references):
             self._presence_of(target).expect(blobs)
 
+    def assume(self, references: Sequence[Reference], blobs: Sequence[Descriptor]) -> None:
+        """Let `push` take it that the repositories of references have blobs, as those of an image that is there."""
+        from hatch_docker.oci.registry.push import repositories
+
+        for target in repositories(references):
+            for blob in blobs:
+                self._presence_of(target).got(blob)
+
     def push(
         self,
         root: Node,

@@ -54,6 +54,8 @@ def _engine(opening: _Opening, _path: str) -> Write:
 
 
 def _registry(opening: _Opening, _path: str) -> Write:
+    # The first request would import it, when nothing is left to wait for.
+    import hatch_docker.support.connections  # noqa: F401
     from hatch_docker.stamps.questions import registry_of, still_answered
 
     record, origin, network = opening.record, opening.record.output.origin, opening.asked["network"]

@@ -246,11 +246,16 @@ def _copies(builder: BuilderInterface[Any, Any]) -> dict[str, str]:
     read = [core.readme_path, *core.license_files, "pyproject.toml"]
     if "version" in metadata.config.get("project", {}).get("dynamic", ()):
         read.append(str(metadata.hatch.version.config.get("path", "")))
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    folders: dict[str, str] = {}
     for file in wheel.recurse_included_files():
-        found.setdefault(str(root / file.path), []).append(file.distribution_path.replace(os.sep, "/"))
-    others = {os.path.normpath(root / each) for each in read if each}
-    return {path: members[0] for path, members in found.items() if len(members) == 1 and path not in others}
+        path, member = str(root / file.path), file.distribution_path.replace(os.sep, "/")
+        # Hatchling follows links of directories, so that a file may be several members.
+        folder, name = os.path.split(path)
+        folders[folder] = folders.get(folder) or os.path.realpath(folder)
+        found.setdefault(f"{folders[folder]}{os.sep}{name}", []).append((path, member))
+    others = {os.path.realpath(root / each) for each in read if each}
+    return dict(each[0] for real, each in found.items() if len(each) == 1 and real not in others)
 
 
 def _adds_files(builder: BuilderInterface[Any, Any]) -> bool:

@@ -20,6 +20,6 @@ def run(stamp: Stamp, console: Console, mode: ProgressMode = "auto") -> str | No
         from hatch_docker.edits.finish import finish
 
         return finish(stamp, begun, console, mode)
-    except (UnsafeError, HatchDockerError, OSError, ValueError, KeyError, TypeError):
+    except (UnsafeError, HatchDockerError, OSError, ValueError, KeyError, TypeError, AttributeError):
         # A whole build says what is wrong, if anything is.
         return None

@@ -411,6 +411,14 @@ class TestAWholeBuild:
             run.edit("src/shop/cart.py", appended(b"# more\n"))
             assert run.planned()[0]
 
+    def test_follows_if_nothing_says_what_to_start(self, bench: Bench) -> None:
+        with FakeRegistry() as registry, FakeEngine() as engine:
+            serve(bench.base(BASE), registry, "team/base", "1")
+            run = runs(bench, registry, engine, scripts={})
+            assert "no entrypoint" in run().err
+            run.edit("src/shop/cart.py", appended(b"from flask import Flask\napp = Flask()\n"))
+            assert run.planned()[0]
+
     def test_follows_if_a_file_is_two_members(self, run: Runs) -> None:
         (run.project / "src/shop/again").symlink_to("parts", target_is_directory=True)
         (run.project / "src/shop/parts").mkdir()

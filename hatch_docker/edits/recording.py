@@ -38,8 +38,7 @@ def record_of(
         return None
     if not _OUTPUTS.issuperset(name for name, _ in output.outputs):
         return None
-    # What the project may start is read in its modules.
-    if any("no entrypoint" in line for _, line in message.notes):
+    if not _has_start(plan, built.images[0]):
         return None
     image = _image(plan, built.images[0], plan.images[0], services)
     wheel = _wheel(built.images[0], services, files)
@@ -55,6 +54,12 @@ def record_of(
         threads=services.threads,
         most=services.cache.most,
     )
+
+
+def _has_start(plan: Plan, built: BuiltImage) -> bool:
+    """Whether the project says what the image starts: otherwise a note is made of what its modules look like."""
+    runs_module = f"/{VENV}/bin/python" in (built.image.config.entrypoint or ())
+    return plan.entrypoint is not None or plan.config.runtime.cmd is not None or runs_module
 
 
 def _image(plan: Plan, built: BuiltImage, image: ImagePlan, services: Services) -> ImageRecord | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from hatch_docker.base.families import family_pythons
 from hatch_docker.build import build
@@ -32,10 +32,7 @@ from hatch_docker.config import (
     parse,
     refuse,
 )
-from hatch_docker.dependence import all_inputs, asked, editable_files, has_stamp, project_inputs, valid_until
-from hatch_docker.edits.record import MessageRecord, OutputRecord
-from hatch_docker.edits.recording import record_of
-from hatch_docker.engine.plain import plain_address
+from hatch_docker.dependence import project_inputs
 from hatch_docker.errors import ConfigError, HatchDockerError, RemoteCacheError
 from hatch_docker.image.extra_files import check_sources
 from hatch_docker.image.files import shown_path
@@ -44,13 +41,10 @@ from hatch_docker.image.outputs import (
     Destination,
     check_loadable,
     how_to_start,
-    record_paths,
     remove_outputs,
-    result_path,
-    result_text,
     write_records,
 )
-from hatch_docker.image.report import Built, again, pruned_line, tables
+from hatch_docker.image.report import Built, again, tables
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.locks import find_lock
 from hatch_docker.locks.locked import read_artifacts
@@ -71,8 +65,9 @@ from hatch_docker.plan import (
 from hatch_docker.project.commit import Commit, head_of
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.services import Services, open_services, this_host
+from hatch_docker.stamping import Ended, leave_stamp
 from hatch_docker.stamps.stamp import Stamp
-from hatch_docker.stamps.values import Inputs, Result
+from hatch_docker.stamps.values import Inputs
 from hatch_docker.support.atomic import is_writable, replace_text
 from hatch_docker.support.directories import home_directory
 from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
@@ -385,63 +380,22 @@ class Session:
         inputs, plan, outputs = self._inputs, self._planned, self._outputs
         if self._stamp is None or inputs is None or plan is None:
             return
-        if not has_stamp(plan, self.built, self.services, outputs):
-            return
         if not (chosen or self.config.output.outputs or "load" in outputs):
             # An engine may answer next time.
             return
-        if not all(path.is_file() for path in texts):
-            # What is written to a pipe cannot be compared.
-            return
-        engine = plain_address(self.services.host.environ)
-        with contextlib.suppress(HatchDockerError, OSError, ValueError):
-            inputs = all_inputs(inputs, plan, self.services, written=[*self._files(), *texts])
-            self._stamp.leave(
-                inputs,
-                asked(plan, self.built, self.services, outputs, engine),
-                self._result(text, texts),
-                until=valid_until(self.services),
-                edits=None if texts else self._edits(inputs, plan),
-            )
-
-    def _edits(self, inputs: Inputs, plan: Plan) -> dict[str, Any] | None:
-        """What the stamp records for builds after which only contents of the project's files change."""
-        built, reads = again(self.built), self._source.reads
-        with contextlib.suppress(HatchDockerError, TypeError, ValueError, OSError):
-            files = editable_files(reads, built, inputs) if reads else {}
-            paths = {kind: [str(path.absolute()) for path in self._files([kind])] for kind in self._outputs}
-            output = OutputRecord(
-                outputs=[(kind, path) for kind in self._outputs for path in paths[kind] or [""]],
-                references=list(map(str, built.references)),
-                result=str(result_path(built, self._directory).absolute()),
-                document=result_text(built, self._outputs),
-            )
-            run = how_to_start(built, self._outputs, self._directory)
-            message = MessageRecord(notes=self._notes, pruned=pruned_line(built.images[0]), run=run)
-            record = record_of(plan, built, self.services, files, output, message)
-            return record.to_json() if record else None
-        return None
-
-    def _files(self, kinds: Collection[str] = OUTPUTS) -> list[Path]:
-        """The files that outputs of these kinds wrote."""
-        made = [names for kind, names in self._outputs.items() if OUTPUTS[kind].is_file and kind in kinds]
-        named = [name for names in made for name in names]
-        return [self._directory / name for name in named]
-
-    def _result(self, text: str, texts: Mapping[Path, str]) -> Result:
-        """What the stamp has of this build's result: what the next one would say of it."""
-        built, directory = again(self.built), self._directory
-        records = {path: path.read_text("utf-8") for path in record_paths(built, directory) if path.is_file()}
-        if is_writable(directory):
-            records[result_path(built, directory)] = result_text(built, self._outputs)
-        lines = [("info", line) for line in self._lines(built)]
-        return Result(
-            files=tuple(str(path.absolute()) for path in self._files()),
-            texts={str(path.absolute()): content for path, content in (records | dict(texts)).items()},
-            messages=[*self.terminal.messages, *lines],
-            output=text,
-            entries=self.services.cache.used(),
+        built = again(self.built)
+        ended = Ended(
+            plan=plan,
+            built=built,
+            reads=self._source.reads,
+            outputs=outputs,
+            directory=self._directory,
+            notes=self._notes,
+            messages=[*self.terminal.messages, *(("info", line) for line in self._lines(built))],
+            text=text,
+            texts=texts,
         )
+        leave_stamp(self._stamp, inputs, ended, self.services)
 
     def clean(self, directory: Path) -> None:
         """Remove the files that builds left in `directory`."""

@@ -288,7 +288,10 @@ def _code_maker(plan: Plan, image: ImagePlan, base: Base, services: Services) ->
     compiler = once(partial(_compiler, base, request, services, optimization=options.optimization))
     maker = CodeMaker(base=base, options=options, compiler=compiler, services=services)
     certain = len(plan.images) == 1 and not image.budget.joint and not output.extra_files
-    return maker.begin_library() if certain and packages.bytecode is not False else maker
+    if certain and packages.bytecode is not False:
+        return maker.begin_library()
+    services.kept.drop()
+    return maker
 
 
 def _make_bytecode(plan: Plan, layered: _Layered, progress: Progress) -> list[MadeLayer] | None:

@@ -6,7 +6,7 @@ import functools
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from hatch_docker.engine.limits import Limits
 from hatch_docker.index.access import IndexAccess, Indexes, NamedIndexes
 from hatch_docker.index.sources import read_sources
 from hatch_docker.index.tool_settings import ca_file_of
+from hatch_docker.oci.filesystem import KeptFiles
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
@@ -78,7 +79,7 @@ class Services:
     `engine` connects when it is called, since most builds need none; `limits` are those of each container. `indexes`
     opens the package indexes, once for those that a lock names itself. `authorities` reads the certificates that images
     and builders trust besides their own, None if there are none; it raises ConfigError. `caches` are the registry
-    caches behind `cache`.
+    caches behind `cache`, and `kept` are the files of the base that was read last.
     """
 
     host: Host
@@ -93,6 +94,7 @@ class Services:
     progress: Progress
     caches: RegistryCache | None = None
     authorities: Callable[[], Certificates | None] = lambda: None
+    kept: KeptFiles = field(default_factory=KeptFiles)
 
     @property
     def installer(self) -> Installer:

@@ -15,11 +15,10 @@ from hatch_docker.base.target import VENV
 from hatch_docker.base.transports import BaseRequest, BaseSource, locate, locate_errors, name_of
 from hatch_docker.errors import BaseError, InvalidReferenceError
 from hatch_docker.oci.config import History
-from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.oci.filesystem import Filesystem, KeptFiles
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
 
@@ -62,7 +61,7 @@ def open_base(request: BaseRequest, services: Services, source: BaseSource | Non
     found = (source or locate(request, services)).pull(request.platform)
     name, image = found.reference.familiar if found.reference else name_of(request.spec), found.pulled.image
     with locate_errors(name):
-        facts = facts_of(image, services.cache, services.threads)
+        facts = facts_of(image, services.cache, services.threads, services.kept)
         _check(name, facts, request)
     return Base(
         name=name,
@@ -79,14 +78,16 @@ def suite_of(base: Base, spec: BaseSpec) -> str:
     return spec.value if spec.transport == "debian" else base.facts.suite
 
 
-def facts_of(image: Image, cache: Cache, threads: int) -> BaseFacts:
-    """The facts about an image's contents, read once and cached. Raises ImageError."""
-    return cache.once(f"bases {_key(image)}", partial(_facts, image, cache), lambda: _read(image, cache, threads)[0])
+def facts_of(image: Image, cache: Cache, threads: int, kept: KeptFiles | None = None) -> BaseFacts:
+    """The facts about an image's contents, read once and cached; what was read for them is kept. Raises ImageError."""
+    make = partial(_read, image, cache, threads, kept or KeptFiles())
+    return cache.once(f"bases {_key(image)}", partial(_facts, image, cache), lambda: make()[0])
 
 
 def files_of(image: Image, cache: Cache, threads: int) -> Filesystem:
     """The listing of an image's files (base.files), read once and cached. Raises as `facts_of`."""
-    return cache.once(f"bases {_key(image)}", partial(_files, image, cache), lambda: _read(image, cache, threads)[1])
+    make = partial(_read, image, cache, threads, KeptFiles())
+    return cache.once(f"bases {_key(image)}", partial(_files, image, cache), lambda: make()[1])
 
 
 def _facts(image: Image, cache: Cache) -> BaseFacts | None:
@@ -123,13 +124,13 @@ def _key(image: Image) -> str:
     return f"{_FACTS} {image.config_descriptor.digest} {VENV}"
 
 
-def _read(image: Image, cache: Cache, threads: int) -> tuple[BaseFacts, Filesystem]:
+def _read(image: Image, cache: Cache, threads: int, kept: KeptFiles) -> tuple[BaseFacts, Filesystem]:
     """Read an image's layers once, for all that is cached about it."""
-    from hatch_docker.base.interpreter import needs_content, read_facts
+    from hatch_docker.base.contents import read_files
+    from hatch_docker.base.interpreter import read_facts
     from hatch_docker.oci.merging import merge
 
-    fetch(image, threads=threads)
-    merged = merge(image.layers, lambda path: needs_content(path) or files.needs_text(path))
+    merged = read_files(image, kept, threads)
     if linked := files.linked_accounts(merged):
         # Which files these are is known only now, and few images have such links: reading twice is simple.
         again = merge(image.layers, linked.__contains__)

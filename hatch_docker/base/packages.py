@@ -110,7 +110,7 @@ def add_packages(
         if added.made is None:
             services.progress.note(f"{base.name} has {', '.join(planned.names)} already")
         image, made, selections = added.image, added.made, (*base.selections, added.selection)
-    facts = facts_of(image, services.cache, services.threads)
+    facts = facts_of(image, services.cache, services.threads, services.kept)
     return replace(base, facts=facts, selections=selections, grown=image), [made] if made else []
 
 

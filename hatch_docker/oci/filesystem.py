@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hatch_docker.errors import ImageError
@@ -100,3 +101,29 @@ class Filesystem:
         for name in self.nodes:
             if name.startswith(prefix) and "/" not in name[len(prefix) :]:
                 yield name[len(prefix) :]
+
+
+@dataclass(slots=True)
+class KeptFiles:
+    """The listing of one stack of layers, by their diff IDs, with contents: for whoever needs it before it is dropped.
+
+    Reading layers again takes longer than most of what needs them. Hold `lock` to `keep`, or to ask for the `lowest`.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    _layers: tuple[str, ...] = ()
+    _files: Filesystem | None = None
+
+    def keep(self, layers: Sequence[str], files: Filesystem) -> None:
+        """Keep the listing of `layers`, lowest first, instead of the one before."""
+        self._layers, self._files = tuple(layers), files
+
+    def lowest(self, layers: Sequence[str]) -> tuple[int, Filesystem | None]:
+        """How many of the lowest of `layers` the listing is of, and the listing; 0 and None for other layers."""
+        count = len(self._layers)
+        return (count, self._files) if self._files and tuple(layers[:count]) == self._layers else (0, None)
+
+    def drop(self) -> None:
+        """Forget the listing, which may have some ten megabytes."""
+        with self.lock:
+            self._layers, self._files = (), None

@@ -63,7 +63,14 @@ class CodeMaker:
     def begin_library(self) -> CodeMaker:
         """Begin the layer of the standard library, which needs no wheel; the same maker gives it later."""
         part = library_code()
-        return replace(self, ahead=(part, begun(partial(self._layer, part))))
+
+        def make() -> MadeLayer:
+            try:
+                return self._layer(part)
+            finally:
+                self.services.kept.drop()
+
+        return replace(self, ahead=(part, begun(make)))
 
     def layers(self, parts: Sequence[CodePart]) -> list[MadeLayer]:
         """The layers of `parts`, in their order: from the cache, or made.
@@ -120,6 +127,8 @@ class CodeMaker:
 
     def _made(self, part: CodePart, others: Sequence[_Module]) -> MadeLayer:
         compiler = self.compiler()
+        # The cache has the interpreter now, and this thread the modules.
+        self.services.kept.drop()
         entries: list[Entry] = []
         modules = list(others)
         fetch_wheels(each.wheel for each in part.modules)

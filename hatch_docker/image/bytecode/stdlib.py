@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 
 from hatch_docker.base.image import Base
 from hatch_docker.base.target import TargetPython
 from hatch_docker.image.bytecode.compiler import Source
 from hatch_docker.oci.filesystem import Node
-from hatch_docker.oci.source import fetch
 from hatch_docker.services import Services
 
 _SITE = re.compile(r"(?:site|dist)-packages/")
@@ -24,12 +22,11 @@ def standard_library(base: Base, services: Services, *, optimization: int) -> li
 
     Links are followed in their paths. Raises ImageError for layers that cannot be read.
     """
+    from hatch_docker.base.contents import read_files
     from hatch_docker.image.bytecode.unpacked import stdlib_of
-    from hatch_docker.oci.merging import merge
 
-    python, image = base.facts.python, base.merged
-    fetch(image, threads=services.threads)
-    files = merge(image.layers, partial(is_library_file, python=python))
+    python = base.facts.python
+    files = read_files(base.merged, services.kept, services.threads)
     directory = stdlib_of(files, python)
     if not directory:
         return []
@@ -39,7 +36,7 @@ def standard_library(base: Base, services: Services, *, optimization: int) -> li
     return [
         Source(f"/{path}", node.data)
         for path, node in sorted(files.nodes.items())
-        if path.startswith(prefix) and node.data is not None
+        if path.startswith(prefix) and node.data is not None and is_library_file(path, python)
         if _is_importable(path[len(prefix) :]) and not _has_bytecode(files.nodes, path, node, suffix)
     ]
 

@@ -14,24 +14,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from hatch_docker.base.contents import needed_to_compile, read_files
 from hatch_docker.base.interpreter import library_directories, needs_content
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import BytecodeUnavailableError, ImageError, readable
 from hatch_docker.image.bytecode.frames import joined
 from hatch_docker.image.bytecode.start import LIBRARIES
-from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.oci.filesystem import Filesystem, KeptFiles
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge
-from hatch_docker.oci.source import fetch
 from hatch_docker.support.elf import Library, program_interpreter, read_library_at
 
 # What an interpreter loads to start, and to read sources: modules of encodings, and the names of characters.
 _MODULES = r"[^/]+\.py|(?:collections|encodings|importlib|re)/[^/]+\.py"
 _EXTENSIONS = r"lib-dynload/(?:unicodedata|_multibytecodec|_codecs_[a-z0-9]+)\.[^/]*so"
-# Libraries that interpreters link to. Others are found when these are read, which needs another pass over the layers.
-_LIKELY = re.compile(
-    r"(?:.*/)?(?:ld-|ld64|lib(?:c|m|dl|util|pthread|rt|z|crypt|expat|gcc_s|python3[^/]*)[.-])[^/]*so[^/]*"
-)
 _PASSES = 6
 _MOST_LIBRARIES = 100
 _PART = re.compile(r"[^/\0]{1,255}")
@@ -48,28 +44,28 @@ def stdlib_of(files: Filesystem, python: TargetPython) -> str:
     return ""
 
 
-def archive(image: Image, python: TargetPython, *, threads: int) -> bytes:
-    """The archive of an image's interpreter.
+def archive(image: Image, python: TargetPython, *, threads: int, kept: KeptFiles | None = None) -> bytes:
+    """The archive of an image's interpreter; files that are kept are not read again (base.contents).
 
     Raises BytecodeUnavailableError if the interpreter is not complete, ImageError for layers that cannot be read.
     """
-    fetch(image, threads=threads)
-    stdlib = re.compile(rf"(?:.*/)?{re.escape(python.lib_name)}/(?:{_MODULES}|{_EXTENSIONS})")
-    wanted = {python.interpreter.lstrip("/")}
+    files = read_files(image, kept or KeptFiles(), threads)
+    wanted: set[str] = set()
     for _ in range(_PASSES):
-        files = merge(image.layers, partial(_is_needed, wanted=frozenset(wanted), stdlib=stdlib))
         closure = _Closure(files, python, library_directories(files, python, image.config))
         closure.collect()
         if not closure.unread - wanted:
             break
+        # Libraries that few interpreters link to, which need another pass over the layers.
         wanted |= closure.unread
+        files = merge(image.layers, partial(_is_needed, wanted=frozenset(wanted)))
     if closure.unread:
         raise BytecodeUnavailableError(f"{_shown(min(closure.unread))} has no content that can be read")
     return joined(part for path, data in sorted(closure.found.items()) for part in (os.fsencode(path), data))
 
 
-def _is_needed(path: str, *, wanted: frozenset[str], stdlib: re.Pattern[str]) -> bool:
-    return needs_content(path) or path in wanted or bool(_LIKELY.fullmatch(path) or stdlib.fullmatch(path))
+def _is_needed(path: str, *, wanted: frozenset[str]) -> bool:
+    return path in wanted or needs_content(path) or needed_to_compile(path)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,9 @@ from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode import process, ways
 from hatch_docker.image.bytecode.chunks import Ended, Talk, compiler_of, identify
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source, optimization_of
-from hatch_docker.image.bytecode.frames import LARGEST_SOURCE, answers, joined
+from hatch_docker.image.bytecode.frames import LARGEST_SOURCE, Identity, answers, joined, request
 from hatch_docker.image.bytecode.host import open_host
-from hatch_docker.image.bytecode.process import script, talk
+from hatch_docker.image.bytecode.process import Programs, script, talk
 from hatch_docker.image.bytecode.stdlib import _has_bytecode, _is_importable
 from hatch_docker.image.bytecode.ways import open_compiler
 from hatch_docker.oci.filesystem import Node
@@ -272,6 +273,103 @@ class TestProcesses:
         assert second is None
         assert first is not None
         assert third is not None
+
+
+class Started:
+    """Programs that note their process IDs before they run a script."""
+
+    def __init__(self, folder: Path, text: str = "", most: int = 1) -> None:
+        self.path = folder / "pids"
+        note = f"import os; open({str(self.path)!r}, 'a').write(f'{{os.getpid()}}\\n')\n"
+        command = (sys.executable, "-S", "-s", "-B", "-c", note + (text or script()))
+        self.programs = Programs(command, {**os.environ, "PYTHONHASHSEED": "0"}, most)
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(each) for each in self.path.read_text().split()]
+
+
+# Says hello, and what is `said` for each source.
+_PARROT = """
+import sys
+def read():
+    return sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(4), "little"))
+def write(data):
+    sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
+    sys.stdout.buffer.flush()
+read(), write(b"hello")
+while read():
+    read(), {said}
+"""
+
+
+class TestPrograms:
+    def test_one_goes_on_with_the_next_chunk(self, tmp_path: Path) -> None:
+        started, chunks = Started(tmp_path), [corpus(3), sources_of(a=b"def"), corpus(1), []]
+        run = started.programs.talk
+        compiler = compiler_of("x", run, identify(run, this_python()), optimization=0, threads=3)
+        assert compiler.compile(chunks, checked=False) == here().compile(chunks, checked=False)
+        assert len(started.pids) == 1
+
+    def test_at_most_so_many_are_started(self, tmp_path: Path) -> None:
+        started = Started(tmp_path, most=2)
+        compiler = compiler_of("x", started.programs.talk, here_identity(), optimization=0, threads=5)
+        compiler.compile([corpus(2)] * 6, checked=False)
+        assert len(started.pids) <= 2
+
+    def test_another_level_of_optimization_has_another_one(self, tmp_path: Path) -> None:
+        started, sources = Started(tmp_path), sources_of(a=b"assert x, 'the assert'\n")
+        outputs = [started.programs.talk(request(sources, level)).output for level in (0, 1, 1, 0)]
+        assert [b"the assert" in each for each in outputs] == [True, False, False, True]
+        assert outputs[0] == outputs[3]
+        assert len(started.pids) == 3
+
+    def test_one_that_ended_is_replaced(self, tmp_path: Path) -> None:
+        started = Started(tmp_path, _PARROT.format(said="write(b'1'), os._exit(7)"))
+        sources = sources_of(a=b"1", b=b"2")
+        for _ in range(2):
+            ended = started.programs.talk(request(sources, 0))
+            assert (ended.status, [bytes(each) for each in answers(ended.output)]) == (7, [b"hello", b"1"])
+        assert len(started.pids) == 2
+
+    def test_one_that_answers_too_much_is_refused(self, tmp_path: Path) -> None:
+        # The frame `1`, and some bytes in the same write.
+        text = _PARROT.format(said="sys.stdout.buffer.write(bytes([1, 0, 0, 0, 49, 50, 51])), sys.stdout.flush()")
+        started = Started(tmp_path, text)
+        with pytest.raises(BytecodeUnavailableError, match="answers more than"):
+            started.programs.talk(request(sources_of(a=b"1"), 0), patience=9)
+
+    def test_one_that_is_silent_is_ended(self, tmp_path: Path) -> None:
+        started = Started(tmp_path, "import time; time.sleep(100)")
+        with pytest.raises(BytecodeUnavailableError, match="does not end"):
+            started.programs.talk(request([], 0), patience=0.1)
+        _wait_for_end(started.pids)
+
+    def test_they_end_when_nothing_needs_them(self, tmp_path: Path) -> None:
+        started = Started(tmp_path, most=2)
+        started.programs.talk(request(sources_of(a=b"1"), 0))
+        del started.programs
+        _wait_for_end(started.pids)
+
+
+def here_identity() -> Identity:
+    return identify(partial(talk, command=(sys.executable, "-c", script()), environ=os.environ), this_python())
+
+
+def _wait_for_end(pids: Sequence[int]) -> None:
+    deadline = time.monotonic() + 10
+    for pid in pids:
+        while _is_there(pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Warnings(Progress):

@@ -65,13 +65,18 @@ def joined(parts: Iterable[bytes]) -> bytes:
 def answers(output: bytes | bytearray) -> list[memoryview]:
     """The complete frames of an output, which are not copied."""
     view, found, start = memoryview(output), [], 0
-    while len(view) - start >= 4:
-        end = start + 4 + int.from_bytes(view[start : start + 4], "little")
-        if end > len(view):
-            break
+    while end := end_of(output, start):
         found.append(view[start + 4 : end])
         start = end
     return found
+
+
+def end_of(data: bytes | bytearray, start: int) -> int:
+    """Where the frame that begins at `start` ends; 0 if it is not complete."""
+    if len(data) - start < 4:
+        return 0
+    end = start + 4 + int.from_bytes(data[start : start + 4], "little")
+    return end if end <= len(data) else 0
 
 
 def identity_of(answer: bytes | memoryview) -> Identity:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from queue import SimpleQueue
+from typing import IO
 
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode.chunks import Ended
-from hatch_docker.image.bytecode.frames import LARGEST_OUTPUT
+from hatch_docker.image.bytecode.frames import LARGEST_OUTPUT, answers, end_of
 from hatch_docker.support.threads import ended_by_interrupt
 
-# Seconds without any output, and in all. A module may take a minute of CPU time.
+# Seconds without any output, and in all, for one input. A module may take a minute of CPU time.
 PATIENCE = 300.0
 _SECONDS = 3600.0
 _READ = 1 << 20
 _MESSAGES = 1 << 14
 _POLL_SECONDS = 0.5
+# For a program to end when its input does.
+_END_SECONDS = 1.0
+# fcntl.F_SETPIPE_SZ, and bytes: a program should not wait for threads of ours that wait for the interpreter lock.
+_SET_SIZE, _PIPE = 1031, 1 << 20
 
 
 @cache
@@ -38,30 +47,190 @@ def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str], pa
     Python imports from the current directory, which may be a project's. `patience` is for how many seconds it may be
     silent. Raises BytecodeUnavailableError if it does not start, is silent for too long, or writes without end.
     """
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
-        stdin.write(given)
-        stdin.seek(0)
+    program = _Program.started(command, environ)
+    try:
+        return program.exchange(given, patience, wanted=None)
+    finally:
+        program.stop()
+
+
+class Programs:
+    """Runs of a command that compile one chunk after another, since starting one may take as long as some modules.
+
+    At most `most` of them run at once. They end when this is garbage-collected.
+    """
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], most: int) -> None:
+        self._serve = partial(_serve, command=command, environ=environ)
+        self._most, self._threads, self._lock = most, 0, threading.Lock()
+        self._questions: SimpleQueue[_Question | None] = SimpleQueue()
+        weakref.finalize(self, _end, self._questions, most)
+
+    def talk(self, given: bytes, *, patience: float = PATIENCE) -> Ended:
+        """As the function `talk`, for the frames of `main`, of which a program needs the first one once.
+
+        The output begins with what the program said when it was started. The status is 0 if it goes on.
+        """
+        with self._lock:
+            if self._threads < self._most:
+                self._threads += 1
+                threading.Thread(target=self._serve, args=(self._questions,), daemon=True).start()
+        question = _Question(given, patience)
+        self._questions.put(question)
+        answer = question.answer.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    given: bytes
+    patience: float
+    answer: SimpleQueue[Ended | BaseException] = field(default_factory=SimpleQueue)
+
+
+def _serve(questions: SimpleQueue[_Question | None], *, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Answer questions by one program after another, in the thread that starts them.
+
+    A program in a sandbox ends with the thread that started it (PR_SET_PDEATHSIG).
+    """
+    program: _Program | None = None
+    while question := questions.get():
+        start = end_of(question.given, 0)
+        try:
+            if program and program.first != question.given[:start]:
+                program.stop()
+                program = None
+            if not program:
+                program, start = _Program.started(command, environ), 0
+                program.first = question.given[: end_of(question.given, 0)]
+            wanted = len(answers(question.given)) // 2
+            question.answer.put(program.exchange(memoryview(question.given)[start:], question.patience, wanted))
+        except BaseException as error:
+            question.answer.put(error)
+        if program and not program.goes_on:
+            program.stop()
+            program = None
+        del question
+    if program:
+        program.stop()
+
+
+def _end(questions: SimpleQueue[_Question | None], threads: int) -> None:
+    for _ in range(threads):
+        questions.put(None)
+
+
+@dataclass(slots=True)
+class _Program:
+    """A running program: the `first` frame that it was given, its first answer, `hello`, and whether it `goes_on`."""
+
+    process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+    first: bytes = b""
+    hello: bytes = b""
+    goes_on: bool = True
+
+    @classmethod
+    def started(cls, command: Sequence[str], environ: Mapping[str, str]) -> _Program:
         directory = os.path.dirname(os.path.realpath(command[0]))  # noqa: PTH120
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 (`stop` closes it)
+        pipe = subprocess.PIPE
         try:
             process = subprocess.Popen(  # noqa: S603
-                command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=dict(environ), cwd=directory
+                command, stdin=pipe, stdout=pipe, stderr=stderr, env=dict(environ), cwd=directory
             )
         except OSError as error:
+            stderr.close()
             raise BytecodeUnavailableError(f"it does not start: {error.strerror or error}") from None
-        with process, ended_by_interrupt(process.kill), _watched(process, patience) as watch:
-            output = _output(process, watch)
-            status = process.wait()
+        if process.stdin is None or process.stdout is None:
+            raise BytecodeUnavailableError("it has no standard input and output")
+        _widen(process.stdin, process.stdout)
+        return cls(process, process.stdin, process.stdout, stderr)
+
+    def exchange(self, given: bytes | memoryview, patience: float, wanted: int | None) -> Ended:
+        """Write an input, and read that many answers; without a number, end the input, and read all."""
+        writer = threading.Thread(target=self._write, args=(given, wanted is None), daemon=True)
+        with ended_by_interrupt(self.process.kill), _watched(self.process, patience) as watch:
+            self.goes_on = False
+            writer.start()
+            output = bytearray(self.hello)
+            complete = self._read(output, watch, wanted)
+            self.goes_on = complete and not watch.reason
+            status = 0 if self.goes_on else self.process.wait()
         if watch.reason:
             raise BytecodeUnavailableError(watch.reason)
-        stderr.seek(max(0, stderr.seek(0, 2) - _MESSAGES))
-        messages = stderr.read().decode("utf-8", "replace")
-    # Popen gives signals as negative numbers.
-    return Ended(output, status if status >= 0 else 128 - status, messages)
+        # It may have answered without having read.
+        writer.join(_END_SECONDS)
+        self.goes_on = self.goes_on and not writer.is_alive()
+        # Popen gives signals as negative numbers.
+        return Ended(output, status if status >= 0 else 128 - status, "" if self.goes_on else self._messages())
+
+    def _write(self, given: bytes | memoryview, last: bool) -> None:
+        # It ended, and is being read to its end.
+        with contextlib.suppress(OSError, ValueError):
+            self.stdin.write(given)
+            self.stdin.flush()
+        if last:
+            self.end_input()
+
+    def _read(self, output: bytearray, watch: _Watch, wanted: int | None) -> bool:
+        """Read answers; return whether there are as many as `wanted`, and no byte more."""
+        left = -1 if wanted is None else wanted + (not self.hello)
+        start = len(output)
+        while left and (chunk := self.stdout.read1(_READ)):  # type: ignore[attr-defined]
+            watch.heard = time.monotonic()
+            output += chunk
+            if len(output) > LARGEST_OUTPUT:
+                watch.reason = "it writes without end"
+                self.process.kill()
+                break
+            while left and (end := end_of(output, start)):
+                start, left = end, left - 1
+                self.hello = self.hello or bytes(output[:end])
+        if not left and start < len(output):
+            watch.reason = "it answers more than it was asked"
+            self.process.kill()
+        return not left
+
+    def _messages(self) -> str:
+        self.stderr.seek(max(0, self.stderr.seek(0, 2) - _MESSAGES))
+        return self.stderr.read().decode("utf-8", "replace")
+
+    def end_input(self) -> None:
+        """Close its standard input, after which it should end."""
+        with contextlib.suppress(OSError):
+            self.stdin.close()
+
+    def stop(self) -> None:
+        """End it, and release what it has."""
+        if self.goes_on:
+            self.end_input()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_END_SECONDS)
+        self.process.kill()
+        self.process.wait()
+        self.end_input()
+        self.stdout.close()
+        self.stderr.close()
+
+
+def _widen(*pipes: IO[bytes]) -> None:
+    """Give pipes room for some modules, where the system can."""
+    if sys.platform.startswith("linux"):
+        import fcntl
+
+        for pipe in pipes:
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(pipe, _SET_SIZE, _PIPE)
 
 
 @dataclass(slots=True)
 class _Watch:
-    """When a process started, when it last wrote, and why it was ended, if it was."""
+    """When an input was given, when the process last wrote, and why it was ended, if it was."""
 
     patience: float
     started: float = field(default_factory=time.monotonic)
@@ -91,17 +260,3 @@ def _watched(process: subprocess.Popen[bytes], patience: float) -> Iterator[_Wat
         yield watch
     finally:
         done.set()
-
-
-def _output(process: subprocess.Popen[bytes], watch: _Watch) -> bytearray:
-    output = bytearray()
-    if process.stdout is None:
-        return output
-    while chunk := process.stdout.read1(_READ):  # type: ignore[attr-defined]
-        watch.heard = time.monotonic()
-        output += chunk
-        if len(output) > LARGEST_OUTPUT:
-            watch.reason = "it writes without end"
-            process.kill()
-            break
-    return output

@@ -27,7 +27,7 @@ from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.container import open_container
 from hatch_docker.image.bytecode.frames import Identity, identity_of
 from hatch_docker.image.bytecode.host import open_host
-from hatch_docker.image.bytecode.process import script, talk
+from hatch_docker.image.bytecode.process import Programs, script
 from hatch_docker.image.bytecode.start import (
     ARCHIVES,
     IDENTITIES,
@@ -38,7 +38,6 @@ from hatch_docker.image.bytecode.start import (
 from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.threads import at_most
 
 # The CPUs whose programs a CPU runs, besides its own.
 _ALSO_RUNS: Mapping[str, frozenset[str]] = {"amd64": frozenset({"386"})}
@@ -133,7 +132,7 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
     services = wanted.services
     files = _stored(base, services)
     command = (*interpreter_command(files, base), script())
-    run = at_most(services.threads, partial(talk, command=command, environ=os.environ))
+    run = Programs(command, os.environ, services.threads).talk
     identity = _identity(identity_key(files), partial(run, patience=_ANSWER_SECONDS), python, services.cache)
     optimization, threads = wanted.optimization, services.threads
     return compiler_of(f"the base's Python{of_other}", run, identity, optimization=optimization, threads=threads)

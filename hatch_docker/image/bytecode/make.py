@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -132,13 +133,18 @@ class CodeMaker:
         entries: list[Entry] = []
         modules = list(others)
         fetch_wheels(each.wheel for each in part.modules)
-        for each in part.modules:
-            modules += self._of_wheel(each)
-        with self.services.progress.task("bytecode", ", ".join(part.contents)):
-            compiled = dict(_compiled(compiler, modules))
-        for each in part.modules:
-            owned = {path: code for (owner, path), code in compiled.items() if owner == each.wheel.digest}
-            entries += self._with_record(each, owned) if owned else []
+        with ExitStack() as opened:
+            files = [opened.enter_context(WheelFile(each.wheel.path, each.wheel.filename)) for each in part.modules]
+            for each, file in zip(part.modules, files, strict=True):
+                corrected(file, each.wheel, self.services.cache)
+                modules += self._of_wheel(each, file)
+            with self.services.progress.task("bytecode", ", ".join(part.contents)):
+                compiled = dict(_compiled(compiler, modules))
+            owned: dict[str, dict[str, bytes]] = {}
+            for (owner, path), code in compiled.items():
+                owned.setdefault(owner, {})[path] = code
+            for each, file in zip(part.modules, files, strict=True):
+                entries += self._with_record(each, file, owned.get(each.wheel.digest, {}))
         entries += [Entry(path=path, content=code) for (owner, path), code in compiled.items() if not owner]
         above = {parent for entry in entries for parent in parents(entry.path)}
         entries += [entry for entry in part.directories if entry.path in above]
@@ -150,30 +156,26 @@ class CodeMaker:
             present=part.present,
         )
 
-    def _of_wheel(self, modules: Modules) -> Iterator[_Module]:
+    def _of_wheel(self, modules: Modules, file: WheelFile) -> Iterator[_Module]:
         wheel, options = modules.wheel, self.options
         site = f"{VENV}/lib/{options.target.lib_name}/site-packages"
-        with WheelFile(wheel.path, wheel.filename) as file:
-            corrected(file, wheel, self.services.cache)
-            for path, member in modules.members.items():
-                if file.members[member].file_size > READ_LIMIT:
-                    continue
-                text = b"".join(plain_chunks(member, file.content(member), file.checksum(member)))
-                yield _Module(
-                    source=Source(f"/{site}/{path}", text),
-                    path=cache_name(path, options.target, options.optimization),
-                    owner=wheel.digest,
-                    checked=modules.checked,
-                )
+        for path, member in modules.members.items():
+            if file.members[member].file_size > READ_LIMIT:
+                continue
+            text = b"".join(plain_chunks(member, file.content(member), file.checksum(member)))
+            yield _Module(
+                source=Source(f"/{site}/{path}", text),
+                path=cache_name(path, options.target, options.optimization),
+                owner=wheel.digest,
+                checked=modules.checked,
+            )
 
-    def _with_record(self, modules: Modules, compiled: dict[str, bytes]) -> list[Entry]:
-        """The entries of a wheel's bytecode, and its RECORD, which lists it."""
+    def _with_record(self, modules: Modules, file: WheelFile, compiled: Mapping[str, bytes]) -> list[Entry]:
+        """The entries of a wheel's bytecode, and its RECORD, which lists it; none without any bytecode."""
         wheel, target = modules.wheel, self.options.target
         site = f"{VENV}/lib/{target.lib_name}/site-packages"
-        with WheelFile(wheel.path, wheel.filename) as file:
-            corrected(file, wheel, self.services.cache)
-            entries = lay_out(file, target, prefix=VENV, pruned=wheel.pruned, compiled=compiled)
-            wanted = {f"{site}/{file.dist_info}/RECORD", *(f"{site}/{path}" for path in compiled)}
+        entries = lay_out(file, target, prefix=VENV, pruned=wheel.pruned, compiled=compiled) if compiled else []
+        wanted = {f"{site}/{file.dist_info}/RECORD", *(f"{site}/{path}" for path in compiled)}
         return [entry for entry in entries if entry.path in wanted]
 
 

@@ -26,7 +26,8 @@ from hatch_docker.support.threads import ended_by_interrupt
 # Seconds without any output, and in all, for one input. A module may take a minute of CPU time.
 PATIENCE = 300.0
 _SECONDS = 3600.0
-_READ = 1 << 20
+# Bytes that are read at once: more would be new pages each time, and most answers are smaller.
+_READ = 1 << 16
 _MESSAGES = 1 << 14
 _POLL_SECONDS = 0.5
 # For a program to end when its input does.

@@ -21,6 +21,7 @@ from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.memory import return_memory
 
 if TYPE_CHECKING:
     from hatch_docker.config import BaseSpec
@@ -130,6 +131,8 @@ def _read(image: Image, cache: Cache, threads: int, kept: KeptFiles) -> tuple[Ba
     from hatch_docker.base.interpreter import read_facts
     from hatch_docker.oci.merging import merge
 
+    # All that follows is made for the first time, by many threads.
+    return_memory()
     merged = read_files(image, kept, threads)
     if linked := files.linked_accounts(merged):
         # Which files these are is known only now, and few images have such links: reading twice is simple.

@@ -22,7 +22,7 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once
 from hatch_docker.services import Services
-from hatch_docker.support.memory import return_large_blocks
+from hatch_docker.support.memory import return_memory
 from hatch_docker.support.paths import parents
 from hatch_docker.support.threads import begun, together
 from hatch_docker.wheels.install import lay_out
@@ -98,7 +98,7 @@ class CodeMaker:
     def _of_library(self, part: CodePart, texts: str, files: Sequence[_Module]) -> MadeLayer:
         """The layer with the standard library, which other bases may have, too."""
         # Sources and bytecode of the standard library come in blocks of some megabytes.
-        return_large_blocks()
+        return_memory()
         library = [*self._library(part.replaced)]
         part = self._on_base(part, library)
         key = code_key(part, self.options, library=_digest(library), texts=texts)

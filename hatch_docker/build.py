@@ -26,7 +26,7 @@ from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_option
 from hatch_docker.image.checks import check_wheels
 from hatch_docker.image.commands import Chosen
 from hatch_docker.image.extra_files import Beneath, directories_of, extra_entries, source_entries
-from hatch_docker.image.layers import Part, arrange, make_layers
+from hatch_docker.image.layers import LayerMaker, Part, arrange
 from hatch_docker.image.linkage import check_linkage
 from hatch_docker.image.merged import Identity, merge_files
 from hatch_docker.image.opened import check_opened
@@ -184,19 +184,20 @@ def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progr
 
 
 def _make_layers(plan: Plan, own: Own, services: Services, inputs: _Inputs, progress: Progress) -> _Layered:
-    """Check an image's wheels and how it would run, and make its layers, except those of bytecode."""
+    """Check an image's wheels and how it would run, and make its layers; those of bytecode are begun at most."""
     config, fetched = plan.config, inputs.fetched
     _check_wheels(plan, inputs, services.cache, progress)
     contents = _contents(plan, own, services, inputs, progress)
     parts = _parts(plan, inputs, contents, fetched.code.options)
-    made = make_layers(
-        [part for part in parts if isinstance(part, Part)],
+    maker = LayerMaker(
         target=fetched.plan.request.target,
         compression=config.output.compression,
         cache=services.cache,
         threads=services.threads,
         progress=progress,
+        then=fetched.code.following(parts),
     )
+    made = maker.layers([part for part in parts if isinstance(part, Part)])
     return _Layered(inputs=inputs, contents=contents, parts=parts, made=made)
 
 
@@ -277,7 +278,8 @@ def _editable(inputs: _Inputs, contents: _Contents) -> frozenset[str]:
 
 
 def _code_maker(plan: Plan, image: ImagePlan, base: Base, services: Services) -> CodeMaker:
-    """The maker of bytecode for an image on `base`, which begins with the standard library's while files are fetched.
+    """The maker of bytecode for an image on `base`, which begins with the standard library's while files are fetched,
+    and with that of wheels while others become layers.
 
     Not for several platforms, whose messages have the name of the one that a step is at, nor if files of the project
     may replace some of its modules.
@@ -286,11 +288,12 @@ def _code_maker(plan: Plan, image: ImagePlan, base: Base, services: Services) ->
     options = code_options(base, plan.config.runtime, target, output.compression)
     request = base_request(plan.project, plan.config, image.platform)
     compiler = once(partial(_compiler, base, request, services, optimization=options.optimization))
-    maker = CodeMaker(base=base, options=options, compiler=compiler, services=services)
+    maker = CodeMaker.of(base, options, compiler, services)
     certain = len(plan.images) == 1 and not image.budget.joint and not output.extra_files
     if certain and packages.bytecode is not False:
-        return maker.begin_library()
-    services.kept.drop()
+        maker.begin_library()
+    else:
+        services.kept.drop()
     return maker
 
 

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from prepared_maker import TARGET, make_prepared
 
 from hatch_docker.errors import ConfigError, ContentError
-from hatch_docker.image.layers import Demand, Part, arrange, budget_of, digest_of, distribute, group, make_layers
+from hatch_docker.image.layers import (
+    Demand,
+    LayerMaker,
+    Part,
+    arrange,
+    budget_of,
+    cached_layer,
+    digest_of,
+    distribute,
+    group,
+)
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image, validate
@@ -190,7 +200,7 @@ def made(cache: Cache, *parts: Part, **changes: Any) -> list[MadeLayer]:
         "threads": 2,
         "progress": Progress(),
     }
-    layers = make_layers(parts, cache=cache, **{**defaults, **changes})
+    layers = LayerMaker(cache=cache, **{**defaults, **changes}).layers(parts)
     config = ImageConfig(platform=Platform(architecture="amd64"))
     assert validate(Image(config=config, layers=tuple(each.layer for each in layers))) == []
     return layers
@@ -227,6 +237,16 @@ class TestCaching:
         assert again.layer.descriptor == first.layer.descriptor
         assert (again.layer.diff_id, again.layer.unpacked) == (first.layer.diff_id, first.layer.unpacked)
         assert first.contents == ("one 1.0", "two 1.0")
+
+    def test_each_part_is_announced_when_its_layer_is_there(self, cache: Cache, part: Part) -> None:
+        announced: list[tuple[Part, bool]] = []
+
+        def then(part: Part) -> None:
+            announced.append((part, cached_layer(part, TARGET, "gzip", cache) is not None))
+
+        for _ in range(2):
+            made(cache, part, then=then)
+        assert announced == [(part, True), (part, True)]
 
     def test_does_not_depend_on_the_paths_of_wheels(self, tmp_path: Path, part: Part) -> None:
         (moved,) = group(

@@ -21,7 +21,7 @@ from wheel_maker import Rows, row
 
 from hatch_docker.image import layers as layers_module
 from hatch_docker.image import pieces as pieces_module
-from hatch_docker.image.layers import Part, distribute, group, make_layers
+from hatch_docker.image.layers import LayerMaker, Part, distribute, group
 from hatch_docker.image.pieces import Piece, number_of_pieces, pieces_of
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.support.cache import Cache
@@ -168,7 +168,8 @@ def files_of(made: MadeLayer) -> dict[str, bytes]:
 
 def layers(folder: Path, *parts: Part, **options: Any) -> list[MadeLayer]:
     cache = Cache(folder / "cache")
-    return make_layers(parts, target=TARGET, compression="gzip", cache=cache, threads=2, progress=Notes(), **options)
+    maker = LayerMaker(target=TARGET, compression="gzip", cache=cache, threads=2, progress=Notes(), **options)
+    return maker.layers(parts)
 
 
 @pytest.mark.usefixtures("small")
@@ -203,7 +204,9 @@ class TestLayers:
             wheel = make_prepared(tmp_path / name, files=FILES, method=0, record=record)
             cache = Cache(tmp_path / name / "cache")
             options: dict[str, Any] = {"target": TARGET, "compression": "gzip", "threads": 2, "progress": notes}
-            results.append([made.layer.diff_id for made in make_layers(group([wheel], 20), cache=cache, **options)])
+            results.append(
+                [made.layer.diff_id for made in LayerMaker(cache=cache, **options).layers(group([wheel], 20))]
+            )
         assert results[0] == results[1]
         assert len([note for note in notes.notes if "wrong RECORD" in str(note)]) == 1
 

@@ -19,7 +19,7 @@ from test_install import COMPLEX, SCRIPTS, SITE
 from wheel_maker import Rows, make_wheel, member_info, row
 
 from hatch_docker.errors import WheelError
-from hatch_docker.image.layers import group, make_layers
+from hatch_docker.image.layers import LayerMaker, group
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.support.cache import Cache
 from hatch_docker.wheels.install import correct_records, installed, lay_out
@@ -44,7 +44,7 @@ def layer(folder: Path, notes: Notes, **options: Any) -> MadeLayer:
     """The layer of a wheel."""
     (part,) = group([make_prepared(folder, files=FILES, **options)], 1)
     cache = Cache(folder / "cache")
-    (made,) = make_layers([part], target=TARGET, compression="gzip", cache=cache, threads=1, progress=notes)
+    (made,) = LayerMaker(target=TARGET, compression="gzip", cache=cache, threads=1, progress=notes).layers([part])
     return made
 
 
@@ -94,7 +94,7 @@ def test_long_lists_are_shortened(tmp_path: Path) -> None:
     notes = Notes()
     files = {f"{number}.py": "" for number in range(9)}
     (part,) = group([make_prepared(tmp_path, files=files, record=lambda rows: rows[-1:])], 1)
-    make_layers([part], target=TARGET, compression="gzip", cache=Cache(tmp_path / "c"), threads=1, progress=notes)
+    LayerMaker(target=TARGET, compression="gzip", cache=Cache(tmp_path / "c"), threads=1, progress=notes).layers([part])
     assert "for 0.py, 1.py, 2.py, 3.py, 4.py and 6 more:" in notes.notes[0]
 
 

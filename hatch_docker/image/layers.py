@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -189,41 +189,56 @@ def names_below_project(local: Mapping[str, bool], budget: int) -> frozenset[str
     return frozenset(name for name, is_local in local.items() if is_local)
 
 
-def make_layers(
-    parts: Sequence[Part],
-    *,
-    target: TargetPython,
-    compression: str,
-    cache: Cache,
-    threads: int,
-    progress: Progress,
-) -> list[MadeLayer]:
-    """The layers of `parts`, in their order: from the cache, or made, several at once. Only those need their wheels.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMaker:
+    """Makes layers of wheels for a target, `threads` at once. `then` is called with each part whose layer is there."""
 
-    Raises ContentError or DigestMismatchError for a damaged wheel, OutputError if the cache cannot be written, and as
-    `fetch_wheels`.
-    """
-    keys = [_cache_key(part, target, compression) for part in parts if _kind(part) == SHARED]
-    cache.expect(SHARED, keys)
-    recalled = together(lambda part: (cached_layer(part, target, compression, cache),), parts, threads=threads)
-    missing = [part for part, (known,) in zip(parts, recalled, strict=True) if known is None]
-    fetch_wheels(wheel for part in missing for wheel in part.wheels)
-    make = partial(_make, target=target, compression=compression, cache=cache, progress=progress)
-    # RECORD is in the last piece of a wheel. Whether it is right is seen when the others are written: here before it,
-    # or by an earlier build, whose note may be gone.
-    last = [part for part in missing if part.piece and part.completes]
-    unseen = {wheel.digest for part, (known,) in zip(parts, recalled, strict=True) if known for wheel in part.wheels}
-    for wheel in (wheel for part in last for wheel in part.wheels if wheel.digest in unseen):
-        cache.put(_records(wheel), wheel.digest, {"wrong": True})
-    made = iter(together(make, [part for part in missing if part not in last], threads=threads))
-    highest = iter(together(make, last, threads=threads))
-    return [known or next(highest if part in last else made) for part, (known,) in zip(parts, recalled, strict=True)]
+    target: TargetPython
+    compression: str
+    cache: Cache
+    threads: int
+    progress: Progress
+    then: Callable[[Part], object] = lambda _part: None
 
+    def layers(self, parts: Sequence[Part]) -> list[MadeLayer]:
+        """The layers of `parts`, in their order: from the cache, or made. Only those that are made need their wheels.
 
-def _make(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:
-    make = partial(_made, part, target=target, compression=compression, cache=cache, progress=progress)
-    key = _cache_key(part, target, compression)
-    return make_once(cache, _kind(part), key, make) if key else make()
+        Raises ContentError or DigestMismatchError for a damaged wheel, OutputError if the cache cannot be written, and
+        as `fetch_wheels`.
+        """
+        cache, threads = self.cache, self.threads
+        keys = [_cache_key(part, self.target, self.compression) for part in parts if _kind(part) == SHARED]
+        cache.expect(SHARED, keys)
+        recalled = together(self._recalled, parts, threads=threads)
+        missing = [part for part, (known,) in zip(parts, recalled, strict=True) if known is None]
+        fetch_wheels(wheel for part in missing for wheel in part.wheels)
+        # RECORD is in the last piece of a wheel. Whether it is right is seen when the others are written: here before
+        # it, or by an earlier build, whose note may be gone.
+        last = [part for part in missing if part.piece and part.completes]
+        unseen = {
+            wheel.digest for part, (known,) in zip(parts, recalled, strict=True) if known for wheel in part.wheels
+        }
+        for wheel in (wheel for part in last for wheel in part.wheels if wheel.digest in unseen):
+            cache.put(_records(wheel), wheel.digest, {"wrong": True})
+        made = iter(together(self._make, [part for part in missing if part not in last], threads=threads))
+        highest = iter(together(self._make, last, threads=threads))
+        return [
+            known or next(highest if part in last else made) for part, (known,) in zip(parts, recalled, strict=True)
+        ]
+
+    def _recalled(self, part: Part) -> tuple[MadeLayer | None]:
+        known = cached_layer(part, self.target, self.compression, self.cache)
+        if known:
+            self.then(part)
+        return (known,)
+
+    def _make(self, part: Part) -> MadeLayer:
+        made = partial(_made, part, target=self.target, compression=self.compression)
+        make = partial(made, cache=self.cache, progress=self.progress)
+        key = _cache_key(part, self.target, self.compression)
+        layer = make_once(self.cache, _kind(part), key, make) if key else make()
+        self.then(part)
+        return layer
 
 
 def _made(part: Part, *, target: TargetPython, compression: str, cache: Cache, progress: Progress) -> MadeLayer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.target import VENV
@@ -17,7 +18,7 @@ from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, c
 from hatch_docker.image.bytecode.select import Modules, cache_name
 from hatch_docker.image.bytecode.stdlib import standard_library
 from hatch_docker.image.extra_files import through
-from hatch_docker.image.layers import SHARED, corrected, digest_of
+from hatch_docker.image.layers import SHARED, Part, corrected, digest_of
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once
@@ -52,26 +53,63 @@ class _Module:
 class CodeMaker:
     """Makes layers of bytecode for a base. `compiler` is called when something is to be compiled.
 
-    `ahead` is a part whose layer was begun earlier, and waits for that.
+    `ahead` has the parts whose layers were begun, which `layers` waits for; those have `turns`, so that the sources and
+    bytecode of few are in memory.
     """
 
     base: Base
     options: CodeOptions
     compiler: Callable[[], Compiler]
     services: Services
-    ahead: tuple[CodePart, Callable[[], MadeLayer]] | None = None
+    turns: threading.Semaphore
+    ahead: list[tuple[CodePart, Callable[[], MadeLayer]]] = field(default_factory=list)
 
-    def begin_library(self) -> CodeMaker:
-        """Begin the layer of the standard library, which needs no wheel; the same maker gives it later."""
+    @classmethod
+    def of(cls, base: Base, options: CodeOptions, compiler: Callable[[], Compiler], services: Services) -> CodeMaker:
+        """A maker that has begun nothing."""
+        turns = threading.Semaphore(_at_once(services))
+        return cls(base=base, options=options, compiler=compiler, services=services, turns=turns)
+
+    def begin_library(self) -> None:
+        """Begin the layer of the standard library, which needs no wheel."""
         part = library_code()
 
         def make() -> MadeLayer:
             try:
-                return self._layer(part)
+                with self.turns:
+                    return self._made_or_cached(part)
             finally:
                 self.services.kept.drop()
 
-        return replace(self, ahead=(part, begun(make)))
+        self.ahead.append((part, begun(make)))
+
+    def following(self, parts: Sequence[Part | CodePart]) -> Callable[[Part], None]:
+        """What begins the bytecode above a part of wheels, when the layer of these is there.
+
+        That is nothing unless the standard library's was begun: then this is not the time for it.
+        """
+        above = {id(below): part for below, part in pairwise(parts) if isinstance(part, CodePart) and not part.library}
+        if not self.ahead:
+            return lambda _below: None
+        self._expect([*above.values()])
+        errors: list[BaseException] = []
+
+        def make(part: CodePart) -> MadeLayer:
+            with self.turns:
+                # Where one cannot be made, the others are not tried.
+                if errors:
+                    raise errors[0]
+                try:
+                    return self._made_or_cached(part)
+                except BaseException as error:
+                    errors.append(error)
+                    raise
+
+        def begin(below: Part) -> None:
+            if part := above.get(id(below)):
+                self.ahead.append((part, begun(partial(make, part))))
+
+        return begin
 
     def layers(self, parts: Sequence[CodePart]) -> list[MadeLayer]:
         """The layers of `parts`, in their order: from the cache, or made.
@@ -79,14 +117,20 @@ class CodeMaker:
         The layers of their wheels must have been made, which finds out whether RECORD is right. Raises
         BytecodeUnavailableError if something is to be compiled and nothing can, and what reading raises.
         """
+        if not self.ahead:
+            self._expect(parts)
+        # Each compiles several chunks at once itself.
+        return together(self._layer, parts, threads=_at_once(self.services))
+
+    def _expect(self, parts: Sequence[CodePart]) -> None:
         shared = [part for part in parts if code_kind(part) == SHARED and not part.library]
         self.services.cache.expect(SHARED, [code_key(part, self.options) for part in shared])
-        # Each compiles several chunks at once itself.
-        return together(self._layer, parts, threads=min(self.services.threads, _AT_ONCE))
 
     def _layer(self, part: CodePart) -> MadeLayer:
-        if self.ahead and part == self.ahead[0]:
-            return self.ahead[1]()
+        result = next((result for begun_part, result in self.ahead if part == begun_part), None)
+        return result() if result else self._made_or_cached(part)
+
+    def _made_or_cached(self, part: CodePart) -> MadeLayer:
         cache, options = self.services.cache, self.options
         files = [_of_file(entry, options) for entry in part.files]
         texts = _digest(files)
@@ -95,14 +139,15 @@ class CodeMaker:
         made = make_once(cache, code_kind(part), key, make, patience=_PATIENCE)
         return replace(made, contents=part.contents)
 
-    def _of_library(self, part: CodePart, texts: str, files: Sequence[_Module]) -> MadeLayer:
+    def _of_library(self, part: CodePart, texts: str, files: list[_Module]) -> MadeLayer:
         """The layer with the standard library, which other bases may have, too."""
         # Sources and bytecode of the standard library come in blocks of some megabytes.
         return_memory()
         library = [*self._library(part.replaced)]
         part = self._on_base(part, library)
         key = code_key(part, self.options, library=_digest(library), texts=texts)
-        make = partial(self._made, part, [*library, *files])
+        library += files
+        make = partial(self._made, part, library)
         return make_once(self.services.cache, code_kind(part), key, make, patience=_PATIENCE)
 
     def _on_base(self, part: CodePart, library: Sequence[_Module]) -> CodePart:
@@ -126,12 +171,12 @@ class CodeMaker:
                 if path not in replaced and bytecode not in replaced:
                     yield _Module(source=source, path=bytecode)
 
-    def _made(self, part: CodePart, others: Sequence[_Module]) -> MadeLayer:
+    def _made(self, part: CodePart, modules: list[_Module]) -> MadeLayer:
+        """Compile and write a part, with `modules` besides those of wheels; the list is emptied, for its memory."""
         compiler = self.compiler()
         # The cache has the interpreter now, and this thread the modules.
         self.services.kept.drop()
         entries: list[Entry] = []
-        modules = list(others)
         fetch_wheels(each.wheel for each in part.modules)
         with ExitStack() as opened:
             files = [opened.enter_context(WheelFile(each.wheel.path, each.wheel.filename)) for each in part.modules]
@@ -140,6 +185,7 @@ class CodeMaker:
                 modules += self._of_wheel(each, file)
             with self.services.progress.task("bytecode", ", ".join(part.contents)):
                 compiled = dict(_compiled(compiler, modules))
+            modules.clear()
             owned: dict[str, dict[str, bytes]] = {}
             for (owner, path), code in compiled.items():
                 owned.setdefault(owner, {})[path] = code
@@ -177,6 +223,10 @@ class CodeMaker:
         entries = lay_out(file, target, prefix=VENV, pruned=wheel.pruned, compiled=compiled) if compiled else []
         wanted = {f"{site}/{file.dist_info}/RECORD", *(f"{site}/{path}" for path in compiled)}
         return [entry for entry in entries if entry.path in wanted]
+
+
+def _at_once(services: Services) -> int:
+    return min(services.threads, _AT_ONCE)
 
 
 def _of_file(entry: Entry, options: CodeOptions) -> _Module:

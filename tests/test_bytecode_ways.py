@@ -175,7 +175,7 @@ def fake(*ended: Ended) -> tuple[Talk, list[list[str]]]:
     waiting, given = [*ended], []
 
     def run(text: bytes) -> Ended:
-        given.append([bytes(each).decode() for each in answers(text)[1::2]])
+        given.append([bytes(each).decode() for each in answers(text)[2::2]])
         return waiting.pop(0)
 
     return run, given
@@ -298,9 +298,24 @@ def write(data):
     sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
     sys.stdout.buffer.flush()
 read(), write(b"hello")
-while read():
-    read(), {said}
+while left := int(read() or 0):
+    for _ in range(left):
+        read(), read(), {said}
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process for each chunk")
+class TestChunks:
+    def test_each_has_a_process_of_its_own(self) -> None:
+        # The answer to a text that does not compile is the number of the process.
+        text = script().replace(
+            'data = b""\n    limit(0)', "data = str(sys.modules['posix'].getpid()).encode()\n    limit(0)"
+        )
+        command = (sys.executable, "-S", "-s", "-B", "-c", text)
+        chunks = [request(sources_of(a=b"def", b=b"def"), 0), request(sources_of(a=b"def"), 0)[5:]]
+        ended = talk(b"".join(chunks), command=command, environ=os.environ)
+        _, first, second, third = map(bytes, answers(ended.output))
+        assert first == second != third
 
 
 class TestPrograms:

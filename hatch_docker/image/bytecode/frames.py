@@ -49,9 +49,12 @@ class Identity:
         return f"it is {self.implementation} {self.version}{threads}"
 
 
-def request(sources: Iterable[Source], optimization: int) -> bytes:
-    """The input for `main`."""
-    parts = [str(min(optimization, 2)).encode()]
+def request(sources: Sequence[Source], optimization: int) -> bytes:
+    """The input for `main`: a chunk, for an interpreter that was just started.
+
+    One that goes on needs no first frame, the level of optimization.
+    """
+    parts = [str(min(optimization, 2)).encode(), str(len(sources)).encode()]
     for source in sources:
         parts += [source.path.encode("utf-8", "surrogateescape"), source.text]
     return joined(parts)

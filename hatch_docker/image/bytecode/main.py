@@ -19,6 +19,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
     from typing import Any, BinaryIO
 
@@ -132,22 +133,59 @@ def limit(seconds: float) -> None:
         _signal.setitimer(_signal.ITIMER_PROF, seconds)
 
 
+def answer(out: "BinaryIO", path: bytes, text: bytes, optimize: int, magic: bytes) -> None:
+    """Answer with a frame, which is empty if the text does not compile, or its path is not UTF-8."""
+    limit(SECONDS)
+    try:
+        data = compiled(path.decode(), text, optimize, magic)
+    # SyntaxError, ValueError, MemoryError or RecursionError: each version of Python has its own limits.
+    except Exception:
+        data = b""
+    limit(0)
+    write(out, data if len(data) <= LARGEST else b"")
+
+
+def apart(do: "Callable[[], None]") -> None:
+    """Call a function in a process of its own, if the system can: a text that takes over Python reaches no other chunk.
+
+    If that process fails, this one ends in the same way.
+    """
+    posix: Any = sys.modules.get("posix")
+    if posix is None:
+        do()
+        return
+    child = posix.fork()
+    if child:
+        status = posix.waitpid(child, 0)[1]
+        if status:
+            signal = status & 0x7F
+            posix._exit(128 + signal if signal else status >> 8)
+        return
+    status = 1
+    try:
+        do()
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        posix._exit(status)
+
+
 def work(given: "BinaryIO", out: "BinaryIO", magic: bytes) -> None:
-    """Answer each path and text with a frame, which is empty if it does not compile, or its path is not UTF-8."""
+    """Answer each path and text of each chunk, which its number of texts precedes."""
     optimize = int(read(given))
     while True:
         try:
-            path, text = read(given), read(given)
+            chunk = [(read(given), read(given)) for _ in range(int(read(given)))]
         except EOFError:
             return
-        limit(SECONDS)
-        try:
-            answer = compiled(path.decode(), text, optimize, magic)
-        # SyntaxError, ValueError, MemoryError or RecursionError: each version of Python has its own limits.
-        except Exception:
-            answer = b""
-        limit(0)
-        write(out, answer if len(answer) <= LARGEST else b"")
+
+        def do(chunk: "list[tuple[bytes, bytes]]" = chunk) -> None:
+            for path, text in chunk:
+                answer(out, path, text, optimize, magic)
+
+        if chunk:
+            apart(do)
 
 
 def main() -> None:

@@ -106,7 +106,8 @@ def _serve(questions: SimpleQueue[_Question | None], *, command: Sequence[str], 
             if not program:
                 program, start = _Program.started(command, environ), 0
                 program.first = question.given[: end_of(question.given, 0)]
-            wanted = len(answers(question.given)) // 2
+            # The level, the number of sources, and two frames for each.
+            wanted = len(answers(question.given)) // 2 - 1
             question.answer.put(program.exchange(memoryview(question.given)[start:], question.patience, wanted))
         except BaseException as error:
             question.answer.put(error)

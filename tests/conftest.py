@@ -42,8 +42,9 @@ from hatch_docker.support.http import Http
 # Background processes of a shell ignore Ctrl-C, and so would the builds that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests compare what builds leave in projects, whose modules some of them import here or in a child process.
-sys.dont_write_bytecode = True
+# Tests compare what builds leave in projects, whose modules some of them import here or in a child process. Only the
+# modules of the tests are compiled once, see pytest_collection.
+_WRITES_NO_BYTECODE, sys.dont_write_bytecode = sys.dont_write_bytecode, True
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # Child processes would compile it again, each for itself.
@@ -68,7 +69,7 @@ if "TMPDIR" not in os.environ and _is_large(_MEMORY):
 
 # Slow machines are no failure, and the examples of a test overwrite what they leave in its fixtures.
 _CHECKS = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
-_PROPERTIES = hypothesis.settings(deadline=None, max_examples=many(40), suppress_health_check=_CHECKS)
+_PROPERTIES = hypothesis.settings(deadline=None, max_examples=many(20), suppress_health_check=_CHECKS)
 # CI needs the same examples in every run.
 hypothesis.settings.register_profile("ci", _PROPERTIES, derandomize=True)
 hypothesis.settings.register_profile("local", _PROPERTIES)
@@ -236,11 +237,14 @@ def image(client: DockerClient) -> Iterator[str]:
 
 # The thousands of tests are all needed until the end: looking for garbage among them doubles the time to collect them.
 # (gc.freeze would hide them from Hypothesis, which asks for the referrers of random generators.)
+# pytest rewrites the assertions of all modules in each worker and run, unless it may write the result beside them.
 def pytest_collection() -> None:
     gc.disable()
+    sys.dont_write_bytecode = _WRITES_NO_BYTECODE
 
 
 def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = True
     gc.enable()
 
 

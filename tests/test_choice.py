@@ -186,7 +186,7 @@ def simple(**package: Any) -> dict[str, Any]:
 def test_any_change_of_the_inputs_is_noticed(tmp_path: Path, name: str) -> None:
     """Few values for each input, so that most requests are for what was asked before, or for something near it."""
     bench = Bench(tmp_path, name)
-    for random in rounds(15, f"choice {name}"):
+    for random in rounds(6, f"choice {name}"):
         texts = [text_of(LOCKS[name](random)) for _ in range(2)]
         texts += [mutated(texts[0].encode(), random).decode(errors="replace"), texts[0]]
         for _ in range(20):
@@ -250,7 +250,7 @@ def test_damaged_entries_are_replaced(tmp_path: Path) -> None:
     expected = bench.run()
     (entry,) = bench.entries
     whole = entry.read_bytes()
-    for random in rounds(50, "choice entries"):
+    for random in rounds(25, "choice entries"):
         entry.write_bytes(mutated(whole, random))
         assert bench.run() == expected
         assert entry.read_bytes() == whole

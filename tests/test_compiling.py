@@ -649,13 +649,13 @@ BUILD_LOCKS = st.builds(
 )
 
 
-@settings(max_examples=many(20))
+@settings(max_examples=many(8))
 @given(BUILD_LOCKS)
 def test_build_lock_survives_json(lock: BuildLock) -> None:
     assert BuildLock.from_json(json.loads(json.dumps(lock.to_json()))) == lock
 
 
-@settings(max_examples=many(20))
+@settings(max_examples=many(8))
 @given(BUILD_LOCKS)
 def test_build_lock_satisfies_its_own_versions_only(lock: BuildLock) -> None:
     versions = {each.name: each.version for each in lock.requirements}

@@ -209,12 +209,12 @@ _VALUES = st.recursive(
 
 
 class TestRaisesNothingButConfigError:
-    @settings(max_examples=many(60))
+    @settings(max_examples=many(30))
     @given(st.dictionaries(st.sampled_from([*KEYS, *HATCHLING]) | _TEXT, _VALUES, max_size=4))
     def test_any_table(self, table: dict[str, Any]) -> None:
         self._check(table, {})
 
-    @settings(max_examples=many(60))
+    @settings(max_examples=many(30))
     @given(st.dictionaries(st.sampled_from([variable(key) for key in (*KEYS, *SETTINGS)]), _TEXT, max_size=4))
     def test_any_environment(self, environ: dict[str, str]) -> None:
         self._check({}, environ)

@@ -283,7 +283,7 @@ def test_decompresses_a_file_that_inflates_a_lot_in_pieces() -> None:
 DEB = {suffix: deb_of(*ENTRIES[:5], suffix=suffix, control_suffix=suffix) for suffix in PACK}
 
 
-@settings(max_examples=many(100))
+@settings(max_examples=many(40))
 @given(st.sampled_from(sorted(PACK)), st.data())
 def test_reads_or_rejects_damaged_packages(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = write(tmp_path / "a.deb", data.draw(damaged(DEB[suffix], [b"../", b"\0" * 512, b"`\n", b"!<arch>\n"])))
@@ -296,7 +296,7 @@ def test_reads_or_rejects_damaged_packages(tmp_path: Path, suffix: str, data: st
             assert sum(map(len, content)) == member.size
 
 
-@settings(max_examples=many(100))
+@settings(max_examples=many(40))
 @given(damaged(TAR, [b"../", b"\0" * 512, b"7", b"\x80"]))
 def test_reads_or_rejects_damaged_archives(data: bytes) -> None:
     with contextlib.suppress(DebianError):

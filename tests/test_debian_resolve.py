@@ -438,7 +438,7 @@ def all_sets(index: PackageIndex, installed: Mapping[str, Package]) -> Iterator[
         yield {each.name: each for each in chosen if each is not None}
 
 
-@settings(max_examples=many(80))
+@settings(max_examples=many(40))
 @given(archives(), st.sets(st.sampled_from(NAMES), min_size=1, max_size=2), st.data())
 def test_finds_a_valid_solution_if_there_is_one(
     archive: dict[tuple[str, str], str], roots: set[str], data: st.DataObject

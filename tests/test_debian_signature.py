@@ -122,7 +122,7 @@ class TestInRelease:
         assert len(str(caught.value).splitlines()) == 2
         assert "0:" not in str(caught.value)
 
-    @settings(max_examples=many(300))
+    @settings(max_examples=many(100))
     @given(damaged(SIGNED, (b"\n", b"\n\n", b"-----", b"Hash: MD5\n", b"- ", b" ")))
     def test_damage_never_changes_the_returned_text(self, data: bytes) -> None:
         try:

@@ -150,7 +150,7 @@ def modules() -> Sequence[Path]:
     """Some modules of the standard library and of installed packages."""
     folders = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
     paths = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    return paths[:: max(1, len(paths) // many(100))]
+    return paths[:: max(1, len(paths) // many(30))]
 
 
 def parsed(source: bytes) -> tuple[list[str], list[str]] | None:

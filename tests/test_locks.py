@@ -409,7 +409,7 @@ HASHES = [
 
 
 @given(data=st.data(), to=st.sampled_from([SLIM, ALPINE_ARM]))
-@settings(max_examples=many(80))
+@settings(max_examples=many(40))
 def test_every_artifact_has_a_hash_and_every_sdist_a_reason(data: st.DataObject, to: TargetPython) -> None:
     def files(name: str) -> dict[str, Any]:
         hashes = st.sampled_from(HASHES)
@@ -1104,7 +1104,7 @@ def damaged(value: Any, data: st.DataObject) -> Any:
     return data.draw(JUNK.filter(lambda junk: "None" not in repr(junk)))
 
 
-FUZZ = settings(max_examples=many(60))
+FUZZ = settings(max_examples=many(30))
 VALID_UV = uv_lock(
     ROOT
     | {

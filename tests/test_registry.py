@@ -355,7 +355,7 @@ def test_huge_manifest_is_an_error(fake: FakeRegistry) -> None:
         client().manifest(Reference(registry=fake.host, repository="app"))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     body=st.binary(max_size=50)
     | st.recursive(

@@ -200,7 +200,7 @@ WORDS = st.sampled_from(
         "\t",
     ]
 )
-FUZZ = settings(max_examples=many(500))
+FUZZ = settings(max_examples=many(150))
 
 
 @given(words=st.lists(st.tuples(WORDS, st.sampled_from(["", " ", "\n", "\n"])), max_size=12))

@@ -895,7 +895,7 @@ class TestRebuild:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory in /proc")
 def test_peak_memory_does_not_depend_on_the_wheels(bench: Bench) -> None:
-    large = {"big/lib.so": bytes(250 << 20), "big/noise.bin": os.urandom(20 << 20)}
+    large = {"big/lib.so": bytes(160 << 20), "big/noise.bin": os.urandom(4 << 20)}
     project = bench.project(wheels=[bench.wheel("big", files=large)])
     del large
     program = """

@@ -19,6 +19,8 @@ from hatch_docker.caching.artifact import manifest_of, read_manifest
 from hatch_docker.caching.entry import Entry, Sealer, open_entry, pack, recipe_of, unpack
 
 KEY = "0123456789abcdef" * 2
+_Blobs = dict[tuple[str, str], bytes]
+_Manifests = dict[tuple[str, str], tuple[str, bytes]]
 CACHE = "team/cache"
 APP = "team/shop"
 
@@ -31,19 +33,29 @@ def fake() -> Iterator[FakeRegistry]:
 
 
 class Machines:
-    """A project, and machines that build it: each has a local cache of its own."""
+    """A project, and machines that build it: each has a local cache of its own. Tests use it one after another."""
 
     def __init__(self, root: Path, fake: FakeRegistry) -> None:
         self.bench, self.fake = Bench(root), fake
         self.wheels = [self.bench.wheel(name) for name in ("alpha", "beta", "gamma")]
         self.project = self.bench.project(wheels=self.wheels)
         self.key = KEY
+        self._files = {path: path.read_bytes() for path in (*self.wheels, self.project / "src/shop/__init__.py")}
+        self._built: dict[tuple[str, ...], tuple[str, _Blobs, _Manifests]] = {}
+        self._tests = 0
+
+    def restored(self, fake: FakeRegistry) -> Machines:
+        """The project as it was made, new machines, and another registry, for the next test."""
+        self.fake, self.key, self._tests = fake, KEY, self._tests + 1
+        for path, data in self._files.items():
+            path.write_bytes(data)
+        return self
 
     def build(self, machine: str, *options: str, project: Path | None = None, **env: str) -> Outcome:
         """Build and push on a machine."""
         name = f"{self.fake.host}/{APP}:1"
         variables = {"HATCH_DOCKER_CACHE": f"{self.fake.host}/{CACHE}", "HATCH_DOCKER_CACHE_KEY": self.key, **env}
-        environ = builds.environment(self.bench.root / machine, **variables)
+        environ = builds.environment(self.bench.root / f"{machine} of {self._tests}", **variables)
         arguments = ["build", "-t", name, *(options or ["--push"]), project or self.project]
         self.fake.requests.clear()
         return builds.command(*arguments, env=environ, folder=self.bench.root)
@@ -54,6 +66,15 @@ class Machines:
         assert outcome.code == 0, outcome.err
         assert not self.key or self.key not in outcome.out + outcome.err
         return str(json.loads((self.bench.root / "result.json").read_text())["digest"])
+
+    def built(self, *options: str) -> str:
+        """The digest of a build on a machine that fills the registry; it is the same for all tests, so made once."""
+        if options not in self._built:
+            digest = self.digest("first", *options)
+            self._built[options] = digest, {**self.fake.blobs}, {**self.fake.manifests}
+        digest, blobs, manifests = self._built[options]
+        self.fake.blobs, self.fake.manifests = {**blobs}, {**manifests}
+        return digest
 
     def lose_wheels(self) -> None:
         """From now on, a wheel that is fetched is an error."""
@@ -76,9 +97,15 @@ class Machines:
             self.fake.add_manifest(CACHE, tag, changed, "application/vnd.oci.image.manifest.v1+json")
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Machines:
+    with FakeRegistry() as registry:
+        return Machines(tmp_path_factory.mktemp("machines"), registry)
+
+
 @pytest.fixture
-def machines(tmp_path: Path, fake: FakeRegistry) -> Machines:
-    return Machines(tmp_path, fake)
+def machines(shared: Machines, fake: FakeRegistry) -> Machines:
+    return shared.restored(fake)
 
 
 ARCHIVE = ("-o", "type=docker,dest=image.tar")
@@ -86,7 +113,7 @@ ARCHIVE = ("-o", "type=docker,dest=image.tar")
 
 class TestFreshMachine:
     def test_fetches_no_wheel_and_mounts_all_layers(self, machines: Machines, fake: FakeRegistry) -> None:
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
         machines.lose_wheels()
         for key in [key for key in fake.blobs if key[0] == APP]:
             del fake.blobs[key]
@@ -99,25 +126,25 @@ class TestFreshMachine:
         assert fake.sent("GET", "/blobs/") == []
 
     def test_makes_the_same_archive_of_what_it_downloads(self, machines: Machines) -> None:
-        first = machines.digest("one", *ARCHIVE)
+        first = machines.built(*ARCHIVE)
         machines.lose_wheels()
         assert machines.digest("two", *ARCHIVE) == first
         builds.check_archive(machines.bench.root / "image.tar", machines.bench.root / "scratch")
 
     def test_asks_for_everything_at_once(self, machines: Machines, fake: FakeRegistry) -> None:
-        machines.digest("one", "--push")
+        machines.built("--push")
         machines.digest("two", "--push")
         # The set; and what is chosen from a lock, which is not shared, since this one has paths of a machine.
         assert [each.method for each in fake.requests if CACHE in each.path] == ["GET", "GET"]
 
     def test_writes_nothing_if_only_the_project_changed(self, machines: Machines, fake: FakeRegistry) -> None:
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
         (machines.project / "src/shop/__init__.py").write_text("def main():\n    return 'changed'\n")
         assert machines.digest("two", "--push") != first
         assert {each.method for each in fake.requests if CACHE in each.path} == {"GET"}
 
     def test_another_project_shares_entries(self, machines: Machines, fake: FakeRegistry) -> None:
-        machines.digest("one", "--push")
+        machines.built("--push")
         other = machines.bench.project("other", name="other", wheels=machines.wheels)
         machines.lose_wheels()
         machines.digest("two", "--push", project=other)
@@ -125,7 +152,7 @@ class TestFreshMachine:
         assert len(fake.sent("PUT", f"{CACHE}/manifests")) == 1, "the set alone: its entries are there already"
 
     def test_reads_the_second_cache_and_writes_the_first(self, machines: Machines, fake: FakeRegistry) -> None:
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
         machines.lose_wheels()
         both = f"{fake.host}/team/new,{fake.host}/{CACHE}"
         assert machines.digest("two", "--push", HATCH_DOCKER_CACHE=both) == first
@@ -147,7 +174,7 @@ class TestFreshMachine:
         assert {each.method for each in fake.requests if CACHE in each.path} == {"GET"}
 
     def test_no_cache_reads_nothing_and_replaces_entries(self, machines: Machines, fake: FakeRegistry) -> None:
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
         machines.fake.manifests = {key: each for key, each in fake.manifests.items() if key[0] != CACHE}
         assert machines.digest("two", "--push", "--no-cache") == first
         assert len(machines.cached) > 1
@@ -188,7 +215,7 @@ class TestTrust:
 
     def test_a_layer_under_another_key_is_a_miss(self, machines: Machines) -> None:
         """A recipe with the sealed content of another one, as who may write the cache can make it."""
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
 
         def swap(entries: list[Entry]) -> list[Entry]:
             payloads = [(each.payload, each.seal) for each in entries]
@@ -226,12 +253,12 @@ class TestFaults:
     """Each gives the image that a build without the cache gives."""
 
     @pytest.fixture(autouse=True)
-    def _impatient(self, monkeypatch: pytest.MonkeyPatch, no_waiting: None) -> None:
-        monkeypatch.setattr(source, "PATIENCE", 0.3)
+    def _without_pauses(self, no_waiting: None) -> None:
+        pass
 
     @pytest.mark.parametrize("change", [_wrong_diff_id, _wrong_unpacked_size])
     def test_claims_that_unpacking_refutes(self, machines: Machines, change: Callable[[dict[str, Any]], None]) -> None:
-        first = machines.digest("one", *ARCHIVE)
+        first = machines.built(*ARCHIVE)
         machines.change(_sealed(change))
         outcome = machines.build("two", *ARCHIVE)
         assert outcome.code == 0
@@ -242,7 +269,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("options", [("--push",), ARCHIVE])
     def test_a_blob_that_is_gone(self, machines: Machines, fake: FakeRegistry, options: tuple[str, ...]) -> None:
-        first = machines.digest("one", *options)
+        first = machines.built(*options)
         fake.blobs.clear()
         assert machines.digest("two", *options) == first
         machines.lose_wheels()
@@ -250,13 +277,13 @@ class TestFaults:
 
     @pytest.mark.parametrize("length", [0, 100])
     def test_a_blob_that_is_cut(self, machines: Machines, fake: FakeRegistry, length: int) -> None:
-        first = machines.digest("one", *ARCHIVE)
+        first = machines.built(*ARCHIVE)
         for key, data in [*fake.blobs.items()]:
             fake.blobs[key] = data[:length]
         assert machines.digest("two", *ARCHIVE) == first
 
     def test_a_blob_that_does_not_end(self, machines: Machines, fake: FakeRegistry) -> None:
-        first = machines.digest("one", *ARCHIVE)
+        first = machines.built(*ARCHIVE)
         for key, data in [*fake.blobs.items()]:
             fake.blobs[key] = data + bytes(1 << 20)
         assert machines.digest("two", *ARCHIVE) == first
@@ -275,7 +302,7 @@ class TestFaults:
         ids=["empty", "object", "list", "text", "deep", "other", "huge"],
     )
     def test_manifests_of_anything_else(self, machines: Machines, fake: FakeRegistry, data: bytes) -> None:
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
         for tag in machines.cached:
             fake.add_manifest(CACHE, tag, data, "application/vnd.oci.image.manifest.v1+json")
         assert machines.digest("two", "--push") == first
@@ -284,11 +311,11 @@ class TestFaults:
 
     @pytest.mark.parametrize(
         "lines",
-        [b"", b"x", zlib.compress(b""), zlib.compress(b"\xff \xff \xff\n" * 3), zlib.compress(bytes(200 << 20))],
+        [b"", b"x", zlib.compress(b""), zlib.compress(b"\xff \xff \xff\n" * 3), zlib.compress(bytes(65 << 20), 1)],
         ids=["empty", "not compressed", "nothing", "no lines", "bomb"],
     )
     def test_lines_of_anything_else(self, machines: Machines, fake: FakeRegistry, lines: bytes) -> None:
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
         for tag, data in machines.cached.items():
             document = json.loads(data)
             document["annotations"]["io.github.hatch-docker.cache.lines"] = base64.b64encode(lines).decode()
@@ -297,7 +324,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("status", [401, 404, 500])
     def test_refused_reads(self, machines: Machines, fake: FakeRegistry, status: int) -> None:
-        first = machines.digest("one", "--push")
+        first = machines.built("--push")
         fake.failures = [Failure("GET", CACHE, status, times=1000)]
         assert machines.digest("two", "--push") == first
         assert status == 404 or len(fake.sent("GET", CACHE)) <= 6, "one failure is enough"
@@ -316,8 +343,11 @@ class TestFaults:
         assert outcome.err.count("127.0.0.1:1/team/cache is not used") == 1
 
     @pytest.mark.parametrize("what", ["/manifests/", "/blobs/sha256"])
-    def test_a_host_that_is_slow(self, machines: Machines, fake: FakeRegistry, what: str) -> None:
-        first = machines.digest("one", *ARCHIVE)
+    def test_a_host_that_is_slow(
+        self, machines: Machines, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        first = machines.built(*ARCHIVE)
+        monkeypatch.setattr(source, "PATIENCE", 0.3)
         fake.stalled = f"{CACHE}{what}"
         outcome = machines.build("two", *ARCHIVE)
         fake.stalled = ""
@@ -336,7 +366,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("kind", ["500", "404", "hang up", "cut"])
     def test_one_fault_at_any_request(self, machines: Machines, fake: FakeRegistry, kind: str) -> None:
-        digests = {machines.digest("one", *ARCHIVE)}
+        digests = {machines.built(*ARCHIVE)}
         blobs, manifests = fake.blobs, fake.manifests
         for number in range(1, 100):
             fake.blobs, fake.manifests, fake.fault = {**blobs}, {**manifests}, (number, kind)

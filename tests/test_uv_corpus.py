@@ -60,7 +60,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield found
 
 
-@pytest.mark.parametrize("project", projects()[::3], ids=lambda each: each.name)
+@pytest.mark.parametrize("project", projects()[::5], ids=lambda each: each.name)
 def test_uv_lock_selects_what_uv_exports(world: World, project: UvProject) -> None:
     check_lock(world, project)
 
@@ -91,7 +91,7 @@ def check_lock(world: World, project: UvProject) -> None:
                 assert chosen(exported, request) == theirs
 
 
-@pytest.mark.parametrize("project", supported()[::5], ids=lambda each: each.name)
+@pytest.mark.parametrize("project", supported()[::8], ids=lambda each: each.name)
 def test_without_a_lock_uv_resolves_what_it_locks(world: World, project: UvProject) -> None:
     """Compared with `uv lock` followed by `uv export`, for some projects, each choice for another target."""
     check_resolutions(world, project, [(*choice, TARGETS[at % 5]) for at, choice in enumerate(project.choices)])

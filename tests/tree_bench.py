@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
+import py_compile
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +32,7 @@ from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
 
+_UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 HATCH = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n\n'
 PROJECT = '[project]\nname = "{name}"\nversion = "{version}"\n'
 
@@ -135,8 +142,10 @@ class TreeBench:
         """Make wheels of packages that are installed with the tests, and of what they require."""
         for name in names:
             if name not in self.wheels:
-                self.wheels[name], required = _installed(name, self.root)
-                self.installed(*required)
+                wheel = _installed(name)
+                self.wheels[name] = self.root / wheel.filename
+                self.wheels[name].write_bytes(wheel.content)
+                self.installed(*_required(name))
 
     def context(self, cache: Path | None = None, environ: Mapping[str, str] = {}) -> CompileContext:
         return CompileContext(
@@ -200,23 +209,39 @@ def _required(name: str) -> list[str]:
     return [each.name for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
 
 
-def _installed(name: str, folder: Path) -> tuple[Path, list[str]]:
+@dataclass(frozen=True)
+class _Wheel:
+    filename: str
+    content: bytes
+
+
+@functools.cache
+def _installed(name: str) -> _Wheel:
+    """A wheel of an installed package with its bytecode, since backends are started several times for each build."""
     found = importlib.metadata.distribution(name)
-    files = {
-        path.as_posix(): Path(str(found.locate_file(path))).read_bytes()
-        for path in found.files or ()
-        if ".." not in path.parts and path.suffix != ".pyc" and ".dist-info" not in path.parts[0]
-    }
-    groups = {each.group: "" for each in found.entry_points}
-    for each in found.entry_points:
-        groups[each.group] += f"{each.name} = {each.value}\n"
-    wheel = make_wheel(
-        folder,
-        name.replace("-", "_"),
-        found.version,
-        files,
-        metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: {found.version}\n"
-        + "".join(f"Requires-Dist: {each}\n" for each in _required(name)),
-        entry_points="".join(f"[{group}]\n{points}" for group, points in groups.items()),
-    )
-    return wheel, _required(name)
+    files: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in found.files or ():
+            if ".." in path.parts or path.suffix == ".pyc" or ".dist-info" in path.parts[0]:
+                continue
+            source = Path(str(found.locate_file(path)))
+            files[path.as_posix()] = source.read_bytes()
+            if path.suffix == ".py" and "tests" not in path.parts:
+                compiled = Path(importlib.util.cache_from_source(path.as_posix()))
+                with contextlib.suppress(py_compile.PyCompileError):
+                    py_compile.compile(str(source), f"{scratch}/x.pyc", doraise=True, invalidation_mode=_UNCHECKED)
+                    files[compiled.as_posix()] = Path(scratch, "x.pyc").read_bytes()
+        groups = {each.group: "" for each in found.entry_points}
+        for each in found.entry_points:
+            groups[each.group] += f"{each.name} = {each.value}\n"
+        path = make_wheel(
+            Path(scratch),
+            name.replace("-", "_"),
+            found.version,
+            files,
+            metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: {found.version}\n"
+            + "".join(f"Requires-Dist: {each}\n" for each in _required(name)),
+            entry_points="".join(f"[{group}]\n{points}" for group, points in groups.items()),
+            method=zipfile.ZIP_STORED,
+        )
+        return _Wheel(path.name, path.read_bytes())

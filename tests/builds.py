@@ -205,9 +205,12 @@ def result_of(project: Path) -> dict[str, Any]:
     return {**document, **images[0]} if len(images) == 1 else document
 
 
-def check_archive(archive: Path, scratch: Path) -> None:
-    """Read an archive as an OCI layout and as a `docker save` archive, and validate both images."""
-    cache, platform, progress = Cache(scratch), platform_of(archive), Progress()
+def check_archive(archive: Path, scratch: Path, made: Made | None = None) -> None:
+    """Read an archive as an OCI layout and as a `docker save` archive, and validate both images.
+
+    `made` is what `read` found in it.
+    """
+    cache, platform, progress = Cache(scratch), _platform(made or read(archive)), Progress()
     files = open_files(archive)
     layout = pull(layout_source(files, ""), platform, cache, progress=progress).image
     assert validate(layout) == []
@@ -218,8 +221,11 @@ def check_archive(archive: Path, scratch: Path) -> None:
 
 def platform_of(archive: Path) -> Platform:
     """The platform of the image in an archive."""
-    document = read(archive).document
-    return Platform.of(document["os"], document["architecture"])
+    return _platform(read(archive))
+
+
+def _platform(made: Made) -> Platform:
+    return Platform.of(made.document["os"], made.document["architecture"])
 
 
 def read(archive: Path) -> Made:
@@ -289,5 +295,6 @@ class Bench:
         """Build an archive, check it, and read it."""
         outcome = self.build(project, *arguments, target=target, **env)
         assert outcome.code == 0, outcome.err
-        check_archive(archive_of(project), self.root / "scratch")
-        return read(archive_of(project))
+        found = read(archive_of(project))
+        check_archive(archive_of(project), self.root / "scratch", found)
+        return found

@@ -19,6 +19,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from importlib.metadata import Distribution, EntryPoints, PathDistribution
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ from hatch_docker.index import pip_config
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
+from hatch_docker.stamps import host
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 
@@ -202,6 +204,26 @@ def not_waiting_for_the_disk() -> Iterator[None]:
     """Do not wait until files survive a power cut, which no test can see."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def looking_once_what_is_installed() -> Iterator[None]:
+    """Each command looks at all packages and at the times of our modules: one in many here, where nothing changes."""
+    seen: dict[str, EntryPoints] = {}
+    read: Callable[[PathDistribution], EntryPoints] = Distribution.entry_points.fget  # type: ignore[attr-defined]
+
+    def entry_points(found: PathDistribution) -> EntryPoints:
+        path = str(found._path)
+        if not path.startswith(sys.prefix):
+            return read(found)
+        if path not in seen:
+            seen[path] = read(found)
+        return seen[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PathDistribution, "entry_points", property(entry_points))
+        patch.setattr("hatch_docker.stamps.stamp.code_digest", functools.cache(host.code_digest))
         yield
 
 

@@ -234,7 +234,7 @@ def _installed(name: str) -> _Wheel:
         groups = {each.group: "" for each in found.entry_points}
         for each in found.entry_points:
             groups[each.group] += f"{each.name} = {each.value}\n"
-        path = make_wheel(
+        wheel = make_wheel(
             Path(scratch),
             name.replace("-", "_"),
             found.version,
@@ -244,4 +244,4 @@ def _installed(name: str) -> _Wheel:
             entry_points="".join(f"[{group}]\n{points}" for group, points in groups.items()),
             method=zipfile.ZIP_STORED,
         )
-        return _Wheel(path.name, path.read_bytes())
+        return _Wheel(wheel.name, wheel.read_bytes())

@@ -35,6 +35,22 @@ def bench(made: FakeDebian, tmp_path: Path) -> Iterator[DebianBench]:
         yield DebianBench(tmp_path, archive)
 
 
+@pytest.fixture(scope="module")
+def locked_before(made: FakeDebian, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The cache of a build with PACKAGES, and its lock."""
+    with made.copy() as archive:
+        bench = DebianBench(tmp_path_factory.mktemp("locked"), archive)
+        return bench.cache, locked(bench, bench.project(docker=PACKAGES)).read_text()
+
+
+@pytest.fixture
+def lock(locked_before: tuple[Path, str], bench: DebianBench) -> str:
+    """A lock of PACKAGES, which were built on this machine before."""
+    cache, text = locked_before
+    shutil.copytree(cache, bench.cache)
+    return text
+
+
 def locked(bench: DebianBench, project: Path, **env: str) -> Path:
     """Build a project, and make the selections of the build its lock."""
     outcome = bench.build(project, **env)
@@ -151,10 +167,8 @@ class TestAStaleLock:
             ({"docker": PACKAGES, "project": 'requires-python = ">=3.14"'}, "the lock is stale, "),
         ],
     )
-    def test_is_rejected(self, bench: DebianBench, changes: dict[str, str], expected: str) -> None:
-        lock = locked(bench, bench.project("before", docker=PACKAGES))
-        project = bench.project(files={"debian.lock": lock.read_text()}, **changes)
-        bench.archive.requests.clear()
+    def test_is_rejected(self, bench: DebianBench, lock: str, changes: dict[str, str], expected: str) -> None:
+        project = bench.project(files={"debian.lock": lock}, **changes)
         bench.refused(
             project, f"{project / 'debian.lock'}: the lock is stale, ", expected, "hint: refresh it: hatch-docker"
         )
@@ -172,9 +186,8 @@ class TestAStaleLock:
         project = bench.project(docker=PACKAGES, files={"debian.lock": lock.read_text()})
         bench.refused(project, "it has no packages of amd64 for 'runtime-packages'")
 
-    def test_may_have_selections_that_are_not_requested_any_more(self, bench: DebianBench) -> None:
-        lock = locked(bench, bench.project("before", docker=PACKAGES))
-        bench.made(bench.project(files={"debian.lock": lock.read_text()}))
+    def test_may_have_selections_that_are_not_requested_any_more(self, bench: DebianBench, lock: str) -> None:
+        bench.made(bench.project(files={"debian.lock": lock}))
 
 
 class TestADamagedLock:
@@ -190,12 +203,10 @@ class TestADamagedLock:
             ('"amd64"', "5", "invalid architecture: '5'"),
         ],
     )
-    def test_is_rejected(self, bench: DebianBench, old: str, new: str, expected: str) -> None:
-        lock = locked(bench, project := bench.project(docker=PACKAGES))
-        text = lock.read_text()
-        lock.write_text(text.replace(old, new, 1) if old else text[: len(text) // 2])
-        bench.archive.requests.clear()
-        bench.refused(project, f"{lock}: ", expected, "hint: ", "hatch-docker lock")
+    def test_is_rejected(self, bench: DebianBench, lock: str, old: str, new: str, expected: str) -> None:
+        damaged = lock.replace(old, new, 1) if old else lock[: len(lock) // 2]
+        project = bench.project(docker=PACKAGES, files={"debian.lock": damaged})
+        bench.refused(project, f"{project / 'debian.lock'}: ", expected, "hint: ", "hatch-docker lock")
         assert bench.archive.requests == []
 
     def test_with_the_hash_of_another_file(self, bench: DebianBench) -> None:
@@ -214,15 +225,15 @@ class TestADamagedLock:
         bench.archive.alter(deb := bench.archive.deb("libc6"))
         another_machine(bench).refused(project, f"{deb.path}: is not the right file", "nothing was kept")
 
-    def test_with_a_package_removed_from_the_mirror(self, bench: DebianBench) -> None:
-        locked(bench, project := bench.project(docker=PACKAGES))
+    def test_with_a_package_removed_from_the_mirror(self, bench: DebianBench, lock: str) -> None:
+        project = bench.project(docker=PACKAGES, files={"debian.lock": lock})
         del bench.archive.files[bench.archive.deb("libldap2").path]
         another_machine(bench).refused(project, "the mirror no longer has libldap2 1.0-1", "hint: ", "lock again")
 
     @pytest.mark.parametrize("name", ["libldap2", "libc6"])
-    def test_that_lacks_a_package(self, bench: DebianBench, name: str) -> None:
-        lock = locked(bench, project := bench.project(docker=PACKAGES))
-        lock.write_text(re.sub(rf" *{{ name = \"{name}\".*\n", "", lock.read_text()))
+    def test_that_lacks_a_package(self, bench: DebianBench, lock: str, name: str) -> None:
+        without = re.sub(rf" *{{ name = \"{name}\".*\n", "", lock)
+        project = bench.project(docker=PACKAGES, files={"debian.lock": without})
         expected = "the packages pinned for '{}' do not fit each other or the base: "
         purpose = "base" if name == "libc6" else "runtime-packages"
         message = bench.refused(project, expected.format(purpose), "hint: refresh it: hatch-docker lock --upgrade base")

@@ -711,7 +711,7 @@ class TestWork:
             "glob(import_module ",
             "x.c' ",
         ):
-            source = f"from demo import x\n{line * 20_000}\n" + f"{line}\n" * 5_000
+            source = f"from demo import x\n{line * 10_000}\n" + f"{line}\n" * 2_500
             facts(
                 folder, {**SUITE, "demo/tests/test_y.py": source, "demo/tests/__init__.py": source, "demo/y.py": source}
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import lzma
+import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -272,12 +274,21 @@ class FakeDebian(DebianArchive):
 
 def fake_debian(folder: Path, *, architectures: Sequence[str] = ("amd64",), debug: bool = False) -> FakeDebian:
     """An archive with a base and more packages, published; a `with` block serves it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = FakeDebian(folder=folder)
-    for each in architectures:
-        archive.base(architecture=each, debug=debug)
-        archive.more(each)
-    archive.release()
+    archive = _archive(tuple(architectures), debug).copy()
+    archive.folder = folder
+    return archive
+
+
+@functools.cache
+def _archive(architectures: Sequence[str], debug: bool) -> FakeDebian:
+    with tempfile.TemporaryDirectory() as folder:
+        archive = FakeDebian(folder=Path(folder))
+        for each in architectures:
+            archive.base(architecture=each, debug=debug)
+            archive.more(each)
+            if debug:
+                archive.toolchain(architecture=each)
+        archive.release()
     return archive
 
 

@@ -58,7 +58,7 @@ class TestRelease:
 
     def test_our_own(self) -> None:
         signed = signed_text(OURS, keyring=keyring(), now=NOW, place="")
-        for random in rounds(1000, "InRelease"):
+        for random in rounds(400, "InRelease"):
             self.check(mutated(OURS, random, PIECES), signed, keyring(), NOW)
 
     def test_real_inrelease(self) -> None:
@@ -75,7 +75,7 @@ class TestRelease:
             signed_text(other[: at[1]] + OURS[at[0] :], keyring=keyring(), now=NOW, place="")
 
     def test_detached_signature(self) -> None:
-        for random in rounds(1000, "Release.gpg"):
+        for random in rounds(400, "Release.gpg"):
             text = mutated(TEXT, random, PIECES) if random.random() < 0.7 else TEXT
             signature = mutated(BESIDE, random, PIECES) if random.random() < 0.5 else BESIDE
             try:
@@ -85,7 +85,7 @@ class TestRelease:
             assert found == TEXT
 
     def test_signed_garbage(self) -> None:
-        for random in rounds(1500, "Release"):
+        for random in rounds(600, "Release"):
             try:
                 release = parse_release(mutated(TEXT, random, (b"Date: x\n", b"SHA256:\n")), place="Release")
                 check_release(release, "trixie", now=NOW, place="Release")
@@ -116,7 +116,7 @@ class TestPackages:
     """Any index is read and searched, or rejected."""
 
     def test_indexes(self) -> None:
-        for random in rounds(600, "Packages"):
+        for random in rounds(300, "Packages"):
             pieces = (
                 b"Package: git\n",
                 b"Provides: libc6, git\n",
@@ -136,7 +136,7 @@ class TestPackages:
                 continue
 
     def test_index_files(self, tmp_path: Path) -> None:
-        for random in rounds(300, "Packages.xz"):
+        for random in rounds(120, "Packages.xz"):
             suffix = random.choice([*PACK])
             path = tmp_path / f"Packages{suffix}"
             path.write_bytes(mutated(PACK[suffix](PACKAGES), random))
@@ -378,7 +378,7 @@ class TestDebs:
 
     def test_new_root(self, tmp_path: Path) -> None:
         accepted = 0
-        for random in rounds(300, "root"):
+        for random in rounds(120, "root"):
             try:
                 debs = [open_deb(unusual_deb(random, tmp_path / f"{each}.deb", each)) for each in random.choice(MANY)]
                 with tempfile.TemporaryFile() as spool:
@@ -392,7 +392,7 @@ class TestDebs:
 
     def test_on_an_image(self, tmp_path: Path) -> None:
         accepted = 0
-        for random in rounds(300, "added"):
+        for random in rounds(120, "added"):
             try:
                 debs = [open_deb(unusual_deb(random, tmp_path / f"{each}.deb", each)) for each in random.choice(MANY)]
                 image = unusual_image(random) if random.random() < 0.3 else IMAGE
@@ -410,7 +410,7 @@ class TestDebs:
         path.write_bytes(ar_of([("debian-binary", b"2.0\n"), ("control.tar", b"".join(files)), ("data.tar", data)]))
         deb = open_deb(path)
         accepted = 0
-        for random in rounds(300, "image"):
+        for random in rounds(120, "image"):
             try:
                 image = listing(unusual_image(random))
                 check(added_files(image, [deb], io.BytesIO(), architecture="amd64"))

@@ -273,7 +273,10 @@ class FakeDebian(DebianArchive):
 
 
 def fake_debian(folder: Path, *, architectures: Sequence[str] = ("amd64",), debug: bool = False) -> FakeDebian:
-    """An archive with a base and more packages, published; a `with` block serves it."""
+    """An archive with a base and more packages, published; a `with` block serves it.
+
+    `debug` adds the packages of debug bases and toolchains.
+    """
     archive = _archive(tuple(architectures), debug).copy()
     archive.folder = folder
     return archive

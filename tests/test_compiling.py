@@ -633,14 +633,14 @@ class TestBuilder:
         assert "build it with 'hatch-docker builder'" in message
 
 
-NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=8)
 ARTIFACTS = st.builds(
     Artifact,
     name=NAMES,
-    version=st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}", fullmatch=True),
+    version=st.lists(st.integers(0, 999).map(str), min_size=1, max_size=3).map(".".join),
     filename=NAMES.map("{}-1.0.tar.gz".format),
     url=NAMES.map("https://index.example/{}".format),
-    hashes=st.fixed_dictionaries({"sha256": st.from_regex(r"[0-9a-f]{64}", fullmatch=True)}),
+    hashes=st.fixed_dictionaries({"sha256": st.binary(min_size=32, max_size=32).map(bytes.hex)}),
     size=st.none() | st.integers(0, 2**40),
     reason=st.text(max_size=20),
 )
@@ -649,13 +649,13 @@ BUILD_LOCKS = st.builds(
 )
 
 
-@settings(max_examples=many(8))
+@settings(max_examples=many(20))
 @given(BUILD_LOCKS)
 def test_build_lock_survives_json(lock: BuildLock) -> None:
     assert BuildLock.from_json(json.loads(json.dumps(lock.to_json()))) == lock
 
 
-@settings(max_examples=many(8))
+@settings(max_examples=many(20))
 @given(BUILD_LOCKS)
 def test_build_lock_satisfies_its_own_versions_only(lock: BuildLock) -> None:
     versions = {each.name: each.version for each in lock.requirements}

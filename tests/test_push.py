@@ -239,10 +239,13 @@ class TestNoSuccess:
         assert ("app", layer.digest) in fake.blobs
 
 
-@pytest.mark.parametrize("kind", ["429", "500", "503", "hang up", "cut"])
-def test_one_fault_at_any_request_is_made_good(kind: str) -> None:
+# Statuses that are treated alike meet every other request each.
+@pytest.mark.parametrize(
+    ("kind", "first", "step"), [("429", 1, 1), ("500", 1, 2), ("503", 2, 2), ("hang up", 1, 1), ("cut", 1, 1)]
+)
+def test_one_fault_at_any_request_is_made_good(kind: str, first: int, step: int) -> None:
     """The registry obeys a request whose answer is cut, and forgets one that it hangs up on."""
-    for number in range(1, 100):
+    for number in range(first, 100, step):
         with FakeRegistry(fault=(number, kind), immutable=True) as fake:
             assert push(INDEX.node, at(fake), at(fake, "latest")) == INDEX.descriptor.digest, number
             assert tags(fake) == {("app", "1.0"), ("app", "latest")}
@@ -251,9 +254,11 @@ def test_one_fault_at_any_request_is_made_good(kind: str) -> None:
     raise AssertionError("a push takes more requests than expected")
 
 
-@pytest.mark.parametrize("kind", ["400", "403", "404", "413", "418"])
-def test_refusal_of_any_request_is_an_error_or_made_good(kind: str) -> None:
-    for number in range(1, 100):
+@pytest.mark.parametrize(
+    ("kind", "first", "step"), [("400", 1, 2), ("418", 2, 2), ("403", 1, 1), ("404", 1, 1), ("413", 1, 1)]
+)
+def test_refusal_of_any_request_is_an_error_or_made_good(kind: str, first: int, step: int) -> None:
+    for number in range(first, 100, step):
         with FakeRegistry(fault=(number, kind)) as fake:
             error = None
             try:

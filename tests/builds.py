@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -71,9 +72,14 @@ class Made:
         return self.contents[path].decode()
 
 
+# The variables that name the directory of temporary files.
+TEMPORARY = ("TEMP", "TMP", "TMPDIR")
+_NUMBERS = itertools.count()
+
+
 def environment(cache: Path, **changes: str) -> dict[str, str]:
     """The environment of a build: a cache, no engine, and no configuration of the user who runs the tests."""
-    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP", "TMP") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", *TEMPORARY) if name in os.environ}
     home = str(cache.parent / "home")
     return {
         **kept,
@@ -84,6 +90,8 @@ def environment(cache: Path, **changes: str) -> dict[str, str]:
         # The bases of tests have no Python that could compile.
         "HATCH_DOCKER_BYTECODE": "false",
         "PIP_CONFIG_FILE": os.devnull,
+        # A build is not replayed only because the machine was slow since the files were written.
+        "BUILD": str(next(_NUMBERS)),
         **changes,
     }
 

@@ -73,7 +73,7 @@ class Runs:
 
     def __call__(self, *arguments: str, cache: str = "cache") -> Outcome:
         cached = self.bench.root / cache
-        environ = builds.environment(cached, DOCKER_HOST=self.engine.address, **self.env)
+        environ = builds.environment(cached, DOCKER_HOST=self.engine.address, BUILD="0", **self.env)
         now = time.time_ns
 
         def plan(*given: Any, **options: Any) -> Any:
@@ -248,7 +248,7 @@ class TestAnEdit:
                     mock.patch("hatch_docker.session.plan", plan),
                     mock.patch("time.time_ns", side_effect=lambda: now() + HOUR),
                 ):
-                    return bench.build(run.project, target="docker:load", DOCKER_HOST=engine.address)
+                    return bench.build(run.project, target="docker:load", DOCKER_HOST=engine.address, BUILD="0")
 
             first = build()
             run.edit("src/shop/cart.py", appended(b"# more\n"))
@@ -446,7 +446,7 @@ from hatch_docker.frontends.cli.main import main
 main(["build", "-q"])
 print(*sys.modules)
 """
-    env = builds.environment(run.bench.cache, DOCKER_HOST=run.engine.address)
+    env = builds.environment(run.bench.cache, DOCKER_HOST=run.engine.address, BUILD="0")
 
     def modules() -> set[str]:
         done = subprocess.run(

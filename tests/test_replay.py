@@ -212,7 +212,7 @@ class Builds:
     def __call__(self) -> Outcome:
         now = time.time_ns
         with mock.patch("time.time_ns", side_effect=lambda: now() + 3600 * 10**9):
-            return builds.command(*self.arguments, env=builds.environment(self.cache), folder=self.project)
+            return builds.command(*self.arguments, env=builds.environment(self.cache, BUILD="0"), folder=self.project)
 
     def replayed(self) -> bool:
         with mock.patch("hatch_docker.session.plan", side_effect=AssertionError("it is run")):
@@ -242,7 +242,7 @@ class TestAReplay:
             done = subprocess.run(
                 [sys.executable, "-c", program, *build.arguments],
                 cwd=build.project,
-                env=builds.environment(build.cache),
+                env=builds.environment(build.cache, BUILD="0"),
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -263,7 +263,7 @@ class TestAReplay:
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=tmp_path,
-            env=builds.environment(tmp_path / "cache"),
+            env=builds.environment(tmp_path / "cache", BUILD="0"),
             capture_output=True,
             text=True,
             check=False,

@@ -40,7 +40,7 @@ class Runs:
     plans: list[int] = field(default_factory=list)
 
     def __call__(self, *arguments: str | Path, **env: str) -> Outcome:
-        environ = builds.environment(self.bench.cache, DOCKER_HOST=self.engine.address, **env)
+        environ = builds.environment(self.bench.cache, DOCKER_HOST=self.engine.address, **{"BUILD": "0", **env})
         now = time.time_ns
 
         def plan(*given: Any, **options: Any) -> Any:
@@ -254,7 +254,7 @@ class TestAfter:
     def test_a_refusal_of_the_registry(self, run: Runs) -> None:
         run()
         run.registry.failures += [Failure(method, "/manifests/", 403, times=9) for method in ("HEAD", "GET")]
-        environ = builds.environment(run.bench.cache, DOCKER_HOST=run.engine.address)
+        environ = builds.environment(run.bench.cache, DOCKER_HOST=run.engine.address, BUILD="0")
         outcome = builds.command("build", env=environ, folder=run.project)
         assert outcome.code == 1
         assert run.registry.host in outcome.err
@@ -301,7 +301,7 @@ class TestWithoutAStamp:
 
     def test_an_archive_for_want_of_an_engine_is_not_kept(self, run: Runs) -> None:
         environ = {"DOCKER_HOST": builds.NOWHERE}
-        before = builds.environment(run.bench.cache, **environ)
+        before = builds.environment(run.bench.cache, BUILD="0", **environ)
         assert builds.command("build", env=before, folder=run.project).code == 0
         assert builds.command("build", env=before, folder=run.project).out.endswith(".docker.tar\n")
         assert run.built()
@@ -377,11 +377,11 @@ class TestWithHatch:
     def test_a_build_without_changes_is_not_run_again(self, bench: Bench) -> None:
         project, now = bench.project(wheels=[bench.wheel("alpha")]), time.time_ns
         with mock.patch("time.time_ns", side_effect=lambda: now() + HOUR):
-            first = bench.build(project)
+            first = bench.build(project, BUILD="0")
             with mock.patch("hatch_docker.session.plan", side_effect=AssertionError("it is run")):
-                second = bench.build(project)
+                second = bench.build(project, BUILD="0")
             assert second.code == 0, second.err
             assert second.out == first.out
             assert second.err.count("reused") == first.err.count(" made\n")
             _append(source(project))
-            assert bench.build(project).out != first.out
+            assert bench.build(project, BUILD="0").out != first.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,16 +53,19 @@ class QuietServer(ThreadingHTTPServer):
 
 
 class Loopback:
-    """A base for fakes: `handler` answers requests; its `fake` is the instance."""
+    """A base for fakes: `handler` answers requests; its `fake` is the instance. `context` is that of TLS, if any."""
 
     handler: ClassVar[type[QuietHandler]]
     server: ClassVar[type[ThreadingHTTPServer]] = QuietServer
+    context: ssl.SSLContext | None = None
     _server: ThreadingHTTPServer
     _thread: threading.Thread
 
     def __enter__(self: _T) -> _T:
         handler = type("Handler", (self.handler,), {"fake": self})
         self._server = self.server(("127.0.0.1", 0), handler)
+        if self.context:
+            self._server.socket = self.context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         return self

@@ -108,6 +108,10 @@ class TestOtherAnswers:
         with pytest.raises((UnusualAnswerError, ConnectionError)):
             answered(listener, UNUSUAL[kind])
 
+    def test_that_will_be_large_are_not_read(self, listener: socket.socket) -> None:
+        with pytest.raises(UnusualAnswerError):
+            answered(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", stays=True)
+
     def test_that_do_not_come_end_in_time(self, listener: socket.socket) -> None:
         with pytest.raises(OSError, match="timed out"):
             answered(listener, b"HTTP/1.1 200 OK\r\n", seconds=0.05, stays=True)

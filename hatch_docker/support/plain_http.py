@@ -58,6 +58,8 @@ def _body(headers: Mapping[str, str], body: bytes, chunks: Iterator[bytes], most
     length = headers.get("content-length", "")
     if "transfer-encoding" in headers or (length and not _LENGTH.fullmatch(length)):
         raise UnusualAnswerError("its length is not known")
+    if int(length or 0) > most:
+        raise UnusualAnswerError("it is too large")
     parts, size = [body], len(body)
     while size < int(length or most + 1):
         chunk = next(chunks, b"")

@@ -427,6 +427,27 @@ class TestAWholeBuild:
         run.edit("src/shop/parts/one.py", appended(b"# more\n"))
         assert run.planned()[0]
 
+    @pytest.mark.parametrize("name", ["hatch.toml", ".gitignore", "uv.toml"])
+    def test_follows_if_the_wheel_has_a_file_of_settings(self, bench: Bench, name: str) -> None:
+        with FakeRegistry() as registry, FakeEngine() as engine:
+            serve(bench.base(BASE), registry, "team/base", "1")
+            run = runs(bench, registry, engine, files={**FILES, name: "#\n"})
+            text = (run.project / "pyproject.toml").read_text()
+            chosen = text.replace('packages = ["src/shop"]', f'only-include = ["src/shop", "{name}"]\nsources = ["src"]')
+            (run.project / "pyproject.toml").write_text(chosen)
+            run()
+            run.edit("src/shop/cart.py", appended(b"# more\n"))
+            assert not run.planned()[0]
+            run.edit(name, appended(b"# more\n"))
+            assert run.planned()[0]
+
+    def test_follows_if_a_file_was_too_large_to_be_looked_at(self, run: Runs) -> None:
+        text = b'"alpha/tests/data"\n'
+        (run.project / "src/shop/data.json").write_bytes(text + b" " * (1 << 20))
+        run()
+        run.edit("src/shop/data.json", lambda _: text)
+        assert run.planned()[0]
+
     def test_follows_if_the_engine_refuses(self, run: Runs) -> None:
         run()
         run.edit("src/shop/cart.py", appended(b"# more\n"))

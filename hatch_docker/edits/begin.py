@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hatch_docker.stamps.stamp import Stamp
 
 # In bytes: larger files are read in another way, or not compiled.
-_LARGEST = 1 << 20
+LARGEST = 1 << 20
 
 
 class UnsafeError(Exception):
@@ -58,8 +58,8 @@ def begin(stamp: Stamp) -> Begun:
 def _read(path: str, digest: str) -> bytes:
     """A file that changed. Raises UnsafeError if it did so again, or is unusually large."""
     with Path(path).open("rb") as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST or hashlib.sha256(data).hexdigest() != digest:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST or hashlib.sha256(data).hexdigest() != digest:
         raise UnsafeError
     return data
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from hatch_docker.edits.begin import Begun, UnsafeError
+from hatch_docker.edits.begin import LARGEST, Begun, UnsafeError
 from hatch_docker.edits.image import recorded, restored, with_layers
 from hatch_docker.edits.record import EditRecord
 from hatch_docker.image.bytecode.known import KnownPython
@@ -73,9 +73,9 @@ def make(record: EditRecord, begun: Begun, cache: Cache) -> Made:
 
 
 def _changed(wheel: PatchedWheel, member: str, begun: Begun) -> Changed:
-    """A member before and after. Raises UnsafeError if it was not what the file was."""
+    """A member before and after. Raises UnsafeError if it was not what the file was, or too large to be looked at."""
     before = wheel.read(member)
-    if hashlib.sha256(before).hexdigest() != begun.earlier[member]:
+    if len(before) > LARGEST or hashlib.sha256(before).hexdigest() != begun.earlier[member]:
         raise UnsafeError
     return Changed(path=member, before=before, after=begun.contents[member])
 

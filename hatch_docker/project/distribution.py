@@ -250,8 +250,11 @@ def _copies(builder: BuilderInterface[Any, Any]) -> dict[str, str]:
     folders: dict[str, str] = {}
     for file in wheel.recurse_included_files():
         path, member = str(root / file.path), file.distribution_path.replace(os.sep, "/")
-        # Hatchling follows links of directories, so that a file may be several members.
         folder, name = os.path.split(path)
+        # Settings of tools are there.
+        if folder == str(root) and not name.endswith(".py"):
+            continue
+        # Hatchling follows links of directories, so that a file may be several members.
         folders[folder] = folders.get(folder) or os.path.realpath(folder)
         found.setdefault(f"{folders[folder]}{os.sep}{name}", []).append((path, member))
     others = {os.path.realpath(root / each) for each in read if each}

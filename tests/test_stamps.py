@@ -140,6 +140,17 @@ class TestWithoutChanges:
         run(HATCH_DOCKER_CACHE_DIR=cache)
         assert not run.built(HATCH_DOCKER_CACHE_DIR=cache)
 
+    def test_a_repository_may_have_no_commit(self, run: Runs) -> None:
+        subprocess.run(["git", "init", "-q"], cwd=run.project, check=True)
+        run()
+        assert not run.built()
+
+    def test_no_login_of_an_option_is_stored(self, run: Runs) -> None:
+        option = ("--set", "index-url=https://user:s3cret@index.example/simple")
+        run(*option)
+        assert not run.built(*option)
+        assert not [path for path in builds.files_below(run.bench.cache) if b"s3cret" in path.read_bytes()]
+
     def test_files_that_options_ask_for_are_written_again(self, run: Runs) -> None:
         arguments = ("--metadata-file", "meta.json", "--iidfile", "iid")
         run(*arguments)

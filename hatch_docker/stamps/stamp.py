@@ -7,6 +7,7 @@ what it said. Whatever is not certain is a change.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import time
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 # Part of every key: raise it if stamps change.
-_FORMAT = 2
+_FORMAT = 3
 _KIND = "stamps"
 # What of the cache a build used, under the key of its stamp.
 _ENTRIES = "stamp-entries"
@@ -54,7 +55,9 @@ class Stamp:
     def __init__(self, folder: str, words: Sequence[object], environ: Mapping[str, str], *, late: int = 0) -> None:
         self.folder = folder
         self._environ = environ
-        self._key = json.dumps([_FORMAT, os.getcwd(), *words], sort_keys=True, default=str)
+        # Documents have their key: a word may contain a login.
+        given = json.dumps(words, sort_keys=True, default=str).encode()
+        self._key = json.dumps([_FORMAT, os.getcwd(), hashlib.sha256(given).hexdigest()])
         self._document = self._stored(_KIND) or {}
         self._began = time.time_ns() - late
         self._machine = [code_digest(), environment_digest(environ)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Reads
 from hatch_docker.services import Services
 from hatch_docker.stamps.questions import images_in_engine
-from hatch_docker.stamps.repository import commit_files, tracking_files
+from hatch_docker.stamps.repository import commit_files, has_commit, tracking_files
 from hatch_docker.stamps.values import Asked, Inputs
 
 # Of each directory above, too: settings, and what is ignored.
@@ -30,6 +31,8 @@ _FILES = frozenset(("oci", "oci-archive", "docker-archive"))
 # The outputs whose results a stamp can check.
 _CHECKED = frozenset(("archive", "load", "push"))
 _DAEMON = "docker-daemon"
+# The end of a version that has the day of the build: of hatch-vcs, if there are changes that are not committed.
+_DATED = re.compile(r"[+.]d[0-9]{8,14}$")
 
 
 def project_inputs(root: Path, reads: Reads, *, home: Path, output: Path, cache: Path) -> Inputs:
@@ -51,11 +54,20 @@ def has_stamp(plan: Plan, built: Built, services: Services, outputs: Collection[
         return False
     if plan.config.output.created == "now" and not services.host.environ.get("SOURCE_DATE_EPOCH"):
         return False
+    if not _is_commit_known(plan, services) or _DATED.search(plan.project.version):
+        return False
     builder = plan.config.compiling.builder
     sources = [each for image in plan.images for each in image.locked.artifacts if not each.is_wheel]
     if builder and builder.transport == _DAEMON and sources:
         return False
     return all(_is_closed(each.tree, each.name) for each in sources if each.tree and each.tree.is_local)
+
+
+def _is_commit_known(plan: Plan, services: Services) -> bool:
+    """Whether files say which commit the build recorded. If Git refused to read one, or is missing, it may not next."""
+    if "GIT_DIR" in services.host.environ:
+        return False
+    return bool(plan.project.revision) or not has_commit(str(plan.project.root))
 
 
 def _lacks_bytecode(plan: Plan, built: Built) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -309,6 +310,32 @@ class TestWithoutAStamp:
     def test_a_time_that_is_now_is_new_each_time(self, run: Runs) -> None:
         run("--set", "created=now")
         assert run.built("--set", "created=now")
+
+    def test_a_version_with_the_date_of_the_day(self, run: Runs) -> None:
+        # As hatch-vcs gives it if there are changes that are not committed.
+        text = (run.project / "pyproject.toml").read_text()
+        dated = text.replace('version = "1.0"', 'version = "1.1.dev3+g1234567.d20261127"', 1)
+        (run.project / "pyproject.toml").write_text(dated)
+        run()
+        assert run.built()
+
+    def test_a_commit_that_git_refused_to_read(self, run: Runs) -> None:
+        _commit(run.project)
+        refused = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+        assert "records no commit" in run(**refused).err
+        (home := run.bench.cache.parent / "home").mkdir(exist_ok=True)
+        (home / ".gitconfig").write_text(f"[safe]\n\tdirectory = {run.project}\n")
+        assert "records no commit" not in run(**refused).err
+
+    def test_a_commit_for_want_of_git(self, run: Runs, tmp_path: Path) -> None:
+        _commit(run.project)
+        (programs := tmp_path / "programs").mkdir()
+        run(PATH=str(programs))
+        git = shutil.which("git")
+        assert git
+        (programs / "git").symlink_to(git)
+        assert run.built(PATH=str(programs))
+        assert not run.built(PATH=str(programs))
 
     def test_an_archive_for_want_of_an_engine_is_not_kept(self, run: Runs) -> None:
         environ = {"DOCKER_HOST": builds.NOWHERE}

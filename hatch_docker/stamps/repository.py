@@ -37,6 +37,17 @@ def tracking_files(root: str, home: str) -> Iterator[str]:
             yield from (os.path.join(directory, name) for name in sorted(names))
 
 
+def has_commit(root: str) -> bool:
+    """Whether a commit seems to be checked out in `root`, be Git able to read it or not."""
+    *_, place = _places(root)
+    repository = _repository(place)
+    kind, _, reference = _line(os.path.join(repository, "HEAD")).partition(": ")
+    if kind != "ref":
+        return bool(kind)
+    names = (reference.split("/"), ["packed-refs"], ["reftable", "tables.list"])
+    return any(os.path.exists(os.path.join(_common(repository), *each)) for each in names)
+
+
 def is_top(root: str) -> bool:
     """Whether a directory is the top of a Git repository."""
     return os.path.exists(os.path.join(root, ".git"))

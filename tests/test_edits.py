@@ -433,7 +433,9 @@ class TestAWholeBuild:
             serve(bench.base(BASE), registry, "team/base", "1")
             run = runs(bench, registry, engine, files={**FILES, name: "#\n"})
             text = (run.project / "pyproject.toml").read_text()
-            chosen = text.replace('packages = ["src/shop"]', f'only-include = ["src/shop", "{name}"]\nsources = ["src"]')
+            chosen = text.replace(
+                'packages = ["src/shop"]', f'only-include = ["src/shop", "{name}"]\nsources = ["src"]'
+            )
             (run.project / "pyproject.toml").write_text(chosen)
             run()
             run.edit("src/shop/cart.py", appended(b"# more\n"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Reads
 from hatch_docker.services import Services
 from hatch_docker.stamps.questions import images_in_engine
-from hatch_docker.stamps.repository import commit_files, has_commit, tracking_files
+from hatch_docker.stamps.repository import commit_files, has_commit, tag_folders, tracking_files
 from hatch_docker.stamps.values import Asked, Inputs
 
 # Of each directory above, too: settings, and what is ignored.
@@ -35,13 +35,16 @@ _DAEMON = "docker-daemon"
 _DATED = re.compile(r"[+.]d[0-9]{8,14}$")
 
 
-def project_inputs(root: Path, reads: Reads, *, home: Path, output: Path, cache: Path) -> Inputs:
+def project_inputs(
+    root: Path, reads: Reads, *, home: Path, output: Path, cache: Path, environ: Mapping[str, str]
+) -> Inputs:
     """The files that are known before the project at `root` is read; builds write to `output` and `cache`."""
     root = root.absolute()
     above = [str(parent / name) for parent in root.parents for name in _ABOVE]
-    tracked = tracking_files(str(root), str(home)) if reads.is_tracked else ()
+    tracked = tracking_files(str(root), str(home), environ) if reads.is_tracked else ()
     return Inputs(
         directories=[str(root)],
+        folders=[*tag_folders(str(root))] if reads.is_tracked else [],
         paths=[*above, *commit_files(str(root)), *tracked],
         besides=[str(cache.absolute())],
         output=str(output.absolute()),
@@ -85,7 +88,7 @@ def all_inputs(inputs: Inputs, plan: Plan, services: Services, *, written: Itera
     return replace(
         inputs,
         directories=[*dict.fromkeys([*inputs.directories, *trees])],
-        folders=folders,
+        folders=[*inputs.folders, *folders],
         paths=[*dict.fromkeys([*inputs.paths, *(path for path in paths if path not in folders)])],
         besides=[*inputs.besides, *(os.path.abspath(path) for path in written)],  # noqa: PTH100
     )

@@ -367,7 +367,9 @@ class Session:
         except (HatchDockerError, TypeError, ValueError, OSError):
             # The project's own check says what is wrong.
             return None
-        inputs = project_inputs(root, reads, home=home_directory(), output=directory, cache=Path(stamp.folder))
+        inputs = project_inputs(
+            root, reads, home=home_directory(), output=directory, cache=Path(stamp.folder), environ=os.environ
+        )
         stamp.begin(inputs)
         return inputs
 

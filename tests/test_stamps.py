@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from fake_engine import FakeEngine
 from fake_registry import Failure, FakeRegistry
 
 from hatch_docker.build import build as make
+from hatch_docker.dependence import project_inputs
 from hatch_docker.edits.make import make as make_edited
 from hatch_docker.plan import plan as decide
+from hatch_docker.project.model import Reads
 from hatch_docker.stamps.files import TooLargeError, are_same, changed, states_of
-from hatch_docker.stamps.repository import commit_files, tracking_files
+from hatch_docker.stamps.repository import commit_files
+from hatch_docker.stamps.values import Inputs
 
 HOUR = 3600 * 10**9
 NEVER = 2**62
@@ -195,7 +198,7 @@ CHANGES: dict[str, Callable[[Runs], object]] = {
 }
 
 
-def _commit(project: Path) -> None:
+def _commit(project: Path, *options: str) -> None:
     def git(*arguments: str) -> None:
         subprocess.run(
             ["git", "-c", "user.name=a", "-c", "user.email=a@b.example", *arguments],
@@ -206,7 +209,7 @@ def _commit(project: Path) -> None:
 
     git("init", "-q")
     git("add", ".")
-    git("commit", "-q", "-m", "first")
+    git("commit", "-q", "-m", "first", *options)
 
 
 class TestAfter:
@@ -376,6 +379,11 @@ class TestStates:
             states_of([str(tmp_path / str(number)) for number in range(3)], {}, 0)
 
 
+def tracked(root: Path, home: Path, environ: Mapping[str, str] = {}) -> Inputs:
+    reads = Reads(is_tracked=True)
+    return project_inputs(root, reads, home=home, output=root / "dist", cache=home / "cache", environ=environ)
+
+
 class TestARepository:
     def test_its_head_decides_which_commit_it_is(self, tmp_path: Path) -> None:
         (tmp_path / "a").write_text("1")
@@ -395,12 +403,29 @@ class TestARepository:
         assert str(main / ".git" / "refs" / "heads" / "tree") in files
         assert any("worktrees" in path and path.endswith("HEAD") for path in files)
 
-    def test_tags_and_the_index_are_tracked(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_text("1")
-        _commit(tmp_path)
-        before = states_of(tracking_files(str(tmp_path), str(tmp_path)), {}, 0)
-        subprocess.run(["git", "tag", "v1"], cwd=tmp_path, check=True)
-        assert not are_same(before, states_of(tracking_files(str(tmp_path), str(tmp_path)), before, NEVER))
+    @pytest.mark.parametrize("change", ["tag v1", "tag a/b", "tag -d v0", "rm -q --cached a"])
+    def test_tags_and_the_index_are_tracked(self, tmp_path: Path, change: str) -> None:
+        (root := tmp_path / "project").mkdir()
+        (root / "a").write_text("1")
+        _commit(root)
+        subprocess.run(["git", "tag", "v0"], cwd=root, check=True)
+        inputs = tracked(root, tmp_path)
+        before = inputs.states({}, 0)
+        assert are_same(before, inputs.states(before, NEVER))
+        subprocess.run(["git", *change.split()], cwd=root, check=True, stdout=subprocess.DEVNULL)
+        assert not are_same(before, inputs.states(before, NEVER))
+
+    @pytest.mark.parametrize("variable", ["", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL"])
+    def test_the_ignore_files_that_settings_name_are_tracked(self, tmp_path: Path, variable: str) -> None:
+        (root := tmp_path / "project").mkdir()
+        _commit(root, "--allow-empty")
+        settings = tmp_path / {"": ".gitconfig", "XDG_CONFIG_HOME": "git/config", "GIT_CONFIG_GLOBAL": "x"}[variable]
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text('[user]\n\tname = a\n[include]\n\tpath = "more"\n')
+        (settings.parent / "more").write_text("[core] excludesFile = ~/ignored ; mine\n")
+        inputs = tracked(root, tmp_path, {variable: str(settings if "GIT" in variable else tmp_path)})
+        assert str(tmp_path / "ignored") in inputs.paths
+        assert str(settings) in inputs.paths
 
     def test_a_repository_with_reftables_is_known(self, tmp_path: Path) -> None:
         (tmp_path / "a").write_text("1")

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+
+# The settings whose values are paths of files that matter here, and how many files of settings are read.
+_NAMED = re.compile(
+    r"""^[ \t]*(?:\[[^\]\n]*\][ \t]*)?(path|excludesfile)[ \t]*=[ \t]*"?([^"\n;#]*[^"\s;#])""",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MOST_SETTINGS = 100
 
 
 def commit_files(root: str) -> Iterator[str]:
@@ -24,17 +32,45 @@ def commit_files(root: str) -> Iterator[str]:
                 yield os.path.join(common, *reference.split("/"))
 
 
-def tracking_files(root: str, home: str) -> Iterator[str]:
-    """The paths of the files besides, by which Git knows tags, which files it tracks, and which it ignores."""
-    yield os.path.join(home, ".gitconfig")
-    yield from (os.path.join(home, ".config", "git", name) for name in ("config", "ignore"))
+def tracking_files(root: str, home: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """The paths of the files besides, by which Git knows which files it tracks, and which it ignores (git-config)."""
+    folder = os.path.join(environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "git")
+    settings = [os.path.join(folder, "config"), os.path.join(home, ".gitconfig"), "/etc/gitconfig"]
+    settings += [environ[name] for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM") if environ.get(name)]
+    yield os.path.join(folder, "ignore")
     for place in filter(os.path.exists, _places(root)):
         repository = _repository(place)
         common = _common(repository)
         yield from (os.path.join(repository, name) for name in ("index", "shallow"))
-        yield from (os.path.join(common, *names) for names in (("config",), ("info", "exclude")))
-        for directory, _, names in os.walk(os.path.join(common, "refs", "tags")):
-            yield from (os.path.join(directory, name) for name in sorted(names))
+        yield os.path.join(common, "info", "exclude")
+        settings += [os.path.join(common, "config"), os.path.join(repository, "config.worktree")]
+    yield from _named_files(settings, home)
+
+
+def tag_folders(root: str) -> Iterator[str]:
+    """The directories with the tags that Git did not pack."""
+    for place in filter(os.path.exists, _places(root)):
+        folder = os.path.join(_common(_repository(place)), "refs", "tags")
+        if os.path.isdir(folder):
+            yield folder
+
+
+def _named_files(settings: list[str], home: str) -> Iterator[str]:
+    """Files of settings, and those that they name: others that they include, and ignore files."""
+    waiting, seen = settings[::-1], set[str]()
+    while waiting and len(seen) < _MOST_SETTINGS:
+        path = os.path.abspath(waiting.pop())
+        if path in seen:
+            continue
+        seen.add(path)
+        yield path
+        for key, value in _NAMED.findall(_text(path)):
+            named = os.path.join(home, value[2:]) if value.startswith("~/") else value
+            named = os.path.join(os.path.dirname(path), named)
+            if key.lower() == "path":
+                waiting.append(named)
+            else:
+                yield named
 
 
 def has_commit(root: str) -> bool:
@@ -80,8 +116,13 @@ def _common(repository: str) -> str:
 
 def _line(path: str) -> str:
     """The first line of a file; empty if it cannot be read."""
+    return _text(path, 4096).partition("\n")[0].strip()
+
+
+def _text(path: str, most: int = 1 << 20) -> str:
+    """The beginning of a file; empty if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline(4096).strip()
+            return file.read(most)
     except OSError:
         return ""

@@ -16,6 +16,7 @@ from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.tool_settings import ca_file_of
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.formats import find_requirement_files
+from hatch_docker.locks.model import read_text
 from hatch_docker.oci.registry.documents import ACCEPT
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Reads
@@ -28,6 +29,8 @@ from hatch_docker.stamps.values import Asked, Inputs
 _ABOVE = ("pyproject.toml", "uv.toml", ".gitignore", ".hgignore")
 # Bases that are files of this machine.
 _FILES = frozenset(("oci", "oci-archive", "docker-archive"))
+# The directories that uv.lock, pylock.toml and a resolution name.
+_NAMED = re.compile(r"""\b(?:directory|editable|path|virtual) = "([^"\n]+)"|"([^"\n]+)" = "(?:sha256:|")""")
 # The outputs whose results a stamp can check.
 _CHECKED = frozenset(("archive", "load", "push"))
 _DAEMON = "docker-daemon"
@@ -156,6 +159,7 @@ def _lock_paths(image: ImagePlan, services: Services, configured: str) -> Iterat
     locked, environ, home = image.locked, services.host.environ, services.host.home
     if locked.path:
         yield locked.path
+        yield from _named_files(locked.path)
     if locked.resolved:
         from hatch_docker.index.pip_config import configuration_files as pip_files
         from hatch_docker.index.uv_config import configuration_files as uv_files
@@ -172,6 +176,15 @@ def _lock_paths(image: ImagePlan, services: Services, configured: str) -> Iterat
         yield from (each for file in listed for each in included_files(file))
     if workspace := find_workspace(services.root):
         yield from (folder / "pyproject.toml" for folder in members(workspace).values())
+
+
+def _named_files(lock: Path) -> Iterator[Path]:
+    """Files of the directories that a lock names, also of those that are no packages: it is stale if these change."""
+    from hatch_docker.locks.inputs import metadata_files
+
+    names = {name for found in _NAMED.findall(read_text(lock)) for name in found if name}
+    folders = (lock.parent / name for name in sorted(names))
+    yield from (file for folder in folders if folder.is_dir() for file in metadata_files(folder))
 
 
 def _directory(tree: SourceTree) -> Path:

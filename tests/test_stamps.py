@@ -274,6 +274,24 @@ class TestAfter:
         assert outcome.code == 1
         assert run.registry.host in outcome.err
 
+    def test_a_directory_that_the_lock_names_without_a_package(self, run: Runs) -> None:
+        (base := run.bench.root / "base").mkdir()
+        document = '[project]\nname = "common"\nversion = "1"\n'
+        (base / "pyproject.toml").write_text(document)
+        project = run.bench.project(
+            base="", dependencies=["common"], folder="other", docker=f'base = "{run.registry.host}/team/base:1"',
+            more='[tool.uv.sources]\ncommon = { path = "../base", package = false }\n',
+        )  # fmt: skip
+        (project / "uv.lock").write_text(_VIRTUAL_LOCK)
+        run.project = project
+        run()
+        assert not run.built()
+        (base / "pyproject.toml").write_text(f'{document}dependencies = ["alpha"]\n')
+        environ = builds.environment(run.bench.cache, DOCKER_HOST=run.engine.address, BUILD="0")
+        outcome = builds.command("build", env=environ, folder=run.project)
+        assert outcome.code == 1
+        assert "the lock is stale" in outcome.err
+
     def test_a_change_during_the_build(self, run: Runs) -> None:
         path = source(run.project)
 
@@ -377,6 +395,26 @@ class TestStates:
     def test_too_many_files_are_not_compared(self, tmp_path: Path) -> None:
         with mock.patch("hatch_docker.stamps.files._MOST_FILES", 2), pytest.raises(TooLargeError):
             states_of([str(tmp_path / str(number)) for number in range(3)], {}, 0)
+
+
+_VIRTUAL_LOCK = """\
+version = 1
+requires-python = ">=3.10"
+
+[[package]]
+name = "common"
+version = "1"
+source = { virtual = "../base" }
+
+[[package]]
+name = "shop"
+version = "1.0"
+source = { editable = "." }
+dependencies = [{ name = "common" }]
+
+[package.metadata]
+requires-dist = [{ name = "common", virtual = "../base" }]
+"""
 
 
 def tracked(root: Path, home: Path, environ: Mapping[str, str] = {}) -> Inputs:

@@ -281,6 +281,11 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in decoded(file).splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
+def metadata_files(directory: Path) -> list[Path]:
+    """The files that may decide what a directory requires; they need not exist."""
+    return [directory / name for name in _DYNAMIC_FILES]
+
+
 def _metadata_digest(directory: Path) -> str:
     """A digest of the files that decide what a directory requires; empty if there is no such directory."""
     if not directory.is_dir():
@@ -293,7 +298,7 @@ def _metadata_digest(directory: Path) -> str:
             return _digest([{key: project.get(key) for key in _PROJECT}, _redacted(sources)])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
-    files = [directory / name for name in _DYNAMIC_FILES]
+    files = metadata_files(directory)
     return _digest([hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "" for file in files])
 
 

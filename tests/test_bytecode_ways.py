@@ -251,6 +251,14 @@ class TestProcesses:
         with pytest.raises(BytecodeUnavailableError, match="does not end"):
             talk(b"", command=command, environ=os.environ, patience=0.2)
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_program_ends_with_those_that_it_started(self, tmp_path: Path) -> None:
+        late = tmp_path / "late"
+        text = f"import os, pathlib, time; os.fork() or (time.sleep(3), pathlib.Path({str(late)!r}).touch()); os.wait()"
+        with pytest.raises(BytecodeUnavailableError, match="does not end"):
+            talk(b"", command=(sys.executable, "-S", "-c", text), environ=os.environ, patience=0.1)
+        assert not late.exists()
+
     def test_a_program_that_writes_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(process, "LARGEST_OUTPUT", 1 << 20)
         command = (sys.executable, "-c", "import sys\nwhile True: sys.stdout.write('x' * 65536)")

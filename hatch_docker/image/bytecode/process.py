@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -143,7 +144,13 @@ class _Program:
         pipe = subprocess.PIPE
         try:
             process = subprocess.Popen(  # noqa: S603
-                command, stdin=pipe, stdout=pipe, stderr=stderr, env=dict(environ), cwd=directory
+                command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=stderr,
+                env=dict(environ),
+                cwd=directory,
+                start_new_session=True,
             )
         except OSError as error:
             stderr.close()
@@ -156,7 +163,7 @@ class _Program:
     def exchange(self, given: bytes | memoryview, patience: float, wanted: int | None) -> Ended:
         """Write an input, and read that many answers; without a number, end the input, and read all."""
         writer = threading.Thread(target=self._write, args=(given, wanted is None), daemon=True)
-        with ended_by_interrupt(self.process.kill), _watched(self.process, patience) as watch:
+        with ended_by_interrupt(partial(_kill, self.process)), _watched(self.process, patience) as watch:
             self.goes_on = False
             writer.start()
             output = bytearray(self.hello)
@@ -188,14 +195,14 @@ class _Program:
             output += chunk
             if len(output) > LARGEST_OUTPUT:
                 watch.reason = "it writes without end"
-                self.process.kill()
+                _kill(self.process)
                 break
             while left and (end := end_of(output, start)):
                 start, left = end, left - 1
                 self.hello = self.hello or bytes(output[:end])
         if not left and start < len(output):
             watch.reason = "it answers more than it was asked"
-            self.process.kill()
+            _kill(self.process)
         return not left
 
     def _messages(self) -> str:
@@ -213,11 +220,21 @@ class _Program:
             self.end_input()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_END_SECONDS)
-        self.process.kill()
+        _kill(self.process)
         self.process.wait()
         self.end_input()
         self.stdout.close()
         self.stderr.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program, and those that it started, which have its standard output, too."""
+    if os.name == "nt":
+        process.kill()
+    elif process.poll() is None:
+        # It leads a session of its own.
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _widen(*pipes: IO[bytes]) -> None:
@@ -254,7 +271,7 @@ def _watched(process: subprocess.Popen[bytes], patience: float) -> Iterator[_Wat
         while not done.wait(_POLL_SECONDS):
             if watch.expired:
                 watch.reason = "it does not end"
-                process.kill()
+                _kill(process)
                 return
 
     threading.Thread(target=wait, daemon=True).start()

@@ -86,7 +86,8 @@ def all_inputs(inputs: Inputs, plan: Plan, services: Services, *, written: Itera
     """The same, and the files that a plan names; the build has `written` some itself."""
     artifacts = [each for image in plan.images for each in image.locked.artifacts]
     trees = [str(_directory(each.tree)) for each in artifacts if each.tree and each.tree.is_local]
-    paths = [os.path.abspath(path) for path in _paths(plan, services)]  # noqa: PTH100 (links are kept)
+    named = [*_paths(plan, services), *_ignore_paths(trees)]
+    paths = [os.path.abspath(path) for path in named]  # noqa: PTH100 (links are kept)
     folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 (these are strings)
     return replace(
         inputs,
@@ -176,6 +177,13 @@ def _lock_paths(image: ImagePlan, services: Services, configured: str) -> Iterat
         yield from (each for file in listed for each in included_files(file))
     if workspace := find_workspace(services.root):
         yield from (folder / "pyproject.toml" for folder in members(workspace).values())
+
+
+def _ignore_paths(trees: Iterable[str]) -> Iterator[Path]:
+    """The files above local directories by which their backends may leave files out; they need not exist."""
+    from hatch_docker.compiling.directory import ignore_files
+
+    yield from (path for tree in trees for _, path in ignore_files(Path(tree)))
 
 
 def _named_files(lock: Path) -> Iterator[Path]:

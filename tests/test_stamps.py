@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -21,9 +22,11 @@ from fake_engine import FakeEngine
 from fake_registry import Failure, FakeRegistry
 
 from hatch_docker.build import build as make
-from hatch_docker.dependence import project_inputs
+from hatch_docker.dependence import all_inputs, project_inputs
 from hatch_docker.edits.make import make as make_edited
+from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.plan import plan as decide
+from hatch_docker.project.backend import BackendProject
 from hatch_docker.project.model import Reads
 from hatch_docker.stamps.files import TooLargeError, are_same, changed, states_of
 from hatch_docker.stamps.repository import commit_files
@@ -420,6 +423,26 @@ requires-dist = [{ name = "common", virtual = "../base" }]
 def tracked(root: Path, home: Path, environ: Mapping[str, str] = {}) -> Inputs:
     reads = Reads(is_tracked=True)
     return project_inputs(root, reads, home=home, output=root / "dist", cache=home / "cache", environ=environ)
+
+
+class TestOtherFiles:
+    def test_of_a_poetry_project_are_those_that_git_ignores(self, tmp_path: Path) -> None:
+        system = '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
+        (tmp_path / "pyproject.toml").write_text(f'{system}[project]\nname = "a"\nversion = "1"\n')
+        reads = BackendProject(tmp_path).reads
+        assert reads
+        assert reads.is_tracked
+
+    def test_of_local_directories_are_the_ignore_files_above_them(self, tmp_path: Path) -> None:
+        (tree := tmp_path / "other" / "lib").mkdir(parents=True)
+        (tmp_path / "other" / ".git").mkdir()
+        artifact = Artifact(name="lib", version="1", tree=SourceTree(url=tree.as_uri()))
+        plan: Any = SimpleNamespace(images=[SimpleNamespace(locked=SimpleNamespace(artifacts=[artifact]))])
+        with mock.patch("hatch_docker.dependence._paths", return_value=[]):
+            inputs = all_inputs(Inputs(), plan, mock.Mock(), written=[])
+        above = tmp_path / "other"
+        assert inputs.directories == [str(tree)]
+        assert {str(above / ".gitignore"), str(above / ".git" / "info" / "exclude")} <= {*inputs.paths}
 
 
 class TestARepository:

@@ -129,7 +129,8 @@ def content_digest(directory: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for label, path in [*_ignore_files(directory), *source_files(directory)]:
+        ignoring = [(label, path) for label, path in ignore_files(directory) if path.is_file()]
+        for label, path in [*ignoring, *source_files(directory)]:
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
             with path.open("rb") as file:
                 digest.update(json.dumps([label, executable, file_digest(file)]).encode())
@@ -254,12 +255,14 @@ def _is_outside(text: str, *, absolute: bool) -> bool:
     return ".." in parts or "{root" in text or (absolute and (Path(text).is_absolute() or parts[0].startswith("~")))
 
 
-def _ignore_files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The ignore files of the directories above, up to the root of the repository."""
+def ignore_files(directory: Path) -> Iterator[tuple[str, Path]]:
+    """The ignore files of the directories above, up to the root of the repository, each with a label.
+
+    They need not exist.
+    """
     for number, parent in enumerate([directory, *directory.resolve().parents]):
         if number:
-            yield from ((f"{number} {name}", parent / name) for name in _IGNORE_FILES if (parent / name).is_file())
+            yield from ((f"{number} {name}", parent / name) for name in _IGNORE_FILES)
         if (parent / ".git").exists() or (parent / ".hg").exists():
-            exclude = parent / ".git" / "info" / "exclude"
-            yield from [(f"{number} exclude", exclude)] if exclude.is_file() else []
+            yield f"{number} exclude", parent / ".git" / "info" / "exclude"
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.compiling.build_system import BuildSystem, system_of
-from hatch_docker.compiling.directory import read_directory
+from hatch_docker.compiling.directory import POETRY, read_directory
 from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.index.artifact import Artifact, SourceTree
@@ -54,11 +54,12 @@ class BackendProject:
 
     @property
     def reads(self) -> Reads | None:
-        """The files, if the backend is known to read nothing else."""
+        """The files, if the backend is known to read nothing else, and what Git ignores, which Poetry leaves out."""
         try:
-            return Reads() if read_directory(self.root, self.read("").name).is_closed else None
+            directory = read_directory(self.root, self.read("").name)
         except HatchDockerError:
             return None
+        return Reads(is_tracked=directory.system.backend == POETRY) if directory.is_closed else None
 
     def check(self) -> None:
         """Raise ConfigError if `[build-system]` or `[project]` is not valid, or no build frontend would build it."""

@@ -61,6 +61,8 @@ def leave_stamp(stamp: Stamp, inputs: Inputs, ended: Ended, services: Services) 
         return
     engine = plain_address(services.host.environ)
     with contextlib.suppress(HatchDockerError, OSError, ValueError):
+        if not stamp.compares(ended.reads.files() if ended.reads else ()):
+            return
         inputs = all_inputs(inputs, plan, services, written=[*ended.files(), *texts])
         stamp.leave(
             inputs,

@@ -331,6 +331,15 @@ class TestWithoutAStamp:
         run()
         assert run.built()
 
+    @pytest.mark.parametrize("name", [".svn/data", "example/pyvenv.cfg"])
+    def test_a_package_with_files_that_are_not_compared(self, run: Runs, name: str) -> None:
+        path = source(run.project).parent / name
+        path.parent.mkdir()
+        path.write_text("1")
+        run()
+        path.write_text("2")
+        assert run.built()
+
     def test_a_time_that_is_now_is_new_each_time(self, run: Runs) -> None:
         run("--set", "created=now")
         assert run.built("--set", "created=now")

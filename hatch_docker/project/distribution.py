@@ -232,8 +232,14 @@ def reads_of(builder: BuilderInterface[Any, Any]) -> Reads | None:
     source = metadata.hatch.version.source_name if dynamic else "regex"
     if source == "vcs":
         # Whether the checkout is clean depends on files outside of the project otherwise.
-        return Reads(is_tracked=True) if is_top(str(builder.root)) else None
-    return Reads(copies=partial(_copies, builder)) if source == "regex" else None
+        return Reads(is_tracked=True, files=partial(_files, builder)) if is_top(str(builder.root)) else None
+    return Reads(files=partial(_files, builder), copies=partial(_copies, builder)) if source == "regex" else None
+
+
+def _files(builder: BuilderInterface[Any, Any]) -> list[str]:
+    """The files of the wheel, by absolute path."""
+    wheel = WheelBuilder(builder.root, metadata=builder.metadata)
+    return [str(Path(builder.root, file.path).absolute()) for file in wheel.recurse_included_files()]
 
 
 def _copies(builder: BuilderInterface[Any, Any]) -> dict[str, str]:

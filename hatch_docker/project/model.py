@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,11 +47,13 @@ BuildMetadata: TypeAlias = "Callable[[Artifact, str], BuiltMetadata]"
 class Reads:
     """What a project's metadata and distribution are made of: its files, and what Git tracks of it if `is_tracked`.
 
-    `copies` lists files, by absolute path, whose contents are members of the project's wheel, and shape nothing else of
-    it but its RECORD: the members' paths. It is called after the wheel was built, and raises what reading raises.
+    `files` lists files, by absolute path, that it may have although they look like no sources. `copies` lists those
+    whose contents are members of the project's wheel, and shape nothing else of it but its RECORD: the members' paths.
+    Both are called after the wheel was built, and raise what reading raises.
     """
 
     is_tracked: bool = False
+    files: Callable[[], Collection[str]] = tuple
     copies: Callable[[], Mapping[str, str]] = dict
 
 

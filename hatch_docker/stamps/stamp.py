@@ -20,7 +20,7 @@ from hatch_docker.support.documents import decoded, document_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Protocol
 
     from hatch_docker.stamps.files import States
@@ -101,6 +101,10 @@ class Stamp:
             # What changed meanwhile may have been read before.
             if not any(is_newer(state, self._began - _CLOCK_NANOSECONDS) for state in states.values()):
                 self._states = states
+
+    def compares(self, paths: Iterable[str]) -> bool:
+        """Whether files are among those whose states `begin` took."""
+        return self._states is not None and self._states.keys() >= {*paths}
 
     @property
     def edits(self) -> dict[str, Any] | None:

@@ -13,7 +13,9 @@ from hatch_docker.errors import SourceError
 from hatch_docker.image.bytecode.labels import is_code
 from hatch_docker.image.report import Built
 from hatch_docker.index.artifact import SourceTree
+from hatch_docker.index.pip_config import configuration_files as pip_files
 from hatch_docker.index.tool_settings import ca_file_of
+from hatch_docker.index.uv_config import configuration_files as uv_files
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.locks.formats import find_requirement_files
 from hatch_docker.locks.model import read_text
@@ -142,7 +144,7 @@ def valid_until(services: Services) -> int:
 
 def _paths(plan: Plan, services: Services) -> Iterator[Path]:
     """Files and directories that the configuration and the lock name, which may be outside of the project."""
-    root, config = plan.project.root, plan.config
+    root, config, host = plan.project.root, plan.config, services.host
     compiling, packages = config.compiling, config.os_packages
     named = [compiling.build_constraints, packages.ca_certificates, packages.debian_keyring]
     named += [each.source for each in config.output.extra_files]
@@ -152,22 +154,18 @@ def _paths(plan: Plan, services: Services) -> Iterator[Path]:
     if builder and builder.transport in _FILES:
         named.append(builder.value)
     yield from (root / each for each in named if each)
+    # The settings of indexes decide what is resolved, build requirements too.
+    yield from pip_files(host.environ, host.home)
+    yield from uv_files(host.environ, host.home)
     for image in plan.images:
         yield from _lock_paths(image, services, config.packages.lock)
 
 
 def _lock_paths(image: ImagePlan, services: Services, configured: str) -> Iterator[Path]:
-    locked, environ, home = image.locked, services.host.environ, services.host.home
+    locked = image.locked
     if locked.path:
         yield locked.path
         yield from _named_files(locked.path)
-    if locked.resolved:
-        from hatch_docker.index.pip_config import configuration_files as pip_files
-        from hatch_docker.index.uv_config import configuration_files as uv_files
-
-        # A resolution depends on the settings of indexes.
-        yield from pip_files(environ, home)
-        yield from uv_files(environ, home)
     files = find_requirement_files(services.root, configured)
     yield from files
     listed = [each for each in (*files, locked.path) if each and each.suffix == ".txt"]

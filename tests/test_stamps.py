@@ -186,6 +186,11 @@ def _same_times(path: Path) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
+def _settings(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text("offline = true\n")
+
+
 CHANGES: dict[str, Callable[[Runs], object]] = {
     "a line": lambda run: _append(source(run.project)),
     "one byte, with the old time": lambda run: _same_times(source(run.project)),
@@ -193,6 +198,7 @@ CHANGES: dict[str, Callable[[Runs], object]] = {
     "a file less": lambda run: (run.project / "README.md").unlink(),
     "a mode": lambda run: source(run.project).chmod(0o755),
     "the configuration": lambda run: _append(run.project / "pyproject.toml"),
+    "settings of uv of the user": lambda run: _settings(run.bench.cache.parent / "home" / ".config/uv/uv.toml"),
     "settings of uv above the project": lambda run: (run.project.parent / "uv.toml").write_text("offline = true\n"),
     "the base": lambda run: serve(run.bench.base(FakeBase(python="3.12.1")), run.registry, "team/base", "1"),
     "no image in the engine": lambda run: run.engine.images.clear(),

@@ -443,6 +443,14 @@ class TestAWholeBuild:
             run.edit(name, appended(b"# more\n"))
             assert run.planned()[0]
 
+    def test_follows_if_the_metadata_quotes_a_file(self, bench: Bench) -> None:
+        with FakeRegistry() as registry, FakeEngine() as engine:
+            serve(bench.base(BASE), registry, "team/base", "1")
+            run = runs(bench, registry, engine, project='license.file = "src/shop/page.html"\n')
+            run()
+            run.edit("src/shop/page.html", appended(b"more"))
+            assert run.planned()[0]
+
     def test_follows_if_a_file_was_too_large_to_be_looked_at(self, run: Runs) -> None:
         text = b'"alpha/tests/data"\n'
         (run.project / "src/shop/data.json").write_bytes(text + b" " * (1 << 20))

@@ -346,6 +346,15 @@ class TestWithoutAStamp:
         path.write_text("2")
         assert run.built()
 
+    def test_a_project_with_a_licence_outside_of_it(self, run: Runs) -> None:
+        text = (run.project / "pyproject.toml").read_text()
+        named = text.replace("version =", 'license.file = "../TERMS"\nversion =', 1)
+        (run.project / "pyproject.toml").write_text(named)
+        (run.project.parent / "TERMS").write_text("1")
+        run()
+        (run.project.parent / "TERMS").write_text("2")
+        assert run.built()
+
     def test_a_time_that_is_now_is_new_each_time(self, run: Runs) -> None:
         run("--set", "created=now")
         assert run.built("--set", "created=now")

@@ -237,9 +237,18 @@ def reads_of(builder: BuilderInterface[Any, Any]) -> Reads | None:
 
 
 def _files(builder: BuilderInterface[Any, Any]) -> list[str]:
-    """The files of the wheel, by absolute path."""
+    """The files of the wheel, and those that its metadata quotes, by absolute path."""
     wheel = WheelBuilder(builder.root, metadata=builder.metadata)
-    return [str(Path(builder.root, file.path).absolute()) for file in wheel.recurse_included_files()]
+    paths = [*(file.path for file in wheel.recurse_included_files()), *_quoted(builder)]
+    return [os.path.abspath(Path(builder.root, path)) for path in paths]  # noqa: PTH100 (links are kept)
+
+
+def _quoted(builder: BuilderInterface[Any, Any]) -> list[str]:
+    """The files whose contents are in the core metadata, or beside it."""
+    core = builder.metadata.core
+    table = core.config.get("license")
+    license_file = table.get("file", "") if isinstance(table, Mapping) else ""
+    return [path for path in (core.readme_path, *core.license_files, license_file) if path]
 
 
 def _copies(builder: BuilderInterface[Any, Any]) -> dict[str, str]:
@@ -248,8 +257,7 @@ def _copies(builder: BuilderInterface[Any, Any]) -> dict[str, str]:
     # Otherwise, a member has the time of its file.
     if not wheel.config.reproducible or _adds_files(wheel):
         return {}
-    core, metadata = builder.metadata.core, builder.metadata
-    read = [core.readme_path, *core.license_files, "pyproject.toml"]
+    metadata, read = builder.metadata, [*_quoted(builder), "pyproject.toml"]
     if "version" in metadata.config.get("project", {}).get("dynamic", ()):
         read.append(str(metadata.hatch.version.config.get("path", "")))
     found: dict[str, list[tuple[str, str]]] = {}

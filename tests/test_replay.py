@@ -197,6 +197,16 @@ class TestImages:
                 "none:1": ["", []],
             }
 
+    def test_of_another_engine_are_others(self, registry: FakeRegistry, tmp_path: Path) -> None:
+        with FakeEngine() as engine:
+            engine.images["app:1"] = {"Id": "sha256:1", "RepoTags": ["app:1"]}
+            images = {"app:1": ["sha256:1", ["app:1"]]}
+            document = asked(registry, "", tags={}, images=images, engine=engine.address)
+            assert still_answered(document, {"DOCKER_HOST": engine.address})
+            # `docker context use other` changes no variable.
+            (tmp_path / "config.json").write_text('{"currentContext": "other"}')
+            assert not still_answered(document, {"DOCKER_CONFIG": str(tmp_path)})
+
     def test_of_no_engine_are_none(self) -> None:
         assert images_in_engine(["app:1"], builds.NOWHERE, {}) == {"app:1": ["", []]}
 

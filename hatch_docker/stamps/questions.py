@@ -33,6 +33,8 @@ def still_answered(asked: Mapping[str, Any], environ: Mapping[str, str]) -> bool
     Any failure is another answer. Raises EngineError.
     """
     engine, network = asked["engine"], asked["network"]
+    if asked["images"] and not _is_engine(engine, environ):
+        return False
     mirrored = once(lambda: registry_of(network, environ, network["mirrors"]))
     direct = once(lambda: registry_of(network, environ, {}))
     checks: list[tuple[Callable[[], object], object]] = [
@@ -49,6 +51,13 @@ def images_in_engine(names: Iterable[str], engine: str, environ: Mapping[str, st
     `engine` is its `plain_address`; without one, the SDK finds it.
     """
     return {name: _identity(name, engine, environ) for name in names}
+
+
+def _is_engine(engine: str, environ: Mapping[str, str]) -> bool:
+    """Whether a build would have the engine at this address: the context may be another one now."""
+    from hatch_docker.engine.plain import plain_address
+
+    return plain_address(environ) == engine
 
 
 def _identity(name: str, engine: str, environ: Mapping[str, str]) -> list[Any]:

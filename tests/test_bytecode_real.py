@@ -17,10 +17,10 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.base.transports import BaseRequest
 from hatch_docker.config import BaseSpec, Settings
 from hatch_docker.errors import BytecodeUnavailableError
-from hatch_docker.image.bytecode import start, ways
+from hatch_docker.image.bytecode import known, start, ways
 from hatch_docker.image.bytecode.compiler import Compiler, Source
 from hatch_docker.image.bytecode.frames import answers
-from hatch_docker.image.bytecode.start import LIBRARIES
+from hatch_docker.image.bytecode.known import LIBRARIES
 from hatch_docker.image.bytecode.stdlib import standard_library
 from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.image.bytecode.ways import WAYS, open_compiler
@@ -129,7 +129,8 @@ def test_no_way_is_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = bench.services.root / "scripts"
     folder.mkdir()
     (folder / "sandbox.py").write_text(text)
-    monkeypatch.setattr(start, "_FOLDER", folder)
+    monkeypatch.setattr(start, "FOLDER", folder)
+    monkeypatch.setattr(known, "FOLDER", folder)
     bench.services = make_services(bench.services.root, Settings(cache_dir=str(bench.services.cache.root)))
     with pytest.raises(BytecodeUnavailableError) as raised:
         bench.open(base, *WAYS)

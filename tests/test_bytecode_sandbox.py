@@ -27,8 +27,8 @@ from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
 from hatch_docker.image.bytecode import process
 from hatch_docker.image.bytecode.chunks import Ended, compiler_of, identify
 from hatch_docker.image.bytecode.frames import joined
+from hatch_docker.image.bytecode.known import sandboxed
 from hatch_docker.image.bytecode.process import script, talk
-from hatch_docker.image.bytecode.start import sandboxed
 from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.oci import spec
 from hatch_docker.oci.config import History, ImageConfig

@@ -84,6 +84,7 @@ class Runs:
         with (
             mock.patch("hatch_docker.session.plan", plan),
             mock.patch("hatch_docker.edits.recording.known_python", known_here(cached)),
+            mock.patch("hatch_docker.image.bytecode.known.compiling_command", return_value=(*HERE, script())),
             mock.patch("time.time_ns", side_effect=lambda: now() + HOUR),
         ):
             outcome = builds.command("build", *self.arguments, *arguments, env=environ, folder=self.project)
@@ -130,17 +131,24 @@ def without(value: Any, key: str) -> Any:
     return [without(each, key) for each in value] if isinstance(value, list) else value
 
 
+# The command of this test's Python.
+HERE = ("/usr/bin/env", "PYTHONHASHSEED=0", sys.executable, "-S", "-s", "-B", "-c")
+
+
 def known_here(cache: Path) -> Callable[..., KnownPython]:
     """The Python of this test in the place of the base's, which has no program."""
-    command = ("/usr/bin/env", "PYTHONHASHSEED=0", sys.executable, "-S", "-s", "-B", "-c")
 
     def known(base: Base, services: Services, *, optimization: int) -> KnownPython:
-        identity = identify(lambda given: talk(given, command=(*command, script()), environ={}), base.facts.python)
+        identity = identify(lambda given: talk(given, command=(*HERE, script()), environ={}), base.facts.python)
         digest = f"sha256:{hashlib.sha256(b'').hexdigest()}"
         services.cache.add([b""], digest, what="nothing")
         ending = f".cpython-{MINOR.replace('.', '')}{f'.opt-{optimization}' if optimization else ''}.pyc"
         return KnownPython(
-            archive=digest, command=command, answer=identity.answer.decode(), optimization=optimization, ending=ending
+            archive=digest,
+            interpreter="/python",
+            answer=identity.answer.decode(),
+            optimization=optimization,
+            ending=ending,
         )
 
     return known

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.image.bytecode.known import KnownPython
 from hatch_docker.stamps.questions import still_answered
+from hatch_docker.support.documents import blob_path
 from hatch_docker.support.threads import begun
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def begin(stamp: Stamp) -> Begun:
     return Begun(
         contents=contents,
         earlier={members[path]: before for path, (before, _) in stamp.changes.items()},
-        compiled=begun(partial(_compiled, edits, contents)),
+        compiled=begun(partial(_compiled, edits, contents, stamp.folder)),
         answered=begun(partial(still_answered, asked, os.environ)),
     )
 
@@ -64,11 +65,13 @@ def _read(path: str, digest: str) -> bytes:
     return data
 
 
-def _compiled(edits: Mapping[str, Any], contents: Mapping[str, bytes]) -> dict[str, bytes | None]:
-    """The .pyc file of each module, by its path in the wheel. Raises BytecodeUnavailableError."""
+def _compiled(edits: Mapping[str, Any], contents: Mapping[str, bytes], cache: str) -> dict[str, bytes | None]:
+    """The .pyc file of each module, by its path in the wheel. Raises BytecodeUnavailableError and TypeError."""
     python, site = edits["image"]["python"], edits["wheel"]["site"]
     modules = sorted(path for path in contents if path.endswith(".py"))
     if python is None or not modules:
         return {}
-    found = KnownPython.from_json(python).compile([(f"/{site}/{path}", contents[path]) for path in modules])
+    known = KnownPython.from_json(python)
+    files = Path(blob_path(cache, known.archive))
+    found = known.compile(files, [(f"/{site}/{path}", contents[path]) for path in modules])
     return dict(zip(modules, found, strict=True))

@@ -29,9 +29,9 @@ from hatch_docker.errors import ArtifactError, DigestMismatchError, NetworkError
 from hatch_docker.support import room, runs
 from hatch_docker.support.atomic import existing_part, partial_file, publish, spool, sweep, writing
 from hatch_docker.support.directories import CACHE_ELSEWHERE, private_directory
-from hatch_docker.support.documents import decoded, document_path, encoded
+from hatch_docker.support.documents import blob_path, decoded, document_path, encoded
 from hatch_docker.support.flocks import PATIENCE, alone, progressed, remove_free
-from hatch_docker.support.room import BLOBS, LOCKS, RUNS, SEALS, TEMPORARY
+from hatch_docker.support.room import LOCKS, RUNS, SEALS, TEMPORARY
 from hatch_docker.support.seals import is_sealed, make_seal
 from hatch_docker.support.streams import file_digest, verified
 
@@ -420,8 +420,7 @@ def _publish(partial: Path, path: Path, exists: Callable[[], bool]) -> None:
 
 
 def _blob(folder: Path, digest: str) -> Path:
-    algorithm, _, value = digest.partition(":")
-    return folder / BLOBS / algorithm / value
+    return Path(blob_path(str(folder), digest))
 
 
 def _seal(folder: Path, digest: str) -> Path:

@@ -1,4 +1,4 @@
-"""Small JSON documents by key, each in a file with a checksum, as the cache keeps them. It imports nothing of ours.
+"""The places of files in a cache, and its documents: JSON by key, with a checksum. It imports nothing of ours.
 
 The first line of a file is the checksum of the rest.
 """
@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+BLOBS = "blobs"
+
 
 def document_path(folder: str, kind: str, key: str) -> str:
     """The place of a document in a cache."""
     return os.path.join(folder, kind, hashlib.sha256(key.encode()).hexdigest())
+
+
+def blob_path(folder: str, digest: str) -> str:
+    """The place of a blob in a cache."""
+    algorithm, _, value = digest.partition(":")
+    return os.path.join(folder, BLOBS, algorithm, value)
 
 
 def encoded(key: str, value: Mapping[str, Any]) -> bytes:

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hatch_docker.support.documents import BLOBS
+
 BLOCK = 4096
-# The directories of blobs and seals, and those that hold no entries.
-BLOBS, SEALS, TEMPORARY, LOCKS, RUNS = "blobs", "verified", "tmp", "locks", "running"
+# The directory of seals, and those that hold no entries.
+SEALS, TEMPORARY, LOCKS, RUNS = "verified", "tmp", "locks", "running"
 _OTHERS = frozenset({BLOBS, SEALS, TEMPORARY, LOCKS, RUNS})
 _TOTAL = "size"
 # How much is left of the limit after entries were removed, so that not every run removes some.

@@ -16,7 +16,8 @@ from hatch_docker.frontends.cli.commands import CACHE_KINDS
 from hatch_docker.session import Session
 from hatch_docker.support import room
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.room import BLOBS, Entry
+from hatch_docker.support.documents import BLOBS
+from hatch_docker.support.room import Entry
 from hatch_docker.support.terminal import human
 
 _DAYS = 30

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hatch_docker.errors import BytecodeUnavailableError
@@ -14,15 +16,35 @@ from hatch_docker.image.bytecode.compiler import Source
 from hatch_docker.image.bytecode.frames import identity_of
 from hatch_docker.image.bytecode.process import script, talk
 
+# The directory of all shared libraries in an archive of files, for LD_LIBRARY_PATH.
+LIBRARIES = "hatch-docker"
+FOLDER = Path(__file__).parent
+
+
+def environ() -> Mapping[str, str]:
+    """The whole environment of the interpreter."""
+    return {"LD_LIBRARY_PATH": f"/{LIBRARIES}", "PYTHONHASHSEED": "0"}
+
+
+def sandboxed(files: Path, program: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs a program of an archive of files in a sandbox."""
+    variables = [f"{name}={value}" for name, value in environ().items()]
+    return (sys.executable, "-I", "-S", str(FOLDER / "sandbox.py"), str(files), *variables, program, *arguments)
+
+
+def compiling_command(files: Path, interpreter: str) -> tuple[str, ...]:
+    """The command that compiles by the interpreter in an archive of files."""
+    return sandboxed(files, interpreter, "-S", "-s", "-B", "-c", script())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownPython:
-    """A Python: the digest of the `archive` of its files, the `command` that starts it, without the script, and what
-    it answered. `optimization` is the level to compile for, `ending` how the names of .pyc files end.
+    """A Python: the digest of the `archive` of its files, the path of the `interpreter` among them, and what it
+    answered. `optimization` is the level to compile for, `ending` how the names of .pyc files end.
     """
 
     archive: str
-    command: tuple[str, ...]
+    interpreter: str
     answer: str
     optimization: int
     ending: str
@@ -34,18 +56,18 @@ class KnownPython:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> KnownPython:
         """The inverse of `to_json`; raises TypeError for anything else."""
-        return cls(**{**document, "command": tuple(document["command"])})
+        return cls(**document)
 
-    def compile(self, sources: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+    def compile(self, files: Path, sources: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
         """The .pyc files, to be checked against their sources, of texts with their paths in the image.
 
-        None stands for what is no module. Raises BytecodeUnavailableError if it does not answer as it did. Whether the
-        archive is still what it was is for the caller to see.
+        `files` is the archive; whether it is still what it was is for the caller to see. None stands for what is no
+        module. Raises BytecodeUnavailableError if it does not answer as it did.
         """
         try:
             identity = identity_of(self.answer.encode())
         except ValueError as error:
             raise BytecodeUnavailableError(str(error)) from None
-        run = partial(talk, command=(*self.command, script()), environ=os.environ)
+        run = partial(talk, command=compiling_command(files, self.interpreter), environ=os.environ)
         compiler = compiler_of("", run, identity, optimization=self.optimization, threads=1)
         return compiler.compile([[Source(path, text) for path, text in sources]], checked=True)[0]

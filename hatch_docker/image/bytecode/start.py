@@ -5,38 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.base.image import Base
-from hatch_docker.image.bytecode.known import KnownPython
+from hatch_docker.image.bytecode.known import FOLDER, KnownPython
 from hatch_docker.image.bytecode.process import script
 from hatch_docker.image.bytecode.select import cache_name
 from hatch_docker.services import Services
 
 # Part of an archive's cache key: raise it when the same image gives another archive.
 FORMAT = 1
-# The directory of all shared libraries in an archive, for LD_LIBRARY_PATH.
-LIBRARIES = "hatch-docker"
 # The kinds of cached documents: archives of interpreters, and how they answered on a machine.
 ARCHIVES, IDENTITIES = "interpreters", "identities"
-_FOLDER = Path(__file__).parent
-
-
-def environ() -> Mapping[str, str]:
-    """The whole environment of the interpreter."""
-    return {"LD_LIBRARY_PATH": f"/{LIBRARIES}", "PYTHONHASHSEED": "0"}
-
-
-def sandboxed(files: Path, program: str, *arguments: str) -> tuple[str, ...]:
-    """The command that runs a program of an archive of files in a sandbox."""
-    variables = [f"{name}={value}" for name, value in environ().items()]
-    return (sys.executable, "-I", "-S", str(_FOLDER / "sandbox.py"), str(files), *variables, program, *arguments)
-
-
-def interpreter_command(files: Path, base: Base) -> tuple[str, ...]:
-    """The command that runs a script, which is to be added, by the interpreter of a base in its archive."""
-    return sandboxed(files, base.facts.python.interpreter, "-S", "-s", "-B", "-c")
 
 
 def archive_key(base: Base) -> str:
@@ -47,7 +27,7 @@ def archive_key(base: Base) -> str:
 def identity_key(files: Path) -> str:
     """The cache key of how an archive's interpreter answers: the machine, the files, and the code that starts it."""
     machine = json.dumps([*os.uname(), os.geteuid()])
-    return f"{machine} {files.name} {script()}{(_FOLDER / 'sandbox.py').read_text(encoding='utf-8')}"
+    return f"{machine} {files.name} {script()}{(FOLDER / 'sandbox.py').read_text(encoding='utf-8')}"
 
 
 def known_python(base: Base, services: Services, *, optimization: int) -> KnownPython | None:
@@ -63,7 +43,7 @@ def known_python(base: Base, services: Services, *, optimization: int) -> KnownP
         return None
     return KnownPython(
         archive=digest,
-        command=interpreter_command(files, base),
+        interpreter=python.interpreter,
         answer=str(known.get("answer")),
         optimization=optimization,
         ending=cache_name(".py", python, optimization).rpartition("/")[2],

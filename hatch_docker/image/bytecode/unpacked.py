@@ -19,7 +19,7 @@ from hatch_docker.base.interpreter import library_directories, needs_content
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import BytecodeUnavailableError, ImageError, readable
 from hatch_docker.image.bytecode.frames import joined
-from hatch_docker.image.bytecode.start import LIBRARIES
+from hatch_docker.image.bytecode.known import LIBRARIES
 from hatch_docker.oci.filesystem import Filesystem, KeptFiles
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge

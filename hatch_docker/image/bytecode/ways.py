@@ -27,13 +27,13 @@ from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.container import open_container
 from hatch_docker.image.bytecode.frames import Identity, identity_of
 from hatch_docker.image.bytecode.host import open_host
+from hatch_docker.image.bytecode.known import compiling_command
 from hatch_docker.image.bytecode.process import Programs, script
 from hatch_docker.image.bytecode.start import (
     ARCHIVES,
     IDENTITIES,
     archive_key,
     identity_key,
-    interpreter_command,
 )
 from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.services import Services
@@ -131,7 +131,7 @@ def _in_sandbox(wanted: _Wanted) -> Compiler:
         base, of_other = _for_this_machine(wanted), f" for {host}"
     services = wanted.services
     files = _stored(base, services)
-    command = (*interpreter_command(files, base), script())
+    command = compiling_command(files, base.facts.python.interpreter)
     run = Programs(command, os.environ, services.threads).talk
     identity = _identity(identity_key(files), partial(run, patience=_ANSWER_SECONDS), python, services.cache)
     optimization, threads = wanted.optimization, services.threads

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from hatch_docker.base.additions import add_to_base
 from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.image import Base, files_of
-from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.accounts import Account, account_of
@@ -272,7 +271,7 @@ def _editable(inputs: _Inputs, contents: _Contents) -> frozenset[str]:
     """The members of the project's wheel on whose contents nothing else of the image depends."""
     if inputs.own is None:
         return frozenset()
-    site = f"{VENV}/lib/{inputs.fetched.base.facts.python.lib_name}/site-packages/"
+    site = f"{inputs.fetched.base.facts.python.site_packages}/"
     places = [entry.path.removeprefix(site) for entry in (*contents.extra, *contents.highest)]
     return editable_members(inputs.own.facts, [wheel.facts for wheel in inputs.dependencies], places)
 

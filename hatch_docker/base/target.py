@@ -71,6 +71,11 @@ class TargetPython:
         return f"python{self.minor}{'t' if self.free_threaded else ''}"
 
     @property
+    def site_packages(self) -> str:
+        """The directory of packages in the image's virtual environment, relative to the root."""
+        return f"{VENV}/lib/{self.lib_name}/site-packages"
+
+    @property
     def machine(self) -> str:
         """The CPU as the kernel names it: `x86_64`, `aarch64`."""
         return MACHINES.get(self.platform.architecture, self.platform.architecture)

@@ -102,6 +102,6 @@ def _wheel(built: BuiltImage, services: Services, files: Mapping[str, str]) -> W
     return WheelRecord(
         digest=digest,
         record=f"{name}-{version}.dist-info/RECORD",
-        site=f"{VENV}/lib/{built.base.facts.python.lib_name}/site-packages",
+        site=built.base.facts.python.site_packages,
         files=files,
     )

@@ -6,7 +6,6 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from hatch_docker.base.target import VENV
 from hatch_docker.image.environment import references
 from hatch_docker.image.merged import READ, UnreachableError, described
 from hatch_docker.image.programs import SHELLS, Process, Program, StartError
@@ -124,7 +123,7 @@ def check_module(name: str, process: Process) -> str:
     files, target = process.merged.files, process.merged.target
     prefix = posixpath.dirname(posixpath.dirname(target.interpreter))
     library = [f"{prefix}/{each}/{target.lib_name}" for each in ("lib", "lib64")]
-    site = f"/{VENV}/lib/{target.lib_name}/site-packages"
+    site = f"/{target.site_packages}"
     if not any(files.is_file(f"{each}/os.py") for each in library):
         return ""
     if any(each.endswith(".pth") and not _PATH_FILES.fullmatch(each) for each in files.below(site)):

@@ -204,7 +204,7 @@ class CodeMaker:
 
     def _of_wheel(self, modules: Modules, file: WheelFile) -> Iterator[_Module]:
         wheel, options = modules.wheel, self.options
-        site = f"{VENV}/lib/{options.target.lib_name}/site-packages"
+        site = options.target.site_packages
         for path, member in modules.members.items():
             if file.members[member].file_size > READ_LIMIT:
                 continue
@@ -219,7 +219,7 @@ class CodeMaker:
     def _with_record(self, modules: Modules, file: WheelFile, compiled: Mapping[str, bytes]) -> list[Entry]:
         """The entries of a wheel's bytecode, and its RECORD, which lists it; none without any bytecode."""
         wheel, target = modules.wheel, self.options.target
-        site = f"{VENV}/lib/{target.lib_name}/site-packages"
+        site = target.site_packages
         entries = lay_out(file, target, prefix=VENV, pruned=wheel.pruned, compiled=compiled) if compiled else []
         wanted = {f"{site}/{file.dist_info}/RECORD", *(f"{site}/{path}" for path in compiled)}
         return [entry for entry in entries if entry.path in wanted]

@@ -660,7 +660,7 @@ def test_no_registry_gets_all_of_a_damaged_blob(fake: FakeRegistry, largest_put:
         diff_id=digest_of(content),
         open=lambda: io.BytesIO(content),
     )
-    damaged = replace(good, open=lambda: io.BytesIO(b"x" + content[1:]))
+    damaged = replace(good, open=lambda: io.BytesIO(bytes([content[0] ^ 1]) + content[1:]))
     with pytest.raises(ImageError, match=f"{good.descriptor.digest} is damaged") as caught:
         push(fake, image(damaged))
     assert "HATCH_DOCKER_VERIFY=1" in caught.value.hint

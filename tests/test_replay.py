@@ -265,13 +265,16 @@ class TestAReplay:
     @pytest.mark.skipif(os.name == "nt", reason="Windows removes no directory that is in use")
     @pytest.mark.parametrize("command", ["build", "plan"])
     def test_needs_a_working_directory(self, tmp_path: Path, command: str) -> None:
-        program = (
+        # A file, as the console script is: Python 3.13.0 with -c fails to import socket there (the path has "").
+        program = tmp_path / "program.py"
+        program.write_text(
             "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir(os.path.abspath('.'))\n"
             "from hatch_docker.frontends.cli.main import main\n"
-            f"main(['{command}'])"
+            f"main(['{command}'])",
+            encoding="utf-8",
         )
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, str(program)],
             cwd=tmp_path,
             env=builds.environment(tmp_path / "cache", BUILD="0"),
             capture_output=True,

@@ -27,8 +27,8 @@ from hatch_docker.errors import BytecodeUnavailableError, HatchDockerError
 from hatch_docker.image.bytecode import process
 from hatch_docker.image.bytecode.chunks import Ended, compiler_of, identify
 from hatch_docker.image.bytecode.frames import joined
-from hatch_docker.image.bytecode.known import sandboxed
-from hatch_docker.image.bytecode.process import script, talk
+from hatch_docker.image.bytecode.known import compiling_command, sandboxed
+from hatch_docker.image.bytecode.process import talk
 from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.oci import spec
 from hatch_docker.oci.config import History, ImageConfig
@@ -110,9 +110,9 @@ class Box:
 
     def run(self, text: str, *, more: Mapping[str, bytes] = {}, patience: float = 20) -> Ended:
         """Run a script by the Python of the sandbox."""
-        extra = [part for path, data in more.items() for part in (path.encode(), data)]
-        self.path.write_bytes(packed() + joined(extra))
-        command = sandboxed(self.path, PYTHON, "-S", "-s", "-B", "-c", text)
+        files = {**more, "usr/script.py": text.encode()}
+        self.path.write_bytes(packed() + joined(part for path, data in files.items() for part in (path.encode(), data)))
+        command = sandboxed(self.path, PYTHON, "-S", "-s", "-B", "/usr/script.py")
         return talk(b"", command=command, environ=os.environ, patience=patience)
 
 
@@ -124,8 +124,7 @@ def box(tmp_path: Path) -> Box:
 class TestSandbox:
     def test_the_bytes_are_those_of_the_same_python_outside(self, box: Box) -> None:
         box.path.write_bytes(packed())
-        command = sandboxed(box.path, PYTHON, "-S", "-s", "-B", "-c", script())
-        run = partial(talk, command=command, environ=os.environ)
+        run = partial(talk, command=compiling_command(box.path, PYTHON), environ=os.environ)
         python = this_python(PYTHON)
         compiler = compiler_of("sandbox", run, identify(run, python), optimization=0, threads=2)
         sources = corpus(20)

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,12 @@ from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode.chunks import compiler_of
 from hatch_docker.image.bytecode.compiler import Source
 from hatch_docker.image.bytecode.frames import identity_of
-from hatch_docker.image.bytecode.process import script, talk
+from hatch_docker.image.bytecode.process import Programs
 
 # The directory of all shared libraries in an archive of files, for LD_LIBRARY_PATH.
 LIBRARIES = "hatch-docker"
+# Where an interpreter in a sandbox finds `main`. For `-c`, Python 3.13 would import some modules more.
+_SCRIPT = f"/{LIBRARIES}/main.py"
 FOLDER = Path(__file__).parent
 
 
@@ -29,12 +30,13 @@ def environ() -> Mapping[str, str]:
 def sandboxed(files: Path, program: str, *arguments: str) -> tuple[str, ...]:
     """The command that runs a program of an archive of files in a sandbox."""
     variables = [f"{name}={value}" for name, value in environ().items()]
-    return (sys.executable, "-I", "-S", str(FOLDER / "sandbox.py"), str(files), *variables, program, *arguments)
+    script = str(FOLDER / "sandbox.py")
+    return (sys.executable, "-I", "-S", script, str(files), _SCRIPT, *variables, program, *arguments)
 
 
 def compiling_command(files: Path, interpreter: str) -> tuple[str, ...]:
     """The command that compiles by the interpreter in an archive of files."""
-    return sandboxed(files, interpreter, "-S", "-s", "-B", "-c", script())
+    return sandboxed(files, interpreter, "-S", "-s", "-B", _SCRIPT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class KnownPython:
             identity = identity_of(self.answer.encode())
         except ValueError as error:
             raise BytecodeUnavailableError(str(error)) from None
-        run = partial(talk, command=compiling_command(files, self.interpreter), environ=os.environ)
+        # It ends when it likes: only its answers are waited for.
+        run = Programs(compiling_command(files, self.interpreter), os.environ, 1).talk
         compiler = compiler_of("", run, identity, optimization=self.optimization, threads=1)
         return compiler.compile([[Source(path, text) for path, text in sources]], checked=True)[0]

@@ -1,9 +1,9 @@
 """The script that starts a base's interpreter in namespaces of its own (namespaces(7)), run by this machine's Python.
 
-Arguments: an archive of files, the variables of an environment, and a command, whose program is one of the files. It
-sees nothing but these files, on a read-only file system in memory, has no network and no privileges, and cannot gain
-any. It ends when this process ends. The exit status is the command's, 128 + n after signal n, or FAILED if it cannot be
-started. It starts for each chunk of modules, so it imports little.
+Arguments: an archive of files, the path of one more file, which is `main`, the variables of an environment, and a
+command, whose program is one of the files. It sees nothing but these files, on a read-only file system in memory, has
+no network and no privileges, and cannot gain any. It ends when this process ends. The exit status is the command's, 128
++ n after signal n, or FAILED if it cannot be started. Builds wait for it, so it imports little: no signal or functools.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import ctypes
 import os
 import resource
 import select
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
-from io import BufferedReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import FileIO
 
 FAILED = 125
 _NOBODY = 65534
+_SIGKILL = 9
 # sched.h: CLONE_NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 _NAMESPACES = 0x20000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
 # mount.h: MS_RDONLY, NOSUID, NODEV, REMOUNT, REC, PRIVATE.
@@ -80,7 +82,7 @@ def _enter() -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{_NOBODY} {user} 1"), ("gid_map", f"{_NOBODY} {group} 1")):
         _write(f"/proc/self/{name}", text.encode())
     # A change of the user resets it.
-    _control(_DEATH_SIGNAL, signal.SIGKILL)
+    _control(_DEATH_SIGNAL, _SIGKILL)
 
 
 def _leave_keyring() -> None:
@@ -93,8 +95,8 @@ def _leave_keyring() -> None:
         _libc.syscall(number, _JOIN_SESSION, None)
 
 
-def _fill(archive: BufferedReader) -> None:
-    """Write the archive's files to a file system in memory, which becomes the root and is read-only then."""
+def _fill(archive: FileIO, path: str, script: bytes) -> None:
+    """Write the archive's files and a script to a file system in memory, which becomes the root, read-only then."""
     _call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
     options = _NO_SETUID | _NO_DEVICES
     # Any directory will do, and this one is there.
@@ -103,30 +105,41 @@ def _fill(archive: BufferedReader) -> None:
     os.chroot("/proc")
     os.chdir("/")
     os.umask(0o022)
-    frames = _frames(archive)
-    made = {""}
-    for name in frames:
-        path = os.fsdecode(bytes(name))
-        folder = os.path.dirname(path)
-        if folder not in made:
-            os.makedirs(folder, exist_ok=True)
-            made.add(folder)
-        _write(path, next(frames), 0o755)
+    made = {"", "/"}
+    while length := archive.read(4):
+        _copy(os.fsdecode(archive.read(int.from_bytes(length, "little"))), archive, made)
+    with _opened(path, made) as file:
+        file.write(script)
     _call("mount", b"hatch-docker", b"/", b"tmpfs", options | _REMOUNT | _READ_ONLY, None)
 
 
-def _write(path: str, content: bytes | memoryview, mode: int = 0o666) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        while content:
-            content = content[os.write(file, content) :]
-    finally:
-        os.close(file)
+def _opened(path: str, made: set[str]) -> FileIO:
+    """A new file; `made` are the directories that are there."""
+    folder = os.path.dirname(path)
+    if folder not in made:
+        os.makedirs(folder, exist_ok=True)
+        made.add(folder)
+    return open(path, "wb", buffering=0, opener=_executable)
 
 
-def _frames(file: BufferedReader) -> Iterator[memoryview]:
-    while length := file.read(4):
-        yield memoryview(file.read(int.from_bytes(length, "little")))
+def _executable(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o755)
+
+
+def _copy(path: str, archive: FileIO, made: set[str]) -> None:
+    """Write a file of an archive, by the kernel alone."""
+    left = int.from_bytes(archive.read(4), "little")
+    with _opened(path, made) as file:
+        while left:
+            sent = os.sendfile(file.fileno(), archive.fileno(), None, left)
+            if not sent:
+                raise OSError(0, "its archive is not complete", path)
+            left -= sent
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb", buffering=0) as file:
+        file.write(content)
 
 
 def _in_child(work: Callable[[], int]) -> int:
@@ -135,14 +148,14 @@ def _in_child(work: Callable[[], int]) -> int:
     child = os.fork()
     if child == 0:
         os.close(_held)
-        os._exit(_reported(partial(_bound, alive, work)))
+        os._exit(_reported(lambda: _bound(alive, work)))
     os.close(alive)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if status >= 0 else 128 - status
 
 
 def _bound(alive: int, work: Callable[[], int]) -> int:
-    _control(_DEATH_SIGNAL, signal.SIGKILL)
+    _control(_DEATH_SIGNAL, _SIGKILL)
     # The other end is closed if the parent ended before that.
     return FAILED if select.select([alive], [], [], 0)[0] else work()
 
@@ -168,24 +181,26 @@ def _run(command: list[str], environ: dict[str, str]) -> int:
     os.execve(command[0], command, environ)  # noqa: S606
 
 
-def main(archive: str, arguments: list[str]) -> int:
-    """Run a command on the files of an archive; return its exit status."""
+def main(archive: str, path: str, arguments: list[str]) -> int:
+    """Run a command on the files of an archive and `main` at a path; return its exit status."""
     count = next(number for number, each in enumerate(arguments) if "=" not in each)
     environ = dict(each.split("=", 1) for each in arguments[:count])
 
-    def start(files: BufferedReader) -> int:
-        _fill(files)
+    def start(files: FileIO, script: bytes) -> int:
+        _fill(files, path, script)
         # The first process of a namespace ignores signals, such as that of a time limit: so it only waits.
-        return _in_child(partial(_run, arguments[count:], environ))
+        return _in_child(lambda: _run(arguments[count:], environ))
 
     def enter() -> int:
-        # The user that this becomes may not be able to open it.
-        with open(archive, "rb") as files:
+        # The user that this becomes may not be able to open them.
+        with open(os.path.join(os.path.dirname(__file__), "main.py"), "rb", buffering=0) as file:
+            script = file.read()
+        with open(archive, "rb", buffering=0) as files:
             _enter()
-            return _in_child(partial(start, files))
+            return _in_child(lambda: start(files, script))
 
     return _reported(enter)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -14,7 +14,7 @@ from hatch_docker.image.bytecode.select import cache_name
 from hatch_docker.services import Services
 
 # Part of an archive's cache key: raise it when the same image gives another archive.
-FORMAT = 1
+FORMAT = 2
 # The kinds of cached documents: archives of interpreters, and how they answered on a machine.
 ARCHIVES, IDENTITIES = "interpreters", "identities"
 

@@ -25,8 +25,12 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge
 from hatch_docker.support.elf import Library, program_interpreter, read_library_at
 
-# What an interpreter loads to start, and to read sources: modules of encodings, and the names of characters.
-_MODULES = r"[^/]+\.py|(?:collections|encodings|importlib|re)/[^/]+\.py"
+# What an interpreter loads to start, and to read sources: codecs with what these import, and the names of characters.
+# It looks for its library where `os` is.
+_MODULES = (
+    r"(?:_collections_abc|abc|codecs|copyreg|enum|functools|io|keyword|operator|os|reprlib|sre_\w+|stringprep|types)\.py"
+    r"|(?:collections|encodings|re)/[^/]+\.py|re\.py"
+)
 _EXTENSIONS = r"lib-dynload/(?:unicodedata|_multibytecodec|_codecs_[a-z0-9]+)\.[^/]*so"
 _PASSES = 6
 _MOST_LIBRARIES = 100

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import io
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.support.plain_http import UnusualAnswerError, ask
+from hatch_docker.support.plain_http import UnusualAnswerError, ask, post
 
 _DIGEST = "sha256:" + 64 * "a"
 
 
 class Server:
-    """A server that gives one answer, and keeps the request."""
+    """A server that gives one answer, and keeps the request, whose end in chunks it waits for if it `reads`."""
 
-    def __init__(self, listener: socket.socket, answer: bytes, *, stays: bool = False) -> None:
-        self.request = b""
+    def __init__(self, listener: socket.socket, answer: bytes, *, stays: bool = False, reads: bool = False) -> None:
+        self.request, self._reads = b"", reads
         self._listener, self._answer, self._stays = listener, answer, stays
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -32,7 +34,9 @@ class Server:
     def _serve(self) -> None:
         connection, _ = self._listener.accept()
         with connection:
-            while b"\r\n\r\n" not in self.request:
+            # Data that is not read would reset the connection.
+            end = b"\r\n\r\n0\r\n\r\n" if self._reads else b"\r\n\r\n"
+            while end not in self.request:
                 self.request += connection.recv(1 << 16)
             connection.sendall(self._answer)
             if self._stays:
@@ -145,6 +149,76 @@ class TestOtherAnswers:
         known.begin()
         assert (known.status, known.read()) == (status, body)
         assert {name.lower(): ", ".join(known.headers.get_all(name, [])) for name in known.headers} == headers
+
+
+class _Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with what it was sent, in chunks of three bytes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for start in range(0, len(body), 3):
+            chunk = body[start : start + 3]
+            self.wfile.write(b"%X;of=3\r\n%b\r\n" % (len(chunk), chunk))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[tuple[str, int]]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield "127.0.0.1", server.server_port
+        server.shutdown()
+        thread.join()
+
+
+class TestPost:
+    @given(st.lists(st.binary(max_size=20), max_size=5))
+    def test_sends_and_receives_chunks(self, echo: tuple[str, int], body: list[bytes]) -> None:
+        status, _, answer = post(echo, "/a", {"Host": "x.example"}, body, seconds=5, most=2000)
+        assert (status, answer) == (200, b"".join(body))
+
+    def test_is_what_servers_expect(self, listener: socket.socket) -> None:
+        server = Server(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", reads=True)
+        assert post(listener.getsockname(), "/a", {"Host": "x"}, [], seconds=5, most=9)[::2] == (200, b"{}")
+        server.end()
+        head = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert server.request.startswith(head)
+
+    def test_that_is_refused_halfway_has_an_answer(self) -> None:
+        # A Unix socket: for TCP, the system may discard an answer that was not read before the connection is reset.
+        listener, place = socket.socketpair()
+        with listener, place, mock.patch("hatch_docker.support.plain_http._connected", return_value=place):
+            listener.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\nno")
+            listener.shutdown(socket.SHUT_RD)
+            listener.shutdown(socket.SHUT_WR)
+            assert post("/s", "/a", {}, [b"a"], seconds=5, most=9)[::2] == (403, b"no")
+
+    @pytest.mark.parametrize(
+        "chunks",
+        [b"", b"2\r\n{}\r\n", b"2\r\n{", b"-2\r\n{}\r\n0\r\n\r\n", b"3\r\n{}\r\n0\r\n\r\n", b"x\r\n", b"99\r\n"],
+    )
+    def test_refuses_chunks_that_are_not_complete(self, listener: socket.socket, chunks: bytes) -> None:
+        server = Server(listener, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks, reads=True)
+        with pytest.raises(UnusualAnswerError):
+            post(listener.getsockname(), "/a", {}, [], seconds=5, most=99)
+        server.end()
+
+    def test_refuses_a_large_answer(self, echo: tuple[str, int]) -> None:
+        with pytest.raises(UnusualAnswerError):
+            post(echo, "/a", {"Host": "x.example"}, [1000 * b"a"], seconds=5, most=100)
 
 
 class _Socket:

@@ -1,7 +1,7 @@
 """The part of the engine's API that is about images, over a Unix socket or loopback, without the SDK.
 
 Importing the SDK takes longer than what most builds ask an engine, and so does http.client (`connection`): only what
-sends or receives images uses it, and answers that `plain_http` does not understand. The methods are those of the SDK's
+receives images uses it, and answers that `plain_http` does not understand. The methods are those of the SDK's
 `APIClient`.
 """
 
@@ -12,7 +12,7 @@ import json
 import os
 import re
 
-from hatch_docker.support.plain_http import UnusualAnswerError, ask
+from hatch_docker.support.plain_http import UnusualAnswerError, ask, post
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PlainApi:
     """The engine at a `plain_address`. Thread-safe: each request has a connection of its own.
 
     `timeout` is for how many seconds the engine may be silent. All methods raise OSError, ValueError or RefusedError,
-    and those that send or receive images HTTPException.
+    and those that tag or receive images HTTPException.
     """
 
     def __init__(self, address: str, *, timeout: float) -> None:
@@ -99,8 +99,9 @@ class PlainApi:
 
     def load_image(self, data: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         """Load an archive as `docker load` does; returns the engine's messages."""
-        with self._open("POST", "/images/load", data, refused=False) as answer:
-            text = answer.read(_MOST).decode("utf-8", "replace")
+        headers = {"Host": "localhost", "Content-Type": "application/x-tar"}
+        _, _, answer = post(self._place, "/images/load", headers, data, seconds=self.timeout, most=_MOST)
+        text = answer.decode("utf-8", "replace")
         decoder, start = json.JSONDecoder(), 0
         while (start := len(text) - len(text[start:].lstrip())) < len(text):
             message, start = decoder.raw_decode(text, start)
@@ -131,22 +132,15 @@ class PlainApi:
             raise ValueError(f"the answer breaks HTTP: {error!r}") from None
 
     @contextlib.contextmanager
-    def _open(
-        self, method: str, path: str, body: Iterable[bytes] | None = None, *, refused: bool = True
-    ) -> Iterator[HTTPResponse]:
-        """The answer to a request; one that refuses it is an error if `refused` is given."""
+    def _open(self, method: str, path: str) -> Iterator[HTTPResponse]:
+        """The answer to a request."""
         from hatch_docker.engine.connection import connect
 
         connection = connect(self._place, self.timeout)
         try:
-            try:
-                connection.request(method, path, body, {"Content-Type": "application/x-tar"} if body else {})
-            except (BrokenPipeError, ConnectionResetError):
-                # The engine may have said why it reads no more.
-                if body is None:
-                    raise
+            connection.request(method, path)
             answer = connection.getresponse()
-            if refused and answer.status >= 400:
+            if answer.status >= 400:
                 raise RefusedError(answer.status, _explanation(answer.status, answer.read(_MOST)))
             yield answer
         finally:

@@ -6,7 +6,6 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator
-from http.client import HTTPException
 
 from hatch_docker.engine.plain import RefusedError
 from hatch_docker.errors import EngineError
@@ -54,10 +53,16 @@ def translated(what: str, *, away: str = "", place: str = "", advice: str = "") 
     except EngineError:
         raise
     except Exception as error:
-        if not isinstance(error, (RefusedError, HTTPException, OSError, ValueError, *_of_sdk())):
+        if not isinstance(error, (RefusedError, OSError, ValueError, *_of_http(), *_of_sdk())):
             raise
         problem = what if hasattr(error, "explanation") or not away else away
         raise EngineError(f"{problem}: {text(error)}", place=place, hint=hint(str(error)) or advice) from None
+
+
+def _of_http() -> tuple[type[BaseException], ...]:
+    """The exceptions of http.client, if that is imported."""
+    imported = sys.modules.get("http.client")
+    return (imported.HTTPException,) if imported else ()
 
 
 def _of_sdk() -> tuple[type[BaseException], ...]:
@@ -84,7 +89,7 @@ def _cause(error: BaseException) -> BaseException | str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        if isinstance(cause, HTTPException):
+        if isinstance(cause, _of_http()):
             return "the connection broke"
         cause = cause.__cause__ or cause.__context__
     return error

@@ -1,18 +1,20 @@
 """One request over a Unix socket or plain TCP, without http.client and urllib3, whose import takes longer than to ask.
 
-It is HTTP/1.0 (RFC 1945): the end of the connection ends an answer, unless a Content-Length says where it is. Only
-usual answers are understood; a full client has to ask again after any other. It imports nothing of ours.
+A question is HTTP/1.0 (RFC 1945): the end of the connection ends an answer, unless a Content-Length says where it is.
+What is sent in chunks is HTTP/1.1 (RFC 9112, 7.1). Only usual answers are understood; a full client has to ask again
+after any other. It imports nothing of ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import TypeAlias
 
     # The path of a Unix socket, or a host and a port.
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
 _STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\0\r\n]*)?")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*")
 _LENGTH = re.compile(r"[0-9]{1,12}")
+_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 # In bytes.
 _LONGEST_HEAD = 1 << 16
 _CHUNK = 1 << 16
 
 
-class UnusualAnswerError(Exception):
+class UnusualAnswerError(ValueError):
     """An answer that is cut off, too large, or in a form that only a full client understands."""
 
 
@@ -40,18 +43,62 @@ def ask(
     """
     until = time.monotonic() + seconds
     with _connected(place, seconds) as connection:
-        lines = [f"{method} {target} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-        connection.sendall("\r\n".join(lines).encode("ascii"))
-        chunks = _received(connection, until)
-        data = b""
-        while b"\r\n\r\n" not in data:
-            chunk = next(chunks, b"")
-            data += chunk
-            if not chunk or len(data) > _LONGEST_HEAD + _CHUNK:
-                raise UnusualAnswerError("its head does not end")
-        head, _, body = data.partition(b"\r\n\r\n")
-        status, found = _parsed(head.decode("latin-1"))
+        connection.sendall(_head(f"{method} {target} HTTP/1.0", headers))
+        status, found, body, chunks = _answer(_received(connection, until))
         return status, found, b"" if method == "HEAD" else _body(found, body, chunks, most)
+
+
+def post(
+    place: Place, target: str, headers: Mapping[str, str], body: Iterable[bytes], *, seconds: float, most: int
+) -> tuple[int, Mapping[str, str], bytes]:
+    """The status, headers and body of the answer to a POST of any size, as `ask`; each step may take so many `seconds`.
+
+    What surrounds chunks in the body of the answer counts, too.
+    """
+    with _connected(place, seconds) as connection:
+        # It may have answered why it reads no more.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sent = {**headers, "Connection": "close", "Transfer-Encoding": "chunked"}
+            connection.sendall(_head(f"POST {target} HTTP/1.1", sent))
+            for chunk in filter(None, body):
+                connection.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            connection.sendall(b"0\r\n\r\n")
+        status, found, start, chunks = _answer(iter(lambda: connection.recv(_CHUNK), b""))
+        if found.get("transfer-encoding", "").lower() != "chunked":
+            return status, found, _body(found, start, chunks, most)
+        return status, found, _unchunked(_body({}, start, chunks, most))
+
+
+def _head(line: str, headers: Mapping[str, str]) -> bytes:
+    return "\r\n".join([line, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode("ascii")
+
+
+def _answer(chunks: Iterator[bytes]) -> tuple[int, Mapping[str, str], bytes, Iterator[bytes]]:
+    """The status and headers of an answer, the start of its body, and the rest."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = next(chunks, b"")
+        data += chunk
+        if not chunk or len(data) > _LONGEST_HEAD + _CHUNK:
+            raise UnusualAnswerError("its head does not end")
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, found = _parsed(head.decode("latin-1"))
+    return status, found, body, chunks
+
+
+def _unchunked(data: bytes) -> bytes:
+    """The content of a body in chunks, which is all there."""
+    parts: list[bytes] = []
+    start = 0
+    while head := _CHUNK_HEAD.match(data, start):
+        length, start = int(head[1], 16), head.end()
+        if not length:
+            return b"".join(parts)
+        parts.append(data[start : start + length])
+        if data[start + length : start + length + 2] != b"\r\n":
+            break
+        start += length + 2
+    raise UnusualAnswerError("its chunks are not complete")
 
 
 def _body(headers: Mapping[str, str], body: bytes, chunks: Iterator[bytes], most: int) -> bytes:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -533,3 +534,11 @@ class TestWithHatch:
             assert second.err.count("reused") == first.err.count(" made\n")
             _append(source(project))
             assert bench.build(project, BUILD="0").out != first.out
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not say when a process began")
+    def test_the_age_of_a_process_is_known(self) -> None:
+        program = "import time; from hatch_docker.stamps.host import process_age; print(time.time_ns() - process_age())"
+        before = time.time_ns()
+        began = int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+        # A tick of the kernel's clock may be a hundredth of a second.
+        assert before - 2 * 10**7 < began < time.time_ns()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hatch_docker.session import Session
     from hatch_docker.stamps.stamp import Stamp
 
-# Nanoseconds for hatchling to read the project before it calls a builder.
+# Nanoseconds for hatchling to read the project before it calls a builder, unless its process is younger.
 _LATE = 10**9
 
 
@@ -94,10 +94,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             return None
         if any(env_var_enabled(name) for name in (BuildEnvVars.CLEAN, BuildEnvVars.HOOKS_ONLY)):
             return None
+        from hatch_docker.stamps.host import process_age
         from hatch_docker.stamps.stamp import Stamp, stamp_folder
 
         words = ["hatch", self.root, options.get("directory"), options.get("versions")]
-        return Stamp(stamp_folder(os.environ), words, os.environ, late=_LATE)
+        late = min(process_age() or _LATE, _LATE)
+        return Stamp(stamp_folder(os.environ), words, os.environ, late=late)
 
     def _build(self, outputs: list[str], **options: Any) -> Generator[str, None, None]:
         """Build a project of another build backend, whose metadata hatchling need not be able to read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ def code_digest() -> str:
     for path in _modules(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))):
         digest.update(f"{path}\0{_time(path)}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def process_age() -> int | None:
+    """For how many nanoseconds this process runs, or a clock tick more; None if the system does not say (proc(5))."""
+    try:
+        with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+            # The name, in parentheses, may contain anything; the 22nd field is in ticks since the system started.
+            began = int(file.read().rpartition(")")[2].split()[19])
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - began * 10**9 // os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
 
 
 def cache_folder(environ: Mapping[str, str]) -> str:

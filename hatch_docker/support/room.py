@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,7 +171,7 @@ def _blob(item: os.DirEntry[str], status: os.stat_result, seal: Path) -> Entry:
 
 def _temporary(root: Path) -> Path:
     """A path for a file that later runs remove if this one is killed."""
-    return root / TEMPORARY / f"hatch-docker-{uuid.uuid4().hex}"
+    return root / TEMPORARY / f"hatch-docker-{os.urandom(16).hex()}"
 
 
 def _status(item: os.DirEntry[str]) -> os.stat_result | None:

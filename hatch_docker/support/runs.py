@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -29,7 +28,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.name, self.began = "", 0
-        name = uuid.uuid4().hex
+        name = os.urandom(16).hex()
         with contextlib.suppress(OSError), entering(folder):
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             try_lock(descriptor)

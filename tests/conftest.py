@@ -270,6 +270,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with files with tests of real parts, of which few take long, so that no long one is left at the end."""
+    counts = Counter(item.path for item in items)
+    first = {item.path: counts[item.path] for item in items if any(item.get_closest_marker(need) for need in NEEDS)}
+    items.sort(key=lambda item: (item.path not in first, first.get(item.path, -counts[item.path]), item.path))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     required = os.environ.get("HATCH_DOCKER_TEST_REQUIRE", "").split(",")
     for need, (is_available, what) in NEEDS.items():

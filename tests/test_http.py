@@ -18,7 +18,7 @@ from loopback import QuietServer
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ReadTimeoutError, SSLError
 
 from hatch_docker.errors import NetworkError
-from hatch_docker.support import connections
+from hatch_docker.support import connections, silence
 from hatch_docker.support import http as http_module
 from hatch_docker.support.http import Http, Network, Sending, final_url
 from hatch_docker.support.network_errors import translate
@@ -75,6 +75,7 @@ class Server(QuietServer):
         self.answers: list[Answer] = [answer()]
         self.seen: list[BaseHTTPRequestHandler] = []
         self.pause = 0.0  # in seconds, before the body of a PUT is read, and before the answer
+        self.reading = 0.0  # in seconds, after each megabyte of the body
 
     @property
     def host(self) -> str:
@@ -98,7 +99,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         time.sleep(self.server.pause)
-        self.rfile.read(int(self.headers["Content-Length"]))
+        left = int(self.headers["Content-Length"])
+        while left and (data := self.rfile.read(min(left, 1 << 20))):
+            left -= len(data)
+            time.sleep(self.server.reading)
         time.sleep(self.server.pause)
         self.do_GET()
 
@@ -159,14 +163,124 @@ class TestSlowness:
     def test_body_may_be_sent_slowly(self, server: Server, body: bytes | list[bytes]) -> None:
         assert self.put(server, body) == 200
 
+    @pytest.mark.parametrize("body", [bytes(20 << 20), [bytes(1 << 20)] * 20])
+    def test_so_may_it_on_a_connection_that_was_used_before(self, server: Server, body: bytes | list[bytes]) -> None:
+        http = Http()
+        assert http.read(server.url) == (200, b"")
+        headers = {"Content-Length": str(20 << 20)}
+        assert http.request("PUT", server.url, headers=headers, body=body, sending=Sending(retry=False)).status == 200
+        assert len({handler.client_address for handler in server.seen}) == 1
+
+    def test_a_piece_after_the_other_has_the_whole_time(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(silence, "OF_CONNECTION", 0.3)
+        server.pause, server.reading = 0, 0.04
+        assert self.put(server, bytes(20 << 20), patience=60) == 200
+
+    def test_server_that_reads_no_more_is_named(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(silence, "OF_CONNECTION", 0.1)
+        server.pause = 0.5
+        with pytest.raises(NetworkError, match=f"{server.host} stopped answering"):
+            self.put(server, bytes(20 << 20))
+
     def test_answer_may_be_late_if_the_caller_is_patient(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connections, "_READ_SECONDS", 0.1)
+        monkeypatch.setattr(silence, "OF_CONNECTION", 0.1)
         assert self.put(server, b"small", patience=60) == 200
         given_up = threading.Event()
         server.answers = [lambda _: given_up.wait(60)]
         with pytest.raises(NetworkError, match="stopped answering"):
             self.put(server, b"small")
         given_up.set()
+
+
+class TestSilence:
+    """A host that accepts connections and says nothing, or nothing more."""
+
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+        monkeypatch.setattr(silence, "OF_CONNECTION", 0.05)
+        monkeypatch.setattr(silence, "OF_HOST", 0.12)
+
+    @pytest.fixture
+    def silent(self, server: Server) -> Iterator[Answer]:
+        """An answer that never comes."""
+        over = threading.Event()
+        yield lambda _handler: over.wait(60)
+        over.set()
+
+    @staticmethod
+    def stalling(silent: Answer, sent: bytes = b"", status: int = 200) -> Answer:
+        """An answer that ends in silence after some bytes of its body."""
+
+        def send(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(status)
+            handler.send_header("Content-Length", str(len(BODY)))
+            handler.end_headers()
+            handler.wfile.write(sent)
+            silent(handler)
+
+        return send
+
+    def test_ends_after_a_while_and_names_the_host(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent]
+        with pytest.raises(NetworkError, match=f": {server.host} stopped answering\n"):
+            Http().read(server.url)
+        assert len(server.seen) == 3
+
+    def test_host_is_not_asked_again_then(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent]
+        http = Http()
+        for path in ("a", "b"):
+            with pytest.raises(NetworkError, match="stopped answering") as caught:
+                http.read(f"{server.url}/{path}")
+            assert caught.value.place == f"{server.url}/{path}"
+        assert len(server.seen) == 3
+
+    def test_answer_after_some_attempts_is_as_good(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent, silent, answer(200, b"x")]
+        assert Http().read(server.url) == (200, b"x")
+
+    def test_time_of_earlier_requests_counts(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent]
+        http = Http()
+        for _ in range(2):
+            with pytest.raises(NetworkError):
+                http.request("PUT", server.url, body=b"", headers={"Content-Length": "0"}, sending=Sending(retry=False))
+        with pytest.raises(NetworkError):
+            http.read(server.url)
+        assert len(server.seen) == 3
+
+    def test_any_answer_starts_the_time_again(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent, silent, answer(503), silent, silent, answer(200, b"x")]
+        assert Http().read(server.url) == (200, b"x")
+
+    def test_within_a_body_ends_after_a_while(self, server: Server, silent: Answer) -> None:
+        server.answers = [self.stalling(silent)]
+        http = Http()
+        with pytest.raises(NetworkError, match=f": {server.host} stopped answering\n"):
+            b"".join(http.resume(http.request("GET", server.url), server.url, {}))
+        assert len(server.seen) == 3
+
+    def test_each_piece_of_a_body_starts_the_time_again(
+        self, server: Server, silent: Answer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http_module, "CHUNK", 1)
+        answers = [self.stalling(silent, BODY[at : at + 1], 206 if at else 200) for at in range(8)]
+        server.answers = [*answers, answer(206, BODY[8:])]
+        http = Http()
+        assert b"".join(http.resume(http.request("GET", server.url), server.url, {})) == BODY
+
+    def test_host_that_a_redirect_led_to_is_named(self, server: Server, silent: Answer) -> None:
+        with serving() as storage:
+            storage.answers = [silent]
+            server.answers = [answer(307, Location=f"{storage.url}/x?signature=secret")]
+            with pytest.raises(NetworkError, match=f": {storage.host} stopped answering\n") as caught:
+                Http().read(f"{server.url}/x")
+        assert "secret" not in str(caught.value)
+
+    def test_proxy_is_not_named_for_the_host_behind_it(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent]
+        with pytest.raises(NetworkError, match=r": index\.example stopped answering\n"):
+            Http(Network(proxies={"http": server.url})).read("http://index.example/")
 
 
 class TestRequests:
@@ -273,6 +387,17 @@ class TestResume:
 
     def test_server_that_ignores_the_range(self, server: Server, waits: list[float]) -> None:
         server.answers = [answer(200, BODY, sent=1000), answer(200, BODY, sent=500), answer(200, BODY)]
+        assert self.body(server) == BODY
+
+    def test_progress_starts_the_count_of_attempts_again(self, server: Server, waits: list[float]) -> None:
+        pieces = [answer(206 if at else 200, BODY[at:], sent=10) for at in range(0, 200, 10)]
+        server.answers = [*pieces, answer(206, BODY[200:])]
+        assert self.body(server) == BODY
+        assert max(waits) < 1
+
+    def test_length_that_is_larger_than_the_body(self, server: Server, waits: list[float]) -> None:
+        rest = answer(416, Content_Range=f"bytes */{len(BODY)}")
+        server.answers = [answer(200, BODY + b"x", sent=len(BODY)), rest]
         assert self.body(server) == BODY
 
     def test_server_that_breaks_every_connection(self, server: Server, waits: list[float]) -> None:

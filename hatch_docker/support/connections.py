@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import ssl
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import truststore
@@ -15,6 +16,7 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError
 
 from hatch_docker.errors import NetworkError
+from hatch_docker.support import silence
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,16 +29,25 @@ _RETRIED = (_BUSY, 500, 502, 503, 504)
 # Few, so that a mistyped host is reported soon.
 _CONNECTION_ATTEMPTS = 2
 _CONNECT_SECONDS = 15
-_READ_SECONDS = 90
+# In bytes: so many have to get away before a connection counts as silent.
+_PIECE = 1 << 16
 # In bytes. Larger bodies of skipped answers are not read to keep the connection.
 _MAX_SKIPPED = 1 << 16
 
 
 class _Retry(urllib3.Retry):
-    """Retries, but fails if an answer requires a wait longer than `LONGEST_WAIT`.
+    """Retries, but fails if an answer requires a wait longer than `LONGEST_WAIT`, or the host was silent for too long.
 
-    An invalid Retry-After is ignored. Bodies of skipped answers may be endless, and are read in part only.
+    `since` is when it began to be. An invalid Retry-After is ignored. Bodies of skipped answers may be endless, and are
+    read in part only.
     """
+
+    since: float = math.inf
+
+    def new(self, **kw: Any) -> Self:
+        retry = super().new(**kw)
+        retry.since = self.since
+        return retry
 
     def increment(
         self,
@@ -52,6 +63,9 @@ class _Retry(urllib3.Retry):
         retry = super().increment(method, url, response, error, _pool, _stacktrace)
         if response is not None:
             _skip(response)
+            retry.since = silence.now()
+        elif _pool and silence.now() - self.since >= silence.OF_HOST:
+            raise MaxRetryError(_pool, url or "", error)
         return retry
 
     def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
@@ -104,7 +118,7 @@ def connect(proxy: str, ca_file: str) -> urllib3.PoolManager:
 
 def timeout(patience: float) -> urllib3.Timeout:
     """The limits of a request whose answer may begin `patience` seconds later than usual."""
-    return urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS + patience)
+    return urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence.OF_CONNECTION + patience)
 
 
 class _PacedRetry(_Retry):
@@ -113,10 +127,10 @@ class _PacedRetry(_Retry):
     RETRY_AFTER_STATUS_CODES = _Retry.RETRY_AFTER_STATUS_CODES - {_BUSY}
 
 
-def retries(*, redirect: bool, paced: bool = False) -> _Retry:
-    """How often and when a request is sent again, if it is `paced` not after a 429."""
+def retries(*, redirect: bool, paced: bool, since: float) -> _Retry:
+    """How often and when a request is sent again, if it is `paced` not after a 429; its host is silent `since` then."""
     kind = _PacedRetry if paced else _Retry
-    return kind(
+    retry = kind(
         total=ATTEMPTS,
         connect=_CONNECTION_ATTEMPTS,
         redirect=10 if redirect else 0,
@@ -128,6 +142,8 @@ def retries(*, redirect: bool, paced: bool = False) -> _Retry:
         raise_on_status=False,
         raise_on_redirect=False,
     )
+    retry.since = since
+    return retry
 
 
 def _skip(response: urllib3.BaseHTTPResponse) -> None:
@@ -139,28 +155,32 @@ def _skip(response: urllib3.BaseHTTPResponse) -> None:
         response.close()
 
 
-class _Connection(HTTPConnection):
-    """A connection that may send as slowly as it may receive. In urllib3, the time to connect limits each send, too."""
+class _Steady(HTTPConnection):
+    """A connection that ends if nothing can be sent for as long as nothing may be received.
 
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(_READ_SECONDS)
+    In urllib3, the time to connect limits sending, too, and in `socket.sendall` a limit is that of all bytes together.
+    """
+
+    def send(self, data: Any) -> None:
+        """Send bytes in pieces; each has the whole time."""
+        if self.sock is None:
+            self.connect()
+        self.sock.settimeout(silence.OF_CONNECTION)
+        view = memoryview(data)
+        for start in range(0, len(view), _PIECE):
+            super().send(view[start : start + _PIECE])
 
 
-class _SecureConnection(HTTPSConnection):
-    """`_Connection` with TLS."""
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(_READ_SECONDS)
+class _SteadySecure(_Steady, HTTPSConnection):
+    """`_Steady` with TLS."""
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _Steady
 
 
 class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    ConnectionCls = _SteadySecure
 
 
 def _patient(manager: urllib3.PoolManager) -> urllib3.PoolManager:

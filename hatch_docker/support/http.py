@@ -16,11 +16,13 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import proxy_bypass
 
 from hatch_docker.errors import NetworkError
+from hatch_docker.support import silence
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.streams import CHUNK
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3.exceptions import HTTPError
 
 # There, `proxy_bypass` reads the system's settings, as `getproxies` does, and takes no mapping.
 _SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
@@ -55,12 +57,17 @@ USUALLY = Sending()
 
 
 class Http:
-    """A pool of connections. Thread-safe. urllib3 is imported for the first request, since many builds send none."""
+    """A pool of connections. Thread-safe. urllib3 is imported for the first request, since many builds send none.
+
+    A host that was silent until a request ended is not asked again.
+    """
 
     def __init__(self, network: Network | None = None, *, user_agent: str = "hatch-docker") -> None:
         self._network = network or Network()
         self._headers = {"User-Agent": user_agent}
         self._pools: dict[str, PoolManager] = {}
+        self._silences = silence.Silences()
+        self._silent: dict[str, NetworkError] = {}
         self._lock = threading.Lock()
 
     def request(
@@ -76,29 +83,35 @@ class Http:
 
         Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110; a Retry-After of up to half a
         minute is honoured), failed connection attempts once and soon. Authorization is not sent to another host after a
-        redirect. Raises NetworkError if the host does not answer within a minute and a half.
+        redirect. Raises NetworkError, also for a host that sends nothing for `silence.OF_HOST` seconds.
         """
         from urllib3.exceptions import HTTPError, LocationParseError
 
         from hatch_docker.support.connections import retries, timeout
         from hatch_docker.support.network_errors import translate
 
+        host, began = _host(url), silence.now()
+        if earlier := self._silent.get(host):
+            raise NetworkError(earlier.message, place=redact(url), hint=earlier.hint)
+        since, redirect = self._silences.since(host, began), sending.redirect
         try:
-            return self._pool(url).request(
+            response = self._pool(url).request(
                 method,
                 url,
                 headers={**self._headers, **(headers or {})},
                 body=body,
-                redirect=sending.redirect,
-                retries=retries(redirect=sending.redirect, paced=sending.paced) if sending.retry else False,
+                redirect=redirect,
+                retries=retries(redirect=redirect, paced=sending.paced, since=since) if sending.retry else False,
                 preload_content=False,
                 timeout=timeout(sending.patience),
             )
         except HTTPError as error:
-            raise translate(error, url) from None
+            raise self._failure(error, url, began, is_last=sending.retry) from None
         except ValueError:
             # A malformed URL, here or in a redirect, that urllib3 accepts and urllib.parse does not.
             raise translate(LocationParseError(""), url) from None
+        self._silences.heard(host)
+        return response
 
     def read(self, url: str, *, headers: Mapping[str, str] | None = None, limit: int = 1 << 28) -> tuple[int, bytes]:
         """The status and whole body of a GET; raises NetworkError if the body is longer than `limit` bytes."""
@@ -133,29 +146,48 @@ class Http:
         from urllib3.exceptions import HTTPError
 
         from hatch_docker.support.connections import ATTEMPTS, backoff
-        from hatch_docker.support.network_errors import translate
 
         again = again or (lambda changed: self.request("GET", url, headers=changed))
-        received = 0
-        for attempt in range(ATTEMPTS):
+        received, attempt, heard = 0, 0, silence.now()
+        while True:
             try:
                 for chunk in _after(response, received):
-                    received += len(chunk)
-                    yield chunk
+                    # It is empty if the server sends once more what is there already.
+                    if chunk:
+                        received, attempt = received + len(chunk), 0
+                        yield chunk
+                    heard = silence.now()
                 return
             except HTTPError as error:
-                if attempt == ATTEMPTS - 1:
-                    raise translate(error, url) from None
+                failure = self._failure(error, final_url(response, url), heard, is_last=False)
+                if attempt == ATTEMPTS - 1 or silence.now() - heard >= silence.OF_HOST:
+                    raise failure from None
                 time.sleep(backoff(attempt))
+                attempt += 1
             finally:
                 # The connection is in the pool again if the body was read to its end; otherwise it is useless.
                 response.close()
             response = again({**headers, "Range": f"bytes={received}-"})
+            if _is_at_end(response, received):
+                response.close()
+                return
             if response.status not in (200, 206):
                 response.close()
                 raise NetworkError(
                     f"the download broke off and cannot go on: HTTP {response.status}", place=redact(url)
                 )
+
+    def _failure(self, error: HTTPError, url: str, began: float, *, is_last: bool) -> NetworkError:
+        """The NetworkError for an exception; `began` is when waiting began, and `is_last` if it is not repeated."""
+        from hatch_docker.support.network_errors import is_silence, translate
+
+        failure = translate(error, url)
+        if is_silence(error):
+            host = _host(url)
+            self._silences.missed(host, began)
+            if is_last and self._silences.is_over(host):
+                self._silent[host] = failure
+        return failure
 
     def _pool(self, url: str) -> PoolManager:
         from hatch_docker.support.connections import connect
@@ -176,6 +208,11 @@ class Http:
             if proxy not in self._pools:
                 self._pools[proxy] = connect(proxy, self._network.ca_file)
             return self._pools[proxy]
+
+
+def _host(url: str) -> str:
+    """The host of a URL, with its port."""
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[2].lower()
 
 
 def is_loopback(host: str) -> bool:
@@ -199,12 +236,14 @@ def final_url(response: BaseHTTPResponse, url: str) -> str:
 
 
 def _after(response: BaseHTTPResponse, received: int) -> Iterator[bytes]:
-    """The body's chunks from byte `received` on, even if the server ignored the Range header."""
+    """The body's chunks from byte `received` on; if the server ignored the Range header, empty ones until then."""
     skip = received if response.status == 200 else 0
     # A Content-Encoding must not change bytes whose digest is verified.
     for chunk in response.stream(CHUNK, decode_content=False):
-        if skip >= len(chunk):
-            skip -= len(chunk)
-            continue
-        yield chunk[skip:] if skip else chunk
-        skip = 0
+        yield chunk[skip:]
+        skip = max(0, skip - len(chunk))
+
+
+def _is_at_end(response: BaseHTTPResponse, received: int) -> bool:
+    """Whether nothing is left: the length that was announced before the connection broke was wrong."""
+    return response.status == 416 and response.headers.get("Content-Range", "") == f"bytes */{received}"

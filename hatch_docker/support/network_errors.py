@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from urllib3.connection import port_by_scheme
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -11,6 +12,8 @@ from urllib3.exceptions import (
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
+    PoolError,
+    ProtocolError,
     ProxyError,
     ProxySchemeUnknown,
     ReadTimeoutError,
@@ -35,14 +38,12 @@ _CAUSES: dict[type[BaseException], tuple[str, str]] = {
 
 
 def translate(error: HTTPError, url: str) -> NetworkError:
-    """The NetworkError for an exception of urllib3."""
-    cause: BaseException = error
-    while isinstance(cause, MaxRetryError) and cause.reason is not None:
-        cause = cause.reason
+    """The NetworkError for an exception of urllib3 at `url`, or at what redirected it, which the message names."""
+    cause = _cause(error)
     proxied = isinstance(cause, ProxyError)
     if isinstance(cause, ProxyError) and cause.original_error is not None:
         cause = cause.original_error
-    host = "the proxy" if proxied else urlsplit(redact(url)).netloc
+    host = "the proxy" if proxied else _host(error, cause, url)
     what, hint = f"the connection to {host} broke", "try again; if that does not help, check the network in between"
     for kind, (text, advice) in _CAUSES.items():
         if isinstance(cause, kind):
@@ -51,3 +52,32 @@ def translate(error: HTTPError, url: str) -> NetworkError:
     if proxied:
         hint = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
     return NetworkError(what, place=redact(url), hint=hint)
+
+
+def is_silence(error: HTTPError) -> bool:
+    """Whether a host does not send what it should, or does not take what it is sent, without refusing anything."""
+    cause = _cause(error)
+    # A NewConnectionError is a ConnectTimeoutError, for historical reasons.
+    return isinstance(cause, (ReadTimeoutError, ConnectTimeoutError)) and not isinstance(cause, NewConnectionError)
+
+
+def _cause(error: HTTPError) -> BaseException:
+    """What made a request fail. Sending that takes too long is a broken connection in urllib3."""
+    cause: BaseException = error
+    while isinstance(cause, MaxRetryError) and cause.reason is not None:
+        cause = cause.reason
+    if isinstance(cause, ProtocolError) and any(isinstance(each, TimeoutError) for each in cause.args):
+        return ReadTimeoutError(None, "", "")  # type: ignore[arg-type]
+    return cause
+
+
+def _host(error: HTTPError, cause: BaseException, url: str) -> str:
+    """The host that an error is about: a redirect may have led to another one than that of the URL."""
+    pool = next((each.pool for each in (cause, error) if isinstance(each, PoolError) and each.pool is not None), None)
+    asked = urlsplit(redact(url))
+    if pool is None or getattr(pool, "proxy", None) is not None:
+        return asked.netloc
+    if (pool.host, pool.port) == (asked.hostname, asked.port or port_by_scheme.get(asked.scheme)):
+        return asked.netloc
+    is_usual = pool.port in (None, *port_by_scheme.values())
+    return pool.host if is_usual else f"{pool.host}:{pool.port}"

@@ -39,9 +39,12 @@ _TOO_LARGE = frozenset({405, 411, 413, 416, 501})
 _RETRIED = frozenset({0, 401, 404, 408, 429, 500, 502, 503, 504})
 # The specification has 202 for a chunk. ECR sends 201, pulp and others 204; the closing PUT proves all chunks.
 _CHUNK_ACCEPTED = (202, 201, 204)
-# A registry may store a blob elsewhere before it answers: how long that takes, in seconds and in bytes each second.
-_STORING_SECONDS = 60
+# How much longer than usual a registry may take to answer, in seconds: it stores a blob elsewhere first, and the end of
+# what was sent may still be on its way. The rates are in bytes each second.
+_STORING_SECONDS = 120
 _STORED_PER_SECOND = 1 << 20
+_MOST_ON_ITS_WAY = 8 << 20
+_SENT_PER_SECOND = 1 << 16
 _DAMAGED = "its file was damaged after it was written; if it is in the cache, build with HATCH_DOCKER_VERIFY=1"
 
 
@@ -168,7 +171,9 @@ class Uploads:
         query = urlencode({"digest": descriptor.digest})
         url = f"{location}{'&' if urlsplit(location).query else '?'}{query}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        request = Request("PUT", url, headers, body, Sending(retry=False, patience=_patience(descriptor.size)))
+        request = Request(
+            "PUT", url, headers, body, Sending(retry=False, patience=_STORING_SECONDS + _patience(descriptor.size))
+        )
         answer = self._transmit(request, 201)
         if names_other(answer, descriptor.digest):
             raise not_stored(f"the blob {descriptor.digest} under another digest", self.target, answer.status)
@@ -289,7 +294,8 @@ class _Counted:
 
 
 def _patience(size: int) -> float:
-    return _STORING_SECONDS + size / _STORED_PER_SECOND
+    """How much later than usual the answer to so many bytes may begin, in seconds."""
+    return size / _STORED_PER_SECOND + min(size, _MOST_ON_ITS_WAY) / _SENT_PER_SECOND
 
 
 def _chunk_size(start: Answer, size: int) -> int:

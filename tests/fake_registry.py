@@ -81,7 +81,9 @@ class FakeRegistry(Loopback):
     digest_header: str | None = None
     cut_uploads: int = 0
     cut_downloads: int = 0
+    breaks_at: int | None = None  # the byte that no download gets to
     stalled: str = ""  # requests for paths that contain it wait for `release`
+    reached: threading.Event = field(default_factory=threading.Event)  # when one waits
     release: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event | None = None  # downloads of blobs pause after a byte until it is set
     failures: list[Failure] = field(default_factory=list)
@@ -97,7 +99,7 @@ class FakeRegistry(Loopback):
     fault: tuple[int, str] = (
         0,
         "",
-    )  # the number of a request, and what happens to it, once: a status, "hang up", "cut"
+    )  # the number of a request, and what happens to it, once: a status, "hang up", "cut", "short"
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sent(self, method: str, path: str = "") -> list[Request]:
@@ -134,7 +136,7 @@ class _Handler(QuietHandler):
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
         self.read = False
-        self.is_cut = False
+        self.is_cut = self.is_short = False
         fake = self.fake
         with fake.lock:
             fake.requests.append(Request(self.command, parts.path, self.query, dict(self.headers.items())))
@@ -146,8 +148,10 @@ class _Handler(QuietHandler):
             number, kind = fake.fault
             faulty = len(fake.requests) == number
         if fake.stalled and fake.stalled in parts.path:
+            fake.reached.set()
             fake.release.wait(60)
         self.is_cut = faulty and kind == "cut"
+        self.is_short = faulty and kind == "short"
         if faulty and kind.isdigit():
             self._answer(int(kind))
         elif faulty and kind == "hang up":
@@ -193,6 +197,10 @@ class _Handler(QuietHandler):
         if "Content-Length" not in (headers or {}):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if self.is_short:
+            # The body lacks its end.
+            self.close_connection = True
+            body = body[: len(body) // 2]
         if self.command != "HEAD":
             self.wfile.write(body)
 
@@ -310,7 +318,11 @@ class _Handler(QuietHandler):
             self.close_connection = True
             return
         start = int((re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) or ["", "0"])[1])
-        data = data[start:]
+        whole, data = data, data[start:]
+        if (end := self.fake.breaks_at) is not None:
+            self._answer(206 if start else 200, whole[start:end], {"Content-Length": str(len(data))})
+            self.close_connection = True
+            return
         if self.fake.cut_downloads:
             self.fake.cut_downloads -= 1
             self._answer(206 if start else 200, data[: len(data) // 2], {"Content-Length": str(len(data))})

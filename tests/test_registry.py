@@ -282,6 +282,36 @@ def test_resumes_a_broken_download(fake: FakeRegistry, tmp_path: Path) -> None:
     assert len(fake.sent("GET", "/token")) == 2
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_requests_an_answer_again_that_breaks_off(fake: FakeRegistry, tmp_path: Path, number: int) -> None:
+    """The challenge, the token, the manifest, the refusal of a blob, and that of the repetition."""
+    fake.auth, fake.fault = "bearer", (number, "short")
+    reference = Reference(registry=fake.host, repository="app", tag="1")
+    fake.add_manifest("app", "1", image().manifest_bytes, spec.MANIFEST)
+    registry = client(credentials_for(tmp_path, fake.host))
+    assert registry.manifest(reference)[1] == image().manifest_bytes
+    absent = Descriptor(media_type=spec.LAYER_GZIP, digest=digest_of(b"absent"), size=6)
+    with pytest.raises(RegistryError) as caught:
+        list(registry.blob(reference, absent))
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("received", [0, 1 << 19])
+def test_rest_of_a_blob_that_breaks_off_at_the_mirror_comes_from_the_registry(
+    fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch, received: int
+) -> None:
+    content = secrets.token_bytes(1 << 20)
+    digest = fake.add_blob("app", content)
+    descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=len(content))
+    with FakeRegistry(breaks_at=received) as mirror:
+        mirror.add_blob("app", content)
+        registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror.host})
+        chunks = registry.blob(Reference(registry=fake.host, repository="app"), descriptor)
+        assert b"".join(chunks) == content
+        assert mirror.sent("GET")
+    assert [each.headers.get("Range") for each in fake.sent("GET")] == [f"bytes={received}-" if received else None]
+
+
 def test_blob_larger_than_its_descriptor_is_an_error(fake: FakeRegistry) -> None:
     digest = fake.add_blob("app", b"x" * 100)
     descriptor = Descriptor(media_type=spec.LAYER_GZIP, digest=digest, size=99)

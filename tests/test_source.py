@@ -79,6 +79,23 @@ class TestPull:
         assert pulled.image.config == IMAGE.config
         assert validate(pulled.image) == []
 
+    @pytest.mark.parametrize("number", range(3))
+    def test_content_that_a_mirror_has_damaged_comes_from_its_registry(self, cache: Cache, number: int) -> None:
+        """Of the config and of both layers."""
+        with FakeRegistry() as mirror, FakeRegistry() as registry:
+            for fake in (mirror, registry):
+                fake.add_manifest("app", "1", IMAGE.manifest_bytes, spec.MANIFEST)
+                fake.add_blob("app", IMAGE.config_bytes)
+                for layer in IMAGE.layers:
+                    fake.add_blob("app", blob_of(layer))
+            damaged = list(mirror.blobs)[number]
+            mirror.blobs[damaged] = mirror.blobs[damaged][:-1] + b"?"
+            reference = Reference(registry=registry.host, repository="app", tag="1")
+            client = Registry(Http(), credentials=Credentials(), mirrors={registry.host: mirror.host})
+            pulled = pull(registry_source(client, reference, cache), AMD64, cache, progress=QUIET)
+            assert validate(pulled.image) == []
+            assert [each.path.rpartition("/")[2] for each in registry.sent("GET")] == [damaged[1]]
+
     @pytest.mark.parametrize("wanted", [IMAGE, ARM])
     def test_selects_by_platform(self, cache: Cache, wanted: Image) -> None:
         top = index(IMAGE, ARM)

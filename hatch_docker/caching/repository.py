@@ -67,10 +67,8 @@ class Repository:
         from hatch_docker.support.network_errors import translate
 
         access, url = Access(reference=self.reference), self.session.url(self.reference, f"blobs/{blob.digest}")
-        response = self.session.open(Request("GET", url), access)
+        response = self.session.blob(url, {}, access)
         try:
-            if response.status != _OK:
-                raise self.session.refusal(self.session.read(response, url, access), access)
             yield from response.stream(CHUNK, decode_content=False)
         except HTTPError as error:
             raise translate(error, url) from None

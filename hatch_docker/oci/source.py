@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hatch_docker.errors import BaseError, ImageError
+from hatch_docker.errors import BaseError, DigestMismatchError, ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.compression import batches_of, codec
 from hatch_docker.oci.config import ImageConfig, diff_ids_of, history_of
@@ -38,13 +38,14 @@ _MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
 class Source:
     """The source of an image. `root` returns its index or manifest; `document` and `blob` what these refer to.
 
-    Nothing that they return is verified.
+    Nothing that they return is verified. `origin` has the same image without a mirror; it is None if there is none.
     """
 
     name: str
     root: Callable[[], bytes]
     document: Callable[[Descriptor], bytes]
     blob: Callable[[Descriptor], Iterator[bytes]]
+    origin: Source | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +89,13 @@ def registry_source(registry: Registry, reference: Reference, cache: Cache) -> S
     def root() -> bytes:
         return cache.once(f"{_ASKED} {key}", known, ask)
 
-    return Source(
-        name=reference.familiar,
-        root=root,
-        document=lambda descriptor: _document(registry, reference, descriptor),
-        blob=lambda descriptor: registry.blob(reference, descriptor),
-    )
+    def source(*, mirrored: bool, origin: Source | None = None) -> Source:
+        blob = partial(registry.blob, reference, mirrored=mirrored)
+        document = partial(_document, registry, reference, blob)
+        return Source(name=reference.familiar, root=root, document=document, blob=blob, origin=origin)
+
+    origin = source(mirrored=False)
+    return source(mirrored=True, origin=origin) if reference.registry in registry.mirrors else origin
 
 
 def layout_source(files: Files, ref_name: str) -> Source:
@@ -218,10 +220,12 @@ def fetch(image: Image, *, threads: int) -> None:
     together(touch, image.layers, threads=threads)
 
 
-def _document(registry: Registry, reference: Reference, descriptor: Descriptor) -> bytes:
+def _document(
+    registry: Registry, reference: Reference, blob: Callable[[Descriptor], Iterator[bytes]], descriptor: Descriptor
+) -> bytes:
     if descriptor.media_type in (*spec.MANIFESTS, *spec.INDEXES):
         return registry.manifest(reference.with_digest(descriptor.digest))[1]
-    return b"".join(registry.blob(reference, descriptor))
+    return b"".join(blob(descriptor))
 
 
 def _choose(index: Index, platform: Platform, name: str) -> Descriptor:
@@ -249,18 +253,31 @@ def _cached(cache: Cache, source: Source, descriptor: Descriptor) -> bytes:
     if descriptor.size > spec.LARGEST_DOCUMENT:
         raise ImageError(f"{descriptor.digest} is larger than such a document can be", place=source.name)
     what = f"a document of {source.name}"
-    make = lambda: cache.add([source.document(descriptor)], descriptor.digest, what=what)  # noqa: E731
-    return cache.fetch(descriptor.digest, make).read_bytes()
+
+    def add(source: Source) -> Path:
+        return cache.add([source.document(descriptor)], descriptor.digest, what=what)
+
+    return cache.fetch(descriptor.digest, partial(_from_either, source, add)).read_bytes()
+
+
+def _from_either(source: Source, add: Callable[[Source], Path]) -> Path:
+    """What is added to the cache from a source; if a mirror sends something else, then from its origin."""
+    try:
+        return add(source)
+    except DigestMismatchError:
+        if source.origin is None:
+            raise
+    return add(source.origin)
 
 
 def _open(cache: Cache, source: Source, descriptor: Descriptor, progress: Progress) -> BinaryIO:
-    def make() -> Path:
+    def add(source: Source) -> Path:
         with progress.task("pull", f"{source.name} {descriptor.digest[7:19]}", descriptor.size) as advance:
             return cache.add(
                 counted(source.blob(descriptor), advance), descriptor.digest, what=f"a layer of {source.name}"
             )
 
-    path = cache.fetch(descriptor.digest, make)
+    path = cache.fetch(descriptor.digest, partial(_from_either, source, add))
     size = path.stat().st_size
     if size != descriptor.size:
         # Our manifest would have the same wrong size, and engines would refuse to pull the layer.

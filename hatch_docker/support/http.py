@@ -137,19 +137,20 @@ class Http:
         headers: Mapping[str, str],
         *,
         again: Callable[[Mapping[str, str]], BaseHTTPResponse] | None = None,
+        received: int = 0,
     ) -> Iterator[bytes]:
         """The body of a GET's response in chunks; if the connection breaks, the rest is requested (RFC 9110, 14.2).
 
         `url` and `headers` are those of the request; `again` sends it with other headers if a plain request is not
-        enough. The caller verifies the bytes.
+        enough. The first bytes may have been `received` before. The caller verifies the bytes.
         """
         from urllib3.exceptions import HTTPError
 
         from hatch_docker.support.connections import ATTEMPTS, backoff
 
         again = again or (lambda changed: self.request("GET", url, headers=changed))
-        received, attempt, heard = 0, 0, silence.now()
-        while True:
+        attempt, heard = 0, silence.now()
+        while not _is_at_end(response, received):
             try:
                 for chunk in _after(response, received):
                     # It is empty if the server sends once more what is there already.
@@ -168,14 +169,12 @@ class Http:
                 # The connection is in the pool again if the body was read to its end; otherwise it is useless.
                 response.close()
             response = again({**headers, "Range": f"bytes={received}-"})
-            if _is_at_end(response, received):
-                response.close()
-                return
-            if response.status not in (200, 206):
+            if response.status not in (200, 206) and not _is_at_end(response, received):
                 response.close()
                 raise NetworkError(
                     f"the download broke off and cannot go on: HTTP {response.status}", place=redact(url)
                 )
+        response.close()
 
     def _failure(self, error: HTTPError, url: str, began: float, *, is_last: bool) -> NetworkError:
         """The NetworkError for an exception; `began` is when waiting began, and `is_last` if it is not repeated."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hatch_docker.errors import DigestMismatchError, ImageError, NetworkError, RegistryError
+from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci import spec
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
@@ -79,14 +79,14 @@ class Registry:
         fetch = partial(self._known, known=known) if known else self._manifest
         return self._answer(reference, lambda: self._pull(reference, fetch))
 
-    def blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
+    def blob(self, reference: Reference, descriptor: Descriptor, *, mirrored: bool = True) -> Iterator[bytes]:
         """A blob of the image's repository in chunks, resumed if the connection breaks.
 
-        The caller verifies the digest. Raises RegistryError, NetworkError, or DigestMismatchError for too many bytes.
+        What the registry's mirror does not send comes from the registry; all of it unless `mirrored`. The caller
+        verifies the digest. Raises RegistryError, NetworkError, or DigestMismatchError for too many bytes.
         """
-        chunks = self._pull(reference, lambda place: self._blob(place, descriptor))
         left = descriptor.size
-        for chunk in chunks:
+        for chunk in self._chunks(reference, descriptor, self._mirror(reference) if mirrored else None):
             left -= len(chunk)
             if left < 0:
                 raise DigestMismatchError(
@@ -213,14 +213,28 @@ class Registry:
         digest = _verified_digest(answer, reference)
         return Descriptor(media_type=media_type, digest=digest, size=len(answer.body)), answer.body
 
-    def _blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
+    def _chunks(self, reference: Reference, descriptor: Descriptor, mirror: Reference | None) -> Iterator[bytes]:
+        received, failure = 0, None
+        if mirror:
+            try:
+                for chunk in self._fetch(mirror, lambda place: self._blob(place, descriptor, 0)):
+                    received += len(chunk)
+                    yield chunk
+                return
+            except NetworkError as error:
+                failure = error
+        try:
+            yield from self._fetch(reference, lambda place: self._blob(place, descriptor, received))
+        except RegistryError as error:
+            raise _of_both(failure, error) if failure else error from None
+
+    def _blob(self, reference: Reference, descriptor: Descriptor, received: int) -> Iterator[bytes]:
+        """A blob without its first bytes, which were received before."""
         access = Access(reference=reference)
         url = self.session.url(reference, f"blobs/{descriptor.digest}")
-        response = self.session.open(Request("GET", url), access)
-        if response.status != 200:
-            raise self.session.refusal(self.session.read(response, url, access), access)
-        again = partial(Request, "GET", url)
-        return self._http.resume(response, url, {}, again=lambda headers: self.session.open(again(headers), access))
+        again = partial(self.session.blob, url, access=access)
+        response = again({"Range": f"bytes={received}-"} if received else {})
+        return self._http.resume(response, url, {}, again=again, received=received)
 
     def _pull(self, reference: Reference, fetch: Callable[[Reference], _T]) -> _T:
         """The result of `fetch` from the registry's mirror, else from the registry."""
@@ -234,10 +248,7 @@ class Registry:
         try:
             return self._fetch(reference, fetch)
         except RegistryError as error:
-            message = f"the mirror: {failure.message}; the registry itself: {error.message}"
-            # If the registry does not answer, only the mirror knows about the image.
-            cause = failure if isinstance(failure, RegistryError) and not error.status else error
-            raise RegistryError(message, status=cause.status, place=error.place, hint=cause.hint) from None
+            raise _of_both(failure, error) from None
 
     def _fetch(self, place: Reference, fetch: Callable[[Reference], _T]) -> _T:
         """The result of `fetch` from one registry or mirror. A host that did not answer once is not tried again."""
@@ -273,6 +284,14 @@ class Registry:
             if place and place.registry == target.registry and place.repository != target.repository:
                 return place.repository
         return ""
+
+
+def _of_both(failure: HatchDockerError, error: RegistryError) -> RegistryError:
+    """The error for a mirror that failed, and then its registry, too."""
+    message = f"the mirror: {failure.message}; the registry itself: {error.message}"
+    # If the registry does not answer, only the mirror knows about the image.
+    cause = failure if isinstance(failure, RegistryError) and not error.status else error
+    return RegistryError(message, status=cause.status, place=error.place, hint=cause.hint)
 
 
 def _verified_digest(answer: Answer, reference: Reference) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.errors import NetworkError, RegistryError
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 LARGEST_ANSWER = 4 << 20
 _BUSY = 429
 _HUB_HOST = "registry-1.docker.io"
-_READ_ATTEMPTS = 2
+_READ_ATTEMPTS = 3
+_T = TypeVar("_T")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -105,11 +106,23 @@ class Session:
 
         Raises RegistryError, also if the answer is larger than `LARGEST_ANSWER`.
         """
-        for _ in range(_READ_ATTEMPTS if request.sending.retry else 0):
-            response = self.open(request, access)
-            with contextlib.suppress(_BrokenAnswerError):
-                return self.read(response, request.url, access)
-        return self.read(self.open(request, access), request.url, access)
+        attempts = _READ_ATTEMPTS if request.sending.retry else 1
+        return _again(lambda: self.read(self.open(request, access), request.url, access), attempts)
+
+    def blob(self, url: str, headers: Mapping[str, str], access: Access) -> BaseHTTPResponse:
+        """The response to a GET of a blob or, with a Range header, of its rest, with its body unread.
+
+        Raises RegistryError for a refusal, but not if nothing is left to send (416).
+        """
+        expected = (200, 206, 416) if headers else (200,)
+
+        def attempt() -> BaseHTTPResponse:
+            response = self.open(Request("GET", url, headers), access)
+            if response.status not in expected:
+                raise self.refusal(self.read(response, url, access), access)
+            return response
+
+        return _again(attempt, _READ_ATTEMPTS)
 
     def open(self, request: Request, access: Access) -> BaseHTTPResponse:
         """Send an authorized request; return the response, of any status, with its body unread.
@@ -236,17 +249,21 @@ class Session:
         plain_http = self.is_plain_http(access.reference)
         place = str(access.reference)
         request = challenge.token_request(bearer, access.scopes, credential, plain_http=plain_http, place=place)
-        try:
-            response = self._http.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                body=request.body or None,
-                sending=Sending(redirect=not request.body),  # a refresh token is sent to the realm only
-            )
-        except NetworkError as error:
-            raise unreachable(error, access.reference) from None
-        answer = self.read(response, request.url, access)
+
+        def attempt() -> Answer:
+            try:
+                response = self._http.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    body=request.body or None,
+                    sending=Sending(redirect=not request.body),  # a refresh token is sent to the realm only
+                )
+            except NetworkError as error:
+                raise unreachable(error, access.reference) from None
+            return self.read(response, request.url, access)
+
+        answer = _again(attempt, _READ_ATTEMPTS)
         if answer.status == 404:
             raise RegistryError(
                 f"the registry's token service is not at {redact(request.url)}", status=401, place=place
@@ -269,6 +286,14 @@ class Session:
 
 class _BrokenAnswerError(RegistryError):
     """The connection broke within an answer."""
+
+
+def _again(attempt: Callable[[], _T], attempts: int) -> _T:
+    """The result of one of so many attempts, which are repeated if an answer breaks off."""
+    for _ in range(attempts - 1):
+        with contextlib.suppress(_BrokenAnswerError):
+            return attempt()
+    return attempt()
 
 
 def names_other(answer: Answer, digest: str) -> bool:

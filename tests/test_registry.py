@@ -35,6 +35,7 @@ from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress, Task
 from hatch_docker.support.streams import digest_of
+from hatch_docker.support.threads import begun
 
 
 def layer(name: str, content: bytes = b"") -> Layer:
@@ -294,6 +295,20 @@ def test_requests_an_answer_again_that_breaks_off(fake: FakeRegistry, tmp_path: 
     with pytest.raises(RegistryError) as caught:
         list(registry.blob(reference, absent))
     assert caught.value.status == 404
+
+
+def test_slow_token_service_does_not_hold_up_other_registries(tmp_path: Path) -> None:
+    with FakeRegistry(auth="bearer", stalled="/token") as slow, FakeRegistry(auth="bearer") as other:
+        files = [path for each in (slow, other) for path in credentials_for(tmp_path, each.host).files]
+        registry = Registry(Http(), credentials=Credentials(files=tuple(files)))
+        references = [Reference(registry=each.host, repository="app", tag="1") for each in (slow, other)]
+        for each in (slow, other):
+            each.add_manifest("app", "1", image().manifest_bytes, spec.MANIFEST)
+        first = begun(lambda: registry.manifest(references[0]))
+        assert slow.reached.wait(60)
+        assert registry.manifest(references[1])[1] == image().manifest_bytes
+        slow.release.set()
+        assert first()[1] == image().manifest_bytes
 
 
 @pytest.mark.parametrize("received", [0, 1 << 19])

@@ -90,6 +90,7 @@ class Session:
         self._credentials = credentials
         self._insecure = insecure
         self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
         self._paces: dict[str, Pace] = {}
         self._authorizations: dict[tuple[str, tuple[str, ...]], str] = {}
         self._credential_of: dict[tuple[str, str], Credential] = {}
@@ -220,10 +221,15 @@ class Session:
         with self._lock:
             return self._paces.setdefault(registry, Pace())
 
+    def _lock_of(self, registry: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(registry, threading.Lock())
+
     def _authorize(self, header: str, access: Access, refused: str) -> str:
         """The Authorization header for a challenge; empty if there is no other than `refused`."""
         key = (access.reference.registry, access.scopes)
-        with self._lock:
+        # Of this registry alone: its token service, or a credential helper, may be slow.
+        with self._lock_of(access.reference.registry):
             current = self._authorizations.get(key, "")
             if current != refused:  # another thread was faster
                 return current

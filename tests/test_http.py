@@ -226,6 +226,12 @@ class TestSilence:
             Http().read(server.url)
         assert len(server.seen) == 3
 
+    def test_caller_may_have_less_patience(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent]
+        with pytest.raises(NetworkError, match="stopped answering"):
+            Http(patience=0.01).read(server.url)
+        assert len(server.seen) == 1
+
     def test_host_is_not_asked_again_then(self, server: Server, silent: Answer) -> None:
         server.answers = [silent]
         http = Http()

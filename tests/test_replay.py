@@ -28,6 +28,7 @@ from hatch_docker.frontends.cli.commands import COMMANDS
 from hatch_docker.frontends.cli.parser import Parser, add_common_options, add_project_options
 from hatch_docker.frontends.cli.replay import read_build
 from hatch_docker.oci.registry.documents import ACCEPT
+from hatch_docker.stamps import questions
 from hatch_docker.stamps.host import cache_folder
 from hatch_docker.stamps.questions import images_in_engine, still_answered
 from hatch_docker.support.directories import usual_cache
@@ -142,6 +143,16 @@ class TestTags:
     def test_that_moved_are_noticed(self, bench: Bench, registry: FakeRegistry) -> None:
         serve(bench.base(), registry, "team/base", "1")
         assert not still_answered(asked(registry, "sha256:" + 64 * "0"), {})
+
+    def test_of_a_silent_registry_are_left_to_a_build_soon(
+        self, bench: Bench, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(questions, "_SECONDS", 0.1)
+        digest = serve(bench.base(), registry, "team/base", "1")
+        registry.stalled = "/manifests/"
+        assert not still_answered(asked(registry, digest), {})
+        assert len(registry.requests) == 1
+        registry.release.set()
 
     def test_may_still_be_missing(self, registry: FakeRegistry) -> None:
         assert still_answered(asked(registry, ""), {})

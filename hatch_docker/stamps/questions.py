@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
     from hatch_docker.oci.registry.client import Registry
 
 _THREADS = 8
-# For the answer of the engine, and for that of a registry which is not asked by its client.
+# For the answer of the engine, and for that of a registry: a whole build has the patience for slow ones.
 _SECONDS = 15
 # A name that has all parts: a host, which may have a port, a repository and a tag.
 _TAG = re.compile(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?/([a-z0-9._/-]+):([\w.-]+)", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LENGTH = re.compile(r"[0-9]{1,9}")
+_UNKNOWN = "unknown"
 _LOOPBACK = frozenset(("127.0.0.1", "localhost"))
 
 
@@ -35,8 +37,8 @@ def still_answered(asked: Mapping[str, Any], environ: Mapping[str, str]) -> bool
     engine, network = asked["engine"], asked["network"]
     if asked["images"] and not _is_engine(engine, environ):
         return False
-    mirrored = once(lambda: registry_of(network, environ, network["mirrors"]))
-    direct = once(lambda: registry_of(network, environ, {}))
+    mirrored = once(lambda: registry_of(network, environ, network["mirrors"], patience=_SECONDS))
+    direct = once(lambda: registry_of(network, environ, {}, patience=_SECONDS))
     checks: list[tuple[Callable[[], object], object]] = [
         (partial(_identity, name, engine, environ), identity) for name, identity in asked["images"].items()
     ]
@@ -100,6 +102,8 @@ def _found(tag: str, network: Mapping[str, Any], mirrors: Mapping[str, str]) -> 
         status, found, _ = ask(
             (parts[1], int(parts[2] or 80)), "HEAD", f"/v2/{parts[3]}/manifests/{parts[4]}", headers, seconds=_SECONDS
         )
+    except TimeoutError:
+        return _UNKNOWN
     except (UnusualAnswerError, OSError):
         return ""
     digest, kind = found.get("docker-content-digest", ""), found.get("content-type", "").partition(";")[0]
@@ -117,8 +121,10 @@ def _is_plain(host: str, port: str | None, insecure: Iterable[str]) -> bool:
     return not proxied and not {host, f"{host}:{port}"}.isdisjoint(insecure)
 
 
-def registry_of(network: Mapping[str, Any], environ: Mapping[str, str], mirrors: Mapping[str, str]) -> Registry:
-    """The client for registries with the settings of a `values.Asked`, and these mirrors."""
+def registry_of(
+    network: Mapping[str, Any], environ: Mapping[str, str], mirrors: Mapping[str, str], *, patience: float = math.inf
+) -> Registry:
+    """The client for registries with the settings of a `values.Asked`, and these mirrors; `patience` is as in Http."""
     from urllib.request import getproxies
 
     from hatch_docker.oci.registry.auth import Credentials
@@ -127,7 +133,7 @@ def registry_of(network: Mapping[str, Any], environ: Mapping[str, str], mirrors:
     from hatch_docker.support.http import Http, Network
 
     return Registry(
-        Http(Network(ca_file=network["ca-file"], proxies=getproxies())),
+        Http(Network(ca_file=network["ca-file"], proxies=getproxies()), patience=patience),
         credentials=Credentials.from_environment(environ, home_directory()),
         mirrors=mirrors,
         insecure=frozenset(network["insecure"]),
@@ -141,6 +147,6 @@ def _resolved(registry: Registry, tag: str) -> str:
     try:
         return registry.resolve(Reference.parse(tag)).digest
     except RegistryError as error:
-        return "" if error.status == 404 else "unknown"
+        return "" if error.status == 404 else _UNKNOWN
     except HatchDockerError:
-        return "unknown"
+        return _UNKNOWN

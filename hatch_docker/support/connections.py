@@ -38,15 +38,16 @@ _MAX_SKIPPED = 1 << 16
 class _Retry(urllib3.Retry):
     """Retries, but fails if an answer requires a wait longer than `LONGEST_WAIT`, or the host was silent for too long.
 
-    `since` is when it began to be. An invalid Retry-After is ignored. Bodies of skipped answers may be endless, and are
-    read in part only.
+    `since` is when it began to be, and `most` for how many seconds it may be. An invalid Retry-After is ignored. Bodies
+    of skipped answers may be endless, and are read in part only.
     """
 
     since: float = math.inf
+    most: float = math.inf
 
     def new(self, **kw: Any) -> Self:
         retry = super().new(**kw)
-        retry.since = self.since
+        retry.since, retry.most = self.since, self.most
         return retry
 
     def increment(
@@ -64,7 +65,7 @@ class _Retry(urllib3.Retry):
         if response is not None:
             _skip(response)
             retry.since = silence.now()
-        elif _pool and silence.now() - self.since >= silence.OF_HOST:
+        elif _pool and silence.now() - self.since >= self.most:
             raise MaxRetryError(_pool, url or "", error)
         return retry
 
@@ -116,9 +117,9 @@ def connect(proxy: str, ca_file: str) -> urllib3.PoolManager:
     return _patient(urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context))
 
 
-def timeout(patience: float) -> urllib3.Timeout:
-    """The limits of a request whose answer may begin `patience` seconds later than usual."""
-    return urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence.OF_CONNECTION + patience)
+def timeout(patience: float, most: float) -> urllib3.Timeout:
+    """The limits of a request whose answer may begin `patience` seconds later than usual, which is `most` at most."""
+    return urllib3.Timeout(connect=min(most, _CONNECT_SECONDS), read=min(most, silence.OF_CONNECTION) + patience)
 
 
 class _PacedRetry(_Retry):
@@ -127,8 +128,11 @@ class _PacedRetry(_Retry):
     RETRY_AFTER_STATUS_CODES = _Retry.RETRY_AFTER_STATUS_CODES - {_BUSY}
 
 
-def retries(*, redirect: bool, paced: bool, since: float) -> _Retry:
-    """How often and when a request is sent again, if it is `paced` not after a 429; its host is silent `since` then."""
+def retries(*, redirect: bool, paced: bool, since: float, most: float) -> _Retry:
+    """How often and when a request is sent again, if it is `paced` not after a 429.
+
+    Its host is silent `since` then, and may be for `most` seconds.
+    """
     kind = _PacedRetry if paced else _Retry
     retry = kind(
         total=ATTEMPTS,
@@ -142,7 +146,7 @@ def retries(*, redirect: bool, paced: bool, since: float) -> _Retry:
         raise_on_status=False,
         raise_on_redirect=False,
     )
-    retry.since = since
+    retry.since, retry.most = since, most
     return retry
 
 

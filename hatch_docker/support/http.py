@@ -6,6 +6,7 @@ It knows neither API. Callers add credentials; no error shows a URL's user part 
 from __future__ import annotations
 
 import ipaddress
+import math
 import sys
 import threading
 import time
@@ -59,13 +60,17 @@ USUALLY = Sending()
 class Http:
     """A pool of connections. Thread-safe. urllib3 is imported for the first request, since many builds send none.
 
-    A host that was silent until a request ended is not asked again.
+    A host that was silent until a request ended is not asked again. `patience` is for how many seconds it may be, if
+    that is less than usual.
     """
 
-    def __init__(self, network: Network | None = None, *, user_agent: str = "hatch-docker") -> None:
+    def __init__(
+        self, network: Network | None = None, *, user_agent: str = "hatch-docker", patience: float = math.inf
+    ) -> None:
         self._network = network or Network()
         self._headers = {"User-Agent": user_agent}
         self._pools: dict[str, PoolManager] = {}
+        self._patience = patience
         self._silences = silence.Silences()
         self._silent: dict[str, NetworkError] = {}
         self._lock = threading.Lock()
@@ -93,7 +98,7 @@ class Http:
         host, began = _host(url), silence.now()
         if earlier := self._silent.get(host):
             raise NetworkError(earlier.message, place=redact(url), hint=earlier.hint)
-        since, redirect = self._silences.since(host, began), sending.redirect
+        since, redirect, most = self._silences.since(host, began), sending.redirect, self._most
         try:
             response = self._pool(url).request(
                 method,
@@ -101,9 +106,9 @@ class Http:
                 headers={**self._headers, **(headers or {})},
                 body=body,
                 redirect=redirect,
-                retries=retries(redirect=redirect, paced=sending.paced, since=since) if sending.retry else False,
+                retries=sending.retry and retries(redirect=redirect, paced=sending.paced, since=since, most=most),
                 preload_content=False,
-                timeout=timeout(sending.patience),
+                timeout=timeout(sending.patience, most),
             )
         except HTTPError as error:
             raise self._failure(error, url, began, is_last=sending.retry) from None
@@ -161,7 +166,7 @@ class Http:
                 return
             except HTTPError as error:
                 failure = self._failure(error, final_url(response, url), heard, is_last=False)
-                if attempt == ATTEMPTS - 1 or silence.now() - heard >= silence.OF_HOST:
+                if attempt == ATTEMPTS - 1 or silence.now() - heard >= self._most:
                     raise failure from None
                 time.sleep(backoff(attempt))
                 attempt += 1
@@ -176,6 +181,10 @@ class Http:
                 )
         response.close()
 
+    @property
+    def _most(self) -> float:
+        return min(self._patience, silence.OF_HOST)
+
     def _failure(self, error: HTTPError, url: str, began: float, *, is_last: bool) -> NetworkError:
         """The NetworkError for an exception; `began` is when waiting began, and `is_last` if it is not repeated."""
         from hatch_docker.support.network_errors import is_silence, translate
@@ -184,7 +193,7 @@ class Http:
         if is_silence(error):
             host = _host(url)
             self._silences.missed(host, began)
-            if is_last and self._silences.is_over(host):
+            if is_last and self._silences.is_over(host, self._most):
                 self._silent[host] = failure
         return failure
 

@@ -35,6 +35,6 @@ class Silences:
         """Since when a host has been silent for a request that begins at `began`: earlier ones may have failed."""
         return min(began, self._since.get(host, began))
 
-    def is_over(self, host: str) -> bool:
-        """Whether a host has been silent for so long that nobody asks it again."""
-        return host in self._since and now() - self._since[host] >= OF_HOST
+    def is_over(self, host: str, most: float) -> bool:
+        """Whether a host has been silent for `most` seconds."""
+        return host in self._since and now() - self._since[host] >= most

@@ -178,6 +178,10 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: len(pythons()) > 1,
         "several Pythons with hatch-docker (HATCH_DOCKER_TEST_PYTHONS, programs as in PATH)",
     ),
+    "trials": (
+        lambda: bool(os.environ.get("HATCH_DOCKER_TEST_TRIALS")),
+        "a number of builds to try (HATCH_DOCKER_TEST_TRIALS)",
+    ),
     "seeds": (_seeds, "the program docker, and Dockerfiles to compare with (HATCH_DOCKER_TEST_SEEDS)"),
 }
 

@@ -262,7 +262,7 @@ def test_builds_are_right_or_end_with_a_message(scenes: dict[str, Scene], tmp_pa
         if problem:
             wrong.append(f"{case}: {problem}")
         shutil.rmtree(root, ignore_errors=True)
-    print(f"{fault}: {len(chosen)} builds, {right} right, the slowest in {slowest:.1f} s")
+    print(f"{fault}: {len(chosen)} builds, {right} right, the slowest in {slowest:.1f} s")  # noqa: T201
     assert not wrong, "\n".join(wrong)
     assert slowest < LONGEST
 

@@ -125,7 +125,7 @@ def test_another_cpu_has_the_bytes_of_this_one(bench: Bench) -> None:
 def test_no_way_is_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     base = bench.base()
     # What the seccomp profile of containers does.
-    text = (Path(ways.__file__).parent / "sandbox.py").read_text().replace("unshare", "acct")
+    text = (known.FOLDER / "sandbox.py").read_text().replace("unshare", "acct")
     folder = bench.services.root / "scripts"
     folder.mkdir()
     (folder / "sandbox.py").write_text(text)

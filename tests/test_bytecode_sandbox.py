@@ -327,7 +327,7 @@ class TestHostileBases:
 # add_key(2) to a session keyring of this process's own, then keyctl(2) to search it: before and after.
 _KEYS = """
 import ctypes
-from hatch_docker.image.bytecode import sandbox
+from hatch_docker.support import sandbox
 libc = ctypes.CDLL(None)
 sandbox._leave_keyring()
 assert libc.syscall(248, b"user", b"hatch-docker-test", b"secret", 6, -3) > 0

@@ -11,9 +11,11 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from sdist_maker import make_sdist
+from test_bytecode_sandbox import refusal
 from wheel_maker import make_wheel
 
 from hatch_docker.compiling.jobs import Job
@@ -138,6 +140,67 @@ def test_build_gets_only_the_environment_that_programs_need(tmp_path: Path) -> N
     assert (environ["PYTHONHASHSEED"], environ["TZ"]) == ("0", "UTC")
     assert environ["HOME"].startswith(str(tmp_path / "work"))
     assert environ["TMPDIR"].startswith(str(tmp_path / "work"))
+
+
+def test_build_gets_proxies_without_logins(tmp_path: Path) -> None:
+    proxies = {"https_proxy": "http://proxy.example:3128", "HTTP_PROXY": "http://me:hunter2@proxy.example"}
+    wheel = build(in_tree(tmp_path, backend()), tmp_path / "work", environ={**proxies, "no_proxy": "internal.example"})
+    assert wheel is not None
+    environ = seen(wheel)["environ"]
+    assert isinstance(environ, dict)
+    assert environ["https_proxy"] == "http://proxy.example:3128"
+    assert environ["no_proxy"] == "internal.example"
+    assert "hunter2" not in json.dumps(environ)
+
+
+# All that a build may read of the environments of processes, and the processes that it may send signals to.
+SPY = """
+import glob
+for path in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/task/*/environ"):
+    try:
+        EXTRA["seen" + path] = ascii(open(path, errors="replace").read())
+    except OSError:
+        pass
+for number in PROCESSES:
+    try:
+        os.kill(number, 0)
+    except OSError:
+        continue
+    EXTRA["alive"] = f"{number}"
+"""
+
+
+@pytest.mark.skipif(bool(refusal()), reason=f"no namespaces here: {refusal()}")
+def test_build_reaches_no_other_process(tmp_path: Path) -> None:
+    secret = "hunter2-of-the-parent"
+    parent = {**os.environ, "SECRET": secret}
+    with subprocess.Popen(["sleep", "600"], env=parent) as other:
+        try:
+            spy = SPY.replace("PROCESSES", repr([other.pid, os.getpid()]))
+            code = backend().replace("    files = {\n", indent(spy, "    ") + "    files = {\n")
+            wheel = build(in_tree(tmp_path, code), tmp_path / "work", environ={"SECRET": secret})
+        finally:
+            other.kill()
+    assert wheel is not None
+    with zipfile.ZipFile(wheel) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert [name for name in texts if name.endswith("/environ")]
+    assert not [name for name, text in texts.items() if secret in text]
+    assert "alive" not in texts
+
+
+@pytest.mark.skipif(bool(refusal()), reason=f"no namespaces here: {refusal()}")
+def test_what_a_backend_leaves_running_ends_with_the_build(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    code = f"""
+import subprocess
+subprocess.Popen(["sh", "-c", "exec sleep 600 > {alive}"], start_new_session=True, stdout=-3, stderr=-3)
+"""
+    with os.fdopen(os.open(alive, os.O_RDONLY | os.O_NONBLOCK)) as pipe:
+        assert build(in_tree(tmp_path, code + backend()), tmp_path / "work") is not None
+        assert select.select([pipe], [], [], 30)[0]
+        assert pipe.read() == ""
 
 
 def test_configuration_of_uv_is_ignored(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from hatch_docker.image.bytecode.process import Programs
 LIBRARIES = "hatch-docker"
 # Where an interpreter in a sandbox finds `main`. For `-c`, Python 3.13 would import some modules more.
 _SCRIPT = f"/{LIBRARIES}/main.py"
-FOLDER = Path(__file__).parent
+# Where the script of the sandbox is.
+FOLDER = Path(__file__).parents[2] / "support"
 
 
 def environ() -> Mapping[str, str]:
@@ -30,8 +31,9 @@ def environ() -> Mapping[str, str]:
 def sandboxed(files: Path, program: str, *arguments: str) -> tuple[str, ...]:
     """The command that runs a program of an archive of files in a sandbox."""
     variables = [f"{name}={value}" for name, value in environ().items()]
-    script = str(FOLDER / "sandbox.py")
-    return (sys.executable, "-I", "-S", script, str(files), _SCRIPT, *variables, program, *arguments)
+    main = str(Path(__file__).with_name("main.py"))
+    sandbox = (sys.executable, "-I", "-S", str(FOLDER / "sandbox.py"))
+    return (*sandbox, str(files), main, _SCRIPT, *variables, program, *arguments)
 
 
 def compiling_command(files: Path, interpreter: str) -> tuple[str, ...]:

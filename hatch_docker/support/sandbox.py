@@ -1,14 +1,20 @@
-"""The script that starts a base's interpreter in namespaces of its own (namespaces(7)), run by this machine's Python.
+"""The script that starts a program in namespaces of its own (namespaces(7)), run by this machine's Python.
 
-Arguments: an archive of files, the path of one more file, which is `main`, the variables of an environment, and a
-command, whose program is one of the files. It sees nothing but these files, on a read-only file system in memory, has
-no network and no privileges, and cannot gain any. It ends when this process ends. The exit status is the command's, 128
-+ n after signal n, or FAILED if it cannot be started. Builds wait for it, so it imports little: no signal or functools.
+With an archive of files, one more file, its path there, the variables of an environment and a command, whose program is
+one of the files, that sees nothing but these files, on a read-only file system in memory, has no network and no
+privileges, and cannot gain any.
+
+With HIDE and a command of this machine, that sees no process but those that it starts, has the rights of the user who
+starts it, and cannot gain others. What the system does not allow of this is left out.
+
+The command ends when this process ends. The exit status is the command's, 128 + n after signal n, or FAILED if it
+cannot be started. Builds wait for it, so the script imports little: neither signal nor functools.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import select
@@ -16,16 +22,21 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from io import FileIO
 
 FAILED = 125
+HIDE = "--hide-processes"
 _NOBODY = 65534
 _SIGKILL = 9
 # sched.h: CLONE_NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 _NAMESPACES = 0x20000 | 0x4000000 | 0x8000000 | 0x10000000 | 0x20000000 | 0x40000000
-# mount.h: MS_RDONLY, NOSUID, NODEV, REMOUNT, REC, PRIVATE.
-_READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _RECURSIVE, _PRIVATE = 1, 2, 4, 32, 1 << 14, 1 << 18
+# CLONE_NEWUSER: the memory and the environment of processes in other user namespaces cannot be read (ptrace(2)). With
+# CLONE_NEWNS, NEWIPC and NEWPID, they are not there at all.
+_USER = 0x10000000
+_HIDING = (_USER | 0x20000 | 0x8000000 | 0x20000000, _USER)
+# mount.h: MS_RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, REC, PRIVATE.
+_READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_PROGRAMS, _REMOUNT, _RECURSIVE, _PRIVATE = 1, 2, 4, 8, 32, 1 << 14, 1 << 18
 # prctl.h: PR_SET_PDEATHSIG, SET_DUMPABLE, SET_NO_NEW_PRIVS.
 _DEATH_SIGNAL, _DUMPABLE, _NO_NEW_PRIVILEGES = 1, 4, 38
 # Bytes of the file system beyond twice the files.
@@ -95,8 +106,8 @@ def _leave_keyring() -> None:
         _libc.syscall(number, _JOIN_SESSION, None)
 
 
-def _fill(archive: FileIO, path: str, script: bytes) -> None:
-    """Write the archive's files and a script to a file system in memory, which becomes the root, read-only then."""
+def _fill(archive: FileIO, path: str, content: bytes) -> None:
+    """Write the archive's files and another one to a file system in memory, which becomes the root, read-only then."""
     _call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
     options = _NO_SETUID | _NO_DEVICES
     # Any directory will do, and this one is there.
@@ -109,7 +120,7 @@ def _fill(archive: FileIO, path: str, script: bytes) -> None:
     while length := archive.read(4):
         _copy(os.fsdecode(archive.read(int.from_bytes(length, "little"))), archive, made)
     with _opened(path, made) as file:
-        file.write(script)
+        file.write(content)
     _call("mount", b"hatch-docker", b"/", b"tmpfs", options | _REMOUNT | _READ_ONLY, None)
 
 
@@ -181,26 +192,116 @@ def _run(command: list[str], environ: dict[str, str]) -> int:
     os.execve(command[0], command, environ)  # noqa: S606
 
 
-def main(archive: str, path: str, arguments: list[str]) -> int:
-    """Run a command on the files of an archive and `main` at a path; return its exit status."""
+def main(archive: str, file: str, path: str, arguments: list[str]) -> int:
+    """Run a command on the files of an archive, and a file at a path; return its exit status."""
     count = next(number for number, each in enumerate(arguments) if "=" not in each)
     environ = dict(each.split("=", 1) for each in arguments[:count])
 
-    def start(files: FileIO, script: bytes) -> int:
-        _fill(files, path, script)
+    def start(files: FileIO, content: bytes) -> int:
+        _fill(files, path, content)
         # The first process of a namespace ignores signals, such as that of a time limit: so it only waits.
         return _in_child(lambda: _run(arguments[count:], environ))
 
     def enter() -> int:
         # The user that this becomes may not be able to open them.
-        with open(os.path.join(os.path.dirname(__file__), "main.py"), "rb", buffering=0) as file:
-            script = file.read()
+        with open(file, "rb", buffering=0) as opened:
+            content = opened.read()
         with open(archive, "rb", buffering=0) as files:
             _enter()
-            return _in_child(lambda: start(files, script))
+            return _in_child(lambda: start(files, content))
 
     return _reported(enter)
 
 
+def hide(command: list[str]) -> int:
+    """Run a command of this machine where it does not see other processes; return its exit status."""
+    namespaces = next(filter(_are_allowed, _HIDING), 0)
+
+    def enter() -> int:
+        _leave_keyring()
+        if not namespaces:
+            _replace(command)
+        _unshare(namespaces)
+        # A change of the user resets it.
+        _control(_DEATH_SIGNAL, _SIGKILL)
+        return _in_child(start)
+
+    def start() -> int:
+        if namespaces != _USER:
+            _show_own_processes()
+        return _in_child(lambda: _replace(command))
+
+    return _reported(enter)
+
+
+def _are_allowed(namespaces: int) -> bool:
+    def enter() -> int:
+        try:
+            _unshare(namespaces)
+        except OSError:
+            return FAILED
+        return 0
+
+    return _in_child(enter) == 0
+
+
+def _unshare(namespaces: int) -> None:
+    """Enter new namespaces with the same user and group, or for root with all users, whose files it may read."""
+    mapped, entered = os.pipe()
+    process, own = os.getpid(), {"uid_map": os.geteuid(), "gid_map": os.getegid()}
+    maps = {name: f"{each} {each} 1" if os.geteuid() else _all_ids(name) for name, each in own.items()}
+    # Only a process of the old namespace may map other users than its own.
+    helper = os.fork()
+    if helper == 0:
+        os.close(entered)
+        os._exit(_reported(lambda: _map(process, maps, mapped)))
+    os.close(mapped)
+    try:
+        _call("unshare", namespaces)
+        os.write(entered, b"1")
+    finally:
+        os.close(entered)
+        status = os.waitpid(helper, 0)[1]
+    if status:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), "uid_map")
+
+
+def _all_ids(name: str) -> str:
+    """A map of all users or groups that this namespace has, to themselves."""
+    with open(f"/proc/self/{name}", encoding="ascii") as file:
+        rows = [line.split() for line in file]
+    return "".join(f"{inside} {inside} {count}\n" for inside, _, count in rows)
+
+
+def _map(process: int, maps: Mapping[str, str], entered: int) -> int:
+    """Write the maps of a process once it is in a new namespace."""
+    if not os.read(entered, 1):
+        return 0
+    try:
+        if os.geteuid():
+            _write(f"/proc/{process}/setgroups", b"deny")
+        for name, text in maps.items():
+            _write(f"/proc/{process}/{name}", text.encode())
+    except OSError:
+        return FAILED
+    return 0
+
+
+def _show_own_processes() -> None:
+    """Put a /proc of this namespace's processes in place of the old one, if the system allows it."""
+    # Containers may not mount it. Then processes are listed there, but it cannot be read what they have.
+    try:
+        _call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
+        _call("mount", b"proc", b"/proc", b"proc", _NO_SETUID | _NO_DEVICES | _NO_PROGRAMS, None)
+    except OSError:
+        pass
+
+
+def _replace(command: list[str]) -> int:
+    _control(_NO_NEW_PRIVILEGES, 1)
+    os.execvp(command[0], command)  # noqa: S606
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    given = sys.argv[1:]
+    sys.exit(hide(given[1:]) if given[0] == HIDE else main(given[0], given[1], given[2], given[3:]))

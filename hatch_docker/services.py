@@ -140,6 +140,7 @@ def open_services(
         cache=cache,
         progress=progress,
         sources=once(partial(read_sources, root, host.environ, project="", home=host.home)),
+        resolver_builds=settings.resolver_builds,
     )
     return Services(
         host=host,

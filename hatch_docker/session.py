@@ -125,7 +125,13 @@ class Session:
         name, table = source.table
         config, settings, mistakes = parse(table, host.environ, name=name, options=self._options.keys)
         options = self._options
-        settings = replace(settings, caching=config.caching, no_cache=options.no_cache, pull=options.pull)
+        settings = replace(
+            settings,
+            caching=config.caching,
+            no_cache=options.no_cache,
+            pull=options.pull,
+            resolver_builds=not config.compiling.only_in_builder,
+        )
         services = open_services(
             settings,
             host,

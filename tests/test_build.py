@@ -669,6 +669,7 @@ TESTED_ELSEWHERE = {
     "debian-keyring",
     "debian-mirror",
     "init",
+    "isolate",
     "no-binary",
     "prune-base",
     "runtime-installer",

@@ -349,6 +349,18 @@ class TestLocalBuild:
         assert [made["Labels"]["hatch-docker.what"] for made in bench.containers] == ["compiling plain 1.0"]
         assert bench.script.jobs("build")[0]["backend"] == "backend"
 
+    def test_pure_sdist_is_built_in_the_builder_if_nothing_may_run_here(self, bench: CompileBench) -> None:
+        sdist = pure(bench.projects.root, "plain")
+        bench.sdist("plain", wheel="py3-none-any")
+        project = bench.project(sdist)
+        # What was built here before does not count.
+        bench.succeed(project, DOCKER_HOST=NOWHERE)
+        outcome = bench.build(project, DOCKER_HOST=NOWHERE, HATCH_DOCKER_ISOLATE="container")
+        assert (outcome.code, "plain 1.0" in outcome.err) == (1, True)
+        outcome = bench.succeed(project, HATCH_DOCKER_ISOLATE="container")
+        assert "on this machine" not in outcome.err
+        assert [made["Labels"]["hatch-docker.what"] for made in bench.containers] == ["compiling plain 1.0"]
+
     @pytest.mark.network
     def test_builds_docopt(self, tmp_path: Path) -> None:
         bench = Bench(tmp_path)

@@ -502,6 +502,12 @@ class TestCompiling:
         assert made.compiling.builder is None
         assert (made.compiling.no_binary, made.compiling.build_network) == ((), ())
         assert (made.compiling.build_packages, made.os_packages.runtime_packages) == ((), ())
+        assert not made.compiling.only_in_builder
+
+    def test_isolation(self) -> None:
+        assert config(isolate="container").compiling.only_in_builder
+        assert not config(isolate="process").compiling.only_in_builder
+        assert problem(isolate="none")[1].startswith("'none' is not one of ")
 
     def test_builder_has_the_syntax_of_a_base(self) -> None:
         assert config(builder="alpine").compiling.builder == BaseSpec(transport="family", value="alpine")

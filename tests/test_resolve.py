@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -349,6 +350,30 @@ def test_build_requirements_by_url_are_refused_before_uv_runs(tmp_path: Path, re
     assert problem in caught.value.message
     assert caught.value.message.isprintable()
     assert not (tmp_path / "ran").exists()
+
+
+@posix_only
+def test_uv_gets_what_it_needs_of_the_environment(tmp_path: Path) -> None:
+    seen = tmp_path / "environ"
+    uv = fake_uv(tmp_path, f"import json\njson.dump(dict(os.environ), open({str(seen)!r}, 'w'))")
+    more = {"UV_OFFLINE": "1", "GIT_SSH": "ssh", "HTTPS_PROXY": "http://me:pass@proxy.example", "DEPLOY_KEY": "hunter2"}
+    resolve(asked(tmp_path, "six"), settings(uv, more), directory=tmp_path)
+    environ = json.loads(seen.read_text())
+    assert {name: environ.get(name) for name in more} == {**more, "DEPLOY_KEY": None}
+    assert environ["HOME"] == os.environ["HOME"]
+
+
+@posix_only
+@pytest.mark.parametrize("builds", [False, True])
+def test_uv_builds_nothing_if_it_may_not(tmp_path: Path, builds: bool) -> None:
+    uv = fake_uv(tmp_path, f"open({str(tmp_path / 'arguments')!r}, 'w').write(' '.join(sys.argv))")
+    resolver = settings(uv, builds=builds)
+    resolve(asked(tmp_path, "six"), resolver, directory=tmp_path)
+    assert ("--no-build" in (tmp_path / "arguments").read_text()) is not builds
+    # uv refuses an option that is given twice.
+    resolve_for_target(asked(tmp_path, "six"), resolver, build=False)
+    assert (tmp_path / "arguments").read_text().count("--no-build") == 1
+    assert (resolution_scope(resolver, "") == resolution_scope(settings(uv), "")) is builds
 
 
 def test_scope_changes_with_the_settings_that_decide_a_resolution(tmp_path: Path) -> None:

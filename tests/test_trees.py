@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from tree_bench import HATCH, PROJECT, TreeBench
 from hatch_docker.compiling.directory import content_digest, copied, read_directory
 from hatch_docker.compiling.jobs import Compiled, Origin
 from hatch_docker.compiling.requirements import BuildLock
-from hatch_docker.compiling.trees import cached_tree, is_package, origin_scope, tree_key
+from hatch_docker.compiling.trees import build_tree, cached_tree, is_package, origin_scope, tree_key
 from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.download import FetchedFile
@@ -485,3 +486,26 @@ class TestGit:
         assert cached_tree(artifact, bench.context()) == first
         assert cached_tree(artifact, bench.context(environ={"UV_GIT_LFS": "1"})) is None
         assert not any("taken as they are" in note for note in bench.notes.notes)
+
+    def test_code_of_a_commit_does_not_run_here_if_it_may_not(self, bench: TreeBench) -> None:
+        local = bench.in_tree("local")
+        bench.in_tree("lib")
+        ran = bench.root / "ran"
+        with (bench.root / "lib" / "backend.py").open("a") as file:
+            file.write(f"open({str(ran)!r}, 'w').close()\n")
+        git(bench.root / "lib", "init")
+        revision = commit(bench.root / "lib", {})
+        tree = SourceTree(url=(bench.root / "lib").as_uri(), commit=revision)
+        context = replace(bench.context(), only_in_builder=True)
+        built = build_tree(bench.locked("lib", version="2.5", tree=tree), context, lambda _artifacts: [])
+        assert built is not None
+        assert not ran.exists()
+        with tarfile.open(built.file.path) as archive:
+            assert "lib-2.5/backend.py" in archive.getnames()
+            info = archive.extractfile("lib-2.5/PKG-INFO")
+            assert info is not None
+            assert "\nVersion: 2.5\n" in info.read().decode()
+        # A local directory is as trusted as the project.
+        here = build_tree(local, context, lambda _artifacts: [])
+        assert here is not None
+        assert here.file.artifact.is_wheel

@@ -209,7 +209,10 @@ def _jobs(files: Sequence[FetchedFile], origins: Mapping[str, Origin], context: 
 
 
 def _looks_pure(job: Job, context: CompileContext) -> bool:
-    return not job.sdist.compiled and not context.wheels.is_impure(job.file.digest, LOCAL)
+    """Whether an sdist is built on this machine first, to see whether its wheel is pure."""
+    return (
+        not context.only_in_builder and not job.sdist.compiled and not context.wheels.is_impure(job.file.digest, LOCAL)
+    )
 
 
 def _all(

@@ -36,7 +36,8 @@ class CompileContext:
     this machine, for builds here. `scope` is a digest of all settings, besides the target, that decide what `resolve`
     returns. `exclude` are shared libraries of the image, which wheels
     must not bundle; packages in `network` (normalized names, or `:all:`) may use the network while they are compiled.
-    Source trees of the packages in `no_binary` are always built in the builder. `built` has the pure wheels of source
+    Source trees of the packages in `no_binary` are always built in the builder; with `only_in_builder` all sdists and
+    commits are, so that none of their code runs on this machine. `built` has the pure wheels of source
     trees that this run has built, which suit all its platforms.
     """
 
@@ -55,6 +56,7 @@ class CompileContext:
     progress: Progress
     for_host: Callable[[Sequence[Artifact]], Sequence[Artifact]] = tuple
     no_binary: Set[str] = frozenset()
+    only_in_builder: bool = False
     built: PureWheels = field(default_factory=dict)
 
     @property
@@ -88,6 +90,7 @@ def open_context(
         exclude=tuple(sorted(base.facts.libraries - bare.facts.libraries)),
         network=frozenset(options.build_network),
         no_binary=frozenset(options.no_binary),
+        only_in_builder=options.only_in_builder,
         cache=services.cache,
         threads=services.threads,
         progress=services.progress,

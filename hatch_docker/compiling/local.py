@@ -7,7 +7,6 @@ unpack outside their directory.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -23,7 +22,6 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from hatch_docker import support
 from hatch_docker.compiling.build_system import BuildSystem
 from hatch_docker.compiling.directory import BINARY
 from hatch_docker.compiling.jobs import Job
@@ -32,26 +30,10 @@ from hatch_docker.errors import CompileError
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.atomic import writing
+from hatch_docker.support.foreign import NEEDED, PROXIES, VERSIONS, hiding
 from hatch_docker.support.threads import ended_by_interrupt
 from hatch_docker.wheels.wheelfile import WheelFile
 
-# The environment variables that a build gets: those that programs need to run. No index, login or PYTHONPATH.
-_KEPT = (
-    "PATH",
-    "LD_LIBRARY_PATH",
-    # Windows
-    "COMSPEC",
-    "NUMBER_OF_PROCESSORS",
-    "PATHEXT",
-    "PROCESSOR_ARCHITECTURE",
-    "SYSTEMDRIVE",
-    "SYSTEMROOT",
-    "WINDIR",
-)
-# The prefixes of variables that tell a local directory its version, such as SETUPTOOLS_SCM_PRETEND_VERSION.
-_VERSIONS = ("SETUPTOOLS_SCM_", "VCS_VERSIONING_", "PDM_BUILD_SCM_", "POETRY_DYNAMIC_VERSIONING_")
-# It gets these, too, if there is no login in them.
-_PROXIES = frozenset(f"{kind}_PROXY" for kind in ("ALL", "HTTP", "HTTPS", "NO"))
 # Settings without which two builds of the same sources would differ.
 _SETTINGS = {
     # The project's own build hook would make the image of this wheel, too.
@@ -91,8 +73,6 @@ if folder:
 # Without it, setuptools builds in the directory `build` of the sources, and packs what an earlier build left there. All
 # versions read this file in the home directory, and let the project's own setup.cfg prevail.
 _DISTUTILS = ".pydistutils.cfg" if os.name == "posix" else "pydistutils.cfg"
-# The script that runs a command in namespaces of its own, and its option.
-_SANDBOX, _HIDE = Path(support.__file__).parent / "sandbox.py", "--hide-processes"
 _CHUNK = 1 << 16
 # A shell or uv reports a program that a signal ended by a status above this.
 _SIGNALS = 128
@@ -226,12 +206,15 @@ class LocalBuild:
 
     @property
     def _environment(self) -> dict[str, str]:
-        """The environment of uv and the build backend, whose home and temporary directories are in `folder`."""
-        prefixes = _VERSIONS if self.versions else ()
+        """The environment of uv and the build backend, whose home and temporary directories are in `folder`.
+
+        No index, login or PYTHONPATH is in it.
+        """
+        prefixes = VERSIONS if self.versions else ()
         kept = {
             name: value
             for name, value in self.environ.items()
-            if name in _KEPT or name.startswith(prefixes) or (name.upper() in _PROXIES and "@" not in value)
+            if name in NEEDED or name.startswith(prefixes) or (name.upper() in PROXIES and "@" not in value)
         }
         home, temporary = str(self.folder / "home"), str(self.folder / "tmp")
         places = {"HOME": home, "USERPROFILE": home, "TMPDIR": temporary, "TEMP": temporary, "TMP": temporary}
@@ -265,7 +248,7 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write
     """Run a command; its exit status. Any exception here kills it and the programs that it has started."""
     try:
         running = subprocess.Popen(  # noqa: S603 (no shell; the program is the user's own uv)
-            _hiding(command),
+            hiding(command),
             cwd=folder,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -280,18 +263,6 @@ def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str], write
         for chunk in iter(lambda: running.stdout.read1(_CHUNK), b""):  # type: ignore[union-attr]
             write(chunk)
     return running.returncode
-
-
-def _hiding(command: Sequence[str]) -> Sequence[str]:
-    """A command that runs another one so that it does not see the processes of the user, and what is in them.
-
-    Raises OSError if there is no such program.
-    """
-    if not sys.platform.startswith("linux"):
-        return command
-    if not shutil.which(command[0]):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
-    return [sys.executable, "-I", "-S", str(_SANDBOX), _HIDE, *command]
 
 
 def _kill(running: subprocess.Popen[bytes]) -> None:

@@ -36,7 +36,7 @@ from hatch_docker.index.client import local_path
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks.uv import find_uv
-from hatch_docker.support.atomic import is_writable
+from hatch_docker.support.atomic import is_writable, writing
 from hatch_docker.support.logs import logging_to
 from hatch_docker.support.redaction import redact
 
@@ -44,6 +44,7 @@ from hatch_docker.support.redaction import redact
 _NO_SDIST = frozenset(("maturin", "mesonpy"))
 _LOCKING = threading.Lock()
 _LOCKS: dict[Path, threading.RLock] = {}
+_ISOLATED = 'isolate = "container"'
 # The hint if build requirements have no solution.
 _UNSOLVED = "correct build-system.requires in its pyproject.toml, or build-constraints"
 
@@ -150,8 +151,15 @@ def _compiled(artifact: Artifact, directory: Directory | None, context: CompileC
     """
     if artifact.name in context.no_binary:
         return "it is named in no-binary"
+    if _is_foreign(artifact, context):
+        return _ISOLATED
     sign = looks_compiled((), directory.system.requires, directory.system.backend) if directory else ""
     return sign and f"it is compiled ({sign})"
+
+
+def _is_foreign(artifact: Artifact, context: CompileContext) -> bool:
+    """Whether the code of a tree may not run here: local directories are as trusted as the project itself."""
+    return context.only_in_builder and not tree_of(artifact).is_local
 
 
 def _known(
@@ -175,6 +183,8 @@ def tree_key(artifact: Artifact, directory: Directory | None, context: CompileCo
         tree = tree_of(artifact)
         # A commit never changes.
         identity = f"{tree.commit} {tree.subdirectory}{' lfs' if has_lfs(context.environ) else ''}"
+        # Its sdist is another one than that of its build backend.
+        identity += " isolated" if context.only_in_builder else ""
         return TreeKey(configuration=identity, content=identity)
     identity = f"{directory.path.resolve()} {origin_scope(artifact, directory, context)}"
     where = hashlib.sha256(identity.encode()).hexdigest()
@@ -305,7 +315,8 @@ class _Build:
     def _packed(self, lock: BuildLock, failed: Attempt | None) -> Path:
         """The sdist of the build backend; an archive of the directory's files if only a builder can make that."""
         directory, build = self.build.directory, self.build
-        if directory.system.backend.partition(".")[0] not in _NO_SDIST:
+        foreign = _is_foreign(self.artifact, self.context)
+        if not foreign and directory.system.backend.partition(".")[0] not in _NO_SDIST:
             attempt = build.sdist(lock)
             if attempt.path:
                 return attempt.path
@@ -315,4 +326,14 @@ class _Build:
                 raise build.failed(failed or attempt)
             self.context.progress.note(f"{self.artifact.name}: its sdist cannot be built here ({attempt.last_line})")
         version = self.artifact.version or directory.version
+        if foreign and version:
+            _record_version(directory.path, self.artifact.name, version)
         return pack(directory.path, self.artifact.name, version, build.build.folder, self.context.environ)
+
+
+def _record_version(checkout: Path, name: str, version: str) -> None:
+    """Tell build backends that take the version from the repository, by the file that is in their sdists (PEP 643)."""
+    path = checkout / "PKG-INFO"
+    if not path.exists():
+        with writing(path):
+            path.write_text(f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n", encoding="utf-8")

@@ -18,6 +18,7 @@ PREFIX = "HATCH_DOCKER_"
 FAMILIES = ("alpine", "slim")
 SUITE = "trixie"  # the suite of the base `debian`
 INSTALLERS = ("archive", "engine")
+ISOLATIONS = ("process", "container")
 ALL = ":all:"  # all distributions, as in pip
 CACHE_MODES = ("read", "read-write")
 EVERY: Literal["all"] = "all"  # all platforms of the base
@@ -118,7 +119,8 @@ class Compiling:
     `no_binary` has the normalized names of distributions that are compiled although they have a wheel, and
     `build_network` those whose compilation may use the network; either may be `(ALL,)`. `builder` is the image to
     compile in, None for the default of the base; `build_packages` are the OS packages that it gets.
-    `build_constraints` is the path of a constraints file for build requirements, relative to the project.
+    `build_constraints` is the path of a constraints file for build requirements, relative to the project. `isolate` is
+    one of ISOLATIONS: where the code of packages without extension modules runs.
     """
 
     no_binary: tuple[str, ...] = ()
@@ -126,6 +128,12 @@ class Compiling:
     build_packages: tuple[str, ...] = ()
     build_constraints: str = ""
     build_network: tuple[str, ...] = ()
+    isolate: str = "process"
+
+    @property
+    def only_in_builder(self) -> bool:
+        """Whether no code of another project's sdists and commits may run on this machine."""
+        return self.isolate == "container"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +240,7 @@ class Settings:
     processors. `cache_size` is how many bytes the cache may have on disk, and with `verify`, it hashes every file that
     it gives. `build_memory` (bytes), `build_cpus` and `build_timeout` (seconds) limit each container; 0 is no limit.
     `cache_key` signs entries of registry caches, which are `caching`. `no_cache` and `pull` are as in
-    `session.RunOptions`.
+    `session.RunOptions`. Without `resolver_builds`, uv builds nothing to read its requirements.
     """
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
@@ -248,6 +256,7 @@ class Settings:
     caching: Caching = Caching()
     no_cache: bool = False
     pull: bool = False
+    resolver_builds: bool = True
 
 
 def variable(key: str) -> str:

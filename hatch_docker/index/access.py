@@ -72,7 +72,7 @@ class ResolverSettings:
     `configured` are the indexes that the project itself names. `variables` and `arguments` are for what uv does not
     find by itself, such as the project's own index and that of pip's configuration; variables may have logins.
     `default_url` is the main index, with its login. `uv_files` gives uv's own configuration, the strongest file
-    first.
+    first. `builds` says that uv may build an sdist, a directory or a commit to read its requirements.
     """
 
     environ: Mapping[str, str]
@@ -81,6 +81,7 @@ class ResolverSettings:
     arguments: Callable[[], Sequence[str]] = tuple
     default_url: Callable[[], str] = str
     uv_files: Callable[[], Sequence[UvFile]] = tuple
+    builds: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,8 @@ class Indexes:
 class IndexAccess:
     """Opens the indexes of the project at `root`; `index_url` is its own setting, empty if it has none.
 
-    `sources` says where the project takes packages from, other than the indexes.
+    `sources` says where the project takes packages from, other than the indexes. `resolver_builds` is the resolver's
+    `builds`.
     """
 
     root: Path
@@ -110,6 +112,7 @@ class IndexAccess:
     cache: Cache
     progress: Progress
     sources: Callable[[], Sources] = lambda: NO_SOURCES
+    resolver_builds: bool = True
 
     def open(self, named: NamedIndexes) -> Indexes:
         """The project's indexes, with those that its lock names.
@@ -143,6 +146,7 @@ class IndexAccess:
                 arguments=lambda: settings().arguments_for_uv(),
                 default_url=lambda: settings().credentials.embed(settings().default_url),
                 uv_files=partial(uv_files, self.root, self.environ, home=self.home),
+                builds=self.resolver_builds,
             ),
             locate=partial(
                 locate,

@@ -31,6 +31,7 @@ from hatch_docker.locks.model import InstallRequest
 from hatch_docker.locks.pyproject import whole_project, write_pyproject
 from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
+from hatch_docker.support.foreign import NEEDED, PROXIES, VERSIONS
 from hatch_docker.support.redaction import redact_text
 
 # Keys of [tool.uv] that uv does not accept in uv.toml, and the one that keeps it from running.
@@ -43,6 +44,15 @@ _WITH_URLS = ("extra-index-url", "find-links", "index", "index-url")
 _LOGIN = re.compile(r"(?<=\bhttp)(s?://)[^/@\s\"']+@")
 _WILDCARD = re.compile(r"[*?\[]")
 _PATTERNS = "lock with PDM (pdm lock): without its lock, patterns for the packages of a source need wheels of them all"
+_NO_BUILD = "--no-build"
+# The variables that uv, Git and SSH read, besides those of proxies, and the prefixes of more.
+_NEEDED = frozenset(
+    (
+        *(*NEEDED, "ALLUSERSPROFILE", "APPDATA", "HATCH_UV", "HOME", "LANG", "LOCALAPPDATA", "NETRC", "PROGRAMDATA"),
+        *("REQUESTS_CA_BUNDLE", "TEMP", "TMP", "TMPDIR", "USERPROFILE", "UV"),
+    )
+)
+_PREFIXES = ("UV_", "GIT_", "SSH_", "SSL_", "XDG_", "LC_", *VERSIONS)
 _PATH = re.compile(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
 
 
@@ -70,7 +80,7 @@ def resolve(
         elif everything := whole_project(request):
             # The project's own tool locks all extras, groups and members together: their versions are preferred.
             with contextlib.suppress(ResolveError):
-                run((*everything, *universal, "--no-build"))
+                run((*everything, *universal, _NO_BUILD))
         upgrades = [option for name in sorted(set(upgrade) - {ALL}) for option in ("--upgrade-package", name)]
         options = (*map(str, request.requirement_files), *universal, *upgrades)
         _compile(request, resolver, folder, options)
@@ -99,7 +109,7 @@ def resolve_for_target(
         output = folder / "pylock.toml"
         options = ["--python-platform", platform, "--python-version", target.minor, "--output-file", str(output)]
         options += ["--constraints", str(constraints)] if constraints else []
-        options += [] if build else ["--no-build"]
+        options += [] if build else [_NO_BUILD]
         _compile(request, resolver, folder, options)
         return moved(_LOGIN.sub(r"\1", output.read_text(encoding="utf-8")), folder)
 
@@ -124,7 +134,7 @@ def _compile(request: InstallRequest, resolver: ResolverSettings, folder: Path, 
     names = frozenset(each for each in sources.patterns if not _WILDCARD.search(each))
     if names != sources.patterns:
         try:
-            while new := run(names, "--no-build") - names:
+            while new := run(names, _NO_BUILD) - names:
                 names |= new
         except ResolveError as error:
             error.hint = error.hint if error.place else join_hints(_PATTERNS, error.hint)
@@ -146,6 +156,7 @@ def resolution_scope(resolver: ResolverSettings, constraints: str) -> str:
     tables: list[UvTable | None] = [each.table for each in resolver.uv_files()]
     nearest, *others = tables or [None]
     values = [constraints, [redact_text(url) for url in resolver.configured], variables, others, nearest]
+    values += [] if resolver.builds else [_NO_BUILD]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -155,11 +166,12 @@ def _run(request: InstallRequest, resolver: ResolverSettings, folder: Path, argu
     A project's `required-version` is for its developers' uv: if ours does not fit, uv gets the configuration without.
     """
     command = ("pip", "compile", *arguments, *resolver.arguments(), "--python", sys.executable)
+    command += () if resolver.builds or _NO_BUILD in arguments else (_NO_BUILD,)
     command += ("--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet")
     run: Callable[[Sequence[str]], object] = partial(
         run_uv,
         directory=request.root,
-        environ={**resolver.environ, **resolver.variables()},
+        environ={**_environment(resolver.environ), **resolver.variables()},
         purpose=f"the dependencies cannot be resolved for {request.target}",
     )
     try:
@@ -170,6 +182,15 @@ def _run(request: InstallRequest, resolver: ResolverSettings, folder: Path, argu
         configuration = folder / "uv.toml"
         configuration.write_text(_configuration(resolver), encoding="utf-8")
         run((*command, "--config-file", str(configuration)))
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of uv, and of the programs that it runs: it may build an sdist to read its requirements."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _NEEDED or name.startswith(_PREFIXES) or name.upper() in PROXIES
+    }
 
 
 def _configuration(resolver: ResolverSettings) -> str:

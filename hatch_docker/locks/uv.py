@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hatch_docker.errors import ResolveError
+from hatch_docker.support.foreign import hiding
 from hatch_docker.support.redaction import redact_text
 
 # The uv package reads sysconfig, whose variables are incomplete for a second thread (before Python 3.12).
@@ -30,6 +31,14 @@ _HINTS = (
     (
         "build `",
         "uv builds it here to read its requirements: install what it lacks, or set tool.uv.dependency-metadata",
+    ),
+    (
+        "building from source is disabled",
+        "nothing may be built here to read its requirements: choose versions with wheels, or lock elsewhere (uv lock)",
+    ),
+    (
+        "building source distributions for",
+        "nothing may be built here to read its requirements: make its metadata static, or lock elsewhere (uv lock)",
     ),
     ("no solution found", "loosen the requirements, or choose another Python or base"),
     ("failed to fetch", "check the network, and the package index that pip and uv are configured with"),
@@ -79,7 +88,7 @@ def run_uv(
     command = [find_uv(environ), *arguments, "--color", "never", "--no-progress"]
     try:
         done = subprocess.run(  # noqa: S603 (no shell; the program is the user's own uv)
-            command,
+            hiding(command),
             input=stdin,
             cwd=directory,
             env={**environ, "UV_PYTHON_DOWNLOADS": "never"},

@@ -8,7 +8,7 @@ With HIDE and a command of this machine, that sees no process but those that it 
 starts it, and cannot gain others. What the system does not allow of this is left out.
 
 The command ends when this process ends. The exit status is the command's, 128 + n after signal n, or FAILED if it
-cannot be started. Builds wait for it, so the script imports little: neither signal nor functools.
+cannot be started. Builds wait for it, so the script imports little at first: neither signal nor functools.
 """
 
 from __future__ import annotations
@@ -215,6 +215,9 @@ def main(archive: str, file: str, path: str, arguments: list[str]) -> int:
 
 def hide(command: list[str]) -> int:
     """Run a command of this machine where it does not see other processes; return its exit status."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     namespaces = next(filter(_are_allowed, _HIDING), 0)
 
     def enter() -> int:

@@ -5,11 +5,9 @@ A pure sdist is built on this machine, any other in a container of the builder. 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from hatch_docker.compiling.builder import Builder
 from hatch_docker.compiling.circles import circle
@@ -37,6 +35,7 @@ from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile, fetch_files
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.logs import logging_to
+from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.support.threads import together
 
 # Compilers start several processes themselves.
@@ -258,12 +257,12 @@ def _built_locally(job: Job, context: CompileContext, within: tuple[str, ...]) -
     lock = BuildLock(requirements=tuple(with_context(context.resolve, job.label)(job.sdist.requires)))
     wheels = _requirements(context, job.sdist.name, within)(context.for_host(lock.requirements))
     with (
-        tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
+        temporary_directory() as folder,
         context.progress.task("build", job.label) as task,
         logging_to(context.log_path(job), task.output) as log,
     ):
         wheel = build_locally(
-            job, wheels, folder=Path(folder), uv=find_uv(context.environ), environ=context.environ, write=log.write
+            job, wheels, folder=folder, uv=find_uv(context.environ), environ=context.environ, write=log.write
         )
         if wheel is not None and is_pure(wheel, job.sdist):
             return cache.store(job, LOCAL, "", wheel, Compiled(filename=wheel.name, lock=lock))

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from hatch_docker.support import toml
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact, redact_text
+from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.support.threads import ended_by_interrupt
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -53,8 +53,8 @@ class Git:
 
         `name` is the package's, for messages. Raises SourceError.
         """
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-            checkout = Path(folder) / "source"
+        with temporary_directory() as folder:
+            checkout = folder / "source"
             archive = self._archive(tree, name)
             with tarfile.open(archive) as tar:
                 # We made the archive from a directory that Git had written.
@@ -77,9 +77,9 @@ class Git:
     def _fetched(self, tree: SourceTree, name: str) -> Path:
         with (
             self.progress.task("fetch", f"{name} {tree.commit[:12]}"),
-            tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
+            temporary_directory() as folder,
         ):
-            repository = Path(folder) / "source"
+            repository = folder / "source"
             environ = _environment(self.environ, has_lfs(self.environ))
             _Checkout(name=name, tree=tree, folder=repository, environ=environ).make()
             key = self._key(tree, shallow=(repository / ".git" / "shallow").exists())

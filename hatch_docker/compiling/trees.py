@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +38,7 @@ from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.atomic import is_writable, writing
 from hatch_docker.support.logs import logging_to
 from hatch_docker.support.redaction import redact
+from hatch_docker.support.scratch import temporary_directory
 
 # Build backends, as top-level modules, whose sdists take a compiler, or the repository.
 _NO_SDIST = frozenset(("maturin", "mesonpy"))
@@ -243,18 +243,18 @@ def building(
     label = f"{name} {artifact.version}".rstrip()
     with (
         _alone(directory.path),
-        tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder,
+        temporary_directory() as folder,
         context.progress.task(*(("metadata", f"the metadata of {label}") if metadata else ("build", label))) as task,
         logging_to(context.cache.log_path(f"{label.replace(' ', '-')}-local"), task.output) as log,
     ):
         uv = find_uv(environ)
         # The wheel of a commit is cached, and must not depend on the environment.
         versions = tree_of(artifact).is_local
-        local = LocalBuild(label=label, folder=Path(folder), uv=uv, environ=environ, write=log.write, versions=versions)
+        local = LocalBuild(label=label, folder=folder, uv=uv, environ=environ, write=log.write, versions=versions)
         source = directory.path
         if directory.is_written and not is_writable(source):
             context.progress.note(f"{label}: its directory cannot be written to, so a copy is built")
-            source = copied(source, Path(folder) / "source" / source.name)
+            source = copied(source, folder / "source" / source.name)
         yield DirectoryBuild(
             name=artifact.name,
             place=str(context.root) if directory.path == context.root else tree_place(tree_of(artifact), context.root),

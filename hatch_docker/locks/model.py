@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import HatchDockerError, LockError
 from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
+from hatch_docker.support.scratch import temporary_directory
 
 # The table `tool.hatch-docker` of a Pylock (PyPA: pylock.toml, `tool`).
 Record = Mapping[str, Any]
@@ -141,8 +141,8 @@ def read_text(path: Path) -> str:
 @contextlib.contextmanager
 def as_file(text: str, place: str = "") -> Iterator[Path]:
     """A pylock.toml with this text, for the duration of the block; errors in it get `place` instead of its path."""
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-        path = Path(folder) / "pylock.toml"
+    with temporary_directory() as folder:
+        path = folder / "pylock.toml"
         path.write_text(text, encoding="utf-8")
         try:
             yield path

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,6 +32,7 @@ from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
 from hatch_docker.support.foreign import NEEDED, PROXIES, VERSIONS
 from hatch_docker.support.redaction import redact_text
+from hatch_docker.support.scratch import temporary_directory
 
 # Keys of [tool.uv] that uv does not accept in uv.toml, and the one that keeps it from running.
 _NOT_IN_FILES = (
@@ -70,8 +70,7 @@ def resolve(
     (normalized names, or `:all:`). To read the requirements of an sdist or a directory, uv may run its code on this
     machine. Raises ResolveError with uv's explanation.
     """
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        folder = Path(temporary)
+    with temporary_directory() as folder:
         output = folder / "pylock.toml"
         run = partial(_run, request, resolver, folder)
         universal = ("--universal", "--python-version", request.target.version, "--output-file", str(output))
@@ -104,8 +103,7 @@ def resolve_for_target(
     platform = uv_platform(target)
     if not platform:
         raise ResolveError(f"uv cannot resolve for {target}", hint="lock versions that have a wheel for it")
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        folder = Path(temporary)
+    with temporary_directory() as folder:
         output = folder / "pylock.toml"
         options = ["--python-platform", platform, "--python-version", target.minor, "--output-file", str(output)]
         options += ["--constraints", str(constraints)] if constraints else []

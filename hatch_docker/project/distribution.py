@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from hatch_docker.project.model import Reads
 from hatch_docker.stamps.repository import is_top
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.support.sources import LEFT_OUT
 from hatch_docker.support.streams import file_digest
 
@@ -62,7 +62,7 @@ class OwnBuild:
         Which of them is remembered, so that build hooks run once in later builds. A wheel without hooks is not built
         again while its files are the same. Raises HatchDockerError if the build fails.
         """
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+        with temporary_directory() as folder:
             if reason := "it is named in no-binary" if compiled else self._impure():
                 yield self._file(self._build(folder, SdistBuilder), reason)
                 return
@@ -83,7 +83,7 @@ class OwnBuild:
             # The builder could build it: a mistake in a hook would have failed there, too.
             self.cache.put("own-impure", self._configuration, {"reason": made.reason})
 
-    def _wheel(self, folder: str) -> FetchedFile | _Refused:
+    def _wheel(self, folder: Path) -> FetchedFile | _Refused:
         """The wheel, or why it must be built in the builder: it is not pure, or its build hooks fail."""
         from hatch_docker.compiling.local import compiled_sign
         from hatch_docker.compiling.repack import portable
@@ -101,17 +101,17 @@ class OwnBuild:
             return _Refused(reason=reason, error=error)
         return _Refused(reason=f"its wheel is not pure ({sign})") if sign else self._file(portable(wheel), "")
 
-    def _sdist(self, folder: str, refused: _Refused) -> FetchedFile:
+    def _sdist(self, folder: Path, refused: _Refused) -> FetchedFile:
         """The sdist; if it cannot be built either, the error of the wheel is the one to show."""
         try:
             return self._file(self._build(folder, SdistBuilder), refused.reason)
         except HatchDockerError as error:
             raise (refused.error or error) from None
 
-    def _build(self, folder: str, kind: type[SdistBuilder | WheelBuilder]) -> Path:
+    def _build(self, folder: Path, kind: type[SdistBuilder | WheelBuilder]) -> Path:
         builder = self._other(kind)
         try:
-            (path,) = builder.build(directory=folder, versions=["standard"])
+            (path,) = builder.build(directory=str(folder), versions=["standard"])
         except HatchDockerError:
             raise
         except (Exception, SystemExit) as error:  # a build hook may raise anything

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from hatch_docker.project.model import BuildMetadata, Project, ProjectSource
 from hatch_docker.support.atomic import writing
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.scratch import temporary_directory
 
 
 class SdistProject:
@@ -62,8 +62,8 @@ class SdistProject:
 
         Raises SourceError if the wheel is not the one that is built from the project.
         """
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
-            root = self._unpacked(Path(folder))
+        with temporary_directory() as folder:
+            root = self._unpacked(folder)
             with HatchlingProject(Target(str(root))).distribution(compiled, cache, progress) as own:
                 if isinstance(own, FetchedFile) and own.artifact.is_wheel:
                     named = Path(folder, own.artifact.filename)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from hatch_docker.project.open import open_project
 from hatch_docker.support.atomic import writable
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.wheels.wheelfile import WheelFile
 
 _AGAIN = "build it again"
@@ -138,7 +138,7 @@ class WheelProject:
             place, hint = self._place("no-binary"), "remove the name, or let the image's build compile the project"
             raise ConfigError([(place, f"it names {self._given.name}, and a given wheel cannot be compiled; {hint}")])
         refuse_foreign(self._path)
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as folder:
+        with temporary_directory() as folder:
             copy = Path(folder, self._path.name)
             with self._path.open("rb") as source, writable(copy, copy) as out:
                 shutil.copyfileobj(source, out)

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hatch_docker.errors import OutputError
+from hatch_docker.support.flocks import try_lock
 
 _STALE_SECONDS = 24 * 3600
 _PARTIAL = re.compile(r"(?:[0-9a-f]{32}-)?hatch-docker-[0-9a-f]{32}")
+# A file that `replacing` writes.
+_UNFINISHED = re.compile(r"\..+\.hatch-docker-[0-9a-f]{32}", re.DOTALL)
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "your quota is used up: free some space",
@@ -99,13 +102,56 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{path.name}."
-            sweep(path.parent, prefix)
-            partial = stack.enter_context(partial_file(path.parent, prefix))
+            _sweep_unfinished(path.parent)
+            partial = stack.enter_context(partial_file(path.parent, f".{path.name}."))
+            stack.enter_context(_used(partial))
         with writable(partial, path) as file:
             yield file
         with writing(path):
             publish(partial, path)
+
+
+@contextlib.contextmanager
+def _used(partial: Path) -> Iterator[None]:
+    """Lock a file for the duration of the block, where the system has such locks."""
+    if os.name == "nt":
+        # It does not rename open files.
+        yield
+        return
+    while True:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+        # Another process may have seen it before it was locked.
+        if try_lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
+            break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep_unfinished(directory: Path) -> None:
+    """Remove the files beside any file that were to replace it, and which nobody writes any more."""
+    with contextlib.suppress(OSError), os.scandir(directory) as items:
+        for item in items:
+            if _UNFINISHED.fullmatch(item.name):
+                with contextlib.suppress(OSError):
+                    _remove_free(Path(item.path))
+
+
+def _remove_free(path: Path) -> None:
+    """Remove a regular file that nobody has locked; where there are no locks, one that nobody wrote for a day."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        return
+    with path.open("r+b") as file:
+        free = try_lock(file.fileno())
+        if free is False or (free is None and status.st_mtime > time.time() - _STALE_SECONDS):
+            return
+        if free:
+            path.unlink()
+            return
+    path.unlink()
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from hatch_docker.errors import ArtifactError, DigestMismatchError, NetworkError
-from hatch_docker.support import room, runs
+from hatch_docker.support import room, runs, scratch
 from hatch_docker.support.atomic import existing_part, partial_file, publish, spool, sweep, writing
 from hatch_docker.support.directories import CACHE_ELSEWHERE, private_directory
 from hatch_docker.support.documents import blob_path, decoded, document_path, encoded
@@ -323,6 +323,7 @@ class Cache:
     def _begin(self) -> runs.Run:
         """Record that this process uses the cache, and remove what killed ones left."""
         folder = self.root / RUNS
+        scratch.sweep()
         with contextlib.suppress(OSError):
             if self._is_ours():
                 self._ours = True

@@ -130,6 +130,33 @@ class TestLayers:
         files = merged([file("lib/x"), folder("usr/lib")], [link("lib", "usr/lib")])
         assert listing(files) == {"usr": "dir", "usr/lib": "dir", "lib": "link"}
 
+    def test_entries_below_a_link_are_where_it_leads(self) -> None:
+        # kaniko, Bazel and apko write so on a base whose /lib is a link.
+        base = [folder("usr/lib"), link("lib", "usr/lib"), link("usr/lib64", "/lib"), file("usr/lib/old")]
+        higher = [file("lib/x/libc.so", "1"), file("usr/lib64/libz.so", "2"), ("bin", "hard", "lib/x/libc.so")]
+        files = merged(base, [*higher, file("lib/.wh.old")], wanted=lambda path: path.startswith("usr/lib/"))
+        assert content(files, "usr/lib/x/libc.so") == content(files, "lib/x/libc.so") == b"1"
+        assert content(files, "usr/lib/libz.so") == b"2"
+        assert files.get("usr/lib/old") is None
+        assert content(files, "bin") == b"1"
+        assert files.nodes["lib"].kind == "link"
+        assert listing(merged(base, [file("lib/.wh..wh..opq")])) == {
+            "lib": "link", "usr": "dir", "usr/lib": "dir", "usr/lib64": "link"}  # fmt: skip
+
+    def test_links_of_the_same_layer_and_links_that_lead_nowhere_are_followed(self) -> None:
+        files = merged([link("a", "b"), file("a/x", "1")])
+        assert listing(files) == {"a": "link", "b": "dir", "b/x": "file"}
+        assert content(files, "a/x") == b"1"
+
+    @pytest.mark.parametrize("gone", [[folder("lib")], [file(".wh.lib")], [file(".wh..wh..opq")]])
+    def test_link_that_is_replaced_or_removed_is_not_followed(self, gone: list[Member]) -> None:
+        files = merged([folder("usr/lib"), link("lib", "usr/lib")], [*gone, file("lib/x")])
+        assert (files.nodes["lib"].kind, files.nodes["lib/x"].kind) == ("dir", "file")
+
+    def test_writing_through_a_loop_is_an_error(self) -> None:
+        with pytest.raises(ImageError, match="too many levels of symbolic links"):
+            merged([link("a", "b"), link("b", "a")], [file("a/x")])
+
     def test_lists_directories_without_an_entry(self) -> None:
         # Not every builder writes them. A file in the venv's directory is enough to refuse the base.
         assert listing(merged([file("app/.venv/bin/x")]))["app/.venv"] == "dir"

@@ -15,7 +15,7 @@ from hatch_docker.oci.filesystem import HEAD, Filesystem, Node
 from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.members import Member, members
-from hatch_docker.support.paths import parents, rooted
+from hatch_docker.support.paths import parents, resolve, rooted
 from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 
 _WHITEOUT = ".wh."
@@ -40,7 +40,7 @@ def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool], onto: F
     nodes = dict(onto.nodes) if onto else {}
     room = _MAX_CONTENT
     for layer in layers:
-        changes = _read(layer, needs_content, room)
+        changes = _read(layer, needs_content, room, nodes)
         room -= sum(len(node.data or b"") + len(node.head) for node in changes.added.values())
         nodes = changes.kept(nodes)
         for path, node in changes.added.items():
@@ -55,11 +55,51 @@ def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool], onto: F
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """A layer's entries, and its whiteouts for lower layers: paths to remove, directories to empty."""
+    """A layer's entries, and its whiteouts for lower layers: paths to remove, directories to empty.
+
+    Paths are those of the merged file system: an entry below a symbolic link is where the link leads, as container
+    runtimes that apply a layer to the lower ones write it (containerd, CRI-O).
+    """
 
     added: dict[str, Node] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
+    _links: dict[str, str] = field(default_factory=dict)
+    _directories: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def to(cls, lower: Mapping[str, Node]) -> _Changes:
+        """No changes to the lower layers."""
+        return cls(_links={path: node.link for path, node in lower.items() if node.kind == "link"})
+
+    def add(self, path: str, node: Node) -> None:
+        """Add an entry, which may be a link or replace one."""
+        self.added[path] = node
+        if self._links.pop(path, None) is not None or node.kind == "link":
+            self._directories.clear()
+        if node.kind == "link":
+            self._links[path] = node.link
+
+    def place(self, path: str) -> str:
+        """Where the links of its directory lead a path. Raises SymlinkLoopError."""
+        parent, name = posixpath.split(path)
+        return posixpath.join(self.directory(parent), name)
+
+    def directory(self, path: str) -> str:
+        """Where links lead a directory. Raises SymlinkLoopError."""
+        known = self._directories.get(path)
+        if known is None:
+            through = path in self._links or not self._links.keys().isdisjoint(parents(path))
+            known = self._directories[path] = resolve(path, self._target_of) if through else path
+        return known
+
+    def _target_of(self, path: str) -> str | None:
+        return self._links.get(path) if path in self.added or self._stays(path) else None
+
+    def _stays(self, path: str) -> bool:
+        """Whether a path of the lower layers is still there."""
+        above = (*parents(path), "")
+        return path not in self.removed and self.removed.isdisjoint(above) and self.emptied.isdisjoint(above)
 
     def kept(self, nodes: Mapping[str, Node]) -> dict[str, Node]:
         """The nodes of lower layers that stay."""
@@ -70,8 +110,8 @@ class _Changes:
         return {path: node for path, node in nodes.items() if path not in removed and emptied.isdisjoint(parents(path))}
 
 
-def _read(layer: Layer, needs_content: Callable[[str], bool], room: int) -> _Changes:
-    changes = _Changes()
+def _read(layer: Layer, needs_content: Callable[[str], bool], room: int, lower: Mapping[str, Node]) -> _Changes:
+    changes = _Changes.to(lower)
     try:
         with layer.open() as blob:
             plain = ChunkReader(plain_tar(chunks_of(blob), layer.descriptor.media_type, layer.diff_id))
@@ -99,19 +139,20 @@ def _add(
     path = rooted(member.name)
     parent, name = posixpath.split(path)
     if name == _OPAQUE:
-        changes.emptied.add(parent)
+        changes.emptied.add(changes.directory(parent))
     elif name.startswith(_WHITEOUT):
-        changes.removed.add(posixpath.join(parent, name[len(_WHITEOUT) :]))
+        changes.removed.add(posixpath.join(changes.directory(parent), name[len(_WHITEOUT) :]))
     elif path:
-        node = _node(tar, member, changes.added, with_content=member.size <= room and needs_content(path))
-        changes.added[path] = node
+        path = changes.place(path)
+        node = _node(tar, member, changes, with_content=member.size <= room and needs_content(path))
+        changes.add(path, node)
         return len(node.data or b"") + len(node.head)
     return 0
 
 
-def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, added: Mapping[str, Node], *, with_content: bool) -> Node:
+def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, changes: _Changes, *, with_content: bool) -> Node:
     if member.islnk():
-        return added.get(rooted(member.linkname), Node(kind="file"))
+        return changes.added.get(changes.place(rooted(member.linkname)), Node(kind="file"))
     kinds = {tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
     kind = "file" if member.isreg() else kinds.get(member.type, "other")
     data, head = None, b""

@@ -288,6 +288,53 @@ class TestDatabase:
         # Files of other packages and configuration files stay.
         assert [(entry.path, entry.removed) for entry in gone] == [("usr/lib/libcurl.so.1", True)]
 
+    FOREIGN = stanza("libfoo", "1", "Multi-Arch: same\n").replace("amd64", "i386")
+
+    def with_foreign(self, **more: bytes) -> Filesystem:
+        """The image with packages for i386 besides."""
+        wine = stanza("wine", "1").replace("amd64", "i386")
+        tool = stanza("tool", "3", "Multi-Arch: foreign\n").replace("amd64", "i386")
+        texts = [self.STATUS, self.FOREIGN, stanza("libfoo", "1", "Multi-Arch: same\n"), wine, tool]
+        lists = {
+            "libfoo:i386": b"/usr/lib/i386-linux-gnu/libfoo.so\n/usr/share/doc/libfoo\n",
+            "libfoo:amd64": b"/usr/lib/x86_64-linux-gnu/libfoo.so\n/usr/share/doc/libfoo\n",
+            "wine": b"/usr/bin/wine\n",
+        }
+        infos = {f"var/lib/dpkg/info/{name}.list": data for name, data in lists.items()}
+        paths = {path.decode()[1:]: b"" for data in lists.values() for path in data.split()}
+        return listing({**self.IMAGE, **infos, **paths, "var/lib/dpkg/status": "\n".join(texts).encode(), **more})
+
+    @pytest.mark.parametrize("more", [{}, {"var/lib/dpkg/arch": b"amd64\ni386\n"}])
+    def test_packages_of_a_foreign_architecture(self, tmp_path: Path, more: dict[str, bytes]) -> None:
+        found = database.read(self.with_foreign(**more))
+        # Only the one that says so can be used by packages of the native architecture.
+        assert [str(each) for each in found.packages()] == ["zlib 2", "curl 1", "libfoo 1", "tool 3"]
+        assert {name for name in found.lists if "foo" in name or "wine" in name} == {
+            "libfoo", "libfoo:i386", "wine:i386"}  # fmt: skip
+        items = {"usr/lib/x86_64-linux-gnu/libfoo.so": file(b"new")}
+        deb = make_deb(tmp_path, "libfoo", items, version="1", Multi_Arch="same")
+        made = of(*database.database_files(self.unpack(deb), [deb], {}, found))
+        status = text(made["var/lib/dpkg/status"])
+        assert self.FOREIGN in status
+        assert status.count("Package: ") == 7
+        assert not [path for path, entry in made.items() if entry.removed]
+        assert database.changed_conffiles(self.unpack(deb), [deb], found) == []
+        assert list(database.obsolete_files(self.unpack(deb), [deb], found, SymlinkResolver({}))) == []
+
+    @pytest.mark.parametrize(("name", "version", "kind"), [("libfoo", "2", "same"), ("wine", "1", "no")])
+    def test_rejects_what_does_not_fit_a_foreign_package(
+        self, tmp_path: Path, name: str, version: str, kind: str
+    ) -> None:
+        deb = make_deb(tmp_path, name, {"usr/bin/new": file(b"")}, version=version, Multi_Arch=kind)
+        with pytest.raises(PackageError, match=rf"{name} {version} does not fit {name} for i386") as caught:
+            database.changed_conffiles(self.unpack(deb), [deb], database.read(self.with_foreign()))
+        assert "runtime-installer" in caught.value.hint
+
+    def test_rejects_files_of_foreign_packages(self, tmp_path: Path) -> None:
+        deb = make_deb(tmp_path, "new", {"usr/bin/wine": file(b"")})
+        with pytest.raises(PackageError, match="in the image already, as part of wine:i386"):
+            database.changed_conffiles(self.unpack(deb), [deb], database.read(self.with_foreign()))
+
     def test_rejects_diverted_files(self, tmp_path: Path) -> None:
         image = {**self.IMAGE, "var/lib/dpkg/diversions": b"/usr/bin/curl\n/usr/bin/curl.real\nwrapper\n"}
         deb = make_deb(tmp_path, "curl", {"usr/bin/curl": file(b"new")}, version="2")

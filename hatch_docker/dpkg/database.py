@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,13 @@ from hatch_docker.oci.layer import Entry
 
 STATUS, STATUS_D, _INFO = "var/lib/dpkg/status", "var/lib/dpkg/status.d", "var/lib/dpkg/info"
 _DIVERSIONS = "var/lib/dpkg/diversions"
+# The native architecture, and foreign ones, if there are any (dpkg --add-architecture).
+_ARCHITECTURES = "var/lib/dpkg/arch"
 # The files whose content `read` needs.
-FILES = re.compile(rf"{STATUS}|{_DIVERSIONS}|{STATUS_D}/.+|{_INFO}/.+\.list")
+FILES = re.compile(rf"{STATUS}|{_DIVERSIONS}|{_ARCHITECTURES}|{STATUS_D}/.+|{_INFO}/.+\.list")
 _NAME = re.compile(r"^Package:[ \t]*(\S+)", re.MULTILINE)
+_ARCHITECTURE = re.compile(r"^Architecture:[ \t]*(\S+)", re.MULTILINE)
+_ALL = "all"
 _SUMS = ".md5sums"
 _CONFFILE = re.compile(r"^ (/\S+) ([0-9a-f]{32})(?: |$)", re.MULTILINE)
 
@@ -30,7 +35,8 @@ class Database:
 
     `stanzas` are their unparsed paragraphs by name, `has_dpkg` whether they are from `status`. `lists` has the absolute
     paths of each package, `conffiles` MD5 checksums of configuration files by path, and `diverted` the package that
-    diverts a path. `files` are the files of the image.
+    diverts a path. `files` are the files of the image. The names of packages of a foreign architecture have that at
+    their end, as in `libc6:i386`.
     """
 
     has_dpkg: bool
@@ -41,8 +47,19 @@ class Database:
     files: Filesystem
 
     def packages(self) -> list[Package]:
-        """The installed packages. Raises DebianError for an invalid stanza."""
-        return read_status("\n\n".join(self.stanzas.values()), place=f"/{STATUS if self.has_dpkg else STATUS_D}")
+        """The installed packages that others may depend on: of a foreign architecture, only those that say so.
+
+        Raises DebianError for an invalid stanza.
+        """
+        place = f"/{STATUS if self.has_dpkg else STATUS_D}"
+        native = read_status("\n\n".join(text for name, text in self.stanzas.items() if ":" not in name), place=place)
+        names = {package.name for package in native}
+        foreign = read_status("\n\n".join(text for name, text in self.stanzas.items() if ":" in name), place=place)
+        return [*native, *(each for each in foreign if each.multi_arch == "foreign" and each.name not in names)]
+
+    def foreign(self, name: str) -> list[str]:
+        """The stanzas of a package of foreign architectures."""
+        return [text for each, text in self.stanzas.items() if each.startswith(f"{name}:")]
 
 
 def read(files: Filesystem) -> Database:
@@ -59,23 +76,53 @@ def read(files: Filesystem) -> Database:
             hint='use a Debian base, or runtime-installer = "engine"',
         )
     texts = text.split("\n\n") if text.strip() else [folder[name] for name in folder if not name.endswith(_SUMS)]
-    stanzas = {match[1]: each.strip("\n") for each in texts if (match := _NAME.search(each))}
+    native = _native(_text(files, _ARCHITECTURES), texts)
+    stanzas = {
+        _qualified(match[1], _architecture(each), native): each.strip("\n")
+        for each in texts
+        if (match := _NAME.search(each))
+    }
     return Database(
         has_dpkg=bool(text.strip()),
         stanzas=stanzas,
-        lists=_lists(files, folder),
+        lists=_lists(files, folder, stanzas, native),
         conffiles=dict(_CONFFILE.findall(text)),
         diverted=_diverted(_text(files, _DIVERSIONS)),
         files=files,
     )
 
 
-def _lists(files: Filesystem, folder: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _native(architectures: str, stanzas: Sequence[str]) -> str:
+    """The native architecture: dpkg's, else that of most packages."""
+    if words := architectures.split():
+        return words[0]
+    of_dpkg = [each for each in stanzas if (match := _NAME.search(each)) and match[1] == "dpkg"]
+    counts = Counter(map(_architecture, of_dpkg if len(of_dpkg) == 1 else stanzas))
+    return next((name for name, _ in counts.most_common() if name not in ("", _ALL)), "")
+
+
+def _architecture(stanza: str) -> str:
+    match = _ARCHITECTURE.search(stanza)
+    return match[1] if match else ""
+
+
+def _qualified(name: str, architecture: str, native: str) -> str:
+    return name if architecture in ("", _ALL, native) else f"{name}:{architecture}"
+
+
+def _lists(
+    files: Filesystem, folder: Mapping[str, str], stanzas: Mapping[str, str], native: str
+) -> dict[str, tuple[str, ...]]:
     lists = {}
+    # The files of a foreign package that cannot be there for several architectures do not name its own.
+    foreign = {name.partition(":")[0]: name for name in stanzas if ":" in name}
     for path in files.nodes:
         if path.startswith(f"{_INFO}/") and path.endswith(".list"):
-            name = path.rpartition("/")[2].removesuffix(".list").partition(":")[0]
-            lists[name] = tuple(_text(files, path).splitlines())
+            name, _, architecture = path.rpartition("/")[2].removesuffix(".list").partition(":")
+            qualified = _qualified(name, architecture, native)
+            if not architecture and name not in stanzas:
+                qualified = foreign.get(name, name)
+            lists[qualified] = tuple(_text(files, path).splitlines())
     for name, text in folder.items():
         if name.endswith(_SUMS):
             lines = (line.partition("  ")[2] for line in text.splitlines())
@@ -98,6 +145,7 @@ def changed_conffiles(unpacked: Unpacked, debs: Sequence[Deb], installed: Databa
         for name in names:
             if installed.diverted.get(f"/{name}", package) != package:
                 raise PackageError(f"/{name} of {package} is diverted in the image by {installed.diverted[f'/{name}']}")
+    _check_architectures(debs, installed)
     _check_owners(unpacked, debs, installed)
     kept = []
     for path in sorted({path for deb in debs for path in deb.conffiles} & unpacked.entries.keys()):
@@ -109,6 +157,18 @@ def changed_conffiles(unpacked: Unpacked, debs: Sequence[Deb], installed: Databa
     return kept
 
 
+def _check_architectures(debs: Sequence[Deb], installed: Database) -> None:
+    """Raise PackageError for packages that are there for a foreign architecture, unless both may be (Multi-Arch)."""
+    for deb in debs:
+        for foreign in installed.foreign(name := deb.control["Package"]):
+            version = f"\nVersion: {deb.control['Version']}\n"
+            if deb.control.get("Multi-Arch") != "same" or version not in f"{foreign}\n":
+                raise PackageError(
+                    f"{name} {deb.control['Version']} does not fit {name} for {_architecture(foreign)} of the image",
+                    hint='remove that from the base, or use runtime-installer = "engine"',
+                )
+
+
 def _check_owners(unpacked: Unpacked, debs: Sequence[Deb], installed: Database) -> None:
     """Raise PackageError for files of other packages, unless the new package Replaces these (policy 7.6.1)."""
     nodes = installed.files.nodes
@@ -116,7 +176,8 @@ def _check_owners(unpacked: Unpacked, debs: Sequence[Deb], installed: Database) 
     names = {path.rpartition("/")[2] for path in written}
     new = {deb.control["Package"]: deb for deb in debs}
     for owner, paths in installed.lists.items():
-        if owner in new:
+        # Packages for several architectures share files.
+        if owner.partition(":")[0] in new:
             continue
         for path in paths:
             if path.rpartition("/")[2] not in names or (resolved := _resolved(installed.files, path)) not in written:
@@ -138,6 +199,7 @@ def _resolved(files: Filesystem, path: str) -> str:
 
 
 def _replaces(deb: Deb, name: str, installed: Database) -> bool:
+    name = name.partition(":")[0]
     versions = [package.version for package in installed.packages() if package.name == name]
     replaced = (each for alternatives in relations(deb.control.get("Replaces", "")) for each in alternatives)
     return any(each.name == name and all(map(each.allows, versions)) for each in replaced)
@@ -186,11 +248,12 @@ def database_files(
     yield Entry(path=STATUS, content="".join(f"{stanzas[name]}\n\n" for name in sorted(stanzas)).encode())
     written = {entry.path: entry for deb in debs for entry in _info(unpacked, deb, conffiles)}
     yield from written.values()
-    names = {deb.control["Package"] for deb in debs}
+    stems = {deb.control["Package"] for deb in debs}
+    stems |= {f"{deb.control['Package']}:{deb.control['Architecture']}" for deb in debs}
     for path in sorted(installed.files.nodes.keys() - written.keys()):
         # Files of the replaced version, such as scripts.
         folder, _, name = path.rpartition("/")
-        if folder == _INFO and name.rpartition(".")[0].partition(":")[0] in names:
+        if folder == _INFO and name.rpartition(".")[0] in stems:
             yield Entry(path=path, removed=True)
 
 

@@ -51,10 +51,12 @@ _NEEDLESS = _words(
 # Packages that work without their scripts: images do not need what these do, or `generated.py` does it.
 _KNOWN = _words(
     """adduser base-files base-passwd bash ca-certificates comerr-dev coreutils dash debianutils dpkg fontconfig
-    fontconfig-config fonts-urw-base35 ghostscript kmod libc-bin libc6 libc6-dev libgdk-pixbuf-2.0-0 libglib2.0-0
-    libglib2.0-0t64 libhdf5-dev libpam-modules libpam-runtime libpam0g librsvg2-common libwrap0 login login.defs mawk
-    netbase openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps readline-common redis-tools
-    sensible-utils shared-mime-info sudo tzdata ucf unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
+    fontconfig-config fonts-urw-base35 ghostscript hicolor-icon-theme kmod libc-bin libc6 libc6-dev
+    libgcrypt20 libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64 libgtk2.0-0 libgtk2.0-0t64 libhdf5-dev
+    libpam-modules libpam-runtime libpam0g librsvg2-common libwrap0 login login.defs mawk netbase
+    openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps python3-distutils
+    python3-lib2to3 readline-common redis-tools sensible-utils shared-mime-info sudo tzdata ucf
+    unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
 )
 _KNOWN_VERSIONS = re.compile(
     r"(?:lib)?python3(?:\.\d+)?(?:-minimal)?|postgresql-client-\d+|libopenblas(?:64)?-(?:openmp|pthread|serial)-dev"
@@ -83,9 +85,39 @@ _SEPARATORS = re.compile(r"&&|\|\||;|\||\$\(|`|&(?!\d|>)")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\$`])*\"")
 _REDIRECTED = re.compile(r"(?<![0-9&<-])[12]?>>?\s*(?!\s*&)(\S+)")
 _NOWHERE = re.compile(r"['\"]?(?:/dev/(?:null|stderr|stdout|tty)\b|&\d)")
+_ESCAPED = re.compile(r"\\.")
 _QUESTION = re.compile(r"\b(?:dpkg-statoverride|dpkg-divert|update-alternatives)\s+--(?:list\w*|query|truename)\b")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=\S*\s*")
+_ASSIGNMENT = re.compile(r"\s*[A-Za-z_]\w*\+?=(?:\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|\S*)\s*")
 _WORDS = _words("if then else elif do while until ! { ( time command exec eval env")
+_ENV_OPTIONS = _words("-i - -c -a -p -- --ignore-environment")
+# In one line: a `case`, its labels, the beginning of a function, and texts that are commands.
+_CASE = re.compile(r"\bcase\b[^;]*?\bin\b(.*?)\besac\b")
+_LABELS = re.compile(r"(?:^|;;)\s*\(?[\w*?.|\"'$@{}\[\]-]+\s*\)")
+_DEFINED = re.compile(r"^\s*(?:function\s+)?[A-Za-z_][\w-]*\s*\(\s*\)\s*")
+_TRAPPED = re.compile(r"\b(?:eval|trap)\s+(?:--\s+)?['\"]([^'\"]*)['\"]")
+# What a command may begin with that is none of the known ones; but neither a label of a `case` nor the rest of a text.
+_UNKNOWN = re.compile(r"[\"']*\$\{?\w|''$|\.{0,2}/")
+_FRAGMENT = re.compile(r"\S+\)|\S+\s*\)\s|\S+[\"']\s*(?:\]|$)|\S+\s+(?:!?=|-eq|-ne|-l[te]|-g[te])\s")
+_SOURCING = frozenset((".", "source"))
+# debconf's functions are known, and files of variables change nothing.
+_SOURCED = re.compile(
+    r"['\"]*(?:/usr/share/debconf/confmodule|/etc/(?:os-release|default/[\w.-]+)|/usr/lib/os-release)\b"
+)
+_SYSTEM = re.compile(r"\bsystem\s*\(")
+_XARGS_VALUES = _words("-a -d -E -I -L -n -P -s")
+# Arguments by which commands that otherwise only print change files or settings.
+_CHANGING = {
+    "awk": re.compile(r" (?:-i|--include)[ =]?inplace"),
+    "date": re.compile(r" (?:-s|--set)"),
+    "dpkg": re.compile(
+        r" (?:-i|-r|-P|--install|--unpack|--configure|--remove|--purge|--(?:add|remove)-architecture"
+        r"|--set-selections|--clear-selections|--update-avail|--merge-avail)\b"
+    ),
+    "find": re.compile(r" -(?:exec(?:dir)?|ok(?:dir)?|delete|fprint0?|fprintf|fls) "),
+    "hostname": re.compile(r" [^-\s]"),
+    "sed": re.compile(r" -[a-zA-Z]*i| --in-place"),
+    "sort": re.compile(r" -[a-zA-Z]*o| --output"),
+}
 _COMMAND = re.compile(r"(?:/(?:usr/)?s?bin/)?([a-zA-Z\[:.][\w.+-]*|\[)$")
 _ALTERNATIVE = re.compile(r"update-alternatives\b[^\n;&|]*?--install\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)([^\n;&|]*)")
 _ASSIGNED = re.compile(r"^[ \t]*([A-Za-z_]\w*)=(?:\"([^\"\n]*)\"|([^\s;]*))", re.MULTILINE)
@@ -94,6 +126,7 @@ _PLAIN_WORDS = re.compile(r"[^\n$`*\\]*")
 _MAX_WORDS = 100
 # The longest scripts in Debian have a third of this. Searching takes quadratic time.
 _MAX_SCRIPT = 1 << 16
+_MAX_CASE = 1 << 12
 _LOOP = re.compile(r"^[ \t]*for (\w+) in ([^;\n]+);?\s*do\b(.*?)^[ \t]*done\b", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 _WORD = r"(?!\.)[\w.+:@,~-]+"
@@ -190,17 +223,68 @@ def _line_effect(line: str, needless: frozenset[str]) -> str:
     # Mitigations of usrmerge in upgrades (DEP 17).
     if ".usr-is-merged" in line:
         return ""
-    bare = _QUESTION.sub("true", _QUOTED.sub("''", line))
+    bare = _QUESTION.sub("true", _QUOTED.sub("''", _ESCAPED.sub("_", line)))
     for target in _REDIRECTED.findall(bare):
         if not _NOWHERE.match(target):
             return f"writes to {target}"
-    for part in _SEPARATORS.split(bare):
-        words = _ASSIGNMENT.sub("", part.strip()) if _ASSIGNMENT.match(part.strip()) else part.strip()
-        command = next((word for word in words.split() if word not in _WORDS), "")
-        match = _COMMAND.match(command)
-        if match and match[1] not in needless:
-            return f"runs {match[1]}"
+    if "awk" in line and _SYSTEM.search(line):
+        return "runs awk to run something"
+    if "esac" in line and len(line) > _MAX_CASE:
+        return "has a line that is too long to be analyzed"
+    parts = [part for text in (_CASE.sub(_bodies, bare), *_TRAPPED.findall(line)) for part in _SEPARATORS.split(text)]
+    return next((effect for part in parts if (effect := _part_effect(part, needless))), "")
+
+
+def _bodies(case: re.Match[str]) -> str:
+    """The commands of a `case` in one line, without its labels."""
+    return _LABELS.sub(" ; ", case[1])
+
+
+def _part_effect(part: str, needless: frozenset[str]) -> str:
+    """The effect of a command with its arguments."""
+    words = _command_of(part).split()
+    if not words:
+        return ""
+    match = _COMMAND.match(words[0])
+    if not match:
+        # Another program, or one that only a run of the script tells.
+        return f"runs {words[0]}" if _UNKNOWN.match(words[0]) and not _FRAGMENT.match(" ".join(words)) else ""
+    name, arguments = match[1], words[1:]
+    if name not in needless:
+        return f"runs {name}"
+    if name in _SOURCING:
+        return "" if arguments and _SOURCED.match(arguments[0]) else f"reads {' '.join(arguments[:1])}".rstrip()
+    if name == "xargs":
+        return _part_effect(" ".join(_after_options(arguments)), needless)
+    if (changing := _CHANGING.get(name)) and changing.search(f" {' '.join(arguments)} "):
+        return f"runs {name} to change something"
     return ""
+
+
+def _command_of(part: str) -> str:
+    """A command without what may stand before it: the beginning of a function, keywords, assignments, `env`."""
+    text = _DEFINED.sub("", part).replace("(", " ").strip()
+    while text:
+        word, _, rest = text.partition(" ")
+        if word == "command" and rest.lstrip().lower().startswith("-v"):
+            # Only looks for the program.
+            return ""
+        if assigned := _ASSIGNMENT.match(text):
+            text = text[assigned.end() :].strip()
+        elif word in _WORDS or word in _ENV_OPTIONS:
+            text = rest.strip()
+        else:
+            break
+    return text
+
+
+def _after_options(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments of xargs after its options, some of which have a value."""
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        if rest.pop(0) in _XARGS_VALUES and rest:
+            rest.pop(0)
+    return rest
 
 
 def _first_time(lines: Sequence[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 
 from hatch_docker.compiling.build_system import BuildSystem, read_build_system
 from hatch_docker.errors import CompileError, WheelError
-from hatch_docker.oci.members import Member, members
+from hatch_docker.oci.members import members, open_stream
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, ChunkReader
@@ -202,7 +202,7 @@ def _read_tar(path: Path, contents: _Contents) -> None:
     try:
         with closing(_unpacked(path)) as chunks:
             plain = ChunkReader(chunks)
-            with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
+            with open_stream(plain) as tar:
                 for member in members(tar, most=_MOST_MEMBERS):
                     _take(tar, member, contents)
             # gzip has its checksum at the end.
@@ -239,7 +239,7 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, contents: _Contents) ->
             raise contents.error(f"has a link that leaves it: {member.name!r} to {member.linkname!r}")
         if member.issym():
             contents.links.add(below)
-    elif member.type not in _REGULAR or member.sparse:
+    elif member.type not in _REGULAR or member.issparse():
         raise contents.error(f"has {member.name!r}, which is neither a file, a directory nor a link")
     if below == "pyproject.toml":
         file = tar.extractfile(member) if member.type in _REGULAR else None

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from hatch_docker.errors import ImageError, InvalidReferenceError
 from hatch_docker.oci import spec
 from hatch_docker.oci.graph import Node
+from hatch_docker.oci.members import Member
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Descriptor, Index
 from hatch_docker.support.paths import rooted
@@ -65,13 +66,13 @@ def open_files(path: Path) -> Files:
     if path.is_dir():
         return Files(place=str(path), open=lambda name: _open_below(path, name))
     try:
-        with tarfile.open(path, mode="r:") as tar:
+        with tarfile.open(path, mode="r:", tarinfo=Member) as tar:
             members = {member.name.removeprefix("./"): member for member in tar if not member.isdir()}
     except OSError as error:
         raise ImageError(
             f"it cannot be read: {error.strerror or error}", place=str(path), hint="check the path"
         ) from None
-    except (tarfile.TarError, ValueError, RecursionError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         hint = "decompress it first" if _is_compressed(path) else "check the path"
         raise ImageError(
             f"not an image layout or an uncompressed tar of one: {error}", place=str(path), hint=hint

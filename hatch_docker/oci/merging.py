@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.filesystem import HEAD, Filesystem, Node
 from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Layer
-from hatch_docker.oci.members import Member, members
+from hatch_docker.oci.members import members, open_stream
 from hatch_docker.support.paths import parents, resolve, rooted
 from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-# A few hundred kilobytes of a hostile layer can inflate to gigabytes of names or files. Linux opens no longer path, and
-# no real image comes near the other limits. Contents are in bytes.
-_MAX_PATH = 4096
+# A few hundred kilobytes of a hostile layer can inflate to gigabytes of names or files: one path of 4 kB has up to two
+# thousand directories. No real image comes near these limits. Paths (all together) and contents are in bytes.
 _MAX_MEMBERS = 4_000_000
+_MAX_PATHS = 128 << 20
 _MAX_CONTENT = 512 << 20
 _MAX_FILE_CONTENT = 64 << 20
 # Seconds since the epoch: the largest time that a tar without extended headers can have.
@@ -43,14 +43,32 @@ def merge(layers: Iterable[Layer], needs_content: Callable[[str], bool], onto: F
         changes = _read(layer, needs_content, room, nodes)
         room -= sum(len(node.data or b"") + len(node.head) for node in changes.added.values())
         nodes = changes.kept(nodes)
-        for path, node in changes.added.items():
-            nodes[path] = node
-            for parent in parents(path):
-                if parent not in nodes or nodes[parent].kind in ("file", "other"):
-                    nodes[parent] = Node(kind="dir")
-            if len(nodes) > _MAX_MEMBERS:
+        left = _MAX_PATHS - sum(map(len, nodes))
+        for path in _put(changes.added, nodes):
+            left -= len(path)
+            if len(nodes) > _MAX_MEMBERS or left < 0:
                 raise _unreadable(layer, "the image has too many files")
     return Filesystem(nodes)
+
+
+def _put(added: Mapping[str, Node], nodes: dict[str, Node]) -> Iterator[str]:
+    """Put a layer's entries into `nodes`, with the directories above them. Yields each path that is put there.
+
+    Time is linear in the paths: nothing above a directory is looked at again, as long as no file takes its place.
+    """
+    above: set[str] = set()
+    for path, node in added.items():
+        nodes[path] = node
+        yield path
+        if node.kind in ("file", "other") and path in above:
+            above.clear()
+        for parent in parents(path):
+            if parent in above:
+                break
+            above.add(parent)
+            if parent not in nodes or nodes[parent].kind in ("file", "other"):
+                nodes[parent] = Node(kind="dir")
+                yield parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +93,12 @@ class _Changes:
     def add(self, path: str, node: Node) -> None:
         """Add an entry, which may be a link or replace one."""
         self.added[path] = node
-        if self._links.pop(path, None) is not None or node.kind == "link":
-            self._directories.clear()
+        was_link = self._links.pop(path, None) is not None
         if node.kind == "link":
             self._links[path] = node.link
+        # Whatever is known of directories below it is known of itself, too.
+        if (was_link or node.kind == "link") and path in self._directories:
+            self._directories.clear()
 
     def place(self, path: str) -> str:
         """Where the links of its directory lead a path. Raises SymlinkLoopError."""
@@ -86,11 +106,16 @@ class _Changes:
         return posixpath.join(self.directory(parent), name)
 
     def directory(self, path: str) -> str:
-        """Where links lead a directory. Raises SymlinkLoopError."""
-        known = self._directories.get(path)
-        if known is None:
-            through = path in self._links or not self._links.keys().isdisjoint(parents(path))
-            known = self._directories[path] = resolve(path, self._target_of) if through else path
+        """Where links lead a directory; each one above it is looked at once. Raises SymlinkLoopError."""
+        unknown, known = [], ""
+        while path and (known := self._directories.get(path, "")) == "":
+            path, _, name = path.rpartition("/")
+            unknown.append(name)
+        for name in reversed(unknown):
+            path, known = posixpath.join(path, name), posixpath.join(known, name)
+            if known in self._links:
+                known = resolve(known, self._target_of)
+            self._directories[path] = known
         return known
 
     def _target_of(self, path: str) -> str | None:
@@ -101,13 +126,28 @@ class _Changes:
         above = (*parents(path), "")
         return path not in self.removed and self.removed.isdisjoint(above) and self.emptied.isdisjoint(above)
 
-    def kept(self, nodes: Mapping[str, Node]) -> dict[str, Node]:
+    def kept(self, nodes: dict[str, Node]) -> dict[str, Node]:
         """The nodes of lower layers that stay."""
         removed = self.removed | {path for path, node in self.added.items() if node.kind != "dir"}
         emptied = self.emptied | removed
         if "" in emptied:
             return {}
-        return {path: node for path, node in nodes.items() if path not in removed and emptied.isdisjoint(parents(path))}
+        if emptied.isdisjoint(nodes):
+            return nodes
+        # For each directory, whether it is emptied by itself or above. Each is looked at once, however deep it is.
+        empty = dict.fromkeys(emptied, True) | {"": False}
+        return {path: node for path, node in nodes.items() if path not in removed and not _is_below(path, empty)}
+
+
+def _is_below(path: str, empty: dict[str, bool]) -> bool:
+    """Whether a directory above `path` is empty, given what is known of directories, to which the others are added."""
+    unknown = []
+    parent = path.rpartition("/")[0]
+    while (known := empty.get(parent)) is None:
+        unknown.append(parent)
+        parent = parent.rpartition("/")[0]
+    empty.update(dict.fromkeys(unknown, known))
+    return known
 
 
 def _read(layer: Layer, needs_content: Callable[[str], bool], room: int, lower: Mapping[str, Node]) -> _Changes:
@@ -115,7 +155,7 @@ def _read(layer: Layer, needs_content: Callable[[str], bool], room: int, lower: 
     try:
         with layer.open() as blob:
             plain = ChunkReader(plain_tar(chunks_of(blob), layer.descriptor.media_type, layer.diff_id))
-            with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
+            with open_stream(plain) as tar:
                 for member in members(tar, most=_MAX_MEMBERS):
                     room -= _add(tar, member, changes, needs_content, room)
             # The diff ID covers what follows the end of the tar.
@@ -134,8 +174,6 @@ def _add(
     room: int,
 ) -> int:
     """Add a member to `changes`; return how many of the `room` bytes its content takes."""
-    if len(member.name) > _MAX_PATH:
-        raise ValueError("it has too long a path")
     path = rooted(member.name)
     parent, name = posixpath.split(path)
     if name == _OPAQUE:
@@ -156,7 +194,7 @@ def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, changes: _Changes, *, w
     kinds = {tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
     kind = "file" if member.isreg() else kinds.get(member.type, "other")
     data, head = None, b""
-    if kind == "file" and (file := tar.extractfile(member)):
+    if kind == "file" and not member.issparse() and (file := tar.extractfile(member)):
         if with_content and member.size <= _MAX_FILE_CONTENT:
             data = file.read()
         if member.mode & 0o111:

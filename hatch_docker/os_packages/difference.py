@@ -16,7 +16,7 @@ from typing import BinaryIO
 from hatch_docker.engine.container import Change
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.layer import Entry, Plain
-from hatch_docker.oci.members import Member, members
+from hatch_docker.oci.members import members, open_stream
 from hatch_docker.oci.spool import Spool
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, chunks_of, reader
@@ -112,7 +112,7 @@ def _read(chunks: Iterator[bytes], selected: Collection[str], spool: Spool) -> _
     tree = _Tree()
     plain = reader(_whole(chunks))
     try:
-        with tarfile.open(fileobj=plain, mode="r|", tarinfo=Member) as tar:
+        with open_stream(plain) as tar:
             for member in members(tar, most=_MOST_MEMBERS):
                 path = _path(member.name)
                 if path and (member.isdir() or path in selected):
@@ -134,6 +134,8 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, tree: _Tree,
         tree.links[path] = _path(member.linkname)
     elif member.issym():
         tree.files[path] = replace(entry, link=member.linkname)
+    elif member.issparse():
+        raise _broken(f"{path!r} is a sparse file")
     elif member.isreg():
         content = tar.extractfile(member)
         # extractfile returns None for members without content only.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 
-# Linux follows this many symbolic links in one path (path_resolution(7)), and no path or target has as many components.
+# Linux follows this many symbolic links in one path (path_resolution(7)). No path and no target of a real image has
+# as many components; without the limit, one link of some kilobytes would take as many steps as 80 000 short paths.
 _MAX_LINKS = 40
-_MAX_COMPONENTS = 1000
+_MAX_COMPONENTS = 300
 
 
 class SymlinkLoopError(ValueError):

@@ -34,6 +34,13 @@ _REFERENCE = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[
 # It must not be a whiteout either (image-spec, layer.md).
 _FILE_NAME = re.compile(r"(?!\.{1,2}$|\.wh\.)[^/\\]+")
 _END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
+# The fields that nothing here needs, with their folded lines. packaging takes quadratic time for many of them.
+_OTHER_FIELDS = re.compile(
+    rb"^(?!(?:name|version|requires-dist|requires-python):)[!-9;-~]+:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*(?:\r?\n|\Z)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# In bytes: no file system of Linux has a longer name (NAME_MAX).
+LONGEST_NAME = 255
 
 
 class Record(NamedTuple):
@@ -89,7 +96,7 @@ def check_wheel(data: bytes, place: str) -> None:
 
 def parse_metadata(data: bytes, place: str) -> Metadata:
     """Parse METADATA. Raises WheelError if it has no valid name, or no version."""
-    raw, _ = parse_email(_END_OF_HEADERS.split(data, maxsplit=1)[0] + b"\n\n")
+    raw, _ = parse_email(_OTHER_FIELDS.sub(b"", _END_OF_HEADERS.split(data, maxsplit=1)[0]) + b"\n\n")
     name, version = raw.get("name", ""), raw.get("version", "")
     try:
         canonicalize_name(name, validate=True)
@@ -160,6 +167,9 @@ def script_of(entry: EntryPoint, place: str) -> Script:
         raise WheelError(f"the script {entry.name!r} names no function: {entry.value!r}", place=place, hint=BROKEN)
     if not entry.name.isprintable() or not _FILE_NAME.fullmatch(entry.name):
         raise WheelError(f"the script's name {entry.name!r} is not a file name", place=place, hint=BROKEN)
+    if len(entry.name.encode()) > LONGEST_NAME:
+        text = f"the name of the script {entry.name[:80]!r}… has more than {LONGEST_NAME} bytes"
+        raise WheelError(text, place=place, hint=BROKEN)
     return Script(entry.name, match["module"], match["attribute"])
 
 

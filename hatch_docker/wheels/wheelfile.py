@@ -31,6 +31,8 @@ from hatch_docker.wheels.distinfo import (
 from hatch_docker.wheels.zipmembers import READ_LIMIT, ZipMembers
 
 SCHEMES = ("purelib", "platlib", "scripts", "headers", "data")
+# The limit in bytes of entry_points.txt: configparser takes some hundred times as long as for other files.
+_ENTRY_POINTS = 1 << 20
 # Files whose hash RECORD cannot have: itself and its signatures.
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
@@ -208,7 +210,7 @@ def _same_version(text: str, version: Version) -> bool:
 def entry_points_of(wheel: WheelFile) -> tuple[EntryPoint, ...]:
     """The entry points of a wheel. Raises WheelError if they cannot be parsed."""
     path = f"{wheel.dist_info}/entry_points.txt"
-    return parse_entry_points(wheel.read(path), wheel.filename) if path in wheel.members else ()
+    return parse_entry_points(wheel.read(path, _ENTRY_POINTS), wheel.filename) if path in wheel.members else ()
 
 
 def scripts_of(wheel: WheelFile) -> list[Script]:

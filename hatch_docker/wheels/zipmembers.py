@@ -25,10 +25,16 @@ from isal import isal_zlib
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Deflated, Plain
 from hatch_docker.support.paths import parents
-from hatch_docker.wheels.distinfo import BROKEN
+from hatch_docker.wheels.distinfo import BROKEN, LONGEST_NAME
 
 # The limit in bytes of members that are read into memory: metadata, modules to scan, scripts to rewrite.
 READ_LIMIT = 16 << 20
+
+# In bytes. An engine puts a path below that of the environment, and below its own: that of overlay2 or containerd
+# (about 100 bytes by default). Linux takes 4095 in all (PATH_MAX): Docker 26.1 refuses a layer with 3995.
+_LONGEST_PATH = 3800
+# Each directory becomes an entry of a layer. No real wheel has a fifth of that.
+_DEEPEST = 128
 
 # Paths that leave the directory that they are unpacked into, on any system, and whiteouts (image-spec, layer.md).
 _UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)(?:\.{0,2}(?:/|$)|\.wh\.)")
@@ -209,6 +215,8 @@ def _members(infos: list[zipfile.ZipInfo], place: str) -> dict[str, zipfile.ZipI
         directory = path.endswith("/")
         if _UNSAFE.search(path[:-1] if directory else path):
             raise WheelError(f"has a member with an unsafe path: {path!r}", place=place, hint=BROKEN)
+        if problem := _too_long(path):
+            raise WheelError(f"has a member with {problem}: {path[:80]!r}…", place=place, hint=BROKEN)
         if problem := _problem(info, directory=directory):
             raise WheelError(f"{path!r} is {problem}", place=place, hint=BROKEN)
         if directory:
@@ -219,6 +227,19 @@ def _members(infos: list[zipfile.ZipInfo], place: str) -> dict[str, zipfile.ZipI
     if clash := file_below_file(members):
         raise WheelError(f"has {clash!r} as a file and as a directory", place=place, hint=BROKEN)
     return members
+
+
+def _too_long(path: str) -> str:
+    """Why no engine would unpack a path; empty if engines do."""
+    size = len(path) if path.isascii() else len(path.encode("utf-8", "surrogatepass"))
+    if size <= LONGEST_NAME:
+        return f"more than {_DEEPEST} directories" if path.count("/") > _DEEPEST else ""
+    parts = path.split("/")
+    if max(len(each.encode("utf-8", "surrogatepass")) for each in parts) > LONGEST_NAME:
+        return f"a name of more than {LONGEST_NAME} bytes"
+    if size > _LONGEST_PATH:
+        return f"a path of more than {_LONGEST_PATH} bytes"
+    return f"more than {_DEEPEST} directories" if len(parts) > _DEEPEST + 1 else ""
 
 
 def _problem(info: zipfile.ZipInfo, *, directory: bool) -> str:

@@ -15,6 +15,7 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact
+from hatch_docker.support.regular import open_regular
 from hatch_docker.support.streams import Digester, chunks_of, file_digest
 from hatch_docker.support.threads import together
 
@@ -299,7 +300,7 @@ def _local(artifact: Artifact) -> Iterator[bytes]:
 
     path = local_path(artifact.url)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from chunks_of(file)
     except OSError as error:
         raise ArtifactError(

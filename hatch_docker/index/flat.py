@@ -9,8 +9,9 @@ from dataclasses import replace
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
 from hatch_docker.errors import ArtifactError
-from hatch_docker.index.pages import IndexFile, Page, local_path, parse_page
+from hatch_docker.index.pages import LARGEST_PAGE, IndexFile, Page, local_path, parse_page
 from hatch_docker.support.redaction import redact
+from hatch_docker.support.regular import open_regular, read_regular
 from hatch_docker.support.streams import file_digest
 
 
@@ -41,7 +42,7 @@ def _listed(url: str, get: Callable[[str], Page | None]) -> list[IndexFile]:
             if path.is_dir():
                 files = (each for each in sorted(path.iterdir()) if name_of(each.name))
                 return [IndexFile(filename=each.name, url=each.resolve().as_uri()) for each in files]
-            return parse_page(Page(url=path.as_uri(), media_type="text/html", body=path.read_bytes()))
+            return parse_page(Page(url=path.as_uri(), media_type="text/html", body=read_regular(path, LARGEST_PAGE)))
         except OSError as error:
             raise _missing(str(path), error.strerror or str(error)) from None
     page = get(url)
@@ -62,7 +63,7 @@ def hashed(file: IndexFile) -> IndexFile:
         return file
     path = local_path(file.url)
     try:
-        with path.open("rb") as content:
+        with open_regular(path) as content:
             algorithm, _, digest = file_digest(content).partition(":")
         return replace(file, hashes={algorithm: digest}, size=path.stat().st_size)
     except OSError:

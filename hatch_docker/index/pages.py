@@ -18,8 +18,9 @@ from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import split_login
 from hatch_docker.support.http import final_url
 from hatch_docker.support.redaction import redact
+from hatch_docker.support.regular import read_regular
 
-_LARGEST_PAGE = 1 << 28
+LARGEST_PAGE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,8 @@ class Page:
 
 def read_page(response: urllib3.BaseHTTPResponse, url: str) -> Page:
     """The page of a response. Raises ArtifactError if it is too large."""
-    body = response.read(_LARGEST_PAGE + 1)
-    if len(body) > _LARGEST_PAGE:
+    body = response.read(LARGEST_PAGE + 1)
+    if len(body) > LARGEST_PAGE:
         raise ArtifactError("the page is too large for a package index", place=redact(url))
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return Page(url=final_url(response, url), media_type=media_type, body=body)
@@ -94,7 +95,7 @@ def parse_page(page: Page) -> list[IndexFile]:
 def _local(url: str) -> Page | None:
     page = urljoin(url, "index.html")
     try:
-        return Page(url=page, media_type="text/html", body=local_path(page).read_bytes())
+        return Page(url=page, media_type="text/html", body=read_regular(local_path(page), LARGEST_PAGE))
     except (FileNotFoundError, NotADirectoryError):
         if local_path(url).parent.is_dir():
             return None

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from hatch_docker.errors import LockError
+from hatch_docker.support.regular import read_regular
 
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 # UTF-32 before UTF-16, whose little-endian mark it begins with.
@@ -22,7 +23,7 @@ _MARKS = (
 def decoded(path: Path) -> str:
     """The text of a requirements file, in the encoding that it names, as pip reads it. Raises LockError."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except (OSError, ValueError) as error:
         raise LockError(f"cannot read the lock: {getattr(error, 'strerror', None) or error}", place=str(path)) from None
     encoding, data = _encoding(data)

@@ -29,6 +29,7 @@ from hatch_docker.locks.encoding import decoded
 from hatch_docker.locks.model import InstallRequest, Overrides, read_text
 from hatch_docker.support import toml
 from hatch_docker.support.redaction import redact_text
+from hatch_docker.support.regular import read_regular
 
 TABLE = "hatch-docker"
 # The settings of uv that decide what requirements resolve to (uv: settings).
@@ -150,7 +151,7 @@ def project_overrides(request: InstallRequest) -> Overrides:
 def is_virtual(directory: Path) -> bool:
     """Whether a directory contributes only its dependencies (uv: `tool.uv.package`)."""
     try:
-        document = toml.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))
+        document = toml.loads(read_regular(directory / "pyproject.toml").decode())
     except (OSError, ValueError, RecursionError):
         return False
     return table_of(document, "tool", "uv").get("package") is False
@@ -291,7 +292,7 @@ def _metadata_digest(directory: Path) -> str:
     if not directory.is_dir():
         return ""
     try:
-        document = toml.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))
+        document = toml.loads(read_regular(directory / "pyproject.toml").decode())
         project, tools = document["project"], document.get("tool", {})
         if "dependencies" not in project.get("dynamic", ()):
             sources = tools.get("uv", {}).get("sources")

@@ -20,6 +20,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import HatchDockerError, LockError
 from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
+from hatch_docker.support.regular import read_regular
 from hatch_docker.support.scratch import temporary_directory
 
 # The table `tool.hatch-docker` of a Pylock (PyPA: pylock.toml, `tool`).
@@ -123,7 +124,7 @@ def recorded(pylock: Pylock) -> Record:
 def read_text(path: Path) -> str:
     """The text of a lock file. Raises LockError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise LockError(f"cannot read the lock: {error.strerror or error}", place=str(path)) from None
     except ValueError:

@@ -32,6 +32,7 @@ from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parse_filename
 from hatch_docker.support.redaction import redact
+from hatch_docker.support.regular import open_regular
 from hatch_docker.support.streams import file_digest
 
 File: TypeAlias = PackageArchive | PackageWheel | PackageSdist
@@ -310,7 +311,7 @@ def _file(package: Package, source: File, target: TargetPython, lock: Path) -> A
 def _hashed(path: Path) -> dict[str, str]:
     """The hash of a file of this machine, whose content nobody else can change."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return {"sha256": file_digest(file).removeprefix("sha256:")}
     except OSError as error:
         raise LockError(f"cannot be read from {path}: {error.strerror or error}", hint=_AGAIN) from None

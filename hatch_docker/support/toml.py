@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 if sys.version_info >= (3, 11):
-    from tomllib import loads
+    import tomllib
 else:
-    from tomli import loads
+    import tomli as tomllib
 
-__all__ = ["inline", "loads"]
+# In a line, and in a key. tomllib takes quadratic time for the parts of a dotted key.
+_MOST_PARTS = 200
+_DOTTED = re.compile(r"[\w\"'. \t-]+")
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The document that `text` is, in time that is linear in it. Raises ValueError, or RecursionError for deep ones."""
+    for number, line in enumerate(text.split("\n") if text.count(".") > _MOST_PARTS else (), 1):
+        if line.count(".") > _MOST_PARTS and any(map(_is_long, _DOTTED.findall(line))):
+            raise ValueError(f"a key has too many parts (at line {number})")
+    return tomllib.loads(text)
+
+
+def _is_long(key: str) -> bool:
+    return sum(map(bool, key.split("."))) > _MOST_PARTS
 
 
 def inline(value: Any) -> str:

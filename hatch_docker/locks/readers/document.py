@@ -14,6 +14,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.access import FileFinder
 from hatch_docker.locks.readers.by_hash import Hashed, find_by_hash
 from hatch_docker.locks.readers.pylock import validated
+from hatch_docker.support.regular import open_regular
 
 # A package as a pylock has it, or one whose files are to be found by their hashes.
 Entry = Mapping[str, Any] | Hashed
@@ -86,7 +87,7 @@ def _has_sha256(hashes: Sequence[str]) -> bool:
 
 def _sha256(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             digest = hashlib.sha256()
             while block := stream.read(1 << 20):
                 digest.update(block)

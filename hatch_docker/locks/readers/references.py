@@ -23,6 +23,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.support import toml
 from hatch_docker.support.redaction import redact
+from hatch_docker.support.regular import open_regular, read_regular
 from hatch_docker.support.streams import file_digest
 
 _NAMED = re.compile(r"([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9])\s*(?:\[[^\]]*\])?\s*@\s*(\S.*)", re.DOTALL)
@@ -214,14 +215,14 @@ def _hashed(reference: Reference, path: Path) -> Reference:
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file_digest(file, algorithm)
 
 
 def _name_in(folder: Path) -> str:
     """The normalized name of the project in a directory, from pyproject.toml or setup.cfg; empty if they have none."""
     try:
-        document = toml.loads((folder / "pyproject.toml").read_text(encoding="utf-8-sig"))
+        document = toml.loads(read_regular(folder / "pyproject.toml").decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         document = {}
     tool = document.get("tool")
@@ -230,7 +231,7 @@ def _name_in(folder: Path) -> str:
             return canonicalize_name(name)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string((folder / "setup.cfg").read_text(encoding="utf-8-sig"))
+        parser.read_string(read_regular(folder / "setup.cfg").decode("utf-8-sig"))
     except (OSError, ValueError, configparser.Error):
         return ""
     name = parser.get("metadata", "name", fallback="")

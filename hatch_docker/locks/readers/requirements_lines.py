@@ -16,12 +16,19 @@ from urllib.request import url2pathname
 from hatch_docker.errors import LockError
 from hatch_docker.locks.encoding import decoded
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _QUOTED = re.compile(r"['\"\\]")
 _BLANK = re.compile(r"[ \t\r\n]+")
 _SCHEME = re.compile(r"(https?|file):", re.IGNORECASE)
 _ALGORITHMS = ("sha256", "sha384", "sha512")
+
+# Files in one another, and all files that one reads. pip and uv have no limits, and end by their memory.
+_DEEPEST = 100
+_MOST_FILES = 10_000
+# Characters and words of a logical line, and characters of one with quotes. shlex and optparse take quadratic time. The
+# longest real line has the hashes of a few hundred files, of about 80 characters each.
+_LONGEST, _MOST_WORDS, _LONGEST_QUOTED = 1 << 20, 10_000, 1 << 16
 
 # All options that a version of pip accepts in these files. Those without an attribute in Line are only checked: hashes
 # and the target decide which files are installed.
@@ -72,13 +79,23 @@ def read_lines(path: Path, environ: Mapping[str, str] | None = None) -> Iterator
     read or includes itself, and for an invalid line.
     """
     variables = os.environ if environ is None else environ
-    yield from _read(path, variables, constraint=False, including={_absolute(path): ""})
+    reading = _Reading(variables, {_absolute(path): ""})
+    yield from _read(path, reading, constraint=False)
 
 
-def _read(path: Path, environ: Mapping[str, str], *, constraint: bool, including: Mapping[str, str]) -> Iterator[Line]:
+@dataclass(slots=True)
+class _Reading:
+    """The variables to expand, the files that are being read, each with the one that includes it, and their number."""
+
+    environ: Mapping[str, str]
+    including: dict[str, str]
+    files: int = 1
+
+
+def _read(path: Path, reading: _Reading, *, constraint: bool) -> Iterator[Line]:
     for number, text in _logical(decoded(path)):
         place = f"{path}:{number}"
-        requirement, options = _parsed(_expanded(text, environ), place)
+        requirement, options = _parsed(_expanded(text, reading.environ), place)
         included = [*(options.requirement or ()), *(options.constraint or ())]
         if requirement or options.editable or not included:
             yield _line(requirement, options, Line(place=place, file=path, constraint=constraint))
@@ -86,10 +103,24 @@ def _read(path: Path, environ: Mapping[str, str], *, constraint: bool, including
         # As in pip, only the first file of a line is read.
         target = _included(path, included[0], place)
         key = _absolute(target)
-        if key in including:
-            again = f", and is included by {including[key]}" if including[key] else ""
-            raise LockError(f"the file includes itself: {target} is read here again{again}", place=place)
-        yield from _read(target, environ, constraint=not options.requirement, including={**including, key: str(path)})
+        _check_included(target, key, reading, place)
+        reading.including[key] = str(path)
+        yield from _read(target, reading, constraint=not options.requirement)
+        del reading.including[key]
+
+
+def _check_included(target: Path, key: str, reading: _Reading, place: str) -> None:
+    if key in reading.including:
+        first = reading.including[key]
+        again = f", and is included by {first}" if first else ""
+        raise LockError(f"the file includes itself: {target} is read here again{again}", place=place)
+    reading.files += 1
+    if len(reading.including) >= _DEEPEST:
+        hint = "include the files from one"
+        raise LockError(f"more than {_DEEPEST} files include one another", place=place, hint=hint)
+    if reading.files > _MOST_FILES:
+        hint = "include each file once"
+        raise LockError(f"files are included more than {_MOST_FILES} times", place=place, hint=hint)
 
 
 def _absolute(path: Path) -> str:
@@ -112,7 +143,7 @@ def _logical(text: str) -> Iterator[tuple[int, str]]:
     start = 0
     for number, line in enumerate([*text.splitlines(), ""], 1):
         start = start if parts else number
-        comment = _COMMENT.match(line)
+        comment = line.lstrip().startswith("#")
         if line.endswith("\\") and not comment:
             parts.append(line.strip("\\"))
             continue
@@ -123,7 +154,7 @@ def _logical(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
-    for name in _VARIABLE.findall(text):
+    for name in dict.fromkeys(_VARIABLE.findall(text)):
         if value := environ.get(name):
             text = text.replace(f"${{{name}}}", value)
     return text
@@ -163,6 +194,8 @@ def _parsed(line: str, place: str) -> tuple[str, optparse.Values]:
     Messages do not quote values, which may contain logins. uv, unlike pip, reads a marker after the value of `-e`.
     """
     words = line.split(" ")
+    if len(line) > (_LONGEST_QUOTED if _QUOTED.search(line) else _LONGEST) or len(line.split()) > _MOST_WORDS:
+        raise LockError("the line is too long", place=place, hint="is this a requirements file?")
     first = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
     try:
         split = _split(" ".join(words[first:]))

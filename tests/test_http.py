@@ -3,12 +3,15 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -196,15 +199,36 @@ class TestSilence:
     """A host that accepts connections and says nothing, or nothing more."""
 
     @pytest.fixture(autouse=True)
-    def _impatient(self, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
-        monkeypatch.setattr(silence, "OF_CONNECTION", 0.05)
-        monkeypatch.setattr(silence, "OF_HOST", 0.12)
+    def _never_waits(self, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+        """Waiting for a silent server ends at once, and only the clock says that a minute is over."""
+        self.quiet: set[int] = set()
+        minutes, receive = [0.0], socket.SocketIO.readinto
+
+        def readinto(connection: Any, buffer: Any) -> int | None:
+            own = connection._sock
+            if own.gettimeout() == silence.OF_CONNECTION or own.gettimeout() == self.patience:
+                while not select.select([own], [], [], 0.001)[0]:
+                    if own.getsockname()[1] in self.quiet:
+                        minutes[0] += 1
+                        raise TimeoutError("timed out")
+            return receive(connection, buffer)
+
+        monkeypatch.setattr(socket.SocketIO, "readinto", readinto)
+        monkeypatch.setattr(silence, "now", lambda: minutes[0] * silence.OF_CONNECTION)
+
+    # In seconds, of callers that have less than usual.
+    patience = 0.5
 
     @pytest.fixture
     def silent(self, server: Server) -> Iterator[Answer]:
         """An answer that never comes."""
         over = threading.Event()
-        yield lambda _handler: over.wait(60)
+
+        def be(handler: BaseHTTPRequestHandler) -> None:
+            self.quiet.add(handler.client_address[1])
+            over.wait(60)
+
+        yield be
         over.set()
 
     @staticmethod
@@ -229,7 +253,7 @@ class TestSilence:
     def test_caller_may_have_less_patience(self, server: Server, silent: Answer) -> None:
         server.answers = [silent]
         with pytest.raises(NetworkError, match="stopped answering"):
-            Http(patience=0.01).read(server.url)
+            Http(patience=self.patience).read(server.url)
         assert len(server.seen) == 1
 
     def test_host_is_not_asked_again_then(self, server: Server, silent: Answer) -> None:

@@ -175,8 +175,8 @@ class TestSlowness:
         assert len({handler.client_address for handler in server.seen}) == 1
 
     def test_a_piece_after_the_other_has_the_whole_time(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(silence, "OF_CONNECTION", 0.3)
-        server.pause, server.reading = 0, 0.04
+        monkeypatch.setattr(silence, "OF_CONNECTION", 1.0)
+        server.pause, server.reading = 0, 0.08
         assert self.put(server, bytes(20 << 20), patience=60) == 200
 
     def test_server_that_reads_no_more_is_named(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import secrets
 import socket
 import struct
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -68,6 +69,7 @@ class FakeRegistry(Loopback):
     drops_chunks: bool = False  # all but the first of each blob, as ECR does
     blob_status: int = 201  # of a complete upload
     blob_digest: str = ""  # in the header then, if any
+    storing: float = 0.0  # how long it takes to store a blob, in seconds
     manifest_status: int = 201
     manifest_digest: str | None = None  # in the header then, instead of the right one
     immutable: bool = False  # tags, as in ECR
@@ -401,6 +403,7 @@ class _Handler(QuietHandler):
             return
         digest = self.fake.add_blob(self.name, data)
         self.fake.outdated_blobs.discard(digest)
+        time.sleep(self.fake.storing)
         header = {"Docker-Content-Digest": self.fake.blob_digest} if self.fake.blob_digest else {}
         self._answer(self.fake.blob_status, headers=header)
 

@@ -32,6 +32,7 @@ from hatch_docker.oci.registry import upload
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Platform
+from hatch_docker.support import silence
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress, Task
 from hatch_docker.support.streams import digest_of
@@ -637,6 +638,14 @@ def test_reports_a_rate_limit_of_hours_without_waiting(fake: FakeRegistry) -> No
         client().manifest(Reference(registry=fake.host, repository="app"))
     assert caught.value.status == 429
     assert len(fake.sent("GET")) == 1
+
+
+def test_waits_until_a_registry_has_stored_a_blob(fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "OF_CONNECTION", 0.05)
+    fake.storing = 0.12
+    pushed = image()
+    push(fake, pushed)
+    assert len(fake.sent("PUT", "/blobs/")) == 1
 
 
 def test_does_not_repeat_an_upload_whose_answer_was_lost(fake: FakeRegistry) -> None:

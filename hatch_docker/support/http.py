@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import sys
 import threading
 import time
@@ -233,7 +234,10 @@ def is_loopback(host: str) -> bool:
 
 def _bypasses(host: str, proxies: Mapping[str, str]) -> bool:
     """Whether `host` is reached without a proxy, by the system's settings if there are any, else by NO_PROXY."""
-    return bool(proxy_bypass(host) if _SYSTEM_SETTINGS else proxy_bypass(host, proxies))
+    if not _SYSTEM_SETTINGS:
+        return bool(proxy_bypass(host, proxies))
+    # On macOS, no pattern matches a host with its port.
+    return bool(proxy_bypass(host) or proxy_bypass(re.sub(r":[0-9]+$", "", host)))
 
 
 def final_url(response: BaseHTTPResponse, url: str) -> str:

@@ -41,7 +41,7 @@ _RETRIED = frozenset({0, 401, 404, 408, 429, 500, 502, 503, 504})
 _CHUNK_ACCEPTED = (202, 201, 204)
 # How much longer than usual a registry may take to answer, in seconds: it stores a blob elsewhere first, and the end of
 # what was sent may still be on its way. The rates are in bytes each second.
-_STORING_SECONDS = 120
+_STORING_SECONDS = 75
 _STORED_PER_SECOND = 1 << 20
 _MOST_ON_ITS_WAY = 8 << 20
 _SENT_PER_SECOND = 1 << 16

@@ -796,6 +796,12 @@ def test_errors_for_requirements_files(tmp_path: Path, text: str, problem: str) 
         read_lock(path, InstallRequest(project="demo", target=SLIM), FileFinder(files=serving()))
 
 
+def test_error_for_a_missing_file_names_the_indexes(tmp_path: Path) -> None:
+    finder = FileFinder(files=serving(six=[]), indexes=lambda: ("https://me:hunter2@index.example/simple",))
+    with pytest.raises(LockError, match=r"another index than https://index\.example/simple"):
+        read_lock(requirements(tmp_path, HASHED), InstallRequest(project="demo", target=SLIM), finder)
+
+
 def test_cached_result_needs_no_index_and_has_no_login(tmp_path: Path) -> None:
     path = requirements(tmp_path, HASHED)
     cache = Cache(tmp_path / "cache")

@@ -55,7 +55,7 @@ def find_by_hash(wanted: Sequence[Hashed], finder: FileFinder, *, place: str) ->
     if document is None:
         listed = together(lambda each: _files(each, finder), wanted, threads=finder.threads)
         packages = [_package(each, files) for each, files in zip(wanted, listed, strict=True)]
-        _check_found(packages, wanted, place)
+        _check_found(packages, wanted, place, finder.indexes())
         pairs = zip(wanted, listed, strict=True)
         universal = all(_locked_hashes(each, file) for each, files in pairs for file in files)
         document = {"packages": packages, "universal": universal}
@@ -72,17 +72,21 @@ def _key(wanted: Sequence[Hashed], finder: FileFinder) -> str:
     return json.dumps({"wanted": locked, "indexes": [redact(url) for url in finder.indexes()]})
 
 
-def _check_found(packages: Iterable[Mapping[str, Any]], wanted: Iterable[Hashed], place: str) -> None:
+def _check_found(
+    packages: Iterable[Mapping[str, Any]], wanted: Iterable[Hashed], place: str, indexes: Sequence[str]
+) -> None:
     missing = [
         f"{each.name} {each.version}{_at(each)}"
         for package, each in zip(packages, wanted, strict=True)
         if not package.keys() & {"wheels", "sdist"}
     ]
     if missing:
+        # A proxy may have answered with a page of its own, which lists nothing.
+        asked = f" than {', '.join(map(redact, indexes))}" if indexes else ""
         raise LockError(
             f"the index has no file with a locked hash of {', '.join(missing)}",
             place=place,
-            hint="lock again, or set index-url if it was locked from another index",
+            hint=f"lock again, or set index-url if it was locked from another index{asked}",
         )
 
 

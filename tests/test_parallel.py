@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.support.threads import begun, together
+from hatch_docker.support.threads import begun, once, together
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 8))
@@ -78,3 +78,38 @@ def test_error_of_what_was_begun_is_raised_where_it_is_waited_for() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="failed"):
             result()
+
+
+def test_those_that_wait_for_a_failure_fail_with_it() -> None:
+    calls, began, waiting = [], threading.Event(), threading.Event()
+
+    def fail() -> int:
+        calls.append(1)
+        began.set()
+        waiting.wait(60)
+        raise ValueError(f"attempt {len(calls)}")
+
+    get = once(fail)
+    errors: list[str] = []
+
+    def ask() -> None:
+        try:
+            get()
+        except ValueError as error:
+            errors.append(str(error))
+
+    first, *others = threads = [threading.Thread(target=ask) for _ in range(4)]
+    first.start()
+    assert began.wait(60)
+    for each in others:
+        each.start()
+    # They wait for the lock, which is held, or begin to.
+    while not all(each.is_alive() for each in others):
+        pass
+    threading.Timer(0.05, waiting.set).start()
+    for each in threads:
+        each.join(60)
+    assert errors == ["attempt 1"] * 4
+    # Whoever asks later asks again.
+    with pytest.raises(ValueError, match="attempt 2"):
+        get()

@@ -104,14 +104,25 @@ def begun(work: Callable[[], _R]) -> Callable[[], _R]:
 
 
 def once(make: Callable[[], _T]) -> Callable[[], _T]:
-    """`make`, called once for all threads, and again only if it raised an exception."""
+    """`make`, called once for all threads, and again only if it raised an exception.
+
+    Those that waited for it raise that exception, too: each would wait as long for what does not answer.
+    """
     lock = threading.Lock()
     made: list[_T] = []
+    failed: list[Exception] = []
 
     def get() -> _T:
+        before = len(failed)
         with lock:
             if not made:
-                made.append(make())
+                if len(failed) > before:
+                    raise failed[-1]
+                try:
+                    made.append(make())
+                except Exception as error:
+                    failed.append(error)
+                    raise
             return made[0]
 
     return get

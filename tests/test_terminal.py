@@ -683,6 +683,20 @@ class TestOutput:
         assert last_line(task.tail) == "two"
         assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
 
+    @pytest.mark.skipif(os.name == "nt", reason="there it is not seen who writes a file")
+    def test_two_builds_have_logs_of_their_own(self, tmp_path: Path) -> None:
+        with logging_to(tmp_path / "six.log") as first, logging_to(tmp_path / "six.log") as second:
+            first.write(b"one")
+            second.write(b"two")
+            assert [first.path.name, second.path.name] == ["six.log", "six.2.log"]
+        assert [each.path.read_bytes() for each in (first, second)] == [b"one", b"two"]
+        (tmp_path / "elsewhere").write_text("kept")
+        first.path.unlink()
+        first.path.symlink_to(tmp_path / "elsewhere")
+        with logging_to(tmp_path / "six.log") as third:
+            assert third.path == first.path
+        assert (tmp_path / "elsewhere").read_text() == "kept"
+
 
 @pytest.mark.parametrize(
     ("size", "text"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,10 +11,13 @@ from typing import BinaryIO
 
 from hatch_docker.errors import readable
 from hatch_docker.support.atomic import writing
+from hatch_docker.support.flocks import try_lock
 
 # In bytes. A build that prints without end must not fill the disk.
 _LARGEST = 64 << 20
 _TAIL = 1 << 18
+# Of builds that write a log of one name.
+_MOST_AT_ONCE = 100
 _USER = re.compile(rb"(?<=//)[^/@\s]*@")
 # Colours, cursor movements and titles; the last one may be incomplete.
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-~]|$))")
@@ -53,15 +57,44 @@ class Log:
 
 @contextmanager
 def logging_to(path: Path, follow: Callable[[bytes], None] = _nothing) -> Iterator[Log]:
-    """A new, unbuffered log at `path`, so that it can be followed; `follow` gets all output. Raises OutputError."""
+    """A new, unbuffered log at `path`, so that it can be followed; `follow` gets all output. Raises OutputError.
+
+    While another build writes that one, the log has another name: `path` with a number.
+    """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # An existing file may be a link, belong to another user, or be in use by another build.
+        chosen = next(each for each in _names(path) if not _is_written(each))
+        # An existing file may be a link, or belong to another user.
         with suppress(FileNotFoundError):
-            path.unlink()
-        file = path.open("xb", buffering=0)
+            chosen.unlink()
+        file = chosen.open("xb", buffering=0)
+        try_lock(file.fileno())
     with file:
-        yield Log(path, file, follow)
+        yield Log(chosen, file, follow)
+
+
+def _names(path: Path) -> Iterator[Path]:
+    yield path
+    for number in range(2, _MOST_AT_ONCE):
+        yield path.with_name(f"{path.stem}.{number}{path.suffix}")
+    yield path
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a build that goes on writes a log."""
+    try:
+        if path.is_symlink():
+            return False
+        with path.open("r+b") as file:
+            free = try_lock(file.fileno())
+        if free is None and os.name == "nt":
+            # Which does not remove open files.
+            path.unlink()
+    except PermissionError:
+        return os.name == "nt"
+    except OSError:
+        return False
+    return free is False
 
 
 def last_line(output: bytes) -> str:

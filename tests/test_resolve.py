@@ -389,6 +389,7 @@ def test_scope_changes_with_the_settings_that_decide_a_resolution(tmp_path: Path
         (tmp_path / path).write_text("[tool.uv]\nresolution = 'lowest'" if "pyproject" in path else f"# {path}\nx = 1")
         scopes.append(scope())
     assert len(set(scopes)) == len(scopes)
+    assert scope(UV_LINK_MODE="copy", UV_CONCURRENT_DOWNLOADS="1", UV_HTTP_TIMEOUT="9") == scopes[-1]
     assert scope(configured=["https://me:secret@a.example/"]) == scope(configured=["https://a.example/"])
     assert scope(UV_CACHE_DIR="/x", UV_INDEX_CORP_PASSWORD="x", PATH="/bin") == scope()
 

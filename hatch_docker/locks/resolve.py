@@ -52,6 +52,12 @@ _NEEDED = frozenset(
         *("REQUESTS_CA_BUNDLE", "TEMP", "TMP", "TMPDIR", "USERPROFILE", "UV"),
     )
 )
+# Variables of uv about how it works and what it shows: what it resolves does not depend on them.
+_WITHOUT_EFFECT = (
+    *("UV_COMPILE_BYTECODE", "UV_CONCURRENT_", "UV_HTTP_", "UV_INSTALL", "UV_LINK_MODE", "UV_LOCK_TIMEOUT", "UV_LOG_"),
+    *("UV_NATIVE_TLS", "UV_NO_CACHE", "UV_NO_PROGRESS", "UV_NO_WRAP", "UV_PYTHON_", "UV_REQUEST_TIMEOUT", "UV_RUN_"),
+    *("UV_STACK_SIZE", "UV_SYSTEM_", "UV_TOOL_", "UV_VENV_"),
+)
 _PREFIXES = ("UV_", "GIT_", "SSH_", "SSL_", "XDG_", "LC_", *VERSIONS)
 _PATH = re.compile(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
 
@@ -149,7 +155,9 @@ def resolution_scope(resolver: ResolverSettings, constraints: str) -> str:
     variables = {
         name: redact_text(value)
         for name, value in resolver.environ.items()
-        if name.startswith("UV_") and not name.endswith(("_USERNAME", "_PASSWORD", "_TOKEN", "_DIR"))
+        if name.startswith("UV_")
+        and not name.startswith(_WITHOUT_EFFECT)
+        and not name.endswith(("_USERNAME", "_PASSWORD", "_TOKEN", "_DIR"))
     }
     tables: list[UvTable | None] = [each.table for each in resolver.uv_files()]
     nearest, *others = tables or [None]

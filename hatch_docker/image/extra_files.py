@@ -252,9 +252,17 @@ def _entry(files: ExtraFiles, path: Path, name: str) -> Entry:
     with path.open("rb"):
         # Its content is read when layers are made, after all checks.
         pass
-    mode = files.mode if files.mode is not None else (0o755 if status.st_mode & 0o111 else 0o644)
+    mode = files.mode if files.mode is not None else (0o755 if _is_executable(path, status) else 0o644)
     content = Plain(size=status.st_size, read=partial(_read, path))
     return Entry(path=name, mode=mode, content=content, uid=files.uid, gid=files.gid)
+
+
+def _is_executable(path: Path, status: os.stat_result) -> bool:
+    """Whether a file has the executable bit; on Windows, which has none, whether it is a script or a Linux program."""
+    if os.name != "nt":
+        return bool(status.st_mode & 0o111)
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"#!", b"\x7fELF"))
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from fake_index import Notes, serving
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.client import Index
-from hatch_docker.index.flat import name_of
+from hatch_docker.index.flat import FlatIndexes, name_of
+from hatch_docker.index.pages import Page
 from hatch_docker.index.settings import IndexSettings
 from hatch_docker.support.http import Http
+from hatch_docker.support.threads import begun
 
 PAGE = """
 <a href="files/my_pkg-1.0-py3-none-any.whl#sha256=00">a</a> <a href="/files/my-pkg-2.0.tar.gz">b</a>
@@ -43,6 +46,23 @@ def test_page_is_read_once(tmp_path: Path) -> None:
         assert (wheel.hashes, sdist.hashes) == ({"sha256": "00"}, {})
         assert [each.filename for each in index.files("other")] == ["other-1.0-py3-none-any.whl"]
         assert fake.paths() == ["/links/"]
+
+
+def test_slow_page_does_not_hold_up_others() -> None:
+    reached, release = threading.Event(), threading.Event()
+
+    def get(url: str) -> Page:
+        if "slow" in url:
+            reached.set()
+            release.wait(60)
+        return Page(url=url, media_type="text/html", body=PAGE.encode())
+
+    indexes = FlatIndexes(get)
+    slow = begun(lambda: indexes.files("http://slow.example/", "other"))
+    assert reached.wait(60)
+    assert len(indexes.files("http://index.example/", "other")) == 1
+    release.set()
+    assert len(slow()) == 1
 
 
 def test_local_page(tmp_path: Path) -> None:

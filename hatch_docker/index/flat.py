@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
@@ -13,6 +14,7 @@ from hatch_docker.index.pages import LARGEST_PAGE, IndexFile, Page, local_path, 
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import open_regular, read_regular
 from hatch_docker.support.streams import file_digest
+from hatch_docker.support.threads import once
 
 
 class FlatIndexes:
@@ -20,7 +22,7 @@ class FlatIndexes:
 
     def __init__(self, get: Callable[[str], Page | None]) -> None:
         self._get = get
-        self._listed: dict[str, list[IndexFile]] = {}
+        self._lists: dict[str, Callable[[], list[IndexFile]]] = {}
         self._lock = threading.Lock()
 
     def files(self, url: str, name: str) -> list[IndexFile]:
@@ -29,9 +31,9 @@ class FlatIndexes:
         Raises ArtifactError if the directory or the page does not exist, and NetworkError.
         """
         with self._lock:
-            if url not in self._listed:
-                self._listed[url] = _listed(url, self._get)
-            return [hashed(file) for file in self._listed[url] if name_of(file.filename) == name]
+            # A slow page holds up nobody who needs another one.
+            listed = self._lists.setdefault(url, once(partial(_listed, url, self._get)))
+        return [hashed(file) for file in listed() if name_of(file.filename) == name]
 
 
 def _listed(url: str, get: Callable[[str], Page | None]) -> list[IndexFile]:

@@ -86,6 +86,7 @@ class FakeRegistry(Loopback):
     breaks_at: int | None = None  # the byte that no download gets to
     stalled: str = ""  # requests for paths that contain it wait for `release`
     reached: threading.Event = field(default_factory=threading.Event)  # when one waits
+    halting: bool = False  # all answers stop in their bodies until `release`
     release: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event | None = None  # downloads of blobs pause after a byte until it is set
     failures: list[Failure] = field(default_factory=list)
@@ -203,7 +204,10 @@ class _Handler(QuietHandler):
             # The body lacks its end.
             self.close_connection = True
             body = body[: len(body) // 2]
-        if self.command != "HEAD":
+        if self.command != "HEAD" and self.fake.halting:
+            self.wfile.write(body[:1])
+            self.close_connection = self.fake.release.wait(60)
+        elif self.command != "HEAD":
             self.wfile.write(body)
 
     # authentication

@@ -28,7 +28,7 @@ from hatch_docker.oci.config import ImageConfig
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import upload
+from hatch_docker.oci.registry import documents, upload
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Platform
@@ -296,6 +296,19 @@ def test_requests_an_answer_again_that_breaks_off(fake: FakeRegistry, tmp_path: 
     with pytest.raises(RegistryError) as caught:
         list(registry.blob(reference, absent))
     assert caught.value.status == 404
+
+
+def test_registry_whose_answers_do_not_end_is_not_asked_again(
+    fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "OF_CONNECTION", 0.05)
+    fake.add_manifest("app", "1", image().manifest_bytes, spec.MANIFEST)
+    fake.halting, session = True, client().session
+    for _ in range(2):
+        with pytest.raises(RegistryError, match=f"{fake.host} stopped answering"):
+            documents.fetch(session, Reference(registry=fake.host, repository="app", tag="1"))
+        assert len(fake.requests) == 3
+    fake.release.set()
 
 
 def test_slow_token_service_does_not_hold_up_other_registries(tmp_path: Path) -> None:

@@ -119,6 +119,10 @@ class Http:
         self._silences.heard(host)
         return response
 
+    def give_up(self, url: str, failure: NetworkError) -> None:
+        """Ask the host of a URL nothing any more, since its answers do not come to their ends."""
+        self._silent[_host(url)] = failure
+
     def read(self, url: str, *, headers: Mapping[str, str] | None = None, limit: int = 1 << 28) -> tuple[int, bytes]:
         """The status and whole body of a GET; raises NetworkError if the body is longer than `limit` bytes."""
         from urllib3.exceptions import HTTPError

@@ -108,7 +108,7 @@ class Session:
         Raises RegistryError, also if the answer is larger than `LARGEST_ANSWER`.
         """
         attempts = _READ_ATTEMPTS if request.sending.retry else 1
-        return _again(lambda: self.read(self.open(request, access), request.url, access), attempts)
+        return self._again(lambda: self.read(self.open(request, access), request.url, access), attempts)
 
     def blob(self, url: str, headers: Mapping[str, str], access: Access) -> BaseHTTPResponse:
         """The response to a GET of a blob or, with a Range header, of its rest, with its body unread.
@@ -123,7 +123,7 @@ class Session:
                 raise self.refusal(self.read(response, url, access), access)
             return response
 
-        return _again(attempt, _READ_ATTEMPTS)
+        return self._again(attempt, _READ_ATTEMPTS)
 
     def open(self, request: Request, access: Access) -> BaseHTTPResponse:
         """Send an authorized request; return the response, of any status, with its body unread.
@@ -152,13 +152,14 @@ class Session:
         from urllib3.exceptions import HTTPError
 
         from hatch_docker.support.connections import retry_after
-        from hatch_docker.support.network_errors import translate
+        from hatch_docker.support.network_errors import is_silence, translate
 
         try:
             body = response.read(LARGEST_ANSWER + 1)
         except HTTPError as error:
-            broken = unreachable(translate(error, url), access.reference)
-            raise _BrokenAnswerError(broken.message, place=broken.place, hint=broken.hint) from None
+            failure = translate(error, url)
+            silence = failure if is_silence(error) else None
+            raise _BrokenAnswerError(unreachable(failure, access.reference), silence, url) from None
         finally:
             # The connection is in the pool again if the response was read to its end; otherwise it is useless.
             response.close()
@@ -221,6 +222,19 @@ class Session:
         with self._lock:
             return self._paces.setdefault(registry, Pace())
 
+    def _again(self, attempt: Callable[[], _T], attempts: int) -> _T:
+        """The result of one of so many attempts, which are repeated if an answer breaks off."""
+        for _ in range(attempts - 1):
+            with contextlib.suppress(_BrokenAnswerError):
+                return attempt()
+        try:
+            return attempt()
+        except _BrokenAnswerError as error:
+            if error.silence and attempts > 1:
+                # Other requests would wait for it as long, one after another.
+                self._http.give_up(error.url, error.silence)
+            raise
+
     def _lock_of(self, registry: str) -> threading.Lock:
         with self._lock:
             return self._locks.setdefault(registry, threading.Lock())
@@ -269,7 +283,7 @@ class Session:
                 raise unreachable(error, access.reference) from None
             return self.read(response, request.url, access)
 
-        answer = _again(attempt, _READ_ATTEMPTS)
+        answer = self._again(attempt, _READ_ATTEMPTS)
         if answer.status == 404:
             raise RegistryError(
                 f"the registry's token service is not at {redact(request.url)}", status=401, place=place
@@ -291,15 +305,12 @@ class Session:
 
 
 class _BrokenAnswerError(RegistryError):
-    """The connection broke within an answer."""
+    """The connection broke within an answer to a request for `url`; `silence` is the error if no byte came any more."""
 
-
-def _again(attempt: Callable[[], _T], attempts: int) -> _T:
-    """The result of one of so many attempts, which are repeated if an answer breaks off."""
-    for _ in range(attempts - 1):
-        with contextlib.suppress(_BrokenAnswerError):
-            return attempt()
-    return attempt()
+    def __init__(self, error: RegistryError, silence: NetworkError | None, url: str) -> None:
+        super().__init__(error.message, place=error.place, hint=error.hint)
+        self.silence = silence
+        self.url = url
 
 
 def names_other(answer: Answer, digest: str) -> bool:

@@ -171,7 +171,10 @@ class Http:
                 return
             except HTTPError as error:
                 failure = self._failure(error, final_url(response, url), heard, is_last=False)
-                if attempt == ATTEMPTS - 1 or silence.now() - heard >= self._most:
+                is_silent = silence.now() - heard >= self._most
+                if is_silent:
+                    self.give_up(url, failure)
+                if attempt == ATTEMPTS - 1 or is_silent:
                     raise failure from None
                 time.sleep(backoff(attempt))
                 attempt += 1

@@ -120,6 +120,7 @@ def test_analyzes_long_scripts_quickly_or_not_at_all(deb: Make, text: str) -> No
 def test_packages_that_work_without_their_scripts(deb: Make) -> None:
     assert why_needed(deb("mkdir /x\n", name="base-files")) == ""
     assert why_needed(deb("mkdir /x\n", name="python3.13-minimal")) == ""
+    assert why_needed(deb("mkdir /x\n", name="hunspell-en-us")) == ""
     assert why_needed(deb("mkdir /x\n", name="python3.13-venv"))
 
 

@@ -52,14 +52,15 @@ _NEEDLESS = _words(
 _KNOWN = _words(
     """adduser base-files base-passwd bash ca-certificates comerr-dev coreutils dash debianutils dpkg fontconfig
     fontconfig-config fonts-urw-base35 ghostscript hicolor-icon-theme kmod libc-bin libc6 libc6-dev
-    libgcrypt20 libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64 libgtk2.0-0 libgtk2.0-0t64 libhdf5-dev
-    libpam-modules libpam-runtime libpam0g librsvg2-common libwrap0 login login.defs mawk netbase
-    openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps python3-distutils
-    python3-lib2to3 readline-common redis-tools sensible-utils shared-mime-info sudo tzdata ucf
-    unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
+    libgcrypt20 libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64 libgtk-3-0 libgtk-3-0t64 libgtk2.0-0
+    libgtk2.0-0t64 libhdf5-dev libpam-modules libpam-runtime libpam0g librsvg2-common libvlc-bin libwrap0
+    login login.defs mawk netbase openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps
+    python3-distutils python3-lib2to3 readline-common redis-tools sensible-utils shared-mime-info sudo
+    tzdata ucf unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
 )
 _KNOWN_VERSIONS = re.compile(
     r"(?:lib)?python3(?:\.\d+)?(?:-minimal)?|postgresql-client-\d+|libopenblas(?:64)?-(?:openmp|pthread|serial)-dev"
+    r"|hunspell-[a-z]{2,3}(?:-[a-z]+)?"
 )
 # Replacements for packages that do not work without their scripts.
 _REPLACEMENTS = {"locales": "locales-all, which contains all locales", "vim-runtime": "vim-tiny"}

@@ -42,6 +42,7 @@ _KIND, _OWN_KIND = "optional", "own-optional"
 _FORMAT = 1
 # How many missing libraries and suggested packages a warning names.
 _MAX_NAMES, _MAX_PACKAGES = 3, 8
+_MANY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,19 +71,23 @@ def check_linkage(
     `compiled` has the normalized names of the wheels that were compiled for this image. Raises LinkageError with all
     problems of these; warns about the problems of other wheels, in one line for each.
     """
-    problems, manager = problems_of(wheels, base), manager_of(base)
+    manager = manager_of(base)
+    problems: dict[str, list[Problem]] = {}
+    for problem in problems_of(wheels, base):
+        problems.setdefault(problem.distribution, []).append(problem)
     for wheel in wheels:
-        lacking = {each.path for each in problems if each.distribution == wheel.facts.key and each.library}
+        found = problems.get(wheel.facts.key, [])
+        lacking = {each.path for each in found if each.library}
         unneeded = _optional(wheel, lacking, cache) if lacking else set()
-        optional = [each for each in problems if each.distribution == wheel.facts.key and each.path in unneeded]
-        problems = [each for each in problems if each not in optional]
-        if optional:
+        if optional := [each for each in found if each.path in unneeded]:
+            problems[wheel.facts.key] = [each for each in found if each.path not in unneeded]
             progress.note(_summary(optional, manager, "has optional modules that need"))
-    errors = [each for each in problems if each.distribution in compiled and not each.mixed]
-    for name in dict.fromkeys(each.distribution for each in problems):
-        warnings = [each for each in problems if each.distribution == name and each not in errors]
+    errors: list[Problem] = []
+    for name, found in problems.items():
         # Ready-made wheels may have libraries for several systems. A compiled wheel should not.
-        if warnings := [each for each in warnings if not each.mixed or name in compiled]:
+        fatal = [each for each in found if not each.mixed] if name in compiled else []
+        errors += fatal
+        if warnings := [each for each in found if each.mixed == (name in compiled)]:
             progress.warn(_summary(warnings, manager))
     if errors:
         raise LinkageError(
@@ -119,8 +124,11 @@ def _libraries(wheel: PreparedWheel) -> Iterator[tuple[str, Library]]:
 
 
 def _problems(wheel: PreparedWheel, base: BaseFacts, provided: Set[str]) -> Iterator[Problem]:
-    mismatches = {path: reason for path, library in _libraries(wheel) if (reason := _mismatch(library, base.python))}
-    for path, library in _libraries(wheel):
+    libraries = dict(_libraries(wheel))
+    mismatches = {path: reason for path, library in libraries.items() if (reason := _mismatch(library, base.python))}
+    # A wheel for any platform may have libraries for several.
+    for_any, mixed = _for_any(wheel), len(mismatches) < len(libraries)
+    for path, library in libraries.items():
         if path not in mismatches:
             yield from (
                 Problem(
@@ -132,9 +140,7 @@ def _problems(wheel: PreparedWheel, base: BaseFacts, provided: Set[str]) -> Iter
                 for name in library.needed
                 if not _is_present(name, library, base, provided)
             )
-        # A wheel for any platform may have libraries for several.
-        elif not _for_any(wheel):
-            mixed = len(mismatches) < sum(1 for _ in _libraries(wheel))
+        elif not for_any:
             yield Problem(distribution=wheel.facts.key, path=path, message=mismatches[path], mixed=mixed)
 
 
@@ -161,7 +167,8 @@ def _guarded(wheel: PreparedWheel, paths: Set[str]) -> set[str]:
             if not place.endswith(".py") or test_directory(place) or info.file_size > READ_LIMIT:
                 continue
             source = file.read(path)
-            if any(end in source for end in ends):
+            # To look for each in turn is fast for a few only.
+            if len(ends) > _MANY or any(end in source for end in ends):
                 for name, may_fail in guarded_imports(source, place, names):
                     imports.setdefault(name, []).append(may_fail)
     return {names[name] for name, found in imports.items() if all(found)}

@@ -119,7 +119,9 @@ class _Changes:
         return known
 
     def _target_of(self, path: str) -> str | None:
-        return self._links.get(path) if path in self.added or self._stays(path) else None
+        link = self._links.get(path)
+        # Only for links, of which there are few in a path, all directories above are looked at.
+        return link if link is not None and (path in self.added or self._stays(path)) else None
 
     def _stays(self, path: str) -> bool:
         """Whether a path of the lower layers is still there."""

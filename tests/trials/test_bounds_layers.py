@@ -210,3 +210,15 @@ def test_a_link_takes_a_limited_number_of_steps(target: str) -> None:
     nodes = Nodes(read(tar_of(*links)).nodes)
     assert links_of(Filesystem(nodes)) == {}
     assert nodes.asked <= 100 * 301
+
+
+def test_a_link_of_a_lower_layer_to_a_deep_directory_is_followed_in_linear_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deep = "/".join("a" * 200)
+    links, files = (
+        tar_of(*((f"l{each}", f"/{deep}{each}") for each in range(9))),
+        tar_of(*((f"l{each}/f", "") for each in range(9))),
+    )
+    assert f"{deep}8/f" in read(links, files).nodes
+    assert steps_of(monkeypatch, links, files) < 10 * 200 * 2

@@ -5,6 +5,8 @@ import posixpath
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Layer
 from hatch_docker.oci.merging import merge
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.paths import resolve
 from hatch_docker.support.streams import digest_of
 
 Member = tuple[str, str, str]  # name, kind, content or target
@@ -51,6 +54,16 @@ def folder(name: str) -> Member:
 
 def link(name: str, target: str) -> Member:
     return (name, "link", target)
+
+
+# Entries of few names, so that links lead to each other, and are replaced.
+_PATHS = st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=3).map("/".join)
+_PLACES = (
+    st.builds(file, _PATHS)
+    | st.builds(folder, _PATHS)
+    | st.builds(link, _PATHS, st.sampled_from(["a", "b", "a/b", "../b", "/", "/b/a", "."]))
+    | st.builds(lambda path: file(f"{path}/.wh.a"), _PATHS)
+)
 
 
 def merged(*layers: list[Member], wanted: Callable[[str], bool] = lambda _path: True) -> Filesystem:
@@ -152,6 +165,21 @@ class TestLayers:
     def test_link_that_is_replaced_or_removed_is_not_followed(self, gone: list[Member]) -> None:
         files = merged([folder("usr/lib"), link("lib", "usr/lib")], [*gone, file("lib/x")])
         assert (files.nodes["lib"].kind, files.nodes["lib/x"].kind) == ("dir", "file")
+
+    @given(st.lists(st.lists(_PLACES, max_size=8), min_size=1, max_size=3))
+    def test_what_is_known_of_directories_is_right(self, layers: list[list[Member]]) -> None:
+        def directory(changes: Any, path: str) -> str:
+            return resolve(path, changes._target_of)
+
+        def attempt() -> dict[str, str] | None:
+            try:
+                return listing(merged(*layers))
+            except ImageError:
+                return None
+
+        found = attempt()
+        with mock.patch.object(merging._Changes, "directory", directory):
+            assert attempt() == found
 
     def test_writing_through_a_loop_is_an_error(self) -> None:
         with pytest.raises(ImageError, match="too many levels of symbolic links"):

@@ -113,9 +113,10 @@ class _Changes:
             unknown.append(name)
         for name in reversed(unknown):
             path, known = posixpath.join(path, name), posixpath.join(known, name)
-            if known in self._links:
-                known = resolve(known, self._target_of)
-            self._directories[path] = known
+            if self._target_of(known) is not None:
+                # What a link leads to has no links above it, and is known from now on.
+                known = self.directory(resolve(known, self._target_of))
+            self._directories[path] = self._directories[known] = known
         return known
 
     def _target_of(self, path: str) -> str | None:

@@ -204,9 +204,9 @@ class TestSandbox:
         _wait_until_gone(str(box.path))
 
     def test_it_ends_with_its_parent(self, box: Box) -> None:
-        box.path.write_bytes(packed())
-        text = "print('started', flush=True)\nwhile True: pass"
-        command = sandboxed(box.path, PYTHON, "-S", "-c", text + f"  # {box.path}")
+        text = b"print('started', flush=True)\nwhile True: pass"
+        box.path.write_bytes(packed() + joined([b"usr/script.py", text]))
+        command = sandboxed(box.path, PYTHON, "-S", "/usr/script.py", str(box.path))
         with subprocess.Popen(command, stdout=subprocess.PIPE) as started:
             assert started.stdout is not None
             assert started.stdout.readline() == b"started\n"

@@ -150,6 +150,20 @@ class TestBlobs:
         assert Cache(cache.root).blob(DIGEST) is None
         assert cache.add([DATA], DIGEST, what="it").read_bytes() == DATA
 
+    def test_next_run_removes_what_was_left_while_room_was_made(self, cache: Cache) -> None:
+        cache.put("kind", "key", {})
+        program = (
+            "import os, pathlib, sys; from hatch_docker.support import room\n"
+            "pathlib.Path.replace = lambda *_: os._exit(9)\n"
+            "room.counted(pathlib.Path(sys.argv[1]), 1)"
+        )
+        root = Path(__file__).parent.parent
+        ended = subprocess.run([sys.executable, "-c", program, str(cache.root)], cwd=root, check=False)
+        assert ended.returncode == 9
+        assert list((cache.root / "tmp").iterdir())
+        Cache(cache.root).put("kind", "other", {})
+        assert not list((cache.root / "tmp").iterdir())
+
     @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
     def test_files_have_the_umasks_mode(self, cache: Cache) -> None:
         created = cache.root.parent / "created"

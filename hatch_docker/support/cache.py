@@ -330,6 +330,8 @@ class Cache:
                 for each in (RUNS, LOCKS, TEMPORARY):
                     (self.root / each).mkdir(exist_ok=True)
                 with runs.excluding(folder, patience=0) as alone_here:
+                    if alone_here:
+                        sweep(self.root / TEMPORARY, room.REMOVING, seconds=-math.inf)
                     for name in runs.ended(folder) if alone_here else ():
                         sweep(self.root / TEMPORARY, f"{name}-", seconds=-math.inf)
                         remove_free(self.root / LOCKS)

@@ -150,6 +150,17 @@ class TestBlobs:
         assert Cache(cache.root).blob(DIGEST) is None
         assert cache.add([DATA], DIGEST, what="it").read_bytes() == DATA
 
+    def test_next_run_removes_what_a_thread_wrote_when_its_run_had_ended(self, cache: Cache) -> None:
+        used = Cache(cache.root)
+        with cache.temporary() as partial, used.temporary() as other:
+            # As at the exit of an interrupted process.
+            run = cache.root / "running" / partial.name.partition("-")[0]
+            assert run.exists()
+            run.unlink()
+            Cache(cache.root).put("kind", "key", {})
+            assert not partial.exists()
+            assert other.exists()
+
     def test_next_run_removes_what_was_left_while_room_was_made(self, cache: Cache) -> None:
         cache.put("kind", "key", {})
         program = (

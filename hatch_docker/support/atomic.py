@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +19,8 @@ from hatch_docker.errors import OutputError
 from hatch_docker.support.flocks import try_lock
 
 _STALE_SECONDS = 24 * 3600
-_PARTIAL = re.compile(r"(?:[0-9a-f]{32}-)?hatch-docker-[0-9a-f]{32}")
+# A temporary file, after the name of the run that it is of.
+_PARTIAL = re.compile(r"(?:([0-9a-f]{32})-)?hatch-docker-[0-9a-f]{32}")
 # A file that `replacing` writes.
 _UNFINISHED = re.compile(r"\..+\.hatch-docker-[0-9a-f]{32}", re.DOTALL)
 _HINTS = {
@@ -181,19 +182,25 @@ def publish(partial: Path, path: Path) -> None:
     partial.replace(path)
 
 
-def sweep(directory: Path, prefix: str = "", *, seconds: float = _STALE_SECONDS) -> None:
-    """Remove files of `partial_file` that nobody wrote for a day, or so many `seconds`: their processes were killed.
+def sweep(directory: Path, running: Collection[str] | None = None) -> None:
+    """Remove files of `partial_file` whose processes were killed: nobody wrote them for a day.
 
-    Nothing is removed if `directory` is a symbolic link: the target may belong to another user.
+    With the names of the runs that go on, those of all other runs are removed at once. Nothing is removed if
+    `directory` is a symbolic link: the target may belong to another user.
     """
-    oldest = time.time() - seconds
     with contextlib.suppress(OSError):
         # On Windows, junctions are links too.
         if directory.is_symlink() or getattr(directory.lstat(), "st_reparse_tag", False):
             return
         for path in directory.iterdir():
-            if path.name.startswith(prefix) and _PARTIAL.fullmatch(path.name, len(prefix)):
+            if partial := _PARTIAL.fullmatch(path.name):
                 with contextlib.suppress(OSError):
                     status = path.lstat()
-                    if stat.S_ISREG(status.st_mode) and status.st_mtime <= oldest:
+                    if stat.S_ISREG(status.st_mode) and _is_left(partial[1], status.st_mtime, running):
                         path.unlink()
+
+
+def _is_left(run: str | None, written: float, running: Collection[str] | None) -> bool:
+    if run is not None and running is not None:
+        return run not in running
+    return written <= time.time() - _STALE_SECONDS

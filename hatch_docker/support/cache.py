@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
 import shutil
 import tempfile
@@ -331,10 +330,9 @@ class Cache:
                     (self.root / each).mkdir(exist_ok=True)
                 with runs.excluding(folder, patience=0) as alone_here:
                     if alone_here:
-                        sweep(self.root / TEMPORARY, room.REMOVING, seconds=-math.inf)
-                    for name in runs.ended(folder) if alone_here else ():
-                        sweep(self.root / TEMPORARY, f"{name}-", seconds=-math.inf)
-                        remove_free(self.root / LOCKS)
+                        if runs.remove_ended(folder):
+                            remove_free(self.root / LOCKS)
+                        sweep(self.root / TEMPORARY, runs.running(folder))
         return runs.Run(folder)
 
     def _is_ours(self) -> bool:

@@ -18,8 +18,8 @@ BLOCK = 4096
 # The directory of seals, and those that hold no entries.
 SEALS, TEMPORARY, LOCKS, RUNS = "verified", "tmp", "locks", "running"
 _OTHERS = frozenset({BLOBS, SEALS, TEMPORARY, LOCKS, RUNS})
-# Begins the names of files of whoever removes entries, which is one run at a time.
-REMOVING = f"{'0' * 32}-"
+# In the place of a run's name, in those of files of whoever removes entries: that is one run at a time.
+_REMOVING = "0" * 32
 _TOTAL = "size"
 # How much is left of the limit after entries were removed, so that not every run removes some.
 _KEPT_PART = 0.9
@@ -173,7 +173,7 @@ def _blob(item: os.DirEntry[str], status: os.stat_result, seal: Path) -> Entry:
 
 def _temporary(root: Path) -> Path:
     """A path for a file that the next run removes if this one is killed."""
-    return root / TEMPORARY / f"{REMOVING}hatch-docker-{os.urandom(16).hex()}"
+    return root / TEMPORARY / f"{_REMOVING}-hatch-docker-{os.urandom(16).hex()}"
 
 
 def _status(item: os.DirEntry[str]) -> os.stat_result | None:

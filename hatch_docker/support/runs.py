@@ -9,7 +9,6 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -61,13 +60,18 @@ def excluding(folder: Path, *, patience: float) -> AbstractContextManager[bool |
     return locked(folder / _GATE, patience=patience)
 
 
-def ended(folder: Path) -> Iterator[str]:
-    """The names of the runs that ended without saying so, each removed after it was used. Only while `excluding`."""
-    for path in _runs(folder):
-        if not _goes_on(path):
-            yield path.name
-            with contextlib.suppress(OSError):
-                path.unlink()
+def remove_ended(folder: Path) -> bool:
+    """Remove the files of runs that ended without saying so: whether there were any. Only while `excluding`."""
+    ended = [path for path in _runs(folder) if not _goes_on(path)]
+    for path in ended:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return bool(ended)
+
+
+def running(folder: Path) -> frozenset[str]:
+    """The names of the runs that go on. Only while `excluding`, after `remove_ended`."""
+    return frozenset(path.name for path in _runs(folder))
 
 
 def oldest(folder: Path) -> int:

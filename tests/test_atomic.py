@@ -6,6 +6,7 @@ import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -91,6 +92,21 @@ class TestReplacing:
         text = path.read_text()
         assert text == text[:2] * 5000
         assert names(tmp_path) == ["file"]
+
+    @pytest.mark.skipif(os.name == "nt", reason="there it is not seen who writes a file")
+    def test_a_file_that_is_made_again_meanwhile_stays(self, tmp_path: Path) -> None:
+        left = tmp_path / f".file.hatch-docker-{32 * '0'}"
+        left.touch()
+
+        def lock(_descriptor: int) -> bool:
+            # Another process removed it, and its writer has not noticed the lock of that one.
+            left.unlink()
+            left.write_text("again")
+            return True
+
+        with mock.patch("hatch_docker.support.atomic.try_lock", lock):
+            atomic._remove_free(left)
+        assert left.read_text() == "again"
 
     @pytest.mark.skipif(os.name == "nt", reason="there it is not seen who writes a file")
     def test_removes_files_of_killed_processes(self, tmp_path: Path) -> None:

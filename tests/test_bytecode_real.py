@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,9 @@ def install(base: Base, services: Services, folder: Path) -> TargetPython:
         path.write_bytes(content)
         path.chmod(0o755)
         loader = str(path) if path.name.startswith("ld-") else loader
+    # Python 3.13 imports it for `-c`, and the archive has no module that compiling does not need.
+    library = root / posixpath.dirname(posixpath.dirname(python.interpreter)).strip("/") / "lib" / python.lib_name
+    (library / "linecache.py").write_text("def _register_code(*_): pass\n")
     program = folder / f"python{python.minor}"
     script = f'exec {loader} --library-path {root / LIBRARIES} {root}{python.interpreter} "$@"'
     program.write_text(f"#!/bin/sh\n{script}\n")

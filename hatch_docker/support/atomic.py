@@ -149,6 +149,9 @@ def _remove_free(path: Path) -> None:
         free = try_lock(file.fileno())
         if free is False or (free is None and status.st_mtime > time.time() - _STALE_SECONDS):
             return
+        # Whoever else found it free may have removed it, and its writer made it again.
+        if free and not os.fstat(file.fileno()).st_nlink:
+            return
         if free:
             path.unlink()
             return

@@ -73,9 +73,11 @@ class Engine:
         api.timeout = _TIMEOUT_SECONDS
         return cls(api, connect, facts)
 
-    @property
+    @cached_property
     def _api(self) -> APIClient:
-        return self._connect()
+        api = self._connect()
+        weakref.finalize(self, api.close)
+        return api
 
     @property
     def platform(self) -> Platform:

@@ -103,3 +103,24 @@ def test_ignored_signals_stay_ignored() -> None:
     code = BLOCK.replace("with ended", f"{ignoring}with ended").replace("BODY", SEND).replace("AFTER", "pass")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_interrupted_while_a_class_is_made(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from hatch_docker.frontends.cli import main
+
+class Name:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+
+def read_build(arguments):
+    class Owner:
+        name = Name()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main.read_build = read_build
+main.main(["build"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -24,8 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ended_by_signals():
         try:
             status = _run(sys.argv[1:] if arguments is None else arguments)
-        except KeyboardInterrupt:
-            # Before there is a session: while modules are imported.
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # Before there is a session: while modules are imported. Before Python 3.12, what is raised while a class is
+            # made becomes a RuntimeError.
+            if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
             print_error("interrupted")
             status = 130
         if status:

@@ -1,7 +1,7 @@
 """The requirements of tests, such as an engine: checked once; tests without theirs are skipped, with a summary.
 
-`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,debian,tools,pythons,seeds` makes a missing one an error, so
-that nothing is skipped unnoticed.
+`HATCH_DOCKER_TEST_REQUIRE=engine,registry,base,network,debian,tools,pythons,seeds,trials` makes a missing one an error,
+so that nothing is skipped unnoticed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A relay on loopback to the engine, which can hang or break."""
+"""A relay on loopback, to the engine or another host, which can hang or break."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ import os
 import socket
 import threading
 from types import TracebackType
+from typing import TypeVar
+
+_T = TypeVar("_T", bound="Relay")
 
 
 class Relay:
-    """Forwards bytes to the engine of DOCKER_HOST and back, for the duration of its `with` block."""
+    """Forwards bytes to `target` and back, for the duration of its `with` block; by default to that of DOCKER_HOST."""
 
-    def __init__(self) -> None:
-        self._target = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    def __init__(self, target: str = "") -> None:
+        self._target = target or os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         self._still = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._cut = False
 
     @property
+    def host(self) -> str:
+        """Its own host and port."""
+        return f"127.0.0.1:{self._server.getsockname()[1]}"
+
+    @property
     def address(self) -> str:
         """The value for DOCKER_HOST."""
-        return f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
+        return f"tcp://{self.host}"
 
-    def __enter__(self) -> Relay:
+    def __enter__(self: _T) -> _T:
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 
@@ -64,15 +72,21 @@ class Relay:
                 self._open += [client, engine]
                 if self._cut:
                     return
-                back = threading.Thread(target=self._copy, args=(engine, client), daemon=True)
+                asked = threading.Event()
+                back = threading.Thread(target=self._copy, args=(engine, client, asked, True), daemon=True)
                 back.start()
-                self._copy(client, engine)
+                self._copy(client, engine, asked, False)
                 back.join()
 
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+    def _copy(self, source: socket.socket, target: socket.socket, asked: threading.Event, back: bool) -> None:
+        """Forward one direction; `asked` is for both of a connection."""
         with contextlib.suppress(OSError):
-            while chunk := source.recv(1 << 16):
+            while chunk := source.recv(1 << 13):
                 if not self._still:
-                    target.sendall(chunk)
+                    self.forward(chunk, target, asked, back)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+    def forward(self, chunk: bytes, target: socket.socket, asked: threading.Event, back: bool) -> None:
+        """Send what was received on."""
+        target.sendall(chunk)

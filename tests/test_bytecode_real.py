@@ -27,6 +27,7 @@ from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.image.bytecode.ways import WAYS, open_compiler
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
+from hatch_docker.support import foreign
 
 pytestmark = pytest.mark.skipif(bool(refusal()), reason=f"no namespaces here: {refusal()}")
 SANDBOX, CONTAINER, HOST = WAYS
@@ -129,12 +130,10 @@ def test_another_cpu_has_the_bytes_of_this_one(bench: Bench) -> None:
 def test_no_way_is_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     base = bench.base()
     # What the seccomp profile of containers does.
-    text = (known.FOLDER / "sandbox.py").read_text().replace("unshare", "acct")
-    folder = bench.services.root / "scripts"
-    folder.mkdir()
-    (folder / "sandbox.py").write_text(text)
-    monkeypatch.setattr(start, "FOLDER", folder)
-    monkeypatch.setattr(known, "FOLDER", folder)
+    script = bench.services.root / "sandbox.py"
+    script.write_text(foreign.SANDBOX.read_text().replace("unshare", "acct"))
+    monkeypatch.setattr(start, "SANDBOX", script)
+    monkeypatch.setattr(known, "SANDBOX", script)
     bench.services = make_services(bench.services.root, Settings(cache_dir=str(bench.services.cache.root)))
     with pytest.raises(BytecodeUnavailableError) as raised:
         bench.open(base, *WAYS)

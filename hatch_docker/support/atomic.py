@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 from hatch_docker.errors import OutputError
 from hatch_docker.support.flocks import try_lock
 
-_STALE_SECONDS = 24 * 3600
+# Where files have no locks, what nobody wrote for so long is taken for abandoned.
+STALE_SECONDS = 24 * 3600
 # A temporary file, after the name of the run that it is of.
 _PARTIAL = re.compile(r"(?:([0-9a-f]{32})-)?hatch-docker-[0-9a-f]{32}")
 # A file that `replacing` writes.
@@ -147,7 +148,7 @@ def _remove_free(path: Path) -> None:
         return
     with path.open("r+b") as file:
         free = try_lock(file.fileno())
-        if free is False or (free is None and status.st_mtime > time.time() - _STALE_SECONDS):
+        if free is False or (free is None and status.st_mtime > time.time() - STALE_SECONDS):
             return
         # Whoever else found it free may have removed it, and its writer made it again.
         if free and not os.fstat(file.fileno()).st_nlink:
@@ -206,4 +207,4 @@ def sweep(directory: Path, running: Collection[str] | None = None) -> None:
 def _is_left(run: str | None, written: float, running: Collection[str] | None) -> bool:
     if run is not None and running is not None:
         return run not in running
-    return written <= time.time() - _STALE_SECONDS
+    return written <= time.time() - STALE_SECONDS

@@ -25,8 +25,8 @@ NEEDED = (
 # The prefixes of variables that tell a local directory its version, such as SETUPTOOLS_SCM_PRETEND_VERSION.
 VERSIONS = ("SETUPTOOLS_SCM_", "VCS_VERSIONING_", "PDM_BUILD_SCM_", "POETRY_DYNAMIC_VERSIONING_")
 PROXIES = frozenset(f"{kind}_PROXY" for kind in ("ALL", "HTTP", "HTTPS", "NO"))
-# The script that runs a command in namespaces of its own, and its option.
-_SANDBOX, _HIDE = Path(__file__).parent / "sandbox.py", "--hide-processes"
+# The script that runs a command in namespaces of its own, and its option for a command of this machine.
+SANDBOX, _HIDE = Path(__file__).parent / "sandbox.py", "--hide-processes"
 
 
 def hiding(command: Sequence[str]) -> Sequence[str]:
@@ -38,4 +38,4 @@ def hiding(command: Sequence[str]) -> Sequence[str]:
         return command
     if not shutil.which(command[0]):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
-    return [sys.executable, "-I", "-S", str(_SANDBOX), _HIDE, *command]
+    return [sys.executable, "-I", "-S", str(SANDBOX), _HIDE, *command]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hatch_docker.support.atomic import writing
+from hatch_docker.support.atomic import STALE_SECONDS, writing
 from hatch_docker.support.flocks import try_lock
 
 _PREFIX = "hatch-docker-"
@@ -19,8 +19,6 @@ _PREFIX = "hatch-docker-"
 _NAME = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
 # The file that a process locks as long as it uses a directory, and the directory beside it that it uses.
 _LOCK, _FILES = ".hatch-docker.lock", "files"
-# Where files have no locks, a directory is taken for abandoned after this time.
-_STALE_SECONDS = 24 * 3600
 
 
 @contextlib.contextmanager
@@ -73,7 +71,7 @@ def _sweep(item: os.DirEntry[str]) -> None:
     with open(os.open(Path(item.path, _LOCK), os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))) as file:  # noqa: PTH123
         free = try_lock(file.fileno())
         if free is None:
-            free = time.time() - status.st_mtime > _STALE_SECONDS
+            free = time.time() - status.st_mtime > STALE_SECONDS
     if free:
         # Nobody locks it again: its process has ended.
         shutil.rmtree(item.path, ignore_errors=True)

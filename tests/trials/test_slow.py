@@ -5,19 +5,18 @@ With HATCH_DOCKER_TEST_TRIALS of 1000 or more, each takes minutes: more than a h
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import socket
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 from base_maker import FakeBase, serve
 from builds import Bench
 from fake_registry import FakeRegistry
+from relay import Relay
 
 pytestmark = pytest.mark.trials
 
@@ -26,60 +25,24 @@ _IS_LONG = int(os.environ.get("HATCH_DOCKER_TEST_TRIALS") or 0) >= 1000
 _SIZE, _RATE, _STORING = (22_000_000, 100_000, 120.0) if _IS_LONG else (300_000, 300_000, 1.0)
 
 
-class Slow:
-    """Passes connections on to a host, at `rate` bytes a second; it waits `storing` seconds after a whole upload."""
+class Slow(Relay):
+    """Forwards `rate` bytes a second, and waits `storing` seconds before the answer to the end of an upload."""
 
     def __init__(self, target: str, *, rate: float = float("inf"), storing: float = 0.0) -> None:
-        self._target, self._rate, self._storing = target, rate, storing
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.host = f"127.0.0.1:{self._server.getsockname()[1]}"
+        super().__init__(f"tcp://{target}")
+        self._rate, self._storing = rate, storing
         self.held = 0
 
-    def __enter__(self) -> Slow:
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                threading.Thread(target=self._pass, args=(client,), daemon=True).start()
-
-    def _pass(self, client: socket.socket) -> None:
-        host, _, port = self._target.partition(":")
-        with contextlib.suppress(OSError), client, socket.create_connection((host, int(port))) as server:
-            stored = threading.Event()
-            back = threading.Thread(target=self._copy, args=(server, client, stored), daemon=True)
-            back.start()
-            self._copy(client, server, None, stored)
-            back.join()
-
-    def _copy(
-        self,
-        source: socket.socket,
-        target: socket.socket,
-        held: threading.Event | None = None,
-        stored: threading.Event | None = None,
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := source.recv(8192):
-                if stored and chunk.startswith(b"PUT /") and b"/blobs/uploads/" in chunk:
-                    stored.set()
-                if held and held.is_set():
-                    held.clear()
-                    self.held += 1
-                    time.sleep(self._storing)
-                target.sendall(chunk)
-                time.sleep(len(chunk) / self._rate)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+    def forward(self, chunk: bytes, target: socket.socket, asked: threading.Event, back: bool) -> None:
+        """Send what was received on, later."""
+        if not back and chunk.startswith(b"PUT /") and b"/blobs/uploads/" in chunk:
+            asked.set()
+        if back and asked.is_set():
+            asked.clear()
+            self.held += 1
+            time.sleep(self._storing)
+        super().forward(chunk, target, asked, back)
+        time.sleep(len(chunk) / self._rate)
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from hatch_docker.image.bytecode.chunks import compiler_of
 from hatch_docker.image.bytecode.compiler import Source
 from hatch_docker.image.bytecode.frames import identity_of
 from hatch_docker.image.bytecode.process import Programs
+from hatch_docker.support.foreign import SANDBOX
 
 # The directory of all shared libraries in an archive of files, for LD_LIBRARY_PATH.
 LIBRARIES = "hatch-docker"
 # Where an interpreter in a sandbox finds `main`. For `-c`, Python 3.13 would import some modules more.
 _SCRIPT = f"/{LIBRARIES}/main.py"
-# Where the script of the sandbox is.
-FOLDER = Path(__file__).parents[2] / "support"
 
 
 def environ() -> Mapping[str, str]:
@@ -32,8 +31,7 @@ def sandboxed(files: Path, program: str, *arguments: str) -> tuple[str, ...]:
     """The command that runs a program of an archive of files in a sandbox."""
     variables = [f"{name}={value}" for name, value in environ().items()]
     main = str(Path(__file__).with_name("main.py"))
-    sandbox = (sys.executable, "-I", "-S", str(FOLDER / "sandbox.py"))
-    return (*sandbox, str(files), main, _SCRIPT, *variables, program, *arguments)
+    return (sys.executable, "-I", "-S", str(SANDBOX), str(files), main, _SCRIPT, *variables, program, *arguments)
 
 
 def compiling_command(files: Path, interpreter: str) -> tuple[str, ...]:

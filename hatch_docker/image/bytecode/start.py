@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from hatch_docker.base.image import Base
-from hatch_docker.image.bytecode.known import FOLDER, KnownPython
+from hatch_docker.image.bytecode.known import KnownPython
 from hatch_docker.image.bytecode.process import script
 from hatch_docker.image.bytecode.select import cache_name
 from hatch_docker.services import Services
+from hatch_docker.support.foreign import SANDBOX
 
 # Part of an archive's cache key: raise it when the same image gives another archive.
 FORMAT = 2
@@ -27,7 +28,7 @@ def archive_key(base: Base) -> str:
 def identity_key(files: Path) -> str:
     """The cache key of how an archive's interpreter answers: the machine, the files, and the code that starts it."""
     machine = json.dumps([*os.uname(), os.geteuid()])
-    return f"{machine} {files.name} {script()}{(FOLDER / 'sandbox.py').read_text(encoding='utf-8')}"
+    return f"{machine} {files.name} {script()}{SANDBOX.read_text(encoding='utf-8')}"
 
 
 def known_python(base: Base, services: Services, *, optimization: int) -> KnownPython | None:

@@ -41,8 +41,9 @@ from hatch_docker.stamps import host
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http
 
-# Background processes of a shell ignore Ctrl-C, and so would the builds that tests interrupt.
+# Background processes of a shell ignore Ctrl-C, and those of nohup hang-ups. So would the builds that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Tests compare what builds leave in projects, whose modules some of them import here or in a child process. Only the
 # modules of the tests are compiled once, see pytest_collection.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from base_maker import FakeBase
@@ -122,7 +123,11 @@ class TestALock:
         bench.made(project)
         assert not (project / "dist/debian.shop.lock").exists()
 
-    def test_requests_the_snapshot_that_has_the_packages(self, bench: DebianBench) -> None:
+    def test_requests_the_snapshot_that_has_the_packages(
+        self, bench: DebianBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The tests may have begun before midnight.
+        monkeypatch.setattr("hatch_docker.services.datetime", SimpleNamespace(now=lambda _zone: NOW))
         bench.archive.snapshot(NOW.replace(hour=0, minute=0, second=0))
         dated = bench.archive.settings(dated=True)
         locked(bench, project := bench.project(), **dated)

@@ -234,8 +234,11 @@ def looking_once_what_is_installed() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all builds of real projects, so that common files are downloaded once."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache for all builds of real projects, so that common files are downloaded and made once by all workers."""
+    run = tmp_path_factory.getbasetemp()
+    cache = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "shared-cache"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    return cache
 
 
 @pytest.fixture

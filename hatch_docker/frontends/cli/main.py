@@ -6,6 +6,7 @@ interrupted. A build that its stamp replays ends before argparse, or anything la
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -46,6 +47,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     from hatch_docker.frontends.cli.program import run
 
+    gc.enable()
     return run(arguments, stamp)
 
 

@@ -16,10 +16,12 @@ from typing import Any
 
 import builds
 import pytest
+from compilations import lock_of_sdists
 from containers import address, answer, environment, output, running
 from docker import DockerClient
 from docker.models.containers import Container
 from project_maker import make_project
+from sdist_maker import EXTENSION, make_sdist
 
 from hatch_docker.engine.client import Engine
 from hatch_docker.oci.spec import Platform
@@ -36,6 +38,30 @@ CPUS = {"linux/amd64": 62, "linux/arm64": 183}
 emulated_for_minutes = pytest.mark.skipif(
     not os.environ.get("HATCH_DOCKER_TEST_EMULATION"), reason="takes minutes; set HATCH_DOCKER_TEST_EMULATION=1"
 )
+
+# Importing setuptools takes an emulated CPU minutes.
+BACKEND = """
+import os, subprocess, sysconfig, zipfile
+
+def build_wheel(folder, settings=None, metadata=None):
+    headers = sysconfig.get_path("include")
+    subprocess.run(["cc", "-shared", "-fPIC", "-I" + headers, "_demo.c", "-o", "_demo.so"], check=True)
+    tag = "cp313-cp313-linux_" + os.uname().machine
+    info = "demo-1.0.dist-info/"
+    files = {
+        info + "METADATA": "Metadata-Version: 2.1\\nName: demo\\nVersion: 1.0\\n",
+        info + "WHEEL": "Wheel-Version: 1.0\\nGenerator: demo\\nRoot-Is-Purelib: false\\nTag: " + tag + "\\n",
+    }
+    record = info + "RECORD"
+    files[record] = "".join(path + ",,\\n" for path in ("_demo.so", *files, record))
+    name = "demo-1.0-" + tag + ".whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        archive.write("_demo.so")
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return name
+"""
+IN_TREE = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 pytestmark = [pytest.mark.debian, pytest.mark.network]
 
@@ -173,13 +199,14 @@ def test_service_answers_in_an_emulation(arm64: str, client: DockerClient) -> No
 @pytest.mark.engine
 @pytest.mark.usefixtures("emulation")
 def test_compiles_for_arm64_in_an_emulation(shared_cache: Path, tmp_path: Path) -> None:
-    project = make_project(
-        tmp_path / "shop", dependencies=["markupsafe"], docker='base = "debian"\nno-binary = ["markupsafe"]'
-    )
+    source = {"backend.py": BACKEND, "_demo.c": EXTENSION.format(module="demo")}
+    sdist = make_sdist(tmp_path, files=source, pyproject=IN_TREE)
+    project = make_project(tmp_path / "shop", dependencies=["demo"], docker='base = "debian"')
+    (project / "pylock.toml").write_text(lock_of_sdists(sdist))
     outcome = builds.build(project, env=environment(shared_cache, HATCH_DOCKER_PLATFORMS="linux/arm64"))
     assert outcome.code == 0, outcome.err
     (wheel,) = builds.result_of(project)["compiled"]
-    assert wheel["name"] == "markupsafe"
+    assert wheel["name"] == "demo"
     members = builds.read(builds.archive_of(project)).contents
-    (module,) = (data for path, data in members.items() if "_speedups" in path and path.endswith(".so"))
+    (module,) = (data for path, data in members.items() if path.endswith("/site-packages/_demo.so"))
     assert struct.unpack_from("<H", module, 18)[0] == CPUS["linux/arm64"]

@@ -214,7 +214,8 @@ def probe(container: Container, target: TargetPython, builder: str, *, write: Ca
 
 
 def _run(container: Container, python: str, operation: str, write: Callable[[bytes], object]) -> int:
-    command = [python, "-I", "-B", f"{WORK}/inside.py", operation]
+    # Bytecode is written for the operations that follow: bases have none of the standard library.
+    command = [python, "-I", f"{WORK}/inside.py", operation]
     return container.run(command, write=write, environ=_ENVIRON)
 
 

@@ -141,7 +141,14 @@ class BytecodeUnavailableError(HatchDockerError):
 
 
 class NetworkError(HatchDockerError):
-    """A host that does not answer, or whose answer breaks HTTP or the API."""
+    """A host that does not answer, or whose answer breaks HTTP or the API.
+
+    `silence` is for how many seconds it was waited for in vain, 0 if that is not the reason.
+    """
+
+    def __init__(self, message: str, *, place: str = "", hint: str = "") -> None:
+        super().__init__(message, place=place, hint=hint)
+        self.silence: float = 0
 
 
 class RegistryError(NetworkError):

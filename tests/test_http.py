@@ -3,30 +3,47 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
+import io
 import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import _proxy_bypass_macosx_sysconf  # type: ignore[attr-defined]
 
 import pytest
+import urllib3.util.connection
 from hypothesis import given
 from hypothesis import strategies as st
 from loopback import QuietServer
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NameResolutionError, ReadTimeoutError, SSLError
 
-from hatch_docker.errors import NetworkError
+from hatch_docker.debian.archive import Archive, Trust
+from hatch_docker.debian.sources import Mirror, Mirrors
+from hatch_docker.errors import DebianError, NetworkError
+from hatch_docker.index.client import Index
+from hatch_docker.index.settings import IndexSettings
+from hatch_docker.oci import spec
+from hatch_docker.oci.graph import Node
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import session, upload
+from hatch_docker.oci.registry.auth import Credentials
+from hatch_docker.oci.registry.client import Registry
+from hatch_docker.oci.registry.pace import Pace
+from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support import connections, silence
 from hatch_docker.support import http as http_module
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.http import Http, Network, Sending, final_url
 from hatch_docker.support.network_errors import translate
 from hatch_docker.support.redaction import redact, redact_text
+from hatch_docker.support.streams import digest_of
 
 BODY = bytes(range(256)) * 40
 
@@ -74,8 +91,12 @@ class Server(QuietServer):
     # The client closes persistent connections; the server does not wait for them.
     daemon_threads = True
 
+    # Of all servers.
+    ports: ClassVar[set[int]] = set()
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.ports.add(self.server_port)
         self.answers: list[Answer] = [answer()]
         self.seen: list[BaseHTTPRequestHandler] = []
         self.pause = 0.0  # in seconds, before the body of a PUT is read, and before the answer
@@ -100,6 +121,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen.append(self)
         answers = self.server.answers
         (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+    do_HEAD = do_POST = do_GET  # noqa: N815 (http.server's names)
 
     def do_PUT(self) -> None:
         time.sleep(self.server.pause)
@@ -144,6 +167,73 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(time, "sleep", record)
     return seconds
+
+
+class Clock:
+    """Time that passes only where a client waits for a server, or before it asks again.
+
+    `quiet` are the ports of clients that get no more. The others get at most `most` bytes in each `seconds`, and
+    send no more if `sends_slowly`.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.quiet: set[int] = set()
+        self.most, self.seconds, self.sends_slowly = 1 << 20, 0.0, False
+
+    @staticmethod
+    def is_client(own: socket.socket) -> bool:
+        return own.family == socket.AF_INET and own.getpeername()[1] in Server.ports
+
+    def readinto(self, receive: Callable[[Any, Any], Any], connection: Any, buffer: Any) -> Any:
+        own = connection._sock
+        if not self.is_client(own):
+            return receive(connection, buffer)
+        while not select.select([own], [], [], 0.001)[0]:
+            # What was sent before may have arrived since.
+            if own.getsockname()[1] in self.quiet and not select.select([own], [], [], 0.01)[0]:
+                self.now += own.gettimeout()
+                raise TimeoutError("timed out")
+        self.now += self.seconds
+        return receive(connection, memoryview(buffer)[: self.most])
+
+    def send(self, send: Callable[[Any, Any], int], own: Any, data: Any) -> int:
+        if self.sends_slowly and self.is_client(own):
+            self.now += self.seconds
+            data = data[: self.most]
+        return send(own, data)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    ours, sleep = threading.current_thread(), time.sleep
+    receive, send = socket.SocketIO.readinto, socket.socket.send
+
+    def wait(seconds: float) -> None:
+        if threading.current_thread() is ours:
+            made.now += seconds
+        else:
+            sleep(seconds)
+
+    monkeypatch.setattr(socket.SocketIO, "readinto", lambda *found: made.readinto(receive, *found))
+    monkeypatch.setattr(socket.socket, "send", lambda *found: made.send(send, *found))
+    monkeypatch.setattr(silence, "now", lambda: made.now)
+    monkeypatch.setattr(time, "sleep", wait)
+    return made
+
+
+@pytest.fixture
+def silent(clock: Clock) -> Iterator[Answer]:
+    """An answer that never comes."""
+    over = threading.Event()
+
+    def be(handler: BaseHTTPRequestHandler) -> None:
+        clock.quiet.add(handler.client_address[1])
+        over.wait(60)
+
+    yield be
+    over.set()
 
 
 class TestSlowness:
@@ -200,38 +290,11 @@ class TestSilence:
     """A host that accepts connections and says nothing, or nothing more."""
 
     @pytest.fixture(autouse=True)
-    def _never_waits(self, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
-        """Waiting for a silent server ends at once, and only the clock says that a minute is over."""
-        self.quiet: set[int] = set()
-        minutes, receive = [0.0], socket.SocketIO.readinto
-
-        def readinto(connection: Any, buffer: Any) -> int | None:
-            own = connection._sock
-            if own.gettimeout() == silence.OF_CONNECTION or own.gettimeout() == self.patience:
-                while not select.select([own], [], [], 0.001)[0]:
-                    # What was sent before may have arrived since.
-                    if own.getsockname()[1] in self.quiet and not select.select([own], [], [], 0.01)[0]:
-                        minutes[0] += 1
-                        raise TimeoutError("timed out")
-            return receive(connection, buffer)
-
-        monkeypatch.setattr(socket.SocketIO, "readinto", readinto)
-        monkeypatch.setattr(silence, "now", lambda: minutes[0] * silence.OF_CONNECTION)
+    def _never_waits(self, clock: Clock) -> None:
+        self.clock = clock
 
     # In seconds, of callers that have less than usual.
     patience = 0.5
-
-    @pytest.fixture
-    def silent(self, server: Server) -> Iterator[Answer]:
-        """An answer that never comes."""
-        over = threading.Event()
-
-        def be(handler: BaseHTTPRequestHandler) -> None:
-            self.quiet.add(handler.client_address[1])
-            over.wait(60)
-
-        yield be
-        over.set()
 
     @staticmethod
     def stalling(silent: Answer, sent: bytes = b"", status: int = 200) -> Answer:
@@ -281,9 +344,16 @@ class TestSilence:
             http.read(server.url)
         assert len(server.seen) == 3
 
-    def test_any_answer_starts_the_time_again(self, server: Server, silent: Answer) -> None:
-        server.answers = [silent, silent, answer(503), silent, silent, answer(200, b"x")]
-        assert Http().read(server.url) == (200, b"x")
+    def test_answer_that_says_later_does_not_start_the_time_again(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent, silent, answer(503), silent, answer(200, b"x")]
+        with pytest.raises(NetworkError, match="stopped answering"):
+            Http().read(server.url)
+
+    def test_any_other_answer_starts_the_time_again(self, server: Server, silent: Answer) -> None:
+        server.answers = [silent, silent, answer(404), silent, silent, answer(200, b"x")]
+        http = Http()
+        assert http.read(server.url) == (404, b"")
+        assert http.read(server.url) == (200, b"x")
 
     def test_within_a_body_ends_after_a_while(self, server: Server, silent: Answer) -> None:
         server.answers = [self.stalling(silent)]
@@ -300,9 +370,10 @@ class TestSilence:
     def test_each_piece_of_a_body_starts_the_time_again(
         self, server: Server, silent: Answer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(http_module, "CHUNK", 1)
-        answers = [self.stalling(silent, BODY[at : at + 1], 206 if at else 200) for at in range(8)]
-        server.answers = [*answers, answer(206, BODY[8:])]
+        monkeypatch.setattr(http_module, "CHUNK", silence.LEAST)
+        starts = [number * silence.LEAST for number in range(8)]
+        answers = [self.stalling(silent, BODY[at : at + silence.LEAST], 206 if at else 200) for at in starts]
+        server.answers = [*answers, answer(206, BODY[8 * silence.LEAST :])]
         http = Http()
         assert b"".join(http.resume(http.request("GET", server.url), server.url, {})) == BODY
 
@@ -318,6 +389,185 @@ class TestSilence:
         server.answers = [silent]
         with pytest.raises(NetworkError, match=r": index\.example stopped answering\n"):
             Http(Network(proxies={"http": server.url})).read("http://index.example/")
+
+
+class TestTrickles:
+    """A server that sends or takes very little at a time."""
+
+    @pytest.fixture(autouse=True)
+    def _trickling(self, clock: Clock, server: Server) -> None:
+        clock.most, clock.seconds = 1, 20
+        server.answers = [answer(200, BODY)]
+
+    def test_head_counts_as_silence(self, server: Server, clock: Clock) -> None:
+        with pytest.raises(NetworkError, match=f"{server.host} stopped answering"):
+            Http().read(server.url)
+        assert clock.now < 200
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_body_counts_as_silence(self, server: Server, clock: Clock, whole: bool) -> None:
+        def slowly(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(BODY)))
+            handler.end_headers()
+            # It is read alone, and all of the body byte by byte.
+            passed.wait(60)
+            handler.wfile.write(BODY)
+
+        passed = threading.Event()
+        server.answers = [slowly]
+        clock.most, clock.seconds = 1 << 20, 0
+        http = Http()
+        response = http.request("GET", server.url)
+        clock.most, clock.seconds = 1, 20
+        server.answers = [answer(200, BODY)]
+        passed.set()
+        with pytest.raises(NetworkError, match=f"{server.host} stopped answering"):
+            http.body(response, server.url, limit=1 << 20) if whole else list(http.resume(response, server.url, {}))
+        response.close()
+        assert clock.now < 200
+
+    def test_slow_answer_comes(self, server: Server, clock: Clock) -> None:
+        clock.most = silence.LEAST // 2
+        assert Http().read(server.url) == (200, BODY)
+        assert clock.now > 180
+
+    def test_what_is_taken_byte_by_byte_counts_as_silence(self, server: Server, clock: Clock) -> None:
+        clock.sends_slowly = True
+        with pytest.raises(NetworkError, match=f"{server.host} stopped answering"):
+            Http().request("PUT", server.url, body=iter([BODY]), sending=Sending(retry=False))
+        assert clock.now < 100
+
+    def test_what_is_taken_slowly_gets_there(self, server: Server, clock: Clock) -> None:
+        clock.most, clock.sends_slowly = silence.LEAST // 2, True
+        headers = {"Content-Length": str(len(BODY))}
+        sending = Sending(retry=False)
+        assert Http().request("PUT", server.url, headers=headers, body=iter([BODY]), sending=sending).status == 200
+        assert clock.now > 180
+
+    def test_buffer_that_empties_slowly_is_progress(
+        self, server: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A socket that takes nothing for minutes, since it has much to send."""
+        clock.seconds, clock.most = 0, 1 << 20
+        left, send = [20 * silence.LEAST], clock.send
+
+        def full(real: Callable[[Any, Any], int], own: Any, data: Any) -> int:
+            if clock.is_client(own) and left[0]:
+                left[0] -= silence.LEAST
+                clock.now += own.gettimeout()
+                raise TimeoutError("timed out")
+            return send(real, own, data)
+
+        monkeypatch.setattr(clock, "send", full)
+        monkeypatch.setattr(connections, "_waiting", lambda _socket: left[0])
+        assert Http().read(server.url) == (200, BODY)
+        assert clock.now > 180
+
+
+class TestTimeOfAll:
+    """Nobody waits for more than three minutes, and a little, for all hosts that could have something."""
+
+    @pytest.fixture
+    def other(self) -> Iterator[Server]:
+        with serving() as running:
+            yield running
+
+    @pytest.mark.parametrize("stalls", [False, True])
+    @pytest.mark.parametrize("kind", ["mirror", "index", "debian"])
+    def test_silent_hosts_that_stand_in_for_each_other(
+        self, server: Server, other: Server, silent: Answer, clock: Clock, tmp_path: Path, kind: str, stalls: bool
+    ) -> None:
+        for each in (server, other):
+            each.answers = [TestSilence.stalling(silent, b"some") if stalls else silent]
+        http = Http()
+        if kind == "mirror":
+            registry = Registry(http, credentials=Credentials(), mirrors={server.host: f"{other.host}/prefix"})
+            with pytest.raises(NetworkError) as caught:
+                registry.manifest(Reference(registry=server.host, repository="x", tag="1"))
+            assert server.host in str(caught.value)
+        elif kind == "index":
+            settings = IndexSettings(url=server.url, extra_urls=(other.url,))
+            with pytest.raises(NetworkError) as caught:
+                Index(settings, http).files("x")
+            assert server.host in str(caught.value)
+        else:
+            mirrors = Mirrors(main=(Mirror(url=server.url), Mirror(url=other.url)), security=())
+            archive = Archive(mirrors, Trust(now=datetime.now(timezone.utc)), http=http, cache=Cache(tmp_path))
+            with pytest.raises(DebianError) as debian:
+                archive.release("trixie")
+            assert server.host in str(debian.value)
+            assert other.host in str(debian.value)
+        assert server.seen
+        assert other.seen
+        assert 120 <= clock.now < 200
+
+    def test_host_has_the_time_that_another_one_did_not_take(
+        self, server: Server, other: Server, silent: Answer, clock: Clock
+    ) -> None:
+        server.answers, other.answers = [answer(200)], [silent, answer(200, b"x")]
+        http = Http()
+        http.share(server.url, other.url)
+        assert http.read(other.url) == (200, b"x")
+        assert http.read(server.url) == (200, b"")
+
+    def test_hosts_that_say_later_every_time(self, server: Server, clock: Clock) -> None:
+        server.answers = [answer(503, Retry_After="25")]
+        http = Http()
+        for _ in range(4):
+            assert http.read(server.url)[0] == 503
+        assert clock.now < 200
+        server.answers = [answer(200, b"x")]
+        assert http.read(server.url) == (200, b"x")
+
+    def test_too_many_requests_every_time(self, server: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "Pace", lambda: Pace(clock=lambda: clock.now))
+        server.answers = [answer(429, Retry_After="25")]
+        registry = Registry(Http(), credentials=Credentials())
+        for _ in range(4):
+            with pytest.raises(NetworkError, match="too many requests"):
+                registry.manifest(Reference(registry=server.host, repository="x", tag="1"))
+        assert clock.now < 200
+
+    def test_slow_redirects_without_end(self, server: Server, clock: Clock) -> None:
+        clock.seconds = 50
+        server.answers = [answer(307, Location="/")]
+        with contextlib.suppress(NetworkError):
+            Http().read(server.url)
+        assert clock.now < 240
+
+    def test_addresses_of_a_host_share_the_time_of_one(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+        tried: list[str] = []
+
+        def connect(address: tuple[str, int], timeout: float, **_: object) -> NoReturn:
+            tried.append(address[0])
+            clock.now += timeout
+            raise TimeoutError("timed out")
+
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 80)) for number in range(8)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr(urllib3.util.connection, "create_connection", connect)
+        with pytest.raises(NetworkError, match="does not answer"):
+            Http().read("http://many.example/")
+        assert set(tried) == {f"192.0.2.{number}" for number in range(8)}
+        assert clock.now < 60
+
+    def test_upload_whose_end_is_never_answered(
+        self, server: Server, silent: Answer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(upload, "_FIRST_WAIT", 0)
+
+        def registry(handler: BaseHTTPRequestHandler) -> None:
+            kind = handler.command
+            silent(handler) if kind == "PUT" else answer(202 if kind == "POST" else 404, Location="/upload")(handler)
+
+        server.answers = [registry]
+        client = Registry(Http(), credentials=Credentials())
+        config = Descriptor(media_type=spec.CONFIG, digest=digest_of(b"{}"), size=2)
+        image = Node(descriptor=config, open=lambda: io.BytesIO(b"{}"))
+        with pytest.raises(NetworkError, match=f"{server.host} stopped answering"):
+            client.push(image, [Reference(registry=server.host, repository="x", tag="1")])
+        assert clock.now < 200
 
 
 class TestRequests:

@@ -84,6 +84,7 @@ class Archive:
         self._trust = trust
         self._progress = progress or Progress()
         self._releases: dict[str, _Located] = {}
+        http.share(*(mirror.url for mirror in (*mirrors.main, *mirrors.security)))
 
     def release(self, suite: str) -> Release:
         """The verified Release of a suite.

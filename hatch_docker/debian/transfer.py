@@ -12,7 +12,6 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
 
 from hatch_docker.debian.compression import decompressed
 from hatch_docker.debian.release import File
@@ -105,8 +104,8 @@ class Transfer:
         with contextlib.closing(response):
             if response.status != 200:
                 # Read the short body, so that the connection can be reused.
-                with contextlib.suppress(HTTPError):
-                    response.read(_MAX_ERROR_BODY)
+                with contextlib.suppress(NetworkError):
+                    self.http.body(response, url, limit=_MAX_ERROR_BODY)
                 raise _refusal(response.status, url)
             with contextlib.closing(self._chunks(response, url, mirror)) as chunks:
                 yield chunks

@@ -10,16 +10,14 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote, urlsplit
 
 from packaging.utils import canonicalize_name
-from urllib3.exceptions import HTTPError
 
-from hatch_docker.errors import ArtifactError, HatchDockerError, LockError
+from hatch_docker.errors import ArtifactError, HatchDockerError, LockError, NetworkError
 from hatch_docker.index.credentials import split_login
 from hatch_docker.index.flat import FlatIndexes, hashed
 from hatch_docker.index.pages import IndexFile, Page, files_of, local_path, read_page
 from hatch_docker.index.settings import IndexSettings
 from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.support.http import Http
-from hatch_docker.support.network_errors import translate
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact
 
@@ -85,6 +83,7 @@ class Index:
         """
         name = canonicalize_name(name)
         asked = [url or self._settings.default_url for url in urls]
+        self._http.share(*(url for url in asked if not url.startswith("file:")))
         with self._progress.task("look up", name):
             pages = [page for url in asked if (page := self._ask(url, name, alone=len(asked) == 1)) is not None]
         if pages:
@@ -133,14 +132,14 @@ class Index:
                         continue
                 if response.status in (404, 410):
                     # Read to the end, so that the connection can be used again.
-                    response.read(1 << 16)
+                    self._http.body(response, url, limit=1 << 16)
                     return None
                 if response.status != 200:
                     raise status_error(response.status, "the package index", url)
-                return read_page(response, url)
-            except HTTPError as error:
-                if attempt == _ATTEMPTS - 1:
-                    raise translate(error, url) from None
+                return read_page(response, url, self._http)
+            except NetworkError as error:
+                if attempt == _ATTEMPTS - 1 or (error.silence and not self._http.may_wait(url, 0)):
+                    raise
             finally:
                 response.close()
         return None

@@ -16,7 +16,7 @@ import urllib3
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import split_login
-from hatch_docker.support.http import final_url
+from hatch_docker.support.http import Http, final_url
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import read_regular
 
@@ -62,9 +62,9 @@ class Page:
     body: bytes
 
 
-def read_page(response: urllib3.BaseHTTPResponse, url: str) -> Page:
-    """The page of a response. Raises ArtifactError if it is too large."""
-    body = response.read(LARGEST_PAGE + 1)
+def read_page(response: urllib3.BaseHTTPResponse, url: str, http: Http) -> Page:
+    """The page of a response. Raises ArtifactError if it is too large, NetworkError if it breaks off."""
+    body = http.body(response, url, limit=LARGEST_PAGE)
     if len(body) > LARGEST_PAGE:
         raise ArtifactError("the page is too large for a package index", place=redact(url))
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import io
 import math
 import random
+import socket
 import ssl
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -13,41 +18,44 @@ import truststore
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import HTTPError, MaxRetryError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 
 from hatch_docker.errors import NetworkError
 from hatch_docker.support import silence
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
 ATTEMPTS = 5
 # In seconds.
 LONGEST_WAIT = 30.0
 _BUSY = 429
-_RETRIED = (_BUSY, 500, 502, 503, 504)
+# Statuses of an answer that is none yet: the request may be sent again.
+FAILURES = (_BUSY, 500, 502, 503, 504)
 # Few, so that a mistyped host is reported soon.
 _CONNECTION_ATTEMPTS = 2
 _CONNECT_SECONDS = 15
-# In bytes: so many have to get away before a connection counts as silent.
+# For each of a host's addresses.
+_LEAST_CONNECT_SECONDS = 1
+# In bytes: what is given to a socket at once.
 _PIECE = 1 << 16
+# In bytes. Sending more than this may take long, which is no silence.
+_SHORT = 1 << 16
 # In bytes. Larger bodies of skipped answers are not read to keep the connection.
 _MAX_SKIPPED = 1 << 16
 
 
 class _Retry(urllib3.Retry):
-    """Retries, but fails if an answer requires a wait longer than `LONGEST_WAIT`, or the host was silent for too long.
+    """Retries, but fails if an answer requires a wait longer than `LONGEST_WAIT`, or the `wait` for one is over.
 
-    `since` is when it began to be, and `most` for how many seconds it may be. An invalid Retry-After is ignored. Bodies
-    of skipped answers may be endless, and are read in part only.
+    An invalid Retry-After is ignored. Bodies of skipped answers may be endless, and are read in part only.
     """
 
-    since: float = math.inf
-    most: float = math.inf
+    wait: silence.Wait | None = None
 
     def new(self, **kw: Any) -> Self:
         retry = super().new(**kw)
-        retry.since, retry.most = self.since, self.most
+        retry.wait = self.wait
         return retry
 
     def increment(
@@ -59,13 +67,14 @@ class _Retry(urllib3.Retry):
         _pool: ConnectionPool | None = None,
         _stacktrace: TracebackType | None = None,
     ) -> Self:
-        if response is not None and _pool and (self.get_retry_after(response) or 0) > LONGEST_WAIT:
+        left = self.wait.left if self.wait else LONGEST_WAIT
+        # Whoever only says "later" is waited for no longer than one who says nothing.
+        if response is not None and _pool and (self.get_retry_after(response) or 0) > min(LONGEST_WAIT, max(0, left)):
             raise MaxRetryError(_pool, url or "", None)
         retry = super().increment(method, url, response, error, _pool, _stacktrace)
         if response is not None:
             _skip(response)
-            retry.since = silence.now()
-        elif _pool and silence.now() - self.since >= self.most:
+        if _pool and left <= 0:
             raise MaxRetryError(_pool, url or "", error)
         return retry
 
@@ -117,9 +126,35 @@ def connect(proxy: str, ca_file: str) -> urllib3.PoolManager:
     return _patient(urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context))
 
 
-def timeout(patience: float, most: float) -> urllib3.Timeout:
-    """The limits of a request whose answer may begin `patience` seconds later than usual, which is `most` at most."""
-    return urllib3.Timeout(connect=min(most, _CONNECT_SECONDS), read=min(most, silence.OF_CONNECTION) + patience)
+class Limits(urllib3.Timeout):
+    """The limits of a request whose answer may begin `patience` seconds later than usual.
+
+    A short request is part of a `wait`. One that takes long to send has the usual time after that.
+    """
+
+    def __init__(self, wait: silence.Wait, patience: float, *, short: bool) -> None:
+        super().__init__()
+        self._wait, self._patience, self._short = wait, patience, short
+
+    def clone(self) -> Limits:
+        """A copy, for one attempt."""
+        return Limits(self._wait, self._patience, short=self._short)
+
+    @property
+    def connect_timeout(self) -> float:
+        """How many seconds a connection may take."""
+        return min(_CONNECT_SECONDS, self._wait.next)
+
+    @property
+    def read_timeout(self) -> float:
+        """How many seconds may pass until the answer begins, and between its parts."""
+        usual = self._wait.next if self._short else min(silence.OF_CONNECTION, self._wait.most)
+        return usual + self._patience
+
+
+def is_short(body: object) -> bool:
+    """Whether a request with this body is sent at once."""
+    return body is None or (isinstance(body, (bytes, bytearray)) and len(body) <= _SHORT)
 
 
 class _PacedRetry(_Retry):
@@ -128,17 +163,14 @@ class _PacedRetry(_Retry):
     RETRY_AFTER_STATUS_CODES = _Retry.RETRY_AFTER_STATUS_CODES - {_BUSY}
 
 
-def retries(*, redirect: bool, paced: bool, since: float, most: float) -> _Retry:
-    """How often and when a request is sent again, if it is `paced` not after a 429.
-
-    Its host is silent `since` then, and may be for `most` seconds.
-    """
+def retries(wait: silence.Wait, *, redirect: bool, paced: bool) -> _Retry:
+    """How often and when a request is sent again, if it is `paced` not after a 429, until the `wait` is over."""
     kind = _PacedRetry if paced else _Retry
     retry = kind(
         total=ATTEMPTS,
         connect=_CONNECTION_ATTEMPTS,
         redirect=10 if redirect else 0,
-        status_forcelist=[status for status in _RETRIED if not (paced and status == _BUSY)],
+        status_forcelist=[status for status in FAILURES if not (paced and status == _BUSY)],
         allowed_methods=None,
         backoff_factor=0.3,
         backoff_max=LONGEST_WAIT,
@@ -146,7 +178,7 @@ def retries(*, redirect: bool, paced: bool, since: float, most: float) -> _Retry
         raise_on_status=False,
         raise_on_redirect=False,
     )
-    retry.since, retry.most = since, most
+    retry.wait = wait
     return retry
 
 
@@ -159,20 +191,110 @@ def _skip(response: urllib3.BaseHTTPResponse) -> None:
         response.close()
 
 
+class _Metered(io.RawIOBase):
+    """What a socket receives, metered: a peer that sends next to nothing is as good as silent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        limit = connection.gettimeout()
+        self._connection = connection
+        self._file = connection.makefile("rb", buffering=0)
+        self._meter = silence.Meter(math.inf if limit is None else limit)
+        self._limit = self._meter.left
+
+    def readable(self) -> bool:
+        """Always true."""
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int | None:
+        """Receive into `buffer`; return how many bytes that were, 0 at the end."""
+        # Nobody else sets it while an answer is read; the next request sets its own.
+        if self._limit != self._meter.left:
+            self._limit = self._meter.left
+            self._connection.settimeout(self._limit)
+        began = silence.now()
+        count = self._file.readinto(buffer)
+        if count:
+            self._meter.passed(count, silence.now() - began)
+        return count
+
+    def close(self) -> None:
+        """Close it; the socket lives as long as its connection."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response that is read through a meter, with its head."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Metered(sock))
+
+
 class _Steady(HTTPConnection):
-    """A connection that ends if nothing can be sent for as long as nothing may be received.
+    """A connection that ends if next to nothing can be sent, or is received, for as long as that may take.
 
     In urllib3, the time to connect limits sending, too, and in `socket.sendall` a limit is that of all bytes together.
     """
 
+    response_class = _Response
+
     def send(self, data: Any) -> None:
-        """Send bytes in pieces; each has the whole time."""
+        """Send bytes in pieces, whose progress is metered."""
         if self.sock is None:
             self.connect()
-        self.sock.settimeout(silence.OF_CONNECTION)
-        view = memoryview(data)
-        for start in range(0, len(view), _PIECE):
-            super().send(view[start : start + _PIECE])
+        meter = silence.Meter(silence.OF_CONNECTION)
+        view = memoryview(data).cast("B")
+        while view:
+            self.sock.settimeout(meter.left)
+            began, waiting = silence.now(), _waiting(self.sock)
+            try:
+                count = self.sock.send(view[:_PIECE])
+                view = view[count:]
+            except TimeoutError:
+                # A socket with a large buffer takes nothing more until much of it has got away.
+                count = max(0, waiting - _waiting(self.sock))
+                if count < silence.LEAST:
+                    raise
+            meter.passed(count, silence.now() - began)
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first of the host's addresses that answers: all together have the time of one."""
+        name, limit = self._dns_host, self.timeout
+        addresses: list[str] = []
+        with contextlib.suppress(OSError, UnicodeError):
+            found = socket.getaddrinfo(name.strip("[]"), self.port, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        if len(addresses) < 2 or not isinstance(limit, (int, float)):
+            return super()._new_conn()
+        until = silence.now() + limit
+        try:
+            for left in range(len(addresses), 0, -1):
+                self._dns_host = addresses[-left]
+                self.timeout = max(_LEAST_CONNECT_SECONDS, (until - silence.now()) / left)
+                try:
+                    return super()._new_conn()
+                except (ConnectTimeoutError, NewConnectionError):
+                    if left == 1:
+                        raise
+        finally:
+            self._dns_host, self.timeout = name, limit
+        raise AssertionError
+
+
+def _waiting(connection: socket.socket) -> int:
+    """How many bytes the peer of a socket has not received yet, as far as the system says: 0 if it does not."""
+    if sys.platform != "linux":
+        return 0
+    import fcntl
+    import termios
+
+    try:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 class _SteadySecure(_Steady, HTTPSConnection):

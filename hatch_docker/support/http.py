@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 # There, `proxy_bypass` reads the system's settings, as `getproxies` does, and takes no mapping.
 _SYSTEM_SETTINGS = sys.platform in ("darwin", "win32")
 
+# In bytes: the first chunk of a body. Each next one is twice as large, unless one took longer than this, in seconds.
+_FIRST_CHUNK = 1 << 14
+_QUICK_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
@@ -46,13 +50,15 @@ class Sending:
     """How a request is sent.
 
     `redirect` follows redirects. `retry` repeats it after broken connections and failures of the server; a body that
-    cannot be sent twice needs False. `patience` is how many seconds later than usual the answer may begin.
+    cannot be sent twice needs False. `patience` is how many seconds later than usual the answer may begin. `behalf` is
+    a URL of the host that the request is made for, if that is another one: their silences count together.
     """
 
     redirect: bool = True
     retry: bool = True
     paced: bool = False
     patience: float = 0
+    behalf: str = ""
 
 
 USUALLY = Sending()
@@ -89,56 +95,86 @@ class Http:
 
         Statuses 429 and 5xx and broken connections are retried with back-off (RFC 9110; a Retry-After of up to half a
         minute is honoured), failed connection attempts once and soon. Authorization is not sent to another host after a
-        redirect. Raises NetworkError, also for a host that sends nothing for `silence.OF_HOST` seconds.
+        redirect. Raises NetworkError, also for a host that brings nothing for `silence.OF_HOST` seconds.
         """
         from urllib3.exceptions import HTTPError, LocationParseError
 
-        from hatch_docker.support.connections import retries, timeout
+        from hatch_docker.support.connections import FAILURES, Limits, is_short, retries
         from hatch_docker.support.network_errors import translate
 
-        host, began = _host(url), silence.now()
+        host, began = _host(sending.behalf or url), silence.now()
         if earlier := self._silent.get(host):
             raise NetworkError(earlier.message, place=redact(url), hint=earlier.hint)
-        since, redirect, most = self._silences.since(host, began), sending.redirect, self._most
+        wait = self._silences.wait(host, began, self._patience)
         try:
             response = self._pool(url).request(
                 method,
                 url,
                 headers={**self._headers, **(headers or {})},
                 body=body,
-                redirect=redirect,
-                retries=sending.retry and retries(redirect=redirect, paced=sending.paced, since=since, most=most),
+                redirect=sending.redirect,
+                retries=sending.retry and retries(wait, redirect=sending.redirect, paced=sending.paced),
                 preload_content=False,
-                timeout=timeout(sending.patience, most),
+                timeout=Limits(wait, sending.patience, short=is_short(body)),
             )
         except HTTPError as error:
-            raise self._failure(error, url, began, is_last=sending.retry) from None
+            if not is_short(body):
+                # Until then, it was being sent.
+                began = max(began, silence.now() - silence.OF_CONNECTION - sending.patience)
+            failure = self._failure(error, url, host, began)
+            if sending.retry and failure.silence and self._silences.is_over(host, self._patience):
+                self._give_up(host, failure)
+            raise failure from None
         except ValueError:
             # A malformed URL, here or in a redirect, that urllib3 accepts and urllib.parse does not.
             raise translate(LocationParseError(""), url) from None
-        self._silences.heard(host)
+        if response.status in FAILURES:
+            self._silences.missed(host, began)
         return response
+
+    def share(self, *urls: str) -> None:
+        """Let the hosts of URLs, which are asked one after the other for the same, share the time that one has."""
+        self._silences.share(map(_host, urls))
+
+    def may_wait(self, url: str, seconds: float) -> bool:
+        """Whether there is so much time left for the host of a URL, which brought nothing the last time."""
+        return self._silences.wait(_host(url), silence.now(), self._patience).left >= seconds
 
     def give_up(self, url: str, failure: NetworkError) -> None:
         """Ask the host of a URL nothing any more, since its answers do not come to their ends."""
-        self._silent[_host(url)] = failure
+        self._give_up(_host(url), failure)
 
     def read(self, url: str, *, headers: Mapping[str, str] | None = None, limit: int = 1 << 28) -> tuple[int, bytes]:
         """The status and whole body of a GET; raises NetworkError if the body is longer than `limit` bytes."""
-        from urllib3.exceptions import HTTPError
-
-        from hatch_docker.support.network_errors import translate
-
         response = self.request("GET", url, headers=headers)
         try:
-            body = response.read(limit + 1)
-        except HTTPError as error:
-            raise translate(error, url) from None
+            body = self.body(response, url, limit=limit)
         finally:
             response.close()
         if len(body) > limit:
             raise NetworkError("the answer is larger than anything expected there", place=redact(url))
         return response.status, body
+
+    def body(self, response: BaseHTTPResponse, url: str, *, limit: int, behalf: str = "") -> bytes:
+        """The body of a response to a request for `url`, and one byte more than `limit` if it is longer.
+
+        Raises NetworkError if it breaks off.
+        """
+        from urllib3.exceptions import HTTPError
+
+        from hatch_docker.support.connections import FAILURES
+
+        host, began = _host(behalf or url), silence.now()
+        try:
+            body = response.read(limit + 1)
+        except HTTPError as error:
+            failure = self._failure(error, url, host, began)
+            if failure.silence and self._silences.is_over(host, self._patience):
+                self._give_up(host, failure)
+            raise failure from None
+        if response.status not in FAILURES:
+            self._silences.heard(host)
+        return body
 
     def resume(
         self,
@@ -159,7 +195,8 @@ class Http:
         from hatch_docker.support.connections import ATTEMPTS, backoff
 
         again = again or (lambda changed: self.request("GET", url, headers=changed))
-        attempt, heard = 0, silence.now()
+        host, attempt, progressed = _host(url), 0, 0
+        wait = self._silences.wait(host, silence.now(), self._patience)
         while not _is_at_end(response, received):
             try:
                 for chunk in _after(response, received):
@@ -167,14 +204,18 @@ class Http:
                     if chunk:
                         received, attempt = received + len(chunk), 0
                         yield chunk
-                    heard = silence.now()
+                    progressed += len(chunk)
+                    if progressed >= silence.LEAST or not chunk:
+                        progressed = 0
+                        self._silences.heard(host)
+                        wait = self._silences.wait(host, silence.now(), self._patience)
+                self._silences.heard(host)
                 return
             except HTTPError as error:
-                failure = self._failure(error, final_url(response, url), heard, is_last=False)
-                is_silent = silence.now() - heard >= self._most
-                if is_silent:
-                    self.give_up(url, failure)
-                if attempt == ATTEMPTS - 1 or is_silent:
+                failure = self._failure(error, final_url(response, url), host, wait.since)
+                if wait.left <= 0:
+                    self._give_up(host, failure)
+                if attempt == ATTEMPTS - 1 or wait.left <= 0:
                     raise failure from None
                 time.sleep(backoff(attempt))
                 attempt += 1
@@ -189,21 +230,19 @@ class Http:
                 )
         response.close()
 
-    @property
-    def _most(self) -> float:
-        return min(self._patience, silence.OF_HOST)
-
-    def _failure(self, error: HTTPError, url: str, began: float, *, is_last: bool) -> NetworkError:
-        """The NetworkError for an exception; `began` is when waiting began, and `is_last` if it is not repeated."""
+    def _failure(self, error: HTTPError, url: str, host: str, began: float) -> NetworkError:
+        """The NetworkError for an exception, of a host that was waited for since `began`."""
         from hatch_docker.support.network_errors import is_silence, translate
 
         failure = translate(error, url)
         if is_silence(error):
-            host = _host(url)
             self._silences.missed(host, began)
-            if is_last and self._silences.is_over(host, self._most):
-                self._silent[host] = failure
+            failure.silence = silence.now() - began
         return failure
+
+    def _give_up(self, host: str, failure: NetworkError) -> None:
+        self._silences.give_up(host)
+        self._silent[host] = failure
 
     def _pool(self, url: str) -> PoolManager:
         from hatch_docker.support.connections import connect
@@ -255,12 +294,20 @@ def final_url(response: BaseHTTPResponse, url: str) -> str:
 
 
 def _after(response: BaseHTTPResponse, received: int) -> Iterator[bytes]:
-    """The body's chunks from byte `received` on; if the server ignored the Range header, empty ones until then."""
+    """The body's chunks from byte `received` on; if the server ignored the Range header, empty ones until then.
+
+    They are small where they come slowly: what was received of one is lost if the connection breaks.
+    """
     skip = received if response.status == 200 else 0
+    size = _FIRST_CHUNK
+    began = silence.now()
     # A Content-Encoding must not change bytes whose digest is verified.
-    for chunk in response.stream(CHUNK, decode_content=False):
+    while chunk := response.read(min(size, CHUNK), decode_content=False):
+        size = size * 2 if silence.now() - began < _QUICK_SECONDS else silence.LEAST
+        size = min(size, CHUNK)
         yield chunk[skip:]
         skip = max(0, skip - len(chunk))
+        began = silence.now()
 
 
 def _is_at_end(response: BaseHTTPResponse, received: int) -> bool:

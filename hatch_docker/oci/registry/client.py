@@ -62,6 +62,9 @@ class Registry:
         self._unreachable: dict[str, RegistryError] = {}
         # What tags named when they were asked for: a digest, or nothing.
         self.answers: dict[str, str] = {}
+        for registry, mirror in self.mirrors.items():
+            hosts = (registry, mirror.partition("/")[0])
+            http.share(*(self.session.url(Reference(registry=host, repository=""), "") for host in hosts))
 
     def resolve(self, reference: Reference) -> Descriptor:
         """The media type, digest and size of the manifest or index that a tag or digest names now.

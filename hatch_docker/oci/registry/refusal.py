@@ -86,7 +86,9 @@ def unreachable(error: NetworkError, reference: Reference) -> RegistryError:
     hint = error.hint
     if "TLS" in error.message:
         hint += "; a registry without TLS is named in HATCH_DOCKER_INSECURE_REGISTRIES"
-    return RegistryError(error.message, place=str(reference), hint=hint)
+    translated = RegistryError(error.message, place=str(reference), hint=hint)
+    translated.silence = error.silence
+    return translated
 
 
 def _unauthorized(attempt: Attempt, _answer: _Answer) -> tuple[str, str]:

@@ -5,7 +5,6 @@ A registry gets its own credentials only, and only at its own address.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -149,17 +148,13 @@ class Session:
 
     def read(self, response: BaseHTTPResponse, url: str, access: Access) -> Answer:
         """Read a response of `open`; raises RegistryError if it is larger than `LARGEST_ANSWER`."""
-        from urllib3.exceptions import HTTPError
-
         from hatch_docker.support.connections import retry_after
-        from hatch_docker.support.network_errors import is_silence, translate
 
+        behalf = self.url(access.reference, "")
         try:
-            body = response.read(LARGEST_ANSWER + 1)
-        except HTTPError as error:
-            failure = translate(error, url)
-            silence = failure if is_silence(error) else None
-            raise _BrokenAnswerError(unreachable(failure, access.reference), silence, url) from None
+            body = self._http.body(response, url, limit=LARGEST_ANSWER, behalf=behalf)
+        except NetworkError as error:
+            raise _BrokenAnswerError(unreachable(error, access.reference), error, behalf) from None
         finally:
             # The connection is in the pool again if the response was read to its end; otherwise it is useless.
             response.close()
@@ -198,7 +193,7 @@ class Session:
         from hatch_docker.support.connections import ATTEMPTS, backoff, is_too_long, retry_after
 
         headers = {**request.headers, **({"Authorization": authorization} if authorization else {})}
-        sending = replace(request.sending, paced=True)
+        sending = replace(request.sending, paced=True, behalf=self.url(access.reference, ""))
         pace = self._pace_of(access.reference.registry)
         for attempt in count(1):
             with pace.slot() as began:
@@ -211,8 +206,11 @@ class Session:
             if response.status != _BUSY:
                 pace.accepted()
                 break
-            last = attempt == ATTEMPTS or not sending.retry or is_too_long(response)
-            pace.refused(began, retry_after(response) or (0 if last else backoff(attempt)))
+            wait = retry_after(response) or backoff(attempt)
+            may_wait = self._http.may_wait(sending.behalf, wait)
+            last = attempt == ATTEMPTS or not sending.retry or is_too_long(response) or not may_wait
+            pause = retry_after(response) if last else wait
+            pace.refused(began, pause if may_wait else 0)
             if last:
                 break
             response.close()
@@ -224,16 +222,18 @@ class Session:
 
     def _again(self, attempt: Callable[[], _T], attempts: int) -> _T:
         """The result of one of so many attempts, which are repeated if an answer breaks off."""
-        for _ in range(attempts - 1):
-            with contextlib.suppress(_BrokenAnswerError):
+        for number in count(1):
+            try:
                 return attempt()
-        try:
-            return attempt()
-        except _BrokenAnswerError as error:
-            if error.silence and attempts > 1:
-                # Other requests would wait for it as long, one after another.
-                self._http.give_up(error.url, error.silence)
-            raise
+            except _BrokenAnswerError as error:
+                is_over = bool(error.silence) and not self._http.may_wait(error.behalf, 0)
+                if number < attempts and not is_over:
+                    continue
+                if error.silence and attempts > 1:
+                    # Other requests would wait for it as long, one after another.
+                    self._http.give_up(error.behalf, error.failure)
+                raise
+        raise AssertionError
 
     def _lock_of(self, registry: str) -> threading.Lock:
         with self._lock:
@@ -277,7 +277,8 @@ class Session:
                     request.url,
                     headers=request.headers,
                     body=request.body or None,
-                    sending=Sending(redirect=not request.body),  # a refresh token is sent to the realm only
+                    # A refresh token is sent to the realm only.
+                    sending=Sending(redirect=not request.body, behalf=self.url(access.reference, "")),
                 )
             except NetworkError as error:
                 raise unreachable(error, access.reference) from None
@@ -305,12 +306,13 @@ class Session:
 
 
 class _BrokenAnswerError(RegistryError):
-    """The connection broke within an answer to a request for `url`; `silence` is the error if no byte came any more."""
+    """The connection broke within an answer, which is a `failure` of the host of the URL `behalf`."""
 
-    def __init__(self, error: RegistryError, silence: NetworkError | None, url: str) -> None:
+    def __init__(self, error: RegistryError, failure: NetworkError, behalf: str) -> None:
         super().__init__(error.message, place=error.place, hint=error.hint)
-        self.silence = silence
-        self.url = url
+        self.silence = failure.silence
+        self.failure = failure
+        self.behalf = behalf
 
 
 def names_other(answer: Answer, digest: str) -> bool:

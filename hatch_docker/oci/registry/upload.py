@@ -23,6 +23,7 @@ from hatch_docker.oci.registry.presence import Presence, exists
 from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support import silence
 from hatch_docker.support.http import Sending
 from hatch_docker.support.progress import Advance, Progress
 from hatch_docker.support.streams import CHUNK, Digester
@@ -99,11 +100,11 @@ class Uploads:
     def _upload(self, blob: Node, start: Answer, advance: Advance) -> None:
         """Upload a blob, in as many attempts and ways as it takes."""
         # The size of a chunk, 0 for the whole blob in one request; and the sizes to try when this one is refused.
-        size, smaller, broken = 0, [_CHUNK, _SMALLEST_CHUNK, 0], 0
+        size, smaller, broken, silent = 0, [_CHUNK, _SMALLEST_CHUNK, 0], 0, 0.0
         while start.status != 201:
             counted = _Counted(advance)
             try:
-                self._transfer(blob, start, size, counted)
+                self._transfer(blob, start, size, counted, storing=0 if silent else _STORING_SECONDS)
                 return
             except RegistryError as error:
                 counted.undo()
@@ -116,6 +117,10 @@ class Uploads:
                     self._wait(broken, error.retry_after)
                     if exists(self.session, self.target, blob.descriptor):
                         return
+                    # Not the time that the size of the blob takes.
+                    silent += min(error.silence, silence.OF_CONNECTION + _STORING_SECONDS)
+                    if silent >= silence.OF_HOST:
+                        raise
                     # A proxy that limits the size or time of requests may cut the connection instead of answering.
                     if broken > 1 and len(smaller) > 1:
                         size = smaller.pop(0)
@@ -148,8 +153,8 @@ class Uploads:
             return started
         return self._transmit(Request("POST", url, body=b""), 202)
 
-    def _transfer(self, blob: Node, start: Answer, size: int, advance: Advance) -> None:
-        """Upload the blob in chunks of at least `size` bytes, 0 for one request."""
+    def _transfer(self, blob: Node, start: Answer, size: int, advance: Advance, *, storing: float) -> None:
+        """Upload the blob in chunks of at least `size` bytes, 0 for one request; the registry may be `storing`."""
         descriptor = blob.descriptor
         location = self._location(start)
         # Before the request: no registry waits for a download.
@@ -157,9 +162,10 @@ class Uploads:
             content = _Content(descriptor, file)
             if size:
                 location = self._patch(content, location, _chunk_size(start, size), advance)
-                self._finish(location, descriptor, b"", 0)
+                self._finish(location, descriptor, b"", 0, storing)
             else:
-                self._finish(location, descriptor, self._pieces(content, descriptor.size, advance), descriptor.size)
+                pieces = self._pieces(content, descriptor.size, advance)
+                self._finish(location, descriptor, pieces, descriptor.size, storing)
 
     def _opened(self, blob: Node) -> BinaryIO:
         try:
@@ -167,13 +173,14 @@ class Uploads:
         except OSError as error:
             raise _unreadable(blob.descriptor, error) from None
 
-    def _finish(self, location: str, descriptor: Descriptor, body: bytes | Iterator[bytes], length: int) -> None:
+    def _finish(
+        self, location: str, descriptor: Descriptor, body: bytes | Iterator[bytes], length: int, storing: float
+    ) -> None:
         query = urlencode({"digest": descriptor.digest})
         url = f"{location}{'&' if urlsplit(location).query else '?'}{query}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        request = Request(
-            "PUT", url, headers, body, Sending(retry=False, patience=_STORING_SECONDS + _patience(descriptor.size))
-        )
+        patience = storing + _patience(descriptor.size)
+        request = Request("PUT", url, headers, body, Sending(retry=False, patience=patience))
         answer = self._transmit(request, 201)
         if names_other(answer, descriptor.digest):
             raise not_stored(f"the blob {descriptor.digest} under another digest", self.target, answer.status)

@@ -134,6 +134,33 @@ def test_other_media_type_is_an_error(fake: FakeIndex) -> None:
         client(fake.url).files("my-pkg")
 
 
+class Pages(dict[str, tuple[str, bytes]]):
+    """Pages for one path, each sent once, and the last one again and again."""
+
+    def __init__(self, path: str, *bodies: bytes) -> None:
+        self[path] = ("text/html", b"")
+        self._left = list(bodies)
+
+    def __getitem__(self, path: str) -> tuple[str, bytes]:
+        return "text/html", self._left.pop(0) if len(self._left) > 1 else self._left[0]
+
+
+LINKS = b"<!DOCTYPE html><HTML><body><a href='a-1.tar.gz'>a-1.tar.gz</a><a href='a-2.tar.gz'>a-2.tar.gz</a>"
+
+
+def test_html_that_was_cut_with_the_right_length_is_requested_again(fake: FakeIndex) -> None:
+    fake.pages = Pages("/simple/a/", LINKS[:60], LINKS + b"</body></HTML> <!-- from a cache -->")
+    assert [file.filename for file in client(fake.url).files("a")] == ["a-1.tar.gz", "a-2.tar.gz"]
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize(("page", "requests"), [(LINKS, 2), (LINKS.replace(b"<HTML>", b""), 1)])
+def test_html_may_have_no_end(fake: FakeIndex, page: bytes, requests: int) -> None:
+    fake.pages = Pages("/simple/a/", page)
+    assert len(client(fake.url).files("a")) == 2
+    assert len(fake.requests) == requests
+
+
 def test_html_base_and_unusual_links(fake: FakeIndex) -> None:
     page = """<base href="/elsewhere/"><A HREF=" a-1-py3-none-any.whl#md5=0 ">a</A><a name=x>b</a>
         <a href="https://u:p@h.example/b%2B1.tar.gz?sig=1#sha256=AB">c</a><a href="http://[x/c.whl">d</a>"""

@@ -119,9 +119,13 @@ class Index:
         return {*self._settings.flat_urls, *(split_login(each.url)[0] for each in self._sources.indexes if each.flat)}
 
     def _get(self, url: str) -> Page | None:
-        """A page; None if the index does not have it. A body that is cut off is requested again."""
+        """A page; None if the index does not have it. A body that is cut off is requested again.
+
+        So is HTML without an end, as a proxy may have cut it with the right length, until the same page comes twice.
+        """
         credentials = self._settings.credentials
         login = credentials.headers(url)
+        page = None
         for attempt in range(_ATTEMPTS):
             response = self._http.request("GET", url, headers={"Accept": _ACCEPT, "Accept-Encoding": "gzip", **login})
             try:
@@ -136,13 +140,15 @@ class Index:
                     return None
                 if response.status != 200:
                     raise status_error(response.status, "the package index", url)
-                return read_page(response, url, self._http)
+                earlier, page = page, read_page(response, url, self._http)
+                if not page.seems_cut or page == earlier:
+                    return page
             except NetworkError as error:
                 if attempt == _ATTEMPTS - 1 or (error.silence and not self._http.may_wait(url, 0)):
                     raise
             finally:
                 response.close()
-        return None
+        return page
 
 
 def status_error(status: int, subject: str, url: str) -> ArtifactError:

@@ -53,6 +53,10 @@ def local_path(url: str) -> Path:
     return Path(path)
 
 
+# In bytes: how much of a page's beginning and end may have its outermost tag.
+_EDGE = 1 << 12
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """The answer of an index, with its URL after redirects."""
@@ -60,6 +64,12 @@ class Page:
     url: str
     media_type: str
     body: bytes
+
+    @property
+    def seems_cut(self) -> bool:
+        """Whether it is HTML that begins and does not end. Some pages do not, since HTML allows that."""
+        begins, ends = self.body[:_EDGE].lower(), self.body[-_EDGE:].lower()
+        return "html" in self.media_type and b"<html" in begins and b"</html" not in ends
 
 
 def read_page(response: urllib3.BaseHTTPResponse, url: str, http: Http) -> Page:

@@ -200,6 +200,28 @@ def _trickle(handler: Handler) -> None:
         time.sleep(0.001)
 
 
+def _drop_by_drop(handler: Handler, data: bytes) -> None:
+    """Less than what may come in the time of a connection, until the client gives up."""
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        for byte in data:
+            handler.wfile.write(bytes((byte,)))
+            handler.wfile.flush()
+            time.sleep(0.1)
+
+
+def _drops(handler: Handler) -> None:
+    answer = handler.forward()
+    handler.head(answer)
+    if handler.command != "HEAD":
+        _drop_by_drop(handler, answer.body)
+
+
+def _drops_of_head(handler: Handler) -> None:
+    handler.forward()
+    _drop_by_drop(handler, b"HTTP/1.1 200 OK\r\nX-Long: " + bytes(100).replace(b"\0", b"x"))
+
+
 def _redirect(handler: Handler) -> None:
     handler.reply(Answer.of(307, Location=handler.path))
 
@@ -233,6 +255,8 @@ FAULTS: dict[str, Fault] = {
     "stall": _stall,
     "stall in body": _stall_in_body,
     "trickle": _trickle,
+    "drops": _drops,
+    "drops of head": _drops_of_head,
     "redirect": _redirect,
     "redirect to nobody": _redirect_to_nobody,
     "html": _html,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import builds
 import pytest
@@ -39,10 +40,10 @@ KEY = "a key of our caches"
 LONGEST = 60
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
     """The same rules with other times: a minute is a third of a second."""
-    for module, name, value in (
+    times: tuple[tuple[Any, str, Any], ...] = (
         (silence, "OF_CONNECTION", 0.33),
         (silence, "OF_HOST", 1.0),
         (upload, "_STORING_SECONDS", 0.42),
@@ -50,8 +51,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         (documents, "_READ_BACK_WAITS", (0.0, 0.0, 0.0)),
         (source, "PATIENCE", 1.0),
         (writing, "_SECONDS", 1.0),
-    ):
-        monkeypatch.setattr(module, name, value)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, value in times:
+            patch.setattr(module, name, value)
+        yield
 
 
 @dataclass
@@ -275,7 +279,8 @@ def _tried(scene: Scene, case: Case, cache: Path) -> tuple[str, int]:
     for each in scene.proxies.values():
         each.prepare()
     proxy.prepare(case.number, FAULTS[case.fault], lasting=case.lasting)
-    outcome = scene.build(cache)
+    with impatient():
+        outcome = scene.build(cache)
     problem = _wrong(scene, case, outcome)
     proxy.prepare()
     again = scene.build(cache)

@@ -85,6 +85,9 @@ class TestOnePackage:
             "usr/share/locale/locale.alias": file(),
             "usr/lib/locale/C.utf8/LC_CTYPE": file(),
             "usr/share/zoneinfo/UTC": file(),
+            # A shell does not work without these.
+            "usr/share/fish/config.fish": file(),
+            "usr/share/zsh/functions/Completion/compinit": file(),
         }
         left = [
             "usr/share/doc/a/changelog.gz",
@@ -94,6 +97,9 @@ class TestOnePackage:
             "usr/share/locale/de/LC_MESSAGES/a.mo",
             "usr/share/lintian/overrides/a",
             "usr/share/bash-completion/completions/a",
+            "usr/share/fish/completions/a.fish",
+            "usr/share/fish/vendor_completions.d/a.fish",
+            "usr/share/zsh/vendor-completions/_a",
         ]
         found = unpack(make_deb(tmp_path, "a", {**kept, **{path: file() for path in left}}))
         assert {*found.entries} == {*kept}

@@ -22,10 +22,11 @@ from hatch_docker.support.threads import together
 
 # Links of usrmerge, since bookworm; packages may still have files in /bin.
 USRMERGE: Mapping[str, str] = {name: f"usr/{name}" for name in ("bin", "lib", "lib32", "lib64", "libx32", "sbin")}
-# What Debian's slim images leave out, and shell completions; the directories themselves stay.
+# What Debian's slim images leave out, and shell completions, but not a shell's own functions; directories stay.
 _LEFT_OUT = re.compile(
     r"""usr/share/(?: doc/[^/]+/(?!copyright$).+ | locale/(?!locale\.alias$).+ | lintian/.+
-    | (?:man|info|groff|linda|doc-base|bug|gtk-doc|help|gnome/help|bash-completion|zsh|fish)/.+ )
+    | (?:man|info|groff|linda|doc-base|bug|gtk-doc|help|gnome/help|bash-completion)/.+
+    | fish/(?:completions|vendor_completions\.d)/.+ | zsh/(?:site-functions|vendor-completions)/.+ )
     | usr/lib/debug/.+ | etc/bash_completion\.d/.+""",
     re.VERBOSE,
 )

@@ -10,9 +10,17 @@ from dpkg_maker import data_of, directory, file, listing, make_deb
 
 from hatch_docker.debian.deb import Deb
 from hatch_docker.dpkg import database
-from hatch_docker.dpkg.generated import BUNDLE, alternative_links, certificates, font_maps, skeleton, timezone
+from hatch_docker.dpkg.generated import (
+    BUNDLE,
+    alternative_links,
+    certificates,
+    copies,
+    font_maps,
+    skeleton,
+    timezone,
+)
 from hatch_docker.dpkg.loader import with_entries
-from hatch_docker.dpkg.scripts import Alternative
+from hatch_docker.dpkg.scripts import Alternative, Copy
 from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpack
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
@@ -122,6 +130,38 @@ class TestFontMaps:
     def test_without_ghostscript(self) -> None:
         new = of(Entry(path="etc/ghostscript/fontmap.d/10-a.conf", content=b"a\n"))
         assert not list(font_maps(with_entries(None, new.values()), new))
+
+
+class TestCopies:
+    CONFFILE = Copy(source="usr/share/x/a", target="etc/x/a")
+    NEW = of(
+        Entry(path="usr/share/x/a", mode=0o600, content=b"a\n"), Entry(path="usr/share/x/b", content=b"[b]\nc=d\n")
+    )
+
+    def test_conffiles(self) -> None:
+        made = of(*copies(with_entries(None, self.NEW.values()), self.NEW, [self.CONFFILE]))
+        assert {path: (data_of(entry), entry.mode) for path, entry in made.items()} == {"etc/x/a": (b"a\n", 0o600)}
+
+    def test_a_file_of_the_image_stays(self) -> None:
+        files = with_entries(listing({"etc/x/a": b"mine\n"}), self.NEW.values())
+        assert not list(copies(files, self.NEW, [self.CONFFILE]))
+
+    def test_ignores_missing_files(self) -> None:
+        assert not list(copies(with_entries(None, []), {}, [self.CONFFILE]))
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (None, b"[b]\nc=d\n"),
+            (b"[a]\nc=e\n", b"[a]\nc=e\n\n[b]\nc=d\n"),
+            (b"[b]\nc=e\n", b"[b]\nc=e\n"),
+        ],
+    )
+    def test_drivers(self, before: bytes | None, after: bytes) -> None:
+        parent = listing({"etc/odbcinst.ini": before} if before else {})
+        call = Copy(source="usr/share/x/b", target="etc/odbcinst.ini", is_driver=True)
+        made = of(*copies(with_entries(parent, self.NEW.values()), self.NEW, [call]))
+        assert {path: data_of(entry) for path, entry in made.items()} == {"etc/odbcinst.ini": after}
 
 
 class TestAlternatives:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from dpkg_maker import make_deb
 
 from hatch_docker.debian.deb import Deb
-from hatch_docker.dpkg.scripts import alternatives_of, check_scripts, why_needed
+from hatch_docker.dpkg.scripts import alternatives_of, check_scripts, copies_of, why_needed
 from hatch_docker.errors import PackageError
 
 Make = Callable[..., Deb]
@@ -30,7 +31,7 @@ NEEDLESS = {
     "services": BLOCK.format("dh_installsystemd", "deb-systemd-helper unmask x >/dev/null || true"),
     "menus": "update-mime-database /usr/share/mime\nupdate-desktop-database -q || :\n",
     "a trigger": 'case "$1" in\n  configure)\n    dpkg-trigger --no-await ldconfig\n    ;;\nesac\n',
-    "an older version": 'if dpkg --compare-versions "$2" lt 1.2; then\n  mv /etc/a /etc/b\nfi\n',
+    "an older version": 'if dpkg --compare-versions "$2" lt-nl 1.2; then\n  mv /etc/a /etc/b\nfi\n',
     "an upgrade": 'if [ "$1" = "upgrade" ]; then\n  cp -a /etc/a /etc/b\nfi\n',
     "an upgrade in one line": 'if test "$1" = upgrade; then mv /etc/a /etc/b; fi\n',
     "a transition": 'if [ "$1" = configure ] && dpkg --compare-versions "$2" lt-nl 1.2~; then\n  adduser x\nfi\n',
@@ -50,6 +51,16 @@ NEEDLESS = {
     "a function in one line": "tell() { echo yes; }\ntell\n",
     "whether a program is there": '[ -x "$(command -v thing)" ] || exit 0\n',
     "a long value": 'slaves="$slaves \\\n --slave \\\n /usr/share/man/$x \\\n $x"\n',
+    "a newer version": 'if dpkg --compare-versions "$2" ge 1.2; then\n  mv /etc/a /etc/b\nfi\n',
+    "if there was a version": 'if [ "$2" ] && dpkg --compare-versions "$2" lt 1.2; then\n  mv /etc/a /etc/b\nfi\n',
+    "what dpkg left": "if [ -f /etc/a.dpkg-bak ]; then\n  mv /etc/a.dpkg-bak /etc/b\nfi\n",
+    "a function that is not called": "make() {\n  adduser x\n}\nmake_all()\n{\n  make\n}\n",
+    "a function for an upgrade": 'make() {\n  adduser x\n}\nif [ "$1" = upgrade ]; then\n  make\nfi\n',
+    "a conffile": "ucf --three-way --debconf-ok /usr/share/x/a.conf /etc/a.conf >/dev/null\nucfr x /etc/a.conf\n",
+    "conffiles": 'for i in a b; do\n  ucf --sum-file /x/$i.md5 "/usr/share/x/$i" "/etc/x/.$i"\ndone\n',
+    "a conffile that is gone": "ucf --purge /etc/$name\n",
+    "a diversion that is gone": "dpkg-divert --remove --package x --rename --divert /b/a /a\n",
+    "a driver": 'if ! odbcinst -q -d -n "X" >/dev/null; then\n  odbcinst -i -d -f /usr/share/x/driver.ini 1>&2\nfi\n',
     "another": "if ! dpkg-statoverride --list /x >/dev/null; then echo no; fi\n",
 }
 
@@ -65,6 +76,23 @@ NEEDED = {
     "a user": ("adduser --system thing\n", "runs adduser"),
     "by its path": ("/usr/sbin/adduser --system thing\n", "runs adduser"),
     "after a condition": ("if ! getent group x >/dev/null; then\n  groupadd -r x\nfi\n", "runs groupadd"),
+    "as an older version": ('if dpkg --compare-versions "$2" lt 1.2; then\n  mkdir /x\nfi\n', "runs mkdir"),
+    "as an older version, or the same": ('if dpkg --compare-versions "$2" le 1; then\n  mkdir /x\nfi\n', "runs mkdir"),
+    "as a newer version": ('if dpkg --compare-versions "$2" ge-nl 1; then\n  mkdir /x\nfi\n', "runs mkdir"),
+    "than another version": ('if dpkg --compare-versions 1.2 gt "$2"; then\n  mkdir /x\nfi\n', "runs mkdir"),
+    "in a function": ("make() {\n  adduser x\n}\nmake\n", "runs adduser"),
+    "in a function of a function": ("one()\n{\n  adduser x\n}\ntwo() {\n  one\n}\ntwo || true\n", "runs adduser"),
+    "in a function at the end": ("end() {\n  adduser x\n}\ntrap end EXIT\n", "runs adduser"),
+    "in a function without an end": ("make() {\n  adduser x\n  }\n", "runs adduser"),
+    "after a function that is redirected": (
+        "a() {\n  :\n} >&2\nadduser x\nb() {\n  :\n}\n",
+        "runs adduser",
+    ),
+    "unless dpkg left something": ("if [ ! -f /etc/a.dpkg-old ]; then\n  mkdir /x\nfi\n", "runs mkdir"),
+    "a conffile of a variable": ("ucf $made /etc/x.conf\n", "runs ucf"),
+    "a conffile of a function": ("put() {\n  ucf $1 /etc/x\n}\nput a\n", "runs ucf"),
+    "a driver of a variable": ("odbcinst -i -d -f $template\n", "runs odbcinst"),
+    "a data source": ("odbcinst -i -s -f /usr/share/x/source.ini\n", "runs odbcinst"),
     "in one line": ('[ -n "$1" ] && mkdir -p /var/lib/x || true\n', "runs mkdir"),
     "in a pipe": ("echo x | tee /etc/x\n", "runs tee"),
     "after preparations": ("mkdir -p /var/lib/x\nadduser --system x\nchown x /var/lib/x\n", "runs adduser"),
@@ -112,6 +140,13 @@ def test_other_scripts_are_needed(deb: Make) -> None:
     assert why_needed(deb("", shell="#!/usr/bin/perl")) == "its postinst is not a shell script"
 
 
+@pytest.mark.parametrize("text", ["a() {\n" * 10_000, "a() {\n b\n}\n" * 5_000, "ucf\n" + "for i in a b; do\n" * 3_000])
+def test_analyzes_many_functions_and_loops_quickly(deb: Make, text: str) -> None:
+    begin = time.process_time()
+    why_needed(deb(text))
+    assert time.process_time() - begin < 20
+
+
 @pytest.mark.parametrize("text", ["\n" * 60_000, "a=b " * 15_000, "# nothing\n" * 10_000])
 def test_analyzes_long_scripts_quickly_or_not_at_all(deb: Make, text: str) -> None:
     assert why_needed(deb(text)) == ("its postinst is too long to be analyzed" if len(text) > 1 << 16 else "")
@@ -121,7 +156,8 @@ def test_packages_that_work_without_their_scripts(deb: Make) -> None:
     assert why_needed(deb("mkdir /x\n", name="base-files")) == ""
     assert why_needed(deb("mkdir /x\n", name="python3.13-minimal")) == ""
     assert why_needed(deb("mkdir /x\n", name="hunspell-en-us")) == ""
-    assert why_needed(deb("mkdir /x\n", name="python3.13-venv"))
+    assert why_needed(deb("mkdir /x\n", name="python3.13-venv")) == ""
+    assert why_needed(deb("mkdir /x\n", name="python3.13-doc"))
 
 
 def test_reports_all_packages(tmp_path: Path) -> None:
@@ -139,7 +175,29 @@ def test_suggests_replacements(deb: Make) -> None:
     assert "instead of locales, use locales-all" in caught.value.hint
 
 
+def test_copies(deb: Make) -> None:
+    text = (
+        "folder=/usr/share/x\n"
+        'for i in a b; do\n  ucf --three-way $folder/$i "/etc/x/$i"\ndone\n'
+        "odbcinst -i -d -f /usr/share/x/driver.ini\n"
+        'if [ "$1" = upgrade ]; then\n  ucf /usr/share/x/old /etc/x/old\nfi\n'
+        "ucf --purge /etc/x/gone\nucf $unknown /etc/x/c\nucf /usr/share/../x /etc/x/d\nucf /usr/x /etc/.wh.x\n"
+    )
+    found = [
+        ("usr/share/x/a", "etc/x/a", False),
+        ("usr/share/x/b", "etc/x/b", False),
+        ("usr/share/x/driver.ini", "etc/odbcinst.ini", True),
+    ]
+    assert copies_of([deb(text)]) == found
+    # A package that works without its script gets none.
+    assert copies_of([deb(text, name="procps")]) == []
+
+
 class TestAlternatives:
+    def test_in_quotes(self, deb: Make) -> None:
+        text = 'd=/usr/bin\nupdate-alternatives --install "$d/a" a \'/usr/bin/b\' "30"\n'
+        assert alternatives_of([deb(text)]) == ([("/usr/bin/a", "a", "/usr/bin/b", 30)], [])
+
     def test_with_slaves(self, deb: Make) -> None:
         text = (
             "update-alternatives --quiet --install /usr/bin/awk awk /usr/bin/mawk 5 \\\n"

@@ -12,7 +12,7 @@ from hatch_docker.dpkg.check import Problem, dispensable, missing_interpreters, 
 from hatch_docker.dpkg.database import Database
 from hatch_docker.dpkg.ldcache import ld_so_cache
 from hatch_docker.dpkg.loader import CACHE, libraries_of, loader_of, read_cache, with_entries
-from hatch_docker.dpkg.scripts import alternatives_of, check_scripts
+from hatch_docker.dpkg.scripts import alternatives_of, check_scripts, copies_of
 from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpack
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
@@ -133,6 +133,7 @@ class _Assembly:
         self.add(links)
         if unparsed:
             notes.append(f"some links of update-alternatives are missing for {_some(unparsed)}")
+        self.add(generated.copies(self.files, self.entries, copies_of(self.debs)))
         self.add(generated.certificates(self.files, self.entries))
         self.add(generated.font_maps(self.files, self.entries))
         self.add(generated.timezone(self.files, self.entries))

@@ -11,7 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from hatch_docker.dpkg.scripts import Alternative
+from hatch_docker.dpkg.scripts import Alternative, Copy
 from hatch_docker.dpkg.unpack import USRMERGE
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
@@ -134,6 +134,25 @@ def font_maps(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry
         if not entries.keys().isdisjoint([*parts, _FONT_MAPS]):
             texts = [_content(files, entries, files.resolve(path)) for path in parts]
             yield Entry(path=f"{_FONT_MAPS}/{name}", content=b"".join(texts))
+
+
+def copies(files: Filesystem, entries: Mapping[str, Entry], calls: Iterable[Copy]) -> Iterator[Entry]:
+    """Copies of packages' files as ucf makes them, and odbcinst.ini with the packages' drivers of unixODBC."""
+    drivers: dict[str, list[bytes]] = {}
+    for call in calls:
+        source, target = files.resolve(call.source), files.resolve(call.target)
+        entry = entries.get(source)
+        if entry is None or entry.is_directory or entry.link:
+            continue
+        if call.is_driver:
+            parts = drivers.setdefault(target, [_content(files, entries, target)])
+            # Another version of the package may have been registered in the image.
+            if entry.read().partition(b"\n")[0] not in parts[0]:
+                parts.append(entry.read())
+        elif target not in files.nodes:
+            yield Entry(path=target, mode=entry.mode, content=entry.content)
+    for target, parts in drivers.items():
+        yield Entry(path=target, content=b"\n".join(part.rstrip(b"\n") + b"\n" for part in parts if part))
 
 
 def alternative_links(

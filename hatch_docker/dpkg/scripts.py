@@ -8,7 +8,7 @@ does at the first installation of its package. Everything must be known to be ne
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hatch_docker.debian.deb import Deb
@@ -44,23 +44,27 @@ _NEEDLESS = _words(
     dpkg-maintscript-helper dpkg-trigger fc-cache gtk-update-icon-cache gtk-update-icon-cache-3.0 initctl
     install-docs install-info install-sgmlcatalog invoke-rc.d kbuildsycoca4 killall ldconfig mandb mktexlsr py3clean
     py3compile pyclean pycompile remove-shell restorecon rm rmdir runit-helper service setcap start-stop-daemon
-    sysctl systemctl systemd-hwdb systemd-tmpfiles telinit udevadm update-alternatives update-binfmts update-catalog
-    update-desktop-database update-fonts-alias update-fonts-dir update-fonts-scale update-icon-caches
+    sysctl systemctl systemd-hwdb systemd-tmpfiles telinit ucfr udevadm update-alternatives update-binfmts
+    update-catalog update-desktop-database update-fonts-alias update-fonts-dir update-fonts-scale update-icon-caches
     update-initramfs update-menus update-mime update-mime-database update-rc.d update-xmlcatalog"""
 )
 # Packages that work without their scripts: images do not need what these do, or `generated.py` does it.
 _KNOWN = _words(
-    """adduser base-files base-passwd bash ca-certificates comerr-dev coreutils dash debianutils dpkg fontconfig
-    fontconfig-config fonts-urw-base35 ghostscript hicolor-icon-theme kmod libc-bin libc6 libc6-dev
-    libgcrypt20 libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64 libgtk-3-0 libgtk-3-0t64 libgtk2.0-0
-    libgtk2.0-0t64 libhdf5-dev libpam-modules libpam-runtime libpam0g librsvg2-common libvlc-bin libwrap0
-    login login.defs mawk netbase openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps
-    python3-distutils python3-lib2to3 readline-common redis-tools sensible-utils shared-mime-info sudo
-    tzdata ucf unixodbc-common util-linux x11-common xfonts-utils xkb-data"""
+    """acl adduser alsa-utils base-files base-passwd bash ca-certificates comerr-dev coreutils dash debconf-utils
+    debianutils dictionaries-common dpkg emacsen-common flex fontconfig fontconfig-config fonts-ipafont-gothic
+    fonts-ipafont-mincho fonts-urw-base35 freetds-common ghostscript hicolor-icon-theme kmod libc-bin libc6 libc6-dev
+    libdebuginfod-common libgcrypt20 libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64 libgstreamer1.0-0 libgtk-3-0
+    libgtk-3-0t64 libgtk-4-1 libgtk2.0-0 libgtk2.0-0t64 libhdf5-dev libibverbs1 libpam-modules libpam-runtime
+    libpam0g librsvg2-common libvlc-bin libwrap0 login login.defs man-db mariadb-common mawk msmtp netbase
+    nmap-common openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps python3-distutils
+    python3-lib2to3 readline-common redis-tools samba-libs sensible-utils shared-mime-info snmp sudo
+    timgm6mb-soundfont tzdata ucf unixodbc-common util-linux uuid-runtime whiptail x11-common xfonts-utils xkb-data"""
 )
+# Nothing starts an init system or the system's bus in a container; programs with windows depend on them.
+_NEVER_STARTED = _words("dbus dbus-daemon dbus-system-bus-common libpam-systemd systemd systemd-sysv")
 _KNOWN_VERSIONS = re.compile(
-    r"(?:lib)?python3(?:\.\d+)?(?:-minimal)?|postgresql-client-\d+|libopenblas(?:64)?-(?:openmp|pthread|serial)-dev"
-    r"|hunspell-[a-z]{2,3}(?:-[a-z]+)?"
+    r"(?:lib)?python3(?:\.\d+)?(?:-minimal|-tk|-venv)?|idle-python3\.\d+|postgresql-client-\d+"
+    r"|libopenblas(?:64)?-(?:openmp|pthread|serial)-dev|(?:hun|my)spell-[a-z]{2,3}(?:-[a-z]+)?"
 )
 # Replacements for packages that do not work without their scripts.
 _REPLACEMENTS = {"locales": "locales-all, which contains all locales", "vim-runtime": "vim-tiny"}
@@ -73,11 +77,18 @@ _BLOCK = re.compile(
 )
 _HEREDOC = re.compile(r"<<-?\s*[\\'\"]?(\w+)['\"]?([^\n]*\n).*?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _INTERPRETER = re.compile(rb"#!\s*/bin/(?:ba|da)?sh\b")
+_OPENED = re.compile(
+    r"(?P<indent>[ \t]*)(?:function[ \t]+)?(?P<name>[A-Za-z_][\w-]*)[ \t]*\(\s*\)[ \t]*(?P<brace>\{?)[ \t]*(?:#.*)?$"
+)
+_NAME = re.compile(r"[A-Za-z_][\w-]*")
 _FUNCTION = re.compile(r"^[ \t]*(?:function[ \t]+)?([A-Za-z_][\w-]*)[ \t]*\(\)", re.MULTILINE)
-# Conditions that are false at a first installation: an upgrade, or another action than configure.
+# Conditions that are false at a first installation: an upgrade, or another action than configure. dpkg takes a missing
+# version for older than all others, but for newer with `lt-nl` and `le-nl`.
 _OTHER_CASE = re.compile(
-    r"compare-versions|=\s*['\"]?(?:upgrade|remove|purge|deconfigure|triggered|reconfigure|abort-[a-z-]+)\b"
-    r"|-n\s+['\"]?\$\{?2|x\$\{?2\}?['\"]?\s*!="
+    r"compare-versions\s+(?:--\s+)?['\"]?\$\S+\s+['\"]?(?:eq|g[te]|l[te]-nl)\b(?!-)"
+    r"|=\s*['\"]?(?:upgrade|remove|purge|deconfigure|triggered|reconfigure|abort-[a-z-]+)\b"
+    r"|-n\s+['\"]?\$\{?2|x\$\{?2\}?['\"]?\s*!=|\[\s+['\"]?\$\{?2\}?['\"]?\s+\]"
+    r"|(?<!!\s)-[ef]\s+\S+\.dpkg-(?:backup|bak|dist|new|old|remove)\b"
 )
 _ALWAYS = re.compile(r"\|\||-z\s+['\"]?\$\{?2|-o\s|!\s*dpkg")
 _LABEL = re.compile(r"^\(?\s*([A-Za-z|*\"' $@_-]+?)\s*\)(?:\s|$)(.*)")
@@ -87,7 +98,9 @@ _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\$`])*\"")
 _REDIRECTED = re.compile(r"(?<![0-9&<-])[12]?>>?\s*(?!\s*&)(\S+)")
 _NOWHERE = re.compile(r"['\"]?(?:/dev/(?:null|stderr|stdout|tty)\b|&\d)")
 _ESCAPED = re.compile(r"\\.")
-_QUESTION = re.compile(r"\b(?:dpkg-statoverride|dpkg-divert|update-alternatives)\s+--(?:list\w*|query|truename)\b")
+_QUESTION = re.compile(
+    r"\b(?:dpkg-statoverride|dpkg-divert|update-alternatives)\s+--(?:list\w*|query|truename)\b|\bodbcinst\s+-q\b"
+)
 _ASSIGNMENT = re.compile(r"\s*[A-Za-z_]\w*\+?=(?:\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|\S*)\s*")
 _WORDS = _words("if then else elif do while until ! { ( time command exec eval env")
 _ENV_OPTIONS = _words("-i - -c -a -p -- --ignore-environment")
@@ -119,8 +132,19 @@ _CHANGING = {
     "sed": re.compile(r" -[a-zA-Z]*i| --in-place"),
     "sort": re.compile(r" -[a-zA-Z]*o| --output"),
 }
+# Arguments by which commands only remove what an older version left.
+_REMOVING = {
+    "dpkg-divert": re.compile(r" --remove "),
+    "ucf": re.compile(r" (?:-p|--purge) "),
+}
 _COMMAND = re.compile(r"(?:/(?:usr/)?s?bin/)?([a-zA-Z\[:.][\w.+-]*|\[)$")
 _ALTERNATIVE = re.compile(r"update-alternatives\b[^\n;&|]*?--install\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)([^\n;&|]*)")
+# Files that scripts make of files of packages: conffiles of ucf, and drivers of unixODBC.
+_COPY = re.compile(r"(?<![\w/-])ucf\s+([^\n;&|]+)")
+_DRIVER = re.compile(r"(?<![\w/-])odbcinst\s+-i\s+-d\s+-f\s+(\S+)")
+_MADE = ("ucf", "odbcinst")
+_REDIRECTION = re.compile(r"\d?>.*")
+_COPY_VALUES = _words("-s --src-dir --sum-file --state-dir")
 _ASSIGNED = re.compile(r"^[ \t]*([A-Za-z_]\w*)=(?:\"([^\"\n]*)\"|([^\s;]*))", re.MULTILINE)
 _PLAIN = re.compile(r"[\w./+:-]+")
 _PLAIN_WORDS = re.compile(r"[^\n$`*\\]*")
@@ -130,8 +154,9 @@ _MAX_SCRIPT = 1 << 16
 _MAX_CASE = 1 << 12
 _LOOP = re.compile(r"^[ \t]*for (\w+) in ([^;\n]+);?\s*do\b(.*?)^[ \t]*done\b", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
-_WORD = r"(?!\.)[\w.+:@,~-]+"
-_LINK = re.compile(rf"(?:/{_WORD})+ {_WORD} (?:/{_WORD})+")
+_WORD = r"(?!\.{1,2}(?:[/ ]|$)|\.wh\.)[\w.+:@,~-]+"
+_PATH = re.compile(rf"(?:/{_WORD})+")
+_LINK = re.compile(rf"{_PATH.pattern} {_WORD} {_PATH.pattern}")
 _SLAVE = re.compile(r"--slave\s+(\S+)\s+(\S+)\s+(\S+)")
 
 
@@ -142,6 +167,14 @@ class Alternative(NamedTuple):
     name: str
     path: str
     priority: int
+
+
+class Copy(NamedTuple):
+    """A file that a script makes: `target` is to have the content of `source`, at its end if it is a driver's."""
+
+    source: str
+    target: str
+    is_driver: bool = False
 
 
 def check_scripts(debs: Iterable[Deb]) -> None:
@@ -155,13 +188,17 @@ def check_scripts(debs: Iterable[Deb]) -> None:
 
 def why_needed(deb: Deb) -> str:
     """What a package's scripts do that an image needs; empty if nothing."""
-    name = deb.control["Package"]
-    if name in _KNOWN or _KNOWN_VERSIONS.fullmatch(name):
+    if _is_known(deb):
         return ""
     for script in ("preinst", "postinst"):
         if script in deb.scripts and (what := _effect(deb.scripts[script])):
             return f"its {script} {what}"
     return ""
+
+
+def _is_known(deb: Deb) -> bool:
+    name = deb.control["Package"]
+    return name in _KNOWN or name in _NEVER_STARTED or bool(_KNOWN_VERSIONS.fullmatch(name))
 
 
 def alternatives_of(debs: Iterable[Deb]) -> tuple[list[Alternative], list[str]]:
@@ -173,7 +210,7 @@ def alternatives_of(debs: Iterable[Deb]) -> tuple[list[Alternative], list[str]]:
     unparsed: list[str] = []
     for deb in debs:
         package = deb.control["Package"]
-        text = _substituted(_LOOP.sub(_unrolled, _joined(deb.scripts.get("postinst", b"")[:_MAX_SCRIPT])))
+        text = _expanded(deb.scripts.get("postinst", b"")[:_MAX_SCRIPT]).replace('"', "").replace("'", "")
         for link, name, path, priority, rest in _ALTERNATIVE.findall(text):
             for each in ((link, name, path), *_SLAVE.findall(rest)):
                 if _NUMBER.fullmatch(priority) and _LINK.fullmatch(" ".join(each)):
@@ -181,6 +218,38 @@ def alternatives_of(debs: Iterable[Deb]) -> tuple[list[Alternative], list[str]]:
                 elif package not in unparsed and package not in _KNOWN:
                     unparsed.append(package)
     return alternatives, unparsed
+
+
+def copies_of(debs: Iterable[Deb]) -> list[Copy]:
+    """The files that packages would copy at their first installation, unless they work without their scripts."""
+    return [copy for deb in debs if not _is_known(deb) for copy in _copies(deb.scripts.get("postinst", b""))]
+
+
+def _copies(script: bytes) -> Iterator[Copy]:
+    if any(name.encode() in script for name in _MADE):
+        for line in _running(_expanded(script[:_MAX_SCRIPT]).splitlines()):
+            for pattern in (_COPY, _DRIVER):
+                yield from (copy for match in pattern.finditer(line) if (copy := _copied(match)))
+
+
+def _copied(call: re.Match[str]) -> Copy | None:
+    """What a call of ucf or odbcinst makes; None if only a run of the script tells."""
+    words = _REDIRECTION.sub("", call[1]).replace('"', "").replace("'", "").split()
+    if call.re is _DRIVER:
+        words.append("/etc/odbcinst.ini")
+    paths = list(_after_options(words, _COPY_VALUES))
+    if len(paths) != 2 or not all(map(_PATH.fullmatch, paths)):
+        return None
+    return Copy(source=paths[0][1:], target=paths[1][1:], is_driver=call.re is _DRIVER)
+
+
+def _made(call: re.Match[str]) -> str:
+    return "true" if _copied(call) else call[0]
+
+
+def _expanded(script: bytes) -> str:
+    """A script with joined lines, unrolled loops, and values instead of variables, as far as they are literal."""
+    return _substituted(_LOOP.sub(_unrolled, _joined(script)))
 
 
 def _unrolled(loop: re.Match[str]) -> str:
@@ -213,10 +282,13 @@ def _effect(script: bytes) -> str:
         return "is not a shell script"
     if len(script) > _MAX_SCRIPT:
         return "is too long to be analyzed"
-    text = _BLOCK.sub(lambda block: "" if block[1] in _NEEDLESS_BLOCKS else block[2], _joined(script))
+    text = _joined(script)
+    if any(map(text.__contains__, _MADE)) and len(expanded := _expanded(script)) <= _MAX_SCRIPT:
+        text = expanded
+    text = _BLOCK.sub(lambda block: "" if block[1] in _NEEDLESS_BLOCKS else block[2], text)
     text = _HEREDOC.sub(lambda heredoc: heredoc[2], text)
     needless = _IDLE | _NEEDLESS | frozenset(_FUNCTION.findall(text))
-    effects = [effect for line in _first_time(text.splitlines()) if (effect := _line_effect(line, needless))]
+    effects = [effect for line in _running(text.splitlines()) if (effect := _line_effect(line, needless))]
     return next((effect for effect in effects if effect not in _PREPARING), effects[0] if effects else "")
 
 
@@ -224,6 +296,7 @@ def _line_effect(line: str, needless: frozenset[str]) -> str:
     # Mitigations of usrmerge in upgrades (DEP 17).
     if ".usr-is-merged" in line:
         return ""
+    line = _DRIVER.sub(_made, _COPY.sub(_made, line))
     bare = _QUESTION.sub("true", _QUOTED.sub("''", _ESCAPED.sub("_", line)))
     for target in _REDIRECTED.findall(bare):
         if not _NOWHERE.match(target):
@@ -251,13 +324,15 @@ def _part_effect(part: str, needless: frozenset[str]) -> str:
         # Another program, or one that only a run of the script tells.
         return f"runs {words[0]}" if _UNKNOWN.match(words[0]) and not _FRAGMENT.match(" ".join(words)) else ""
     name, arguments = match[1], words[1:]
+    options = f" {' '.join(arguments)} "
     if name not in needless:
-        return f"runs {name}"
+        removing = _REMOVING.get(name)
+        return "" if removing and removing.search(options) else f"runs {name}"
     if name in _SOURCING:
         return "" if arguments and _SOURCED.match(arguments[0]) else f"reads {' '.join(arguments[:1])}".rstrip()
     if name == "xargs":
-        return _part_effect(" ".join(_after_options(arguments)), needless)
-    if (changing := _CHANGING.get(name)) and changing.search(f" {' '.join(arguments)} "):
+        return _part_effect(" ".join(_after_options(arguments, _XARGS_VALUES)), needless)
+    if (changing := _CHANGING.get(name)) and changing.search(options):
         return f"runs {name} to change something"
     return ""
 
@@ -279,13 +354,63 @@ def _command_of(part: str) -> str:
     return text
 
 
-def _after_options(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments of xargs after its options, some of which have a value."""
+def _after_options(arguments: Sequence[str], valued: Container[str]) -> Sequence[str]:
+    """The arguments of a command after its options, of which `valued` have a value."""
     rest = list(arguments)
     while rest and rest[0].startswith("-"):
-        if rest.pop(0) in _XARGS_VALUES and rest:
+        if rest.pop(0) in valued and rest:
             rest.pop(0)
     return rest
+
+
+def _running(lines: Sequence[str]) -> Iterator[str]:
+    """The lines that may run at a first installation, without functions that none of them calls."""
+    rest, functions = _split(lines)
+    while True:
+        called: set[str] = set()
+        for line in _first_time(rest):
+            yield line
+            called.update(name for name in _NAME.findall(line) if name in functions)
+        if not called:
+            return
+        rest = [line for name in sorted(called) for line in functions.pop(name)]
+
+
+def _split(lines: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Lines outside of functions of several lines, and the lines of each function."""
+    ends = _ends(lines)
+    rest: list[str] = []
+    functions: dict[str, list[str]] = {}
+    at = 0
+    while at < len(lines):
+        opened = _OPENED.match(lines[at])
+        end = ends.get(at, at)
+        # A function that is redirected, or ends in another way, counts as lines that run.
+        if opened and lines[end].rstrip() == f"{opened['indent']}}}":
+            functions.setdefault(opened["name"], []).extend(lines[at + 1 : end])
+            at = end + 1
+        else:
+            rest.append(lines[at])
+            at += 1
+    return rest, functions
+
+
+def _ends(lines: Sequence[str]) -> dict[int, int]:
+    """The numbers of lines that open a function, each with that of the next line that starts with `}` as indented."""
+    ends: dict[int, int] = {}
+    nearest: dict[str, int] = {}
+    for number in range(len(lines) - 1, -1, -1):
+        line, bare = lines[number], lines[number].lstrip()
+        indent = line[: len(line) - len(bare)]
+        if bare.startswith("}"):
+            nearest[indent] = number
+        elif (
+            (opened := _OPENED.match(line))
+            and indent in nearest
+            and (opened["brace"] or lines[number + 1].strip() == "{")
+        ):
+            ends[number] = nearest[indent]
+    return ends
 
 
 def _first_time(lines: Sequence[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from hatch_docker.dpkg.generated import (
     certificates,
     copies,
     font_maps,
+    pam_settings,
     skeleton,
     timezone,
 )
@@ -162,6 +163,15 @@ class TestCopies:
         call = Copy(source="usr/share/x/b", target="etc/odbcinst.ini", is_driver=True)
         made = of(*copies(with_entries(parent, self.NEW.values()), self.NEW, [call]))
         assert {path: data_of(entry) for path, entry in made.items()} == {"etc/odbcinst.ini": after}
+
+
+def test_pam_settings_unless_the_image_has_them() -> None:
+    new = of(Entry(path="usr/share/pam/common-auth", content=b""))
+    made = of(*pam_settings(listing({"etc/pam.d/common-session": b"mine"}), new))
+    names = {"common-account", "common-auth", "common-password", "common-session-noninteractive"}
+    assert made.keys() == {f"etc/pam.d/{name}" for name in names}
+    assert b"auth [success=1 default=ignore] pam_unix.so nullok\n" in data_of(made["etc/pam.d/common-auth"])
+    assert not list(pam_settings(listing({}), {}))
 
 
 class TestAlternatives:

@@ -135,6 +135,7 @@ class _Assembly:
             notes.append(f"some links of update-alternatives are missing for {_some(unparsed)}")
         self.add(generated.copies(self.files, self.entries, copies_of(self.debs)))
         self.add(generated.certificates(self.files, self.entries))
+        self.add(generated.pam_settings(self.files, self.entries))
         self.add(generated.font_maps(self.files, self.entries))
         self.add(generated.timezone(self.files, self.entries))
         self._load()

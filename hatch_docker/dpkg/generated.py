@@ -155,6 +155,30 @@ def copies(files: Filesystem, entries: Mapping[str, Entry], calls: Iterable[Copy
         yield Entry(path=target, content=b"\n".join(part.rstrip(b"\n") + b"\n" for part in parts if part))
 
 
+def pam_settings(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry]:
+    """The settings that services include, as pam-auth-update makes them if only pam_unix is installed."""
+    if "usr/share/pam/common-auth" in entries:
+        for name, text in _PAM.items():
+            if f"etc/pam.d/{name}" not in files.nodes:
+                yield _text(f"etc/pam.d/{name}", text)
+
+
+def _pam(kind: str, first: str, *more: str) -> str:
+    """A stack of modules in which the first one decides."""
+    lines = (first, "requisite pam_deny.so", "required pam_permit.so", *more)
+    return "".join(f"{kind} {line}\n" for line in lines)
+
+
+_SESSION = _pam("session", "[default=1] pam_permit.so", "required pam_unix.so")
+_PAM: Mapping[str, str] = {
+    "common-account": _pam("account", "[success=1 new_authtok_reqd=done default=ignore] pam_unix.so"),
+    "common-auth": _pam("auth", "[success=1 default=ignore] pam_unix.so nullok"),
+    "common-password": _pam("password", "[success=1 default=ignore] pam_unix.so obscure yescrypt"),
+    "common-session": _SESSION,
+    "common-session-noninteractive": _SESSION,
+}
+
+
 def alternative_links(
     files: Filesystem, alternatives: Iterable[Alternative], *, parent: Filesystem | None
 ) -> tuple[list[Entry], list[str]]:

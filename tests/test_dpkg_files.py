@@ -167,10 +167,14 @@ class TestCopies:
 
 def test_pam_settings_unless_the_image_has_them() -> None:
     new = of(Entry(path="usr/share/pam/common-auth", content=b""))
-    made = of(*pam_settings(listing({"etc/pam.d/common-session": b"mine"}), new))
+    parent = listing({"etc/pam.d/common-session": b"mine", "etc/passwd": b"root:x:0:0::/root:/bin/sh\nme:x:1:1::/:\n"})
+    made = of(*pam_settings(parent, new))
+    assert data_of(made["etc/shadow"]) == b"root:*:::::::\nme:*:::::::\n"
+    assert made.pop("etc/shadow").mode == 0o600
     names = {"common-account", "common-auth", "common-password", "common-session-noninteractive"}
     assert made.keys() == {f"etc/pam.d/{name}" for name in names}
     assert b"auth [success=1 default=ignore] pam_unix.so nullok\n" in data_of(made["etc/pam.d/common-auth"])
+    assert "etc/shadow" not in of(*pam_settings(listing({"etc/shadow": b""}), new))
     assert not list(pam_settings(listing({}), {}))
 
 

@@ -156,8 +156,15 @@ def copies(files: Filesystem, entries: Mapping[str, Entry], calls: Iterable[Copy
 
 
 def pam_settings(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry]:
-    """The settings that services include, as pam-auth-update makes them if only pam_unix is installed."""
+    """The settings that services include, as pam-auth-update makes them if only pam_unix is installed.
+
+    pam_unix denies accounts without a line in `etc/shadow`, of which there is one here for each, without a password.
+    """
     if "usr/share/pam/common-auth" in entries:
+        if "etc/shadow" not in files.nodes:
+            users = _content(files, entries, "etc/passwd").decode("utf-8", "replace").splitlines()
+            lines = "".join(f"{line.partition(':')[0]}:*:::::::\n" for line in users if ":" in line)
+            yield Entry(path="etc/shadow", mode=0o600, content=lines.encode())
         for name, text in _PAM.items():
             if f"etc/pam.d/{name}" not in files.nodes:
                 yield _text(f"etc/pam.d/{name}", text)

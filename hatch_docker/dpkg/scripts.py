@@ -51,14 +51,15 @@ _NEEDLESS = _words(
 # Packages that work without their scripts: images do not need what these do, or `generated.py` does it.
 _KNOWN = _words(
     """acl adduser alsa-utils base-files base-passwd bash ca-certificates comerr-dev coreutils dash debconf-utils
-    debianutils dictionaries-common dpkg emacsen-common flex fontconfig fontconfig-config fonts-ipafont-gothic
-    fonts-ipafont-mincho fonts-urw-base35 freetds-common ghostscript hicolor-icon-theme kmod libc-bin libc6 libc6-dev
-    libdebuginfod-common libgcrypt20 libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64 libgstreamer1.0-0 libgtk-3-0
-    libgtk-3-0t64 libgtk-4-1 libgtk2.0-0 libgtk2.0-0t64 libhdf5-dev libibverbs1 libpam-modules libpam-runtime
-    libpam0g librsvg2-common libvlc-bin libwrap0 login login.defs man-db mariadb-common mawk msmtp netbase
-    nmap-common openssh-client openssl passwd perl-base pkgconf-bin poppler-data procps python3-distutils
-    python3-lib2to3 readline-common redis-tools samba-libs sensible-utils shared-mime-info snmp sudo
-    timgm6mb-soundfont tzdata ucf unixodbc-common util-linux uuid-runtime whiptail x11-common xfonts-utils xkb-data"""
+    debianutils dictionaries-common dpkg emacsen-common firefox-esr flex fontconfig fontconfig-config
+    fonts-ipafont-gothic fonts-ipafont-mincho fonts-urw-base35 freetds-common ghostscript hicolor-icon-theme kmod
+    libc-bin libc6 libc6-dev libdebuginfod-common libgcrypt20 libgdk-pixbuf-2.0-0 libglib2.0-0 libglib2.0-0t64
+    libgstreamer1.0-0 libgtk-3-0 libgtk-3-0t64 libgtk-4-1 libgtk2.0-0 libgtk2.0-0t64 libhdf5-dev libibverbs1
+    libpam-modules libpam-runtime libpam0g librsvg2-common libvlc-bin libwrap0 linux-perf login login.defs man-db
+    mariadb-common mawk msmtp netbase nmap-common openssh-client openssl passwd perl-base pkgconf-bin poppler-data
+    procps python3-distutils python3-lib2to3 readline-common redis-tools samba-libs sensible-utils shared-mime-info
+    snmp sudo timgm6mb-soundfont tzdata ucf unixodbc-common util-linux uuid-runtime whiptail x11-common xfonts-utils
+    xkb-data"""
 )
 # Nothing starts an init system or the system's bus in a container; programs with windows depend on them.
 _NEVER_STARTED = _words("dbus dbus-daemon dbus-system-bus-common libpam-systemd systemd systemd-sysv")

@@ -135,6 +135,33 @@ print(lzma.decompress(lzma.compress(b"lzma")), bz2.decompress(bz2.compress(b"bz2
 """
 
 
+_SHELL = ("bash", "coreutils", "dash", "debianutils", "findutils", "grep", "mawk", "perl-base", "sed", "util-linux")
+# Packages, a command, and what it prints.
+PROGRAMS = [
+    ("acl", "touch f && setfacl -m u:nonroot:r f && getfacl -c f", "user:nonroot:r--"),
+    ("alsa-utils", "aplay --version", "aplay: version"),
+    ("default-mysql-client", "mysql --version && cat /etc/mysql/my.cnf", "!includedir /etc/mysql/mariadb.conf.d/"),
+    ("dbus", "dbus-run-session -- sh -c 'echo $DBUS_SESSION_BUS_ADDRESS'", "unix:path="),
+    ("fish", "fish -c 'echo (string upper fish)'", "FISH"),
+    ("fonts-ipafont fontconfig", "fc-match IPAGothic", '"IPAGothic"'),
+    ("freetds-bin", "tsql -C", "freetds v1"),
+    ("gdb", "gdb --version", "GNU gdb"),
+    ("mercurial", "hg --version && cat /etc/mercurial/hgrc.d/hgext.rc", "[extensions]"),
+    ("msmtp", "msmtp --version", "msmtp version"),
+    ("nmap", "nmap --version", "Nmap version"),
+    ("odbc-postgresql unixodbc", "odbcinst -q -d", "[PostgreSQL Unicode]"),
+    ("python3-tk", "python3 -c 'import tkinter; print(tkinter.TkVersion)'", "8.6"),
+    ("python3-venv", "python3 -m venv v && v/bin/python -m pip --version", "pip 2"),
+    ("snmp", "snmpget -V", "NET-SNMP version"),
+    ("sudo", "sudo -n id -un", "root"),
+    ("tdsodbc", "odbcinst -q -d", "[FreeTDS]"),
+    ("util-linux", "su nobody -s /bin/sh -c 'id -un'", "nobody"),
+    ("uuid-runtime", "uuidgen --namespace @dns --name x.org --sha1", "-5"),
+    ("whiptail", "whiptail --version", "whiptail (newt)"),
+    ("zsh", "zsh -c 'autoload -U +X compinit && echo found'", "found"),
+]
+
+
 class TestBase:
     def test_python_works(self, base: Image, load: Callable[[Image], str], client: DockerClient) -> None:
         name = load(base)
@@ -222,6 +249,23 @@ class TestBase:
         assert output(client, name, "curl", "--version").startswith("curl 8.")
         program = "import ctypes; print(ctypes.CDLL(ctypes.util.find_library('pq')).PQlibVersion() // 10000)"
         assert output(client, name, "python3.13", "-c", f"import ctypes.util; {program}") == "17\n"
+
+    def test_packages_that_work_without_their_scripts(
+        self,
+        base: Image,
+        trixie: Callable[[str], Trixie],
+        load: Callable[[Image], str],
+        client: DockerClient,
+        tmp_path: Path,
+    ) -> None:
+        """What scripts would do is needless, or done: conffiles, drivers, alternatives, settings of PAM."""
+        names = [*_SHELL, *dict.fromkeys(name for names, _, _ in PROGRAMS for name in names.split())]
+        name = load(with_packages(base, names, trixie("amd64"), tmp_path))
+        with running(client, name, command=["sleep", "600"], user="0", environment={"HOME": "/tmp"}) as container:
+            for _, command, expected in PROGRAMS:
+                _, printed = container.exec_run(["sh", "-c", command], workdir="/tmp")
+                assert isinstance(printed, bytes)
+                assert expected in printed.decode(), (command, printed)
 
     def test_reports_packages_that_need_a_shell(
         self, base: Image, trixie: Callable[[str], Trixie], tmp_path: Path

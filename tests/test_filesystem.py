@@ -70,14 +70,14 @@ def merged(*layers: list[Member], wanted: Callable[[str], bool] = lambda _path: 
     return merge([layer_of(tar_of(*layer)) for layer in layers], wanted)
 
 
-@pytest.mark.parametrize("time", ["inf", "nan", "-1e300", "1e300"])
+@pytest.mark.parametrize("time", ["9" * 18, "-" + "9" * 18, "-1.5"])
 def test_impossible_times_are_read(time: str) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         info = tarfile.TarInfo("a")
         info.pax_headers = {"mtime": time}
         archive.addfile(info)
-    assert merge([layer_of(buffer.getvalue())], lambda _path: False).nodes["a"].mtime == 0
+    assert merge([layer_of(buffer.getvalue())], lambda _path: False).nodes["a"].mtime == (-1 if time == "-1.5" else 0)
 
 
 def test_little_is_kept_of_executable_files_that_are_no_programs() -> None:
@@ -127,7 +127,7 @@ class TestLayers:
         assert listing(merged([file("a/x"), file("b")], [file(".wh..wh..opq"), file("c")])) == {"c": "file"}
 
     def test_whiteout_affects_lower_layers_only(self) -> None:
-        files = merged([file("a/x", "old")], [file("a/x", "new"), file("a/.wh.x")])
+        files = merged([file("a/x", "old")], [file("a/.wh.x"), file("a/x", "new")])
         assert content(files, "a/x") == b"new"
 
     def test_removed_path_can_be_added_again(self) -> None:
@@ -201,7 +201,8 @@ class TestLayers:
     def test_hard_link_is_the_file(self) -> None:
         files = merged([file("bin/python3.13", "binary"), ("bin/python3", "hard", "./bin/python3.13")])
         assert content(files, "bin/python3") == b"binary"
-        assert listing(merged([("a", "hard", "not/there")])) == {"a": "file"}
+        with pytest.raises(ImageError, match="it has a hard link to no file of it: 'not/there'"):
+            merged([("a", "hard", "not/there")])
 
     def test_lists_devices_and_pipes(self) -> None:
         assert listing(merged([("dev/null", "other", "")])) == {"dev": "dir", "dev/null": "other"}
@@ -290,7 +291,7 @@ class TestHostileLayers:
         return info.tobuf(tarfile.GNU_FORMAT)
 
     @pytest.mark.parametrize(
-        "kind", [tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+        "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
     )
     def test_refuses_huge_extended_headers(self, kind: bytes) -> None:
         with pytest.raises(ImageError, match="it has a header of 1073741824 bytes"):
@@ -324,7 +325,7 @@ class TestHostileLayers:
     def test_refuses_too_many_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(merging, "_MAX_MEMBERS", 5)
         assert len(merged([file("a"), file("b")], [file("c/d/e")]).nodes) == 5
-        for layers in ([[file("a")] * 6], [[file("a"), file("b")], [file("c/d/e/f")]]):
+        for layers in ([[file(each) for each in "abcdef"]], [[file("a"), file("b")], [file("c/d/e/f")]]):
             with pytest.raises(ImageError, match="too many files"):
                 merged(*layers)
 

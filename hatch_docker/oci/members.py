@@ -1,14 +1,16 @@
 """Untrusted tars, read by the standard library in one pass, in time and memory linear in the bytes that arrive.
 
 A few hundred kilobytes of a hostile archive can inflate to gigabytes of headers or members, and a header of 512 bytes
-can claim any size. Limits are those of Go's archive/tar, by which engines read layers, and of Linux.
+can claim any size. Limits are those of Go's archive/tar, by which engines read layers, and of Linux. What Go refuses is
+refused: no engine has an image with such a layer.
 """
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 if TYPE_CHECKING:
     import io
@@ -20,73 +22,115 @@ _LONGEST_PATH = _LONGEST_TARGET = 4095
 _LONGEST_NAME = 255
 # int() takes quadratic time; no size has more digits.
 _MOST_DIGITS = 20
-_UNKNOWN = b"?"
-_EXTENDED = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+# Files, hard and symbolic links, devices, directories and pipes: engines refuse all others.
+_KINDS = frozenset((*_EXTENDED, tarfile.AREGTYPE, *(b"%d" % number for number in range(7))))
+# The numbers of nearly all headers: mode, owners, size and time.
+_PLAIN = re.compile(rb"(?:[ 0-7]{7}[\0 ]){3}(?:[ 0-7]{11}[\0 ]){2}")
+# The places of all numbers. Python also takes signs, prefixes and underscores in octal ones.
+_NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148), (329, 337), (337, 345))
+_OCTAL = re.compile(rb"[\0 ]*[0-7]*(?:\0.*|[\0 ]*)", re.DOTALL)
+_INT64 = 1 << 63
+# The values of records that mean something, as Go reads them. An empty one means nothing.
+_TIME = re.compile(rb"[-+]?[0-9]{1,18}(?:\.[0-9]*)?")
+_OWNER = re.compile(rb"[-+]?[0-9]{1,18}")
+_NAME = re.compile(rb"[^\0]*")
+_RECORDS = {
+    b"size": re.compile(rb"[0-9]{1,%d}" % _MOST_DIGITS),
+    **dict.fromkeys((b"uid", b"gid"), _OWNER),
+    **dict.fromkeys((b"mtime", b"atime", b"ctime"), _TIME),
+    **dict.fromkeys((b"uname", b"gname"), _NAME),
+}
+# Not documented by tarfile, as its base class HeaderError is.
+_EndError, _InvalidError, _TruncatedError = (
+    tarfile.EOFHeaderError,  # type: ignore[attr-defined]
+    tarfile.InvalidHeaderError,  # type: ignore[attr-defined]
+    tarfile.TruncatedHeaderError,  # type: ignore[attr-defined]
+)
+_ZEROS = bytes(tarfile.BLOCKSIZE)
+# The name of its parameter, in `fromtarfile`, hides the module.
+_TarFile = tarfile.TarFile
 # TarFile.fileobj of a stream has these methods.
 _File = IO[bytes]
 
 
 class Member(tarfile.TarInfo):
-    """A member. What Go's archive/tar refuses is a ReadError: large extended headers, malformed or negative sizes.
+    """A member. What Go's archive/tar refuses is a ReadError: damaged headers, large extended ones, malformed numbers.
 
-    A global header is a member of its own: engines skip it, while tarfile would apply it to the members after it. A
-    sparse file (`issparse`) is listed, but its map is not read: do not extract it.
+    So are sparse files, and members of a kind that engines do not unpack. A global header is a member of its own:
+    engines skip it, while tarfile would apply it to the members after it.
 
-    The methods that are overridden are private to tarfile (checked: 3.10 to 3.13). If tarfile did not call them,
-    headers of any size would be read, global ones applied, and endless maps of sparse files awaited.
+    The methods with an underscore are private to tarfile (checked: 3.10 to 3.13). If tarfile did not call them, headers
+    of any size would be read, global ones applied, and endless maps of sparse files awaited.
     """
+
+    @classmethod
+    def fromtarfile(cls, tarfile: _TarFile) -> Member:
+        """Read the next member. The end is two blocks of zeros, or that of the file: tarfile stops where it likes."""
+        try:
+            return super().fromtarfile(tarfile)
+        except _EndError:
+            file: _File = tarfile.fileobj  # type: ignore[assignment]
+            if file.read(len(_ZEROS)) not in (b"", _ZEROS):
+                _refuse("it has a lone block of zeros")
+            raise
+        except (_InvalidError, _TruncatedError) as error:
+            _refuse(f"it is damaged or truncated: {error}")
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Member:
+        """Read a header: octal numbers have nothing but digits, and binary ones at most 64 bits."""
+        member = super().frombuf(buf, encoding, errors)
+        if not _PLAIN.match(buf, 100) or buf[329:345].strip(b"0\0"):
+            numbers = (member.mode, member.uid, member.gid, member.size, member.mtime, member.devmajor, member.devminor)
+            fields = (buf[start:end] for start, end in _NUMBERS)
+            if not all(field[0] >= 0x80 or _OCTAL.fullmatch(field) for field in fields):
+                _refuse("it has a malformed number")
+            if not all(-_INT64 <= number < _INT64 for number in numbers):
+                _refuse("it has too large a number")
+        return member
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         """Check a header before tarfile reads what follows."""
-        kind = self.type
         if self.size < 0:
-            raise tarfile.ReadError("it has a file of negative size")
-        if kind in _EXTENDED and self.size > _LARGEST_HEADER:
-            raise tarfile.ReadError(f"it has a header of {self.size} bytes")
-        if kind == tarfile.XGLTYPE:
-            # tarfile skips the content of members of unknown type.
-            self.type = _UNKNOWN
+            _refuse("it has a file of negative size")
+        if self.type not in _KINDS:
+            _refuse(f"it has a file of the unknown kind {self.type!r}")
+        if self.type in _EXTENDED and self.size > _LARGEST_HEADER:
+            _refuse(f"it has a header of {self.size} bytes")
+        if self.type == tarfile.XGLTYPE:
+            self._own_records(tar)
+            self.offset_data = tar.offset = cast("_File", tar.fileobj).tell()
+            return self
         member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
-        if kind == tarfile.XGLTYPE:
-            member.type = kind
         return member
+
+    def _own_records(self, tar: tarfile.TarFile) -> dict[str, str]:
+        data = cast("_File", tar.fileobj).read(self._block(self.size))[: self.size]  # type: ignore[attr-defined]
+        return dict(_records(data))
 
     def _proc_pax(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         """Read the records of an extended header, and apply them to the next member.
 
         tarfile's own pattern takes quadratic time before Python 3.12.6.
         """
-        file: _File = tar.fileobj  # type: ignore[assignment]
-        data = file.read(self._block(self.size))[: self.size]  # type: ignore[attr-defined]
-        records = dict(_records(data))
+        records = self._own_records(tar)
+        if any(key.startswith("GNU.sparse.") for key in records):
+            _refuse("it has a sparse file")
         try:
             member = self.fromtarfile(tar)
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
         member._apply_pax_info(records, "utf-8", "surrogateescape")  # type: ignore[attr-defined]
-        if any(key.startswith("GNU.sparse.") for key in records):
-            member.sparse = b""
         if "size" in records:
             has_content = member.isreg() or member.type not in tarfile.SUPPORTED_TYPES
             content = member._block(member.size) if has_content else 0  # type: ignore[attr-defined]
             tar.offset = member.offset_data + content
         return member
 
-    def _proc_sparse(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        """Skip the map of a sparse file in GNU's old format, which goes on as long as a byte says so."""
-        file: _File = tar.fileobj  # type: ignore[assignment]
-        _, goes_on, size = self._sparse_structs  # type: ignore[attr-defined]
-        del self._sparse_structs  # type: ignore[attr-defined]
-        while goes_on:
-            block = file.read(tarfile.BLOCKSIZE)
-            if len(block) < tarfile.BLOCKSIZE:
-                raise tarfile.ReadError("unexpected end of data")
-            goes_on = block[504]
-        self.sparse = b""
-        self.offset_data = file.tell()
-        tar.offset = self.offset_data + self._block(self.size)  # type: ignore[attr-defined]
-        self.size = size
-        return self
+
+def _refuse(reason: str) -> NoReturn:
+    raise tarfile.ReadError(reason)
 
 
 def _records(data: bytes) -> Iterator[tuple[str, str]]:
@@ -97,10 +141,11 @@ def _records(data: bytes) -> Iterator[tuple[str, str]]:
         end = at + int(data[at:space]) if space > at and data[at:space].isdigit() else 0
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if not (key and equals and end <= len(data) and data[end - 1 : end] == b"\n"):
-            raise tarfile.ReadError("it has an invalid extended header")
-        if key == b"size" and not (value.isdigit() and len(value) <= _MOST_DIGITS):
-            raise tarfile.ReadError("it has a malformed size")
-        yield key.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
+            _refuse("it has an invalid extended header")
+        if value and (pattern := _RECORDS.get(key)) and not pattern.fullmatch(value):
+            _refuse(f"it has a malformed {key.decode()}")
+        if value or key not in _RECORDS:
+            yield key.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
         at = end
 
 

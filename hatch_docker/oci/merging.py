@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from hatch_docker.errors import ImageError
@@ -20,6 +20,7 @@ from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
+_NO_WHITEOUTS = (_WHITEOUT, f"{_WHITEOUT}.", f"{_WHITEOUT}..")
 # A few hundred kilobytes of a hostile layer can inflate to gigabytes of names or files: one path of 4 kB has up to two
 # thousand directories. No real image comes near these limits. Paths (all together) and contents are in bytes.
 _MAX_MEMBERS = 4_000_000
@@ -75,6 +76,8 @@ def _put(added: Mapping[str, Node], nodes: dict[str, Node]) -> Iterator[str]:
 class _Changes:
     """A layer's entries, and its whiteouts for lower layers: paths to remove, directories to empty.
 
+    `names` are the paths of all its members as they are written.
+
     Paths are those of the merged file system: an entry below a symbolic link is where the link leads, as container
     runtimes that apply a layer to the lower ones write it (containerd, CRI-O).
     """
@@ -82,8 +85,10 @@ class _Changes:
     added: dict[str, Node] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     emptied: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
     _links: dict[str, str] = field(default_factory=dict)
     _directories: dict[str, str] = field(default_factory=dict)
+    _above: set[str] = field(default_factory=set)
 
     @classmethod
     def to(cls, lower: Mapping[str, Node]) -> _Changes:
@@ -91,7 +96,10 @@ class _Changes:
         return cls(_links={path: node.link for path, node in lower.items() if node.kind == "link"})
 
     def add(self, path: str, node: Node) -> None:
-        """Add an entry, which may be a link or replace one."""
+        """Add an entry, which may be a link or replace one. Raises ReadError for a directory that has other entries."""
+        self._enter(path)
+        if node.kind != "dir" and path in self._above:
+            raise _ambiguous(path)
         self.added[path] = node
         was_link = self._links.pop(path, None) is not None
         if node.kind == "link":
@@ -99,6 +107,22 @@ class _Changes:
         # Whatever is known of directories below it is known of itself, too.
         if (was_link or node.kind == "link") and path in self._directories:
             self._directories.clear()
+
+    def remove(self, path: str) -> None:
+        """Remove a path of the lower layers. Raises ReadError for one that is in this layer, or removed already."""
+        self._enter(path)
+        if path in self.added or path in self.removed:
+            raise tarfile.ReadError(f"it has {path[:80]!r} and its removal")
+        self.removed.add(path)
+
+    def _enter(self, path: str) -> None:
+        """Remember the directories of an entry. Raises ReadError if one of them is something else in this layer."""
+        parent = path.rpartition("/")[0]
+        while parent and parent not in self._above:
+            if (node := self.added.get(parent)) and node.kind != "dir":
+                raise _ambiguous(parent)
+            self._above.add(parent)
+            parent = parent.rpartition("/")[0]
 
     def place(self, path: str) -> str:
         """Where the links of its directory lead a path. Raises SymlinkLoopError."""
@@ -142,6 +166,10 @@ class _Changes:
         return {path: node for path, node in nodes.items() if path not in removed and not _is_below(path, empty)}
 
 
+def _ambiguous(path: str) -> tarfile.ReadError:
+    return tarfile.ReadError(f"it has {path[:80]!r} as a file and as a directory")
+
+
 def _is_below(path: str, empty: dict[str, bool]) -> bool:
     """Whether a directory above `path` is empty, given what is known of directories, to which the others are added."""
     unknown = []
@@ -179,10 +207,13 @@ def _add(
     """Add a member to `changes`; return how many of the `room` bytes its content takes."""
     path = rooted(member.name)
     parent, name = posixpath.split(path)
+    if problem := _problem(member, path, changes.names):
+        raise tarfile.ReadError(problem)
+    changes.names.add(path)
     if name == _OPAQUE:
         changes.emptied.add(changes.directory(parent))
     elif name.startswith(_WHITEOUT):
-        changes.removed.add(posixpath.join(changes.directory(parent), name[len(_WHITEOUT) :]))
+        changes.remove(posixpath.join(changes.directory(parent), name[len(_WHITEOUT) :]))
     elif path:
         path = changes.place(path)
         node = _node(tar, member, changes, with_content=member.size <= room and needs_content(path))
@@ -191,13 +222,29 @@ def _add(
     return 0
 
 
+def _problem(member: tarfile.TarInfo, path: str, names: Set[str]) -> str:
+    """Why Docker refuses a member whose path is none of the earlier `names`; empty if it does not."""
+    if not path:
+        return "" if member.isdir() else "it has a file in the place of the root directory"
+    if path in names:
+        return f"it has {path[:80]!r} twice"
+    if path.endswith(_NO_WHITEOUTS) and posixpath.basename(path) in _NO_WHITEOUTS:
+        return f"it has a whiteout of nothing: {path[:80]!r}"
+    if member.issym() and not member.linkname:
+        return f"it has a link to nothing: {path[:80]!r}"
+    return ""
+
+
 def _node(tar: tarfile.TarFile, member: tarfile.TarInfo, changes: _Changes, *, with_content: bool) -> Node:
     if member.islnk():
-        return changes.added.get(changes.place(rooted(member.linkname)), Node(kind="file"))
+        linked = changes.added.get(changes.place(rooted(member.linkname)))
+        if linked is None or linked.kind == "dir":
+            raise tarfile.ReadError(f"it has a hard link to no file of it: {member.linkname[:80]!r}")
+        return linked
     kinds = {tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
     kind = "file" if member.isreg() else kinds.get(member.type, "other")
     data, head = None, b""
-    if kind == "file" and not member.issparse() and (file := tar.extractfile(member)):
+    if kind == "file" and (file := tar.extractfile(member)):
         if with_content and member.size <= _MAX_FILE_CONTENT:
             data = file.read()
         if member.mode & 0o111:

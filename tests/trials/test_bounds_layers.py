@@ -72,7 +72,7 @@ AFTER = header(0) + END
 LIES = {
     "2**40 bytes": (header(2**40) + END, "unexpected end of data"),
     "nearly 2**63 bytes": (header(2**63 - 600) + END, "unexpected end of data"),
-    "2**80 bytes": (header(2**80) + END, "unexpected end of data"),
+    "2**80 bytes": (header(2**80) + END, "too large a number"),
     "-1 byte": (header(-1) + END, "negative size"),
     "-512 bytes": (header(-512) + END, "negative size"),
     "a long name of 2**62 bytes": (header(2**62, tarfile.GNUTYPE_LONGNAME) + END, "a header of"),
@@ -85,7 +85,7 @@ LIES = {
     "a record of length 0": (extended(b"0 path=a\n") + AFTER, "invalid extended header"),
     "a NUL in a name": (extended(record("path", b"a\0b")) + AFTER, "a NUL"),
     "many headers for one file": (extended(record("a", b"b")) * 2000 + AFTER, "recursion"),
-    "an endless old map": (header(0, tarfile.GNUTYPE_SPARSE, more=True), "unexpected end of data"),
+    "an endless old map": (header(0, tarfile.GNUTYPE_SPARSE, more=True), "the unknown kind b'S'"),
     "a name of 256 bytes": (tar_of(("b" * 256, "")), "a name of more than 255 bytes"),
     "a name of 256 bytes, not ASCII": (tar_of(("ü" * 128, "")), "a name of more than 255 bytes"),
     "a path of 4096 bytes": (tar_of(("a/" * 2048, "")), "too long a path"),
@@ -124,14 +124,8 @@ def test_the_longest_names_are_read() -> None:
     ],
 )
 def test_nothing_is_allocated_for_sparse_files(records: bytes) -> None:
-    node = read(extended(records) + header(8) + b"9999999\n".ljust(512, b"\0") + END).nodes["x"]
-    assert (node.kind, node.data) == ("file", None)
-
-
-def test_an_old_map_is_skipped() -> None:
-    block = (b"%011o\0%011o\0" % (1, 1)) * 21
-    data = header(512, tarfile.GNUTYPE_SPARSE, more=True) + block + b"\1" + bytes(7) + block + bytes(8)
-    assert read(data + b"x" * 512 + tar_of(("y", ""))).nodes.keys() == {"x", "y"}
+    with pytest.raises(ImageError, match="it has a sparse file"):
+        read(extended(records) + header(8) + b"9999999\n".ljust(512, b"\0") + END)
 
 
 class Counting(io.RawIOBase):
@@ -174,16 +168,6 @@ def test_a_deep_directory_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert steps_of(monkeypatch, few) <= 320
     assert steps_of(monkeypatch, many) <= 350
     assert steps_of(monkeypatch, many, tar_of((f"{deep}/.wh.1", ""))) <= 350
-
-
-def test_a_file_in_the_place_of_a_directory_is_one_again() -> None:
-    nodes = read(tar_of(("a/b/c", ""), ("a", ""), ("a/b/d", ""))).nodes
-    assert {path: node.kind for path, node in nodes.items()} == {
-        "a": "dir",
-        "a/b": "dir",
-        "a/b/c": "file",
-        "a/b/d": "file",
-    }
 
 
 def test_the_paths_of_an_image_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from hatch_docker.errors import ImageError
@@ -11,6 +13,10 @@ from hatch_docker.oci.spec import DIGEST, Platform, strings
 
 # The PATH that engines give to an image without one.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# RFC 3339. Engines refuse an image with another time.
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[-+](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,7 @@ class History:
         """Read one entry; missing fields are empty."""
         return cls(
             created_by=str(document.get("created_by") or ""),
-            created=str(document.get("created") or ""),
+            created=_time(document.get("created")),
             comment=str(document.get("comment") or ""),
             author=str(document.get("author") or ""),
             empty_layer=bool(document.get("empty_layer")),
@@ -99,13 +105,13 @@ class ImageConfig:
         config = document.get("config") or {}
         if not isinstance(config, dict):
             raise ImageError("the image config's 'config' is not a JSON object")
-        return cls(
+        found = cls(
             platform=Platform.of(
                 str(document.get("os") or "linux"),
                 str(document.get("architecture") or ""),
                 str(document.get("variant") or ""),
             ),
-            created=str(document.get("created") or ""),
+            created=_time(document.get("created")),
             author=str(document.get("author") or ""),
             env=dict(item.partition("=")[::2] for item in _list(config.get("Env")) if isinstance(item, str)),
             entrypoint=_words(config.get("Entrypoint")),
@@ -120,6 +126,10 @@ class ImageConfig:
             shell=tuple(str(word) for word in _list(config.get("Shell"))),
             args_escaped=config.get("ArgsEscaped") is True,
         )
+        words = [*found.env, *found.env.values(), *(found.entrypoint or ()), *(found.cmd or ()), *found.shell]
+        if any("\0" in each for each in (*words, found.user, found.working_dir, *found.volumes, *found.exposed_ports)):
+            raise ImageError("the image config has a NUL character, which no process and no path can have")
+        return found
 
     def to_json(self, diff_ids: tuple[str, ...], history: tuple[History, ...]) -> dict[str, Any]:
         """The whole document, with the rootfs and history of the layers."""
@@ -174,7 +184,19 @@ def _keys(value: object) -> tuple[str, ...]:
 
 
 def _integer(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    # isinstance would accept true. Engines read an int64.
+    return value if type(value) is int and -(1 << 63) <= value < 1 << 63 else 0
+
+
+def _time(value: object) -> str:
+    """A time as engines read it; empty for anything else."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        return ""
+    try:
+        datetime.fromisoformat(value[:19])
+    except ValueError:
+        return ""
+    return value
 
 
 def _words(value: object) -> tuple[str, ...] | None:

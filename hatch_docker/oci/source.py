@@ -31,6 +31,8 @@ from hatch_docker.support.threads import together
 
 # The kind of documents that say what a tag named, and when that was requested.
 _ASKED = "tags-asked"
+# In messages: platforms, and characters of each.
+_LONGEST_SHOWN = 40
 _MAGIC = {b"\x1f\x8b": spec.LAYER_GZIP, b"\x28\xb5\x2f\xfd": spec.LAYER_ZSTD}
 
 
@@ -236,6 +238,7 @@ def _choose(index: Index, platform: Platform, name: str) -> Descriptor:
 
 
 def _lacks(name: str, platform: Platform, available: list[str]) -> BaseError:
+    available = [each[:_LONGEST_SHOWN] for each in available[:_LONGEST_SHOWN]]
     return BaseError(
         f"the base image has nothing for {platform}; it has {', '.join(available) or 'no platforms at all'}",
         place=name,

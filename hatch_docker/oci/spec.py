@@ -153,7 +153,7 @@ class Descriptor:
             or not isinstance(digest, str)
             or not DIGEST.fullmatch(digest)
         ):
-            raise ImageError(f"a descriptor lacks a valid digest and size: {digest!r}, {size!r}")
+            raise ImageError(f"a descriptor lacks a valid digest and size: {repr(digest)[:200]}, {repr(size)[:80]}")
         return cls(
             media_type=oci_media_type(str(document.get("mediaType") or "")),
             digest=digest,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.pages import LARGEST_PAGE, IndexFile, Page, local_path, parse_page
@@ -77,5 +77,5 @@ def name_of(filename: str) -> str:
     try:
         parse = parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename
         return str(parse(filename)[0])
-    except (InvalidWheelFilename, InvalidSdistFilename):
+    except ValueError:
         return ""

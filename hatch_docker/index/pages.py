@@ -17,6 +17,7 @@ import urllib3
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import split_login
 from hatch_docker.support.http import Http, final_url
+from hatch_docker.support.numbers import has_long_number
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import read_regular
 
@@ -170,13 +171,15 @@ def _index_file(base: str, entry: Mapping[str, Any]) -> IndexFile | None:
     if not isinstance(filename, str) or not isinstance(url, str) or not filename or not url:
         return None
     # Lone surrogates and control characters can be neither printed nor sent.
-    if not filename.isprintable() or not url.isprintable() or "/" in filename:
+    if not filename.isprintable() or not url.isprintable() or "/" in filename or has_long_number(filename):
         return None
     try:
         absolute = url if _ABSOLUTE.fullmatch(url) else _resolved(base, url)
     except ValueError:
         return None
     requires_python, yanked = entry.get("requires-python"), entry.get("yanked")
+    if isinstance(requires_python, str) and has_long_number(requires_python):
+        return None
     pairs = hashes.items() if isinstance(hashes, dict) else ()
     return IndexFile(
         filename=filename,

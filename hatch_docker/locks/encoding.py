@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from hatch_docker.errors import LockError
+from hatch_docker.support.numbers import has_long_number
 from hatch_docker.support.regular import read_regular
 
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
@@ -28,10 +29,13 @@ def decoded(path: Path) -> str:
         raise LockError(f"cannot read the lock: {getattr(error, 'strerror', None) or error}", place=str(path)) from None
     encoding, data = _encoding(data)
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except (LookupError, ValueError):
         hint = "save it as UTF-8, or name its encoding in the first line: # -*- coding: latin-1 -*-"
         raise LockError(f"the file is not {encoding} text", place=str(path), hint=hint) from None
+    if has_long_number(text):
+        raise LockError("the file has a number with too many digits", place=str(path))
+    return text
 
 
 def _encoding(data: bytes) -> tuple[str, bytes]:

@@ -13,13 +13,14 @@ from urllib.parse import unquote, urlsplit
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.pylock import Pylock
 from packaging.requirements import Requirement
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import parse_sdist_filename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import HatchDockerError, LockError
 from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
+from hatch_docker.support.numbers import has_long_number
 from hatch_docker.support.regular import read_regular
 from hatch_docker.support.scratch import temporary_directory
 
@@ -129,6 +130,8 @@ def read_text(path: Path) -> str:
         raise LockError(f"cannot read the lock: {error.strerror or error}", place=str(path)) from None
     except ValueError:
         raise LockError("the lock is not UTF-8 text", place=str(path)) from None
+    if has_long_number(text):
+        raise LockError("the lock has a number with too many digits", place=str(path))
     if conflict := _CONFLICT.search(text):
         line = text.count("\n", 0, conflict.start()) + 1
         raise LockError(
@@ -204,7 +207,7 @@ def parse_filename(name: str) -> tuple[str, Version] | None:
     """The package and version in a file name of a wheel or sdist (PyPA: binary and source formats), else None."""
     try:
         return parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
-    except (InvalidWheelFilename, InvalidSdistFilename):
+    except ValueError:
         return None
 
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from hatch_docker.support.numbers import has_long_number
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -23,6 +25,8 @@ def loads(text: str) -> dict[str, Any]:
     for number, line in enumerate(text.split("\n") if text.count(".") > _MOST_PARTS else (), 1):
         if line.count(".") > _MOST_PARTS and any(map(_is_long, _DOTTED.findall(line))):
             raise ValueError(f"a key has too many parts (at line {number})")
+    if has_long_number(text):
+        raise ValueError("a number has too many digits")
     return tomllib.loads(text)
 
 

@@ -23,6 +23,7 @@ from packaging.metadata import parse_email
 from packaging.utils import InvalidName, canonicalize_name
 
 from hatch_docker.errors import WheelError
+from hatch_docker.support.numbers import has_long_number
 
 BROKEN = "the wheel is broken: lock another version, or report it to its authors"
 
@@ -83,8 +84,8 @@ def check_wheel(data: bytes, place: str) -> None:
     """Raise WheelError unless WHEEL has a supported version and a root scheme."""
     fields = HeaderParser().parsestr(_text(data, "WHEEL", place))
     version = str(fields.get("Wheel-Version", "")).strip()
-    if not re.fullmatch(r"\d+\.\d+", version):
-        raise WheelError(f"WHEEL has no valid Wheel-Version: {version!r}", place=place, hint=BROKEN)
+    if not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}", version):
+        raise WheelError(f"WHEEL has no valid Wheel-Version: {version[:80]!r}", place=place, hint=BROKEN)
     if version.split(".")[0] != "1":
         raise WheelError(
             f"Wheel-Version {version} is not supported, only 1.x", place=place, hint="lock an older version of it"
@@ -96,7 +97,10 @@ def check_wheel(data: bytes, place: str) -> None:
 
 def parse_metadata(data: bytes, place: str) -> Metadata:
     """Parse METADATA. Raises WheelError if it has no valid name, or no version."""
-    raw, _ = parse_email(_OTHER_FIELDS.sub(b"", _END_OF_HEADERS.split(data, maxsplit=1)[0]) + b"\n\n")
+    fields = _OTHER_FIELDS.sub(b"", _END_OF_HEADERS.split(data, maxsplit=1)[0])
+    if has_long_number(fields):
+        raise WheelError("METADATA has a number with too many digits", place=place, hint=BROKEN)
+    raw, _ = parse_email(fields + b"\n\n")
     name, version = raw.get("name", ""), raw.get("version", "")
     try:
         canonicalize_name(name, validate=True)
@@ -156,7 +160,8 @@ def parse_entry_points(data: bytes, place: str) -> tuple[EntryPoint, ...]:
     try:
         parser.read_string(_text(data, "entry_points.txt", place))
     except ConfigParserError as error:
-        raise WheelError(f"entry_points.txt cannot be read: {error.message}", place=place, hint=BROKEN) from None
+        reason = " ".join(error.message.split())[:200]
+        raise WheelError(f"entry_points.txt cannot be read: {reason}", place=place, hint=BROKEN) from None
     return tuple(EntryPoint(group, name, value) for group in parser.sections() for name, value in parser.items(group))
 
 

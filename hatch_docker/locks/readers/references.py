@@ -117,7 +117,9 @@ def package_of(reference: Reference, bases: Sequence[Path], *, own: Path) -> dic
     if reference.vcs:
         return _vcs(reference)
     if not reference.is_local:
-        return _archive(reference, url=urldefrag(reference.target)[0], filename=_filename(reference.target))
+        return _archive(
+            reference, url=urldefrag(reference.target)[0], filename=_filename(reference.target, reference.place)
+        )
     path = _existing(reference, bases)
     if path.is_file():
         return _archive(_hashed(reference, path), path=str(path), filename=path.name)
@@ -178,8 +180,11 @@ def _archive(reference: Reference, *, filename: str, **place: str) -> dict[str, 
     return {"name": name, **version, "archive": {**place, "hashes": hashes} | _subdirectory(reference)}
 
 
-def _filename(url: str) -> str:
-    return unquote(urlsplit(url).path).rpartition("/")[2]
+def _filename(url: str, place: str) -> str:
+    try:
+        return unquote(urlsplit(url).path).rpartition("/")[2]
+    except ValueError:
+        raise LockError("the URL is malformed", place=place) from None
 
 
 def _existing(reference: Reference, bases: Sequence[Path]) -> Path:

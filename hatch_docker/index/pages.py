@@ -22,6 +22,8 @@ from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import read_regular
 
 LARGEST_PAGE = 1 << 28
+# Of HTML that begins, and does not end. Real pages have none.
+_MOST_OPEN = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,9 @@ def _parse_json(page: Page) -> Iterator[IndexFile | None]:
 def _parse_html(page: Page) -> Iterator[IndexFile | None]:
     """PEP 503, with the version of PEP 629."""
     anchors = _Anchors()
-    anchors.feed(page.body.decode("utf-8", errors="replace"))
+    text = page.body.decode("utf-8", errors="replace")
+    _check_closed(text)
+    anchors.feed(text)
     anchors.close()
     _check_version(anchors.version, page.url)
     base = urljoin(page.url, anchors.base)
@@ -148,6 +152,13 @@ def _parse_html(page: Page) -> Iterator[IndexFile | None]:
                 "yanked": "data-yanked" in attributes and (attributes["data-yanked"] or True),
             },
         )
+
+
+def _check_closed(text: str) -> None:
+    """Raise ValueError for many tags, comments or sections without end: html.parser takes quadratic time for them."""
+    comments = text.count("<!--") - text.count("-->")
+    if max(comments, text.count("<!["), *(each.count("<") for each in text.split(">"))) > _MOST_OPEN:
+        raise ValueError
 
 
 # By a part of the media type.

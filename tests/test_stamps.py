@@ -537,7 +537,8 @@ class TestWithHatch:
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not say when a process began")
     def test_the_age_of_a_process_is_known(self) -> None:
-        program = "import time; from hatch_docker.stamps.host import process_age; print(time.time_ns() - process_age())"
+        # The age first: a process that has to wait between the two would count as older than it is.
+        program = "import time; from hatch_docker.stamps.host import process_age as age; print(-age() + time.time_ns())"
         before = time.time_ns()
         began = int(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
         # A tick of the kernel's clock may be a hundredth of a second.

@@ -17,9 +17,10 @@ DIGEST = "sha256:" + "0a" * 32
 DESCRIPTOR = {"mediaType": spec.MANIFEST, "digest": DIGEST, "size": 1}
 AMD64, ARM64 = Platform(architecture="amd64"), Platform(architecture="arm64")
 
-_text = st.text(max_size=8)
+_text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+_times = st.just("") | st.datetimes().map(lambda time: f"{time.isoformat()}Z")
 _words = st.lists(_text, min_size=1, max_size=3).map(tuple)
-_names = st.sets(st.text(min_size=1, max_size=5), max_size=3).map(lambda names: tuple(sorted(names)))
+_names = st.sets(_text.filter(bool), max_size=3).map(lambda names: tuple(sorted(names)))
 _texts = st.dictionaries(_text, _text, max_size=3)
 _digests = st.sampled_from([DIGEST, "sha512:" + "0b" * 64])
 _platforms = st.builds(
@@ -36,12 +37,14 @@ _descriptors = st.builds(
     annotations=_texts,
     platform=st.none() | _platforms,
 )
-_histories = st.builds(History, created_by=_text, created=_text, comment=_text, author=_text, empty_layer=st.booleans())
+_histories = st.builds(
+    History, created_by=_text, created=_times, comment=_text, author=_text, empty_layer=st.booleans()
+)
 _numbers = st.integers(0, 2**63 - 1)
 _configs = st.builds(
     ImageConfig,
     platform=_platforms,
-    created=_text,
+    created=_times,
     author=_text,
     env=st.dictionaries(st.from_regex("[A-Z_]{1,4}", fullmatch=True), _text, max_size=3),
     entrypoint=st.none() | _words,

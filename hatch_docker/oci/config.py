@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from hatch_docker.errors import ImageError
@@ -192,6 +191,8 @@ def _time(value: object) -> str:
     """A time as engines read it; empty for anything else."""
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         return ""
+    from datetime import datetime
+
     try:
         datetime.fromisoformat(value[:19])
     except ValueError:

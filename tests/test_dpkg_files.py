@@ -15,6 +15,7 @@ from hatch_docker.dpkg.generated import (
     alternative_links,
     certificates,
     copies,
+    file_types,
     font_maps,
     pam_settings,
     skeleton,
@@ -176,6 +177,87 @@ def test_pam_settings_unless_the_image_has_them() -> None:
     assert b"auth [success=1 default=ignore] pam_unix.so nullok\n" in data_of(made["etc/pam.d/common-auth"])
     assert "etc/shadow" not in of(*pam_settings(listing({"etc/shadow": b""}), new))
     assert not list(pam_settings(listing({}), {}))
+
+
+class TestFileTypes:
+    SPACE = 'xmlns="http://www.freedesktop.org/standards/shared-mime-info"'
+    PATH = "usr/share/mime/packages/{}.xml"
+
+    def made(self, *kinds: str, parent: Filesystem | None = None) -> dict[str, str]:
+        texts = (f"<mime-info {self.SPACE}>{kind}</mime-info>".encode() for kind in kinds)
+        new = of(*(Entry(path=self.PATH.format(number), content=each) for number, each in enumerate(texts)))
+        made = of(*file_types(parent or listing({}), new))
+        return {path.removeprefix("usr/share/mime/"): data_of(entry).decode("latin-1") for path, entry in made.items()}
+
+    def test_of_all_packages(self) -> None:
+        made = self.made(
+            """<mime-type type="image/x-a"><alias type="image/a"/><sub-class-of type="text/plain"/><icon name="i"/>
+            <glob pattern="*.A"/><glob pattern="*.Ab" weight="60"/><generic-icon name="g"/></mime-type>""",
+            """<mime-type type="text/x-c"><glob pattern="*.C" case-sensitive="true"/></mime-type>""",
+        )
+        assert made["aliases"] == "image/a image/x-a\n"
+        assert made["subclasses"] == "image/x-a text/plain\n"
+        assert made["icons"] == "image/x-a:i\n"
+        assert made["generic-icons"] == "image/x-a:g\n"
+        assert made["types"] == "image/x-a\ntext/x-c\n"
+        globs = ["60:image/x-a:*.ab", "50:image/x-a:*.a", "50:text/x-c:*.C", "50:text/x-c:*.C:cs"]
+        assert made["globs2"].splitlines()[2:] == globs
+
+    def test_rules_for_first_bytes(self) -> None:
+        rules = """<magic priority="{}"><match type="string" offset="0:4" value="\\x89P\\12" mask="0xff00ff">
+            <match type="little16" offset="9" value="0x0102"/><match type="host16" offset="2" value="010"/>
+            </match></magic>"""
+        types = [f'<mime-type type="a/{name}">{rules.format(name)}</mime-type>' for name in (40, 70)]
+        lines = ">0=\0\3\x89P\n&\xff\0\xff+5\n1>9=\0\2\2\1\n1>2=\0\2\0\x08~2\n"
+        assert self.made(*types)["magic"] == f"MIME-Magic\0\n[70:a/70]\n{lines}[40:a/40]\n{lines}"
+
+    def test_later_packages_remove_those_of_earlier_ones(self) -> None:
+        rule = '<glob pattern="*.x"/><magic><match type="byte" offset="0" value="1"/></magic>'
+        made = self.made(
+            f'<mime-type type="a/b">{rule}</mime-type>',
+            '<mime-type type="a/b"><glob-deleteall/><magic-deleteall/></mime-type>',
+        )
+        assert len(made["globs2"].splitlines()) == 2
+        assert made["magic"] == "MIME-Magic\0\n"
+
+    def test_only_of_new_packages_and_without_replacing_files(self) -> None:
+        assert self.made() == {}
+        parent = listing({"usr/share/mime/magic": b"theirs"})
+        assert "magic" not in self.made('<mime-type type="a/b"/>', parent=parent)
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "<",
+            '<mime-type type="a"/>',
+            '<mime-type type="a/b&#10;c/d"/>',
+            "<mime-type/>",
+            '<mime-type type="a/b"><glob/></mime-type>',
+            '<mime-type type="a/b"><glob pattern="x&#10;y"/></mime-type>',
+            '<mime-type type="a/b"><glob pattern="x" weight="x"/></mime-type>',
+            *(
+                f'<mime-type type="a/b"><magic><match {each}/></magic></mime-type>'
+                for each in (
+                    'type="string" value="a"',
+                    'type="string" value="a" offset="x"',
+                    'type="words" value="a" offset="0"',
+                    'type="byte" value="256" offset="0"',
+                    'type="byte" value="-1" offset="0"',
+                    'type="byte" value="" offset="0"',
+                    'type="string" value="ab" mask="0xff" offset="0"',
+                    'type="string" value="a" mask="0xfg" offset="0"',
+                    f'type="string" value="{"a" * 70_000}" offset="0"',
+                )
+            ),
+            '<mime-type type="a/b"><magic>'
+            + '<match type="byte" value="1" offset="0">' * 60
+            + "</match>" * 60
+            + "</magic></mime-type>",
+        ],
+    )
+    def test_invalid_ones(self, kind: str) -> None:
+        with pytest.raises(PackageError, match="the file types that packages define in /usr/share/mime/packages are"):
+            self.made(kind)
 
 
 class TestAlternatives:

@@ -136,6 +136,20 @@ print(lzma.decompress(lzma.compress(b"lzma")), bz2.decompress(bz2.compress(b"bz2
 
 
 _SHELL = ("bash", "coreutils", "dash", "debianutils", "findutils", "grep", "mawk", "perl-base", "sed", "util-linux")
+_PICTURE = """
+from gi.repository import GdkPixbuf as it
+it.Pixbuf.new(it.Colorspace.RGB, False, 8, 3, 2).savev("picture", "png", [], [])
+read = it.Pixbuf.new_from_file("picture")
+print((read.get_width(), read.get_height()))
+"""
+# The order of most lines is that of a hash table, and some are there twice.
+_MAKE_FILE_TYPES = """
+cp -r /usr/share/mime made && update-mime-database made
+for name in aliases generic-icons icons globs2 magic subclasses types; do
+  [ "$(sort -u made/$name | md5sum)" = "$(sort -u /usr/share/mime/$name | md5sum)" ] || exit
+done
+[ "$(md5sum <made/magic)" = "$(md5sum </usr/share/mime/magic)" ] && echo the same
+"""
 # Packages, a command, and what it prints.
 PROGRAMS = [
     ("acl", "touch f && setfacl -m u:nonroot:r f && getfacl -c f", "user:nonroot:r--"),
@@ -146,12 +160,14 @@ PROGRAMS = [
     ("fonts-ipafont fontconfig", "fc-match IPAGothic", '"IPAGothic"'),
     ("freetds-bin", "tsql -C", "freetds v1"),
     ("gdb", "gdb --version", "GNU gdb"),
+    ("gir1.2-gdkpixbuf-2.0 python3-gi", f"python3 -c '{_PICTURE}'", "(3, 2)"),
     ("mercurial", "hg --version && cat /etc/mercurial/hgrc.d/hgext.rc", "[extensions]"),
     ("msmtp", "msmtp --version", "msmtp version"),
     ("nmap", "nmap --version", "Nmap version"),
     ("odbc-postgresql unixodbc", "odbcinst -q -d", "[PostgreSQL Unicode]"),
     ("python3-tk", "python3 -c 'import tkinter; print(tkinter.TkVersion)'", "8.6"),
     ("python3-venv", "python3 -m venv v && v/bin/python -m pip --version", "pip 2"),
+    ("shared-mime-info", _MAKE_FILE_TYPES, "the same"),
     ("snmp", "snmpget -V", "NET-SNMP version"),
     ("sudo", "sudo -n id -un", "root"),
     ("tdsodbc", "odbcinst -q -d", "[FreeTDS]"),

@@ -137,6 +137,7 @@ class _Assembly:
         self.add(generated.certificates(self.files, self.entries))
         self.add(generated.pam_settings(self.files, self.entries))
         self.add(generated.font_maps(self.files, self.entries))
+        self.add(generated.file_types(self.files, self.entries))
         self.add(generated.timezone(self.files, self.entries))
         self._load()
         self.add(database.database_files(self.unpacked, self.debs, self.conffiles, installed))

@@ -11,8 +11,10 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from hatch_docker.dpkg.mime import DEFINITIONS, mime_database
 from hatch_docker.dpkg.scripts import Alternative, Copy
 from hatch_docker.dpkg.unpack import USRMERGE
+from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 
@@ -184,6 +186,21 @@ _PAM: Mapping[str, str] = {
     "common-session": _SESSION,
     "common-session-noninteractive": _SESSION,
 }
+
+
+def file_types(files: Filesystem, entries: Mapping[str, Entry]) -> Iterator[Entry]:
+    """The database of file types, as update-mime-database makes it; an image that has one keeps it.
+
+    Raises PackageError if definitions are not valid.
+    """
+    names = sorted(path for path in entries if posixpath.dirname(path) == DEFINITIONS and path.endswith(".xml"))
+    if not names:
+        return
+    try:
+        made = mime_database(entries[path].read() for path in names)
+    except ValueError as error:
+        raise PackageError(f"the file types that packages define in /{DEFINITIONS} are not valid: {error}") from None
+    yield from (Entry(path=path, content=data) for path, data in made.items() if path not in files.nodes)
 
 
 def alternative_links(

@@ -30,7 +30,7 @@ from hatch_docker.support.package_names import requested_first
 from hatch_docker.support.threads import once
 
 # Parts of the cache keys: raise one when the same packages give another layer, or the same indexes other packages.
-_LAYOUT = 3
+_LAYOUT = 4
 _CHOICE = 1
 
 

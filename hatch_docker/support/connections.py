@@ -302,10 +302,21 @@ class _SteadySecure(_Steady, HTTPSConnection):
 
 
 class _Pool(urllib3.HTTPConnectionPool):
+    """A pool that has its connection again before a redirect is followed: urllib3 loses it if the URL is malformed."""
+
     ConnectionCls = _Steady
 
+    def urlopen(self, *args: Any, **options: Any) -> urllib3.BaseHTTPResponse:
+        """Send a request as the base class does; the body of a redirect is skipped."""
+        response = super().urlopen(*args, **options)
+        if response.get_redirect_location():
+            _skip(response)
+        return response
 
-class _SecurePool(urllib3.HTTPSConnectionPool):
+
+class _SecurePool(_Pool, urllib3.HTTPSConnectionPool):
+    """`_Pool` with TLS."""
+
     ConnectionCls = _SteadySecure
 
 

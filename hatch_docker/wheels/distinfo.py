@@ -123,8 +123,12 @@ def parse_record(data: bytes, place: str) -> dict[str, Record]:
     empty.
     """
     records: dict[str, Record] = {}
+    text = _text(data, "RECORD", place)
+    if "\0" in text:
+        # Since Python 3.11, csv takes it.
+        raise WheelError("RECORD is not CSV: line contains NUL", place=place, hint=BROKEN)
     try:
-        rows = list(csv.reader(io.StringIO(_text(data, "RECORD", place), newline="")))
+        rows = list(csv.reader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise WheelError(f"RECORD is not CSV: {error}", place=place, hint=BROKEN) from None
     for row in filter(None, rows):

@@ -391,7 +391,7 @@ def _registry_answers() -> dict[str, tuple[int, Mapping[str, str], bytes]]:
     )  # fmt: skip
     for challenge in challenges:
         made[f"401 with {challenge[:40]!r}"] = (401, {"WWW-Authenticate": challenge}, b"")
-    for location in ("", "x", "file:///etc/passwd", "http://", "http://["):
+    for location in ("", "x", "//", "file:///etc/passwd", "gopher://x", "http://", "http://["):
         made[f"307 to {location!r}"] = (307, {"Location": location}, b"")
     for after in ("-1", "x", "1e9", "Fri, 99 Zzz 2020", "nan"):
         made[f"404 after {after}"] = (404, {"Retry-After": after}, b"")

@@ -24,6 +24,8 @@ from hatch_docker.support.regular import read_regular
 LARGEST_PAGE = 1 << 28
 # Of HTML that begins, and does not end. Real pages have none.
 _MOST_OPEN = 500
+# In bytes: how much of a page's beginning and end may have its outermost tag.
+_EDGE = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +56,6 @@ def local_path(url: str) -> Path:
     if not path or "\0" in path:
         raise ArtifactError("the URL is not that of a file on this machine", place=redact(url))
     return Path(path)
-
-
-# In bytes: how much of a page's beginning and end may have its outermost tag.
-_EDGE = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,17 +271,16 @@ class _Steady(HTTPConnection):
             return super()._new_conn()
         until = silence.now() + limit
         try:
-            for left in range(len(addresses), 0, -1):
-                self._dns_host = addresses[-left]
-                self.timeout = max(_LEAST_CONNECT_SECONDS, (until - silence.now()) / left)
+            while True:
+                self._dns_host = addresses.pop(0)
+                self.timeout = max(_LEAST_CONNECT_SECONDS, (until - silence.now()) / (len(addresses) + 1))
                 try:
                     return super()._new_conn()
                 except (ConnectTimeoutError, NewConnectionError):
-                    if left == 1:
+                    if not addresses:
                         raise
         finally:
             self._dns_host, self.timeout = name, limit
-        raise AssertionError
 
 
 def _waiting(connection: socket.socket) -> int:

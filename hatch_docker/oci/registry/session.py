@@ -222,18 +222,19 @@ class Session:
 
     def _again(self, attempt: Callable[[], _T], attempts: int) -> _T:
         """The result of one of so many attempts, which are repeated if an answer breaks off."""
-        for number in count(1):
+        left = attempts
+        while True:
             try:
                 return attempt()
             except _BrokenAnswerError as error:
+                left -= 1
                 is_over = bool(error.silence) and not self._http.may_wait(error.behalf, 0)
-                if number < attempts and not is_over:
+                if left and not is_over:
                     continue
                 if error.silence and attempts > 1:
                     # Other requests would wait for it as long, one after another.
                     self._http.give_up(error.behalf, error.failure)
                 raise
-        raise AssertionError
 
     def _lock_of(self, registry: str) -> threading.Lock:
         with self._lock:

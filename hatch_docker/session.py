@@ -382,8 +382,8 @@ class Session:
     def leave_stamp(self, text: str, texts: Mapping[Path, str] = MappingProxyType({}), *, chosen: bool) -> None:
         """Leave a stamp of this build, which printed `text` to standard output and wrote `texts` by path.
 
-        `chosen` says that the outputs were asked for. Nothing is left if it is not known what all the build depended
-        on, or if that cannot be stored.
+        `chosen` says that the command line names the outputs. No stamp is left if an input of the build is unknown, or
+        if the stamp cannot be written.
         """
         inputs, plan, outputs = self._inputs, self._planned, self._outputs
         if self._stamp is None or inputs is None or plan is None:

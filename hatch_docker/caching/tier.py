@@ -68,7 +68,7 @@ class RegistryCache:
         return None
 
     def expect(self, kind: str, keys: Iterable[str]) -> None:
-        """Request the documents that will be asked for, all at once."""
+        """Fetch documents in advance, all at once: the build will read them."""
         if kind in KINDS:
             for recipe in [recipe_of(kind, key) for key in keys]:
                 for source in self.sources:

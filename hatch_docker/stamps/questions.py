@@ -48,7 +48,7 @@ def still_answered(asked: Mapping[str, Any], environ: Mapping[str, str]) -> bool
 
 
 def images_in_engine(names: Iterable[str], engine: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The IDs and names of images in the engine, by the names that are asked for. Raises EngineError.
+    """The ID and names of each image that the engine has under one of `names`, by that name. Raises EngineError.
 
     `engine` is its `plain_address`; without one, the SDK finds it.
     """

@@ -30,7 +30,7 @@ ATTEMPTS = 5
 # In seconds.
 LONGEST_WAIT = 30.0
 _BUSY = 429
-# Statuses of an answer that is none yet: the request may be sent again.
+# Statuses after which a request may be sent again.
 FAILURES = (_BUSY, 500, 502, 503, 504)
 # Few, so that a mistyped host is reported soon.
 _CONNECTION_ATTEMPTS = 2
@@ -68,7 +68,7 @@ class _Retry(urllib3.Retry):
         _stacktrace: TracebackType | None = None,
     ) -> Self:
         left = self.wait.left if self.wait else LONGEST_WAIT
-        # Whoever only says "later" is waited for no longer than one who says nothing.
+        # A host that answers "later" has as much time as a silent one.
         if response is not None and _pool and (self.get_retry_after(response) or 0) > min(LONGEST_WAIT, max(0, left)):
             raise MaxRetryError(_pool, url or "", None)
         retry = super().increment(method, url, response, error, _pool, _stacktrace)

@@ -9,7 +9,6 @@ container if they compile. The bytecode of the standard library is begun as soon
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -45,6 +44,7 @@ from hatch_docker.project.model import Own, Project, SourceFiles
 from hatch_docker.project.starts import advice, suggestions
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.several import steps
 from hatch_docker.support.threads import once

@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.errors import SourceError
@@ -26,6 +25,7 @@ from hatch_docker.services import Services
 from hatch_docker.stamps.questions import images_in_engine
 from hatch_docker.stamps.repository import commit_files, has_commit, tag_folders, tracking_files
 from hatch_docker.stamps.values import Asked, Inputs
+from hatch_docker.support.dataclasses import replace
 
 # Of each directory above, too: settings, and what is ignored.
 _ABOVE = ("pyproject.toml", "uv.toml", ".gitignore", ".hgignore")

@@ -7,7 +7,6 @@ and the packages on top of the base come later.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +40,7 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
 from hatch_docker.project.starts import check_start, script_of
 from hatch_docker.services import Host, Services
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.several import for_each

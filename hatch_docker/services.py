@@ -6,7 +6,6 @@ import functools
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.directories import cache_directory, home_directory, usual_cache, uv_environment
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress

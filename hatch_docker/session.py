@@ -10,7 +10,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -69,6 +68,7 @@ from hatch_docker.stamping import Ended, leave_stamp
 from hatch_docker.stamps.stamp import Stamp
 from hatch_docker.stamps.values import Inputs
 from hatch_docker.support.atomic import is_writable, replace_text
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.directories import home_directory
 from hatch_docker.support.terminal import Console, ProgressMode, Terminal, live_stream
 

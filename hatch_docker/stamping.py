@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hatch_docker.services import Services
 from hatch_docker.stamps.stamp import Stamp
 from hatch_docker.stamps.values import Inputs, Result
 from hatch_docker.support.atomic import is_writable
+from hatch_docker.support.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

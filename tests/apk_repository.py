@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from hatch_docker.engine.client import Engine
@@ -13,6 +12,7 @@ from hatch_docker.engine.limits import Limits
 from hatch_docker.oci.config import History
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Entry, Layer, write_layer
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 ALPINE = "python:3.13-alpine"
 BUILDER = "python:3.13-alpine-build"

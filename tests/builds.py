@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unittest import mock
@@ -32,6 +31,7 @@ from hatch_docker.oci.layout import open_files
 from hatch_docker.oci.source import layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress
 
 NOWHERE = "tcp://127.0.0.1:1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import builds
 from builds import Outcome
 from debian_bench import DebianBench, FakeDebian, fake_debian
 from fake_index import FakeIndex
+
+from hatch_docker.support.dataclasses import dataclass
 
 NOWHERE = "127.0.0.1:1"
 

@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,6 +30,7 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import pull, registry_source
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 

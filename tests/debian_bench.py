@@ -8,7 +8,6 @@ import lzma
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from builds import Bench, Outcome, check_blobs, check_clean, files_below
 from debian_maker import DebianArchive, clearsigned, keyring, release_text, written
 from dpkg_maker import Item, directory, file, link, make_deb
 from elf_maker import make_library
+
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 ARCHITECTURES = ("amd64", "arm64")
 CPUS = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -8,7 +8,6 @@ import hashlib
 import lzma
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +18,7 @@ from pysequoia.packet import PacketPile
 
 from hatch_docker.debian.packages import Package
 from hatch_docker.debian.sources import Mirrors, named_mirrors
+from hatch_docker.support.dataclasses import dataclass, field
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 WEEK = timedelta(days=7)

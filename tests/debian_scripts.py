@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from deb_maker import deb_of, entry
@@ -14,6 +13,7 @@ from hatch_docker.debian.deb import Deb, open_deb
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,12 @@ import struct
 import tarfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from loopback import QuietHandler
+
+from hatch_docker.support.dataclasses import dataclass, field
 
 
 @dataclass

@@ -6,12 +6,13 @@ import io
 import json
 import re
 import tarfile
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fake_containers import Containers, ContainersHandler
 from loopback import Loopback
+
+from hatch_docker.support.dataclasses import dataclass, field
 
 CUT = "cut"
 

@@ -9,12 +9,12 @@ import html
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
 from loopback import QuietServer
 
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Progress, Task
 
 

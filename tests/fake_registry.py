@@ -12,10 +12,11 @@ import struct
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from loopback import Loopback, QuietHandler
+
+from hatch_docker.support.dataclasses import dataclass, field
 
 USER, PASSWORD = "rosa", "correct horse"
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<rest>.+|uploads/.*)")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
-from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from loopback import Loopback, QuietHandler
+
+from hatch_docker.support.dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)

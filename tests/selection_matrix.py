@@ -12,7 +12,6 @@ import platform
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -31,6 +30,7 @@ from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.locks import explain
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass
 
 DATA = Path(__file__).parent / "data/selection.json.xz"
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hatch_docker.base import files as base_files
 from hatch_docker.image.accounts import Account, account_of, folders
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import replace
 
 ROOT = b"root:x:0:0:root:/root:/bin/sh\n"
 PASSWD = (

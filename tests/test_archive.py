@@ -6,7 +6,6 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from hatch_docker.oci.saved import saved_images
 from hatch_docker.oci.source import Pulled, fetch, layout_source, pull, pull_saved
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
 

@@ -6,7 +6,6 @@ import os
 import sys
 import tarfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from hatch_docker.project.core import built_project
 from hatch_docker.project.model import Project, ProjectSource
 from hatch_docker.project.open import open_project, satisfied
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.threads import together
 
 SYSTEM = '[build-system]\nrequires = {requires}\nbuild-backend = "{backend}"\n'

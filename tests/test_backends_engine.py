@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,8 @@ from containers import environment, remove, tool
 from docker import DockerClient
 from git_server import git
 from real_sdists import unpacked
+
+from hatch_docker.support.dataclasses import dataclass
 
 pytestmark = [pytest.mark.base, pytest.mark.engine, pytest.mark.network, pytest.mark.debian]
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ from hatch_docker.oci.source import pull as pull_from
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 

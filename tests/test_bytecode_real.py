@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from hatch_docker.image.bytecode.ways import WAYS, open_compiler
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
 from hatch_docker.support import foreign
+from hatch_docker.support.dataclasses import replace
 
 pytestmark = pytest.mark.skipif(bool(refusal()), reason=f"no namespaces here: {refusal()}")
 SANDBOX, CONTAINER, HOST = WAYS

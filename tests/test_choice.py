@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +20,7 @@ from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support import toml
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 
 HOST = "https://files.example"
 TAGS = (

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from wheel_maker import WHEEL, make_wheel
 from hatch_docker.compiling.jobs import WORK
 from hatch_docker.compiling.requirements import TOOLS, BuildLock, satisfies
 from hatch_docker.index.artifact import Artifact
+from hatch_docker.support.dataclasses import dataclass, field
 
 SITE = "app/.venv/lib/python3.13/site-packages"
 IN_TREE = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\nbackend-path = ["."]\n'

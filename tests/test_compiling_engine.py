@@ -6,7 +6,6 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import builds
@@ -19,6 +18,7 @@ from docker import DockerClient
 from real_sdists import sdist
 
 from hatch_docker.engine.client import Engine
+from hatch_docker.support.dataclasses import dataclass
 
 BASES = ("slim", "alpine")
 # It contains the sources of libyaml.

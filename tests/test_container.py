@@ -19,7 +19,6 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, Layer, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
 
 ALPINE = "alpine:3.23"

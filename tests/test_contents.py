@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from io import BytesIO
 
 from image_maker import tar_of
@@ -16,6 +15,7 @@ from hatch_docker.oci.filesystem import Filesystem, KeptFiles
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor, Platform
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.streams import digest_of
 
 LOWER = {"usr/lib/python3.13/os.py": b"import sys\n", "etc/os-release": b"ID=debian\n", "usr/share/doc": b"long"}

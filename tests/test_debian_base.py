@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dpkg_maker import file
 from fake_registry import FakeRegistry
 from urllib3 import BaseHTTPResponse
 
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
 
 pytestmark = pytest.mark.usefixtures("no_waiting")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from debian_maker import NOW
 from dpkg_maker import file
 
 from hatch_docker.dpkg.lockfile import find_pins, write_pins
+from hatch_docker.support.dataclasses import replace
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from hatch_docker.index.access import FileFinder, Indexes, ResolverSettings
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked, LockSource, read_artifacts
 from hatch_docker.support.atomic import replace_text
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the fake uv is a script with a shebang")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from mutations import many
 from hatch_docker.debian.packages import Package
 from hatch_docker.dpkg.lockfile import FILE, PURPOSES, Pins, Selection, find_pins, write_pins
 from hatch_docker.errors import LockError
+from hatch_docker.support.dataclasses import replace
 
 PACKAGE = Package(
     name="libpq5",

@@ -6,7 +6,6 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,6 +38,7 @@ from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.elf import MAGIC
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress

@@ -13,7 +13,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,6 +36,7 @@ from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
 from hatch_docker.oci.rewriting import absent_parents, read_entries, with_contents
 from hatch_docker.plan import plan as decide
 from hatch_docker.services import Services
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.wheels.patch import PatchedWheel, UnlikeError
 
 HOUR = 3600 * 10**9

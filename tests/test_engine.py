@@ -16,7 +16,6 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import pull_saved
 from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress, Task
 from hatch_docker.support.streams import digest_of
 

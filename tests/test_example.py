@@ -10,7 +10,6 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from containers import PODMAN, address, answer, built, environment, inside, outp
 from docker import DockerClient
 from docker.models.containers import Container
 from recorder import Recorder
+
+from hatch_docker.support.dataclasses import dataclass
 
 EXAMPLE = Path(__file__).parent.parent / "example_project"
 REGISTRY = os.environ.get("HATCH_DOCKER_TEST_REGISTRY", "")

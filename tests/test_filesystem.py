@@ -4,7 +4,6 @@ import io
 import posixpath
 import tarfile
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -19,6 +18,7 @@ from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry, Layer
 from hatch_docker.oci.merging import merge
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.paths import resolve
 from hatch_docker.support.streams import digest_of
 

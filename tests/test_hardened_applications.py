@@ -7,10 +7,8 @@ Each project has the settings that docs/configuration.md names for it ("Read-onl
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,9 @@ from containers import address, answer, built, environment, inside, output, runn
 from docker import DockerClient
 from docker.models.containers import Container
 from project_maker import make_project
+
+from hatch_docker.support import dataclasses
+from hatch_docker.support.dataclasses import dataclass
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 

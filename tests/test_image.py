@@ -4,7 +4,6 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from hatch_docker.oci.config import History, ImageConfig
 from hatch_docker.oci.image import Image, append, decompressed, validate
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor, Platform
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.streams import digest_of
 
 CONFIG = ImageConfig(platform=Platform(architecture="amd64"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import builds
@@ -14,6 +13,8 @@ from containers import built, environment, output, tool
 from docker import DockerClient
 from real_sdists import unpacked
 from tool_locks import name_index, run
+
+from hatch_docker.support.dataclasses import dataclass
 
 pytestmark = [pytest.mark.base, pytest.mark.debian, pytest.mark.engine, pytest.mark.network]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.inputs import Inputs, changed_inputs, inputs_of, is_ours, recorded_inputs, versions_of
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import replace
 
 TARGET = TargetPython(
     version="3.13.5",

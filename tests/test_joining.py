@@ -6,7 +6,6 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
 
 COMMIT = {spec.REVISION: "a" * 40, spec.LOCK: "sha256:1", "org.opencontainers.image.title": "app"}

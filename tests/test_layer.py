@@ -15,7 +15,6 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from hatch_docker.oci.compression import COMPRESSIONS
 from hatch_docker.oci.image import decompressed
 from hatch_docker.oci.layer import Deflated, Entry, Layer, Plain, WriteOptions, Written, arrange, write_layer
 from hatch_docker.oci.merging import merge
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.streams import CHUNK
 
 TEXT = b"".join(b"line %d of a file that compresses\n" % number for number in range(20_000))

@@ -4,7 +4,6 @@ import functools
 import json
 import tarfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.facts import WheelFacts
 from hatch_docker.wheels.prepare import PreparedWheel

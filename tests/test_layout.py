@@ -11,7 +11,6 @@ import secrets
 import subprocess
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import layout_source, pull
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from hatch_docker.errors import LinkageError
 from hatch_docker.image.linkage import check_linkage, problems_of
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.elf import Library
 from hatch_docker.wheels.prepare import PreparedWheel
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from hatch_docker.locks.uv import find_uv
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
 
 HASH = "0" * 64

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from prepared_maker import TARGET, make_prepared
 
 from hatch_docker.base.facts import BaseFacts
 from hatch_docker.image.opened import check_opened
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.facts import WheelFacts
 from hatch_docker.wheels.findings import Opened

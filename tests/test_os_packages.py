@@ -11,7 +11,6 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from hatch_docker.os_packages.difference import Difference, difference
 from hatch_docker.os_packages.install import Installed, Installer, InstallOptions, install
 from hatch_docker.os_packages.managers import MANAGERS, arrived, hint
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 

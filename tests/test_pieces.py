@@ -6,7 +6,6 @@ import json
 import shutil
 import tarfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from hatch_docker.image.layers import LayerMaker, Part, distribute, group
 from hatch_docker.image.pieces import Piece, number_of_pieces, pieces_of
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.wheels.prepare import PreparedWheel
 
 SITE = "app/.venv/lib/python3.13/site-packages/"

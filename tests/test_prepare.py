@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import Locked
 from hatch_docker.locks.model import Overrides
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import file_digest
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels, scripts_of

@@ -8,7 +8,6 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -28,6 +27,7 @@ from hatch_docker.oci.registry.presence import Presence
 from hatch_docker.oci.registry.session import Session
 from hatch_docker.oci.registry.upload import Uploads
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from hatch_docker.frontends.cli.main import main
 from hatch_docker.oci.archive import archive, write_layout
 from hatch_docker.oci.image import ImageIndex
 from hatch_docker.oci.reference import Reference
+from hatch_docker.support.dataclasses import dataclass
 
 INDEX = ImageIndex(images=(make_image("one"), make_image("two", platform=ARM64)))
 OTHER = make_image("other")

@@ -13,7 +13,6 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +32,7 @@ from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support import silence
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress, Task
 from hatch_docker.support.streams import digest_of

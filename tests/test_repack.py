@@ -5,7 +5,6 @@ import random
 import stat
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from hatch_docker.compiling.repack import repack, without_local_urls
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import write_layer
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.wheels.facts import read_facts
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.wheelfile import WheelFile

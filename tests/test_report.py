@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from hatch_docker.oci.image import append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import replace
 
 FACTS = BaseFacts(python=TARGET, links={}, directories=frozenset(), occupied=False)
 BASE = make_image("base", "more")

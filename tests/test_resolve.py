@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +31,7 @@ from hatch_docker.locks.pyproject import whole_project
 from hatch_docker.locks.resolve import moved, resolution_scope, resolve, resolve_for_target
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hatch_docker.image.runtime import command, configure, describe
 from hatch_docker.oci.config import Healthcheck, ImageConfig
 from hatch_docker.oci.spec import Platform
 from hatch_docker.project.model import Project
+from hatch_docker.support.dataclasses import replace
 
 BASE = ImageConfig(
     platform=Platform(architecture="arm64"),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from hatch_docker.oci.config import Healthcheck, ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.prepare import PreparedWheel

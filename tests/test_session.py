@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.project.model import BuildMetadata, Project
 from hatch_docker.session import Session
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Progress
 
 

@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.source import Source, fetch, pull, pull_saved, recall, registry_source, remember
 from hatch_docker.oci.spec import Descriptor, Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from hatch_docker.index.sources import read_sources
 from hatch_docker.locks import InstallRequest
 from hatch_docker.locks.locked import LockSource, read_artifacts
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Network
 
 pytestmark = pytest.mark.skipif(not shutil.which("uv") or not shutil.which("git"), reason="needs uv and git")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +31,7 @@ from hatch_docker.project.model import Reads
 from hatch_docker.stamps.files import TooLargeError, are_same, changed, states_of
 from hatch_docker.stamps.repository import commit_files
 from hatch_docker.stamps.values import Inputs
+from hatch_docker.support.dataclasses import dataclass, field
 
 HOUR = 3600 * 10**9
 NEVER = 2**62

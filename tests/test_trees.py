@@ -8,7 +8,6 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from hatch_docker.compiling.trees import build_tree, cached_tree, is_package, or
 from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.download import FetchedFile
+from hatch_docker.support.dataclasses import replace
 
 STATIC = PROJECT.format(name="lib", version="1.0")
 POETRY = '[tool.poetry]\nname = "lib"\nversion = "1.0"\n'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -23,6 +22,7 @@ from hatch_docker.locks.formats import find_lock
 from hatch_docker.locks.model import InstallRequest, recorded
 from hatch_docker.locks.resolve import resolve
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import replace
 
 
 def target(version: str, platform: str, libc: str, number: tuple[int, int]) -> TargetPython:

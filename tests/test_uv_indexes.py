@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from hatch_docker.index.client import Index
 from hatch_docker.index.settings import IndexSettings, discover
 from hatch_docker.index.sources import read_sources
 from hatch_docker.index.tool_settings import ToolSettings
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Http
 
 pytestmark = pytest.mark.skipif(not shutil.which("uv"), reason="needs uv")

@@ -13,7 +13,6 @@ import py_compile
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from fake_index import Notes
@@ -31,6 +30,7 @@ from hatch_docker.errors import EngineError, LockError
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 
 _UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 HATCH = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n\n'

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from hatch_docker.locks.model import InstallRequest, read_toml
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.project.groups import dependency_groups
 from hatch_docker.project.model import Project
+from hatch_docker.support.dataclasses import dataclass, field
 
 Choice = tuple[tuple[str, ...], tuple[str, ...]]
 

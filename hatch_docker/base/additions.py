@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from functools import partial
 
 from hatch_docker.base.image import Base, files_of, grow
@@ -18,6 +17,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once
 from hatch_docker.services import Services
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.package_names import requested_first
 
 # Part of the cache key: raise it when the same base and members give another layer.

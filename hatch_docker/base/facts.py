@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
 from hatch_docker.errors import BaseError
+from hatch_docker.support.dataclasses import dataclass
 
 # The Pythons that are tried, newest first. Newer ones are tried if they are named, or if these are all excluded.
 PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")

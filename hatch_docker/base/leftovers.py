@@ -14,13 +14,13 @@ import functools
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.paths import parents
 
 _SITES = (

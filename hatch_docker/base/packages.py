@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 from hatch_docker.base.image import Base, facts_of, suite_of
 from hatch_docker.base.planned import PlannedPackages
@@ -22,6 +21,7 @@ from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.os_packages.install import InstallOptions, cached_install, install
 from hatch_docker.services import Services
+from hatch_docker.support.dataclasses import replace
 
 
 def plan_packages(

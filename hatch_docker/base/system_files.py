@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -23,6 +22,7 @@ from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall
 from hatch_docker.services import Services
 from hatch_docker.support.certificates import Certificates
+from hatch_docker.support.dataclasses import replace
 
 # Part of the cache key: raise it when the same inputs give another layer.
 _FORMAT = 1

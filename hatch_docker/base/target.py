@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from packaging.markers import Environment
 from packaging.tags import Tag, compatible_tags, cpython_tags
 
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass
 
 # CPU names of the kernel, as in wheel tags and markers, by GOARCH.
 MACHINES = {

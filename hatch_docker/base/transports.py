@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from hatch_docker.oci.source import Pulled, Source
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 
 if TYPE_CHECKING:
     from hatch_docker.dpkg.archives import Archives

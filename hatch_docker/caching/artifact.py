@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.caching.entry import Entry, Found, pack
 from hatch_docker.errors import ImageError
 from hatch_docker.oci import spec
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.streams import digest_of
 
 EMPTY = Descriptor(media_type="application/vnd.oci.empty.v1+json", digest=digest_of(b"{}"), size=2)

@@ -11,12 +11,12 @@ import hmac
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from hatch_docker.caching.kinds import KINDS, fits
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import dataclass, field
 
 # Part of what is sealed and of every tag: raise it if lines or artifacts change.
 FORMAT = "1"

@@ -8,8 +8,9 @@ made faster than a registry takes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from hatch_docker.support.dataclasses import dataclass
 
 # The digests that a document names, with the sizes that it says, None if it does not.
 _Blobs: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, "int | None"]]

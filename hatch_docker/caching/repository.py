@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 
@@ -15,6 +14,7 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.streams import CHUNK, digest_of
 
 _OK = 200

@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from hatch_docker.caching.entry import FORMAT, Entry, unpack
 from hatch_docker.caching.repository import Repository
 from hatch_docker.errors import DigestMismatchError, HatchDockerError, ImageError, NetworkError, RegistryError
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.lanes import Lanes, TookTooLongError, hurried
 
 _T = TypeVar("_T")

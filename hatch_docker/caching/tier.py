@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.caching.entry import Entry, Found, Sealer, open_entry, recipe_of
@@ -13,6 +12,7 @@ from hatch_docker.caching.repository import Repository
 from hatch_docker.caching.source import Known, Source
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import COMPRESSED, Descriptor
+from hatch_docker.support.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.lanes import Lanes, TookTooLongError
 from hatch_docker.support.progress import Advance, Progress
 from hatch_docker.support.redaction import redact_text

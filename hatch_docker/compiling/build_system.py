@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass
 
 # The build system of sources that declare none (PEP 517). setuptools before 70.1 takes bdist_wheel from wheel.
 DEFAULT_REQUIRES = ("setuptools>=40.8.0", "wheel")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.base.families import BASES
@@ -26,6 +25,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
 from hatch_docker.os_packages.install import InstallOptions, install
 from hatch_docker.services import Services
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.threads import once
 
 # The number of OS packages that a builder's display name lists; it is part of a line for each sdist.

@@ -6,7 +6,6 @@ A pure sdist is built on this machine, any other in a container of the builder. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.compiling.builder import Builder
@@ -34,6 +33,7 @@ from hatch_docker.errors import CompileError, EngineError, SourceError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile, fetch_files
 from hatch_docker.locks.uv import find_uv
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.logs import logging_to
 from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.support.threads import together

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +19,7 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.build_requirements import BuildResolver
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import once
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -21,6 +20,7 @@ from hatch_docker.compiling.build_system import BuildSystem, read_build_system
 from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.errors import SourceError
 from hatch_docker.support import sources, toml
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.streams import file_digest
 
 POETRY = "poetry.core.masonry.api"

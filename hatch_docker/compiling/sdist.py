@@ -9,7 +9,6 @@ import re
 import tarfile
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hatch_docker.compiling.build_system import BuildSystem, read_build_system
 from hatch_docker.errors import CompileError, WheelError
 from hatch_docker.oci.members import members, open_stream
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import asdict, dataclass, field, fields
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers

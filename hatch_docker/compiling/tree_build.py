@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from platform import python_version
 
@@ -19,6 +18,7 @@ from hatch_docker.errors import CompileError, WheelError, join_hints
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.model import parse_filename
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.logs import Log
 from hatch_docker.wheels.wheelfile import WheelFile
 

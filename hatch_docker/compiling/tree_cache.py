@@ -7,7 +7,6 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +21,7 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.sources import OUTPUT
 
 # Part of every cache key: raise it if builds change.

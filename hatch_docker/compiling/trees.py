@@ -12,7 +12,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.index.sources import read_sources
 from hatch_docker.locks.uv import find_uv
 from hatch_docker.support.atomic import is_writable, writing
+from hatch_docker.support.dataclasses import asdict, dataclass, replace
 from hatch_docker.support.logs import logging_to
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.scratch import temporary_directory

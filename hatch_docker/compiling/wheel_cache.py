@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_docker.base.target import TargetPython
@@ -19,6 +18,7 @@ from hatch_docker.compiling.requirements import BuildLock
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.streams import file_digest
 
 # Part of every cache key: raise it if builds change.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hatch_docker.config.values import fail
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

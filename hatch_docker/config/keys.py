@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -76,6 +75,7 @@ from hatch_docker.config.values import (
 )
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.compression import COMPRESSIONS
+from hatch_docker.support.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

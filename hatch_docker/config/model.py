@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from hatch_docker.oci.config import Healthcheck
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass, field
 
 TABLE = "tool.hatch-docker"
 HATCH_TABLE = "tool.hatch.build.targets.docker"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from hatch_docker.debian.control import paragraphs
 from hatch_docker.errors import DebianError
+from hatch_docker.support.dataclasses import dataclass, replace
 
 _PLACES = re.compile(r"etc/apt/sources\.list(?:\.d/[^/]+\.(?:list|sources))?")
 _ONE_LINE = re.compile(r"deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)\s*")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from hatch_docker.debian.suites import CODENAMES, FRESH
 from hatch_docker.debian.transfer import AbsentError, Transfer, url_of
 from hatch_docker.errors import DebianError
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together

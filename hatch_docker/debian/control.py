@@ -6,10 +6,10 @@ import functools
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from hatch_docker.debian.version import compare, key
 from hatch_docker.errors import DebianError
+from hatch_docker.support.dataclasses import dataclass
 
 _FIELD = re.compile(r"([!-,.-9;-~][!-9;-~]*):(.*)")
 _COMPARES: Mapping[str, Callable[[int, int], bool]] = {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from hatch_docker.debian.control import NAME, Paragraph, paragraph
 from hatch_docker.debian.tar import Member, members
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.streams import CHUNK
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")

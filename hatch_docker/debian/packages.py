@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hatch_docker.debian.compression import SUFFIXES, decompressed
 from hatch_docker.debian.control import NAME, Alternatives, Paragraph, paragraph, paragraphs, relations
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.streams import chunks_of
 
 # The index of trixie has 57 MB.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
 from hatch_docker.debian.control import Paragraph, paragraph
 from hatch_docker.errors import DebianError
+from hatch_docker.support.dataclasses import dataclass, field
 
 _FILE = re.compile(r"([0-9a-f]{64})\s+([0-9]{1,12})\s+(\S+)")
 _DATE = re.compile(

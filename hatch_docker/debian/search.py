@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 
 from hatch_docker.debian.candidates import Candidates, conflicts_with, satisfies
 from hatch_docker.debian.control import Alternatives, Relation
 from hatch_docker.debian.packages import Package
 from hatch_docker.debian.version import compare
 from hatch_docker.errors import DependencyError
+from hatch_docker.support.dataclasses import dataclass
 
 # Large installations take a few thousand.
 _MAX_STEPS = 20_000

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -17,6 +16,7 @@ import urllib3
 from hatch_docker.debian.aptsources import Source, image_sources, read_sources
 from hatch_docker.debian.suites import CODENAMES
 from hatch_docker.errors import DebianError
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 _ALIASES = ("oldoldstable", "oldstable", "stable", "testing", "unstable", "experimental")
 _SUITE = re.compile(

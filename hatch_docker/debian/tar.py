@@ -10,9 +10,9 @@ import itertools
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from hatch_docker.errors import DebianError
+from hatch_docker.support.dataclasses import dataclass
 
 _BLOCK = 512
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from hatch_docker.debian.release import File
 from hatch_docker.debian.sources import SETTING, Mirror
 from hatch_docker.errors import DebianError, DigestMismatchError, NetworkError
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress, counted
 from hatch_docker.support.streams import chunks_of

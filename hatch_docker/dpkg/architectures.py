@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

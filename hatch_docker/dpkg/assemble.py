@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from hatch_docker.debian.deb import Deb
@@ -17,6 +16,7 @@ from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked, unpack
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass, field
 
 _SHOWN = 5
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from hatch_docker.dpkg.ldcache import CacheEntry
 from hatch_docker.dpkg.loader import Loader, start_of
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.elf import Library
 
 _PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from hatch_docker.debian.control import relations
 from hatch_docker.debian.deb import Deb
@@ -15,6 +14,7 @@ from hatch_docker.dpkg.unpack import SymlinkResolver, Unpacked
 from hatch_docker.errors import ImageError, PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass
 
 STATUS, STATUS_D, _INFO = "var/lib/dpkg/status", "var/lib/dpkg/status.d", "var/lib/dpkg/info"
 _DIVERSIONS = "var/lib/dpkg/diversions"

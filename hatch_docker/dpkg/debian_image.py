@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from hatch_docker.debian.archive import Archive
 from hatch_docker.debian.sources import suites_of
@@ -17,6 +16,7 @@ from hatch_docker.oci.config import DEFAULT_PATH, History, ImageConfig
 from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass, replace
 
 _ENV = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"}
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 from hatch_docker.errors import ImageError
+from hatch_docker.support.dataclasses import dataclass
 
 # The flags of an entry by the kernel's name of a CPU: glibc, and the variant of the ABI (ldconfig.h).
 FLAGS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from hatch_docker.dpkg.architectures import ARCHITECTURES
@@ -14,6 +13,7 @@ from hatch_docker.dpkg.ldconfig import configured_directories
 from hatch_docker.errors import ImageError, PackageError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.elf import MAGIC, Library, read_library_at
 from hatch_docker.support.paths import parents
 

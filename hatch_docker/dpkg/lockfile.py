@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError, LockError
 from hatch_docker.support import toml
 from hatch_docker.support.atomic import replace_text
+from hatch_docker.support.dataclasses import dataclass
 
 FILE = "debian.lock"
 PURPOSES = ("base", "runtime-packages", "init", "builder")

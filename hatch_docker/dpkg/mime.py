@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
+
+from hatch_docker.support.dataclasses import dataclass, field
 
 FOLDER = "usr/share/mime"
 DEFINITIONS = f"{FOLDER}/packages"

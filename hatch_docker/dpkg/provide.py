@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +25,7 @@ from hatch_docker.oci.layer import WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall
 from hatch_docker.oci.merging import merge
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.package_names import requested_first
 from hatch_docker.support.threads import once
 

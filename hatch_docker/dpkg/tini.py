@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -18,6 +17,7 @@ from hatch_docker.errors import BaseError, PackageError
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.threads import once
 
 PACKAGE = "tini"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from hatch_docker.debian.control import Relation, relations
@@ -17,6 +16,7 @@ from hatch_docker.debian.tar import Member
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.spool import Spool
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.threads import together
 

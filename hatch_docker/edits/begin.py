@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.image.bytecode.known import KnownPython
 from hatch_docker.stamps.questions import still_answered
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.documents import blob_path
 from hatch_docker.support.threads import begun
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from hatch_docker.stamps.questions import images_in_engine
 from hatch_docker.stamps.values import Asked, Result
 from hatch_docker.support.atomic import replace_text
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.terminal import Terminal, live_stream
 
 if TYPE_CHECKING:

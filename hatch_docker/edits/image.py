@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Manifest, dump
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 
 
 def restored(record: ImageRecord, cache: Cache) -> Image:

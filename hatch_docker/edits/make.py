@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from hatch_docker.edits.begin import LARGEST, Begun, UnsafeError
 from hatch_docker.edits.image import recorded, restored, with_layers
@@ -15,6 +14,7 @@ from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer
 from hatch_docker.oci.rewriting import absent_parents, read_entries, with_contents
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.streams import digest_of
 from hatch_docker.wheels.patch import PatchedWheel, with_row
 from hatch_docker.wheels.texts import say_the_same

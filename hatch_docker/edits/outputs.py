@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hatch_docker.edits.record import EditRecord
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Manifest
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress
 
 Write = Callable[[Image], None]

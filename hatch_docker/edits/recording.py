@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from hatch_docker.base.target import VENV
 from hatch_docker.edits.image import restored
@@ -14,6 +13,7 @@ from hatch_docker.image.bytecode.start import known_python
 from hatch_docker.image.report import Built, BuiltImage
 from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.services import Services
+from hatch_docker.support.dataclasses import replace
 
 # In bytes: layers are read into memory, and written again for each edit.
 _LARGEST = 64 << 20

@@ -10,7 +10,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from hatch_docker.oci.archive import archive
 from hatch_docker.oci.image import Image, uncompressed
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress, counted
 from hatch_docker.support.threads import once
 

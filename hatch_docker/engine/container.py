@@ -12,7 +12,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -22,6 +21,7 @@ from hatch_docker.engine.stream import Stream
 from hatch_docker.engine.translate import hint, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.terminal import human
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from hatch_docker.support.dataclasses import dataclass
 
 # More processes than any compiler starts. Without a limit, a container could exhaust the engine's machine.
 _PROCESSES = 8192

@@ -10,7 +10,6 @@ import io
 import secrets
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.layer import Entry, Layer, write_layer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass
 
 if TYPE_CHECKING:
     from docker import APIClient

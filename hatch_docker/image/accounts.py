@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.paths import parents, rooted
 
 # The user and group that every image has, as distroless images do.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.base.image import Base
@@ -17,6 +16,7 @@ from hatch_docker.oci.image import Image, append
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.project.model import Project
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.prepare import PreparedWheel, main_of, scripts_of
 

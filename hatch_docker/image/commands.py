@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from hatch_docker.image.arguments import (
@@ -20,6 +19,7 @@ from hatch_docker.image.arguments import (
 from hatch_docker.image.programs import Process, Program, StartError, find, is_in_venv
 from hatch_docker.image.remedies import Advisor, remedy
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass
 
 
 class Finding(NamedTuple):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hatch_docker.base.target import VENV
 from hatch_docker.oci.config import DEFAULT_PATH
+from hatch_docker.support.dataclasses import dataclass
 
 BIN = f"/{VENV}/bin"
 _OURS = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -7,7 +7,6 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from hatch_docker.config import ExtraFiles
 from hatch_docker.errors import ConfigError, HatchDockerError, ImageError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.project.model import SourceFiles
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.progress import Progress
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.base.target import VENV, TargetPython
@@ -19,6 +18,7 @@ from hatch_docker.image.pieces import Piece, number_of_pieces, pieces_of
 from hatch_docker.oci.layer import Entry, Plain, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.install import correct_records, lay_out

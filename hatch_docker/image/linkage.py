@@ -13,7 +13,6 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -22,6 +21,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LinkageError, join_hints
 from hatch_docker.os_packages.knowledge import MANAGERS, package_of
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.elf import Library
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.findings import test_directory

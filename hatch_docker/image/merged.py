@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import ContentError
@@ -17,6 +16,7 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.filesystem import HEAD, Filesystem, Node
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import correct_records, installed, lay_out

@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,6 +21,7 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.source import fetch
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.atomic import is_writable, replace_text
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress, counted
 
 if TYPE_CHECKING:

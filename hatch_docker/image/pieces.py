@@ -7,8 +7,8 @@ lowest as soon as it is complete. A broken transfer costs the blob that it carri
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.wheels.prepare import PreparedWheel
 
 # In bytes, zipped: a wheel has as many pieces as it fills of these. In the wheels of such sizes (torch, cuDNN, cuBLAS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from hatch_docker.config import Packages
 from hatch_docker.image.bytecode.labels import code_label
@@ -14,6 +13,7 @@ from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile, cached_file
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.threads import together
 from hatch_docker.wheels.prepare import PreparedWheel, prepare_wheels
 from hatch_docker.wheels.prune import Pruning

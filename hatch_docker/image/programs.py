@@ -11,12 +11,12 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from hatch_docker.base.files import interpreter_of, shebang_of
 from hatch_docker.base.target import VENV
 from hatch_docker.image.merged import READ, SEARCH, Identity, Merged, UnreachableError, described
 from hatch_docker.oci.filesystem import Node
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.elf import MAGIC, machine_of
 
 SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "mksh", "fish", "busybox"))

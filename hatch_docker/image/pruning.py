@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.config import ExtraFiles, Packages, Runtime
 from hatch_docker.project.model import SourceFiles
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.terminal import human
 from hatch_docker.wheels.findings import NO_USES, Uses
 from hatch_docker.wheels.prepare import PreparedWheel

@@ -8,7 +8,6 @@ import posixpath
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hatch_docker.base.facts import BaseFacts
 from hatch_docker.base.target import VENV
@@ -16,6 +15,7 @@ from hatch_docker.config import BaseSpec
 from hatch_docker.image.linkage import manager_of
 from hatch_docker.image.programs import SHELLS, Process
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass
 
 # Programs of Python packages: the package, if it has another name.
 _PYTHON_PROGRAMS = {

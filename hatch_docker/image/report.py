@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.layercache import MadeLayer
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.wheels.facts import WheelFacts
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import difflib
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from hatch_docker.base.target import VENV
 from hatch_docker.config import Runtime
@@ -15,6 +14,7 @@ from hatch_docker.image.environment import environment
 from hatch_docker.oci import spec
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.project.model import Project
+from hatch_docker.support.dataclasses import replace
 
 _OCI = "org.opencontainers.image."
 # Line breaks, and characters that a terminal or a log should not get from a label. Not all that Unicode calls not

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from hatch_docker.image.bytecode.labels import is_code
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.terminal import human
 
 _SHOWN = 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from hatch_docker.index.sources import NO_SOURCES, Sources
 from hatch_docker.index.tool_settings import ToolSettings
 from hatch_docker.index.uv_config import UvFile, uv_files
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact_text

@@ -7,11 +7,11 @@ import netrc
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Progress
 
 _SILENT = Progress()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -12,6 +11,7 @@ from typing import Protocol, TypeAlias
 from hatch_docker.errors import ArtifactError, DigestMismatchError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.pages import LARGEST_PAGE, IndexFile, Page, local_path, parse_page
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import open_regular, read_regular
 from hatch_docker.support.streams import file_digest

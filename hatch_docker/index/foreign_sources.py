@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.index.credentials import Login, expand_login, split_login, with_login
 from hatch_docker.index.source import NamedIndex, Source
 from hatch_docker.index.uv_sources import absolute_url, list_of, path_value, read_document, table_of
+from hatch_docker.support.dataclasses import replace
 
 Table = Mapping[str, Any]
 

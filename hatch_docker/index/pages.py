@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import urllib3
 
 from hatch_docker.errors import ArtifactError
 from hatch_docker.index.credentials import split_login
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Http, final_url
 from hatch_docker.support.numbers import has_long_number
 from hatch_docker.support.redaction import redact

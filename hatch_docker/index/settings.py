@@ -7,7 +7,6 @@ or PDM, pip's settings. No index is built in: the last resort is the default of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from hatch_docker.index.tool_settings import (
     uv_settings,
 )
 from hatch_docker.index.uv_config import project_table, uv_files
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Progress
 
 _SILENT = Progress()

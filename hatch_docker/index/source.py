@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import cast
 
@@ -11,6 +10,7 @@ from packaging.markers import InvalidMarker, Marker, UndefinedComparison, Undefi
 from packaging.version import InvalidVersion
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 KINDS = ("path", "workspace", "git", "url", "index")
 

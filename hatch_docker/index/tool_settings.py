@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from hatch_docker.index.credentials import Login, split_login, with_login
 from hatch_docker.index.source import Sources
 from hatch_docker.index.uv_config import UvFile
 from hatch_docker.index.uv_sources import absolute_url, list_of
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 _SUBPROCESS = "subprocess"
 _BEST = "unsafe-best-match"

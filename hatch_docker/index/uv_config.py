@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.index.workspace import find_workspace
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress
 
 UvTable = Mapping[str, Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from hatch_docker.index.source import KINDS, NamedIndex, Source
 from hatch_docker.index.uv_config import is_true
 from hatch_docker.index.workspace import find_workspace, members
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.redaction import redact
 
 _LIMITS = frozenset(("marker", "extra", "group"))

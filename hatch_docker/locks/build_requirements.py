@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from platform import python_version
@@ -24,6 +23,7 @@ from hatch_docker.locks.readers.pylock import read_pylock
 from hatch_docker.locks.readers.requirements_file import read_constraints
 from hatch_docker.locks.resolve import resolution_scope, resolve_for_target
 from hatch_docker.locks.select import select
+from hatch_docker.support.dataclasses import asdict, dataclass, replace
 from hatch_docker.support.redaction import redact
 
 _STRONG = frozenset(("sha256", "sha384", "sha512"))

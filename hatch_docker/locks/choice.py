@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Set
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.locks.formats import LockFormat
 from hatch_docker.locks.model import InstallRequest, Record, read_text
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import asdict, dataclass
 from hatch_docker.support.redaction import redact_text
 from hatch_docker.support.streams import digest_of
 

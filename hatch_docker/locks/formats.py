@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hatch_docker.index.workspace import find_workspace
 from hatch_docker.locks import commands
 from hatch_docker.locks.inputs import changes_since
 from hatch_docker.locks.model import OWN_LOCK, InstallRequest, Record
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress
 
 # Requirements files for development: used only if `lock` names them.

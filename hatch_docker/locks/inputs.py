@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +27,7 @@ from hatch_docker.index.uv_sources import list_of, table_of
 from hatch_docker.locks.encoding import decoded
 from hatch_docker.locks.model import InstallRequest, Overrides, read_text
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.redaction import redact_text
 from hatch_docker.support.regular import read_regular
 

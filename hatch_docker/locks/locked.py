@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Set
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -21,6 +20,7 @@ from hatch_docker.locks.environments import check_environments
 from hatch_docker.locks.formats import find_requirement_files, lock_format, named_indexes
 from hatch_docker.locks.inputs import changed_inputs, is_ours, project_overrides
 from hatch_docker.locks.model import NO_OVERRIDES, OWN_LOCK, Overrides, Record, as_file, is_own, read_text, recorded
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -20,6 +19,7 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import HatchDockerError, LockError
 from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.numbers import has_long_number
 from hatch_docker.support.regular import read_regular
 from hatch_docker.support.scratch import temporary_directory

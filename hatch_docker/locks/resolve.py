@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from hatch_docker.locks.model import InstallRequest
 from hatch_docker.locks.pyproject import whole_project, write_pyproject
 from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.foreign import NEEDED, PROXIES, VERSIONS
 from hatch_docker.support.redaction import redact_text
 from hatch_docker.support.scratch import temporary_directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import replace as replace_package  # noqa: TID251 (of the data classes of packaging)
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias, cast
 from urllib.parse import unquote, urljoin, urlsplit
@@ -31,6 +31,7 @@ from hatch_docker.index.artifact import Artifact, SourceTree
 from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parse_filename
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import open_regular
 from hatch_docker.support.streams import file_digest
@@ -155,7 +156,7 @@ def _applies(marker: Marker | None, target: TargetPython, extras: Set[str], grou
 
 def _select(packages: Iterable[Package], target: TargetPython, sdists: Set[str]) -> list[tuple[Package, Source]]:
     """The source of each package, whose markers hold: the best wheel, else the sdist. `sdists` names those without."""
-    candidates = [replace(each, marker=None, wheels=_wheels(each, sdists)) for each in packages]
+    candidates = [replace_package(each, marker=None, wheels=_wheels(each, sdists)) for each in packages]
     pylock = Pylock(lock_version=Version("1.0"), created_by="hatch-docker", packages=candidates)
     try:
         return list(pylock.select(environment=target.environment, tags=target.tags))
@@ -242,7 +243,7 @@ def _artifacts(
                 continue
             artifact = _file(package, source, target, lock)
             if not artifact.is_wheel:
-                others = describe_files(replace(package, sdist=None)) if package.wheels else ""
+                others = describe_files(replace_package(package, sdist=None)) if package.wheels else ""
                 reason = _reason(package, target, sdists=sdists, complete=complete)
                 artifact = replace(artifact, reason=reason, others=others)
             artifacts.append(artifact)

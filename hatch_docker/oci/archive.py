@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.layout import CONTAINERD_NAME, REF_NAME, blob_name, digests_of, open_files
 from hatch_docker.oci.reference import Reference
 from hatch_docker.support.atomic import replacing, writing
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.flocks import locked
 from hatch_docker.support.progress import Advance
 from hatch_docker.support.streams import chunks_of, file_digest, verified

@@ -10,7 +10,6 @@ import contextlib
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -18,6 +17,7 @@ import deflate
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import LAYER_GZIP, LAYER_ZSTD
+from hatch_docker.support.dataclasses import dataclass
 
 LEVEL = 6
 # Bytes of a plain tar that are compressed at once. Like LEVEL, this decides the bytes of a layer.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import DIGEST, Platform, strings
+from hatch_docker.support.dataclasses import dataclass, field
 
 # The PATH that engines give to an image without one.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

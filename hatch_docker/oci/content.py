@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import deflate
 from isal import isal_zlib
 
 from hatch_docker.errors import ContentError, DigestMismatchError
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.streams import CHUNK, verified
 
 # They turn a raw DEFLATE stream into a gzip member (RFC 1952, section 2.3): no name, no time; CRC, size modulo 2^32.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
 
 # Of an executable file: a shebang, and the headers of an ELF file with the path of its interpreter.

@@ -7,11 +7,11 @@ names content that is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from hatch_docker.oci import spec
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

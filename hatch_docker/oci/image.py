@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from isal import igzip, isal_zlib
@@ -15,6 +14,7 @@ from hatch_docker.oci.config import History, ImageConfig, diff_ids_of
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.spec import Descriptor, Index, Manifest
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.streams import CHUNK, Digester, chunks_of, digest_of, reader, verified
 
 

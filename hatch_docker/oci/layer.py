@@ -8,7 +8,6 @@ between these members. Streams are inflated too, to verify them and for the diff
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +25,7 @@ from hatch_docker.oci.content import (
     plain_chunks,
 )
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.paths import parents
 from hatch_docker.support.progress import Advance
 from hatch_docker.support.streams import Digester

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -13,6 +12,7 @@ from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Entry, Layer, WriteOptions, write_layer
 from hatch_docker.oci.spec import Descriptor, check_digest
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.flocks import PATIENCE
 from hatch_docker.support.progress import Advance
 from hatch_docker.support.streams import chunks_of

@@ -10,7 +10,6 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +20,7 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.members import Member
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Descriptor, Index
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.paths import rooted
 from hatch_docker.support.streams import chunks_of, digest_of, reader, verified
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.filesystem import HEAD, Filesystem, Node
 from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Layer
 from hatch_docker.oci.members import members, open_stream
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.paths import parents, resolve, rooted
 from hatch_docker.support.streams import CHUNK, ChunkReader, chunks_of
 

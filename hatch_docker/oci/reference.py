@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 
 from hatch_docker.errors import InvalidReferenceError
 from hatch_docker.oci.spec import Platform, check_digest
+from hatch_docker.support.dataclasses import dataclass, replace
 
 DOCKER_HUB = "docker.io"
 

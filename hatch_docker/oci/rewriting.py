@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.image import plain_tar
 from hatch_docker.oci.layer import Entry, Layer
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import chunks_of
 

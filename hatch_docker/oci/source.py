@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,6 +24,7 @@ from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.saved import saved_entry
 from hatch_docker.oci.spec import Descriptor, Index, Manifest, Platform
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress, counted
 from hatch_docker.support.streams import Digester, digest_of
 from hatch_docker.support.threads import together

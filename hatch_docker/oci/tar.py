@@ -7,9 +7,9 @@ bytes. The tests read them back with tarfile.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from hatch_docker.errors import ImageError
+from hatch_docker.support.dataclasses import dataclass
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from hatch_docker.engine.container import Change
@@ -18,6 +17,7 @@ from hatch_docker.errors import EngineError
 from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.members import members, open_stream
 from hatch_docker.oci.spool import Spool
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.paths import parents
 from hatch_docker.support.streams import CHUNK, chunks_of, reader
 

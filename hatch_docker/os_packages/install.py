@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from hatch_docker.engine.client import Engine, local_name
@@ -26,6 +25,7 @@ from hatch_docker.oci.tar import MTIME
 from hatch_docker.os_packages.difference import difference
 from hatch_docker.os_packages.managers import MANAGERS, Manager, arrived, hint
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.logs import Log, logging_to
 from hatch_docker.support.package_names import OS_PACKAGE, requested_first
 from hatch_docker.support.progress import Progress

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from hatch_docker.oci.tar import MTIME
+from hatch_docker.support.dataclasses import dataclass
 
 # Scripts of packages write the same date as the files of a layer have.
 _ENVIRON = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(MTIME)}

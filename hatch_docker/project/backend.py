@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hatch_docker.project.core import built_project, normalized_version, project
 from hatch_docker.project.model import BuildMetadata, Own, Project, Reads
 from hatch_docker.project.table import configuration, output_directory, read_toml
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 
 Table = Mapping[str, Any]

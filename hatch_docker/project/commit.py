@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from hatch_docker.support.dataclasses import dataclass
 
 _COMMIT = re.compile(r"^([0-9]+) ([0-9a-f]{40,64})$", re.MULTILINE)
 # Git's messages about a directory without a repository, and a repository without commits.

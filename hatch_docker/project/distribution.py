@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -24,6 +23,7 @@ from hatch_docker.index.download import FetchedFile, own_file
 from hatch_docker.project.model import Reads
 from hatch_docker.stamps.repository import is_top
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.support.sources import LEFT_OUT

@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from hatch_docker.project.starts import main_of
 from hatch_docker.project.static import stated
 from hatch_docker.project.table import configuration, output_directory, read_toml
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 
 Table = Mapping[str, Any]

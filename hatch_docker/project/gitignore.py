@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from hatch_docker.support.dataclasses import dataclass
 
 _WILD = re.compile(rb"[*?\[\\]")
 _NEVER = rb"(?!)"

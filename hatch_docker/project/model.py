@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -18,6 +17,7 @@ from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Progress
 
 if TYPE_CHECKING:

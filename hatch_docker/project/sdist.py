@@ -5,7 +5,6 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.index.download import FetchedFile, own_file
@@ -14,6 +13,7 @@ from hatch_docker.project.hatchling import HatchlingProject, Target
 from hatch_docker.project.model import BuildMetadata, Project, ProjectSource
 from hatch_docker.support.atomic import writing
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.scratch import temporary_directory
 

@@ -10,7 +10,6 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from hatch_docker.project.unwanted import (
     is_unwanted_file,
     may_be_secret,
 )
+from hatch_docker.support.dataclasses import dataclass, field
 
 # Variables by which Git finds another repository than that of a directory. Hooks have them.
 _LOCATIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -19,6 +18,7 @@ from hatch_docker.config import default_script
 from hatch_docker.errors import ConfigError
 from hatch_docker.project.model import Project
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass, field, fields, replace
 
 Command: TypeAlias = tuple[str, ...] | str | None
 Place: TypeAlias = Callable[[str], str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from hatch_docker.project.model import BuildMetadata, Project, ProjectSource
 from hatch_docker.project.open import open_project
 from hatch_docker.support.atomic import writable
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.wheels.wheelfile import WheelFile

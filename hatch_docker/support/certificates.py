@@ -8,10 +8,10 @@ import hashlib
 import re
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.support.dataclasses import dataclass
 
 # In bytes; all certificate authorities of Mozilla take a quarter of a megabyte.
 _LIMIT = 4 << 20

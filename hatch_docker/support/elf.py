@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from hatch_docker.support.dataclasses import dataclass
 
 MAGIC = b"\x7fELF"
 

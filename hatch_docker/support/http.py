@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin, urlsplit
 from urllib.request import proxy_bypass
 
 from hatch_docker.errors import NetworkError
 from hatch_docker.support import silence
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.streams import CHUNK
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.documents import BLOBS
 
 BLOCK = 4096

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from hatch_docker.support.dataclasses import dataclass
 
 # In seconds. A connection on which too little passes in either direction ends after the first; repeating a request that
 # brings nothing ends after the second.

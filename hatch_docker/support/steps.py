@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
 
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.progress import Task
 
 # In seconds: the rate is that of the last seconds, since mirrors and networks change theirs.

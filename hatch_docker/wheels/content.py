@@ -6,11 +6,11 @@ import posixpath
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 
 from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import Chunk, plain_chunks
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.elf import Library, read_library
 from hatch_docker.wheels.findings import (
     NO_USES,

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
-from dataclasses import dataclass
 from email.parser import HeaderParser
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from packaging.metadata import parse_email
 from packaging.utils import InvalidName, canonicalize_name
 
 from hatch_docker.errors import WheelError
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.numbers import has_long_number
 
 BROKEN = "the wheel is broken: lock another version, or report it to its authors"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.elf import Library
 from hatch_docker.wheels.findings import Opened, Suite, Uses
 from hatch_docker.wheels.wheelfile import WheelFile, scripts_of, split_scheme

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
 from typing import Any
+
+from hatch_docker.support.dataclasses import dataclass
 
 # In front of a path below some folder of tests, wherever that is.
 ANYWHERE = "*/"

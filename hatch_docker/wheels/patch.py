@@ -11,7 +11,8 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from hatch_docker.support.dataclasses import dataclass
 
 _LOCAL, _CENTRAL, _END = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s4H2LH")
 _SIGNATURES = (b"PK\3\4", b"PK\1\2", b"PK\5\6")

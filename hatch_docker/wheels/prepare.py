@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from hatch_docker.index.artifact import SourceTree
 from hatch_docker.index.download import FetchedFile, Get, fetch_all, fetch_files
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.threads import at_most
 from hatch_docker.wheels.facts import FORMAT, WheelFacts, read_facts
 from hatch_docker.wheels.prune import Pruning, members_to_prune

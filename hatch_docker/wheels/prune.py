@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.wheels.facts import WheelFacts
 from hatch_docker.wheels.findings import NO_USES, Uses, test_directory
 from hatch_docker.wheels.sources import STATIC, is_quoted

@@ -10,8 +10,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.wheels.findings import ANYWHERE, NO_USES, Uses, test_directory
 from hatch_docker.wheels.lexer import LETTER, read_module
 

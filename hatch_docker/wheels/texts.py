@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import replace
 
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.wheels.findings import NO_USES, Uses, test_directory
 from hatch_docker.wheels.opened import opened_libraries
 from hatch_docker.wheels.scan import packages_of, uses, uses_of_script, uses_of_text

@@ -10,11 +10,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from types import TracebackType
 
 from loopback import Loopback, QuietHandler
+
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 _DROPPED = frozenset(("connection", "date", "server"))
 _PAGE = b"<!DOCTYPE html><html><body>Please log in to use this network.</body></html>"

@@ -17,10 +17,11 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import atheris
+
+from hatch_docker.support.dataclasses import dataclass
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

@@ -15,7 +15,6 @@ import shutil
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from faults import FAULTS, FaultProxy
 from hatch_docker.caching import source, writing
 from hatch_docker.oci.registry import documents, upload
 from hatch_docker.support import silence
+from hatch_docker.support.dataclasses import dataclass, field
 
 pytestmark = [pytest.mark.trials, pytest.mark.usefixtures("no_waiting")]
 

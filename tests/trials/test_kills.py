@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import builds
@@ -26,6 +25,8 @@ from builds import Bench, check_blobs
 from debian_bench import DebianBench, fake_debian
 from fake_index import serving as serving_index
 from fake_registry import FakeRegistry
+
+from hatch_docker.support.dataclasses import dataclass
 
 pytestmark = [
     pytest.mark.trials,

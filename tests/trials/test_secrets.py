@@ -11,7 +11,6 @@ import subprocess
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +20,8 @@ from base_maker import serve
 from builds import Bench
 from fake_index import FakeIndex, serving
 from fake_registry import PASSWORD, USER, FakeRegistry
+
+from hatch_docker.support.dataclasses import dataclass, field
 
 pytestmark = [pytest.mark.trials, pytest.mark.skipif(os.name == "nt", reason="programs are shell scripts")]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from hatch_docker.base.image import open_base
@@ -22,6 +21,7 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.plan import base_request, platforms_of
 from hatch_docker.services import Services
 from hatch_docker.session import Session
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.several import for_each
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from hatch_docker.frontends.cli import build
+from hatch_docker.support.dataclasses import dataclass
 
 _PLAN = """\
 Show what a build of the project's image would do: the base, its Python and C library, the OS packages, the Python

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.config.values import fail, nearest
+from hatch_docker.support.dataclasses import dataclass
 
 STANDARD_OUTPUT = "-"
 # Opened by its name, a file that standard output goes to would be written from its beginning twice.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from hatch_docker.plan import base_request, platforms_of
 from hatch_docker.services import Services
 from hatch_docker.session import Session
 from hatch_docker.support.atomic import replace_text
+from hatch_docker.support.dataclasses import dataclass, replace
 
 
 def command(chosen: argparse.Namespace) -> Callable[[Session], tuple[str, int]]:

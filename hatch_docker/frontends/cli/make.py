@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from hatch_docker.image.files import check_folder, check_writable, shown_path, w
 from hatch_docker.image.outputs import OUTPUTS, result_text
 from hatch_docker.image.report import Built, again
 from hatch_docker.session import RunOptions, Session
+from hatch_docker.support.dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

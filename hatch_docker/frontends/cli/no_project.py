@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.config import TABLE
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.project.model import BuildMetadata, Own, Project
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.progress import Progress
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -46,6 +45,7 @@ from hatch_docker.oci.merging import merge
 from hatch_docker.plan import ImagePlan
 from hatch_docker.services import Services
 from hatch_docker.session import Session
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 from hatch_docker.base.image import Base, open_base
@@ -22,6 +21,7 @@ from hatch_docker.errors import BaseError, LockError
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.spec import Platform
 from hatch_docker.services import Services
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.several import for_each
 from hatch_docker.support.threads import once

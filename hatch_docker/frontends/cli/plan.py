@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +30,7 @@ from hatch_docker.plan import ImagePlan, Plan
 from hatch_docker.project.model import Project
 from hatch_docker.services import Services
 from hatch_docker.session import Session
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.package_names import requested_first
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.terminal import human

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import BytecodeUnavailableError, readable
 from hatch_docker.image.bytecode.compiler import Code, Compiler, Source
 from hatch_docker.image.bytecode.frames import Identity, answers, code_of, compilable, identity_of, request
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.threads import together
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from hatch_docker.support.dataclasses import dataclass
 
 _HASH_BASED, _CHECK_SOURCE = 0b1, 0b10
 _INTEGER = re.compile(r"[ \t\n\r\f\v]*([+-]?[0-9]+)")

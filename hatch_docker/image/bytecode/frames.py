@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import readable
 from hatch_docker.image.bytecode.compiler import Code, Source
+from hatch_docker.support.dataclasses import dataclass
 
 if TYPE_CHECKING:
     from hatch_docker.base.target import TargetPython

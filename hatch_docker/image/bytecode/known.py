@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hatch_docker.image.bytecode.chunks import compiler_of
 from hatch_docker.image.bytecode.compiler import Source
 from hatch_docker.image.bytecode.frames import identity_of
 from hatch_docker.image.bytecode.process import Programs
+from hatch_docker.support.dataclasses import asdict, dataclass
 from hatch_docker.support.foreign import SANDBOX
 
 # The directory of all shared libraries in an archive of files, for LD_LIBRARY_PATH.

@@ -7,7 +7,6 @@ import posixpath
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, pairwise
 
@@ -23,6 +22,7 @@ from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once
 from hatch_docker.services import Services
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.memory import return_memory
 from hatch_docker.support.paths import parents
 from hatch_docker.support.threads import begun, together

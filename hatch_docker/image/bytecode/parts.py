@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from hatch_docker.base.image import Base
 from hatch_docker.base.target import VENV, TargetPython
@@ -19,6 +18,7 @@ from hatch_docker.image.layers import LAYOUT, OWN, SHARED, Budget, Part, digest_
 from hatch_docker.oci.layer import Entry, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, recall
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, replace
 
 # Part of the cache key: raise it if other modules are compiled, or to other bytes.
 FORMAT = 1

@@ -13,7 +13,6 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +21,7 @@ from typing import IO
 from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode.chunks import Ended
 from hatch_docker.image.bytecode.frames import LARGEST_OUTPUT, answers, end_of
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.threads import ended_by_interrupt
 
 # Seconds without any output, and in all, for one input. A module may take a minute of CPU time.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from hatch_docker.base.target import TargetPython
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.wheels.prepare import PreparedWheel
 
 # A module that the import system finds below a directory of sys.path: no part of its path has a dot or a hyphen. Parts

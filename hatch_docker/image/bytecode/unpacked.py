@@ -11,7 +11,6 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 from hatch_docker.base.contents import needed_to_compile, read_files
@@ -23,6 +22,7 @@ from hatch_docker.image.bytecode.known import LIBRARIES
 from hatch_docker.oci.filesystem import Filesystem, KeptFiles
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.elf import Library, program_interpreter, read_library_at
 
 # What an interpreter loads to start, and to read sources: codecs with what these import, and the names of characters.

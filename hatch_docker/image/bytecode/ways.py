@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from hatch_docker.image.bytecode.start import (
 from hatch_docker.image.bytecode.unpacked import archive
 from hatch_docker.services import Services
 from hatch_docker.support.cache import Cache
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 # The CPUs whose programs a CPU runs, besides its own.
 _ALSO_RUNS: Mapping[str, frozenset[str]] = {"amd64": frozenset({"386"})}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from hatch_docker.index.access import FileFinder
 from hatch_docker.index.client import IndexFile
 from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.model import is_file_of
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.threads import together
 

@@ -7,7 +7,6 @@ which is walked from the project's requirements. Extras of the project and its d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from hatch_docker.locks.readers.fields import (
 from hatch_docker.locks.readers.freshness import read_project
 from hatch_docker.locks.readers.pdm_project import changes_of, overridden_names
 from hatch_docker.locks.readers.walk import Edge, Graph, Locked, requirement_edges
+from hatch_docker.support.dataclasses import dataclass, replace
 
 REFRESH = "pdm lock"
 _MAJOR = "4"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 from functools import partial
 
 from packaging.specifiers import Specifier, SpecifierSet
@@ -16,6 +15,7 @@ from hatch_docker.errors import LockError
 from hatch_docker.index.foreign_sources import poetry_specifiers
 from hatch_docker.locks.readers.fields import Table, flag, holds, table, tables, text, texts
 from hatch_docker.locks.readers.walk import Edge, Locked
+from hatch_docker.support.dataclasses import dataclass
 
 # The types of locked source that a dependency on a source accepts.
 _KINDS = {"git": ("git",), "url": ("url",), "file": ("file",), "path": ("directory", "file")}

@@ -10,7 +10,6 @@ import configparser
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
@@ -22,6 +21,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import LockError
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.support import toml
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import open_regular, read_regular
 from hatch_docker.support.streams import file_digest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -18,6 +17,7 @@ from hatch_docker.index.access import NamedIndexes
 from hatch_docker.locks.encoding import decoded
 from hatch_docker.locks.readers.references import Reference, parse_reference
 from hatch_docker.locks.readers.requirements_lines import Line, read_lines
+from hatch_docker.support.dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from urllib.request import url2pathname
 
 from hatch_docker.errors import LockError
 from hatch_docker.locks.encoding import decoded
+from hatch_docker.support.dataclasses import dataclass, field
 
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
 from packaging.markers import Marker
@@ -20,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.locks.model import InstallRequest, evaluate
+from hatch_docker.support.dataclasses import dataclass
 
 Table = Mapping[str, Any]
 

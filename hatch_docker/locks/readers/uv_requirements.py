@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.base.target import TargetPython
 from hatch_docker.locks.model import evaluate
 from hatch_docker.locks.origins import Origin, origin_of_url, plain, real_path
+from hatch_docker.support.dataclasses import dataclass, field
 
 Table = Mapping[str, Any]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +14,7 @@ from packaging.version import Version
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.locks.readers.fields import holds
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.redaction import redact_text
 
 # Each round may choose another version of a package, and so other requirements.

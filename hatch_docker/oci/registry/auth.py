@@ -12,11 +12,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.oci.reference import DOCKER_HUB
+from hatch_docker.support.dataclasses import dataclass, field, replace
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = ("index.docker.io", "registry-1.docker.io")

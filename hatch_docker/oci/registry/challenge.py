@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci import spec
 from hatch_docker.oci.registry.auth import Credential
+from hatch_docker.support.dataclasses import dataclass
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (RFC 9110's word)
 _PART = re.compile(rf'({_TOKEN})(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?', re.DOTALL)

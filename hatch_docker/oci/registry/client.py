@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +15,7 @@ from hatch_docker.oci.registry import documents
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.spec import Descriptor
+from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of

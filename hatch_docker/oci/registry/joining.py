@@ -12,7 +12,6 @@ import io
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from hatch_docker.errors import ImageError, InvalidReferenceError, RegistryError
@@ -23,6 +22,7 @@ from hatch_docker.oci.registry import documents
 from hatch_docker.oci.registry.refusal import not_stored
 from hatch_docker.oci.registry.session import Session
 from hatch_docker.oci.spec import Descriptor, Index, Platform
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.streams import digest_of
 from hatch_docker.support.threads import together
 

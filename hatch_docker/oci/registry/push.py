@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from hatch_docker.errors import RegistryError
 from hatch_docker.oci.graph import Node
@@ -18,6 +17,7 @@ from hatch_docker.oci.registry.presence import Presence
 from hatch_docker.oci.registry.refusal import UNKNOWN_CONTENT
 from hatch_docker.oci.registry.session import Session
 from hatch_docker.oci.registry.upload import Outcome, Uploads
+from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.threads import together
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hatch_docker.errors import ImageError, NetworkError, RegistryError
 from hatch_docker.oci import spec
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 from hatch_docker.oci.registry.auth import Credential
+from hatch_docker.support.dataclasses import dataclass
 
 _LONGEST_DETAIL = 200
 NOT_A_REGISTRY = "check its host and port, and whether a proxy or a login page answers in its place"

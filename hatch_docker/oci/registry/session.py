@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +18,7 @@ from hatch_docker.oci.registry.auth import Credential, Credentials
 from hatch_docker.oci.registry.pace import Pace
 from hatch_docker.oci.registry.refusal import Attempt, refusal, unreachable
 from hatch_docker.oci.spec import DIGEST
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback
 from hatch_docker.support.redaction import redact
 

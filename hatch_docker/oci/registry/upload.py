@@ -11,7 +11,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO
 from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
@@ -24,6 +23,7 @@ from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support import silence
+from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.http import Sending
 from hatch_docker.support.progress import Advance, Progress
 from hatch_docker.support.streams import CHUNK, Digester

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,18 +25,19 @@ from hatch_docker.stamps.questions import images_in_engine
 from hatch_docker.stamps.repository import commit_files, has_commit, tag_folders, tracking_files
 from hatch_docker.stamps.values import Asked, Inputs
 from hatch_docker.support.dataclasses import replace
+from hatch_docker.support.patterns import regex
 
 # Of each directory above, too: settings, and what is ignored.
 _ABOVE = ("pyproject.toml", "uv.toml", ".gitignore", ".hgignore")
 # Bases that are files of this machine.
 _FILES = frozenset(("oci", "oci-archive", "docker-archive"))
 # The directories that uv.lock, pylock.toml and a resolution name.
-_NAMED = re.compile(r"""\b(?:directory|editable|path|virtual) = "([^"\n]+)"|"([^"\n]+)" = "(?:sha256:|")""")
+_NAMED = regex(r"""\b(?:directory|editable|path|virtual) = "([^"\n]+)"|"([^"\n]+)" = "(?:sha256:|")""")
 # The outputs whose results a stamp can check.
 _CHECKED = frozenset(("archive", "load", "push"))
 _DAEMON = "docker-daemon"
 # The end of a version that has the day of the build: of hatch-vcs, if there are changes that are not committed.
-_DATED = re.compile(r"[+.]d[0-9]{8,14}$")
+_DATED = regex(r"[+.]d[0-9]{8,14}$")
 
 
 def project_inputs(

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
 from hatch_docker.base import files
 from hatch_docker.base.interpreter import needs_content
 from hatch_docker.oci.filesystem import Filesystem, KeptFiles
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge
 from hatch_docker.oci.source import fetch
+from hatch_docker.support.patterns import regex
 
-_SITE = re.compile(r"(?:site|dist)-packages/")
-_LIBRARY = re.compile(r"(?:.*/)?python3\.\d+t?/.*")
+_SITE = regex(r"(?:site|dist)-packages/")
+_LIBRARY = regex(r"(?:.*/)?python3\.\d+t?/.*")
 _MODULES = (".py", ".pyc")
 # Of the extension modules, those that an interpreter loads to read sources: names of characters, and codecs.
-_EXTENSIONS = re.compile(r".*/lib-dynload/(?:unicodedata|_multibytecodec|_codecs_[a-z0-9]+)\.[^/]*so")
+_EXTENSIONS = regex(r".*/lib-dynload/(?:unicodedata|_multibytecodec|_codecs_[a-z0-9]+)\.[^/]*so")
 # The loader, and libraries that interpreters link to.
-_LIKELY = re.compile(
-    r"(?:.*/)?(?:ld-|ld64|lib(?:c|m|dl|util|pthread|rt|z|crypt|expat|gcc_s|python3[^/]*)[.-])[^/]*so[^/]*"
-)
+_LIKELY = regex(r"(?:.*/)?(?:ld-|ld64|lib(?:c|m|dl|util|pthread|rt|z|crypt|expat|gcc_s|python3[^/]*)[.-])[^/]*so[^/]*")
 
 
 def read_files(image: Image, kept: KeptFiles, threads: int) -> Filesystem:

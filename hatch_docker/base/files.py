@@ -6,17 +6,17 @@ Contents are kept of a few small files only, such as etc/passwd. The listing is 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.filesystem import HEAD, Filesystem, Node
 from hatch_docker.support.elf import MAGIC, program_interpreter
+from hatch_docker.support.patterns import regex
 
 # Files whose content is part of the listing.
 _ACCOUNTS = ("etc/passwd", "etc/group")
-_TEXT = re.compile(r"etc/(?:passwd|group|shadow|gshadow)|(?:etc|usr/lib)/os-release")
+_TEXT = regex(r"etc/(?:passwd|group|shadow|gshadow)|(?:etc|usr/lib)/os-release")
 _MAX_TEXT = 1 << 20
 _SHEBANG = b"#!"
 # The kernel reads this much of a script (BINPRM_BUF_SIZE).

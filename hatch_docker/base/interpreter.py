@@ -22,9 +22,10 @@ from hatch_docker.dpkg.loader import read_cache
 from hatch_docker.errors import BaseError, ImageError
 from hatch_docker.oci.config import DEFAULT_PATH, ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
+from hatch_docker.support.patterns import regex
 
-_INTERPRETER = re.compile(r"python(3\.([0-9]{1,3}))(t?)")
-_CONTENT = re.compile(
+_INTERPRETER = regex(r"python(3\.([0-9]{1,3}))(t?)")
+_CONTENT = regex(
     r"(?:.*/)?bin/python3\.\d+t?"
     r"|(?:.*/)?libpython3\.\d+t?\.so[\d.]*"
     r"|(?:usr/)?lib(?:64)?/(?:[^/]+-linux-gnu[^/]*/)?libc(?:-2\.\d+\.so|\.so\.6)"
@@ -34,18 +35,18 @@ _CONTENT = re.compile(
     r"|etc/ld-musl-[^/]+\.path"
     r"|(?:etc|usr/lib)/os-release"
 )
-_RELEASE = re.compile(r"""^(ID|VERSION_CODENAME)=["']?([A-Za-z0-9._-]+)["']?$""", re.MULTILINE)
+_RELEASE = regex(r"""^(ID|VERSION_CODENAME)=["']?([A-Za-z0-9._-]+)["']?$""", re.MULTILINE)
 # Debian's names of CPUs in multiarch triplets, if they differ from the kernel's.
 _TRIPLET = {"i686": "i386", "armv7l": "arm", "ppc64le": "powerpc64le"}
-_GLIBC = re.compile(rb"GNU C Library [^\n\0]{0,200}?version (\d{1,3})\.(\d{1,3})")
-_MUSL = re.compile(rb"\0(1)\.(\d{1,3})\.\d+(?:-git-[^\0]*)?\0")
+_GLIBC = regex(rb"GNU C Library [^\n\0]{0,200}?version (\d{1,3})\.(\d{1,3})")
+_MUSL = regex(rb"\0(1)\.(\d{1,3})\.\d+(?:-git-[^\0]*)?\0")
 # The built-in directories of dynamic loaders, over all distributions.
 _BUILT_IN = {
     "glibc": ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"),
     "musl": ("/lib", "/usr/local/lib", "/usr/lib"),
 }
 _MAX_TEXT = 1 << 16
-_LIBCS = (("musl", re.compile(r"lib/ld-musl-[^/]+$"), _MUSL), ("glibc", re.compile(r"lib.*/libc\.so\.6$"), _GLIBC))
+_LIBCS = (("musl", regex(r"lib/ld-musl-[^/]+$"), _MUSL), ("glibc", regex(r"lib.*/libc\.so\.6$"), _GLIBC))
 
 
 def needs_content(path: str) -> bool:

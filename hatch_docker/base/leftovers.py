@@ -22,6 +22,7 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.paths import parents
+from hatch_docker.support.patterns import regex
 
 _SITES = (
     *("lib/{}/site-packages", "lib64/{}/site-packages", "lib/{}/dist-packages", "lib/python3/dist-packages"),
@@ -35,18 +36,18 @@ _NAMES = {
     "wheel": ("wheel",),
 }
 _PROGRAMS = {
-    "pip": re.compile(r"pip(?:-?3(?:\.\d+t?)?)?"),
-    "setuptools": re.compile(r"easy_install(?:-?3(?:\.\d+t?)?)?"),
-    "wheel": re.compile(r"wheel(?:-?3(?:\.\d+t?)?)?"),
+    "pip": regex(r"pip(?:-?3(?:\.\d+t?)?)?"),
+    "setuptools": regex(r"easy_install(?:-?3(?:\.\d+t?)?)?"),
+    "wheel": regex(r"wheel(?:-?3(?:\.\d+t?)?)?"),
 }
 _ENSUREPIP = "ensurepip"
 # The installers whose files no package manager of the image owns.
 _INSTALLERS = ("", "pip", "uv")
-_METADATA = re.compile(r"([^/-]+)(?:-[^/]*)?\.(?:dist-info|egg-info)")
-_RECORDS = re.compile(r".*/(?:site|dist)-packages/[^/]+\.(?:dist|egg)-info(?:/(?:RECORD|INSTALLER|METADATA|PKG-INFO))?")
-_DPKG = re.compile(r"var/lib/dpkg/(?:info/[^/]+\.list|status\.d/[^/]+\.md5sums)")
+_METADATA = regex(r"([^/-]+)(?:-[^/]*)?\.(?:dist-info|egg-info)")
+_RECORDS = regex(r".*/(?:site|dist)-packages/[^/]+\.(?:dist|egg)-info(?:/(?:RECORD|INSTALLER|METADATA|PKG-INFO))?")
+_DPKG = regex(r"var/lib/dpkg/(?:info/[^/]+\.list|status\.d/[^/]+\.md5sums)")
 _APK = ("lib/apk/db/installed", "usr/lib/apk/db/installed")
-_REQUIRES = re.compile(r"^Requires-Dist:[ \t]*([A-Za-z0-9][A-Za-z0-9._-]*)([^\n]*)", re.MULTILINE)
+_REQUIRES = regex(r"^Requires-Dist:[ \t]*([A-Za-z0-9][A-Za-z0-9._-]*)([^\n]*)", re.MULTILINE)
 
 
 def needs_record(path: str) -> bool:

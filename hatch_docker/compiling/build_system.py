@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +9,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from hatch_docker.support import toml
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 # The build system of sources that declare none (PEP 517). setuptools before 70.1 takes bdist_wheel from wheel.
 DEFAULT_REQUIRES = ("setuptools>=40.8.0", "wheel")
 DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
 
-_OBJECT = re.compile(r"[\w.]+(?::[\w.]+)?")
+_OBJECT = regex(r"[\w.]+(?::[\w.]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

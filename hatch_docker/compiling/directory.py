@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from hatch_docker.compiling.sdist import looks_compiled
 from hatch_docker.errors import SourceError
 from hatch_docker.support import sources, toml
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.streams import file_digest
 
 POETRY = "poetry.core.masonry.api"
@@ -44,7 +44,7 @@ _CODE = frozenset(("build", "hooks", "custom-hook", "run-setuptools", "script"))
 _BUILD_FILES = ("pyproject.toml", "hatch.toml", "setup.py", "setup.cfg")
 _IGNORE_FILES = (".gitignore", ".hgignore")
 # Extension modules and shared libraries: a wheel with one is not pure, even if its tags say so.
-BINARY = re.compile(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")
+BINARY = regex(r".+\.(?:so|dylib|pyd)(?:\.[\d.]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

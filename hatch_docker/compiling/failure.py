@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from hatch_docker.os_packages.knowledge import package_of
+from hatch_docker.support.patterns import regex
 
 # The number of characters of a long line, such as a compiler's command, that are shown, and that are searched.
 _SHOWN, _READ = 200, 2000
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-_WARNING = re.compile(r"^[^\n]{0,400}?Warning: .*\n\s*!!\n(?:.*\n){0,40}?\s*!!\n(?:\s*self\.\w+\(.*\n)?", re.MULTILINE)
-_FRAME = re.compile(r'( *)File ".+", line \d+')
+_ESCAPES = regex(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
+_WARNING = regex(r"^[^\n]{0,400}?Warning: .*\n\s*!!\n(?:.*\n){0,40}?\s*!!\n(?:\s*self\.\w+\(.*\n)?", re.MULTILINE)
+_FRAME = regex(r'( *)File ".+", line \d+')
 # What setuptools, meson and pip print around a compiler's output, and what merely repeats it.
-_CHATTER = re.compile(
+_CHATTER = regex(
     r"[\s│|~^*!=━─]*"
     r"|(?:(?:INFO|DEBUG):[\w.]+:)?"
     r"(?:copying|creating|running|adding|writing|reading|removing|byte-compiling|installing|hard linking)\s.+"
@@ -33,7 +34,7 @@ _CHATTER = re.compile(
     r"|(?:Building wheels? for|Preparing metadata|Getting requirements|Collecting) .*"
     r"|Installing \w+ dependencies: .*|Downloading .+|━.*"
 )
-_ERROR = re.compile(r"\berror\b|\w(?:Error|Exception)\b|\bnot found\b", re.IGNORECASE)
+_ERROR = regex(r"\berror\b|\w(?:Error|Exception)\b|\bnot found\b", re.IGNORECASE)
 
 
 class _Rule(NamedTuple):
@@ -90,21 +91,21 @@ _MISSING: Sequence[_Rule] = (
     _rule(r"unable to find a build program corresponding to \"Ninja\"", "ninja"),
     _rule(r"unable to find a build program corresponding to \"Unix Makefiles\"", "make"),
 )
-_NO_SPACE = re.compile(r"No space left on device")
-_NO_MEMORY = re.compile(
+_NO_SPACE = regex(r"No space left on device")
+_NO_MEMORY = regex(
     r"Killed signal terminated program|Killed \(program |virtual memory exhausted|out of memory allocating"
     r"|Cannot allocate memory|signal: 9, SIGKILL|^Killed$|std::bad_alloc|LLVM ERROR: out of memory",
     re.MULTILINE,
 )
 # The exit status of a process that the kernel killed: 128 and the signal's number.
 _KILLED = 137
-_OLD_RUST = re.compile(r"requires rustc (\d[\d.]*\d) or newer|rustc \S+ is not supported|feature `edition20\d\d`")
-_NO_NETWORK = re.compile(
+_OLD_RUST = regex(r"requires rustc (\d[\d.]*\d) or newer|rustc \S+ is not supported|feature `edition20\d\d`")
+_NO_NETWORK = regex(
     r"[Tt]emporary failure in name resolution|Name or service not known|Could not resolve host|Name does not resolve"
     r"|failed to lookup address|bad address '|Network is unreachable|unable to resolve host|spurious network error"
     r"|failed to download (?:from|replaced source)"
 )
-_NO_MODULE = re.compile(
+_NO_MODULE = regex(
     r"^(?:ModuleNotFoundError|ImportError): No module named '?([\w.]+)"
     r"|fatal error: '?(numpy|pybind11|nanobind)/[\w./]+'?(?:: No such file| file not found)",
     re.MULTILINE,

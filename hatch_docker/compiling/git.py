@@ -7,7 +7,6 @@ since some projects have their version from tags.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +20,13 @@ from hatch_docker.index.artifact import SourceTree
 from hatch_docker.support import toml
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.redaction import redact, redact_text
 from hatch_docker.support.scratch import temporary_directory
 from hatch_docker.support.threads import ended_by_interrupt
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = regex(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # Variables of a Git hook, or of a user's shell, that name another repository.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
             "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")  # fmt: skip
@@ -36,7 +36,7 @@ _SHOWN = 6
 # In seconds: nothing is written while Git fetches.
 _PATIENCE = 600
 _REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
-_VERSIONING = re.compile(r"scm|vcs|version")
+_VERSIONING = regex(r"scm|vcs|version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

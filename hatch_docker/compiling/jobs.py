@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -23,12 +22,13 @@ from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.download import FetchedFile
 from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.logs import Log
+from hatch_docker.support.patterns import regex
 
 WORK = "/hatch-docker"
 _SCRIPT = Path(container_main.__file__)
 _LARGEST_RESULT = 1 << 20
 # PyPA: binary distribution format. The name becomes part of messages and of file names.
-_WHEEL = re.compile(r"[A-Za-z0-9_.!+-]+\.whl")
+_WHEEL = regex(r"[A-Za-z0-9_.!+-]+\.whl")
 # Settings without which two builds of the same sources would differ.
 _ENVIRON = {
     "HATCH_BUILD_HOOK_ENABLE_DOCKER": "false",

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import plain_chunks
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.distinfo import BROKEN, hash_text, write_record
 from hatch_docker.wheels.wheelfile import WheelFile
 
@@ -25,7 +26,7 @@ _LARGEST = 4 << 30
 # pip's record of the wheel's path, and signatures of a RECORD that may change.
 _LEFT_OUT = ("direct_url.json", "RECORD.jws", "RECORD.p7s")
 
-_LOCAL_URL = re.compile(
+_LOCAL_URL = regex(
     rb"^(Requires-Dist:[ \t]*[A-Za-z0-9][A-Za-z0-9._-]*(?:[ \t]*\[[^\]\n]*\])?)[ \t]*@[ \t]*file:[^ ;\r\n]*"
     rb"([ \t]*(?:;[^\r\n]*)?)",
     re.MULTILINE | re.IGNORECASE,

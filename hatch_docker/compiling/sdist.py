@@ -21,6 +21,7 @@ from hatch_docker.oci.members import members, open_stream
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import asdict, dataclass, field, fields
 from hatch_docker.support.paths import parents
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.streams import CHUNK, ChunkReader
 from hatch_docker.wheels.zipmembers import ZipMembers
 
@@ -40,7 +41,7 @@ _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 UNKNOWN_VERSION = "0+unknown"
 
 # Sources of compilers, and files that configure one. Headers alone do not need a compiler.
-_SOURCES = re.compile(
+_SOURCES = regex(
     r"[^.].*\.(?:c|cc|cpp|cxx|c\+\+|cu|d|f|f\d\d|for|go|i|m|mm|pyf|pyx|rs|s|asm|swg|zig)"
     r"|cargo\.toml|meson\.build|cmakelists\.txt"
 )
@@ -52,10 +53,10 @@ _COMPILING = frozenset(
      "mypyc", "nanobind", "ninja", "py-build-cmake", "pybind11", "pyqt-builder", "pyqtbuild", "scikit-build",
      "scikit-build-core", "setuptools-golang", "setuptools-rust", "sip", "sipbuild", "swig")
 )  # fmt: skip
-_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
+_NAME = regex(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_FILENAME = regex(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 # On Windows, such a root leaves the directory that it is unpacked into.
-_NO_ROOT = re.compile(r"[\\:]")
+_NO_ROOT = regex(r"[\\:]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

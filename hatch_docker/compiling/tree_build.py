@@ -20,6 +20,7 @@ from hatch_docker.index.download import FetchedFile
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.logs import Log
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.wheelfile import WheelFile
 
 # Build requirements → their wheels, compiled if necessary.
@@ -27,7 +28,7 @@ Obtain = Callable[[Sequence[Artifact]], Sequence[FetchedFile]]
 
 
 # What uv prints around the output of a build backend: now, before 0.13, and before 0.11.
-_FRAME = re.compile(
+_FRAME = regex(
     r"^(?:Building (?:wheel|source distribution)\.\.\."
     r"|warning: Requirements file .* does not contain any dependencies"
     r"|\s*hint: (?:This|Build failures) usually indicates? a problem .*)\n"
@@ -39,15 +40,15 @@ _FRAME = re.compile(
     re.MULTILINE,
 )
 # Messages of failed builds of a directory, and what to do about each; `{}` is the first group.
-_NO_VERSION = re.compile(
+_NO_VERSION = regex(
     r"unable to detect version|version could not be (?:determined|detected)|Unable to determine .*version"
 )
-_NO_MODULE = re.compile(r"^(?:ModuleNotFoundError|ImportError): No module named '?([\w.]+)", re.MULTILINE)
+_NO_MODULE = regex(r"^(?:ModuleNotFoundError|ImportError): No module named '?([\w.]+)", re.MULTILINE)
 _HINTS = {
     _NO_VERSION: "its version comes from a repository: build in a clone that has the tags, or set the backend's "
     "variable for the version, such as SETUPTOOLS_SCM_PRETEND_VERSION",
-    re.compile(r"has no attribute 'build_wheel'"): "correct build-system.build-backend: it names no build backend",
-    re.compile(r"`backend-path` entry"): "correct build-system.backend-path",
+    regex(r"has no attribute 'build_wheel'"): "correct build-system.build-backend: it names no build backend",
+    regex(r"`backend-path` entry"): "correct build-system.backend-path",
     _NO_MODULE: "add the package that has the module {} to build-system.requires",
 }
 

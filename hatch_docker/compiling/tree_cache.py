@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,12 +21,13 @@ from hatch_docker.locks.model import parse_filename
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import dataclass, replace
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.sources import OUTPUT
 
 # Part of every cache key: raise it if builds change.
 _FORMAT = 1
 # The outputs and other files that builds write, in an sdist.
-_OUTPUT = re.compile(rf"[^/]+/dist/(?:{OUTPUT.pattern})")
+_OUTPUT = regex(rf"[^/]+/dist/(?:{OUTPUT.pattern})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,12 @@ from hatch_docker.config.values import fail, nearest, nonempty, shown
 from hatch_docker.debian.suites import CODENAMES
 from hatch_docker.errors import DebianError, InvalidReferenceError
 from hatch_docker.oci.reference import Reference
+from hatch_docker.support.patterns import regex
 
 # A path and, after the first colon that does not belong to a Windows drive, the name of an image in it.
-_PATH = re.compile(r"((?:[A-Za-z]:(?=[\\/]))?[^:]+)(?::(.+))?", re.DOTALL)
-_DEBIAN = re.compile(rf"debian(?::({'|'.join(CODENAMES)})(?:-(debug))?(?:@([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}))?)?")
-_IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
+_PATH = regex(r"((?:[A-Za-z]:(?=[\\/]))?[^:]+)(?::(.+))?", re.DOTALL)
+_DEBIAN = regex(rf"debian(?::({'|'.join(CODENAMES)})(?:-(debug))?(?:@([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}))?)?")
+_IMAGE_ID = regex(r"sha256:[0-9a-f]{64}")
 
 
 def base(value: object, place: str) -> BaseSpec:

@@ -10,14 +10,15 @@ from hatch_docker.config.naming import normalized
 from hatch_docker.config.times import nanoseconds
 from hatch_docker.config.values import Parser, fail, list_of, nonempty, shown, text
 from hatch_docker.support.package_names import OS_PACKAGE
+from hatch_docker.support.patterns import regex
 
 _NONE = ":none:"
 # As Docker parses --memory: all units are powers of 1024.
-_BYTES = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)i?b?", re.IGNORECASE)
-_DISK = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
+_BYTES = regex(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)i?b?", re.IGNORECASE)
+_DISK = regex(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([kmgt]?)(i?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MIN_MEMORY = 6 << 20  # engines refuse less
-_CPUS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,9})?")
+_CPUS = regex(r"[0-9]{1,4}(\.[0-9]{1,9})?")
 _SECOND = 10**9
 
 

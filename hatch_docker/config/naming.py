@@ -16,10 +16,11 @@ from hatch_docker.config.values import fail, list_of, nearest, nonempty, shown, 
 from hatch_docker.errors import InvalidReferenceError
 from hatch_docker.oci.reference import Reference, check_host, check_tag
 from hatch_docker.oci.spec import Platform
+from hatch_docker.support.patterns import regex
 
 PLACEHOLDERS = ("version", "name", "git-sha")
 _SHORTEST_KEY = 16
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER = regex(r"\{([^{}]*)\}")
 
 
 def image(value: object, place: str) -> Reference:

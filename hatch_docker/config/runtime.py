@@ -8,11 +8,12 @@ import shlex
 from hatch_docker.config.times import nanoseconds
 from hatch_docker.config.values import expected, fail, integer, list_of, nearest, nonempty, record, shown, text
 from hatch_docker.oci.config import Healthcheck
+from hatch_docker.support.patterns import regex
 
 MAX_ID = 2**32 - 2  # 2**32 - 1 is (uid_t) -1, with which chown changes nothing
-_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PORT = re.compile(r"([0-9]{1,5})(?:/(tcp|udp|sctp))?")
+_ACCOUNT = regex(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
+_VARIABLE = regex(r"[A-Za-z_][A-Za-z0-9_]*")
+_PORT = regex(r"([0-9]{1,5})(?:/(tcp|udp|sctp))?")
 # The signals of Linux (signal(7)), which the host may not have.
 # fmt: off
 _SIGNALS = (
@@ -22,7 +23,7 @@ _SIGNALS = (
     "SIGXCPU", "SIGXFSZ",
 )
 # fmt: on
-_REAL_TIME = re.compile(r"SIGRTMIN(\+([1-9]|[12][0-9]|30))?|SIGRTMAX(-([1-9]|[12][0-9]|30))?")
+_REAL_TIME = regex(r"SIGRTMIN(\+([1-9]|[12][0-9]|30))?|SIGRTMAX(-([1-9]|[12][0-9]|30))?")
 
 
 def command(value: object, place: str) -> tuple[str, ...] | str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -10,9 +9,10 @@ from urllib.parse import urlsplit
 from hatch_docker.debian.control import paragraphs
 from hatch_docker.errors import DebianError
 from hatch_docker.support.dataclasses import dataclass, replace
+from hatch_docker.support.patterns import regex
 
-_PLACES = re.compile(r"etc/apt/sources\.list(?:\.d/[^/]+\.(?:list|sources))?")
-_ONE_LINE = re.compile(r"deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)\s*")
+_PLACES = regex(r"etc/apt/sources\.list(?:\.d/[^/]+\.(?:list|sources))?")
+_ONE_LINE = regex(r"deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)\s*")
 _SCHEMES = ("http://", "https://")
 _LISTS = ("mirror+file:", "mirror:file:")
 _LARGEST = 1 << 22

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import operator
-import re
 from collections.abc import Callable, Iterator, Mapping
 
 from hatch_docker.debian.version import compare, key
 from hatch_docker.errors import DebianError
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
-_FIELD = re.compile(r"([!-,.-9;-~][!-9;-~]*):(.*)")
+_FIELD = regex(r"([!-,.-9;-~][!-9;-~]*):(.*)")
 _COMPARES: Mapping[str, Callable[[int, int], bool]] = {
     "<<": operator.lt,
     "<=": operator.le,
@@ -22,8 +22,8 @@ _COMPARES: Mapping[str, Callable[[int, int], bool]] = {
     "<": operator.le,
     ">": operator.ge,
 }
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
-_RELATION = re.compile(
+NAME = regex(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
+_RELATION = regex(
     rf"({NAME.pattern})(?::([a-z0-9][a-z0-9-]*))?\s*(?:\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()]+)\s*\))?",
 )
 

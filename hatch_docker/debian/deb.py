@@ -17,14 +17,15 @@ from hatch_docker.debian.tar import Member, members
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.streams import CHUNK
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 _BROKEN = "download it again, or request another version of the package"
 
 _MAGIC = b"!<arch>\n"
-_FORMAT = re.compile(rb"2\.[0-9]+\n")
-_AR_HEADER = re.compile(rb"(?P<name>.{16})[0-9 ]{12}[0-9 ]{6}[0-9 ]{6}[0-7 ]{8}(?P<size>[0-9]{1,10}) *`\n", re.DOTALL)
+_FORMAT = regex(rb"2\.[0-9]+\n")
+_AR_HEADER = regex(rb"(?P<name>.{16})[0-9 ]{12}[0-9 ]{6}[0-9 ]{6}[0-7 ]{8}(?P<size>[0-9]{1,10}) *`\n", re.DOTALL)
 _AR_LENGTH = 60
 # The md5sums of the largest packages have some megabytes.
 _CONTROL_LIMIT = 64 << 20

@@ -15,17 +15,18 @@ from hatch_docker.debian.control import NAME, Alternatives, Paragraph, paragraph
 from hatch_docker.debian.version import key
 from hatch_docker.errors import DebianError
 from hatch_docker.support.dataclasses import dataclass, field, replace
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.streams import chunks_of
 
 # The index of trixie has 57 MB.
 _TEXT_LIMIT = 256 << 20
 # The largest have a few hundred kilobytes, in Provides.
 _PARAGRAPH_LIMIT = 4 << 20
-_ENTRY = re.compile(rb"\n(?:Package:[ \t]*(\S+)|Provides:(.*(?:\n[ \t].*)*))")
-_PROVIDED = re.compile(rb"(?:\A|,)\s*([^\s,:(]+)")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SIZE = re.compile(r"[0-9]{1,12}")
-_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ENTRY = regex(rb"\n(?:Package:[ \t]*(\S+)|Provides:(.*(?:\n[ \t].*)*))")
+_PROVIDED = regex(rb"(?:\A|,)\s*([^\s,:(]+)")
+_SHA256 = regex(r"[0-9a-f]{64}")
+_SIZE = regex(r"[0-9]{1,12}")
+_ARCHITECTURE = regex(r"[a-z0-9][a-z0-9-]*")
 _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 

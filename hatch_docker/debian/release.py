@@ -5,16 +5,16 @@ Callers verify its signature first (`signature.py`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 
 from hatch_docker.debian.control import Paragraph, paragraph
 from hatch_docker.errors import DebianError
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.patterns import regex
 
-_FILE = re.compile(r"([0-9a-f]{64})\s+([0-9]{1,12})\s+(\S+)")
-_DATE = re.compile(
+_FILE = regex(r"([0-9a-f]{64})\s+([0-9]{1,12})\s+(\S+)")
+_DATE = regex(
     r"(?:[A-Z][a-z]{2}, +)?([0-9]{1,2}) +([A-Z][a-z]{2}) +([0-9]{4}) +([0-9]{1,2}):([0-9]{2}):([0-9]{2}) +(.+)"
 )
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

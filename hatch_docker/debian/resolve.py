@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from hatch_docker.debian.candidates import Candidates, satisfies
@@ -12,8 +11,9 @@ from hatch_docker.debian.packages import Package, PackageIndex
 from hatch_docker.debian.search import Search
 from hatch_docker.debian.version import compare, key
 from hatch_docker.errors import DependencyError
+from hatch_docker.support.patterns import regex
 
-_REQUESTED = re.compile(rf"({NAME.pattern})(?:=(\S+))?")
+_REQUESTED = regex(rf"({NAME.pattern})(?:=(\S+))?")
 _SHOWN = 3
 
 

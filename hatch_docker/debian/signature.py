@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import DebianError
+from hatch_docker.support.patterns import regex
 
 if TYPE_CHECKING:
     from pysequoia import Cert, Sig
@@ -27,9 +28,9 @@ _BEGIN, _SIGNATURE, _END = (
     b"-----BEGIN PGP SIGNATURE-----",
     b"-----END PGP SIGNATURE-----",
 )
-_MARK = re.compile(rb"^-----[^\n]*", re.MULTILINE)
-_HEADERS = re.compile(rb"(?:Hash: [A-Za-z0-9, -]+\n)*[ \t]*\n")
-_ARMOR = re.compile(
+_MARK = regex(rb"^-----[^\n]*", re.MULTILINE)
+_HEADERS = regex(rb"(?:Hash: [A-Za-z0-9, -]+\n)*[ \t]*\n")
+_ARMOR = regex(
     rb"-----BEGIN PGP SIGNATURE-----[ \t]*\n(?:[A-Za-z]+: [^\n]*\n)*[ \t]*\n"
     rb"([A-Za-z0-9+/=\s]*?)(?:\n=[A-Za-z0-9+/]{4}\s*)?\n-----END PGP SIGNATURE-----"
 )

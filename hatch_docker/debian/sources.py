@@ -5,7 +5,6 @@ No default host is built in. Candidates may be mirrors of other archives; signat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,11 +16,10 @@ from hatch_docker.debian.aptsources import Source, image_sources, read_sources
 from hatch_docker.debian.suites import CODENAMES
 from hatch_docker.errors import DebianError
 from hatch_docker.support.dataclasses import dataclass, field, replace
+from hatch_docker.support.patterns import regex
 
 _ALIASES = ("oldoldstable", "oldstable", "stable", "testing", "unstable", "experimental")
-_SUITE = re.compile(
-    rf"({'|'.join((*CODENAMES, *_ALIASES))})(-updates|-security|-backports|-proposed-updates|/updates)?"
-)
+_SUITE = regex(rf"({'|'.join((*CODENAMES, *_ALIASES))})(-updates|-security|-backports|-proposed-updates|/updates)?")
 _SECURITY = ("-security", "/updates")
 _DATE = "{date}"
 SETTING = "set debian-mirror, or HATCH_DOCKER_DEBIAN_MIRROR"

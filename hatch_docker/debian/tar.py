@@ -7,12 +7,12 @@ member that dpkg would not unpack below the root directory exactly as written.
 from __future__ import annotations
 
 import itertools
-import re
 import struct
 from collections.abc import Iterable, Iterator
 
 from hatch_docker.errors import DebianError
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 _BLOCK = 512
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
@@ -33,7 +33,7 @@ _DEEPEST = 128
 _MOST_CONTENT = 1 << 34
 _MOST_HEADERS = 1 << 28
 _LARGEST_OWNER = (1 << 32) - 2
-_OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
+_OCTAL = regex(rb" *([0-7]+)[ \0]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

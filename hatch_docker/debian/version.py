@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-import re
 
 from hatch_docker.errors import DebianError
+from hatch_docker.support.patterns import regex
 
 Key = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 _LONGEST = 500
 _MAX_EPOCH = 2**31 - 1
-_EPOCH = re.compile(r"[0-9]{1,10}")
-_UPSTREAM = re.compile(r"[A-Za-z0-9.+:~-]+")
-_REVISION = re.compile(r"[A-Za-z0-9.+~]+")
-_PAIR = re.compile(r"([^0-9]*)([0-9]*)")
+_EPOCH = regex(r"[0-9]{1,10}")
+_UPSTREAM = regex(r"[A-Za-z0-9.+:~-]+")
+_REVISION = regex(r"[A-Za-z0-9.+~]+")
+_PAIR = regex(r"([^0-9]*)([0-9]*)")
 _NOT_A_LETTER = 256
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from hatch_docker.dpkg.ldcache import CacheEntry
@@ -13,14 +12,13 @@ from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.elf import Library
+from hatch_docker.support.patterns import regex
 
 _PATH = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _PROGRAM_DIRECTORIES = frozenset(("bin", "sbin", "games", "libexec"))
 _LONGEST_LINE = 256
 # Files there are settings, examples, build tools and modules: nothing starts them, or only services that images lack.
-_NOT_PROGRAMS = re.compile(
-    r"(?:etc|usr/share|usr/lib/ssl/misc|usr/lib/postgresql/.+/pgxs)/.+|usr/lib/python3[^/]*/.+\.py"
-)
+_NOT_PROGRAMS = regex(r"(?:etc|usr/share|usr/lib/ssl/misc|usr/lib/postgresql/.+/pgxs)/.+|usr/lib/python3[^/]*/.+\.py")
 # Other packages depend on these for their maintainer scripts only.
 _MAINTENANCE = frozenset(
     ("adduser", "debconf", "debianutils", "dpkg", "init-system-helpers", "sensible-utils", "sysvinit-utils", "ucf")

@@ -15,18 +15,19 @@ from hatch_docker.errors import ImageError, PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 STATUS, STATUS_D, _INFO = "var/lib/dpkg/status", "var/lib/dpkg/status.d", "var/lib/dpkg/info"
 _DIVERSIONS = "var/lib/dpkg/diversions"
 # The native architecture, and foreign ones, if there are any (dpkg --add-architecture).
 _ARCHITECTURES = "var/lib/dpkg/arch"
 # The files whose content `read` needs.
-FILES = re.compile(rf"{STATUS}|{_DIVERSIONS}|{_ARCHITECTURES}|{STATUS_D}/.+|{_INFO}/.+\.list")
-_NAME = re.compile(r"^Package:[ \t]*(\S+)", re.MULTILINE)
-_ARCHITECTURE = re.compile(r"^Architecture:[ \t]*(\S+)", re.MULTILINE)
+FILES = regex(rf"{STATUS}|{_DIVERSIONS}|{_ARCHITECTURES}|{STATUS_D}/.+|{_INFO}/.+\.list")
+_NAME = regex(r"^Package:[ \t]*(\S+)", re.MULTILINE)
+_ARCHITECTURE = regex(r"^Architecture:[ \t]*(\S+)", re.MULTILINE)
 _ALL = "all"
 _SUMS = ".md5sums"
-_CONFFILE = re.compile(r"^ (/\S+) ([0-9a-f]{32})(?: |$)", re.MULTILINE)
+_CONFFILE = regex(r"^ (/\S+) ([0-9a-f]{32})(?: |$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

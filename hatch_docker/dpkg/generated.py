@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from hatch_docker.dpkg.mime import DEFINITIONS, mime_database
@@ -17,15 +16,16 @@ from hatch_docker.dpkg.unpack import USRMERGE
 from hatch_docker.errors import PackageError
 from hatch_docker.oci.filesystem import Filesystem
 from hatch_docker.oci.layer import Entry
+from hatch_docker.support.patterns import regex
 
 # The links to directories in a new root file system.
 ROOT_LINKS: Mapping[str, str] = {**USRMERGE, "var/lock": "/run/lock", "var/run": "/run"}
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 NONROOT = 65532
-_CERTIFICATES = re.compile(r"usr/share/ca-certificates/(.+\.crt)")
-OWN_CERTIFICATES = re.compile(r"usr/local/share/ca-certificates/.+\.crt")
+_CERTIFICATES = regex(r"usr/share/ca-certificates/(.+\.crt)")
+OWN_CERTIFICATES = regex(r"usr/local/share/ca-certificates/.+\.crt")
 _FONT_MAPS = "var/lib/ghostscript/fonts"
-_PYTHON = re.compile(r"usr/bin/python3\.\d+")
+_PYTHON = regex(r"usr/bin/python3\.\d+")
 
 # The accounts of the package base-passwd, and `nonroot` of distroless images.
 _USERS = """\

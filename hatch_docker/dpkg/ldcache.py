@@ -6,13 +6,13 @@ lists the libraries in it.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 from hatch_docker.errors import ImageError
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 # The flags of an entry by the kernel's name of a CPU: glibc, and the variant of the ABI (ldconfig.h).
 FLAGS = {
@@ -49,7 +49,7 @@ _MAX_TEXT = 32 << 20
 _MAX_SECTIONS = 64
 _MAX_SUBDIRECTORIES = 1 << 10
 _MAX_STRING = 4096
-_DIGITS = re.compile(rb"\d+|\D")
+_DIGITS = regex(rb"\d+|\D")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

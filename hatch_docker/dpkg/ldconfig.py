@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 
 from hatch_docker.oci.filesystem import Filesystem
+from hatch_docker.support.patterns import regex
 
 CONFIGURATION = "etc/ld.so.conf"
-_WILDCARDS = re.compile(r"[*?[]")
+_WILDCARDS = regex(r"[*?[]")
 _MAX_FILES = 100
 _MAX_PATTERNS = 100
 _MAX_DIRECTORIES = 1000

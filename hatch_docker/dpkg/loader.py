@@ -16,10 +16,11 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.elf import MAGIC, Library, read_library_at
 from hatch_docker.support.paths import parents
+from hatch_docker.support.patterns import regex
 
 CACHE = "etc/ld.so.cache"
 _BUILT_IN = ("/lib/{}", "/usr/lib/{}", "/lib", "/usr/lib")
-_LIBRARY = re.compile(r"(?:lib|ld-|ld\.so\.|ld64\.so\.).*\.so.*|ld(?:64)?\.so\..*", re.DOTALL)
+_LIBRARY = regex(r"(?:lib|ld-|ld\.so\.|ld64\.so\.).*\.so.*|ld(?:64)?\.so\..*", re.DOTALL)
 _HWCAPS = "glibc-hwcaps"
 
 

@@ -20,13 +20,15 @@ from hatch_docker.errors import DebianError, LockError
 from hatch_docker.support import toml
 from hatch_docker.support.atomic import replace_text
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 FILE = "debian.lock"
 PURPOSES = ("base", "runtime-packages", "init", "builder")
 UPGRADE = "hatch-docker lock --upgrade base"
 _VERSION = 1
-_WORD = re.compile(r"[a-z0-9][a-z0-9./-]*")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?|")
+_ANY = regex(".+")
+_WORD = regex(r"[a-z0-9][a-z0-9./-]*")
+_DATE = regex(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?|")
 _HEAD = f"""\
 # The Debian packages in the image. Made by hatch-docker: do not edit.
 # Newer ones: {UPGRADE}
@@ -222,7 +224,7 @@ def _date(table: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def _text(table: Mapping[str, Any], name: str, pattern: re.Pattern[str] = re.compile(".+")) -> str:
+def _text(table: Mapping[str, Any], name: str, pattern: re.Pattern[str] = _ANY) -> str:
     value = table[name]
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise ValueError(f"invalid {name}: {str(value)[:80]!r}")

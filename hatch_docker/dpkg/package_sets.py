@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+from hatch_docker.support.patterns import regex
 
 # The packages with the interpreter of one Python version.
-PYTHON = re.compile(r"python(3\.\d+)-minimal")
+PYTHON = regex(r"python(3\.\d+)-minimal")
 
 # Dependencies that no image needs: configuration dialogs and line editing.
 ASSUME_INSTALLED = ("debconf", "readline-common")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hatch_docker.debian.deb import Deb
 from hatch_docker.errors import PackageError, join_hints
+from hatch_docker.support.patterns import regex
 
 
 def _words(text: str) -> frozenset[str]:
@@ -63,7 +64,7 @@ _KNOWN = _words(
 )
 # Nothing starts an init system or the system's bus in a container; programs with windows depend on them.
 _NEVER_STARTED = _words("dbus dbus-daemon dbus-system-bus-common libpam-systemd systemd systemd-sysv")
-_KNOWN_VERSIONS = re.compile(
+_KNOWN_VERSIONS = regex(
     r"(?:lib)?python3(?:\.\d+)?(?:-minimal|-tk|-venv)?|idle-python3\.\d+|postgresql-client-\d+"
     r"|libopenblas(?:64)?-(?:openmp|pthread|serial)-dev|(?:hun|my)spell-[a-z]{2,3}(?:-[a-z]+)?"
 )
@@ -72,93 +73,91 @@ _REPLACEMENTS = {"locales": "locales-all, which contains all locales", "vim-runt
 # These prepare what a script does later, which explains better why it is needed.
 _PREPARING = frozenset(f"runs {name}" for name in _words("chmod chown chroot cp install ln mkdir mv touch"))
 
-_BLOCK = re.compile(
+_BLOCK = regex(
     r"^[ \t]*# Automatically added by (dh\w[\w-]*)[^\n]*\n(.*?)^[ \t]*# End automatically added section[^\n]*$",
     re.MULTILINE | re.DOTALL,
 )
-_HEREDOC = re.compile(r"<<-?\s*[\\'\"]?(\w+)['\"]?([^\n]*\n).*?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
-_INTERPRETER = re.compile(rb"#!\s*/bin/(?:ba|da)?sh\b")
-_OPENED = re.compile(
+_HEREDOC = regex(r"<<-?\s*[\\'\"]?(\w+)['\"]?([^\n]*\n).*?^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_INTERPRETER = regex(rb"#!\s*/bin/(?:ba|da)?sh\b")
+_OPENED = regex(
     r"(?P<indent>[ \t]*)(?:function[ \t]+)?(?P<name>[A-Za-z_][\w-]*)[ \t]*\(\s*\)[ \t]*(?P<brace>\{?)[ \t]*(?:#.*)?$"
 )
-_NAME = re.compile(r"[A-Za-z_][\w-]*")
-_FUNCTION = re.compile(r"^[ \t]*(?:function[ \t]+)?([A-Za-z_][\w-]*)[ \t]*\(\)", re.MULTILINE)
+_NAME = regex(r"[A-Za-z_][\w-]*")
+_FUNCTION = regex(r"^[ \t]*(?:function[ \t]+)?([A-Za-z_][\w-]*)[ \t]*\(\)", re.MULTILINE)
 # Conditions that are false at a first installation: an upgrade, or another action than configure. dpkg takes a missing
 # version for older than all others, but for newer with `lt-nl` and `le-nl`.
-_OTHER_CASE = re.compile(
+_OTHER_CASE = regex(
     r"compare-versions\s+(?:--\s+)?['\"]?\$\S+\s+['\"]?(?:eq|g[te]|l[te]-nl)\b(?!-)"
     r"|=\s*['\"]?(?:upgrade|remove|purge|deconfigure|triggered|reconfigure|abort-[a-z-]+)\b"
     r"|-n\s+['\"]?\$\{?2|x\$\{?2\}?['\"]?\s*!=|\[\s+['\"]?\$\{?2\}?['\"]?\s+\]"
     r"|(?<!!\s)-[ef]\s+\S+\.dpkg-(?:backup|bak|dist|new|old|remove)\b"
 )
-_ALWAYS = re.compile(r"\|\||-z\s+['\"]?\$\{?2|-o\s|!\s*dpkg")
-_LABEL = re.compile(r"^\(?\s*([A-Za-z|*\"' $@_-]+?)\s*\)(?:\s|$)(.*)")
+_ALWAYS = regex(r"\|\||-z\s+['\"]?\$\{?2|-o\s|!\s*dpkg")
+_LABEL = regex(r"^\(?\s*([A-Za-z|*\"' $@_-]+?)\s*\)(?:\s|$)(.*)")
 _FIRST = frozenset(("configure", "install", "*"))
-_SEPARATORS = re.compile(r"&&|\|\||;|\||\$\(|`|&(?!\d|>)")
-_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\$`])*\"")
-_REDIRECTED = re.compile(r"(?<![0-9&<-])[12]?>>?\s*(?!\s*&)(\S+)")
-_NOWHERE = re.compile(r"['\"]?(?:/dev/(?:null|stderr|stdout|tty)\b|&\d)")
-_ESCAPED = re.compile(r"\\.")
-_QUESTION = re.compile(
+_SEPARATORS = regex(r"&&|\|\||;|\||\$\(|`|&(?!\d|>)")
+_QUOTED = regex(r"'[^']*'|\"(?:\\.|[^\"\\$`])*\"")
+_REDIRECTED = regex(r"(?<![0-9&<-])[12]?>>?\s*(?!\s*&)(\S+)")
+_NOWHERE = regex(r"['\"]?(?:/dev/(?:null|stderr|stdout|tty)\b|&\d)")
+_ESCAPED = regex(r"\\.")
+_QUESTION = regex(
     r"\b(?:dpkg-statoverride|dpkg-divert|update-alternatives)\s+--(?:list\w*|query|truename)\b|\bodbcinst\s+-q\b"
 )
-_ASSIGNMENT = re.compile(r"\s*[A-Za-z_]\w*\+?=(?:\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|\S*)\s*")
+_ASSIGNMENT = regex(r"\s*[A-Za-z_]\w*\+?=(?:\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|\S*)\s*")
 _WORDS = _words("if then else elif do while until ! { ( time command exec eval env")
 _ENV_OPTIONS = _words("-i - -c -a -p -- --ignore-environment")
 # In one line: a `case`, its labels, the beginning of a function, and texts that are commands.
-_CASE = re.compile(r"\bcase\b[^;]*?\bin\b(.*?)\besac\b")
-_LABELS = re.compile(r"(?:^|;;)\s*\(?[\w*?.|\"'$@{}\[\]-]+\s*\)")
-_DEFINED = re.compile(r"^\s*(?:function\s+)?[A-Za-z_][\w-]*\s*\(\s*\)\s*")
-_TRAPPED = re.compile(r"\b(?:eval|trap)\s+(?:--\s+)?['\"]([^'\"]*)['\"]")
+_CASE = regex(r"\bcase\b[^;]*?\bin\b(.*?)\besac\b")
+_LABELS = regex(r"(?:^|;;)\s*\(?[\w*?.|\"'$@{}\[\]-]+\s*\)")
+_DEFINED = regex(r"^\s*(?:function\s+)?[A-Za-z_][\w-]*\s*\(\s*\)\s*")
+_TRAPPED = regex(r"\b(?:eval|trap)\s+(?:--\s+)?['\"]([^'\"]*)['\"]")
 # What a command may begin with that is none of the known ones; but neither a label of a `case` nor the rest of a text.
-_UNKNOWN = re.compile(r"[\"']*\$\{?\w|''$|\.{0,2}/")
-_FRAGMENT = re.compile(r"\S+\)|\S+\s*\)\s|\S+[\"']\s*(?:\]|$)|\S+\s+(?:!?=|-eq|-ne|-l[te]|-g[te])\s")
+_UNKNOWN = regex(r"[\"']*\$\{?\w|''$|\.{0,2}/")
+_FRAGMENT = regex(r"\S+\)|\S+\s*\)\s|\S+[\"']\s*(?:\]|$)|\S+\s+(?:!?=|-eq|-ne|-l[te]|-g[te])\s")
 _SOURCING = frozenset((".", "source"))
 # debconf's functions are known, and files of variables change nothing.
-_SOURCED = re.compile(
-    r"['\"]*(?:/usr/share/debconf/confmodule|/etc/(?:os-release|default/[\w.-]+)|/usr/lib/os-release)\b"
-)
-_SYSTEM = re.compile(r"\bsystem\s*\(")
+_SOURCED = regex(r"['\"]*(?:/usr/share/debconf/confmodule|/etc/(?:os-release|default/[\w.-]+)|/usr/lib/os-release)\b")
+_SYSTEM = regex(r"\bsystem\s*\(")
 _XARGS_VALUES = _words("-a -d -E -I -L -n -P -s")
 # Arguments by which commands that otherwise only print change files or settings.
 _CHANGING = {
-    "awk": re.compile(r" (?:-i|--include)[ =]?inplace"),
-    "date": re.compile(r" (?:-s|--set)"),
-    "dpkg": re.compile(
+    "awk": regex(r" (?:-i|--include)[ =]?inplace"),
+    "date": regex(r" (?:-s|--set)"),
+    "dpkg": regex(
         r" (?:-i|-r|-P|--install|--unpack|--configure|--remove|--purge|--(?:add|remove)-architecture"
         r"|--set-selections|--clear-selections|--update-avail|--merge-avail)\b"
     ),
-    "find": re.compile(r" -(?:exec(?:dir)?|ok(?:dir)?|delete|fprint0?|fprintf|fls) "),
-    "hostname": re.compile(r" [^-\s]"),
-    "sed": re.compile(r" -[a-zA-Z]*i| --in-place"),
-    "sort": re.compile(r" -[a-zA-Z]*o| --output"),
+    "find": regex(r" -(?:exec(?:dir)?|ok(?:dir)?|delete|fprint0?|fprintf|fls) "),
+    "hostname": regex(r" [^-\s]"),
+    "sed": regex(r" -[a-zA-Z]*i| --in-place"),
+    "sort": regex(r" -[a-zA-Z]*o| --output"),
 }
 # Arguments by which commands only remove what an older version left.
 _REMOVING = {
-    "dpkg-divert": re.compile(r" --remove "),
-    "ucf": re.compile(r" (?:-p|--purge) "),
+    "dpkg-divert": regex(r" --remove "),
+    "ucf": regex(r" (?:-p|--purge) "),
 }
-_COMMAND = re.compile(r"(?:/(?:usr/)?s?bin/)?([a-zA-Z\[:.][\w.+-]*|\[)$")
-_ALTERNATIVE = re.compile(r"update-alternatives\b[^\n;&|]*?--install\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)([^\n;&|]*)")
+_COMMAND = regex(r"(?:/(?:usr/)?s?bin/)?([a-zA-Z\[:.][\w.+-]*|\[)$")
+_ALTERNATIVE = regex(r"update-alternatives\b[^\n;&|]*?--install\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)([^\n;&|]*)")
 # Files that scripts make of files of packages: conffiles of ucf, and drivers of unixODBC.
-_COPY = re.compile(r"(?<![\w/-])ucf\s+([^\n;&|]+)")
-_DRIVER = re.compile(r"(?<![\w/-])odbcinst\s+-i\s+-d\s+-f\s+(\S+)")
+_COPY = regex(r"(?<![\w/-])ucf\s+([^\n;&|]+)")
+_DRIVER = regex(r"(?<![\w/-])odbcinst\s+-i\s+-d\s+-f\s+(\S+)")
 _MADE = ("ucf", "odbcinst")
-_REDIRECTION = re.compile(r"\d?>.*")
+_REDIRECTION = regex(r"\d?>.*")
 _COPY_VALUES = _words("-s --src-dir --sum-file --state-dir")
-_ASSIGNED = re.compile(r"^[ \t]*([A-Za-z_]\w*)=(?:\"([^\"\n]*)\"|([^\s;]*))", re.MULTILINE)
-_PLAIN = re.compile(r"[\w./+:-]+")
-_PLAIN_WORDS = re.compile(r"[^\n$`*\\]*")
+_ASSIGNED = regex(r"^[ \t]*([A-Za-z_]\w*)=(?:\"([^\"\n]*)\"|([^\s;]*))", re.MULTILINE)
+_PLAIN = regex(r"[\w./+:-]+")
+_PLAIN_WORDS = regex(r"[^\n$`*\\]*")
 _MAX_WORDS = 100
 # The longest scripts in Debian have a third of this. Searching takes quadratic time.
 _MAX_SCRIPT = 1 << 16
 _MAX_CASE = 1 << 12
-_LOOP = re.compile(r"^[ \t]*for (\w+) in ([^;\n]+);?\s*do\b(.*?)^[ \t]*done\b", re.MULTILINE | re.DOTALL)
-_NUMBER = re.compile(r"-?[0-9]{1,9}")
+_LOOP = regex(r"^[ \t]*for (\w+) in ([^;\n]+);?\s*do\b(.*?)^[ \t]*done\b", re.MULTILINE | re.DOTALL)
+_NUMBER = regex(r"-?[0-9]{1,9}")
 _WORD = r"(?!\.{1,2}(?:[/ ]|$)|\.wh\.)[\w.+:@,~-]+"
-_PATH = re.compile(rf"(?:/{_WORD})+")
-_LINK = re.compile(rf"{_PATH.pattern} {_WORD} {_PATH.pattern}")
-_SLAVE = re.compile(r"--slave\s+(\S+)\s+(\S+)\s+(\S+)")
+_PATH = regex(rf"(?:/{_WORD})+")
+_LINK = regex(rf"{_PATH.pattern} {_WORD} {_PATH.pattern}")
+_SLAVE = regex(r"--slave\s+(\S+)\s+(\S+)\s+(\S+)")
 
 
 class Alternative(NamedTuple):
@@ -236,12 +235,13 @@ def _copies(script: bytes) -> Iterator[Copy]:
 def _copied(call: re.Match[str]) -> Copy | None:
     """What a call of ucf or odbcinst makes; None if only a run of the script tells."""
     words = _REDIRECTION.sub("", call[1]).replace('"', "").replace("'", "").split()
-    if call.re is _DRIVER:
+    is_driver = call[0].startswith("odbcinst")
+    if is_driver:
         words.append("/etc/odbcinst.ini")
     paths = list(_after_options(words, _COPY_VALUES))
     if len(paths) != 2 or not all(map(_PATH.fullmatch, paths)):
         return None
-    return Copy(source=paths[0][1:], target=paths[1][1:], is_driver=call.re is _DRIVER)
+    return Copy(source=paths[0][1:], target=paths[1][1:], is_driver=is_driver)
 
 
 def _made(call: re.Match[str]) -> str:
@@ -435,7 +435,7 @@ def _first_time(lines: Sequence[str]) -> Iterator[str]:
             enclosing[-1] = ("case", True)
 
 
-_CALLS = re.compile(r"upgrade|remove|purge|deconfigure|triggered|failed-upgrade|disappear|abort-[a-z-]+")
+_CALLS = regex(r"upgrade|remove|purge|deconfigure|triggered|failed-upgrade|disappear|abort-[a-z-]+")
 
 
 def _is_call(label: str) -> bool:

@@ -18,12 +18,13 @@ from hatch_docker.oci.layer import Entry, Plain
 from hatch_docker.oci.spool import Spool
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.paths import SymlinkLoopError, parents, resolve
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.threads import together
 
 # Links of usrmerge, since bookworm; packages may still have files in /bin.
 USRMERGE: Mapping[str, str] = {name: f"usr/{name}" for name in ("bin", "lib", "lib32", "lib64", "libx32", "sbin")}
 # What Debian's slim images leave out, and shell completions, but not a shell's own functions; directories stay.
-_LEFT_OUT = re.compile(
+_LEFT_OUT = regex(
     r"""usr/share/(?: doc/[^/]+/(?!copyright$).+ | locale/(?!locale\.alias$).+ | lintian/.+
     | (?:man|info|groff|linda|doc-base|bug|gtk-doc|help|gnome/help|bash-completion)/.+
     | fish/(?:completions|vendor_completions\.d)/.+ | zsh/(?:site-functions|vendor-completions)/.+ )

@@ -22,6 +22,7 @@ from hatch_docker.engine.translate import hint, translated
 from hatch_docker.errors import EngineError
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.terminal import human
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ LABEL = "hatch-docker.what"
 LIMIT = "hatch-docker.seconds"
 
 # Engines' messages about a container that ended, or that another process removed.
-_GONE = re.compile(
-    r"no such (container|exec)|no container with|is not running|only .* running containers", re.IGNORECASE
-)
+_GONE = regex(r"no such (container|exec)|no container with|is not running|only .* running containers", re.IGNORECASE)
 
 # It prints a line once the shell runs. Engines report a start even if the image is for another CPU.
 MAIN = ("/bin/sh", "-c", "echo; read _")

@@ -12,6 +12,7 @@ import json
 import os
 import re
 
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.plain_http import UnusualAnswerError, ask, post
 
 TYPE_CHECKING = False
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 _DEFAULT = "unix:///var/run/docker.sock"
 # Other hosts may be reached through proxies.
-_LOOPBACK = re.compile(r"tcp://(127\.0\.0\.1|localhost)(?::([0-9]{1,5}))?/?")
+_LOOPBACK = regex(r"tcp://(127\.0\.0\.1|localhost)(?::([0-9]{1,5}))?/?")
 _PORT = 2375
 # What needs no quoting in a URL.
-_USUAL_NAME = re.compile(r"[\w./:@-]+", re.ASCII)
+_USUAL_NAME = regex(r"[\w./:@-]+", re.ASCII)
 # In bytes: no answer is larger.
 _MOST = 1 << 26
 

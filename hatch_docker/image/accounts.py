@@ -15,6 +15,7 @@ from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.paths import parents, rooted
+from hatch_docker.support.patterns import regex
 
 # The user and group that every image has, as distroless images do.
 NONROOT = 65532
@@ -27,9 +28,9 @@ _FIRST_ID = 1000
 _SHELLS = ("/usr/sbin/nologin", "/sbin/nologin")
 # Group 0 may write: containers with arbitrary user IDs run in it.
 _HOME_MODE = 0o775
-_NUMBER = re.compile(rb"\+?[0-9]{1,18}")
+_NUMBER = regex(rb"\+?[0-9]{1,18}")
 _LAST_ID = 2**32 - 2
-_NIS = re.compile(rb"^[+-]", re.MULTILINE)
+_NIS = regex(rb"^[+-]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

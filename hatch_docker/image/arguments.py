@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from hatch_docker.image.environment import references
 from hatch_docker.image.merged import READ, UnreachableError, described
 from hatch_docker.image.programs import SHELLS, Process, Program, StartError
+from hatch_docker.support.patterns import regex
 
-_PYTHON = re.compile(r"python(?:3(?:\.\d+t?)?)?")
+_PYTHON = regex(r"python(?:3(?:\.\d+t?)?)?")
 # Python's options with a value, and those after which no script or module follows (Python: Command line).
 _WITH_VALUE, _LAST = "XW", "cVh?"
 # Options of shells: in letters, of which `o` and bash's `O` have a value, and bash's long ones without a value.
-_SHELL_OPTION = re.compile(r"[-+][a-zA-Z]+|--(?:login|noprofile|norc|posix)")
-_PROFILE = re.compile(r"--login|-[a-zA-Z]*[il][a-zA-Z]*")
-_FIRST_COMMAND = re.compile(r"\s*(?:exec\s+)?((?!-)[\w./+-]+)(?=[\s;&|]|\Z)", re.ASCII)
+_SHELL_OPTION = regex(r"[-+][a-zA-Z]+|--(?:login|noprofile|norc|posix)")
+_PROFILE = regex(r"--login|-[a-zA-Z]*[il][a-zA-Z]*")
+_FIRST_COMMAND = regex(r"\s*(?:exec\s+)?((?!-)[\w./+-]+)(?=[\s;&|]|\Z)", re.ASCII)
 # A text of one command, whose words are not made by others; it may redirect its streams.
-_SINGLE_COMMAND = re.compile(r"(?:[^;&|()`\n]|[<>]&|&>)*")
+_SINGLE_COMMAND = regex(r"(?:[^;&|()`\n]|[<>]&|&>)*")
 # Reserved words and utilities of POSIX's shell, and of its most used kin: they are no programs.
 _BUILT_IN = frozenset(
     (
@@ -31,7 +32,7 @@ _BUILT_IN = frozenset(
 )
 _OPERATORS = frozenset(("&&", "||", ";", "|", ">", ">>", "2>&1", "&"))
 # Path files of site-packages that add no directories.
-_PATH_FILES = re.compile(r"hatch-docker-project\.pth|distutils-precedence\.pth")
+_PATH_FILES = regex(r"hatch-docker-project\.pth|distutils-precedence\.pth")
 
 
 def unexpanded(program: Program) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -15,11 +14,12 @@ from hatch_docker.errors import LockError, NoWheelError, join_hints
 from hatch_docker.locks import InstallRequest, check_complete
 from hatch_docker.locks.check import applies
 from hatch_docker.locks.locked import Locked
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import installed
 from hatch_docker.wheels.prepare import PreparedWheel
 
-_CPYTHON = re.compile(r"cp(\d)(\d+)")
+_CPYTHON = regex(r"cp(\d)(\d+)")
 # How many conflicting paths of two wheels a warning names.
 _MAX_PATHS = 5
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from hatch_docker.base.target import VENV
 from hatch_docker.oci.config import DEFAULT_PATH
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 BIN = f"/{VENV}/bin"
 _OURS = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 # A reference as in a Dockerfile: `$NAME`, `${NAME}`, `${NAME:-word}`, `${NAME:+word}`; `\$` is a dollar.
-_REFERENCE = re.compile(
+_REFERENCE = regex(
     r"(?P<escaped>\\\$(?=[A-Za-z_{]))"
     r"|\$(?:(?P<plain>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?:(?P<operator>:?[-+])(?P<word>[^{}$:]*))?\})",
     re.ASCII,

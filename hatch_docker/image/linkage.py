@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 
@@ -23,6 +22,7 @@ from hatch_docker.os_packages.knowledge import MANAGERS, package_of
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.elf import Library
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.findings import test_directory
 from hatch_docker.wheels.prepare import PreparedWheel
@@ -31,12 +31,12 @@ from hatch_docker.wheels.zipmembers import READ_LIMIT
 
 # The libraries of the C library itself. musl reserves every name with these prefixes (ldso/dynlink.c).
 _LIBC = {
-    "glibc": re.compile(r"ld-linux.*|ld64\.so\..*|lib(?:c|m|mvec|dl|pthread|rt|util|resolv|anl)\.so\.\d+(?:\.\d+)?"),
-    "musl": re.compile(r"ld-musl-.*|lib(?:c|pthread|rt|m|dl|util|xnet)\..*"),
+    "glibc": regex(r"ld-linux.*|ld64\.so\..*|lib(?:c|m|mvec|dl|pthread|rt|util|resolv|anl)\.so\.\d+(?:\.\d+)?"),
+    "musl": regex(r"ld-musl-.*|lib(?:c|pthread|rt|m|dl|util|xnet)\..*"),
 }
 # Mounted into the container by the host's GPU driver, since its version must match the kernel: never in an image.
-_DRIVERS = re.compile(r"lib(?:cuda|nvcuvid|nvoptix|cudadebugger|nvidia-[\w-]+)\.so(?:\.\d+)*")
-_SEARCHED = re.compile(r"/(?:usr/|usr/local/)?lib(?:64)?(?:/[^/]+-linux-[^/]+)?")
+_DRIVERS = regex(r"lib(?:cuda|nvcuvid|nvoptix|cudadebugger|nvidia-[\w-]+)\.so(?:\.\d+)*")
+_SEARCHED = regex(r"/(?:usr/|usr/local/)?lib(?:64)?(?:/[^/]+-linux-[^/]+)?")
 _KIND, _OWN_KIND = "optional", "own-optional"
 # Part of the cache key of optional modules: raise it if the way to find them changes.
 _FORMAT = 1

@@ -6,21 +6,19 @@ either an OS package is known to have it, or importing the module opens it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence, Set
 
 from hatch_docker.base.facts import BaseFacts
 from hatch_docker.image.linkage import is_of_system, manager_of, provided_by, setting
 from hatch_docker.os_packages.knowledge import LIBRARIES, package_of
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.findings import Opened
 from hatch_docker.wheels.prepare import PreparedWheel
 
 # Modules for other systems.
-_FOREIGN = re.compile(
-    r"(?:^|[/_.])(?:darwin|mac|macos|macosx|osx|cocoa\w*|win|win32|windows|nt|bsd|ios|android)(?:[/_.]|$)"
-)
-_VERSION = re.compile(r"\.so(?:\.\d+)*$")
+_FOREIGN = regex(r"(?:^|[/_.])(?:darwin|mac|macos|macosx|osx|cocoa\w*|win|win32|windows|nt|bsd|ios|android)(?:[/_.]|$)")
+_VERSION = regex(r"\.so(?:\.\d+)*$")
 _MAX_NAMES = 4
 
 

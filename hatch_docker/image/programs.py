@@ -18,21 +18,22 @@ from hatch_docker.image.merged import READ, SEARCH, Identity, Merged, Unreachabl
 from hatch_docker.oci.filesystem import Node
 from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.elf import MAGIC, machine_of
+from hatch_docker.support.patterns import regex
 
 SHELLS = frozenset(("sh", "bash", "ash", "dash", "zsh", "ksh", "mksh", "fish", "busybox"))
-_LOADER = re.compile(r"/.*/ld(?:64)?[-.][^/]*")
+_LOADER = regex(r"/.*/ld(?:64)?[-.][^/]*")
 # Programs that start each other, and interpreters of interpreters (Linux follows four): more are a loop.
 _DEEPEST = 20
 # CPUs that run programs for another one, too.
 _COMPATIBLE = {("x86_64", "i686"), ("x86_64", "x32"), ("aarch64", "armv7l")}
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+_ASSIGNMENT = regex(r"[A-Za-z_]\w*=.*", re.DOTALL)
 # GNU env splits the value of this option into words; it replaces variables and escapes in it, which is not followed.
-_SPLIT = re.compile(r"(?:-v*S|--split-string(?:=|\Z))(.*)", re.DOTALL)
-_SPECIAL = re.compile(r"[$\\#]")
+_SPLIT = regex(r"(?:-v*S|--split-string(?:=|\Z))(.*)", re.DOTALL)
+_SPECIAL = regex(r"[$\\#]")
 # Executables of Windows and macOS. MZqF begins one that is a shell script, too (Actually Portable Executable).
 _FOREIGN = (
-    (re.compile(rb"MZ(?!qF)"), "Windows"),
-    (re.compile(rb"\xcf\xfa\xed\xfe|\xca\xfe\xba\xbe|\xce\xfa\xed\xfe"), "macOS"),
+    (regex(rb"MZ(?!qF)"), "Windows"),
+    (regex(rb"\xcf\xfa\xed\xfe|\xca\xfe\xba\xbe|\xce\xfa\xed\xfe"), "macOS"),
 )
 # Programs that start the rest of their command, with their options that have no value and do not change how.
 _TINI = frozenset(("-g", "-s", "-v", "-w"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import posixpath
-import re
 import shlex
 from collections.abc import Sequence
 
@@ -16,6 +15,7 @@ from hatch_docker.image.linkage import manager_of
 from hatch_docker.image.programs import SHELLS, Process
 from hatch_docker.support import toml
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 # Programs of Python packages: the package, if it has another name.
 _PYTHON_PROGRAMS = {
@@ -78,8 +78,8 @@ _OS_PROGRAMS = {
 }
 # Tools that make an environment and run commands in it: an image has one, and needs none.
 _RUNNERS = frozenset(("uv", "poetry", "pdm", "pipenv", "hatch", "rye", "pixi", "uvx", "pipx"))
-_PYTHON = re.compile(r"python(?:[23](?:\.\d+)?)?")
-_URL = re.compile(r"https?://[^\s'\"]+")
+_PYTHON = regex(r"python(?:[23](?:\.\d+)?)?")
+_URL = regex(r"https?://[^\s'\"]+")
 _INSTRUCTIONS = frozenset(("CMD", "CMD-SHELL", "NONE", "ENTRYPOINT", "RUN"))
 _FETCHERS = frozenset(("curl", "wget", "http", "httpie", "nc"))
 

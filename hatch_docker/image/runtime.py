@@ -15,11 +15,12 @@ from hatch_docker.oci import spec
 from hatch_docker.oci.config import ImageConfig
 from hatch_docker.project.model import Project
 from hatch_docker.support.dataclasses import replace
+from hatch_docker.support.patterns import regex
 
 _OCI = "org.opencontainers.image."
 # Line breaks, and characters that a terminal or a log should not get from a label. Not all that Unicode calls not
 # printable: its versions differ, and digests would with them.
-_NOT_IN_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NOT_IN_LINES = regex(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # Programs that are an init process, and would run another, by name.
 _INITS = frozenset({"tini", "tini-static", "docker-init", "dumb-init", "catatonit"})
 # That of a summary on PyPI.

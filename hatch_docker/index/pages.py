@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +17,7 @@ from hatch_docker.index.credentials import split_login
 from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Http, final_url
 from hatch_docker.support.numbers import has_long_number
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import read_regular
 
@@ -164,7 +164,7 @@ _PARSERS: dict[str, Callable[[Page], Iterable[IndexFile | None]]] = {"json": _pa
 
 
 # An absolute URL without a login, as nearly all are: it skips parsing, on pages of ten thousand files.
-_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/[!-~]*")
+_ABSOLUTE = regex(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/[!-~]*")
 
 
 def _resolved(base: str, url: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import re
 from pathlib import Path
 
 from hatch_docker.errors import LockError
 from hatch_docker.support.numbers import has_long_number
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.regular import read_regular
 
-_CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
+_CODING = regex(rb"coding[:=]\s*([-\w.]+)")
 # UTF-32 before UTF-16, whose little-endian mark it begins with.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

@@ -11,10 +11,11 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
+from hatch_docker.support.patterns import regex
 
 _SHOWN = 6
 # Platform tags of Linux (PEP 600, PEP 656): the C library and the machine.
-_LINUX = re.compile(r"(manylinux|musllinux|linux)[0-9]*(?:_[0-9]+_[0-9]+)?_(.+)")
+_LINUX = regex(r"(manylinux|musllinux|linux)[0-9]*(?:_[0-9]+_[0-9]+)?_(.+)")
 
 
 def fits(package: Package, tags: Set[Tag]) -> bool:

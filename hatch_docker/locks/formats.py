@@ -18,10 +18,11 @@ from hatch_docker.locks import commands
 from hatch_docker.locks.inputs import changes_since
 from hatch_docker.locks.model import OWN_LOCK, InstallRequest, Record
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 
 # Requirements files for development: used only if `lock` names them.
-_FOR_DEVELOPMENT = re.compile(r"(^|[-_.])(dev\w*|tests?|testing|docs?|documentation|lint\w*)($|[-_.])")
+_FOR_DEVELOPMENT = regex(r"(^|[-_.])(dev\w*|tests?|testing|docs?|documentation|lint\w*)($|[-_.])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ def _without_record(changes: Callable[[Path, InstallRequest], Sequence[str]]) ->
 LOCK_FORMATS = (
     LockFormat(
         name="pylock.toml",
-        names=re.compile(r"pylock(\.[^.]+)?\.toml"),
+        names=regex(r"pylock(\.[^.]+)?\.toml"),
         search=("pylock.docker.toml", "pylock.toml"),
         read=_reader("pylock", "read_pylock"),
         changes=_without_record(changes_since),
@@ -84,7 +85,7 @@ LOCK_FORMATS = (
     ),
     LockFormat(
         name="uv.lock",
-        names=re.compile(r"uv\.lock"),
+        names=regex(r"uv\.lock"),
         search=("uv.lock",),
         read=_reader("uv_lock", "read_uv"),
         changes=_reader("uv_metadata", "changes"),
@@ -94,7 +95,7 @@ LOCK_FORMATS = (
     ),
     LockFormat(
         name="poetry.lock",
-        names=re.compile(r"poetry\.lock"),
+        names=regex(r"poetry\.lock"),
         search=("poetry.lock",),
         read=_reader("poetry_lock", "read_poetry"),
         changes=_without_record(_reader("poetry_lock", "poetry_changes")),
@@ -103,7 +104,7 @@ LOCK_FORMATS = (
     ),
     LockFormat(
         name="pdm.lock",
-        names=re.compile(r"pdm(\.[^.]+)?\.lock"),
+        names=regex(r"pdm(\.[^.]+)?\.lock"),
         search=("pdm.lock",),
         read=_reader("pdm_lock", "read_pdm"),
         changes=_without_record(_reader("pdm_lock", "pdm_changes")),
@@ -112,7 +113,7 @@ LOCK_FORMATS = (
     ),
     LockFormat(
         name="Pipfile.lock",
-        names=re.compile(r"Pipfile\.lock"),
+        names=regex(r"Pipfile\.lock"),
         search=("Pipfile.lock",),
         read=_reader("pipfile_lock", "read_pipfile"),
         changes=_without_record(_reader("pipfile_lock", "pipfile_changes")),
@@ -122,7 +123,7 @@ LOCK_FORMATS = (
     ),
     LockFormat(
         name="requirements.txt",
-        names=re.compile(r".*\.(txt|in)"),
+        names=regex(r".*\.(txt|in)"),
         search=("requirements.txt", "requirements*.txt"),
         read=_reader("requirements", "read_requirements"),
         refresh=commands.refresh_requirements,

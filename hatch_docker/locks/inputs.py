@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from hatch_docker.locks.encoding import decoded
 from hatch_docker.locks.model import InstallRequest, Overrides, read_text
 from hatch_docker.support import toml
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.redaction import redact_text
 from hatch_docker.support.regular import read_regular
 
@@ -60,7 +60,7 @@ _SETTINGS = (
 )
 # The parts of a pyproject.toml that may change what a directory requires.
 _PROJECT = ("name", "requires-python", "dependencies", "optional-dependencies", "dynamic")
-_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_NAME = regex(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _DYNAMIC_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
 
 

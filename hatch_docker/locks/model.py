@@ -21,6 +21,7 @@ from hatch_docker.index.sources import NO_SOURCES, Source, Sources
 from hatch_docker.support import toml
 from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.numbers import has_long_number
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.regular import read_regular
 from hatch_docker.support.scratch import temporary_directory
 
@@ -30,7 +31,7 @@ Record = Mapping[str, Any]
 # The lock that `hatch-docker lock` writes.
 OWN_LOCK = "pylock.docker.toml"
 # The first line of a conflict that Git could not merge.
-_CONFLICT = re.compile(r"^<<<<<<< ", re.MULTILINE)
+_CONFLICT = regex(r"^<<<<<<< ", re.MULTILINE)
 # Errors of evaluating a valid marker.
 MARKER_ERRORS = (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, TypeError, KeyError)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Set
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
@@ -15,11 +14,12 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.index.artifact import Artifact
 from hatch_docker.index.sources import Source
 from hatch_docker.locks.model import MARKER_ERRORS, evaluate
+from hatch_docker.support.patterns import regex
 
 # The kind (`url`, `git`, `path` or `index`), the place without a login, and which part of it; None for any index.
 Origin = tuple[str, str, str] | None
 
-_SCP = re.compile(r"[\w.-]+@([\w.-]+):(?!//)(.+)")
+_SCP = regex(r"[\w.-]+@([\w.-]+):(?!//)(.+)")
 
 
 def allowed_origins(sources: Iterable[Source], target: TargetPython, extras: Set[str], groups: Set[str]) -> set[Origin]:

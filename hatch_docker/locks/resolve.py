@@ -31,6 +31,7 @@ from hatch_docker.locks.uv import run_uv
 from hatch_docker.support import toml
 from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.foreign import NEEDED, PROXIES, VERSIONS
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.redaction import redact_text
 from hatch_docker.support.scratch import temporary_directory
 
@@ -41,8 +42,8 @@ _NOT_IN_FILES = (
 )
 _WITH_URLS = ("extra-index-url", "find-links", "index", "index-url")
 # A login in the URL of a file. The user of an SSH URL is not secret, and part of it.
-_LOGIN = re.compile(r"(?<=\bhttp)(s?://)[^/@\s\"']+@")
-_WILDCARD = re.compile(r"[*?\[]")
+_LOGIN = regex(r"(?<=\bhttp)(s?://)[^/@\s\"']+@")
+_WILDCARD = regex(r"[*?\[]")
 _PATTERNS = "lock with PDM (pdm lock): without its lock, patterns for the packages of a source need wheels of them all"
 _NO_BUILD = "--no-build"
 # The variables that uv, Git and SSH read, besides those of proxies, and the prefixes of more.
@@ -59,7 +60,7 @@ _WITHOUT_EFFECT = (
     *("UV_STACK_SIZE", "UV_SYSTEM_", "UV_TOOL_", "UV_VENV_"),
 )
 _PREFIXES = ("UV_", "GIT_", "SSH_", "SSL_", "XDG_", "LC_", *VERSIONS)
-_PATH = re.compile(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
+_PATH = regex(r'(?<=\bpath = )"(?:[^"\\]|\\.)*"')
 
 
 def resolve(

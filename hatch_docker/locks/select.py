@@ -32,6 +32,7 @@ from hatch_docker.index.credentials import split_login
 from hatch_docker.locks.explain import describe_files, fits, for_one_platform, has_glibc_wheel, missing_wheel, tags_of
 from hatch_docker.locks.model import MARKER_ERRORS, InstallRequest, is_universal, parse_filename
 from hatch_docker.support.dataclasses import replace
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import open_regular
 from hatch_docker.support.streams import file_digest
@@ -41,8 +42,8 @@ Source: TypeAlias = PackageVcs | PackageDirectory | File
 
 # The algorithms whose hashes identify a file, with the length of their hexadecimal digests.
 _STRONG = {"sha256": 64, "sha384": 96, "sha512": 128}
-_COMMIT = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
-_SUFFIX = re.compile(r"\.(zip|tar\.gz|tgz)$", re.IGNORECASE)
+_COMMIT = regex(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
+_SUFFIX = regex(r"\.(zip|tar\.gz|tgz)$", re.IGNORECASE)
 _AGAIN = "lock it again with its tool"
 
 

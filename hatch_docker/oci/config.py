@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.spec import DIGEST, Platform, strings
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.patterns import regex
 
 # The PATH that engines give to an image without one.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # RFC 3339. Engines refuse an image with another time.
-_TIME = re.compile(
+_TIME = regex(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[-+](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 

@@ -6,7 +6,6 @@ Archives are read in place, never unpacked. OCI image specification 1.1, image-l
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,12 +21,13 @@ from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.spec import Descriptor, Index
 from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.paths import rooted
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.streams import chunks_of, digest_of, reader, verified
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 # Layers that registries need not have (layer.md: non-distributable layers; Docker's foreign layers).
-_FOREIGN = re.compile(r"nondistributable|rootfs\.foreign")
+_FOREIGN = regex(r"nondistributable|rootfs\.foreign")
 # Indexes may be in indexes; deeper ones would exhaust the stack.
 _DEEPEST = 10
 # In hints.

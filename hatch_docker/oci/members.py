@@ -12,6 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, NoReturn, cast
 
+from hatch_docker.support.patterns import regex
+
 if TYPE_CHECKING:
     import io
 
@@ -26,17 +28,17 @@ _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile
 # Files, hard and symbolic links, devices, directories and pipes: engines refuse all others.
 _KINDS = frozenset((*_EXTENDED, tarfile.AREGTYPE, *(b"%d" % number for number in range(7))))
 # The numbers of nearly all headers: mode, owners, size and time.
-_PLAIN = re.compile(rb"(?:[ 0-7]{7}[\0 ]){3}(?:[ 0-7]{11}[\0 ]){2}")
+_PLAIN = regex(rb"(?:[ 0-7]{7}[\0 ]){3}(?:[ 0-7]{11}[\0 ]){2}")
 # The places of all numbers. Python also takes signs, prefixes and underscores in octal ones.
 _NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148), (329, 337), (337, 345))
-_OCTAL = re.compile(rb"[\0 ]*[0-7]*(?:\0.*|[\0 ]*)", re.DOTALL)
+_OCTAL = regex(rb"[\0 ]*[0-7]*(?:\0.*|[\0 ]*)", re.DOTALL)
 _INT64 = 1 << 63
 # The values of records that mean something, as Go reads them. An empty one means nothing.
-_TIME = re.compile(rb"[-+]?[0-9]{1,18}(?:\.[0-9]*)?")
-_OWNER = re.compile(rb"[-+]?[0-9]{1,18}")
-_NAME = re.compile(rb"[^\0]*")
+_TIME = regex(rb"[-+]?[0-9]{1,18}(?:\.[0-9]*)?")
+_OWNER = regex(rb"[-+]?[0-9]{1,18}")
+_NAME = regex(rb"[^\0]*")
 _RECORDS = {
-    b"size": re.compile(rb"[0-9]{1,%d}" % _MOST_DIGITS),
+    b"size": regex(rb"[0-9]{1,%d}" % _MOST_DIGITS),
     **dict.fromkeys((b"uid", b"gid"), _OWNER),
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), _TIME),
     **dict.fromkeys((b"uname", b"gname"), _NAME),

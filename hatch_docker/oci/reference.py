@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 from hatch_docker.errors import InvalidReferenceError
 from hatch_docker.oci.spec import Platform, check_digest
 from hatch_docker.support.dataclasses import dataclass, replace
+from hatch_docker.support.patterns import regex
 
 DOCKER_HUB = "docker.io"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_REPOSITORY = regex(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 LONGEST_TAG = 128
-_TAG = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_TAG - 1}}}")
+_TAG = regex(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{LONGEST_TAG - 1}}}")
 _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+_HOST = regex(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

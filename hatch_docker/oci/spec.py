@@ -13,6 +13,7 @@ from typing import Any
 
 from hatch_docker.errors import ImageError, InvalidReferenceError
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.patterns import regex
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -42,7 +43,7 @@ _OCI_NAME_OF = {
 }
 # In bytes. No document of a real image is larger; a larger one would exhaust the memory.
 LARGEST_DOCUMENT = 8 << 20
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+DIGEST = regex(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 # Other names of CPUs.
 _ARCHITECTURES = {
     "x86_64": "amd64",

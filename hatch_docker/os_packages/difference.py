@@ -19,13 +19,14 @@ from hatch_docker.oci.members import members, open_stream
 from hatch_docker.oci.spool import Spool
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.paths import parents
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.streams import CHUNK, chunks_of, reader
 
 _MOST_MEMBERS = 4_000_000
 _BLOCK = 512
 _CAPABILITY = "SCHILY.xattr.security.capability"
 _LARGEST_REWRITTEN = 1 << 20
-_LEFT_OUT = re.compile(
+_LEFT_OUT = regex(
     r"""(?: dev | proc | sys | tmp | var/tmp | root/\.cache
     | var/lib/apt/lists | var/log/apt | var/cache/(?:apt|apk|debconf|ldconfig)
     | \.dockerenv | etc/(?:hostname|hosts|resolv\.conf|mtab|machine-id|\.pwd\.lock) | var/lib/dbus/machine-id
@@ -35,8 +36,8 @@ _LEFT_OUT = re.compile(
     re.VERBOSE,
 )
 # Only new directories are kept, without their files: few programs create the directory that they write to.
-_EMPTIED = re.compile(r"(?:run|var/run|var/cache|var/log)(?:/.*)?")
-_BYTECODE = re.compile(r"(?:.*/)?__pycache__(?:/.*)?")
+_EMPTIED = regex(r"(?:run|var/run|var/cache|var/log)(?:/.*)?")
+_BYTECODE = regex(r"(?:.*/)?__pycache__(?:/.*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

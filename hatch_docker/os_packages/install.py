@@ -7,7 +7,6 @@ only if the image or the names change.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -28,6 +27,7 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.logs import Log, logging_to
 from hatch_docker.support.package_names import OS_PACKAGE, requested_first
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 
 # Part of the cache key: raise it when the same packages give another layer.
@@ -38,7 +38,7 @@ _PATIENCE = 3600
 _SHADOW = "etc/shadow"
 _DAY = str(MTIME // 86400).encode()
 _LINES = 12
-_CHATTER = re.compile(r"\s*$|Get:\d|Hit:\d|Fetched |Reading |Building |\(\d+/\d+\) ")
+_CHATTER = regex(r"\s*$|Get:\d|Hit:\d|Fetched |Reading |Building |\(\d+/\d+\) ")
 # True if the image has the distribution's Python without its headers, so nothing can be compiled for it.
 _LACKS_HEADERS = '[ "$(command -v python3)" = /usr/bin/python3 ] && ! ls /usr/include/python3*/Python.h'
 

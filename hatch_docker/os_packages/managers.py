@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hatch_docker.oci.tar import MTIME
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 # Scripts of packages write the same date as the files of a layer have.
 _ENVIRON = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(MTIME)}
 
-_NO_ROOM = re.compile(r"No space left on device|enough free space")
-_UNREACHABLE = re.compile(
+_NO_ROOM = regex(r"No space left on device|enough free space")
+_UNREACHABLE = regex(
     r"Temporary failure resolving|Could not resolve|Could not connect|Cannot initiate the connection|Failed to fetch"
     r"|^(?:WARNING|ERROR): .*https?://\S+: (?!UNTRUSTED)",
     re.MULTILINE,
 )
-_NOT_ALLOWED = re.compile(r"are you root|Permission denied|Operation not permitted")
+_NOT_ALLOWED = regex(r"are you root|Permission denied|Operation not permitted")
 _SHOWN = 3
 
 
@@ -148,10 +149,10 @@ MANAGERS: tuple[Manager, ...] = (
         # Debian's packages contain no bytecode: their scripts compile it.
         owned=lambda _database: frozenset(),
         listing=("apt-cache", "pkgnames"),
-        unknown=re.compile(
+        unknown=regex(
             r"^E: (?:Unable to locate package |Package ')([^\s']+)(?:$|' has no installation candidate)", re.MULTILINE
         ),
-        versions=re.compile(r"^E: Version '[^']*' for '([^']+)' was not found", re.MULTILINE),
+        versions=regex(r"^E: Version '[^']*' for '([^']+)' was not found", re.MULTILINE),
     ),
     Manager(
         name="apk",
@@ -163,7 +164,7 @@ MANAGERS: tuple[Manager, ...] = (
         installed=_apk_installed,
         owned=_apk_owned,
         listing=("apk", "search", "--quiet", "--no-cache"),
-        unknown=re.compile(r"^  (\S+) \(no such package\)", re.MULTILINE),
-        versions=re.compile(r"^ +breaks: world\[([^\]=]+)=[^\]]+\]", re.MULTILINE),
+        unknown=regex(r"^  (\S+) \(no such package\)", re.MULTILINE),
+        versions=regex(r"^ +breaks: world\[([^\]=]+)=[^\]]+\]", re.MULTILINE),
     ),
 )

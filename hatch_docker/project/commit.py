@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
-_COMMIT = re.compile(r"^([0-9]+) ([0-9a-f]{40,64})$", re.MULTILINE)
+_COMMIT = regex(r"^([0-9]+) ([0-9a-f]{40,64})$", re.MULTILINE)
 # Git's messages about a directory without a repository, and a repository without commits.
 _NO_COMMIT = ("not a git repository", "unknown revision", "bad revision")
 

@@ -25,6 +25,7 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.project.groups import dependency_groups
 from hatch_docker.project.license import license_name
 from hatch_docker.project.model import Project
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.distinfo import parse_entry_points
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
 Table = Mapping[str, Any]
 
-_EXTRA = re.compile(r'extra (==|!=) "([^"]*)"|"([^"]*)" (==|!=) extra')
+_EXTRA = regex(r'extra (==|!=) "([^"]*)"|"([^"]*)" (==|!=) extra')
 # Comparisons that hold and do not hold everywhere, in the place of those with an extra.
 _TRUE, _FALSE = 'os_name != ""', 'os_name == ""'
 _SCRIPTS = ("console_scripts", "gui_scripts")
-_ALWAYS = re.compile(rf"^{_TRUE}$|{_TRUE} and | and {_TRUE}$")
+_ALWAYS = regex(rf"^{_TRUE}$|{_TRUE} and | and {_TRUE}$")
 
 
 def read_core(root: Path, table: Table) -> CoreMetadata:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from hatch_docker.project.static import stated
 from hatch_docker.project.table import configuration, output_directory, read_toml
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import replace
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 
 Table = Mapping[str, Any]
@@ -29,7 +29,7 @@ Table = Mapping[str, Any]
 # Files that say what a project without a pyproject.toml requires, or what it runs.
 _LOCKS = ("requirements.txt", "pylock.toml", "pylock.docker.toml", "Pipfile.lock")
 _SIGNS = (*_LOCKS, "Pipfile", "main.py", "__main__.py")
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
+_NOT_IN_NAMES = regex(r"[^A-Za-z0-9]+")
 
 
 class FilesProject:

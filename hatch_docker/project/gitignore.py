@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
-_WILD = re.compile(rb"[*?\[\\]")
+_WILD = regex(rb"[*?\[\\]")
 _NEVER = rb"(?!)"
 _POSIX = {
     b"alnum": rb"0-9A-Za-z",

@@ -13,10 +13,11 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.index.foreign_sources import pdm_sources, poetry_marker, poetry_specifiers
 from hatch_docker.index.uv_sources import list_of, table_of
 from hatch_docker.support import toml
+from hatch_docker.support.patterns import regex
 
 Table = Mapping[str, Any]
 
-_SPECIFIER = re.compile(r"\s*[=<>!~]")
+_SPECIFIER = regex(r"\s*[=<>!~]")
 
 
 def dependency_groups(document: Table, root: Path) -> dict[str, Any]:

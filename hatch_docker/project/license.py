@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+from hatch_docker.support.patterns import regex
+
 # Names of metadata and of trove classifiers that stand for one licence, by SPDX identifier; as words, in any order,
 # without those in _FILLING. "BSD", "GPLv3" or "Apache Software License" stand for several.
 SPDX: Mapping[str, tuple[str, ...]] = {
@@ -33,7 +35,7 @@ _FILLING = frozenset(("the", "license", "licence", "version", "software"))
 _CLASSIFIER = "License :: "
 _APPROVED = "License :: OSI Approved"
 _LONGEST_NAME = 64
-_LINES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LINES = regex(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def license_name(expression: str, text: str, classifiers: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.project.hatchling import HatchlingProject, Target
 from hatch_docker.project.model import ProjectSource
 from hatch_docker.project.table import read_toml, subtable
+from hatch_docker.support.patterns import regex
 
 Table = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ _HATCHLING = "hatchling.build"
 # Keys that say whether a project is a package: those of uv, Poetry and PDM.
 _KEYS = (("uv", "package"), ("poetry", "package-mode"), ("pdm", "distribution"))
 # Sections of setup.cfg that describe a package; others configure tools.
-_PACKAGE = re.compile(r"^\[(?:metadata|options)\]", re.MULTILINE)
+_PACKAGE = regex(r"^\[(?:metadata|options)\]", re.MULTILINE)
 
 
 def open_project(directory: str | Path) -> ProjectSource:

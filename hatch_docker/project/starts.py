@@ -19,20 +19,21 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.project.model import Project
 from hatch_docker.support import toml
 from hatch_docker.support.dataclasses import dataclass, field, fields, replace
+from hatch_docker.support.patterns import regex
 
 Command: TypeAlias = tuple[str, ...] | str | None
 Place: TypeAlias = Callable[[str], str]
 
 _PYTHON = f"/{VENV}/bin/python"
-_APP = re.compile(
+_APP = regex(
     r"^(\w+)[ \t]*(?::[^=\n]+)?=[ \t]*(?:\w+\.)*(FastAPI|Starlette|Litestar|Quart|Flask|Celery)\(", re.MULTILINE
 )
-_FACTORY = re.compile(r"^def (create_app|make_app|get_app)\(", re.MULTILINE)
-_STREAMLIT = re.compile(r"^(?:import streamlit\b|from streamlit\b)", re.MULTILINE)
-_RUNS = re.compile(r"__name__|\brun\(|\bserve\(|\bmain\(")
+_FACTORY = regex(r"^def (create_app|make_app|get_app)\(", re.MULTILINE)
+_STREAMLIT = regex(r"^(?:import streamlit\b|from streamlit\b)", re.MULTILINE)
+_RUNS = regex(r"__name__|\brun\(|\bserve\(|\bmain\(")
 # Inline script metadata (PyPA).
-_INLINE = re.compile(r"^# /// script[ \t]*$", re.MULTILINE)
-_GUARD = re.compile(r"^if __name__ == ['\"]__main__['\"]", re.MULTILINE)
+_INLINE = regex(r"^# /// script[ \t]*$", re.MULTILINE)
+_GUARD = regex(r"^if __name__ == ['\"]__main__['\"]", re.MULTILINE)
 _SQLITE = "django.db.backends.sqlite3"
 _ASGI = frozenset(("FastAPI", "Starlette", "Litestar", "Quart"))
 # Directories whose modules are not what an image starts.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase, translate
 from pathlib import Path
+
+from hatch_docker.support.patterns import regex
 
 _VERSION_CONTROL = frozenset((".git", ".hg", ".svn", ".bzr", ".jj", "_darcs", "CVS"))
 _DIRECTORIES = frozenset(
@@ -17,7 +18,7 @@ _DIRECTORIES = frozenset(
 _FILES = frozenset((".git", ".venv", ".DS_Store", "Thumbs.db"))
 _BYTECODE = (".pyc", ".pyo")
 # Editors and people append to these names: `.env.local`, `.env-prod`, `.env~`.
-_ENVIRONMENT = re.compile(r"\.env(?:rc)?(?:[._~-](?:.*[._-])?([^._-]*))?")
+_ENVIRONMENT = regex(r"\.env(?:rc)?(?:[._~-](?:.*[._-])?([^._-]*))?")
 # Templates of .env files, which are made to be committed.
 _TEMPLATES = frozenset(("default", "defaults", "dist", "example", "sample", "template", "tpl"))
 # Cache Directory Tagging Specification.
@@ -29,10 +30,8 @@ _OURS = (
 )
 _OUTPUTS = (*_OURS, "*.whl", "*.tar.gz", ".gitignore")
 # The first members of archives that `docker save`, buildx, skopeo, Podman and we write.
-_IMAGE_MEMBERS = re.compile(
-    rb"(oci-layout|index\.json|manifest\.json|repositories|blobs/|[0-9a-f]{64}(/|\.json|\.tar))"
-)
-_IID = re.compile(rb"sha256:[0-9a-f]{64}\n?")
+_IMAGE_MEMBERS = regex(rb"(oci-layout|index\.json|manifest\.json|repositories|blobs/|[0-9a-f]{64}(/|\.json|\.tar))")
+_IID = regex(rb"sha256:[0-9a-f]{64}\n?")
 _METADATA = b'"containerimage.digest"'
 _LARGEST_METADATA = 1 << 20
 
@@ -51,12 +50,12 @@ _SECRET_PATHS = (
 )
 # Private keys stand in files of any other name, in service accounts of Google, for example.
 _PRIVATE_KEY = b"PRIVATE KEY-----"
-_SECRET_PATH = re.compile("|".join(map(translate, _SECRET_PATHS)))
+_SECRET_PATH = regex("|".join(map(translate, _SECRET_PATHS)))
 # Sources and documents, which have examples of keys.
 _NO_KEYS = (".py", ".pyi", ".md", ".rst", ".html", ".js", ".css", ".ipynb")
 # Files that may name an index or a server by a URL with a password. Variables (pip: ${NAME}) do not count.
 _SETTINGS = (".txt", ".in", ".toml", ".cfg", ".ini", ".conf")
-_PASSWORD = re.compile(rb"://[^\s/:@\"']+:(?!\$)[^\s/@\"']+@")
+_PASSWORD = regex(rb"://[^\s/:@\"']+:(?!\$)[^\s/@\"']+@")
 _HEAD = 1 << 16
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 from functools import partial
 
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.plain_http import UnusualAnswerError, ask
 from hatch_docker.support.threads import once, together
 
@@ -22,9 +23,9 @@ _THREADS = 8
 # For the answer of the engine, and for that of a registry: a whole build has the patience for slow ones.
 _SECONDS = 15
 # A name that has all parts: a host, which may have a port, a repository and a tag.
-_TAG = re.compile(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?/([a-z0-9._/-]+):([\w.-]+)", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_LENGTH = re.compile(r"[0-9]{1,9}")
+_TAG = regex(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?/([a-z0-9._/-]+):([\w.-]+)", re.ASCII)
+_DIGEST = regex(r"sha256:[0-9a-f]{64}")
+_LENGTH = regex(r"[0-9]{1,9}")
 _UNKNOWN = "unknown"
 _LOOPBACK = frozenset(("127.0.0.1", "localhost"))
 

@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
+from hatch_docker.support.patterns import regex
+
 # The settings whose values are paths of files that matter here, and how many files of settings are read.
-_NAMED = re.compile(
+_NAMED = regex(
     r"""^[ \t]*(?:\[[^\]\n]*\][ \t]*)?(path|excludesfile)[ \t]*=[ \t]*"?([^"\n;#]*[^"\s;#])""",
     re.IGNORECASE | re.MULTILINE,
 )

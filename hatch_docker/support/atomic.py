@@ -17,13 +17,14 @@ from typing import Any, BinaryIO
 
 from hatch_docker.errors import OutputError
 from hatch_docker.support.flocks import try_lock
+from hatch_docker.support.patterns import regex
 
 # Where files have no locks, what nobody wrote for so long is taken for abandoned.
 STALE_SECONDS = 24 * 3600
 # A temporary file, after the name of the run that it is of.
-_PARTIAL = re.compile(r"(?:([0-9a-f]{32})-)?hatch-docker-[0-9a-f]{32}")
+_PARTIAL = regex(r"(?:([0-9a-f]{32})-)?hatch-docker-[0-9a-f]{32}")
 # A file that `replacing` writes.
-_UNFINISHED = re.compile(r"\..+\.hatch-docker-[0-9a-f]{32}", re.DOTALL)
+_UNFINISHED = regex(r"\..+\.hatch-docker-[0-9a-f]{32}", re.DOTALL)
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "your quota is used up: free some space",

@@ -12,15 +12,14 @@ from pathlib import Path
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 # In bytes; all certificate authorities of Mozilla take a quarter of a megabyte.
 _LIMIT = 4 << 20
-_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_KEY = regex(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 # A block without an end takes the rest of the text. Looking for an end behind each BEGIN would take quadratic time.
-_BLOCK = re.compile(
-    rb"-----BEGIN (?:X509 )?CERTIFICATE-----\s(.*?)(?:(-----END (?:X509 )?CERTIFICATE-----)|\Z)", re.DOTALL
-)
-_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_BLOCK = regex(rb"-----BEGIN (?:X509 )?CERTIFICATE-----\s(.*?)(?:(-----END (?:X509 )?CERTIFICATE-----)|\Z)", re.DOTALL)
+_LABEL = regex(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 # Commands that convert what is not a certificate in PEM, by the label in PEM.
 _CONVERSIONS = {
     b"PKCS7": "openssl pkcs7 -print_certs -in {file} -out company.pem",

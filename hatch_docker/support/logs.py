@@ -12,17 +12,18 @@ from typing import BinaryIO
 from hatch_docker.errors import readable
 from hatch_docker.support.atomic import writing
 from hatch_docker.support.flocks import try_lock
+from hatch_docker.support.patterns import regex
 
 # In bytes. A build that prints without end must not fill the disk.
 _LARGEST = 64 << 20
 _TAIL = 1 << 18
 # Of builds that write a log of one name.
 _MOST_AT_ONCE = 100
-_USER = re.compile(rb"(?<=//)[^/@\s]*@")
+_USER = regex(rb"(?<=//)[^/@\s]*@")
 # Colours, cursor movements and titles; the last one may be incomplete.
-_ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-~]|$))")
+_ESCAPES = regex(rb"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-~]|$))")
 # Letters of other alphabets are not ASCII.
-_WORDS = re.compile(rb"[0-9A-Za-z\x80-\xff]")
+_WORDS = regex(rb"[0-9A-Za-z\x80-\xff]")
 
 
 def _nothing(_data: bytes) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+
+from hatch_docker.support.patterns import regex
 
 # Excludes what apt and apk take for something else: options, wildcards, files (apk: .apk), and a minus at the end, with
 # which apt removes a package.
-OS_PACKAGE = re.compile(r"(?!.*\.apk)[A-Za-z0-9][A-Za-z0-9_.+-]*(?<!-)(=[A-Za-z0-9][A-Za-z0-9_.+:~-]*)?")
+OS_PACKAGE = regex(r"(?!.*\.apk)[A-Za-z0-9][A-Za-z0-9_.+-]*(?<!-)(=[A-Za-z0-9][A-Za-z0-9_.+:~-]*)?")
 
 
 def requested_first(packages: Iterable[str], requested: Iterable[str]) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ after any other. It imports nothing of ours.
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import time
+
+from hatch_docker.support.patterns import regex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     # The path of a Unix socket, or a host and a port.
     Place: TypeAlias = str | tuple[str, int]
 
-_STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\0\r\n]*)?")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*")
-_LENGTH = re.compile(r"[0-9]{1,12}")
-_CHUNK_HEAD = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
+_STATUS_LINE = regex(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\0\r\n]*)?")
+_HEADER = regex(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*")
+_LENGTH = regex(r"[0-9]{1,12}")
+_CHUNK_HEAD = regex(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 # In bytes.
 _LONGEST_HEAD = 1 << 16
 _CHUNK = 1 << 16

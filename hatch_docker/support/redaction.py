@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
+from hatch_docker.support.patterns import regex
+
 # In a text: the user part and the query of a URL, which may hold secrets.
-_USER = re.compile(
+_USER = regex(
     r"""(?<=://)(?:
         [^/@:\[\s]*:(?!\d+(?![^/?\#\s"'`<>]))[^\s"'`<>]*@  # a password that is not quoted, instead of a port
         | [^/\s"'`<>]+@)""",
     re.VERBOSE,
 )
-_QUERY = re.compile(r"(?<=://)([^?\s\"'`<>]+)\?[^#\s\"'`<>]*")
+_QUERY = regex(r"(?<=://)([^?\s\"'`<>]+)\?[^#\s\"'`<>]*")
 
 
 def redact(url: str) -> str:

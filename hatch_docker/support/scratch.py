@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -13,10 +12,11 @@ from pathlib import Path
 
 from hatch_docker.support.atomic import STALE_SECONDS, writing
 from hatch_docker.support.flocks import try_lock
+from hatch_docker.support.patterns import regex
 
 _PREFIX = "hatch-docker-"
 # As mkdtemp names them.
-_NAME = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
+_NAME = regex(rf"{_PREFIX}[a-z0-9_]{{8}}")
 # The file that a process locks as long as it uses a directory, and the directory beside it that it uses.
 _LOCK, _FILES = ".hatch-docker.lock", "files"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
+
+from hatch_docker.support.patterns import regex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ LEFT_OUT = frozenset(
 )  # fmt: skip
 
 # What builds write into their output directory.
-OUTPUT = re.compile(
+OUTPUT = regex(
     r"[^/]+\.docker\.(?:json|tar)|[^/]+\.oci(?:/.*)?"
     r"|pylock\.[^/]+\.toml|build-constraints\.[^/]+\.txt|debian\.[^/]+\.lock"
 )

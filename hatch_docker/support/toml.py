@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from hatch_docker.support.numbers import has_long_number
+from hatch_docker.support.patterns import regex
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -17,7 +17,7 @@ else:
 
 # In a line, and in a key. tomllib takes quadratic time for the parts of a dotted key.
 _MOST_PARTS = 200
-_DOTTED = re.compile(r"[\w\"'. \t-]+")
+_DOTTED = regex(r"[\w\"'. \t-]+")
 
 
 def loads(text: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from itertools import chain, repeat
@@ -12,6 +11,7 @@ from hatch_docker.errors import ContentError
 from hatch_docker.oci.content import Chunk, plain_chunks
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.elf import Library, read_library
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.findings import (
     NO_USES,
     Opened,
@@ -34,11 +34,11 @@ from hatch_docker.wheels.zipmembers import READ_LIMIT
 # What tools for development read, but no program.
 _DEVELOPMENT = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini", "mypy.ini"}
 _BINARIES = (".a", ".gif", ".gz", ".jpg", ".mo", ".npy", ".npz", ".png", ".pyc", ".so")
-_LIBRARY = re.compile(r"\.so(?:\.\d[^/]*)?$")
+_LIBRARY = regex(r"\.so(?:\.\d[^/]*)?$")
 # Extension modules and modules without a source; not libraries, which import nothing.
-_COMPILED = re.compile(r"(?:^|/)(?!lib)[^/]*\.(?:so|pyd)$|^(?!(?:.*/)?__pycache__/).*\.pyc$")
+_COMPILED = regex(r"(?:^|/)(?!lib)[^/]*\.(?:so|pyd)$|^(?!(?:.*/)?__pycache__/).*\.pyc$")
 # The byte in front tells a whole string: of C, or the length of one in bytecode. Others may be prose.
-_WORD = re.compile(rb"\x00tests(?=\x00)|\x05tests|[\w./\\]{5,4096}")
+_WORD = regex(rb"\x00tests(?=\x00)|\x05tests|[\w./\\]{5,4096}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,19 +24,20 @@ from packaging.utils import InvalidName, canonicalize_name
 from hatch_docker.errors import WheelError
 from hatch_docker.support.dataclasses import dataclass
 from hatch_docker.support.numbers import has_long_number
+from hatch_docker.support.patterns import regex
 
 BROKEN = "the wheel is broken: lock another version, or report it to its authors"
 
 # RECORD's hashes are "sha256 or better"; 43, 64 and 86 digits are their sizes in base64 without padding.
-_HASH = re.compile(r"sha256=[A-Za-z0-9_-]{43}|sha384=[A-Za-z0-9_-]{64}|sha512=[A-Za-z0-9_-]{86}")
+_HASH = regex(r"sha256=[A-Za-z0-9_-]{43}|sha384=[A-Za-z0-9_-]{64}|sha512=[A-Za-z0-9_-]{86}")
 _STANDARD_BASE64 = str.maketrans("-_", "+/")
-_SIZE = re.compile(r"[0-9]{0,19}")
-_REFERENCE = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?\s*")
+_SIZE = regex(r"[0-9]{0,19}")
+_REFERENCE = regex(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?:\[.*\])?\s*")
 # It must not be a whiteout either (image-spec, layer.md).
-_FILE_NAME = re.compile(r"(?!\.{1,2}$|\.wh\.)[^/\\]+")
-_END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
+_FILE_NAME = regex(r"(?!\.{1,2}$|\.wh\.)[^/\\]+")
+_END_OF_HEADERS = regex(rb"\r?\n\r?\n")
 # The fields that nothing here needs, with their folded lines. packaging takes quadratic time for many of them.
-_OTHER_FIELDS = re.compile(
+_OTHER_FIELDS = regex(
     rb"^(?!(?:name|version|requires-dist|requires-python):)[!-9;-~]+:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*(?:\r?\n|\Z)",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.scan import imported_names
 
-_IMPORT = re.compile(
+_IMPORT = regex(
     rb"^[ \t]*(?:from[ \t]+[\w.]{1,255}[ \t]+import[ \t]*(?:\([^()]{0,4096}\)|[^\n]*)|import[ \t][^\n]*)", re.MULTILINE
 )
-_LINE = re.compile(rb"([ \t]*)[^\s#]")
-_HANDLER = re.compile(rb"[ \t]*except\b(?:[ \t]*:|.*\b(?:ImportError|Exception|BaseException)\b)")
-_SUPPRESSED = re.compile(rb"[ \t]*with\b.*\bsuppress\(.*\b(?:ImportError|Exception|BaseException)\b")
-_RAISE = re.compile(rb"\braise\b")
+_LINE = regex(rb"([ \t]*)[^\s#]")
+_HANDLER = regex(rb"[ \t]*except\b(?:[ \t]*:|.*\b(?:ImportError|Exception|BaseException)\b)")
+_SUPPRESSED = regex(rb"[ \t]*with\b.*\bsuppress\(.*\b(?:ImportError|Exception|BaseException)\b")
+_RAISE = regex(rb"\braise\b")
 # Far above real modules: imports that are looked at, and lines around each.
 _MOST, _FARTHEST = 100, 2000
 

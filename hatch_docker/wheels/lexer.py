@@ -13,34 +13,36 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Literal, NamedTuple
 
+from hatch_docker.support.patterns import regex
+
 # In bytes, since the letters beyond ASCII depend on the version of Unicode.
 LETTER = rb"[0-9A-Za-z_\x80-\xff]"
 # `lazy` is new in Python 3.15 (PEP 810).
 _KEYWORD = rb"[ \t\f]*(?:lazy[ \t\f]+)?(?:from|import)(?!" + LETTER + rb")"
 # A search stops at these. Every alternative begins with another character, which makes re fast.
 _TOKEN = rb"#|\"|'|\(|\[|\{|\)|\]|\}|\n" + _KEYWORD + rb"|\r" + _KEYWORD + rb"|;" + _KEYWORD
-_CODE = re.compile(_TOKEN + rb"|:" + _KEYWORD)
+_CODE = regex(_TOKEN + rb"|:" + _KEYWORD)
 # In a replacement field, a colon begins the format specifier.
-_FIELD = re.compile(_TOKEN + rb"|:")
+_FIELD = regex(_TOKEN + rb"|:")
 
-_COMMENT = re.compile(rb"#[^\r\n]*")
-_PREFIX = re.compile(rb"(?<!" + LETTER + rb")(?:[bBfFtT][rR]?|[rR][bBfFtT]?|[uU])\Z")
-_ENDED = re.compile(rb"[ \t\f]*(?:[#\r\n;]|\Z)")
+_COMMENT = regex(rb"#[^\r\n]*")
+_PREFIX = regex(rb"(?<!" + LETTER + rb")(?:[bBfFtT][rR]?|[rR][bBfFtT]?|[uU])\Z")
+_ENDED = regex(rb"[ \t\f]*(?:[#\r\n;]|\Z)")
 # Limits on memory, far above real modules: bytes of indentation and of a name, adjacent literals, nested fields.
 _INDENTED, _LONGEST, _ADJACENT, _DEEPEST = 200, 4096, 1000, 150
 
 # `a.b import` after `from`: unbounded, it would take quadratic time for a line of `from from from`.
-_MODULE = re.compile(rb"((?:[. \t\f]|" + LETTER + rb"|\\\r?\n){0,255}?)\bimport(?!" + LETTER + rb")")
-_PARENTHESIS = re.compile(rb"(?:[ \t\f]|\\\r?\n){0,1000}\(")
+_MODULE = regex(rb"((?:[. \t\f]|" + LETTER + rb"|\\\r?\n){0,255}?)\bimport(?!" + LETTER + rb")")
+_PARENTHESIS = regex(rb"(?:[ \t\f]|\\\r?\n){0,1000}\(")
 
 # Each matches the end of an item, or a part that `_first` skips: unlike repetition in re, a loop needs no memory. A
 # backslash in a literal, raw or not, escapes the next character.
-_NAMES_END = re.compile(rb"[\r\n;#]|\\\r?\n")
-_PARENTHESIS_END = re.compile(rb"\)|#[^\r\n]*")
+_NAMES_END = regex(rb"[\r\n;#]|\\\r?\n")
+_PARENTHESIS_END = regex(rb"\)|#[^\r\n]*")
 _QUOTES = (b'"', b"'", b'"""', b"'''")
 _LITERAL_END = {each: each + (rb"|\r|\n" if len(each) == 1 else rb"") for each in _QUOTES}
-_PLAIN_END = {quote: re.compile(rb"\\(?:\r\n|[\s\S])|" + end) for quote, end in _LITERAL_END.items()}
-_FORMATTED_END = {quote: re.compile(rb"\\(?:\r\n|[^{}])|\{|\}|" + end) for quote, end in _LITERAL_END.items()}
+_PLAIN_END = {quote: regex(rb"\\(?:\r\n|[\s\S])|" + end) for quote, end in _LITERAL_END.items()}
+_FORMATTED_END = {quote: regex(rb"\\(?:\r\n|[^{}])|\{|\}|" + end) for quote, end in _LITERAL_END.items()}
 
 
 class Found(NamedTuple):

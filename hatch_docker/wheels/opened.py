@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.findings import Opened
 from hatch_docker.wheels.lexer import read_module
 
 # Nearly all modules have none of these, and are not read further. `in` is faster than a pattern of alternatives.
 _HINTS = (b"CDLL", b"dlopen", b"LoadLibrary", b"find_library")
-_CALL = re.compile(rb"(?<!def )\b(?P<name>\w*(?:CDLL|dlopen|LoadLibrary|find_library))[ \t]*\(")
-_TOKEN = re.compile(rb"(['\"])((?:\\.|(?!\1)[^\\\r\n])*)\1|[()\[\]{}]|#[^\r\n]*")
-_NAME = re.compile(rb"[\w.+-]{1,80}")
-_SONAME = re.compile(rb"lib[\w.+-]+\.so(?:\.\d+)*")
-_HEADER = re.compile(rb"([ \t]*)(\w+)")
+_CALL = regex(rb"(?<!def )\b(?P<name>\w*(?:CDLL|dlopen|LoadLibrary|find_library))[ \t]*\(")
+_TOKEN = regex(rb"(['\"])((?:\\.|(?!\1)[^\\\r\n])*)\1|[()\[\]{}]|#[^\r\n]*")
+_NAME = regex(rb"[\w.+-]{1,80}")
+_SONAME = regex(rb"lib[\w.+-]+\.so(?:\.\d+)*")
+_HEADER = regex(rb"([ \t]*)(\w+)")
 # Statements that do not keep a call from failing.
 _PLAIN = frozenset((b"class", b"with", b"def", b"async"))
 # Far above real modules: calls, lines above a call, bytes of its arguments.

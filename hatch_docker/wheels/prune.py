@@ -6,7 +6,6 @@ is pruned from the user's own wheels. Metadata is always kept.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
 from packaging.utils import canonicalize_name
@@ -14,6 +13,7 @@ from pathspec import GitIgnoreSpec
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.facts import WheelFacts
 from hatch_docker.wheels.findings import NO_USES, Uses, test_directory
 from hatch_docker.wheels.sources import STATIC, is_quoted
@@ -22,8 +22,8 @@ from hatch_docker.wheels.unused import unused_suites
 # How files are reported that a glob of `prune` matches.
 BY_GLOB = "globs"
 
-_CACHE = re.compile(r"(?:^|/)__pycache__/")
-_METADATA = re.compile(r"[^/]+\.(?:dist|egg)-info(?:/|$)")
+_CACHE = regex(r"(?:^|/)__pycache__/")
+_METADATA = regex(r"[^/]+\.(?:dist|egg)-info(?:/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.findings import ANYWHERE, NO_USES, Uses, test_directory
 from hatch_docker.wheels.lexer import LETTER, read_module
 
@@ -20,7 +21,7 @@ _LONGEST = 4096
 
 # A module without a match mentions no tests, and is not read further. Most modules have none, though many contain the
 # word in prose. The pattern begins with a literal, which makes re fast.
-_HINT = re.compile(
+_HINT = regex(
     rb"""tests(?:
           [/\\]|[.:](?=[^\s,;)\]}])                                   # before a path or a module's name
         | (?![LETTERS-])(?:
@@ -36,18 +37,18 @@ _HINT = re.compile(
 )
 # In a string of words, which may be a list: what is before it, backwards, and behind it.
 _LONGEST_LIST = 400
-_IN_LIST = re.compile(rb"tests(?=[\w\s,;:|/.*\\-]{0,400}[\"'])")
-_IN_LIST_BEFORE = re.compile(rb"[\w\s,;:|/.*\\-]*[\"']")
-_LIST = re.compile(r"[\s,;:|\\]*(?:[\w./*-]*[\w/*-](?:[\s,;:|\\]+|\Z)){2,}")
+_IN_LIST = regex(rb"tests(?=[\w\s,;:|/.*\\-]{0,400}[\"'])")
+_IN_LIST_BEFORE = regex(rb"[\w\s,;:|/.*\\-]*[\"']")
+_LIST = regex(r"[\s,;:|\\]*(?:[\w./*-]*[\w/*-](?:[\s,;:|\\]+|\Z)){2,}")
 # Behind these, a word begins: a placeholder of % and an escape.
-_JOINT = re.compile(r"(?:\\[a-zA-Z0]|%(?:\(\w{0,80}\))?[-#0 +.\d]{0,9}[a-zA-Z])\Z")
+_JOINT = regex(r"(?:\\[a-zA-Z0]|%(?:\(\w{0,80}\))?[-#0 +.\d]{0,9}[a-zA-Z])\Z")
 # The ways of a module to its own folder, or to that of a package.
 _HERE = (
     *(b"__file__", b"__path__", b"resources", b"find_spec", b"getfile", b"getsourcefile"),
     *(b"iter_modules", b"walk_packages"),
 )
 _LISTING = (b"_modules", b"_packages", b"listdir", b"scandir", b"iterdir", b"walk", b"glob", b"contents")
-_LISTS = re.compile(
+_LISTS = regex(
     rb"\b(?:iter_modules|walk_packages|find_modules|listdir|f?walk|scandir|iterdir|r?glob|iglob|contents)\b"
     rb"(?=[ ]?\(|[ ]as\b)"
 )
@@ -57,41 +58,39 @@ _IMPORTS = (
     *(b"__import__", b"exec(", b"run_path", b"load_source"),
 )
 _FINDS = (b"_modules(", b"_packages(", b"dir(", b"walk(", b"glob(", b"contents(")
-_FINDS_MODULES = re.compile(
+_FINDS_MODULES = regex(
     rb"\b(?:iter_modules|walk_packages|find_modules|listdir|scandir|iterdir|os\.f?walk|resources\.contents)\("
     rb"|\bfor \w{1,40}, ?\w{1,40}, ?\w{1,40} in [^\n]{0,100}?walk\("
     rb"|\b[ir]?glob\([^\n]{0,200}?(?:\.py|(?<!\.)\*)[\"']"
 )
-_IMPORT = re.compile(
+_IMPORT = regex(
     rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]*(\([^()]*\)|[^\n]*)|import[ \t]+([^\n]*))", re.MULTILINE
 )
-_DOTTED = re.compile(r"[A-Za-z_][\w.]*")
+_DOTTED = regex(r"[A-Za-z_][\w.]*")
 _COPYING = (b"copy", b"make_archive")
-_COPIES = re.compile(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")
-_RUNS = re.compile(
-    rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(|[\"']unittest[\"']"
-)
+_COPIES = regex(rb"\b(?:copytree|copyfile|copy2|shutil\.copy|make_archive)\b")
+_RUNS = regex(rb"\b(?:TestLoader|defaultTestLoader|TextTestRunner|loadTestsFrom\w+)\b|\.discover\(|[\"']unittest[\"']")
 # In a script: a program that finds and runs tests by itself.
-_RUNNER = re.compile(rb"\b(?:unittest|pytest|py\.test|nose2?)\b")
-_TEST_MODULE = re.compile(r"test_|\w*_tests?\Z|conftest\Z")
+_RUNNER = regex(rb"\b(?:unittest|pytest|py\.test|nose2?)\b")
+_TEST_MODULE = regex(r"test_|\w*_tests?\Z|conftest\Z")
 _PATTERNS = (b"test_*", b"test*", b"_test.py", b"_tests.py")
-_BINARY = re.compile(rb"(?<=[./\\])tests")
+_BINARY = regex(rb"(?<=[./\\])tests")
 # The folder in front of a folder of tests, in a path.
-_PARENT = re.compile(r"([\w-]{1,100})[/\\]+\Z")
-_TEST_FILES = re.compile(r"(?:^|[/\\])(?:test_?\*|\*_tests?\.py)")
-_NAMES_TEST = re.compile(r"(?:^|[./\\])(?:test_\w{1,80}|\w{1,80}_test)\.py\Z")
-_UP = re.compile(rb"\.parents?\b[ ]?[.\[]|dirname\([ \w.]{0,40}dirname|[\"']\.\.|\bpardir\b|_UP\b")
-_OF_PACKAGE = re.compile(rb"(?<![\w.])([A-Za-z_]\w{0,80})\.__(?:file|path)__")
-_ALIAS = re.compile(rb"import[ \t]+([\w.]{1,255})[ \t]+as[ \t]+(\w{1,80})")
-_PACKAGE = re.compile(
+_PARENT = regex(r"([\w-]{1,100})[/\\]+\Z")
+_TEST_FILES = regex(r"(?:^|[/\\])(?:test_?\*|\*_tests?\.py)")
+_NAMES_TEST = regex(r"(?:^|[./\\])(?:test_\w{1,80}|\w{1,80}_test)\.py\Z")
+_UP = regex(rb"\.parents?\b[ ]?[.\[]|dirname\([ \w.]{0,40}dirname|[\"']\.\.|\bpardir\b|_UP\b")
+_OF_PACKAGE = regex(rb"(?<![\w.])([A-Za-z_]\w{0,80})\.__(?:file|path)__")
+_ALIAS = regex(rb"import[ \t]+([\w.]{1,255})[ \t]+as[ \t]+(\w{1,80})")
+_PACKAGE = regex(
     rb"\b(?:files|contents|import_module|__import__|find_spec|get_data|PackageLoader|resource_\w{1,20})\("
     rb"\s{0,40}[\"']([\w.]{1,255})[\"']"
 )
-_FOLDER = re.compile(r"[A-Za-z_][\w/-]{0,100}")
-_WORDS = re.compile(r"\w+")
-_NAME_PART = re.compile(r"[\w.]*")
+_FOLDER = regex(r"[A-Za-z_][\w/-]{0,100}")
+_WORDS = regex(r"\w+")
+_NAME_PART = regex(r"[\w.]*")
 # What ends the literal part of a path: a placeholder, a wildcard, white space, or a delimiter of some other syntax.
-_PATH_END = re.compile(r"[*?\[{%<$\s\"'|;,()]")
+_PATH_END = regex(r"[*?\[{%<$\s\"'|;,()]")
 
 
 def uses(source: bytes, path: str) -> Uses:

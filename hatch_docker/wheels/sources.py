@@ -13,16 +13,18 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Set
 
+from hatch_docker.support.patterns import regex
+
 SOURCES = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".f", ".f90", ".for")
 STATIC = ".a"
 
-_LIBRARY = re.compile(r"\.(?:so(?:\.\d[^/]*)?|pyd)$")
-_SUFFIX = re.compile(rb"\.(?:c|cc|cpp|cxx|pyx|f|f90|for|a)\b")
+_LIBRARY = regex(r"\.(?:so(?:\.\d[^/]*)?|pyd)$")
+_SUFFIX = regex(rb"\.(?:c|cc|cpp|cxx|pyx|f|f90|for|a)\b")
 # In other wheels, only the end of a string counts: `.c` is a common attribute.
-_QUOTED = re.compile(rb"\.(?:c|cc|cpp|cxx|pyx|f|f90|for|a)\\?[\"']")
-_STEM = re.compile(rb"[\w.+*?%{}\]-]*")
+_QUOTED = regex(rb"\.(?:c|cc|cpp|cxx|pyx|f|f90|for|a)\\?[\"']")
+_STEM = regex(rb"[\w.+*?%{}\]-]*")
 _LONGEST = 255
-_WILD = re.compile(r"[*?%{}\]]")
+_WILD = regex(r"[*?%{}\]]")
 
 
 def built_files(paths: Iterable[str]) -> set[str]:

@@ -14,19 +14,20 @@ import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.findings import Suite, test_directory
 from hatch_docker.wheels.scan import imported_names, loads_modules
 
-_NAMED = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
-_DEFINES = re.compile(
+_NAMED = regex(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
+_DEFINES = regex(
     rb"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+_*(?:[tT]est|\w{1,80}Tests?(?:Case)?\b)|TestCase\b", re.MULTILINE
 )
-_ASSERTS = re.compile(rb"\bassert|\bpytest\b|\bunittest\b|\.fail\(|\braises\b")
-_PART = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_MODULE = re.compile(r"\.(?:py|pyc|pyd|so)$")
-_DOCSTRING = re.compile(rb"""\A\s*(?:\#[^\n]*\n\s*)*[rRuU]?(?:"{3}.*?"{3}|'{3}.*?'{3})""", re.DOTALL | re.VERBOSE)
+_ASSERTS = regex(rb"\bassert|\bpytest\b|\bunittest\b|\.fail\(|\braises\b")
+_PART = regex(r"[A-Za-z_][A-Za-z0-9_]*")
+_MODULE = regex(r"\.(?:py|pyc|pyd|so)$")
+_DOCSTRING = regex(rb"""\A\s*(?:\#[^\n]*\n\s*)*[rRuU]?(?:"{3}.*?"{3}|'{3}.*?'{3})""", re.DOTALL | re.VERBOSE)
 # A line of a module that only imports and documents: it begins none of these statements.
-_IDLE = re.compile(rb"(?:[\s#\"')\]}]|(?:from|import)\b|__\w+__\b|$)")
+_IDLE = regex(rb"(?:[\s#\"')\]}]|(?:from|import)\b|__\w+__\b|$)")
 DEEPEST = 20  # folders around a suite, far above real ones
 _READABLE = 4 << 20
 

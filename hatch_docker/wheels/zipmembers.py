@@ -8,7 +8,6 @@ directory. So are compression methods other than stored and deflated.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import struct
 import threading
@@ -25,6 +24,7 @@ from isal import isal_zlib
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Deflated, Plain
 from hatch_docker.support.paths import parents
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.distinfo import BROKEN, LONGEST_NAME
 
 # The limit in bytes of members that are read into memory: metadata, modules to scan, scripts to rewrite.
@@ -37,7 +37,7 @@ _LONGEST_PATH = 3800
 _DEEPEST = 128
 
 # Paths that leave the directory that they are unpacked into, on any system, and whiteouts (image-spec, layer.md).
-_UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)(?:\.{0,2}(?:/|$)|\.wh\.)")
+_UNSAFE = regex(r"^[A-Za-z]:|[\\\x00-\x1f\x7f]|(?:^|/)(?:\.{0,2}(?:/|$)|\.wh\.)")
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _SIZES_FOLLOW, _UTF8 = 0x1, 0x8, 0x800
 _ZIP64 = 0xFFFFFFFF

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from hatch_docker.session import Session
 from hatch_docker.support import room
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.documents import BLOBS
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.room import Entry
 from hatch_docker.support.terminal import human
 
@@ -28,7 +28,7 @@ _NAMING: Mapping[str, str] = {
     **dict.fromkeys(("layers", "own-layers", "debian-layers", "system-layers", "packages", "pruned-bases"), "layers"),
     **dict.fromkeys(("compiled", "own-wheels", "tree-wheels", "tree-sdists", "git"), "built"),
 }
-_DIGEST = re.compile(rb"(sha\d+):([0-9a-f]{64,128})")
+_DIGEST = regex(rb"(sha\d+):([0-9a-f]{64,128})")
 # In bytes: no manifest is larger.
 _LARGEST_MANIFEST = 4 << 20
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from hatch_docker.config import Option, check_options, fail, gather, set_option
 from hatch_docker.session import RunOptions
+from hatch_docker.support.patterns import regex
 
 # A prefix of an annotation's key, as in buildx: a list of types, which may have a platform.
-_TYPED = re.compile(r"((?:[a-z-]+(?:\[[^\]]*\])?,?)+):(.*)", re.DOTALL)
+_TYPED = regex(r"((?:[a-z-]+(?:\[[^\]]*\])?,?)+):(.*)", re.DOTALL)
 _ANNOTATED = {"manifest": "manifest-annotations", "index": "index-annotations"}
 
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 _HASH_BASED, _CHECK_SOURCE = 0b1, 0b10
-_INTEGER = re.compile(r"[ \t\n\r\f\v]*([+-]?[0-9]+)")
+_INTEGER = regex(r"[ \t\n\r\f\v]*([+-]?[0-9]+)")
 _MAX_INT = (1 << 31) - 1
 
 

@@ -5,13 +5,13 @@ The output comes from a program of the base image, so it is not trusted.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import readable
 from hatch_docker.image.bytecode.compiler import Code, Source
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 if TYPE_CHECKING:
     from hatch_docker.base.target import TargetPython
@@ -23,7 +23,7 @@ LARGEST_OUTPUT = 1 << 30
 _HASH = 8
 _CODE = (b"c", b"\xe3")
 # Two bytes that count the versions of the format, and a line end that no text transfer keeps.
-_MAGIC = re.compile(r"[0-9a-f]{4}0d0a")
+_MAGIC = regex(r"[0-9a-f]{4}0d0a")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from hatch_docker.base.target import TargetPython
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 from hatch_docker.wheels.prepare import PreparedWheel
 
 # A module that the import system finds below a directory of sys.path: no part of its path has a dot or a hyphen. Parts
@@ -16,7 +16,7 @@ from hatch_docker.wheels.prepare import PreparedWheel
 # examined: what is an identifier depends on the version of Unicode. The set names what is not in a part: a range up
 # to the last character of Unicode takes milliseconds to compile.
 _PART = r"[^\x00-/:-@\[-^`{-\x7f]+"
-_MODULE = re.compile(rf"(?:{_PART}/)*{_PART}\.py")
+_MODULE = regex(rf"(?:{_PART}/)*{_PART}\.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

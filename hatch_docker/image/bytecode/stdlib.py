@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from hatch_docker.base.image import Base
@@ -10,9 +9,10 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.image.bytecode.compiler import Source
 from hatch_docker.oci.filesystem import Node
 from hatch_docker.services import Services
+from hatch_docker.support.patterns import regex
 
-_SITE = re.compile(r"(?:site|dist)-packages/")
-_MODULE = re.compile(r"(?:[0-9A-Za-z_-]+/)*[0-9A-Za-z_-]+\.py")
+_SITE = regex(r"(?:site|dist)-packages/")
+_MODULE = regex(r"(?:[0-9A-Za-z_-]+/)*[0-9A-Za-z_-]+\.py")
 _HASH_BASED = 0b1
 _MASK = 0xFFFFFFFF
 

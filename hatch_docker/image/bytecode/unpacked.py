@@ -24,6 +24,7 @@ from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge
 from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.elf import Library, program_interpreter, read_library_at
+from hatch_docker.support.patterns import regex
 
 # What an interpreter loads to start, and to read sources: codecs with what these import, and the names of characters.
 # It looks for its library where `os` is.
@@ -34,7 +35,7 @@ _MODULES = (
 _EXTENSIONS = r"lib-dynload/(?:unicodedata|_multibytecodec|_codecs_[a-z0-9]+)\.[^/]*so"
 _PASSES = 6
 _MOST_LIBRARIES = 100
-_PART = re.compile(r"[^/\0]{1,255}")
+_PART = regex(r"[^/\0]{1,255}")
 
 
 def stdlib_of(files: Filesystem, python: TargetPython) -> str:

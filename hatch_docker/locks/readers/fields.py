@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,12 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.index.credentials import expand_login
 from hatch_docker.locks.model import MARKER_ERRORS, evaluate
+from hatch_docker.support.patterns import regex
 
 Table = Mapping[str, Any]
 
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
-_EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
+_VARIABLE = regex(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+_EXTRA = regex(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
 
 
 @contextlib.contextmanager

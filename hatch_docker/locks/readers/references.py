@@ -22,15 +22,16 @@ from hatch_docker.errors import LockError
 from hatch_docker.locks.model import parse_filename
 from hatch_docker.support import toml
 from hatch_docker.support.dataclasses import dataclass, field, replace
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.redaction import redact
 from hatch_docker.support.regular import open_regular, read_regular
 from hatch_docker.support.streams import file_digest
 
-_NAMED = re.compile(r"([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9])\s*(?:\[[^\]]*\])?\s*@\s*(\S.*)", re.DOTALL)
-_URL = re.compile(r"(?:(git|hg|svn|bzr)(?:\+[a-z]+)?|https?|ftp|file):", re.IGNORECASE)
-_EXTRAS = re.compile(r"\s*\[[^\]]*\]$")
-_ARCHIVE = re.compile(r"\.(whl|zip|tar|t?gz|tbz|txz|tlz|tar\.(bz2|xz|lz|lzma))$", re.IGNORECASE)
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
+_NAMED = regex(r"([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9])\s*(?:\[[^\]]*\])?\s*@\s*(\S.*)", re.DOTALL)
+_URL = regex(r"(?:(git|hg|svn|bzr)(?:\+[a-z]+)?|https?|ftp|file):", re.IGNORECASE)
+_EXTRAS = regex(r"\s*\[[^\]]*\]$")
+_ARCHIVE = regex(r"\.(whl|zip|tar|t?gz|tbz|txz|tlz|tar\.(bz2|xz|lz|lzma))$", re.IGNORECASE)
+_COMMIT = regex(r"[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
 _STRONG = ("sha256", "sha384", "sha512")
 
 

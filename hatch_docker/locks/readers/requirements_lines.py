@@ -15,12 +15,13 @@ from urllib.request import url2pathname
 from hatch_docker.errors import LockError
 from hatch_docker.locks.encoding import decoded
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.patterns import regex
 
-_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_QUOTED = re.compile(r"['\"\\]")
-_BLANK = re.compile(r"[ \t\r\n]+")
-_SCHEME = re.compile(r"(https?|file):", re.IGNORECASE)
+_COMMENT = regex(r"(?:^|(?<=\s))#.*$")
+_VARIABLE = regex(r"\$\{([A-Z0-9_]+)\}")
+_QUOTED = regex(r"['\"\\]")
+_BLANK = regex(r"[ \t\r\n]+")
+_SCHEME = regex(r"(https?|file):", re.IGNORECASE)
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 
 # Files in one another, and all files that one reads. pip and uv have no limits, and end by their memory.

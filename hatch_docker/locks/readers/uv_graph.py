@@ -8,7 +8,6 @@ of all active ones, so the graph is walked until no walk adds to the set.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
@@ -20,10 +19,11 @@ from hatch_docker.base.target import TargetPython
 from hatch_docker.errors import LockError
 from hatch_docker.locks.model import InstallRequest, evaluate
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 Table = Mapping[str, Any]
 
-_EXTRA = re.compile(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
+_EXTRA = regex(r"\bextra\s*(==|!=)\s*(?P<quote>['\"])(?P<name>[^'\"]*)(?P=quote)")
 # The kinds of source that are local directories.
 LOCAL = ("virtual", "editable", "directory")
 

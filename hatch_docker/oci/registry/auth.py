@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,11 @@ from typing import Any
 
 from hatch_docker.oci.reference import DOCKER_HUB
 from hatch_docker.support.dataclasses import dataclass, field, replace
+from hatch_docker.support.patterns import regex
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = ("index.docker.io", "registry-1.docker.io")
-_HELPER_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_HELPER_NAME = regex(r"[A-Za-z0-9._-]+")
 _HELPER_SECONDS = 30
 # The user name that a helper returns if the secret is an OAuth2 refresh token.
 _TOKEN_USER = "<token>"  # noqa: S105 (the protocol's word)

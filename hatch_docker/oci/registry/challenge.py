@@ -14,10 +14,11 @@ from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci import spec
 from hatch_docker.oci.registry.auth import Credential
 from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.patterns import regex
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 (RFC 9110's word)
-_PART = re.compile(rf'({_TOKEN})(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?', re.DOTALL)
-_SENDABLE = re.compile(r"[\x21-\x7e]+")
+_PART = regex(rf'({_TOKEN})(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?', re.DOTALL)
+_SENDABLE = regex(r"[\x21-\x7e]+")
 _CLIENT = "hatch-docker"
 
 

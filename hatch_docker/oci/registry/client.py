@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +16,7 @@ from hatch_docker.oci.registry.session import Access, Answer, Request, Session
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
+from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _SILENT = Progress()
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
-_LENGTH = re.compile(r"[0-9]{1,9}")
+_SHA256 = regex(r"sha256:[0-9a-f]{64}")
+_LENGTH = regex(r"[0-9]{1,9}")
 _T = TypeVar("_T")
 Known = Callable[[str], "bytes | None"]
 # The repository that has a blob, by its digest, as far as that is known.

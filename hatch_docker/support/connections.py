@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import io
 import math
+import os
 import random
 import socket
 import ssl
@@ -14,7 +16,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import truststore
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import ConnectionPool
@@ -104,8 +105,27 @@ def is_too_long(response: urllib3.BaseHTTPResponse) -> bool:
 def connect(proxy: str, ca_file: str) -> urllib3.PoolManager:
     """The connections through a proxy, empty for none; `ca_file` is trusted besides the system's authorities.
 
-    Raises NetworkError if that cannot be read.
+    The first connection with TLS raises NetworkError if that cannot be read.
     """
+    if not proxy:
+        return _patient(urllib3.PoolManager(maxsize=16, ca_certs=ca_file))
+    user = urlsplit(proxy)
+    auth = {}
+    if user.username:
+        auth = urllib3.make_headers(proxy_basic_auth=f"{unquote(user.username)}:{unquote(user.password or '')}")
+    return _patient(urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ca_certs=ca_file))
+
+
+def _of_system() -> dict[str, str]:
+    """The variables by which OpenSSL finds the system's authorities."""
+    return {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+
+
+@functools.cache
+def _authorities(ca_file: str, **_system: str) -> ssl.SSLContext:
+    """What all connections with TLS share, since reading the authorities takes 30 ms."""
+    import truststore
+
     # On Linux, OpenSSL trusts SSL_CERT_FILE by default; on macOS and Windows, the system's store is used.
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -117,13 +137,7 @@ def connect(proxy: str, ca_file: str) -> urllib3.PoolManager:
             place=ca_file,
             hint="PIP_CERT, REQUESTS_CA_BUNDLE or pip's 'cert' setting names that file",
         ) from None
-    if not proxy:
-        return _patient(urllib3.PoolManager(maxsize=16, ssl_context=context))
-    user = urlsplit(proxy)
-    auth = {}
-    if user.username:
-        auth = urllib3.make_headers(proxy_basic_auth=f"{unquote(user.username)}:{unquote(user.password or '')}")
-    return _patient(urllib3.ProxyManager(proxy, proxy_headers=auth, maxsize=16, ssl_context=context))
+    return context
 
 
 class Limits(urllib3.Timeout):
@@ -314,9 +328,12 @@ class _Pool(urllib3.HTTPConnectionPool):
 
 
 class _SecurePool(_Pool, urllib3.HTTPSConnectionPool):
-    """`_Pool` with TLS."""
+    """`_Pool` with TLS. `ca_certs` is trusted besides the system's authorities."""
 
     ConnectionCls = _SteadySecure
+
+    def __init__(self, *args: Any, ca_certs: str = "", **options: Any) -> None:
+        super().__init__(*args, ssl_context=_authorities(ca_certs, **_of_system()), **options)
 
 
 def _patient(manager: urllib3.PoolManager) -> urllib3.PoolManager:

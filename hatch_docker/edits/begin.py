@@ -30,13 +30,15 @@ class UnsafeError(Exception):
 class Begun:
     """An edit: the new `contents` of members of the project's wheel, and the SHA-256 of the earlier ones.
 
-    `compiled` waits for the .pyc files of modules, by member, and `answered` for whether registries answer as they did.
+    `compiled` waits for the .pyc files of modules, by member, `answered` for whether registries answer as they did, and
+    `pushed` for whether they still have the earlier image.
     """
 
     contents: Mapping[str, bytes]
     earlier: Mapping[str, str]
     compiled: Callable[[], Mapping[str, bytes | None]]
     answered: Callable[[], bool]
+    pushed: Callable[[], bool]
 
 
 def begin(stamp: Stamp) -> Begun:
@@ -46,13 +48,14 @@ def begin(stamp: Stamp) -> Begun:
     if not members.keys() >= stamp.changes.keys():
         raise UnsafeError
     contents = {members[path]: _read(path, now) for path, (_, now) in stamp.changes.items()}
-    # The engine's answer is about the earlier image, and so are those of what was pushed.
-    asked = {**stamp.document["asked"], "images": {}, "pushed": {}}
+    # The engine's answer is about the earlier image.
+    asked = {**stamp.document["asked"], "images": {}}
     return Begun(
         contents=contents,
         earlier={members[path]: before for path, (before, _) in stamp.changes.items()},
         compiled=begun(partial(_compiled, edits, contents, stamp.folder)),
-        answered=begun(partial(still_answered, asked, os.environ)),
+        answered=begun(partial(still_answered, {**asked, "pushed": {}}, os.environ)),
+        pushed=begun(partial(still_answered, {**asked, "tags": {}}, os.environ)),
     )
 
 

@@ -45,7 +45,7 @@ def _terminal(console: Console, mode: ProgressMode) -> Terminal:
 
 def _finish(stamp: Stamp, record: EditRecord, begun: Begun, cache: Cache, terminal: Terminal) -> str:
     asked = stamp.document["asked"]
-    outputs = open_outputs(record, asked, os.environ, terminal)
+    outputs = open_outputs(record, asked, begun.pushed, os.environ, terminal)
     made = make(record, begun, cache)
     terminal.repeat(record.message.notes)
     for write in outputs:

@@ -18,10 +18,13 @@ Write = Callable[[Image], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opening:
-    """What outputs are opened with: what is recorded of them, and the build's questions (`stamps.values.Asked`)."""
+    """What outputs are opened with: what is recorded of them, the build's questions (`stamps.values.Asked`), and
+    whether registries still have the image that was `pushed`.
+    """
 
     record: EditRecord
     asked: Mapping[str, Any]
+    pushed: Callable[[], bool]
     environ: Mapping[str, str]
     progress: Progress
 
@@ -32,10 +35,14 @@ class _Opening:
 
 
 def open_outputs(
-    record: EditRecord, asked: Mapping[str, Any], environ: Mapping[str, str], progress: Progress
+    record: EditRecord,
+    asked: Mapping[str, Any],
+    pushed: Callable[[], bool],
+    environ: Mapping[str, str],
+    progress: Progress,
 ) -> list[Write]:
     """Connect to where the outputs go; each function writes an image, and raises HatchDockerError, as this does."""
-    opening = _Opening(record=record, asked=asked, environ=environ, progress=progress)
+    opening = _Opening(record=record, asked=asked, pushed=pushed, environ=environ, progress=progress)
     return [_OUTPUTS[name](opening, path) for name, path in record.output.outputs]
 
 
@@ -56,15 +63,14 @@ def _engine(opening: _Opening, _path: str) -> Write:
 def _registry(opening: _Opening, _path: str) -> Write:
     # The first request would import it, when nothing is left to wait for.
     import hatch_docker.support.connections  # noqa: F401
-    from hatch_docker.stamps.questions import registry_of, still_answered
+    from hatch_docker.stamps.questions import registry_of
 
     record, origin, network = opening.record, opening.record.output.origin, opening.asked["network"]
     registry = registry_of(network, opening.environ, network["mirrors"])
     layers = Manifest.from_json(record.image.manifest).layers
     kept = [each for number, each in enumerate(layers) if number not in (record.image.own, record.image.code)]
     # If the tags still name the image that was pushed, the registries have what it is made of.
-    is_there = still_answered({**opening.asked, "images": {}, "tags": {}}, opening.environ)
-    (registry.assume if is_there else registry.expect)(opening.references, kept)
+    (registry.assume if opening.pushed() else registry.expect)(opening.references, kept)
 
     def push(image: Image) -> None:
         registry.push(

@@ -39,7 +39,7 @@ from hatch_docker.wheels.facts import WheelFacts
 from hatch_docker.wheels.prepare import PreparedWheel
 
 VENV = "app/.venv"
-SMALL, BIG = 10_000, 2_000_000
+SMALL, MEDIUM, BIG = 10_000, 300_000, 2_000_000
 
 
 @functools.cache
@@ -150,19 +150,27 @@ class TestGrouping:
         after = set(names(group([*prepared, wheel(sizes, "zzzz", size)], budget)))
         # The group that it joins. If it takes the layer of another big wheel: that layer, and the group that the other
         # wheel joins.
-        assert len(before - after) <= (1 if size == SMALL else 2)
-        if size == BIG and ("zzzz",) in after and len(after) == len(before) + 1:
+        if len(before - after) > (1 if size == SMALL else 2):
+            # There are more groups now: parts of the former.
+            moved = {"zzzz", *(name for part in before if len(part) == 1 for name in part)}
+            assert all(any({*part} - moved <= {*former} for former in before) for part in after)
+        elif size == BIG and ("zzzz",) in after and len(after) == len(before) + 1:
             assert before < after
 
     @given(wheels=_wheels, budget=_budgets, other=_wheels)
-    def test_small_wheel_is_in_the_same_group_in_every_project(
+    def test_groups_of_a_larger_project_are_those_of_a_smaller_one_or_parts_of_them(
         self, sizes: Path, wheels: dict[str, int], budget: int, other: dict[str, int]
     ) -> None:
-        small = dict.fromkeys([*wheels, *other], SMALL)
-        whole = names(group([wheel(sizes, name, size) for name, size in small.items()], budget))
-        some = names(group([wheel(sizes, name, SMALL) for name in wheels], budget))
-        together = [tuple(name for name in part if name in wheels) for part in whole]
-        assert some == [part for part in together if part]
+        whole = names(group([wheel(sizes, name, MEDIUM) for name in {*wheels, *other}], budget))
+        some = names(group([wheel(sizes, name, MEDIUM) for name in wheels], budget))
+        together = {tuple(name for name in part if name in wheels) for part in whole} - {()}
+        assert all(any({*part} <= {*group} for group in some) for part in together)
+        if MEDIUM * len(wheels) >= 8_000_000:
+            assert together == {*some}
+
+    def test_groups_have_the_size_of_a_big_wheel_if_there_are_several(self) -> None:
+        found = [len(distribute({f"p{number}": MEDIUM for number in range(count)}, 40)) for count in (1, 6, 8, 16, 99)]
+        assert found == [1, 1, 2, 4, 8]
 
     def test_big_wheels_have_their_own_layers_below_the_groups(self, sizes: Path) -> None:
         prepared = [wheel(sizes, name, size) for name, size in {"z": BIG, "a": SMALL, "m": 3 * BIG, "b": SMALL}.items()]
@@ -180,7 +188,7 @@ class TestGrouping:
         assert names(group(prepared, 1)) == [("a", "b", "c", "d")]
 
     def test_normalizes_names(self, sizes: Path) -> None:
-        many = [wheel(sizes, f"p{number}", SMALL) for number in range(20)]
+        many = [wheel(sizes, f"p{number}", MEDIUM) for number in range(99)]
         for old, new in (("Flask", "flask"), ("ruamel.yaml", "ruamel-yaml")):
             parts = [names(group([*many, wheel(sizes, name, SMALL)], 40)) for name in (old, new)]
             assert [sorted(set(part) - {old, new}) for part in parts[0]] == [

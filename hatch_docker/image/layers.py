@@ -27,8 +27,9 @@ from hatch_docker.wheels.wheelfile import WheelFile
 
 # Part of the cache key: raise it when the layout of a wheel in a layer changes.
 LAYOUT = 2
-# A wheel of this size (bytes, zipped) gets its own layer. From about there, one more request to a registry costs less
-# than to upload the wheel again because another one in its group has changed.
+# A wheel of this size (bytes, zipped) gets its own layer, and a group has at least this size if there are several. From
+# about there, one more request to a registry, and one more layer in an engine, cost less than to upload the wheel again
+# because another one in its group has changed.
 _BIG = 1_000_000
 _GROUPS = 8
 # The kinds of cached layers: of packages, and of what changes with each version of the project.
@@ -114,24 +115,32 @@ def budget_of(most: int, demand: Demand, place: str) -> Budget:
 def distribute(sizes: Mapping[str, int], budget: int) -> list[Group]:
     """Distribute wheels, given their names and sizes, over at most `budget` layers, the lowest first.
 
-    Big wheels get a layer of their own, the biggest first if the budget is small; the others share groups. A group
-    follows from the name alone, so that a new dependency changes one group. If there are layers left, the largest
+    Big wheels get a layer of their own, the biggest first if the budget is small; the others share groups, as many as
+    have the size of a big wheel each, by powers of two. Among these, a group follows from the name alone, so that a new
+    dependency changes one group; twice as many groups are halves of the former. If there are layers left, the largest
     wheels get several.
 
     An engine unpacks a layer again if one below it has changed. So big wheels are lower, by powers of two: another
     version, a little larger, stays where it is. The groups, of which each has many wheels that may change, are on top.
     """
-    groups = max(1, min(_GROUPS, budget - 1))
+    most = max(1, min(_GROUPS, budget - 1))
     by_size = sorted(sizes, key=lambda name: (-sizes[name], name))
-    alone = [name for name in by_size[: max(0, budget - groups)] if sizes[name] >= _BIG]
+    alone = [name for name in by_size[: max(0, budget - most)] if sizes[name] >= _BIG]
+    small = sizes.keys() - set(alone)
+    groups = _power_of_two(min(most, sum(sizes[name] for name in small) // _BIG))
     pieces = _pieces({name: sizes[name] for name in alone}, budget - groups - len(alone))
     shared: dict[int, list[str]] = {}
-    for name in sorted(sizes.keys() - set(alone)):
+    for name in sorted(small):
         shared.setdefault(hashlib.sha256(name.encode()).digest()[0] % groups, []).append(name)
     return [
         *(Group(names=(name,), pieces=pieces[name]) for name in sorted(alone, key=lambda name: _place(sizes, name))),
         *(Group(names=tuple(shared[number])) for number in sorted(shared)),
     ]
+
+
+def _power_of_two(number: int) -> int:
+    """The largest power of two that is not more than a number, at least 1."""
+    return 1 << max(0, number.bit_length() - 1)
 
 
 def _pieces(sizes: Mapping[str, int], left: int) -> dict[str, int]:

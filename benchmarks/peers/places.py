@@ -19,14 +19,15 @@ from .processes import Command
 class Setting:
     """What all places share: directories, addresses and options.
 
-    `warm` is a cache of hatch-docker that has only the base; `bases` is the address of a registry with versions of the
-    base and with the image of uv; `mirror` that of Docker Hub's mirror, if any. `present` are the images that engines
-    keep.
+    `warm` is a cache of hatch-docker that has only the base, `used` one that also has what the first image on it made,
+    the bytecode of its standard library; `bases` is the address of a registry with versions of the base and with the
+    image of uv; `mirror` that of Docker Hub's mirror, if any. `present` are the images that engines keep.
     """
 
     scratch: Path
     projects: Projects
     warm: Path
+    used: Path
     bases: str
     mirror: str
     present: tuple[str, ...]
@@ -117,12 +118,12 @@ class Place:
         self.take(self.setting.projects.base(self.application))
         self.build(build).run()
 
-    def forget(self) -> None:
-        """Start again with an empty project, an empty registry, and caches that have the base."""
+    def forget(self, *, used: bool = False) -> None:
+        """Start again with an empty project, an empty registry, and caches that have the base, if `used` all of it."""
         for name in ("project", "cache", "uv", "registry"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.project.mkdir()
-        shutil.copytree(self.setting.warm, self.folder / "cache")
+        shutil.copytree(self.setting.used if used else self.setting.warm, self.folder / "cache")
         self._serving.close()
         self.registry = self._serving.enter_context(machine.registry(self.folder / "registry"))
         self.to_registry.target = self.registry

@@ -81,6 +81,7 @@ def setting(run: Run, scratch: Path) -> Iterator[Setting]:
             scratch=scratch,
             projects=Projects(scratch / "projects", _ROOT, scratch / "uv"),
             warm=scratch / "warm",
+            used=scratch / "used",
             bases=bases,
             mirror=mirrors.get("docker.io", ""),
             present=(BASE, f"{bases}/uv:latest"),
@@ -92,7 +93,8 @@ def setting(run: Run, scratch: Path) -> Iterator[Setting]:
             if "base" in run.scenarios:
                 for version in range(run.rounds + 2):
                     _push_base(engine, shared, version)
-            _warm(engine, shared)
+            _fill(shared.warm, engine, shared, bytecode=False)
+            _fill(shared.used, engine, shared, bytecode=run.bytecode)
         yield shared
 
 
@@ -127,12 +129,16 @@ def _push_base(engine: Engine, shared: Setting, version: int) -> None:
     engine.docker("build", "--network=host", "--tag", tag, "--push", folder).run()
 
 
-def _warm(engine: Engine, shared: Setting) -> None:
-    """Fill a cache of hatch-docker with the base alone."""
+def _fill(cache: Path, engine: Engine, shared: Setting, *, bytecode: bool) -> None:
+    """Fill a cache of hatch-docker with the base alone, and what `bytecode` needs of it."""
     project = shared.scratch / "empty"
-    project.mkdir()
+    project.mkdir(exist_ok=True)
     (project / "main.py").touch()
-    environ = {**engine.environ, "HATCH_DOCKER_CACHE_DIR": str(shared.warm), "HATCH_DOCKER_BYTECODE": "false"}
+    environ = {
+        **engine.environ,
+        "HATCH_DOCKER_CACHE_DIR": str(cache),
+        "HATCH_DOCKER_BYTECODE": str(bytecode).lower(),
+    }
     program = Path(sys.executable).with_name("hatch-docker")
     arguments = ("build", "--set", "python=3.13", "--output", "type=docker,dest=image.tar")
     Command.of(program, *arguments, cwd=project, environ=environ).run()

@@ -92,9 +92,9 @@ def base_updated(place: Place, number: int) -> Command:
     return place.build(build)
 
 
-def cold(place: Place, _number: int) -> Command:
-    """Only the base and the image of uv are present."""
-    _empty(place)
+def cold(place: Place, _number: int, *, used: bool = False) -> Command:
+    """Only the base and the image of uv are present; if the base was `used`, also the bytecode of its library."""
+    _empty(place, used=used)
     place.take(place.setting.projects.base(place.application))
     return place.build(Build())
 
@@ -114,9 +114,9 @@ def second_project(build: Build, place: Place, _number: int) -> Command:
     return place.build(Build(push=build.push, other=f"{place.application.name}-second"))
 
 
-def _empty(place: Place) -> None:
+def _empty(place: Place, *, used: bool = False) -> None:
     place.engine.forget(*place.setting.present, keep_downloads=False)
-    place.forget()
+    place.forget(used=used)
 
 
 def fresh_machine(build: Build, place: Place, _number: int) -> Command:
@@ -165,6 +165,9 @@ def _each(*ratios: float) -> Mapping[str, Aim]:
 # The order is that of the tables and of the plot.
 SCENARIOS: Mapping[str, Scenario] = {
     "cold": Scenario(title="cold", prepare=cold, group="emptied", counted=True, aims=_each(0.9, 0.8, 0.7)),
+    "cold-used": Scenario(
+        title="cold, not the first image on its base", prepare=partial(cold, used=True), group="emptied"
+    ),
     "relayered": Scenario(title="cold layers, warm downloads", prepare=relayered, group="emptied"),
     "no-op": Scenario(title="nothing changed → load", prepare=no_op, methods=_ALL, counted=True, aims=_same(1.0)),
     "line-load": Scenario(

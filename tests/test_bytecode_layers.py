@@ -163,13 +163,12 @@ class TestLayers:
         assert {name: digest for name, digest in digests(project).items() if "bytecode" not in name} == without
 
     def test_a_changed_wheel_changes_its_two_layers(self, bench: Bench) -> None:
-        noise = bytes(1_100_000)
-        others = [bench.wheel("big", files={"big.bin": noise}, method=0), bench.wheel("delta")]
-        first = project_of(bench, bench.wheel("alpha"), *others)
+        others = [bench.wheel("big", files={"big.bin": bytes(1_100_000)}, method=0), bench.wheel("delta")]
+        large = {"alpha.bin": bytes(1_200_000)}
+        first = project_of(bench, bench.wheel("alpha", files=large, method=0), *others)
         with_bytecode(bench, first)
-        second = bench.project(
-            "second", wheels=[bench.wheel("alpha", files={"more.py": ""}), *others], base=bench.base(BASE)
-        )
+        alpha = bench.wheel("alpha", files={**large, "more.py": ""}, method=0)
+        second = bench.project("second", wheels=[alpha, *others], base=bench.base(BASE))
         with_bytecode(bench, second)
         before, after = digests(first), digests(second)
         assert {name for name in before if before[name] != after[name]} == {"alpha 1.0", "bytecode of alpha"}

@@ -96,7 +96,9 @@ class TestTwoPlatforms:
     def project(self, bench: PlatformBench) -> Path:
         base = bench.base(FakeBase(), FakeBase(architecture="arm64"))
         native = bench.native("fast", "amd64", "arm64")
-        return bench.locked(*native, bench.wheel("alpha"), base=base)
+        # It has a layer of its own.
+        alpha = bench.wheel("alpha", files={"alpha.bin": bytes(1_100_000)}, method=0)
+        return bench.locked(*native, alpha, base=base)
 
     def test_share_layers_of_pure_wheels_and_of_the_project(self, bench: PlatformBench, project: Path) -> None:
         made = bench.several(project, HATCH_DOCKER_MAX_LAYERS="40")

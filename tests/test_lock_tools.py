@@ -13,7 +13,15 @@ from containers import built, environment, tool
 from project_maker import make_project
 from tool_locks import name_index, run
 
-pytestmark = [pytest.mark.network, pytest.mark.debian]
+PYTHON = "{}.{}".format(*sys.version_info)
+# pip locks for the Python that runs it, which the image must have.
+BASES = {"3.11": "debian:bookworm", "3.13": "debian:trixie"}
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.debian,
+    pytest.mark.skipif(PYTHON not in BASES, reason="no release of Debian has this Python"),
+]
 
 DEPENDENCIES = ["charset-normalizer==3.4.4", "requests==2.32.5", "urllib3==2.5.0", "idna==3.11", "certifi==2024.12.14"]
 PIPFILE = """\
@@ -21,7 +29,7 @@ PIPFILE = """\
 {packages}
 
 [requires]
-python_version = "3.11"
+python_version = "{python}"
 """
 
 
@@ -61,7 +69,7 @@ def by_pdm(project: Path) -> str:
 
 def by_pipenv(project: Path) -> str:
     packages = "\n".join(f'{name} = "=={version}"' for name, _, version in (e.partition("==") for e in DEPENDENCIES))
-    (project / "Pipfile").write_text(PIPFILE.format(packages=packages))
+    (project / "Pipfile").write_text(PIPFILE.format(packages=packages, python=PYTHON))
     run("pipenv", "pipenv", "lock", project=project)
     return "Pipfile.lock"
 
@@ -109,7 +117,7 @@ def test_every_tool_gives_the_same_layers(tmp_path: Path, shared_cache: Path) ->
         name="reader",
         dependencies=DEPENDENCIES,
         project='requires-python = ">=3.10,<4"',
-        docker='base = "debian:bookworm"',
+        docker=f'base = "{BASES[PYTHON]}"',
         files={"src/reader/__init__.py": "import requests\n\ndef main():\n    print(requests.__version__)\n"},
     )
     layers = {}

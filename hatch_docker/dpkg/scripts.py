@@ -111,7 +111,7 @@ _CASE = regex(r"\bcase\b[^;]*?\bin\b(.*?)\besac\b")
 _LABELS = regex(r"(?:^|;;)\s*\(?[\w*?.|\"'$@{}\[\]-]+\s*\)")
 _DEFINED = regex(r"^\s*(?:function\s+)?[A-Za-z_][\w-]*\s*\(\s*\)\s*")
 _TRAPPED = regex(r"\b(?:eval|trap)\s+(?:--\s+)?['\"]([^'\"]*)['\"]")
-# What a command may begin with that is none of the known ones; but neither a label of a `case` nor the rest of a text.
+# Beginnings of commands that are not known, and of what is no command: a label of a `case`, or the rest of a text.
 _UNKNOWN = regex(r"[\"']*\$\{?\w|''$|\.{0,2}/")
 _FRAGMENT = regex(r"\S+\)|\S+\s*\)\s|\S+[\"']\s*(?:\]|$)|\S+\s+(?:!?=|-eq|-ne|-l[te]|-g[te])\s")
 _SOURCING = frozenset((".", "source"))

@@ -313,7 +313,7 @@ class Cache:
             yield 0 if alone_here is False or not self._ours else before
 
     def _run(self) -> runs.Run:
-        """The use of the cache by this object, which begins when it is first asked for something."""
+        """The run that uses the cache. It begins with the first call."""
         if self._begun is None:
             with self._beginning:
                 self._begun = self._begun or self._begin()

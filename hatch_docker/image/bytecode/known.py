@@ -63,8 +63,8 @@ class KnownPython:
     def compile(self, files: Path, sources: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
         """The .pyc files, to be checked against their sources, of texts with their paths in the image.
 
-        `files` is the archive; whether it is still what it was is for the caller to see. None stands for what is no
-        module. Raises BytecodeUnavailableError if it does not answer as it did.
+        `files` is the archive, which the caller verifies. None stands for a text that is not a module. Raises
+        BytecodeUnavailableError if the interpreter does not answer as it did.
         """
         try:
             identity = identity_of(self.answer.encode())

@@ -60,7 +60,7 @@ class Registry:
         self.mirrors, self.insecure = dict(mirrors or {}), insecure
         self._presences: dict[Reference, Presence] = {}
         self._unreachable: dict[str, RegistryError] = {}
-        # What tags named when they were asked for: a digest, or nothing.
+        # The digest of each tag when it was asked for; empty if there was no such tag.
         self.answers: dict[str, str] = {}
         for registry, mirror in self.mirrors.items():
             hosts = (registry, mirror.partition("/")[0])

@@ -6,6 +6,7 @@ import gc
 import io
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import _proxy_bypass_macosx_sysconf  # type: ignore[attr-defined]
 
 import pytest
+import truststore
 import urllib3.util.connection
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,9 @@ from hatch_docker.support.redaction import redact, redact_text
 from hatch_docker.support.streams import digest_of
 
 BODY = bytes(range(256)) * 40
+# Certificates.
+DATA = Path(__file__).parent / "data" / "certificates"
+ONE, TWO = DATA / "one.pem", DATA / "two.pem"
 
 Answer = Callable[[BaseHTTPRequestHandler], object]
 
@@ -838,6 +843,27 @@ class TestErrors:
             with pytest.raises(NetworkError, match="certificate authorities cannot be read") as caught:
                 Http(Network(ca_file=str(tmp_path / name))).read("https://index.example/")
             assert caught.value.place.endswith(name)
+
+    def test_the_system_s_certificate_authorities_are_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.platform", "linux")
+        monkeypatch.setenv("SSL_CERT_FILE", str(ONE))
+        contexts = [connections._authorities(ca, **connections._of_system()) for ca in ("", "", str(TWO))]
+        assert [len(each.get_ca_certs()) for each in contexts] == [1, 1, 2]
+        assert contexts[0] is contexts[1]
+        assert contexts[0].verify_mode is ssl.CERT_REQUIRED
+        assert contexts[0].check_hostname
+        # Another file, in one process, is another context.
+        monkeypatch.setenv("SSL_CERT_FILE", str(TWO))
+        assert connections._authorities("", **connections._of_system()) is not contexts[0]
+
+    @pytest.mark.parametrize(("name", "file"), [("linux", None), ("darwin", "/etc/ssl/cert.pem"), ("win32", None)])
+    def test_truststore_finds_the_authorities_elsewhere(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, file: str | None
+    ) -> None:
+        paths = ssl.get_default_verify_paths()._replace(cafile=file)  # type: ignore[arg-type]
+        monkeypatch.setattr("sys.platform", name)
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+        assert isinstance(connections._trusting_the_system(), truststore.SSLContext)
 
     @pytest.mark.parametrize(
         "url",

@@ -121,13 +121,24 @@ def _of_system() -> dict[str, str]:
     return {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
 
 
+def _trusting_the_system() -> ssl.SSLContext:
+    """A context that trusts the authorities of the system: OpenSSL's file, with SSL_CERT_FILE, or the system's store.
+
+    truststore finds any of them, but reads a file again for each connection.
+    """
+    if sys.platform not in ("darwin", "win32") and ssl.get_default_verify_paths().cafile:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_default_verify_paths()
+        return context
+    import truststore
+
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 @functools.cache
 def _authorities(ca_file: str, **_system: str) -> ssl.SSLContext:
     """What all connections with TLS share, since reading the authorities takes 30 ms."""
-    import truststore
-
-    # On Linux, OpenSSL trusts SSL_CERT_FILE by default; on macOS and Windows, the system's store is used.
-    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _trusting_the_system()
     try:
         if ca_file:
             context.load_verify_locations(ca_file)

@@ -79,7 +79,7 @@ def flat(codes: list[list[bytes | None]]) -> list[bytes | None]:
 def install(base: Base, services: Services, folder: Path) -> TargetPython:
     """Make the base's Python a program on the PATH of this machine, started by its own loader."""
     python = base.facts.python
-    frames = answers(archive(base.merged, python, threads=2))
+    frames = answers(archive(base.merged, python, services.cache, threads=2))
     root = folder / "python"
     loader = ""
     for name, content in zip(frames[::2], frames[1::2], strict=True):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,15 @@ class TestPrepareWheels:
         for path in (cache.root / "wheels").iterdir():
             path.write_text(path.read_text().replace('"files"', '"fails"'))
         assert self.prepared(tmp_path, cache) == first
+
+    def test_are_read_after_what_is_to_come_before(self, tmp_path: Path) -> None:
+        own = make_wheel(tmp_path, "app", files={"app.py": ""})
+        content = own.read_bytes()
+        file = own_file(own, "app", "1.0")
+        own.write_bytes(b"nonsense")
+        before = partial(own.write_bytes, content)
+        (wheel,) = prepare_wheels([file], Cache(tmp_path / "cache"), Pruning(prune=[]), threads=1, before=before)
+        assert wheel.facts.name == "app"
 
     def test_error_names_the_invalid_wheel(self, tmp_path: Path) -> None:
         own = make_wheel(tmp_path, "app", files={"app.py": ""})

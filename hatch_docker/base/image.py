@@ -133,7 +133,7 @@ def _read(image: Image, cache: Cache, threads: int, kept: KeptFiles) -> tuple[Ba
 
     # All that follows is made for the first time, by many threads.
     return_memory()
-    merged = read_files(image, kept, threads)
+    merged = read_files(image, kept, cache, threads)
     if linked := files.linked_accounts(merged):
         # Which files these are is known only now, and few images have such links: reading twice is simple.
         again = merge(image.layers, linked.__contains__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -59,12 +59,18 @@ class PreparedWheel:
 
 
 def prepare_wheels(
-    files: Sequence[FetchedFile], cache: Cache, pruning: Pruning, *, own: bool = False, threads: int
+    files: Sequence[FetchedFile],
+    cache: Cache,
+    pruning: Pruning,
+    *,
+    own: bool = False,
+    threads: int,
+    before: Callable[[], object] = bool,
 ) -> list[PreparedWheel]:
     """The wheels in `files`, in their order; the members to prune are chosen for all of them together.
 
-    Files are fetched if their facts are not cached. `own` says that the last is the project's. Raises WheelError for an
-    invalid wheel, and as `fetch_files`.
+    Files are fetched if their facts are not cached. `own` says that the last is the project's. `before` is called when
+    one was fetched, before it is read. Raises WheelError for an invalid wheel, and as `fetch_files`.
     """
     kinds = {file.identity: _OWN if file.artifact.tree and file.artifact.tree.is_local else _KIND for file in files}
     kinds |= {file.identity: _OWN for file in files[-1:] if own}
@@ -73,6 +79,7 @@ def prepare_wheels(
     read = at_most(threads, _facts)
 
     def add(file: FetchedFile) -> None:
+        before()
         facts[file.identity] = read(file, kinds[file.identity], cache)
 
     unknown = {file.identity: file for file in files if file.identity not in facts}

@@ -54,7 +54,7 @@ class CodeMaker:
     """Makes layers of bytecode for a base. `compiler` is called when something is to be compiled.
 
     `ahead` has the parts whose layers were begun, which `layers` waits for; those have `turns`, so that the sources and
-    bytecode of few are in memory.
+    bytecode of few are in memory. `read` is set when no standard library is being read.
     """
 
     base: Base
@@ -62,23 +62,28 @@ class CodeMaker:
     compiler: Callable[[], Compiler]
     services: Services
     turns: threading.Semaphore
+    read: threading.Event = field(default_factory=threading.Event)
     ahead: list[tuple[CodePart, Callable[[], MadeLayer]]] = field(default_factory=list)
 
     @classmethod
     def of(cls, base: Base, options: CodeOptions, compiler: Callable[[], Compiler], services: Services) -> CodeMaker:
         """A maker that has begun nothing."""
         turns = threading.Semaphore(_at_once(services))
-        return cls(base=base, options=options, compiler=compiler, services=services, turns=turns)
+        maker = cls(base=base, options=options, compiler=compiler, services=services, turns=turns)
+        maker.read.set()
+        return maker
 
     def begin_library(self) -> None:
         """Begin the layer of the standard library, which needs no wheel."""
         part = library_code()
+        self.read.clear()
 
         def make() -> MadeLayer:
             try:
                 with self.turns:
                     return self._made_or_cached(part)
             finally:
+                self.read.set()
                 self.services.kept.drop()
 
         self.ahead.append((part, begun(make)))
@@ -144,6 +149,7 @@ class CodeMaker:
         # Sources and bytecode of the standard library come in blocks of some megabytes.
         return_memory()
         library = [*self._library(part.replaced)]
+        self.read.set()
         part = self._on_base(part, library)
         key = code_key(part, self.options, library=_digest(library), texts=texts)
         library += files

@@ -22,6 +22,7 @@ from hatch_docker.image.bytecode.known import LIBRARIES
 from hatch_docker.oci.filesystem import Filesystem, KeptFiles
 from hatch_docker.oci.image import Image
 from hatch_docker.oci.merging import merge
+from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.elf import Library, program_interpreter, read_library_at
 from hatch_docker.support.patterns import regex
@@ -49,12 +50,12 @@ def stdlib_of(files: Filesystem, python: TargetPython) -> str:
     return ""
 
 
-def archive(image: Image, python: TargetPython, *, threads: int, kept: KeptFiles | None = None) -> bytes:
-    """The archive of an image's interpreter; files that are kept are not read again (base.contents).
+def archive(image: Image, python: TargetPython, cache: Cache, *, threads: int, kept: KeptFiles | None = None) -> bytes:
+    """The archive of an image's interpreter; files that are kept or cached are not read again (base.contents).
 
     Raises BytecodeUnavailableError if the interpreter is not complete, ImageError for layers that cannot be read.
     """
-    files = read_files(image, kept or KeptFiles(), threads)
+    files = read_files(image, kept or KeptFiles(), cache, threads)
     wanted: set[str] = set()
     for _ in range(_PASSES):
         closure = _Closure(files, python, library_directories(files, python, image.config))

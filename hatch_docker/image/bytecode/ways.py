@@ -157,7 +157,7 @@ def _stored(base: Base, services: Services) -> Path:
         return store.obtain(str(known.get("archive"))) if known else None
 
     def make() -> Path:
-        data = archive(base.merged, base.facts.python, threads=services.threads, kept=services.kept)
+        data = archive(base.merged, base.facts.python, store, threads=services.threads, kept=services.kept)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         path = store.add([data], digest, what="the base's interpreter")
         store.put(ARCHIVES, key, {"archive": digest})

@@ -8,6 +8,7 @@ import io
 import json
 import marshal
 import platform
+import posixpath
 import sys
 import time
 from collections.abc import Mapping
@@ -196,6 +197,18 @@ class TestLayers:
             layers.append(next(each for each in result_of(project)["layers"] if each["contents"] == [LIBRARY]))
         assert layers[0]["digest"] == layers[1]["digest"]
         assert layers[1]["reused"]
+
+    @pytest.mark.parametrize("tk", ["lib/libtk8.6.so", "lib/libtcl9tk9.0.so", "share/tcltk/tk8.6"])
+    def test_modules_for_tk_are_compiled_where_its_library_is(self, bench: Bench, tk: str) -> None:
+        lib = posixpath.dirname(LIBRARY_FILES[0])
+        modules = [f"{lib}/{name}" for name in ("turtle.py", "tkinter/ttk.py", "idlelib/run.py", "turtledemo/tree.py")]
+        files = {**BASE.files, **dict.fromkeys(modules, b"")}
+        found: list[set[str]] = []
+        for more in ({}, {f"usr/{tk}": b""}):
+            base = FakeBase(python=VERSION, files={**files, **more})
+            project = bench.project(str(len(found)), wheels=[bench.wheel("alpha")], base=bench.base(base))
+            found.append(bytecode_of(with_bytecode(bench, project)))
+        assert found[1] - found[0] == {pyc(path) for path in modules}
 
     def test_are_the_same_for_all_platforms(self, bench: Bench) -> None:
         arm = FakeBase(python=VERSION, architecture="arm64", files=BASE.files)

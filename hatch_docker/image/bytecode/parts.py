@@ -21,7 +21,7 @@ from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import dataclass, replace
 
 # Part of the cache key: raise it if other modules are compiled, or to other bytes.
-FORMAT = 1
+FORMAT = 2
 _APP = "app/"
 
 

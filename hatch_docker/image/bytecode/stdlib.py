@@ -13,6 +13,10 @@ from hatch_docker.support.patterns import regex
 
 _SITE = regex(r"(?:site|dist)-packages/")
 _MODULE = regex(r"(?:[0-9A-Za-z_-]+/)*[0-9A-Za-z_-]+\.py")
+# What cannot be imported, or not used, without the library of Tk, which most images lack; and that library, or its
+# directory of scripts.
+_FOR_TK = regex(r"(?:tkinter|idlelib|turtledemo)/.*|turtle\.py")
+_TK = regex(r"(?:.*/)?(?:lib(?:tcl\d)?tk\d[\d.]*\.so[\d.]*|tk\d+\.\d+)")
 _HASH_BASED = 0b1
 _MASK = 0xFFFFFFFF
 
@@ -20,24 +24,31 @@ _MASK = 0xFFFFFFFF
 def standard_library(base: Base, services: Services, *, optimization: int) -> list[Source]:
     """The modules of the base's standard library that its Python has no valid bytecode for, by path.
 
-    Links are followed in their paths. Raises ImageError for layers that cannot be read.
+    Those for Tk are among them if the base has its library. Links are followed in their paths. Raises ImageError for
+    layers that cannot be read.
     """
     from hatch_docker.base.contents import read_files
     from hatch_docker.image.bytecode.unpacked import stdlib_of
 
     python = base.facts.python
-    files = read_files(base.merged, services.kept, services.threads)
+    files = read_files(base.merged, services.kept, services.cache, services.threads)
     directory = stdlib_of(files, python)
     if not directory:
         return []
     prefix, tag = f"{directory}/", f"cpython-{python.minor.replace('.', '')}"
     level = f".opt-{optimization}" if optimization else ""
     suffix = f".{tag}{level}.pyc"
+    has_tk = any(map(_TK.fullmatch, files.nodes))
+    library = {
+        path: node
+        for path, node in sorted(files.nodes.items())
+        if path.startswith(prefix) and is_library_file(path, python) and _is_importable(path[len(prefix) :])
+    }
     return [
         Source(f"/{path}", node.data)
-        for path, node in sorted(files.nodes.items())
-        if path.startswith(prefix) and node.data is not None and is_library_file(path, python)
-        if _is_importable(path[len(prefix) :]) and not _has_bytecode(files.nodes, path, node, suffix)
+        for path, node in library.items()
+        if node.data is not None and (has_tk or not _FOR_TK.fullmatch(path[len(prefix) :]))
+        if not _has_bytecode(files.nodes, path, node, suffix)
     ]
 
 

@@ -1,6 +1,7 @@
 # The fastest by hand: uv's binary from an image, dependencies synced from the lock with a cache mount, then the sources.
 ARG BASE=python:3.13-slim
 ARG UV=ghcr.io/astral-sh/uv
+ARG LAST=plain
 FROM $UV AS uv
 
 FROM $BASE AS builder
@@ -13,7 +14,14 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     --mount=type=bind,source=pyproject.toml,target=pyproject.toml \
     uv sync --locked --no-install-project --no-dev
 
-FROM $BASE
+FROM $BASE AS plain
+
+# Another base for the last stage, which has bytecode of all that hatch-docker compiles.
+FROM $BASE AS compiled
+RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+    -x '/(site-packages|tkinter|idlelib|turtledemo)/' "$(python -c 'import os; print(os.path.dirname(os.__file__))')"
+
+FROM $LAST
 WORKDIR /app
 COPY --from=builder --chown=65532:65532 /app/.venv /app/.venv
 COPY --chown=65532:65532 src /app/src

@@ -23,6 +23,7 @@ _INDEX = ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")
 class Build:
     """What a build is asked for. `cache` is how the registry is used as a cache: "", "read" or "write".
 
+    `library`: F compiles the standard library, too, as ours does once for a base.
     `base` replaces the default base, and is looked up again. `anew` makes all layers again, from what was downloaded.
     `other` names another repository than the application's. Unless `kept`, a push from a Dockerfile leaves no image in
     the engine.
@@ -30,6 +31,7 @@ class Build:
 
     push: bool = False
     anew: bool = False
+    library: bool = False
     base: str = ""
     cache: str = ""
     platforms: str = ""
@@ -130,14 +132,15 @@ def _adapted(text: str, work: Workplace, build: Build) -> str:
     text = text.replace("--mount=type=cache,", f"--mount=type=cache,id={work.mount},")
     if not build.cache:
         return text
-    earlier, _, last = text.rpartition("FROM $BASE\n")
-    return f"{earlier}FROM $BASE\n{re.sub('^COPY ', 'COPY --link ', last, flags=re.MULTILINE)}"
+    earlier, stage, last = text.rpartition("\nFROM ")
+    return f"{earlier}{stage}{re.sub('^COPY ', 'COPY --link ', last, flags=re.MULTILINE)}"
 
 
 def _arguments(work: Workplace, build: Build) -> Mapping[str, str]:
     index = {name: os.environ[name] for name in _INDEX if name in os.environ}
     proxy = {"HTTPS_PROXY": f"http://{work.proxy}"} if work.proxy else {}
     base = {"BASE": build.base} if build.base else {}
+    base |= {"LAST": "compiled"} if build.library else {}
     return {"BYTECODE": str(int(work.bytecode)), "UV": work.uv, **base, **index, **proxy}
 
 

@@ -92,11 +92,14 @@ def base_updated(place: Place, number: int) -> Command:
     return place.build(build)
 
 
-def cold(place: Place, _number: int, *, used: bool = False) -> Command:
-    """Only the base and the image of uv are present; if the base was `used`, also the bytecode of its library."""
+def cold(place: Place, _number: int, *, used: bool = False, library: bool = False) -> Command:
+    """Only the base and the image of uv are present; if the base was `used`, also the bytecode of its library.
+
+    With `library`, the Dockerfile compiles that, too.
+    """
     _empty(place, used=used)
     place.take(place.setting.projects.base(place.application))
-    return place.build(Build())
+    return place.build(Build(library=library))
 
 
 def relayered(place: Place, _number: int) -> Command:
@@ -165,6 +168,12 @@ def _each(*ratios: float) -> Mapping[str, Aim]:
 # The order is that of the tables and of the plot.
 SCENARIOS: Mapping[str, Scenario] = {
     "cold": Scenario(title="cold", prepare=cold, group="emptied", counted=True, aims=_each(0.9, 0.8, 0.7)),
+    "cold-library": Scenario(
+        title="cold, both compile the standard library",
+        prepare=partial(cold, library=True),
+        group="emptied",
+        methods=(OURS, "F"),
+    ),
     "cold-used": Scenario(
         title="cold, not the first image on its base", prepare=partial(cold, used=True), group="emptied"
     ),

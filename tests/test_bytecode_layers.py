@@ -263,6 +263,44 @@ class TestLayers:
         # The first is a trial; the others compile all modules but the project's own, and this.
         assert given == [1, 7 + len(LIBRARY_FILES), 1]
 
+    def test_a_wheel_in_another_group_is_not_compiled_again(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[str] = []
+
+        def noted(text: bytes, **options: Any) -> Ended:
+            given.extend(bytes(each).decode() for each in answers(text)[2::2])
+            return talk(text, **options)
+
+        monkeypatch.setattr("hatch_docker.image.bytecode.host.talk", noted)
+        wheels = [
+            bench.wheel(name, files={f"{name}/__init__.py": f"{name} = 1\n", f"{name}/broken.py": "def (:\n"})
+            for name in ("one", "two", "three")
+        ]
+        projects = [bench.project(f"{number}", wheels=wheels[:number], base=bench.base(BASE)) for number in (2, 3)]
+        projects.append(bench.project("removed", wheels=wheels[1:], base=bench.base(BASE)))
+        with_bytecode(bench, projects[0])
+        new = {"three.py", "three/__init__.py", "three/broken.py"}
+        for project, compiled in zip(projects[1:], (new, set[str]()), strict=True):
+            given.clear()
+            made = with_bytecode(bench, project)
+            of_wheels = {path.removeprefix(f"/{SITE}/") for path in given if "shop" not in path}
+            assert of_wheels - {"/hatch_docker.py"} == compiled
+            assert (
+                made.manifest
+                == with_bytecode(bench, project, HATCH_DOCKER_CACHE_DIR=str(bench.root / "other")).manifest
+            )
+
+    def test_a_damaged_layer_is_of_no_use_to_others(self, bench: Bench) -> None:
+        wheels = [bench.wheel(name) for name in ("one", "two", "three")]
+        first, second = (bench.project(f"{n}", wheels=wheels[:n], base=bench.base(BASE)) for n in (2, 3))
+        with_bytecode(bench, first)
+        digest = next(value for name, value in digests(first).items() if name == "bytecode of one and two")
+        (blob,) = bench.cache.glob(f"blobs/sha256/{digest.partition(':')[2]}")
+        blob.write_bytes(b"x" * blob.stat().st_size)
+        made = with_bytecode(bench, second)
+        assert made.manifest == with_bytecode(bench, second, HATCH_DOCKER_CACHE_DIR=str(bench.root / "other")).manifest
+
     @pytest.mark.parametrize("most", [3, 5, 40])
     def test_do_not_exceed_max_layers(self, bench: Bench, most: int) -> None:
         wheels = [bench.wheel(f"w{number}") for number in range(7)]

@@ -847,8 +847,8 @@ class TestErrors:
     def test_the_system_s_certificate_authorities_are_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.platform", "linux")
         monkeypatch.setenv("SSL_CERT_FILE", str(ONE))
-        contexts = [connections._authorities(ca, **connections._of_system()) for ca in ("", "", str(TWO))]
-        assert [len(each.get_ca_certs()) for each in contexts] == [1, 1, 2]
+        contexts = [connections._authorities(ca, **connections._of_system()) for ca in ("", "", str(TWO), str(ONE))]
+        assert [len(each.get_ca_certs()) for each in contexts] == [1, 1, 2, 1]
         assert contexts[0] is contexts[1]
         assert contexts[0].verify_mode is ssl.CERT_REQUIRED
         assert contexts[0].check_hostname
@@ -863,7 +863,7 @@ class TestErrors:
         paths = ssl.get_default_verify_paths()._replace(cafile=file)  # type: ignore[arg-type]
         monkeypatch.setattr("sys.platform", name)
         monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
-        assert isinstance(connections._trusting_the_system(), truststore.SSLContext)
+        assert isinstance(connections._trusting_the_system(""), truststore.SSLContext)
 
     @pytest.mark.parametrize(
         "url",

@@ -121,24 +121,28 @@ def _of_system() -> dict[str, str]:
     return {name: os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
 
 
-def _trusting_the_system() -> ssl.SSLContext:
-    """A context that trusts the authorities of the system: OpenSSL's file, with SSL_CERT_FILE, or the system's store.
+def _trusting_the_system(ca_file: str) -> ssl.SSLContext:
+    """A context that trusts the authorities of the system, except those of `ca_file`, which are added.
 
-    truststore finds any of them, but reads a file again for each connection.
+    truststore finds them everywhere, but reads OpenSSL's file, with SSL_CERT_FILE, again for each connection.
     """
-    if sys.platform not in ("darwin", "win32") and ssl.get_default_verify_paths().cafile:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.set_default_verify_paths()
-        return context
-    import truststore
+    paths = ssl.get_default_verify_paths()
+    if sys.platform in ("darwin", "win32") or not paths.cafile:
+        import truststore
 
-    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if paths.cafile != ca_file:
+        context.set_default_verify_paths()
+    elif paths.capath:
+        context.load_verify_locations(capath=paths.capath)
+    return context
 
 
 @functools.cache
 def _authorities(ca_file: str, **_system: str) -> ssl.SSLContext:
     """What all connections with TLS share, since reading the authorities takes 30 ms."""
-    context = _trusting_the_system()
+    context = _trusting_the_system(ca_file)
     try:
         if ca_file:
             context.load_verify_locations(ca_file)

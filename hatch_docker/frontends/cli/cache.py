@@ -25,7 +25,8 @@ _NANOSECONDS_OF_A_DAY = 24 * 3600 * 10**9
 # The kinds of documents that name blobs, and of which kind these are. Blobs that nothing names were downloaded.
 _NAMING: Mapping[str, str] = {
     **dict.fromkeys(("saved", "compressed", "interpreters", "contents"), "bases"),
-    **dict.fromkeys(("layers", "own-layers", "debian-layers", "system-layers", "packages", "pruned-bases"), "layers"),
+    **dict.fromkeys(("layers", "own-layers", "bytecode", "pruned-bases"), "layers"),
+    **dict.fromkeys(("debian-layers", "system-layers", "packages"), "layers"),
     **dict.fromkeys(("compiled", "own-wheels", "tree-wheels", "tree-sdists", "git"), "built"),
 }
 _DIGEST = regex(rb"(sha\d+):([0-9a-f]{64,128})")

@@ -6,21 +6,23 @@ import hashlib
 import posixpath
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import groupby, pairwise
 
 from hatch_docker.base.image import Base, files_of
 from hatch_docker.base.target import VENV
+from hatch_docker.errors import ImageError
 from hatch_docker.image.bytecode.compiler import Compiler, Source
-from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, code_kind, library_code
+from hatch_docker.image.bytecode.parts import CodeOptions, CodePart, code_key, code_kind, library_code, wheel_key
 from hatch_docker.image.bytecode.select import Modules, cache_name
 from hatch_docker.image.bytecode.stdlib import standard_library
 from hatch_docker.image.extra_files import through
 from hatch_docker.image.layers import SHARED, Part, corrected, digest_of
 from hatch_docker.oci.content import plain_chunks
-from hatch_docker.oci.layer import Entry, WriteOptions
-from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once
+from hatch_docker.oci.layer import Entry, Layer, WriteOptions
+from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall, remember
+from hatch_docker.oci.merging import merge
 from hatch_docker.services import Services
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.memory import return_memory
@@ -35,6 +37,8 @@ from hatch_docker.wheels.zipmembers import READ_LIMIT
 _CHUNK = 400
 # How many layers are made at once: some are compressed while others are compiled.
 _AT_ONCE = 4
+# The kind of documents that name a layer with the bytecode of a wheel, which shares it with others.
+_OF_WHEEL = "bytecode"
 # In seconds: nothing is written while modules compile, and one of them may take a minute.
 _PATIENCE = 600
 
@@ -178,21 +182,21 @@ class CodeMaker:
                     yield _Module(source=source, path=bytecode)
 
     def _made(self, part: CodePart, modules: list[_Module]) -> MadeLayer:
-        """Compile and write a part, with `modules` besides those of wheels; the list is emptied, for its memory."""
-        compiler = self.compiler()
-        # The cache has the interpreter now, and this thread the modules.
-        self.services.kept.drop()
+        """Compile and write a part, with `modules` besides those of wheels; the list is emptied, for its memory.
+
+        What an earlier layer has of a wheel is not compiled again.
+        """
         entries: list[Entry] = []
         fetch_wheels(each.wheel for each in part.modules)
         with ExitStack() as opened:
             files = [opened.enter_context(WheelFile(each.wheel.path, each.wheel.filename)) for each in part.modules]
+            owned = self._earlier(part)
             for each, file in zip(part.modules, files, strict=True):
                 corrected(file, each.wheel, self.services.cache)
-                modules += self._of_wheel(each, file)
-            with self.services.progress.task("bytecode", ", ".join(part.contents)):
-                compiled = dict(_compiled(compiler, modules))
+                if each.wheel.digest not in owned:
+                    modules += self._of_wheel(each, file)
+            compiled = self._compiled(part, modules) if modules else {}
             modules.clear()
-            owned: dict[str, dict[str, bytes]] = {}
             for (owner, path), code in compiled.items():
                 owned.setdefault(owner, {})[path] = code
             for each, file in zip(part.modules, files, strict=True):
@@ -200,13 +204,50 @@ class CodeMaker:
         entries += [Entry(path=path, content=code) for (owner, path), code in compiled.items() if not owner]
         above = {parent for entry in entries for parent in parents(entry.path)}
         entries += [entry for entry in part.directories if entry.path in above]
-        return make_layer(
+        made = make_layer(
             {entry.path: entry for entry in entries}.values(),
             self.services.cache,
             WriteOptions(compression=self.options.compression),
             contents=part.contents,
             present=part.present,
         )
+        for each in _sharing(part):
+            remember(self.services.cache, _OF_WHEEL, wheel_key(each, self.options), made)
+        return made
+
+    def _compiled(self, part: CodePart, modules: Sequence[_Module]) -> dict[tuple[str, str], bytes]:
+        """The bytecode of those modules that compile, by owner and path."""
+        compiler = self.compiler()
+        # The cache has the interpreter now, and this thread the modules.
+        self.services.kept.drop()
+        with self.services.progress.task("bytecode", ", ".join(part.contents)):
+            return dict(_compiled(compiler, modules))
+
+    def _earlier(self, part: CodePart) -> dict[str, dict[str, bytes]]:
+        """The bytecode that layers in the cache have of the part's wheels, by the wheel's digest and path.
+
+        It has all of a wheel's, without modules that do not compile, or nothing.
+        """
+        options, cache = self.options, self.services.cache
+        layers: dict[str, tuple[Layer, list[Modules]]] = {}
+        for each in _sharing(part):
+            if made := recall(cache, _OF_WHEEL, wheel_key(each, options)):
+                layers.setdefault(made.layer.diff_id, (made.layer, []))[1].append(each)
+        found: dict[str, dict[str, bytes]] = {}
+        for layer, wheels in layers.values():
+            names = [
+                (each.wheel.digest, cache_name(path, options.target, options.optimization))
+                for each in wheels
+                for path in each.members
+            ]
+            places = {path: f"{options.target.site_packages}/{path}" for _, path in names}
+            with suppress(ImageError):
+                nodes = merge((layer,), frozenset(places.values()).__contains__).nodes
+                found |= {each.wheel.digest: {} for each in wheels}
+                for digest, path in names:
+                    if (node := nodes.get(places[path])) and node.data is not None:
+                        found[digest][path] = node.data
+        return found
 
     def _of_wheel(self, modules: Modules, file: WheelFile) -> Iterator[_Module]:
         wheel, options = modules.wheel, self.options
@@ -229,6 +270,11 @@ class CodeMaker:
         entries = lay_out(file, target, prefix=VENV, pruned=wheel.pruned, compiled=compiled) if compiled else []
         wanted = {f"{site}/{file.dist_info}/RECORD", *(f"{site}/{path}" for path in compiled)}
         return [entry for entry in entries if entry.path in wanted]
+
+
+def _sharing(part: CodePart) -> tuple[Modules, ...]:
+    """The wheels of a part that other images may have in other company; none if it has one, or the project's own."""
+    return part.modules if len(part.modules) > 1 and code_kind(part) == SHARED else ()
 
 
 def _at_once(services: Services) -> int:

@@ -154,6 +154,16 @@ def code_key(part: CodePart, options: CodeOptions, *, library: str = "", texts: 
     return json.dumps(shape, separators=(",", ":"))
 
 
+def wheel_key(modules: Modules, options: CodeOptions) -> str:
+    """The cache key of a wheel's bytecode, whichever layer it is in."""
+    target, wheel = options.target, modules.wheel
+    shape = [
+        [FORMAT, VENV, target.lib_name, target.version, target.free_threaded, options.optimization],
+        [wheel.digest, digest_of(sorted(wheel.pruned)), modules.skipped, modules.checked],
+    ]
+    return json.dumps(shape, separators=(",", ":"))
+
+
 def code_kind(part: CodePart) -> str:
     """The kind of the layer's document: bytecode that is checked is the project's, or that of local directories."""
     return OWN if part.files or any(each.checked for each in part.modules) else SHARED

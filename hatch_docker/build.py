@@ -177,8 +177,7 @@ def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progr
     config = plan.config
     pruning = pruning_of(config.packages, config.runtime, config.output.extra_files, plan.project.root, sources)
     files, compiled = fetched.wheels()
-    # Reading wheels would slow down reading the base's library, whose modules other processes compile meanwhile.
-    before, threads = fetched.code.read.wait, services.threads
+    before, threads = fetched.code.expect, services.threads
     wheels = prepare_wheels(files, services.cache, pruning, own=sources is None, threads=threads, before=before)
     dependencies, own_wheel = (wheels, None) if sources is not None else (wheels[:-1], wheels[-1])
     return _Inputs(fetched=fetched, dependencies=dependencies, own=own_wheel, compiled=compiled)

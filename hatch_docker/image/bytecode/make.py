@@ -27,7 +27,7 @@ from hatch_docker.services import Services
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.memory import return_memory
 from hatch_docker.support.paths import parents
-from hatch_docker.support.threads import begun, together
+from hatch_docker.support.threads import begun, once, together
 from hatch_docker.wheels.install import lay_out
 from hatch_docker.wheels.prepare import fetch_wheels
 from hatch_docker.wheels.wheelfile import WheelFile
@@ -58,7 +58,8 @@ class CodeMaker:
     """Makes layers of bytecode for a base. `compiler` is called when something is to be compiled.
 
     `ahead` has the parts whose layers were begun, which `layers` waits for; those have `turns`, so that the sources and
-    bytecode of few are in memory. `read` is set when no standard library is being read.
+    bytecode of few are in memory. `read` is set when no standard library is being read, `opened` begins to open the
+    compiler.
     """
 
     base: Base
@@ -66,6 +67,7 @@ class CodeMaker:
     compiler: Callable[[], Compiler]
     services: Services
     turns: threading.Semaphore
+    opened: Callable[[], object]
     read: threading.Event = field(default_factory=threading.Event)
     ahead: list[tuple[CodePart, Callable[[], MadeLayer]]] = field(default_factory=list)
 
@@ -73,7 +75,8 @@ class CodeMaker:
     def of(cls, base: Base, options: CodeOptions, compiler: Callable[[], Compiler], services: Services) -> CodeMaker:
         """A maker that has begun nothing."""
         turns = threading.Semaphore(_at_once(services))
-        maker = cls(base=base, options=options, compiler=compiler, services=services, turns=turns)
+        opened = once(partial(begun, compiler))
+        maker = cls(base=base, options=options, compiler=compiler, services=services, turns=turns, opened=opened)
         maker.read.set()
         return maker
 
@@ -91,6 +94,16 @@ class CodeMaker:
                 self.services.kept.drop()
 
         self.ahead.append((part, begun(make)))
+
+    def expect(self) -> None:
+        """Open the compiler in another thread, for modules that are known soon, after the standard library was read.
+
+        Reading wheels would slow down reading that, whose modules other processes compile meanwhile. Nothing is opened
+        unless the standard library's layer was begun.
+        """
+        self.read.wait()
+        if self.ahead:
+            self.opened()
 
     def following(self, parts: Sequence[Part | CodePart]) -> Callable[[Part], None]:
         """What begins the bytecode above a part of wheels, when the layer of these is there.

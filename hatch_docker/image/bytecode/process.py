@@ -59,14 +59,19 @@ def talk(given: bytes, *, command: Sequence[str], environ: Mapping[str, str], pa
 class Programs:
     """Runs of a command that compile one chunk after another, since starting one may take as long as some modules.
 
-    At most `most` of them run at once. They end when this is garbage-collected.
+    One is started at once, more when all others are busy, at most `most`. They end when this is garbage-collected.
     """
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], most: int) -> None:
         self._serve = partial(_serve, command=command, environ=environ)
-        self._most, self._threads, self._lock = most, 0, threading.Lock()
+        self._most, self._threads, self._waiting, self._lock = most, 0, 0, threading.Lock()
         self._questions: SimpleQueue[_Question | None] = SimpleQueue()
         weakref.finalize(self, _end, self._questions, most)
+        self._start()
+
+    def _start(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._serve, args=(self._questions,), daemon=True).start()
 
     def talk(self, given: bytes, *, patience: float = PATIENCE) -> Ended:
         """As the function `talk`, for the frames of `main`, of which a program needs the first one once.
@@ -74,12 +79,14 @@ class Programs:
         The output begins with what the program said when it was started. The status is 0 if it goes on.
         """
         with self._lock:
-            if self._threads < self._most:
-                self._threads += 1
-                threading.Thread(target=self._serve, args=(self._questions,), daemon=True).start()
+            self._waiting += 1
+            if self._threads < min(self._waiting, self._most):
+                self._start()
         question = _Question(given, patience)
         self._questions.put(question)
         answer = question.answer.get()
+        with self._lock:
+            self._waiting -= 1
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -98,15 +105,19 @@ def _serve(questions: SimpleQueue[_Question | None], *, command: Sequence[str], 
     A program in a sandbox ends with the thread that started it (PR_SET_PDEATHSIG).
     """
     program: _Program | None = None
+    # It starts while the first question is written. If it does not, that question has the error.
+    with contextlib.suppress(BytecodeUnavailableError):
+        program = _Program.started(command, environ)
     while question := questions.get():
-        start = end_of(question.given, 0)
+        first = question.given[: end_of(question.given, 0)]
         try:
-            if program and program.first != question.given[:start]:
+            if program and program.first not in (b"", first):
                 program.stop()
                 program = None
             if not program:
-                program, start = _Program.started(command, environ), 0
-                program.first = question.given[: end_of(question.given, 0)]
+                program = _Program.started(command, environ)
+            start = len(program.first)
+            program.first = first
             # The level, the number of sources, and two frames for each.
             wanted = len(answers(question.given)) // 2 - 1
             question.answer.put(program.exchange(memoryview(question.given)[start:], question.patience, wanted))

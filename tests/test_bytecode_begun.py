@@ -38,7 +38,9 @@ class Bench:
             return part.contents[0]
 
         monkeypatch.setattr(CodeMaker, "_made_or_cached", made)
-        self.maker = CodeMaker.of(nothing, options, nothing, services)
+        self.opened = threading.Event()
+        compiler: Any = self.opened.set
+        self.maker = CodeMaker.of(nothing, options, compiler, services)
 
     def layers(self) -> list[object]:
         return [*self.maker.layers([part for part in PARTS if isinstance(part, CodePart)])]
@@ -65,6 +67,20 @@ def test_are_not_begun_unless_that_of_the_standard_library_is(monkeypatch: pytes
     assert bench.maker.ahead == []
     assert bench.noted == []
     assert len(bench.layers()) == 4
+
+
+def test_the_compiler_is_opened_ahead_after_the_library_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.maker.expect()
+    assert not bench.opened.wait(0.05)
+    bench.maker.begin_library()
+    bench.maker.read.clear()
+    waiting = threading.Thread(target=bench.maker.expect)
+    waiting.start()
+    assert not bench.opened.wait(0.05)
+    bench.maker.read.set()
+    assert bench.opened.wait(9)
+    waiting.join()
 
 
 def test_no_more_than_threads_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -340,6 +340,20 @@ class TestPrograms:
         compiler.compile([corpus(2)] * 6, checked=False)
         assert len(started.pids) <= 2
 
+    def test_one_starts_before_it_is_asked_and_others_when_it_is_busy(self, tmp_path: Path) -> None:
+        started = Started(tmp_path, most=3)
+        while not started.path.exists() or not started.pids:
+            time.sleep(0.01)
+        for _ in range(3):
+            started.programs.talk(request(sources_of(a=b"1"), 0))
+        assert len(started.pids) == 1
+
+    def test_one_that_does_not_start_is_an_error_of_the_question(self, tmp_path: Path) -> None:
+        programs = Programs([str(tmp_path / "none")], {}, 2)
+        for _ in range(2):
+            with pytest.raises(BytecodeUnavailableError, match="it does not start"):
+                programs.talk(request(sources_of(a=b"1"), 0))
+
     def test_another_level_of_optimization_has_another_one(self, tmp_path: Path) -> None:
         started, sources = Started(tmp_path), sources_of(a=b"assert x, 'the assert'\n")
         outputs = [started.programs.talk(request(sources, level)).output for level in (0, 1, 1, 0)]

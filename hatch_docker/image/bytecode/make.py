@@ -83,14 +83,12 @@ class CodeMaker:
     def begin_library(self) -> None:
         """Begin the layer of the standard library, which needs no wheel."""
         part = library_code()
-        self.read.clear()
 
         def make() -> MadeLayer:
             try:
                 with self.turns:
                     return self._made_or_cached(part)
             finally:
-                self.read.set()
                 self.services.kept.drop()
 
         self.ahead.append((part, begun(make)))
@@ -165,8 +163,11 @@ class CodeMaker:
         """The layer with the standard library, which other bases may have, too."""
         # Sources and bytecode of the standard library come in blocks of some megabytes.
         return_memory()
-        library = [*self._library(part.replaced)]
-        self.read.set()
+        self.read.clear()
+        try:
+            library = [*self._library(part.replaced)]
+        finally:
+            self.read.set()
         part = self._on_base(part, library)
         key = code_key(part, self.options, library=_digest(library), texts=texts)
         library += files

@@ -28,7 +28,9 @@ from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.directories import cache_directory, home_directory, usual_cache, uv_environment
 from hatch_docker.support.http import Http, Network
 from hatch_docker.support.progress import Progress
+from hatch_docker.support.room import UPLOADS
 from hatch_docker.support.threads import once
+from hatch_docker.support.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from hatch_docker.caching.tier import RegistryCache
@@ -129,6 +131,7 @@ def open_services(
         credentials=Credentials.from_environment(host.environ, host.home),
         mirrors=settings.registry_mirrors,
         insecure=settings.insecure_registries,
+        unfinished=Unfinished(folder / UPLOADS),
     )
     caches = _open_caches(settings, registry, cache, progress) if settings.caching.repositories else None
     indexes = IndexAccess(

@@ -134,7 +134,7 @@ class _Handler(QuietHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 (http.server's names)
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 (http.server's names)
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
@@ -345,6 +345,11 @@ class _Handler(QuietHandler):
             self._answer(404, b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}')
         elif "state" not in self.query:
             self._answer(400)
+        elif self.command == "GET":
+            self._answer(204)
+        elif self.command == "DELETE":
+            del fake.uploads[upload]
+            self._answer(204)
         elif self.command == "PATCH":
             self._chunk(upload)
         elif int(self.headers.get("Content-Length", "0")) > fake.largest_put:
@@ -402,7 +407,11 @@ class _Handler(QuietHandler):
         self.connection.close()
 
     def _finish(self, upload: str) -> None:
-        data = bytes(self.fake.uploads.pop(upload)) + self._body()
+        body = self._body()
+        if len(body) < int(self.headers.get("Content-Length", "0")):
+            # The client went away.
+            return
+        data = bytes(self.fake.uploads.pop(upload)) + body
         if "sha256:" + hashlib.sha256(data).hexdigest() != self.query["digest"][0]:
             self._answer(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
             return

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_registry import Failure, FakeRegistry
 from image_maker import ARM64, make_image
+from test_registry import AUTH, credentials_for
 
 from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci import spec
@@ -21,16 +24,18 @@ from hatch_docker.oci.graph import Node
 from hatch_docker.oci.image import ImageIndex
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import upload
+from hatch_docker.oci.registry.abandoned import noted
 from hatch_docker.oci.registry.auth import Credentials
 from hatch_docker.oci.registry.client import Registry
 from hatch_docker.oci.registry.presence import Presence
-from hatch_docker.oci.registry.session import Session
+from hatch_docker.oci.registry.session import Access, Request, Session
 from hatch_docker.oci.registry.upload import Uploads
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support.dataclasses import replace
 from hatch_docker.support.http import Http
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
+from hatch_docker.support.unfinished import Unfinished
 
 IMAGE = make_image("one", "two")
 INDEX = ImageIndex(images=(make_image("one"), make_image("one", "two", platform=ARM64)), annotations={"of": "both"})
@@ -411,8 +416,6 @@ class TestChunks:
             assert least <= wait <= most
 
     def test_token_that_expires_between_chunks(self, fake: FakeRegistry, tmp_path: Any) -> None:
-        from test_registry import credentials_for
-
         fake.auth, fake.largest_put, fake.token_uses = "bearer", MiB, 5
         Registry(Http(), credentials=credentials_for(tmp_path, fake.host)).push(self.ROOT, [at(fake)])
         assert self.sizes(fake).count(8 * MiB) <= 2
@@ -434,3 +437,74 @@ def test_mirror_is_neither_asked_nor_changed(fake: FakeRegistry) -> None:
         registry = Registry(Http(), credentials=Credentials(), mirrors={fake.host: mirror.host})
         registry.push(IMAGE.node, [at(fake)])
         assert not mirror.requests
+
+
+class TestAbandonedUploads:
+    """What a push began and did not end is ended by the next push to that registry, whichever process it is of."""
+
+    @pytest.mark.registry
+    @pytest.mark.parametrize("names", [("HATCH_DOCKER_TEST_REGISTRY",), AUTH], ids=["open", "password"])
+    def test_at_a_real_registry(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        host, *login = (os.environ[name] for name in names)
+        reference = Reference(registry=host, repository=f"test/{secrets.token_hex(6)}", tag="1")
+        credentials = credentials_for(tmp_path, host, *login) if login else Credentials()
+        self.check(reference, credentials, tmp_path / "notes")
+
+    def test_end_with_the_next_push(self, fake: FakeRegistry, tmp_path: Path) -> None:
+        self.check(at(fake), Credentials(), tmp_path)
+
+    @staticmethod
+    def left(folder: Path) -> list[str]:
+        return [json.loads(note.text)[1] for note in Unfinished(folder).left()]
+
+    def check(self, reference: Reference, credentials: Credentials, folder: Path) -> None:
+        def registry() -> Registry:
+            return Registry(Http(), credentials=credentials, unfinished=Unfinished(folder))
+
+        def status() -> int:
+            return session.call(Request("GET", url), Access(reference=reference, push=True)).status
+
+        broken = replace(blob(10), open=lambda: io.BytesIO(b"short"))
+        with pytest.raises(ImageError):
+            registry().push(of_blobs(blob(9), broken), [reference])
+        session = Session(Http(), credentials)
+        (url,) = self.left(folder)
+        assert status() == 204
+        registry().push(IMAGE.node, [reference])
+        assert self.left(folder) == []
+        assert status() == 404
+
+    def test_of_other_registries_are_left_to_pushes_there(self, fake: FakeRegistry, tmp_path: Path) -> None:
+        with FakeRegistry() as other:
+            for each in (fake, other):
+                url = f"http://{each.host}/v2/app/blobs/uploads/0?state=1"
+                each.uploads["0"] = bytearray()
+                with pytest.raises(ZeroDivisionError), noted(self.session(tmp_path), at(each), url):
+                    raise ZeroDivisionError
+            Registry(Http(), credentials=Credentials(), unfinished=Unfinished(tmp_path)).push(IMAGE.node, [at(fake)])
+            assert (set(fake.uploads), set(other.uploads)) == (set(), {"0"})
+            assert self.left(tmp_path) == [f"http://{other.host}/v2/app/blobs/uploads/0?state=1"]
+
+    @pytest.mark.parametrize("text", ["", "x", "[]", '["::", "http://a/"]', '["{host}/app", "http://other.example/x"]'])
+    def test_notes_that_mean_nothing_are_removed(self, fake: FakeRegistry, tmp_path: Path, text: str) -> None:
+        (tmp_path / "note").write_text(text.replace("{host}", fake.host))
+        Registry(Http(), credentials=Credentials(), unfinished=Unfinished(tmp_path)).push(IMAGE.node, [at(fake)])
+        assert self.left(tmp_path) == []
+        assert fake.sent("DELETE", "") == []
+
+    @pytest.mark.parametrize("status", [401, 404, 405, 500])
+    def test_a_registry_that_does_not_end_them_is_not_asked_again(
+        self, fake: FakeRegistry, tmp_path: Path, status: int
+    ) -> None:
+        url = f"http://{fake.host}/v2/app/blobs/uploads/0?state=1"
+        with pytest.raises(ZeroDivisionError), noted(self.session(tmp_path), at(fake), url):
+            raise ZeroDivisionError
+        fake.failures = [Failure("DELETE", "/blobs/", status)]
+        registry = Registry(Http(), credentials=Credentials(), unfinished=Unfinished(tmp_path))
+        for _ in range(2):
+            registry.push(IMAGE.node, [at(fake)])
+        assert len(fake.sent("DELETE", "/blobs/")) == 1
+
+    @staticmethod
+    def session(folder: Path) -> Session:
+        return Session(Http(), Credentials(), unfinished=Unfinished(folder))

@@ -17,6 +17,7 @@ from hatch_docker.stamps.values import Asked, Result
 from hatch_docker.support.atomic import replace_text
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import replace
+from hatch_docker.support.room import UPLOADS
 from hatch_docker.support.terminal import Terminal, live_stream
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _terminal(console: Console, mode: ProgressMode) -> Terminal:
 
 def _finish(stamp: Stamp, record: EditRecord, begun: Begun, cache: Cache, terminal: Terminal) -> str:
     asked = stamp.document["asked"]
-    outputs = open_outputs(record, asked, begun.pushed, os.environ, terminal)
+    outputs = open_outputs(record, asked, begun.pushed, os.environ, terminal, cache.root / UPLOADS)
     made = make(record, begun, cache)
     terminal.repeat(record.message.notes)
     for write in outputs:

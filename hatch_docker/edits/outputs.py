@@ -19,7 +19,7 @@ Write = Callable[[Image], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opening:
     """What outputs are opened with: what is recorded of them, the build's questions (`stamps.values.Asked`), and
-    whether registries still have the image that was `pushed`.
+    whether registries still have the image that was `pushed`. `uploads` is the directory of notes of these.
     """
 
     record: EditRecord
@@ -27,6 +27,7 @@ class _Opening:
     pushed: Callable[[], bool]
     environ: Mapping[str, str]
     progress: Progress
+    uploads: Path
 
     @property
     def references(self) -> list[Reference]:
@@ -40,9 +41,10 @@ def open_outputs(
     pushed: Callable[[], bool],
     environ: Mapping[str, str],
     progress: Progress,
+    uploads: Path,
 ) -> list[Write]:
     """Connect to where the outputs go; each function writes an image, and raises HatchDockerError, as this does."""
-    opening = _Opening(record=record, asked=asked, pushed=pushed, environ=environ, progress=progress)
+    opening = _Opening(record=record, asked=asked, pushed=pushed, environ=environ, progress=progress, uploads=uploads)
     return [_OUTPUTS[name](opening, path) for name, path in record.output.outputs]
 
 
@@ -66,7 +68,7 @@ def _registry(opening: _Opening, _path: str) -> Write:
     from hatch_docker.stamps.questions import registry_of
 
     record, origin, network = opening.record, opening.record.output.origin, opening.asked["network"]
-    registry = registry_of(network, opening.environ, network["mirrors"])
+    registry = registry_of(network, opening.environ, network["mirrors"], uploads=opening.uploads)
     layers = Manifest.from_json(record.image.manifest).layers
     kept = [each for number, each in enumerate(layers) if number not in (record.image.own, record.image.code)]
     # If the tags still name the image that was pushed, the registries have what it is made of.

@@ -15,6 +15,7 @@ from hatch_docker.support.threads import once, together
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
     from typing import Any
 
     from hatch_docker.oci.registry.client import Registry
@@ -123,21 +124,31 @@ def _is_plain(host: str, port: str | None, insecure: Iterable[str]) -> bool:
 
 
 def registry_of(
-    network: Mapping[str, Any], environ: Mapping[str, str], mirrors: Mapping[str, str], *, patience: float = math.inf
+    network: Mapping[str, Any],
+    environ: Mapping[str, str],
+    mirrors: Mapping[str, str],
+    *,
+    patience: float = math.inf,
+    uploads: Path | None = None,
 ) -> Registry:
-    """The client for registries with the settings of a `values.Asked`, and these mirrors; `patience` is as in Http."""
+    """The client for registries with the settings of a `values.Asked`, and these mirrors; `patience` is as in Http.
+
+    Uploads are noted in the directory `uploads`.
+    """
     from urllib.request import getproxies
 
     from hatch_docker.oci.registry.auth import Credentials
     from hatch_docker.oci.registry.client import Registry
     from hatch_docker.support.directories import home_directory
     from hatch_docker.support.http import Http, Network
+    from hatch_docker.support.unfinished import Unfinished
 
     return Registry(
         Http(Network(ca_file=network["ca-file"], proxies=getproxies()), patience=patience),
         credentials=Credentials.from_environment(environ, home_directory()),
         mirrors=mirrors,
         insecure=frozenset(network["insecure"]),
+        unfinished=Unfinished(uploads),
     )
 
 

@@ -16,8 +16,8 @@ from hatch_docker.support.documents import BLOBS
 
 BLOCK = 4096
 # The directory of seals, and those that hold no entries.
-SEALS, TEMPORARY, LOCKS, RUNS = "verified", "tmp", "locks", "running"
-_OTHERS = frozenset({BLOBS, SEALS, TEMPORARY, LOCKS, RUNS})
+SEALS, TEMPORARY, LOCKS, RUNS, UPLOADS = "verified", "tmp", "locks", "running", "uploads"
+_OTHERS = frozenset({BLOBS, SEALS, TEMPORARY, LOCKS, RUNS, UPLOADS})
 # In the place of a run's name, in those of files of whoever removes entries: that is one run at a time.
 _REMOVING = "0" * 32
 _TOTAL = "size"

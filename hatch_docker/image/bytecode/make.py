@@ -22,7 +22,6 @@ from hatch_docker.image.layers import SHARED, Part, corrected, digest_of
 from hatch_docker.oci.content import plain_chunks
 from hatch_docker.oci.layer import Entry, Layer, WriteOptions
 from hatch_docker.oci.layercache import MadeLayer, make_layer, make_once, recall, remember
-from hatch_docker.oci.merging import merge
 from hatch_docker.services import Services
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.memory import return_memory
@@ -248,6 +247,8 @@ class CodeMaker:
             if made := recall(cache, _OF_WHEEL, wheel_key(each, options)):
                 layers.setdefault(made.layer.diff_id, (made.layer, []))[1].append(each)
         found: dict[str, dict[str, bytes]] = {}
+        if layers:
+            from hatch_docker.oci.merging import merge
         for layer, wheels in layers.values():
             names = [
                 (each.wheel.digest, cache_name(path, options.target, options.optimization))

@@ -19,6 +19,7 @@ from hatch_docker.support.http import Http
 from hatch_docker.support.patterns import regex
 from hatch_docker.support.progress import Progress
 from hatch_docker.support.streams import digest_of
+from hatch_docker.support.unfinished import NOWHERE, Unfinished
 
 if TYPE_CHECKING:
     from hatch_docker.oci.registry.presence import Presence
@@ -44,6 +45,8 @@ class Registry:
     is used if the mirror lacks an image or cannot be reached. Nothing is pushed to a mirror, and a mirror gets its own
     credentials, never those of the registry. `insecure` names the hosts that use plain HTTP.
 
+    Uploads are noted as `unfinished`, and the next push to a registry ends those that were left there.
+
     `answers` are the digests that tags were found to name, empty for a tag that does not exist.
     """
 
@@ -54,9 +57,10 @@ class Registry:
         credentials: Credentials,
         mirrors: Mapping[str, str] | None = None,
         insecure: frozenset[str] = frozenset(),
+        unfinished: Unfinished = NOWHERE,
     ) -> None:
         self._http = http
-        self.session = Session(http, credentials, insecure)
+        self.session = Session(http, credentials, insecure, unfinished)
         self.mirrors, self.insecure = dict(mirrors or {}), insecure
         self._presences: dict[Reference, Presence] = {}
         self._unreachable: dict[str, RegistryError] = {}
@@ -129,6 +133,7 @@ class Registry:
         images, and what has a `place`. Tags are set when all repositories have all content, and are read back. Raises
         RegistryError, ImageError.
         """
+        from hatch_docker.oci.registry.abandoned import end_abandoned
         from hatch_docker.oci.registry.push import Destination, repositories, send
 
         targets = repositories(references)
@@ -146,6 +151,8 @@ class Registry:
         for reference in references:
             if not documents.tag(self.session, reference, root):
                 progress.note(f"{reference.familiar} is this image already")
+        for registry in dict.fromkeys(each.registry for each in targets):
+            end_abandoned(self.session, registry)
         return root.descriptor.digest
 
     def update_index(

@@ -21,6 +21,7 @@ from hatch_docker.oci.spec import DIGEST
 from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.http import USUALLY, Http, Sending, final_url, is_loopback
 from hatch_docker.support.redaction import redact
+from hatch_docker.support.unfinished import NOWHERE, Unfinished
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -81,10 +82,18 @@ class Answer:
 class Session:
     """Authenticated requests to any number of registries. Thread-safe.
 
-    `insecure` names hosts, with or without a port, that use plain HTTP, as loopback hosts do.
+    `insecure` names hosts, with or without a port, that use plain HTTP, as loopback hosts do. `unfinished` has the
+    uploads that go on, or were left.
     """
 
-    def __init__(self, http: Http, credentials: Credentials, insecure: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        http: Http,
+        credentials: Credentials,
+        insecure: frozenset[str] = frozenset(),
+        unfinished: Unfinished = NOWHERE,
+    ) -> None:
+        self.unfinished = unfinished
         self._http = http
         self._credentials = credentials
         self._insecure = insecure
@@ -130,11 +139,11 @@ class Session:
         After a 401 it is sent once more with a new token, unless its body is an iterator: the caller repeats that one.
         Raises RegistryError if the registry or its token service does not answer, or the token service refuses.
         """
-        ours = self._is_registry(request.url, access.reference)
+        ours = self.is_of_registry(request.url, access.reference)
         used = self._authorizations.get((access.reference.registry, access.scopes), "") if ours else ""
         response = self._send(request, access, used)
         # A host that a redirect led to must not obtain our credentials by asking for them.
-        if response.status != 401 or not self._is_registry(final_url(response, request.url), access.reference):
+        if response.status != 401 or not self.is_of_registry(final_url(response, request.url), access.reference):
             return response
         try:
             renewed = self._authorize(response.headers.get("WWW-Authenticate", ""), access, used)
@@ -302,7 +311,8 @@ class Session:
             self._credential_of[key] = credential
         return self._credential_of[key]
 
-    def _is_registry(self, url: str, reference: Reference) -> bool:
+    def is_of_registry(self, url: str, reference: Reference) -> bool:
+        """Whether a URL is on the host of the reference's registry."""
         return _origin(url) == _origin(self.url(reference, ""))
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
 from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry.abandoned import noted
 from hatch_docker.oci.registry.presence import Presence, exists
 from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
@@ -157,8 +158,8 @@ class Uploads:
         """Upload the blob in chunks of at least `size` bytes, 0 for one request; the registry may be `storing`."""
         descriptor = blob.descriptor
         location = self._location(start)
-        # Before the request: no registry waits for a download.
-        with self._opened(blob) as file:
+        # Opened before the request: no registry waits for a download.
+        with noted(self.session, self.target, location), self._opened(blob) as file:
             content = _Content(descriptor, file)
             if size:
                 location = self._patch(content, location, _chunk_size(start, size), advance)

@@ -1,0 +1,42 @@
+"""Uploads that a push began and did not end, because it was killed or failed: the next push to the registry ends them.
+
+The specification has no request for that. Docker's registry and others take a DELETE of the upload's URL; the rest
+remove such uploads after some time.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+
+from hatch_docker.errors import HatchDockerError, RegistryError
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry.session import Access, Request, Session
+from hatch_docker.support.http import Sending
+
+
+def noted(session: Session, target: Reference, url: str) -> AbstractContextManager[None]:
+    """A block during which an upload to `url` goes on."""
+    return session.unfinished.noted(json.dumps([str(target), url]))
+
+
+def end_abandoned(session: Session, registry: str) -> None:
+    """End the uploads that earlier pushes left at a registry, as far as it allows that; none if it does not answer."""
+    for note in session.unfinished.left():
+        try:
+            name, url = map(str, json.loads(note.text))
+            target = Reference.parse(name)
+            if target.registry == registry:
+                _end(session, target, url)
+                note.remove()
+        except RegistryError:
+            return
+        except (HatchDockerError, ValueError, TypeError):
+            note.remove()
+
+
+def _end(session: Session, target: Reference, url: str) -> None:
+    # Other hosts that a registry sends uploads to have other ways to end them.
+    if session.is_of_registry(url, target):
+        request = Request("DELETE", url, sending=Sending(retry=False))
+        session.call(request, Access(reference=target, push=True))

@@ -65,8 +65,8 @@ class TestInfo:
         assert outcome.code == 0, outcome.err
         found = sizes(bench)
         assert found["downloads"] == 1
-        # Manifest, config, layer.
-        assert found["bases"] == 3
+        # Manifest, config, layer, and what was read of it.
+        assert found["bases"] == 4
         assert found["layers"] == 2
         assert found["built"] == 1
         assert found["facts"] > 5

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import BinaryIO
 from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
@@ -91,8 +92,8 @@ class Uploads:
         start = self._start(blob.descriptor)
         if start.status == 201 and self._is_whole(blob.descriptor):
             return Outcome.MOUNTED
-        with self._opened(blob):
-            # Before its bytes are counted: opening a base's layer may download it.
+        # Before its bytes are counted: opening a base's layer may download it.
+        with self._noted(start), self._opened(blob):
             pass
         with self.progress.task("push", blob.descriptor.digest[7:19], blob.descriptor.size) as advance:
             self._upload(blob, start, advance)
@@ -159,7 +160,7 @@ class Uploads:
         descriptor = blob.descriptor
         location = self._location(start)
         # Opened before the request: no registry waits for a download.
-        with noted(self.session, self.target, location), self._opened(blob) as file:
+        with self._noted(start), self._opened(blob) as file:
             content = _Content(descriptor, file)
             if size:
                 location = self._patch(content, location, _chunk_size(start, size), advance)
@@ -167,6 +168,12 @@ class Uploads:
             else:
                 pieces = self._pieces(content, descriptor.size, advance)
                 self._finish(location, descriptor, pieces, descriptor.size, storing)
+
+    def _noted(self, start: Answer) -> AbstractContextManager[None]:
+        """A block in which an upload is noted that began with an answer; nothing if that was about a mount."""
+        if start.status == 201:
+            return contextlib.nullcontext()
+        return noted(self.session, self.target, self._location(start))
 
     def _opened(self, blob: Node) -> BinaryIO:
         try:

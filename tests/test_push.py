@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from fake_registry import Failure, FakeRegistry
@@ -458,21 +459,24 @@ class TestAbandonedUploads:
         return [json.loads(note.text)[1] for note in Unfinished(folder).left()]
 
     def check(self, reference: Reference, credentials: Credentials, folder: Path) -> None:
-        def registry() -> Registry:
-            return Registry(Http(), credentials=credentials, unfinished=Unfinished(folder))
+        access = Access(reference=reference, push=True)
+        registry = Registry(Http(), credentials=credentials, unfinished=Unfinished(folder))
+        session = registry.session
+        start = session.call(Request("POST", session.url(reference, "blobs/uploads/"), body=b""), access)
+        url = urljoin(start.url, start.headers["Location"])
+        with pytest.raises(ZeroDivisionError), noted(session, reference, url):
+            raise ZeroDivisionError
+        assert session.call(Request("GET", url), access).status == 204
+        registry.push(IMAGE.node, [reference])
+        assert self.left(folder) == []
+        assert session.call(Request("GET", url), access).status == 404
 
-        def status() -> int:
-            return session.call(Request("GET", url), Access(reference=reference, push=True)).status
-
+    def test_one_that_fails_is_noted(self, fake: FakeRegistry, tmp_path: Path) -> None:
         broken = replace(blob(10), open=lambda: io.BytesIO(b"short"))
         with pytest.raises(ImageError):
-            registry().push(of_blobs(blob(9), broken), [reference])
-        session = Session(Http(), credentials)
-        (url,) = self.left(folder)
-        assert status() == 204
-        registry().push(IMAGE.node, [reference])
-        assert self.left(folder) == []
-        assert status() == 404
+            Registry(Http(), credentials=Credentials(), unfinished=Unfinished(tmp_path)).push(broken, [at(fake)])
+        (url,) = self.left(tmp_path)
+        assert {urlsplit(url).path.rpartition("/")[2]} == set(fake.uploads)
 
     def test_of_other_registries_are_left_to_pushes_there(self, fake: FakeRegistry, tmp_path: Path) -> None:
         with FakeRegistry() as other:

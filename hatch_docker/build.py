@@ -177,8 +177,9 @@ def _compile(plan: Plan, own: Own, services: Services, fetched: _Fetched, _progr
     config = plan.config
     pruning = pruning_of(config.packages, config.runtime, config.output.extra_files, plan.project.root, sources)
     files, compiled = fetched.wheels()
-    before, threads = fetched.code.expect, services.threads
-    wheels = prepare_wheels(files, services.cache, pruning, own=sources is None, threads=threads, before=before)
+    wheels = prepare_wheels(
+        files, services.cache, pruning, own=sources is None, threads=services.threads, before=fetched.code.expect
+    )
     dependencies, own_wheel = (wheels, None) if sources is not None else (wheels[:-1], wheels[-1])
     return _Inputs(fetched=fetched, dependencies=dependencies, own=own_wheel, compiled=compiled)
 

@@ -6,7 +6,6 @@ They are cached, since reading the layers takes seconds.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from hatch_docker.oci.merging import merge
 from hatch_docker.oci.source import fetch
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.patterns import regex
+from hatch_docker.support.streams import Digester
 
 # The kind of the cached document that names the files' blob. Its format is part of the key: raise it when other files
 # matter, or when they are written in another way.
@@ -71,12 +71,11 @@ def _stored(layers: Sequence[str], cache: Cache) -> tuple[int, Filesystem | None
 def _store(layers: Sequence[str], found: Filesystem, cache: Cache) -> None:
     parts = _encoded(found)
     if sum(map(len, parts)) <= _LARGEST:
-        hasher = hashlib.sha256()
+        digester = Digester()
         for part in parts:
-            hasher.update(part)
-        digest = f"sha256:{hasher.hexdigest()}"
-        cache.add(parts, digest, what="a listing of files")
-        cache.put(_KIND, _key(layers), {"files": digest})
+            digester.update(part)
+        cache.add(parts, digester.digest, what="a listing of files")
+        cache.put(_KIND, _key(layers), {"files": digester.digest})
 
 
 def _encoded(found: Filesystem) -> list[bytes]:

@@ -19,7 +19,7 @@ Write = Callable[[Image], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opening:
     """What outputs are opened with: what is recorded of them, the build's questions (`stamps.values.Asked`), and
-    whether registries still have the image that was `pushed`. `uploads` is the directory of notes of these.
+    whether registries still have the image that was `pushed`. Uploads are noted in the directory `uploads`.
     """
 
     record: EditRecord

@@ -122,7 +122,7 @@ def _of_system() -> dict[str, str]:
 
 
 def _trusting_the_system(ca_file: str) -> ssl.SSLContext:
-    """A context that trusts the authorities of the system, except those of `ca_file`, which are added.
+    """A context that trusts the authorities of the system. The caller adds those of `ca_file`.
 
     truststore finds them everywhere, but reads OpenSSL's file, with SSL_CERT_FILE, again for each connection.
     """

@@ -65,7 +65,7 @@ def prepare_wheels(
     *,
     own: bool = False,
     threads: int,
-    before: Callable[[], object] = bool,
+    before: Callable[[], object] = lambda: None,
 ) -> list[PreparedWheel]:
     """The wheels in `files`, in their order; the members to prune are chosen for all of them together.
 

@@ -250,18 +250,19 @@ class CodeMaker:
         if layers:
             from hatch_docker.oci.merging import merge
         for layer, wheels in layers.values():
-            names = [
-                (each.wheel.digest, cache_name(path, options.target, options.optimization))
+            paths = {
+                each.wheel.digest: [cache_name(path, options.target, options.optimization) for path in each.members]
                 for each in wheels
-                for path in each.members
-            ]
-            places = {path: f"{options.target.site_packages}/{path}" for _, path in names}
+            }
+            places = {path: f"{options.target.site_packages}/{path}" for names in paths.values() for path in names}
             with suppress(ImageError):
                 nodes = merge((layer,), frozenset(places.values()).__contains__).nodes
-                found |= {each.wheel.digest: {} for each in wheels}
-                for digest, path in names:
-                    if (node := nodes.get(places[path])) and node.data is not None:
-                        found[digest][path] = node.data
+                for digest, names in paths.items():
+                    codes = {path: nodes[places[path]].data for path in names if places[path] in nodes}
+                    read = {path: code for path, code in codes.items() if code is not None}
+                    # What is too large has no content.
+                    if len(read) == len(codes):
+                        found[digest] = read
         return found
 
     def _of_wheel(self, modules: Modules, file: WheelFile) -> Iterator[_Module]:

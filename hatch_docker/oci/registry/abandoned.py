@@ -21,7 +21,7 @@ def noted(session: Session, target: Reference, url: str) -> AbstractContextManag
 
 
 def end_abandoned(session: Session, registry: str) -> None:
-    """End the uploads that earlier pushes left at a registry, as far as it allows that; none if it does not answer."""
+    """Ask a registry once to end each upload that earlier pushes left there, until it does not answer."""
     for note in session.unfinished.left():
         try:
             name, url = map(str, json.loads(note.text))
@@ -30,6 +30,7 @@ def end_abandoned(session: Session, registry: str) -> None:
                 _end(session, target, url)
                 note.remove()
         except RegistryError:
+            note.remove()
             return
         except (HatchDockerError, ValueError, TypeError):
             note.remove()

@@ -26,6 +26,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from peers.processes import family, proportional
+
 from hatch_docker.support.streams import file_digest
 
 MB = 1_000_000
@@ -149,35 +151,12 @@ def run(environ: dict[str, str], folder: Path, *arguments: str) -> tuple[float, 
     start, own, peak = time.perf_counter(), 0, 0
     with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            sizes = [resident(pid) for pid in descendants(process.pid)]
+            sizes = [proportional(each) for each in family(process.pid)]
             own, peak = max(own, sizes[0]), max(peak, sum(sizes))
             time.sleep(PERIOD)
         if process.returncode:
             sys.exit(f"{' '.join(command)} failed")
     return time.perf_counter() - start, own, peak
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """A process and all that it started."""
-    yield pid
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        children = [child for task in tasks for child in (task / "children").read_text().split()]
-        own = Path(f"/proc/{pid}/cmdline").read_bytes()
-        for child in children:
-            # Until it runs another program, a new child has the memory of this process (vfork(2)), counted once.
-            if "sandbox.py" in str(own) or Path(f"/proc/{child}/cmdline").read_bytes() != own:
-                yield from descendants(int(child))
-    except OSError:
-        return
-
-
-def resident(pid: int) -> int:
-    """The resident memory of a process, with its share of what several have (proc(5): Pss); 0 if it has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/smaps_rollup").read_text().partition("\nPss:")[2].split()[0]) * 1024
-    except (OSError, IndexError):
-        return 0
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +80,7 @@ class Command:
 class MemoryWatch:
     """Samples the resident memory of a process and its descendants every 20 ms, in a `with` block.
 
-    `peak` is the highest sum in bytes. Pages that processes share count for each of them.
+    `peak` is the highest sum in bytes. Each process counts its share of common pages.
     """
 
     def __init__(self, root: int) -> None:
@@ -105,28 +104,32 @@ class MemoryWatch:
 
 def resident(root: int) -> int:
     """The resident memory of a process and its descendants, in bytes."""
-    return sum(map(_resident, _family(root)))
+    return sum(map(proportional, family(root)))
 
 
-def _family(root: int) -> Iterator[int]:
-    """The process and all that it started."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
+def family(root: int) -> Iterator[int]:
+    """A process, first, and all that it started."""
+    own = _command_line(root)
     open_ = [root]
     while open_:
         yield (process := open_.pop())
-        open_ += children.get(process, ())
+        with suppress(OSError):
+            tasks = [*Path(f"/proc/{process}/task").iterdir()]
+            children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+            # Until it runs another program, a new child of the first has the memory of it (vfork(2)), counted once.
+            open_ += [child for child in children if _command_line(child) != own]
 
 
-def _resident(process: int) -> int:
-    """The resident memory of a process in bytes; 0 if it has ended."""
+def _command_line(process: int) -> bytes:
     try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * mmap.PAGESIZE
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def proportional(process: int) -> int:
+    """The resident memory of a process in bytes, with its share of what several have (proc(5): Pss); 0 if it ended."""
+    try:
+        return int(Path(f"/proc/{process}/smaps_rollup").read_text().partition("\nPss:")[2].split()[0]) * 1024
     except (OSError, IndexError):
         return 0

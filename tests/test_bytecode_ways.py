@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import marshal
 import os
@@ -18,6 +19,10 @@ from types import CodeType, SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import pythons
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutations import many
 
 from hatch_docker.base.target import Libc, TargetPython
 from hatch_docker.errors import BytecodeUnavailableError
@@ -33,6 +38,8 @@ from hatch_docker.oci.filesystem import Node
 from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress
 
+# Options of a Python that compile nothing differently.
+OPTIONS = st.sampled_from(((), ("-B",), ("-S", "-s", "-B", "-u")))
 ARCHITECTURE = Platform.of("linux", platform.machine()).architecture
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 FOLDER = Path(ways.__file__).parent
@@ -47,9 +54,9 @@ class A:
 """
 
 
-def this_python(interpreter: str = sys.executable) -> TargetPython:
+def this_python(interpreter: str = sys.executable, version: str = platform.python_version()) -> TargetPython:
     return TargetPython(
-        version=platform.python_version(),
+        version=version,
         interpreter=interpreter,
         platform=Platform(architecture=ARCHITECTURE),
         libc=Libc(kind="glibc", version=(2, 28)),
@@ -57,11 +64,19 @@ def this_python(interpreter: str = sys.executable) -> TargetPython:
     )
 
 
-def here(seed: str = "0", *arguments: str, optimization: int = 0, threads: int = 2) -> Compiler:
-    """A compiler by the Python that runs the tests, with any hash seed."""
-    command = (sys.executable, *(arguments or ("-S", "-s", "-B")), "-c", script())
+def here(
+    seed: str = "0",
+    *arguments: str,
+    optimization: int = 0,
+    threads: int = 2,
+    interpreter: str = sys.executable,
+    version: str = platform.python_version(),
+) -> Compiler:
+    """A compiler by a Python of this machine, the one that runs the tests by default, with any hash seed."""
+    command = (interpreter, *(arguments or ("-S", "-s", "-B")), "-c", script())
     run = partial(talk, command=command, environ={**os.environ, "PYTHONHASHSEED": seed})
-    return compiler_of("here", run, identify(run, this_python()), optimization=optimization, threads=threads)
+    about = identify(run, this_python(interpreter, version))
+    return compiler_of("here", run, about, optimization=optimization, threads=threads)
 
 
 def sources_of(**texts: bytes) -> list[Source]:
@@ -74,6 +89,35 @@ def corpus(most: int) -> list[Source]:
     paths = [*sorted(folder.glob("*.py"))[:most], folder / "html/entities.py", folder / "ftplib.py"]
     texts = [Source(f"/usr/lib/{path.name}", path.read_bytes()) for path in paths if path.is_file()]
     return [*texts, Source("/app/sets.py", SETS)]
+
+
+@functools.cache
+def version_of(interpreter: str) -> str:
+    command = [interpreter, "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
+
+@functools.cache
+def compiled_at_once(interpreter: str, version: str) -> list[bytes | None]:
+    (codes,) = here(interpreter=interpreter, version=version).compile([corpus(25)], checked=False)
+    assert any(codes)
+    return codes
+
+
+def compile_in_any_way(data: st.DataObject, interpreter: str, version: str) -> None:
+    """Compile modules in another order, with another seed, in other chunks and processes; compare their bytecode."""
+    sources, expected = corpus(25), compiled_at_once(interpreter, version)
+    order = data.draw(st.permutations(range(len(sources))))[: data.draw(st.integers(1, len(sources)))]
+    size, threads = data.draw(st.integers(1, 30)), data.draw(st.sampled_from((1, 3)))
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    seed = str(data.draw(st.integers(0, 2**32 - 1)))
+    compiler = here(seed, *data.draw(OPTIONS), threads=threads, interpreter=interpreter, version=version)
+    made = compiler.compile([[sources[number] for number in chunk] for chunk in chunks], checked=False)
+    for chunk, codes in zip(chunks, made, strict=True):
+        different = [
+            sources[number].path for number, code in zip(chunk, codes, strict=True) if code != expected[number]
+        ]
+        assert not different
 
 
 class TestOptimization:
@@ -150,16 +194,18 @@ class TestCompiling:
         assert first is not None
         assert third is not None
 
-    def test_any_order_seed_and_process_gives_the_same_bytes(self) -> None:
-        sources = corpus(25)
-        (expected,) = here().compile([sources], checked=False)
-        assert None not in expected
-        (backwards,) = here("1").compile([sources[::-1]], checked=False)
-        assert backwards[::-1] == expected
-        each = here("2", "-B", threads=3).compile(
-            [sources[start : start + 7] for start in range(0, 99, 7)], checked=False
-        )
-        assert [code for codes in each for code in codes] == expected
+    @settings(max_examples=many(8))
+    @given(data=st.data())
+    def test_any_order_seed_and_process_gives_the_same_bytes(self, data: st.DataObject) -> None:
+        compile_in_any_way(data, sys.executable, platform.python_version())
+
+    @pytest.mark.pythons
+    @settings(max_examples=many(4))
+    @given(data=st.data())
+    @pytest.mark.parametrize("number", range(5))
+    def test_with_every_python(self, number: int, data: st.DataObject) -> None:
+        interpreter = (pythons() * 5)[number]
+        compile_in_any_way(data, interpreter, version_of(interpreter))
 
     def test_nothing_of_the_project_is_imported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("linecache", "unicodedata", "sitecustomize", "marshal"):

@@ -321,6 +321,15 @@ class TestLeftOut:
         assert "warning: " in line
         assert f"{PLACE}[0].from: everyone who has the image can read '.env'" in line
 
+    def test_version_control_that_is_named(self, tmp_path: Path) -> None:
+        write(tmp_path, "repo/.git/HEAD")
+        said = Said()
+        added = entries(tmp_path, {"source": "repo/.git", "into": "/srv/git"}, progress=said)
+        assert [each.path for each in added] == ["srv/git/HEAD"]
+        (line,) = said.lines
+        assert "warning: " in line
+        assert "everyone who has the image can read the project's history in 'repo/.git'" in line
+
     def test_an_environment_that_is_named(self, tmp_path: Path) -> None:
         write(tmp_path, "py/pyvenv.cfg", "py/x")
         with pytest.raises(ConfigError, match=r"\[0\].from: 'py' is a virtual environment of this machine"):

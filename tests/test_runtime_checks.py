@@ -17,11 +17,12 @@ from hatch_docker.oci.config import Healthcheck, ImageConfig
 from hatch_docker.oci.filesystem import Filesystem, Node
 from hatch_docker.oci.layer import Entry
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.dataclasses import dataclass, field, replace
 from hatch_docker.support.progress import Progress
 from hatch_docker.wheels.install import venv_skeleton
 from hatch_docker.wheels.prepare import PreparedWheel
 
+SITE = "app/.venv/lib/python3.13/site-packages"
 ADVISOR = Advisor(manager="apt", shell_base='base = "debian:trixie-debug" has a shell')
 BASE_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 STATIC = b"\x7fELF\x02\x01\x01" + bytes(50)
@@ -54,6 +55,8 @@ SLIM = {
     "usr/local/bin/python3": link("python3.13"),
     "usr/local/lib/python3.13/os.py": file(mode=0o644),
     "usr/local/lib/python3.13/http": Node(kind="dir"),
+    "usr/local/lib/python3.13/http/__init__.py": file(mode=0o644),
+    "usr/local/lib/python3.13/http/server.py": file(mode=0o644),
     "usr/bin/sh": link("dash"),
     "usr/bin/dash": file(),
     "usr/bin/env": file(),
@@ -237,6 +240,29 @@ class TestPrograms:
         image = Image(files=[extra("usr/bin/tini", STATIC)])
         assert image.check(["tini", *options, "python", "-V", "--", "--autoscale=10"]) == Outcome()
         assert "add uvicorn" in only(image.check(["tini", *options, "uvicorn"]).errors)
+
+    @pytest.mark.parametrize(
+        "wrapper",
+        [
+            ["timeout", "5"],
+            ["timeout", "-k9", "-s", "TERM", "--verbose", "5"],
+            ["timeout", "--signal=TERM", "--", "5"],
+            ["nice"],
+            ["nice", "-n", "5"],
+            ["stdbuf", "-oL", "-e", "0"],
+            ["gosu", "65532:65532"],
+        ],
+    )
+    def test_program_behind_a_wrapper(self, wrapper: list[str]) -> None:
+        image = Image(files=[extra(f"usr/bin/{wrapper[0]}", STATIC)])
+        assert image.check([*wrapper, "python", "-V"]) == Outcome()
+        assert "add uvicorn" in only(image.check([*wrapper, "uvicorn"]).errors)
+
+    @pytest.mark.parametrize("command", [["nice", "--unknown", "uvicorn"], ["env", "PATH=/x", "uvicorn"]])
+    def test_program_behind_unknown_options(self, command: list[str]) -> None:
+        image = Image(files=[extra(f"usr/bin/{command[0]}", STATIC)])
+        found = f"entrypoint: /usr/bin/{command[0]} runs it, and what it starts is not checked"
+        assert image.check(command) == Outcome(notes=[found])
 
     @pytest.mark.parametrize(
         ("content", "mode", "message"),
@@ -533,7 +559,8 @@ class TestModules:
         [
             ({}, (), "app/.venv/lib/python3.13/site-packages/demo.py"),
             ({}, (), "app/.venv/lib/python3.13/site-packages/demo.cpython-313-x86_64-linux-gnu.so"),
-            ({}, (), "app/demo/x.py"),
+            ({}, (), "app/.venv/lib/python3.13/site-packages/demo/__main__.cpython-313.pyc"),
+            ({}, (), "app/demo.py"),
             ({"PYTHONPATH": "/srv"}, (), "srv/demo.py"),
             ({"PYTHONPATH": "/mounted"}, (), "x"),
             ({}, ("/app",), "x"),
@@ -542,7 +569,42 @@ class TestModules:
     )
     def test_present_or_unknown(self, env: dict[str, str], volumes: tuple[str, ...], path: str) -> None:
         image = Image(env=env, base_volumes=volumes, files=[extra(path, b"", 0o644)])
-        assert not any("module" in each for each in image.check(["python", "-Im", "demo"]).warnings)
+        assert not any("module" in each for each in image.check(["python", "-um", "demo"]).warnings)
+
+    @pytest.mark.parametrize(
+        ("module", "message"),
+        [
+            (
+                "demo",
+                "the package 'demo' has no __main__, which python -m is to run: add it, or name one of its modules",
+            ),
+            ("demo.nothing", "the package 'demo' has no module 'nothing', which python -m is to run: name another"),
+            ("demo.sub.nothing", "the package 'demo.sub' has no module 'nothing'"),
+            ("demo.cli.x", "'demo.cli' is a module, and python -m is to run 'demo.cli.x' in it"),
+            ("space", "the package 'space' has no __main__"),
+            ("demo.cli", ""),
+            ("demo.native", ""),
+            ("demo.sub", ""),
+            ("space.part", ""),
+            ("not-a-name", ""),
+        ],
+    )
+    def test_of_packages(self, module: str, message: str) -> None:
+        names = (
+            "demo/__init__.py",
+            "demo/cli.py",
+            "demo/native.abi3.so",
+            "demo/sub/__init__.py",
+            "demo/sub/__main__.py",
+        )
+        files = [extra(f"{SITE}/{name}", b"", 0o644) for name in (*names, "space/part.py")]
+        warnings = Image(files=files).check(["python", "-m", module]).warnings
+        assert message in only(warnings) if message else not warnings
+
+    def test_working_directory_comes_first_unless_isolated(self) -> None:
+        files = [extra(f"{SITE}/demo/__main__.py", b""), extra("app/demo/__init__.py", b"")]
+        assert "has no __main__" in only(Image(files=files).check(["python", "-m", "demo"]).warnings)
+        assert Image(files=files).check(["python", "-Im", "demo"]) == Outcome()
 
 
 class TestHealthchecks:
@@ -643,6 +705,40 @@ class TestDirectories:
 
 
 class TestExtraFiles:
+    @pytest.mark.parametrize("path", ["app/demo.py", "app/demo/__init__.py", "app/demo.abi3.so"])
+    @pytest.mark.parametrize(
+        "command", [["python", "-m", "demo"], ["python", "-uc", "import demo"], ["python", "x.py"]]
+    )
+    def test_never_hide_the_project_s_modules(self, command: list[str], path: str, tmp_path: Path) -> None:
+        own = replace(make_prepared(tmp_path), own=True)
+        image = Image(wheels=[own], files=[extra(path, b"", 0o644), extra("app/x.py", b"", 0o644)])
+        assert only(image.check(command).errors) == (
+            "extra-files: /app/demo hides 'demo' of the project: choose another directory, or exclude them"
+        )
+        assert not image.check(["python", "-I", *command[1:]]).errors
+
+    def test_that_may_hide_modules_are_a_warning(self, tmp_path: Path) -> None:
+        own = replace(make_prepared(tmp_path, entry_points="[console_scripts]\napp = demo:main\n"), own=True)
+        files = [extra("app/demo.py", b"", 0o644)]
+        image = Image(wheels=[own], files=files)
+        assert only(image.check(["app"]).warnings).startswith(
+            "extra-files: /app/demo hides 'demo' of the project from programs that look there first, as python -m does"
+        )
+        safe = Image(wheels=[own], files=files, env={"PYTHONSAFEPATH": "1"})
+        assert not safe.check(["python", "-m", "demo"]).errors
+
+    def test_that_hide_modules_of_others_are_a_warning(self, tmp_path: Path) -> None:
+        files = [extra("srv/demo.py", b"", 0o644)]
+        image = Image(wheels=[make_prepared(tmp_path)], files=files, env={"PYTHONPATH": "/srv"})
+        assert only(image.check(["python", "-c", "0"]).warnings).startswith(
+            "extra-files: /srv/demo hides 'demo' of demo:"
+        )
+
+    @pytest.mark.parametrize("path", ["app/demo/data.json", "app/demo/x.py", "app/templates/demo.py", "app/demo.txt"])
+    def test_that_hide_nothing(self, path: str, tmp_path: Path) -> None:
+        image = Image(wheels=[make_prepared(tmp_path)], files=[extra(path, b"", 0o644)])
+        assert image.check(["python", "-c", "0"]) == Outcome()
+
     def test_unreadable(self) -> None:
         files = [extra(f"etc/{number}", b"", 0o600) for number in range(5)]
         warning = only(Image(files=files).check().warnings)

@@ -1,10 +1,11 @@
-"""What a command's arguments tell about it: the script or module that Python runs, the text of a shell."""
+"""What a command's arguments tell about it: what Python runs, the text of a shell."""
 
 from __future__ import annotations
 
 import posixpath
 import re
 from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 from hatch_docker.image.environment import references
 from hatch_docker.image.merged import READ, UnreachableError, described
@@ -31,8 +32,6 @@ _BUILT_IN = frozenset(
     )
 )
 _OPERATORS = frozenset(("&&", "||", ";", "|", ">", ">>", "2>&1", "&"))
-# Path files of site-packages that add no directories.
-_PATH_FILES = regex(r"hatch-docker-project\.pth|distutils-precedence\.pth")
 
 
 def unexpanded(program: Program) -> Iterator[str]:
@@ -82,24 +81,33 @@ def is_python(program: Program) -> bool:
     return _PYTHON.fullmatch(posixpath.basename(program.called)) is not None
 
 
-def python_argument(program: Program) -> tuple[str, str]:
-    """The kind and name of what a Python runs: `module` or `file`; both empty if it is neither."""
-    words = list(program.arguments)
+class PythonCommand(NamedTuple):
+    """What a Python runs. `isolated`: it does not look for modules beside that, or in the working directory."""
+
+    kind: Literal["module", "file", "text", ""]
+    value: str = ""
+    isolated: bool = False
+
+
+def python_command(program: Program) -> PythonCommand:
+    """What a Python runs, of no kind if it is nothing of these (Python: Command line and environment)."""
+    words, isolated = list(program.arguments), False
     while words:
         word = words.pop(0)
         if not word.startswith("-"):
-            return "file", word
+            return PythonCommand("file", word, isolated)
         if word in ("-", "--") or word.startswith("--"):
             break
         for number, letter in enumerate(word[1:], 2):
+            isolated = isolated or letter in "IP"
             if letter == "m":
-                return "module", word[number:] or "".join(words[:1])
+                return PythonCommand("module", word[number:] or "".join(words[:1]), isolated)
             if letter in _LAST:
-                return "", ""
+                return PythonCommand("text" if letter == "c" else "", "", isolated)
             if letter in _WITH_VALUE:
                 del words[: not word[number:]]
                 break
-    return "", ""
+    return PythonCommand("")
 
 
 def check_file(name: str, process: Process) -> str:
@@ -117,34 +125,3 @@ def check_file(name: str, process: Process) -> str:
     if resolved in process.merged.wheels or node.kind != "file" or process.identity.may(node, READ):
         return ""
     raise StartError(f"{described(resolved, node)} cannot be read by {process.user}", file=resolved)
-
-
-def check_module(name: str, process: Process) -> str:
-    """Why `python -m` would not find a module; empty if it does, or if that is not certain."""
-    files, target = process.merged.files, process.merged.target
-    prefix = posixpath.dirname(posixpath.dirname(target.interpreter))
-    library = [f"{prefix}/{each}/{target.lib_name}" for each in ("lib", "lib64")]
-    site = f"/{target.site_packages}"
-    if not any(files.is_file(f"{each}/os.py") for each in library):
-        return ""
-    if any(each.endswith(".pth") and not _PATH_FILES.fullmatch(each) for each in files.below(site)):
-        return ""
-    added = [process.absolute(each) for each in process.python_path]
-    if process.in_volume(process.directory) or not all(map(files.is_directory, added)):
-        return ""
-    searched = [process.directory, "/app", *added, site, *library]
-    top = name.partition(".")[0]
-    if not top.isidentifier() or any(_has_module(top, each, process) for each in searched):
-        return ""
-    return f"the image has no module {top!r}"
-
-
-def _has_module(name: str, directory: str, process: Process) -> bool:
-    files = process.merged.files
-    if (
-        process.in_volume(directory)
-        or files.is_directory(f"{directory}/{name}")
-        or files.is_file(f"{directory}/{name}.py")
-    ):
-        return True
-    return any(each.partition(".")[0] == name for each in files.below(directory))

@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 
 from hatch_docker.image.arguments import (
     check_file,
-    check_module,
     first_command,
     is_python,
     is_single,
-    python_argument,
+    python_command,
     shell_argument,
     unexpanded,
 )
+from hatch_docker.image.modules import check_module, hidden_modules
 from hatch_docker.image.programs import Process, Program, StartError, find, is_in_venv
 from hatch_docker.image.remedies import Advisor, remedy
 from hatch_docker.oci.layer import Entry
@@ -65,6 +65,8 @@ def _findings(key: str, arguments: Sequence[str], process: Process, chosen: Chos
         return
     if key in chosen.keys or key == "healthcheck":
         yield from _start(key, program, process, chosen)
+    if key != "healthcheck":
+        yield from _hidden(program, process, chosen)
 
 
 def _failure(key: str, error: StartError, arguments: Sequence[str], process: Process, chosen: Chosen) -> Finding:
@@ -114,6 +116,8 @@ def _start(key: str, program: Program, process: Process, chosen: Chosen) -> Iter
     )
     if is_python(program):
         yield from _python(key, program, process)
+    if program.is_wrapper and program.arguments:
+        yield Finding("note", key, f"{program.called} runs it, and what it starts is not checked")
 
 
 def _shell(key: str, program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
@@ -141,14 +145,19 @@ def _is_on_path(name: str, process: Process) -> bool:
 
 
 def _python(key: str, program: Program, process: Process) -> Iterator[Finding]:
-    kind, name = python_argument(program)
-    if kind == "module" and (problem := check_module(name, process)):
-        top = name.partition(".")[0]
-        yield Finding(
-            "warning", key, f"{problem}, which python -m is to run: add the package that has {top} to the dependencies"
-        )
-    elif kind == "file":
-        yield from _file(key, name, program, process)
+    command = python_command(program)
+    if command.kind == "module" and (problem := check_module(command, process)):
+        yield Finding("warning", key, problem)
+    elif command.kind == "file":
+        yield from _file(key, command.value, program, process)
+
+
+def _hidden(program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
+    """Modules of wheels that a program may not find, or certainly not, since extra files have their names."""
+    advice = "choose another directory, or exclude them"
+    for each in hidden_modules(program, process, chosen.extra):
+        text = each.text if each.certain else f"{each.text} from programs that look there first, as python -m does"
+        yield Finding("error" if each.own and each.certain else "warning", "extra-files", f"{text}: {advice}")
 
 
 def _file(key: str, name: str, program: Program, process: Process) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from hatch_docker.support.progress import Progress
 # How many paths that are left out a note names, and what is left out without one.
 _MAX_PATHS = 5
 _SILENT = frozenset(("version control", "caches"))
-_PATH_FILE = "hatch-docker-project.pth"
+PATH_FILE = "hatch-docker-project.pth"
 _OWN_VENV = "the image has its own, and packages are added by dependencies"
 
 
@@ -66,7 +66,7 @@ def extra_entries(
     """
     if not files:
         return []
-    from hatch_docker.project.unwanted import is_environment_file, is_virtual_environment
+    from hatch_docker.project.unwanted import is_environment_file, is_version_control, is_virtual_environment
 
     output = output.resolve()
     problems: list[tuple[str, str]] = []
@@ -80,6 +80,9 @@ def extra_entries(
         if not source.is_dir() and is_environment_file(source):
             advice = "give variables to the container when it starts (docker run --env-file)"
             progress.warn(f"{where}.from: everyone who has the image can read {each.source!r}: {advice}")
+        if is_version_control(source):
+            read = "everyone who has the image can read the project's history"
+            progress.warn(f"{where}.from: {read} in {each.source!r}")
         folder = _Folder(source=source, output=output, within=source.resolve().is_relative_to(output))
         try:
             added = {entry.path: entry for entry in _entries(each, folder, beneath)}
@@ -136,7 +139,7 @@ def source_entries(files: SourceFiles, links: Mapping[str, str], target: TargetP
         entries = [_entry(into, files.root / path, through(f"app/{path}", links)) for path in files.paths]
     except OSError as error:
         raise HatchDockerError(f"it cannot be read: {error.strerror}", place=str(error.filename)) from None
-    path_file = f"{VENV}/lib/{target.lib_name}/site-packages/{_PATH_FILE}"
+    path_file = f"{VENV}/lib/{target.lib_name}/site-packages/{PATH_FILE}"
     return [*entries, Entry(path=path_file, content=b"/app\n")]
 
 

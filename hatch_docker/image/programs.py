@@ -11,6 +11,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from hatch_docker.base.files import interpreter_of, shebang_of
 from hatch_docker.base.target import VENV
@@ -35,17 +36,40 @@ _FOREIGN = (
     (regex(rb"MZ(?!qF)"), "Windows"),
     (regex(rb"\xcf\xfa\xed\xfe|\xca\xfe\xba\xbe|\xce\xfa\xed\xfe"), "macOS"),
 )
-# Programs that start the rest of their command, with their options that have no value and do not change how.
-_TINI = frozenset(("-g", "-s", "-v", "-w"))
-_WRAPPERS: dict[str, frozenset[str]] = {
-    "env": frozenset(),
+
+
+class _Wrapper(NamedTuple):
+    """A program that starts the rest of its command: its options without a value, and with one, and its operands.
+
+    Options that change how the rest is started are not among them.
+    """
+
+    flags: frozenset[str] = frozenset()
+    valued: tuple[str, ...] = ()
+    operands: int = 0
+
+
+_TINI = _Wrapper(frozenset(("-g", "-s", "-v", "-w")))
+_SWITCHING_USER = _Wrapper(operands=1)
+_WRAPPERS = {
+    "env": _Wrapper(),
     "tini": _TINI,
     "tini-static": _TINI,
     "docker-init": _TINI,
-    "catatonit": frozenset(("-g",)),
-    "dumb-init": frozenset(("-c", "--single-child", "-v", "--verbose")),
-    "nohup": frozenset(),
-    "setsid": frozenset(("-c", "--ctty", "-f", "--fork", "-w", "--wait")),
+    "catatonit": _Wrapper(frozenset(("-g",))),
+    "dumb-init": _Wrapper(frozenset(("-c", "--single-child", "-v", "--verbose"))),
+    "nohup": _Wrapper(),
+    "setsid": _Wrapper(frozenset(("-c", "--ctty", "-f", "--fork", "-w", "--wait"))),
+    "nice": _Wrapper(valued=("-n", "--adjustment")),
+    "ionice": _Wrapper(frozenset(("-t", "--ignore")), ("-c", "-n", "--class", "--classdata")),
+    "stdbuf": _Wrapper(valued=("-i", "-o", "-e", "--input", "--output", "--error")),
+    "timeout": _Wrapper(
+        frozenset(("--foreground", "--preserve-status", "-v", "--verbose")),
+        ("-k", "-s", "--kill-after", "--signal"),
+        operands=1,
+    ),
+    "gosu": _SWITCHING_USER,
+    "su-exec": _SWITCHING_USER,
 }
 
 
@@ -61,7 +85,8 @@ class StartError(Exception):
 class Process:
     """What a process of the image starts with.
 
-    `path` are the directories of PATH, `python_path` those of PYTHONPATH; `volumes` are absolute paths.
+    `path` are the directories of PATH, `python_path` those of PYTHONPATH; `volumes` are absolute paths. `safe_path` is
+    whether PYTHONSAFEPATH is set.
     """
 
     merged: Merged
@@ -71,6 +96,7 @@ class Process:
     directory: str
     volumes: tuple[str, ...] = ()
     python_path: tuple[str, ...] = ()
+    safe_path: bool = False
 
     def absolute(self, path: str) -> str:
         """A path as the process sees it."""
@@ -106,6 +132,11 @@ class Program:
         """Whether it is a shell, or a script for one: what that starts is not known."""
         return bool({posixpath.basename(self.called), posixpath.basename(self.interpreter)} & SHELLS)
 
+    @property
+    def is_wrapper(self) -> bool:
+        """Whether it starts the rest of its command."""
+        return posixpath.basename(self.called) in _WRAPPERS
+
 
 def find(arguments: Sequence[str], process: Process, *, shell: str = "", depth: int = 0) -> list[Program]:
     """The program of a command, and those that it starts if it is a wrapper such as `env`. Raises StartError.
@@ -132,12 +163,26 @@ def _wrapped(program: Program) -> Sequence[str]:
             advice = "name the program without env, or add coreutils to runtime-packages"
             raise StartError(f"{program.called} is busybox, whose env has no option -S: {advice}")
         rest = [*_words(split[1] or "".join(rest[1:2])), *rest[1 if split[1] else 2 :]]
-    while rest and (rest[0] in _WRAPPERS[name] or (name == "env" and _ASSIGNMENT.fullmatch(rest[0]))):
-        if rest.pop(0).startswith("PATH="):
+    wrapper = _WRAPPERS[name]
+    while rest and (length := _option(rest[0], wrapper) or (name == "env" and bool(_ASSIGNMENT.fullmatch(rest[0])))):
+        if rest[0].startswith("PATH="):
             return ()
+        del rest[:length]
     if rest[:1] == ["--"]:
-        return rest[1:]
-    return () if rest and rest[0].startswith("-") else rest
+        del rest[:1]
+    elif rest and rest[0].startswith("-"):
+        return ()
+    return rest[wrapper.operands :]
+
+
+def _option(word: str, wrapper: _Wrapper) -> int:
+    """How many words an option of a wrapper takes; 0 for anything else (POSIX: Utility Syntax Guidelines)."""
+    if word in wrapper.flags:
+        return 1
+    if word in wrapper.valued:
+        return 2
+    attached = tuple(f"{each}=" if each.startswith("--") else each for each in wrapper.valued)
+    return int(word.startswith(attached)) if attached else 0
 
 
 def _words(text: str) -> list[str]:

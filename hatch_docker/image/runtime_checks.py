@@ -77,6 +77,7 @@ def _findings(config: ImageConfig, merged: Merged, identity: Identity, chosen: C
         directory=config.working_dir or "/",
         volumes=config.volumes,
         python_path=tuple(each for each in config.env.get("PYTHONPATH", "").split(":") if each),
+        safe_path=bool(config.env.get("PYTHONSAFEPATH")),
     )
     for key, arguments in _commands(config):
         yield from findings(key, arguments, process, chosen)

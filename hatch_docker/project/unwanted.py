@@ -86,7 +86,7 @@ def why_left_out(path: Path, output: Path, *, within_output: bool) -> str:
     that builds write to, if the folder is `within_output`.
     """
     name = path.name
-    if name in _VERSION_CONTROL:
+    if is_version_control(path):
         return "version control"
     if name in ("__pycache__", ".DS_Store", "Thumbs.db"):
         return "caches"
@@ -110,6 +110,11 @@ def is_unwanted_file(path: Path, output: Path) -> bool:
     if path.parent == output and any(fnmatchcase(name, each) for each in _OUTPUTS):
         return True
     return _is_result(path)
+
+
+def is_version_control(path: Path) -> bool:
+    """Whether a path has the name of what Git or its kin keep a project's history in."""
+    return path.name in _VERSION_CONTROL
 
 
 def is_environment_file(path: Path) -> bool:

@@ -32,8 +32,8 @@ from hatch_docker.wheels.prepare import fetch_wheels
 from hatch_docker.wheels.wheelfile import WheelFile
 from hatch_docker.wheels.zipmembers import READ_LIMIT
 
-# How many modules one process compiles: that takes seconds, and starting a process in a sandbox a tenth of one.
-_CHUNK = 400
+# How many modules a process compiles before another may take the next ones: that takes about a second.
+_CHUNK = 100
 # How many layers are made at once: some are compressed while others are compiled.
 _AT_ONCE = 4
 # The kind of documents that name a layer with the bytecode of a wheel, which shares it with others.

@@ -158,7 +158,7 @@ MATURIN: Files = {
         '"maturin>=1.5,<2"',
         "maturin",
         '[tool.maturin]\npython-source = "python"\nmodule-name = "backapp._native"\n\n'
-        '[tool.hatch-docker]\nbuild-packages = ["cargo", "librust-pyo3-dev"]\n',
+        '[tool.hatch-docker]\nbuild-packages = ["cargo", "librust-pyo3-ffi-dev"]\n',
         'dynamic = ["version"]',
     ),
     "Cargo.toml": """\
@@ -172,19 +172,45 @@ name = "_native"
 crate-type = ["cdylib"]
 
 [dependencies]
-pyo3 = { version = "*", features = ["extension-module"] }
-""",
-    "src/lib.rs": """\
-use pyo3::prelude::*;
+pyo3-ffi = { version = "*", features = ["extension-module"] }
 
-#[pyfunction]
-fn answer() -> u32 {
-    42
+[profile.release]
+opt-level = 0
+""",
+    # Without macros, whose compilation takes minutes.
+    "src/lib.rs": """\
+use pyo3_ffi::*;
+use std::ptr::{addr_of_mut, null, null_mut};
+
+unsafe extern "C" fn answer(_module: *mut PyObject, _nothing: *mut PyObject) -> *mut PyObject {
+    PyLong_FromLong(42)
 }
 
-#[pymodule]
-fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(answer, m)?)
+static mut METHODS: [PyMethodDef; 2] = [
+    PyMethodDef {
+        ml_name: c"answer".as_ptr(),
+        ml_meth: PyMethodDefPointer { PyCFunction: answer },
+        ml_flags: METH_NOARGS,
+        ml_doc: null(),
+    },
+    PyMethodDef::zeroed(),
+];
+
+static mut MODULE: PyModuleDef = PyModuleDef {
+    m_base: PyModuleDef_HEAD_INIT,
+    m_name: c"_native".as_ptr(),
+    m_doc: null(),
+    m_size: 0,
+    m_methods: unsafe { METHODS.as_mut_ptr() },
+    m_slots: null_mut(),
+    m_traverse: None,
+    m_clear: None,
+    m_free: None,
+};
+
+#[no_mangle]
+pub unsafe extern "C" fn PyInit__native() -> *mut PyObject {
+    PyModule_Create(addr_of_mut!(MODULE))
 }
 """,
     ".cargo/config.toml": """\

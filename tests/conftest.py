@@ -45,10 +45,10 @@ from hatch_docker.support.http import Http
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Tests compare what builds leave in projects, whose modules some of them import here or in a child process. Only the
-# modules of the tests are compiled once, see pytest_collection.
+# Tests compare what builds leave in projects, whose modules some of them import. Only the modules of the tests are
+# compiled, see pytest_collection; the bytecode of child processes is in a directory of its own, see pytest_configure.
 _WRITES_NO_BYTECODE, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # Child processes would compile it again, each for itself.
     compileall.compile_dir(Path(hatch_docker.__file__).parent, quiet=2)
@@ -268,6 +268,15 @@ def image(client: DockerClient) -> Iterator[str]:
 # The thousands of tests are all needed until the end: looking for garbage among them doubles the time to collect them.
 # (gc.freeze would hide them from Hypothesis, which asks for the referrers of random generators.)
 # pytest rewrites the assertions of all modules in each worker and run, unless it may write the result beside them.
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ["HATCH_DOCKER_TEST_BYTECODE"] = tempfile.mkdtemp(prefix="bytecode")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ["HATCH_DOCKER_TEST_BYTECODE"], ignore_errors=True))
+    # The workers themselves use what is beside their modules.
+    if not getattr(config.option, "numprocesses", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = os.environ["HATCH_DOCKER_TEST_BYTECODE"]
+
+
 def pytest_collection() -> None:
     gc.disable()
     sys.dont_write_bytecode = _WRITES_NO_BYTECODE

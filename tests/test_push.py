@@ -509,6 +509,18 @@ class TestAbandonedUploads:
             registry.push(IMAGE.node, [at(fake)])
         assert len(fake.sent("DELETE", "/blobs/")) == 1
 
+    @pytest.mark.parametrize("mounts", [False, True])
+    def test_that_begin_in_place_of_mounts_are_ended(self, fake: FakeRegistry, mounts: bool) -> None:
+        if mounts:
+            push(IMAGE.node, at(fake, name="third"))
+        fake.requests.clear()
+        sources = [at(fake, name=name) for name in ("first", "second", "third")]
+        push(IMAGE.node, at(fake), mount_from=sources)
+        assert fake.uploads == {}
+        # The config and two layers, each from three places.
+        assert len(fake.sent("POST", "/app/blobs/")) == 9
+        assert len(fake.sent("DELETE", "/app/blobs/")) == 6
+
     @staticmethod
     def session(folder: Path) -> Session:
         return Session(Http(), Credentials(), unfinished=Unfinished(folder))

@@ -27,7 +27,7 @@ def end_abandoned(session: Session, registry: str) -> None:
             name, url = map(str, json.loads(note.text))
             target = Reference.parse(name)
             if target.registry == registry:
-                _end(session, target, url)
+                end(session, target, url)
                 note.remove()
         except RegistryError:
             note.remove()
@@ -36,7 +36,8 @@ def end_abandoned(session: Session, registry: str) -> None:
             note.remove()
 
 
-def _end(session: Session, target: Reference, url: str) -> None:
+def end(session: Session, target: Reference, url: str) -> None:
+    """Ask a registry to end an upload. Raises RegistryError if it does not answer."""
     # Other hosts that a registry sends uploads to have other ways to end them.
     if session.is_of_registry(url, target):
         request = Request("DELETE", url, sending=Sending(retry=False))

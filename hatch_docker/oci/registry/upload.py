@@ -9,7 +9,7 @@ import contextlib
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from enum import Enum
@@ -19,7 +19,7 @@ from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
 from hatch_docker.errors import ImageError, RegistryError
 from hatch_docker.oci.graph import Node
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry.abandoned import noted
+from hatch_docker.oci.registry.abandoned import end, noted
 from hatch_docker.oci.registry.presence import Presence, exists
 from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
@@ -140,7 +140,7 @@ class Uploads:
         """Mount the blob (status 201), or begin an upload (202)."""
         self._check()
         url = self.session.url(self.target, "blobs/uploads/")
-        started = None
+        begun: list[Answer] = []
         known = self.place(descriptor.digest)
         for source in ((known,) if known else self.mount_from) if self.ask else ():
             query = urlencode({"mount": descriptor.digest, "from": source})
@@ -149,11 +149,18 @@ class Uploads:
             with contextlib.suppress(RegistryError):
                 answer = self.session.call(Request("POST", f"{url}?{query}"), access)
                 if answer.status == 201 and not names_other(answer, descriptor.digest):
+                    self._end(begun)
                     return answer
-                started = answer if answer.status == 202 else started
-        if started is not None:
-            return started
-        return self._transmit(Request("POST", url, body=b""), 202)
+                # It did not mount the blob, and began an upload instead.
+                begun += [answer] if answer.status == 202 else []
+        self._end(begun[1:])
+        return begun[0] if begun else self._transmit(Request("POST", url, body=b""), 202)
+
+    def _end(self, begun: Sequence[Answer]) -> None:
+        """End uploads that are not needed."""
+        for each in begun:
+            with contextlib.suppress(RegistryError):
+                end(self.session, self.target, self._location(each))
 
     def _transfer(self, blob: Node, start: Answer, size: int, advance: Advance, *, storing: float) -> None:
         """Upload the blob in chunks of at least `size` bytes, 0 for one request; the registry may be `storing`."""

@@ -265,9 +265,6 @@ def image(client: DockerClient) -> Iterator[str]:
     remove(client, name)
 
 
-# The thousands of tests are all needed until the end: looking for garbage among them doubles the time to collect them.
-# (gc.freeze would hide them from Hypothesis, which asks for the referrers of random generators.)
-# pytest rewrites the assertions of all modules in each worker and run, unless it may write the result beside them.
 def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         os.environ["HATCH_DOCKER_TEST_BYTECODE"] = tempfile.mkdtemp(prefix="bytecode")
@@ -277,6 +274,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPYCACHEPREFIX"] = os.environ["HATCH_DOCKER_TEST_BYTECODE"]
 
 
+# The thousands of tests are all needed until the end: looking for garbage among them doubles the time to collect them.
+# (gc.freeze would hide them from Hypothesis, which asks for the referrers of random generators.)
+# pytest rewrites the assertions of all modules in each worker and run, unless it may write the result beside them.
 def pytest_collection() -> None:
     gc.disable()
     sys.dont_write_bytecode = _WRITES_NO_BYTECODE

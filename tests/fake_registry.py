@@ -216,7 +216,7 @@ class _Handler(QuietHandler):
     def _authorized(self) -> bool:
         fake = self.fake
         sent = self.headers.get("Authorization", "")
-        needed = "pull" if self.command in ("GET", "HEAD") else "push"
+        needed = {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}.get(self.command, "push")
         if not fake.auth:
             return True
         if fake.auth == "basic":
@@ -230,7 +230,7 @@ class _Handler(QuietHandler):
             granted = fake.tokens.get(token, []) if fake.uses[token] <= fake.token_uses else []
         if any(_grants(scope, self.name, needed) for scope in granted):
             return True
-        scope = f"repository:{self.name}:{'pull' if needed == 'pull' else 'pull,push'}"
+        scope = f"repository:{self.name}:{'pull,push' if needed == 'push' else needed}"
         realm = fake.realm or f"http://{fake.host}/token"
         bearer = f'Bearer realm="{realm}",service="fake",scope="{scope}",error="invalid_token"'
         self._answer(401, headers={"WWW-Authenticate": f"Negotiate YII=, {bearer}"})

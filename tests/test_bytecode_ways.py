@@ -39,7 +39,7 @@ from hatch_docker.oci.spec import Platform
 from hatch_docker.support.progress import Progress
 
 # Options of a Python that compile nothing differently.
-OPTIONS = st.sampled_from(((), ("-B",), ("-S", "-s", "-B", "-u")))
+OPTIONS = st.sampled_from((("-s",), ("-B",), ("-S", "-s", "-B", "-u")))
 ARCHITECTURE = Platform.of("linux", platform.machine()).architecture
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 FOLDER = Path(ways.__file__).parent
@@ -100,7 +100,9 @@ def version_of(interpreter: str) -> str:
 @functools.cache
 def compiled_at_once(interpreter: str, version: str) -> list[bytes | None]:
     (codes,) = here(interpreter=interpreter, version=version).compile([corpus(25)], checked=False)
-    assert any(codes)
+    # The modules are those of the Python that runs the tests: others may not know its syntax.
+    assert len([code for code in codes if code]) > len(codes) / 2
+    assert interpreter != sys.executable or None not in codes
     return codes
 
 

@@ -328,7 +328,7 @@ class TestLeftOut:
         assert [each.path for each in added] == ["srv/git/HEAD"]
         (line,) = said.lines
         assert "warning: " in line
-        assert "everyone who has the image can read the project's history in 'repo/.git'" in line
+        assert "everyone who has the image can read the history in 'repo/.git': leave it out" in line
 
     def test_an_environment_that_is_named(self, tmp_path: Path) -> None:
         write(tmp_path, "py/pyvenv.cfg", "py/x")

@@ -454,6 +454,11 @@ class TestAbandonedUploads:
     def test_end_with_the_next_push(self, fake: FakeRegistry, tmp_path: Path) -> None:
         self.check(at(fake), Credentials(), tmp_path)
 
+    def test_end_with_tokens_for_it(self, fake: FakeRegistry, tmp_path: Path) -> None:
+        fake.auth = "bearer"
+        (tmp_path / "login").mkdir()
+        self.check(at(fake), credentials_for(tmp_path / "login", fake.host), tmp_path / "notes")
+
     @staticmethod
     def left(folder: Path) -> list[str]:
         return [json.loads(note.text)[1] for note in Unfinished(folder).left()]
@@ -508,6 +513,11 @@ class TestAbandonedUploads:
         for _ in range(2):
             registry.push(IMAGE.node, [at(fake)])
         assert len(fake.sent("DELETE", "/blobs/")) == 1
+
+    def test_a_registry_that_ends_none_is_asked_once_for_each_push(self, fake: FakeRegistry) -> None:
+        fake.failures = [Failure("DELETE", "/blobs/", 405, times=99)]
+        push(IMAGE.node, at(fake), mount_from=[at(fake, name=name) for name in ("first", "second", "third")])
+        assert len(fake.sent("DELETE", "/app/blobs/")) <= 3
 
     @pytest.mark.parametrize("mounts", [False, True])
     def test_that_begin_in_place_of_mounts_are_ended(self, fake: FakeRegistry, mounts: bool) -> None:

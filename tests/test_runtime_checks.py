@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prepared_maker import TARGET, make_prepared
@@ -250,7 +251,6 @@ class TestPrograms:
             ["nice"],
             ["nice", "-n", "5"],
             ["stdbuf", "-oL", "-e", "0"],
-            ["gosu", "65532:65532"],
         ],
     )
     def test_program_behind_a_wrapper(self, wrapper: list[str]) -> None:
@@ -258,10 +258,10 @@ class TestPrograms:
         assert image.check([*wrapper, "python", "-V"]) == Outcome()
         assert "add uvicorn" in only(image.check([*wrapper, "uvicorn"]).errors)
 
-    @pytest.mark.parametrize("command", [["nice", "--unknown", "uvicorn"], ["env", "PATH=/x", "uvicorn"]])
+    @pytest.mark.parametrize("command", [["nice", "-5", "uvicorn"], ["env", "PATH=/x", "uvicorn"]])
     def test_program_behind_unknown_options(self, command: list[str]) -> None:
         image = Image(files=[extra(f"usr/bin/{command[0]}", STATIC)])
-        found = f"entrypoint: /usr/bin/{command[0]} runs it, and what it starts is not checked"
+        found = f"entrypoint: what /usr/bin/{command[0]} starts is not checked, since its options are not known"
         assert image.check(command) == Outcome(notes=[found])
 
     @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ class TestModules:
         [
             ({}, (), "app/.venv/lib/python3.13/site-packages/demo.py"),
             ({}, (), "app/.venv/lib/python3.13/site-packages/demo.cpython-313-x86_64-linux-gnu.so"),
-            ({}, (), "app/.venv/lib/python3.13/site-packages/demo/__main__.cpython-313.pyc"),
+            ({}, (), "app/.venv/lib/python3.13/site-packages/demo/__main__.pyc"),
             ({}, (), "app/demo.py"),
             ({"PYTHONPATH": "/srv"}, (), "srv/demo.py"),
             ({"PYTHONPATH": "/mounted"}, (), "x"),
@@ -580,7 +580,7 @@ class TestModules:
             ),
             ("demo.nothing", "the package 'demo' has no module 'nothing', which python -m is to run: name another"),
             ("demo.sub.nothing", "the package 'demo.sub' has no module 'nothing'"),
-            ("demo.cli.x", "'demo.cli' is a module, and python -m is to run 'demo.cli.x' in it"),
+            ("demo.cli.x", "'demo.cli' is a module, not a package, and python -m is to run 'demo.cli.x'"),
             ("space", "the package 'space' has no __main__"),
             ("demo.cli", ""),
             ("demo.native", ""),
@@ -601,10 +601,21 @@ class TestModules:
         warnings = Image(files=files).check(["python", "-m", module]).warnings
         assert message in only(warnings) if message else not warnings
 
-    def test_working_directory_comes_first_unless_isolated(self) -> None:
-        files = [extra(f"{SITE}/demo/__main__.py", b""), extra("app/demo/__init__.py", b"")]
-        assert "has no __main__" in only(Image(files=files).check(["python", "-m", "demo"]).warnings)
-        assert Image(files=files).check(["python", "-Im", "demo"]) == Outcome()
+    def test_working_directory_comes_first_unless_that_is_safe(self) -> None:
+        image = Image(files=[extra(f"{SITE}/demo/__main__.py", b""), extra("app/demo/__init__.py", b"")])
+        assert "has no __main__" in only(image.check(["python", "-m", "demo"]).warnings)
+        assert image.check(["python", "-Im", "demo"]) == image.check(["python", "-P", "-m", "demo"]) == Outcome()
+        assert replace(image, env={"PYTHONSAFEPATH": "1"}).check(["python", "-m", "demo"]) == Outcome()
+
+    def test_of_the_variable_unless_it_does_not_count(self) -> None:
+        image = Image(env={"PYTHONPATH": "/srv"}, files=[extra("srv/demo.py", b"")])
+        assert image.check(["python", "-m", "demo"]) == image.check(["python", "-Pm", "demo"]) == Outcome()
+        assert "no module 'demo'" in only(image.check(["python", "-Em", "demo"]).warnings)
+
+    def test_of_the_base_s_own_python(self) -> None:
+        assert "which does not find the packages" in only(
+            Image().check(["/usr/local/bin/python3.13", "-m", "demo"]).warnings
+        )
 
 
 class TestHealthchecks:
@@ -705,39 +716,64 @@ class TestDirectories:
 
 
 class TestExtraFiles:
-    @pytest.mark.parametrize("path", ["app/demo.py", "app/demo/__init__.py", "app/demo.abi3.so"])
-    @pytest.mark.parametrize(
-        "command", [["python", "-m", "demo"], ["python", "-uc", "import demo"], ["python", "x.py"]]
-    )
-    def test_never_hide_the_project_s_modules(self, command: list[str], path: str, tmp_path: Path) -> None:
-        own = replace(make_prepared(tmp_path), own=True)
-        image = Image(wheels=[own], files=[extra(path, b"", 0o644), extra("app/x.py", b"", 0o644)])
+    def own(self, folder: Path, **more: Any) -> PreparedWheel:
+        return replace(make_prepared(folder, **more), own=True)
+
+    @pytest.mark.parametrize("path", ["app/demo.py", "app/demo/__init__.py", "app/demo.abi3.so", "app/demo.pyc"])
+    @pytest.mark.parametrize("command", [["python", "-m", "demo"], ["python", "-uc", "0"], ["python", "x.py"]])
+    def test_never_shadow_the_project_s_modules(self, command: list[str], path: str, tmp_path: Path) -> None:
+        files = [extra(path, b"", 0o644), extra("app/x.py", b"", 0o644)]
+        image = Image(wheels=[self.own(tmp_path)], files=files)
         assert only(image.check(command).errors) == (
-            "extra-files: /app/demo hides 'demo' of the project: choose another directory, or exclude them"
+            f"extra-files: /{path} shadows the module demo of the project: put it elsewhere, or set "
+            'PYTHONSAFEPATH = "1" in env'
         )
-        assert not image.check(["python", "-I", *command[1:]]).errors
+        assert image.check(["python", "-I", *command[1:]]) == Outcome()
+        assert replace(image, env={"PYTHONSAFEPATH": "1"}).check(command) == Outcome()
 
-    def test_that_may_hide_modules_are_a_warning(self, tmp_path: Path) -> None:
-        own = replace(make_prepared(tmp_path, entry_points="[console_scripts]\napp = demo:main\n"), own=True)
-        files = [extra("app/demo.py", b"", 0o644)]
-        image = Image(wheels=[own], files=files)
+    def test_that_a_script_may_find_are_a_warning(self, tmp_path: Path) -> None:
+        own = self.own(tmp_path, entry_points="[console_scripts]\napp = demo:main\n")
+        image = Image(wheels=[own], files=[extra("app/demo.py", b"", 0o644)])
         assert only(image.check(["app"]).warnings).startswith(
-            "extra-files: /app/demo hides 'demo' of the project from programs that look there first, as python -m does"
+            "extra-files: /app/demo.py shadows the module demo of the project if a program looks in /app first: "
         )
-        safe = Image(wheels=[own], files=files, env={"PYTHONSAFEPATH": "1"})
-        assert not safe.check(["python", "-m", "demo"]).errors
+        assert image.check(["sh", "x"]).warnings != []
+        assert (
+            image.check(["/usr/bin/env"])
+            == replace(image, inherited=frozenset({"cmd"})).check((), ["app"])
+            == Outcome()
+        )
 
-    def test_that_hide_modules_of_others_are_a_warning(self, tmp_path: Path) -> None:
+    def test_that_shadow_modules_of_others_are_a_warning(self, tmp_path: Path) -> None:
         files = [extra("srv/demo.py", b"", 0o644)]
         image = Image(wheels=[make_prepared(tmp_path)], files=files, env={"PYTHONPATH": "/srv"})
-        assert only(image.check(["python", "-c", "0"]).warnings).startswith(
-            "extra-files: /srv/demo hides 'demo' of demo:"
-        )
+        warning = only(image.check(["python", "-Pc", "0"]).warnings)
+        assert warning.startswith("extra-files: /srv/demo.py shadows the module demo of demo: ")
+        assert image.check(["python", "-Ec", "0"]) == Outcome()
 
-    @pytest.mark.parametrize("path", ["app/demo/data.json", "app/demo/x.py", "app/templates/demo.py", "app/demo.txt"])
-    def test_that_hide_nothing(self, path: str, tmp_path: Path) -> None:
+    def test_that_are_found_beside_a_script(self, tmp_path: Path) -> None:
+        files = [extra("srv/demo.py", b"", 0o644), extra("srv/x.py", b"", 0o644), extra("srv/__main__.py", b"", 0o644)]
+        links = [Entry(path="app/y.py", link="../srv/x.py")]
+        image = Image(wheels=[self.own(tmp_path)], files=files, project=links)
+        for script in ("/srv/x.py", "/srv", "y.py"):
+            assert "/srv/demo.py shadows" in only(image.check(["python", script]).errors)
+        assert image.check(["python", "/srv/x.pyz"]).errors == []
+
+    @pytest.mark.parametrize(
+        "path",
+        ["app/demo/data.json", "app/demo/x.py", "app/templates/demo.py", "app/demo.txt", "app/demo.conf.py", "demo.py"],
+    )
+    def test_that_shadow_nothing(self, path: str, tmp_path: Path) -> None:
         image = Image(wheels=[make_prepared(tmp_path)], files=[extra(path, b"", 0o644)])
         assert image.check(["python", "-c", "0"]) == Outcome()
+        assert replace(image, base_volumes=("/app",), files=[extra("app/demo.py", b"")]).check(["python"]).errors == []
+
+    def test_copies_of_what_a_wheel_has(self, tmp_path: Path) -> None:
+        wheel = self.own(tmp_path, files={"demo/__init__.py": "", "demo/cli.py": "1"})
+        copies = [extra("app/demo/__init__.py", b"", 0o644), extra("app/demo/cli.py", b"1", 0o644)]
+        more = extra("app/demo/more.py", b"", 0o644)
+        assert Image(wheels=[wheel], files=[*copies, more]).check(["python", "-m", "demo.cli"]) == Outcome()
+        assert "shadows" in only(Image(wheels=[wheel], files=copies[:1]).check(["python", "-m", "demo"]).errors)
 
     def test_unreadable(self) -> None:
         files = [extra(f"etc/{number}", b"", 0o600) for number in range(5)]

@@ -116,7 +116,7 @@ def family(root: int) -> Iterator[int]:
         with suppress(OSError):
             tasks = [*Path(f"/proc/{process}/task").iterdir()]
             children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-            # Until it runs another program, a new child of the first has the memory of it (vfork(2)), counted once.
+            # Until it runs another program, a new process has the memory of the first (vfork(2)), counted once.
             open_ += [child for child in children if _command_line(child) != own]
 
 

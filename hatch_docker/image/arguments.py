@@ -82,32 +82,41 @@ def is_python(program: Program) -> bool:
 
 
 class PythonCommand(NamedTuple):
-    """What a Python runs. `isolated`: it does not look for modules beside that, or in the working directory."""
+    """What a Python runs.
+
+    `safe`: not what is beside that, or in the working directory, is imported first. `environment`: variables such as
+    PYTHONPATH count.
+    """
 
     kind: Literal["module", "file", "text", ""]
     value: str = ""
-    isolated: bool = False
+    safe: bool = False
+    environment: bool = True
 
 
 def python_command(program: Program) -> PythonCommand:
     """What a Python runs, of no kind if it is nothing of these (Python: Command line and environment)."""
-    words, isolated = list(program.arguments), False
+    words, options = list(program.arguments), ""
     while words:
         word = words.pop(0)
         if not word.startswith("-"):
-            return PythonCommand("file", word, isolated)
+            return _python_command("file", word, options)
         if word in ("-", "--") or word.startswith("--"):
             break
         for number, letter in enumerate(word[1:], 2):
-            isolated = isolated or letter in "IP"
+            options += letter
             if letter == "m":
-                return PythonCommand("module", word[number:] or "".join(words[:1]), isolated)
+                return _python_command("module", word[number:] or "".join(words[:1]), options)
             if letter in _LAST:
-                return PythonCommand("text" if letter == "c" else "", "", isolated)
+                return _python_command("text" if letter == "c" else "", "", options)
             if letter in _WITH_VALUE:
                 del words[: not word[number:]]
                 break
-    return PythonCommand("")
+    return _python_command("", "", options)
+
+
+def _python_command(kind: Literal["module", "file", "text", ""], value: str, options: str) -> PythonCommand:
+    return PythonCommand(kind, value, safe=not {*"IP"}.isdisjoint(options), environment={*"IE"}.isdisjoint(options))
 
 
 def check_file(name: str, process: Process) -> str:

@@ -15,7 +15,7 @@ from hatch_docker.image.arguments import (
     shell_argument,
     unexpanded,
 )
-from hatch_docker.image.modules import check_module, hidden_modules
+from hatch_docker.image.modules import check_module, shadows
 from hatch_docker.image.programs import Process, Program, StartError, find, is_in_venv
 from hatch_docker.image.remedies import Advisor, remedy
 from hatch_docker.oci.layer import Entry
@@ -65,8 +65,8 @@ def _findings(key: str, arguments: Sequence[str], process: Process, chosen: Chos
         return
     if key in chosen.keys or key == "healthcheck":
         yield from _start(key, program, process, chosen)
-    if key != "healthcheck":
-        yield from _hidden(program, process, chosen)
+    if key in chosen.keys and key != "healthcheck":
+        yield from _shadows(program, process, chosen)
 
 
 def _failure(key: str, error: StartError, arguments: Sequence[str], process: Process, chosen: Chosen) -> Finding:
@@ -117,7 +117,7 @@ def _start(key: str, program: Program, process: Process, chosen: Chosen) -> Iter
     if is_python(program):
         yield from _python(key, program, process)
     if program.is_wrapper and program.arguments:
-        yield Finding("note", key, f"{program.called} runs it, and what it starts is not checked")
+        yield Finding("note", key, f"what {program.called} starts is not checked, since its options are not known")
 
 
 def _shell(key: str, program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
@@ -146,17 +146,17 @@ def _is_on_path(name: str, process: Process) -> bool:
 
 def _python(key: str, program: Program, process: Process) -> Iterator[Finding]:
     command = python_command(program)
-    if command.kind == "module" and (problem := check_module(command, process)):
+    if command.kind == "module" and (problem := check_module(program, process)):
         yield Finding("warning", key, problem)
     elif command.kind == "file":
         yield from _file(key, command.value, program, process)
 
 
-def _hidden(program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
-    """Modules of wheels that a program may not find, or certainly not, since extra files have their names."""
-    advice = "choose another directory, or exclude them"
-    for each in hidden_modules(program, process, chosen.extra):
-        text = each.text if each.certain else f"{each.text} from programs that look there first, as python -m does"
+def _shadows(program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:
+    """Extra files that a program imports in place of modules of wheels, or may import."""
+    advice = 'put it elsewhere, or set PYTHONSAFEPATH = "1" in env'
+    for each in shadows(program, process, chosen.extra):
+        text = each.text if each.certain else f"{each.text} if a program looks in {process.directory} first"
         yield Finding("error" if each.own and each.certain else "warning", "extra-files", f"{text}: {advice}")
 
 

@@ -81,8 +81,8 @@ def extra_entries(
             advice = "give variables to the container when it starts (docker run --env-file)"
             progress.warn(f"{where}.from: everyone who has the image can read {each.source!r}: {advice}")
         if is_version_control(source):
-            read = "everyone who has the image can read the project's history"
-            progress.warn(f"{where}.from: {read} in {each.source!r}")
+            advice = "leave it out, unless the program needs it"
+            progress.warn(f"{where}.from: everyone who has the image can read the history in {each.source!r}: {advice}")
         folder = _Folder(source=source, output=output, within=source.resolve().is_relative_to(output))
         try:
             added = {entry.path: entry for entry in _entries(each, folder, beneath)}

@@ -27,7 +27,9 @@ _LOADER = regex(r"/.*/ld(?:64)?[-.][^/]*")
 _DEEPEST = 20
 # CPUs that run programs for another one, too.
 _COMPATIBLE = {("x86_64", "i686"), ("x86_64", "x32"), ("aarch64", "armv7l")}
-_ASSIGNMENT = regex(r"[A-Za-z_]\w*=.*", re.DOTALL)
+_ASSIGNMENT = regex(r"[A-Za-z_]\w*=")
+# Assignments that change what a command finds.
+_DECISIVE = ("PATH=", "PYTHONPATH=", "PYTHONSAFEPATH=", "PYTHONHOME=")
 # GNU env splits the value of this option into words; it replaces variables and escapes in it, which is not followed.
 _SPLIT = regex(r"(?:-v*S|--split-string(?:=|\Z))(.*)", re.DOTALL)
 _SPECIAL = regex(r"[$\\#]")
@@ -41,18 +43,18 @@ _FOREIGN = (
 class _Wrapper(NamedTuple):
     """A program that starts the rest of its command: its options without a value, and with one, and its operands.
 
-    Options that change how the rest is started are not among them.
+    Options that change how the rest is started are not among them. With `assignments`, variables may precede the rest.
     """
 
     flags: frozenset[str] = frozenset()
     valued: tuple[str, ...] = ()
     operands: int = 0
+    assignments: bool = False
 
 
 _TINI = _Wrapper(frozenset(("-g", "-s", "-v", "-w")))
-_SWITCHING_USER = _Wrapper(operands=1)
 _WRAPPERS = {
-    "env": _Wrapper(),
+    "env": _Wrapper(assignments=True),
     "tini": _TINI,
     "tini-static": _TINI,
     "docker-init": _TINI,
@@ -68,8 +70,6 @@ _WRAPPERS = {
         ("-k", "-s", "--kill-after", "--signal"),
         operands=1,
     ),
-    "gosu": _SWITCHING_USER,
-    "su-exec": _SWITCHING_USER,
 }
 
 
@@ -135,7 +135,7 @@ class Program:
     @property
     def is_wrapper(self) -> bool:
         """Whether it starts the rest of its command."""
-        return posixpath.basename(self.called) in _WRAPPERS
+        return posixpath.basename(self.called) in _WRAPPERS and not self.interpreter
 
 
 def find(arguments: Sequence[str], process: Process, *, shell: str = "", depth: int = 0) -> list[Program]:
@@ -156,7 +156,8 @@ def _wrapped(program: Program) -> Sequence[str]:
     Raises StartError for an option that it does not know.
     """
     name, rest = posixpath.basename(program.called), list(program.arguments)
-    if name not in _WRAPPERS:
+    # Scripts of these names are something else.
+    if name not in _WRAPPERS or program.interpreter:
         return ()
     if name == "env" and rest and (split := _SPLIT.fullmatch(rest[0])):
         if posixpath.basename(program.resolved) == "busybox":
@@ -164,8 +165,10 @@ def _wrapped(program: Program) -> Sequence[str]:
             raise StartError(f"{program.called} is busybox, whose env has no option -S: {advice}")
         rest = [*_words(split[1] or "".join(rest[1:2])), *rest[1 if split[1] else 2 :]]
     wrapper = _WRAPPERS[name]
-    while rest and (length := _option(rest[0], wrapper) or (name == "env" and bool(_ASSIGNMENT.fullmatch(rest[0])))):
-        if rest[0].startswith("PATH="):
+    while rest and (
+        length := _option(rest[0], wrapper) or int(name == "env" and _ASSIGNMENT.match(rest[0]) is not None)
+    ):
+        if rest[0].startswith(_DECISIVE):
             return ()
         del rest[:length]
     if rest[:1] == ["--"]:
@@ -176,13 +179,13 @@ def _wrapped(program: Program) -> Sequence[str]:
 
 
 def _option(word: str, wrapper: _Wrapper) -> int:
-    """How many words an option of a wrapper takes; 0 for anything else (POSIX: Utility Syntax Guidelines)."""
-    if word in wrapper.flags:
+    """How many words an option of a wrapper takes, or a variable; 0 for anything else (POSIX: Utility Conventions)."""
+    if word in wrapper.flags or (wrapper.assignments and _ASSIGNMENT.match(word)):
         return 1
     if word in wrapper.valued:
         return 2
     attached = tuple(f"{each}=" if each.startswith("--") else each for each in wrapper.valued)
-    return int(word.startswith(attached)) if attached else 0
+    return 1 if attached and word.startswith(attached) else 0
 
 
 def _words(text: str) -> list[str]:

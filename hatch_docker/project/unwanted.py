@@ -113,7 +113,7 @@ def is_unwanted_file(path: Path, output: Path) -> bool:
 
 
 def is_version_control(path: Path) -> bool:
-    """Whether a path has the name of what Git or its kin keep a project's history in."""
+    """Whether a path is named as version control's, such as `.git`."""
     return path.name in _VERSION_CONTROL
 
 

@@ -21,24 +21,31 @@ def noted(session: Session, target: Reference, url: str) -> AbstractContextManag
 
 
 def end_abandoned(session: Session, registry: str) -> None:
-    """Ask a registry once to end each upload that earlier pushes left there, until it does not answer."""
+    """Ask a registry once to end each upload that earlier pushes left there, until it does not."""
     for note in session.unfinished.left():
         try:
             name, url = map(str, json.loads(note.text))
             target = Reference.parse(name)
             if target.registry == registry:
-                end(session, target, url)
                 note.remove()
-        except RegistryError:
-            note.remove()
-            return
+                if not end(session, target, url):
+                    return
         except (HatchDockerError, ValueError, TypeError):
             note.remove()
 
 
-def end(session: Session, target: Reference, url: str) -> None:
-    """Ask a registry to end an upload. Raises RegistryError if it does not answer."""
+def end(session: Session, target: Reference, url: str) -> bool:
+    """Ask a registry to end an upload; return whether it ends uploads."""
     # Other hosts that a registry sends uploads to have other ways to end them.
-    if session.is_of_registry(url, target):
-        request = Request("DELETE", url, sending=Sending(retry=False))
-        session.call(request, Access(reference=target, push=True))
+    if not session.is_of_registry(url, target):
+        return True
+    request, access = (
+        Request("DELETE", url, sending=Sending(retry=False)),
+        Access(reference=target, push=True, delete=True),
+    )
+    try:
+        status = session.call(request, access).status
+    except RegistryError:
+        return False
+    # 404: it has ended.
+    return status < 300 or status == 404

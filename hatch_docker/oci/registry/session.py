@@ -39,18 +39,20 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Access:
     """Access to an image's repository, to push if `push`, and to `mount_from`, a repository to mount blobs from.
 
-    `document` is the media type of the manifest or index that is pushed, for messages.
+    `delete`: to end uploads, too. `document` is the media type of the manifest or index that is pushed, for messages.
     """
 
     reference: Reference
     push: bool = False
     mount_from: str = ""
+    delete: bool = False
     document: str = ""
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes of a token for it (distribution: Token scope documentation)."""
-        own = f"repository:{self.reference.repository}:{'pull,push' if self.push else 'pull'}"
+        actions = ",".join(("pull", *(["push"] if self.push else []), *(["delete"] if self.delete else [])))
+        own = f"repository:{self.reference.repository}:{actions}"
         return (own, f"repository:{self.mount_from}:pull") if self.mount_from else (own,)
 
 

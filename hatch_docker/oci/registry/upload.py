@@ -25,7 +25,7 @@ from hatch_docker.oci.registry.refusal import NOT_A_REGISTRY, not_stored
 from hatch_docker.oci.registry.session import Access, Answer, Request, Session, names_other
 from hatch_docker.oci.spec import Descriptor
 from hatch_docker.support import silence
-from hatch_docker.support.dataclasses import dataclass
+from hatch_docker.support.dataclasses import dataclass, field
 from hatch_docker.support.http import Sending
 from hatch_docker.support.progress import Advance, Progress
 from hatch_docker.support.streams import CHUNK, Digester
@@ -64,7 +64,8 @@ class Uploads:
     """The uploads to one repository, `target`. They raise CancelledError once `stopped` is set.
 
     `mount_from` are repositories of the same registry that may have the blobs, and `place` returns the one that is said
-    to have a blob, by its digest. With `ask`, blobs that the registry says it has are not sent.
+    to have a blob, by its digest. With `ask`, blobs that the registry says it has are not sent. `unending` is set once
+    the registry does not end an upload.
     """
 
     session: Session
@@ -75,6 +76,7 @@ class Uploads:
     progress: Progress
     place: Callable[[str], str] = lambda _digest: ""
     ask: bool = True
+    unending: threading.Event = field(default_factory=threading.Event)
 
     def send(self, blob: Node) -> Outcome:
         """Push `blob`. A broken upload is repeated from its start, with back-off.
@@ -157,10 +159,13 @@ class Uploads:
         return begun[0] if begun else self._transmit(Request("POST", url, body=b""), 202)
 
     def _end(self, begun: Sequence[Answer]) -> None:
-        """End uploads that are not needed."""
+        """End uploads that are not needed, if the registry does that."""
         for each in begun:
+            if self.unending.is_set():
+                return
             with contextlib.suppress(RegistryError):
-                end(self.session, self.target, self._location(each))
+                if not end(self.session, self.target, self._location(each)):
+                    self.unending.set()
 
     def _transfer(self, blob: Node, start: Answer, size: int, advance: Advance, *, storing: float) -> None:
         """Upload the blob in chunks of at least `size` bytes, 0 for one request; the registry may be `storing`."""

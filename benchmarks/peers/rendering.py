@@ -50,9 +50,9 @@ _SECTION = """\
 
 ![Time of hatch-docker beside the best Dockerfile](benchmarks/peers.png)
 
-Time of `hatch-docker build`, divided by that of the best of three Dockerfiles with the same lock, engine and registry;
-in parentheses the lowest and the highest of all rounds. Below 1, hatch-docker is faster. S, M and L are applications
-with 8, 89 and 33 packages ([how this was measured](benchmarks/README.md#beside-dockerfiles)).
+Time of `hatch-docker build`, divided by that of the best of three Dockerfiles, F, G and T, with the same lock, engine
+and registry; in parentheses the lowest and the highest of all rounds. Below 1, hatch-docker is faster. S, M and L are
+applications with 8, 89 and 33 packages ([how this was measured](benchmarks/README.md#beside-dockerfiles)).
 """
 
 

@@ -194,3 +194,9 @@ class TestHooks:
         project = hooked(bench, "raise SystemExit('a mistake')")
         with pytest.raises(HatchDockerError, match="the project's own wheel cannot be built: a mistake"):
             own(bench, project)
+
+
+def test_temporary_files_of_hooks_are_in_a_directory_that_is_removed_after_a_kill(bench: Bench) -> None:
+    code = f"import tempfile; Path({str(bench.root / 'place')!r}).write_text(tempfile.gettempdir())"
+    bench.made(hooked(bench, code))
+    assert "hatch-docker-" in (bench.root / "place").read_text()

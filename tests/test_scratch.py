@@ -13,7 +13,7 @@ import pytest
 
 from hatch_docker.support import scratch
 from hatch_docker.support.cache import Cache
-from hatch_docker.support.scratch import sweep, temporary_directory
+from hatch_docker.support.scratch import diverted, sweep, temporary_directory, usual_directory
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,19 @@ def test_is_empty_and_removed_at_the_end(place: Path) -> None:
         (path / "kept").mkdir(mode=0o500)
         sweep()
         assert (path / "kept").is_dir()
+    assert not list(place.iterdir())
+
+
+def test_other_code_s_temporary_files_are_diverted(place: Path) -> None:
+    with temporary_directory() as path, diverted(path):
+        with tempfile.NamedTemporaryFile() as file, temporary_directory() as ours:
+            assert Path(file.name).parent == path
+            assert ours.parent.parent == place
+            sweep()
+            assert ours.is_dir()
+        with diverted(path / "deeper"):
+            assert usual_directory() == str(place)
+    assert tempfile.gettempdir() == usual_directory() == str(place)
     assert not list(place.iterdir())
 
 

@@ -25,7 +25,7 @@ from hatch_docker.stamps.repository import is_top
 from hatch_docker.support.cache import Cache
 from hatch_docker.support.dataclasses import dataclass, replace
 from hatch_docker.support.progress import Progress
-from hatch_docker.support.scratch import temporary_directory
+from hatch_docker.support.scratch import diverted, temporary_directory
 from hatch_docker.support.sources import LEFT_OUT
 from hatch_docker.support.streams import file_digest
 
@@ -111,7 +111,9 @@ class OwnBuild:
     def _build(self, folder: Path, kind: type[SdistBuilder | WheelBuilder]) -> Path:
         builder = self._other(kind)
         try:
-            (path,) = builder.build(directory=str(folder), versions=["standard"])
+            # Where hatchling writes an archive first.
+            with diverted(folder):
+                (path,) = builder.build(directory=str(folder), versions=["standard"])
         except HatchDockerError:
             raise
         except (Exception, SystemExit) as error:  # a build hook may raise anything

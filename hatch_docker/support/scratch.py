@@ -17,8 +17,28 @@ from hatch_docker.support.patterns import regex
 _PREFIX = "hatch-docker-"
 # As mkdtemp names them.
 _NAME = regex(rf"{_PREFIX}[a-z0-9_]{{8}}")
+# Where temporary files are made, while those of other code are diverted.
+_usual: list[str] = []
 # The file that a process locks as long as it uses a directory, and the directory beside it that it uses.
 _LOCK, _FILES = ".hatch-docker.lock", "files"
+
+
+def usual_directory() -> str:
+    """The directory for temporary files, whether or not those of other code are diverted."""
+    return _usual[0] if _usual else tempfile.gettempdir()
+
+
+@contextlib.contextmanager
+def diverted(folder: Path) -> Iterator[None]:
+    """A block in which other code makes its temporary files in a directory, which is removed after a kill, too."""
+    before = tempfile.gettempdir()
+    _usual.append(before)
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        _usual.pop()
 
 
 @contextlib.contextmanager
@@ -29,7 +49,7 @@ def temporary_directory() -> Iterator[Path]:
     """
     with contextlib.ExitStack() as stack:
         with writing(Path("the directory for temporary files")):
-            made = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+            made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=usual_directory(), ignore_cleanup_errors=True)
             outer = Path(stack.enter_context(made))
         with writing(outer):
             stack.enter_context(_used(outer))
@@ -39,7 +59,7 @@ def temporary_directory() -> Iterator[Path]:
 
 def sweep() -> None:
     """Remove the temporary directories of processes that were killed. Only such a process made the file in them."""
-    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as items:
+    with contextlib.suppress(OSError), os.scandir(usual_directory()) as items:
         for item in items:
             if _NAME.fullmatch(item.name):
                 with contextlib.suppress(OSError):

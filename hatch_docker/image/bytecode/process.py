@@ -22,6 +22,7 @@ from hatch_docker.errors import BytecodeUnavailableError
 from hatch_docker.image.bytecode.chunks import Ended
 from hatch_docker.image.bytecode.frames import LARGEST_OUTPUT, answers, end_of
 from hatch_docker.support.dataclasses import dataclass, field
+from hatch_docker.support.scratch import usual_directory
 from hatch_docker.support.threads import ended_by_interrupt
 
 # Seconds without any output, and in all, for one input. A module may take a minute of CPU time.
@@ -151,7 +152,7 @@ class _Program:
     @classmethod
     def started(cls, command: Sequence[str], environ: Mapping[str, str]) -> _Program:
         directory = os.path.dirname(os.path.realpath(command[0]))  # noqa: PTH120
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115 (`stop` closes it)
+        stderr = tempfile.TemporaryFile(dir=usual_directory())  # noqa: SIM115 (`stop` closes it)
         pipe = subprocess.PIPE
         try:
             process = subprocess.Popen(  # noqa: S603

@@ -261,7 +261,7 @@ class TestPrograms:
     @pytest.mark.parametrize("command", [["nice", "-5", "uvicorn"], ["env", "PATH=/x", "uvicorn"]])
     def test_program_behind_unknown_options(self, command: list[str]) -> None:
         image = Image(files=[extra(f"usr/bin/{command[0]}", STATIC)])
-        found = f"entrypoint: what /usr/bin/{command[0]} starts is not checked, since its options are not known"
+        found = f"entrypoint: what /usr/bin/{command[0]} starts is not checked, since its options may change that"
         assert image.check(command) == Outcome(notes=[found])
 
     @pytest.mark.parametrize(
@@ -750,6 +750,8 @@ class TestExtraFiles:
         warning = only(image.check(["python", "-Pc", "0"]).warnings)
         assert warning.startswith("extra-files: /srv/demo.py shadows the module demo of demo: ")
         assert image.check(["python", "-Ec", "0"]) == Outcome()
+        both = replace(image, files=[*files, extra("app/demo.py", b"", 0o644)])
+        assert "/app" not in only(both.check(["python", "-Pc", "0"]).warnings)
 
     def test_that_are_found_beside_a_script(self, tmp_path: Path) -> None:
         files = [extra("srv/demo.py", b"", 0o644), extra("srv/x.py", b"", 0o644), extra("srv/__main__.py", b"", 0o644)]

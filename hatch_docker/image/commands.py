@@ -117,7 +117,7 @@ def _start(key: str, program: Program, process: Process, chosen: Chosen) -> Iter
     if is_python(program):
         yield from _python(key, program, process)
     if program.is_wrapper and program.arguments:
-        yield Finding("note", key, f"what {program.called} starts is not checked, since its options are not known")
+        yield Finding("note", key, f"what {program.called} starts is not checked, since its options may change that")
 
 
 def _shell(key: str, program: Program, process: Process, chosen: Chosen) -> Iterator[Finding]:

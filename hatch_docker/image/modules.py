@@ -72,7 +72,7 @@ def shadows(program: Program, process: Process, extra: Sequence[Entry]) -> Itera
     in the virtual environment (Python: sys.path). Its scripts, such as gunicorn, may add the working directory.
     """
     certain = _first(program, process)
-    possible = [process.directory] if certain or _may_add(program, process) else []
+    possible = [process.directory] if _may_add(program, process) else []
     for directory in dict.fromkeys((*certain, *possible)):
         try:
             place = process.merged.reach(directory, _ROOT)[0]

@@ -165,9 +165,7 @@ def _wrapped(program: Program) -> Sequence[str]:
             raise StartError(f"{program.called} is busybox, whose env has no option -S: {advice}")
         rest = [*_words(split[1] or "".join(rest[1:2])), *rest[1 if split[1] else 2 :]]
     wrapper = _WRAPPERS[name]
-    while rest and (
-        length := _option(rest[0], wrapper) or int(name == "env" and _ASSIGNMENT.match(rest[0]) is not None)
-    ):
+    while rest and (length := _option(rest[0], wrapper)):
         if rest[0].startswith(_DECISIVE):
             return ()
         del rest[:length]

@@ -31,7 +31,8 @@ def usual_directory() -> str:
 @contextlib.contextmanager
 def diverted(folder: Path) -> Iterator[None]:
     """A block in which other code makes its temporary files in a directory, which is removed after a kill, too."""
-    before = tempfile.gettempdir()
+    # Blocks of several threads may end in any order.
+    before = usual_directory()
     _usual.append(before)
     tempfile.tempdir = str(folder)
     try:

@@ -39,12 +39,9 @@ def end(session: Session, target: Reference, url: str) -> bool:
     # Other hosts that a registry sends uploads to have other ways to end them.
     if not session.is_of_registry(url, target):
         return True
-    request, access = (
-        Request("DELETE", url, sending=Sending(retry=False)),
-        Access(reference=target, push=True, delete=True),
-    )
+    request = Request("DELETE", url, sending=Sending(retry=False))
     try:
-        status = session.call(request, access).status
+        status = session.call(request, Access(reference=target, push=True, delete=True)).status
     except RegistryError:
         return False
     # 404: it has ended.
